@@ -1,0 +1,1 @@
+"""Batches -> BERT -> checkpoints -> predictions -> scores. Reaches the data through pipeline/."""

@@ -1,0 +1,297 @@
+"""config.yaml as typed, checked objects. A wrong key, type or value is refused with the key's name.
+
+One file holds everything but DeepSpeed's own settings (ds_config.json). `key.path=value` overrides single
+values from the command line.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import UserError
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config.yaml"
+
+Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _count_or_share(size: float) -> float:
+    if size >= 1 and size != int(size):
+        raise ValueError("a size from 1 on is a number of rows: expected a whole number")
+    return size
+
+
+Size = Annotated[float, Field(ge=0), AfterValidator(_count_or_share)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Assay(_Section):
+    """The construct that was measured; another reporter assay is another set of these values."""
+
+    left_adapter: Bases
+    """Bases in every sequence before the insert; cut off before the flanks are set on."""
+    right_adapter: Bases
+    """Bases in every sequence after the insert."""
+    upstream: Bases
+    """Plasmid before the insert, left adapter included; flank takes its last bases."""
+    downstream: Bases
+    """Plasmid after the insert, right adapter included; flank takes its first bases."""
+    flank: Annotated[int, Field(ge=0)]
+    """Bases of plasmid set on each side of the insert."""
+    min_insert: Annotated[int, Field(ge=0)]
+    """Shortest insert taken, in bases."""
+    max_insert: Count
+    """Longest insert taken, in bases."""
+    min_expression: float
+    """Lowest label taken."""
+    max_expression: float
+    """Highest label taken."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Assay":
+        if self.flank > min(len(self.upstream), len(self.downstream)):
+            raise ValueError(
+                f"flank {self.flank} is longer than upstream ({len(self.upstream)} bases) "
+                f"or downstream ({len(self.downstream)})"
+            )
+        if self.min_insert > self.max_insert:
+            raise ValueError(f"min_insert {self.min_insert} is above max_insert {self.max_insert}")
+        if self.min_expression >= self.max_expression:
+            raise ValueError(
+                f"min_expression {self.min_expression} is not below max_expression {self.max_expression}"
+            )
+        return self
+
+    @property
+    def left_flank(self) -> str:
+        """The bases set on before an insert."""
+        return self.upstream[len(self.upstream) - self.flank :]
+
+    @property
+    def right_flank(self) -> str:
+        """The bases set on after an insert."""
+        return self.downstream[: self.flank]
+
+
+class Dataset(_Section):
+    """How rows become the dataset. Sizes below 1 are shares of the rows, from 1 on exact counts."""
+
+    path: str
+    """The DuckDB file; its Parquet lies beside it."""
+    seed: Annotated[int, Field(ge=0)]
+    """Decides, with each sequence, the random order that the splits are cut from."""
+    top_fraction: Share
+    """Share of the promoters, highest expression first, to pretrain on; ties at the cut are in."""
+    pretrain_valid: Size
+    """Pretraining rows held out for validation."""
+    pretrain_valid_at_most: Count
+    """Never more pretraining rows than this for validation."""
+    finetune_valid: Size
+    """Fine-tuning rows held out for validation."""
+    finetune_test: Size
+    """Fine-tuning rows held out for the test."""
+
+
+class Shards(_Section):
+    """How promoters become token shards."""
+
+    path: str
+    """Folder; the shards of k = 3 land in its k3."""
+    k: Annotated[int, Field(ge=1, le=8)]
+    """Bases a token."""
+    record_promoters: Count
+    """Promoters a record."""
+    shard_megabytes: Annotated[float, Field(gt=0)]
+    """Size aimed at for a shard file, in 10^6 bytes."""
+    workers: Count
+    """Writer processes."""
+
+
+class Model(_Section):
+    """Size of the BERT."""
+
+    hidden: Count
+    """Width of the embeddings and layers."""
+    layers: Count
+    heads: Count
+    intermediate: Count
+    """Width inside the feed-forward blocks."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Model":
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Plateau(_Section):
+    """torch's ReduceLROnPlateau on the stage's validation metric (higher is better)."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    """The learning rate is multiplied by this."""
+    patience: Annotated[int, Field(ge=0)]
+    """Evaluations without improvement that are waited for before."""
+    threshold: Annotated[float, Field(ge=0)]
+    """Relative improvement that counts."""
+    min_lr: Annotated[float, Field(ge=0)]
+
+
+class Stage(_Section):
+    """What both training stages have."""
+
+    global_batch: Count
+    """Promoters an optimizer step, over all ranks and accumulation steps."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    max_epochs: Annotated[float, Field(gt=0)]
+    """Passes over the training split after which the stage ends, if early stopping did not end it."""
+    evaluate_every: Annotated[float, Field(gt=0)]
+    """Part of an epoch between two evaluations."""
+    early_stop: Count
+    """Evaluations without improvement that end the stage."""
+    plateau: Plateau
+
+
+class Pretrain(Stage):
+    """Masked language model on the top promoters: cross-entropy, AdamW without decay."""
+
+    mask_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the k-mers that are to be predicted; of these 80 % are hidden, 10 % swapped, 10 % left."""
+
+
+class Finetune(Stage):
+    """Expression from sequence: mean squared error on standardised labels, Adam."""
+
+    start: Literal["pretrained", "scratch"]
+    """Where the weights come from."""
+
+
+class Run(_Section):
+    """One training run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    path: str
+    """Folder of the run directories."""
+    seed: Annotated[int, Field(ge=0)]
+    """Weights, order of the batches, masks, dropout."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    """Time between two checkpoints; each evaluation makes one, too."""
+    keep_checkpoints: Count
+    """Checkpoints kept a stage."""
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's files lie."""
+        return Path(self.path) / self.name
+
+
+class Config(_Section):
+    """Everything but DeepSpeed's own settings."""
+
+    run: Run
+    assay: Assay
+    dataset: Dataset
+    shards: Shards
+    model: Model
+    pretrain: Pretrain
+    finetune: Finetune
+
+
+def load_config(path: Path | str = DEFAULT_CONFIG, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a config file and lay `key.path=value` overrides over it.
+
+    A file may name a `base:` file, relative to itself, and then states only what differs from it.
+    Raises UserError naming the key that is unknown, missing, of the wrong type or impossible.
+    """
+    values = _read(Path(path))
+    for override in overrides:
+        key, _, text = override.partition("=")
+        try:
+            value = _yaml(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"override {override!r}: the value is not YAML: {error}") from None
+        *sections, leaf = key.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise UserError(f"override {override!r}: {section} is a value, not a section")
+        target[leaf] = value
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_name(e['loc'])}: {_say(e)}" for e in error.errors())
+        raise UserError(f"{path}: the configuration cannot be used:\n{problems}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = _yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections (run, assay, dataset, ...), got {type(values).__name__}")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: expected a file name")
+    return _merge(_read(path.parent / base), values)
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and a key written twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str | float:
+        text = self.construct_scalar(node)
+        if node.style is None and "e" in text.lower() and text[0] in "0123456789.+-":
+            try:
+                return float(text)
+            except ValueError:
+                return text
+        return text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(file)"
+
+
+def _say(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    if error["type"] == "missing":
+        return "missing"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    return message if isinstance(given, dict) else f"{message}, got {given!r}"

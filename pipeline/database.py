@@ -1,0 +1,96 @@
+"""Opening dataset.duckdb: read-only for all readers, for writing only as long as a table takes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from pipeline.errors import UserError
+
+SQL = Path(__file__).resolve().parent.parent / "sql"
+WAIT_FOR_LOCK = 20.0
+"""Seconds that a writer waits for readers to let go of the file."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The one row of relation `dataset`."""
+
+    key: str
+    input_rows: int
+    promoters: int
+    cut: float
+    pretrain_rows: int
+    pretrain_valid_rows: int
+    finetune_valid_rows: int
+    finetune_test_rows: int
+    seed: int
+    top_fraction: float
+    left_adapter: str
+    right_adapter: str
+    upstream: str
+    downstream: str
+
+
+def statement(name: str) -> str:
+    """The text of one file below sql/."""
+    return (SQL / name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to a dataset; any number of processes may hold one."""
+    with _connection(path, read_only=True) as connection:
+        yield connection
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that may write; waits a little while others read. Keep it short."""
+    with _connection(path, read_only=False) as connection:
+        yield connection
+
+
+@contextmanager
+def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such dataset; make one with: promoter-bert build FILE --dataset {path}")
+    deadline = time.monotonic() + WAIT_FOR_LOCK
+    while True:
+        try:
+            connection = duckdb.connect(str(path), read_only=read_only)
+            break
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise UserError(f"{path}: not a DuckDB file, or damaged: {_first_line(error)}") from None
+            if time.monotonic() > deadline:
+                raise UserError(f"{path}: in use by another process: {_first_line(error)}") from None
+            time.sleep(0.1)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
+    """The sizes, cut and key of an opened dataset."""
+    fields = list(DatasetInfo.__dataclass_fields__)
+    try:
+        row = connection.execute(f"select {', '.join(fields)} from dataset").fetchone()
+    except duckdb.Error:
+        row = None
+    if row is None:
+        raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build")
+    return DatasetInfo(*row)
+
+
+def explain(error: duckdb.Error) -> UserError:
+    """A DuckDB error as a message for the user."""
+    return UserError(_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,74 @@
+"""Which rows of the dataset go into which shard and record: computed before anything is written."""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from pipeline.config import Config
+from pipeline.database import dataset_info
+from pipeline.kmers import id_dtype
+
+SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
+ROW_OVERHEAD = 16
+"""Bytes a promoter beside its tokens: offset, label, id."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: a range of ids holds its rows, in the order of their positions."""
+
+    split: str
+    number: int
+    first_record: int
+    first_id: int
+    last_id: int
+    at_or_above: float
+    """Only rows with at least this expression belong to it."""
+    rows: int
+
+    @property
+    def file(self) -> str:
+        """Path below the folder of shards."""
+        return f"{self.split}-{self.number:06d}.tar"
+
+
+def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[ShardTask]:
+    """Every shard of every split, all of a split within one record of each other in size."""
+    shards = config.shards
+    per_promoter = ROW_OVERHEAD + _mean_bases(connection, config) * id_dtype(shards.k).itemsize
+    per_shard = shards.shard_megabytes * 1e6 / per_promoter / shards.record_promoters
+    tasks = []
+    for split in SPLITS:
+        stage, part = split.split("/")
+        rows = _count(connection, f"select count(*) from {stage} where split = ?", part)
+        records = -(-rows // shards.record_promoters)
+        count = max(round(records / per_shard), 1) if records else 0
+        bounds = [records * i // count for i in range(count + 1)] if count else [0]
+        starts = [bound * shards.record_promoters for bound in bounds[:-1]]
+        first_ids = dict(
+            connection.execute(
+                f"select position, id from {stage} where split = ? and list_contains(?::bigint[], position)",
+                [part, starts],
+            ).fetchall()
+        )
+        last_id = _count(connection, f"select max(id) from {stage} where split = ?", part) if count else -1
+        at_or_above = dataset_info(connection).cut if stage == "pretrain" else float("-inf")
+        for number, start in enumerate(starts):
+            end = starts[number + 1] if number + 1 < count else rows
+            last = first_ids[end] - 1 if number + 1 < count else last_id
+            tasks.append(
+                ShardTask(split, number, bounds[number], first_ids[start], last, at_or_above, end - start)
+            )
+    return tasks
+
+
+def _mean_bases(connection: duckdb.DuckDBPyConnection, config: Config) -> float:
+    """Mean length of an extended sequence."""
+    (mean,) = connection.execute("select avg(length(sequence)) from promoters").fetchone() or (0.0,)
+    assay = config.assay
+    return float(mean) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
+
+
+def _count(connection: duckdb.DuckDBPyConnection, query: str, value: str) -> int:
+    (count,) = connection.execute(query, [value]).fetchone() or (0,)
+    return int(count)

@@ -1,0 +1,62 @@
+"""What comes after the build is put into the dataset, too, so that SQL reaches it: shards, records, runs, metrics,
+predictions. Each call replaces what stood there under the same k or run name, in one transaction."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.database import writing
+from pipeline.index import Index
+
+
+def publish_shards(dataset: str, folder: Path, index: Index) -> None:
+    """Relations `shards` and `records`."""
+    shards: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    for split, entries in index.splits.items():
+        stage, part = split.split("/")
+        position, number = 0, 0
+        for shard, entry in enumerate(entries):
+            place = {"k": index.k, "stage": stage, "split": part, "shard": shard}
+            shards.append(
+                {
+                    **place,
+                    "file": str(folder / entry.file),
+                    "records": len(entry.records),
+                    "first_position": position,
+                    "rows": entry.rows,
+                    "bytes": entry.bytes,
+                    "sha256": entry.sha256,
+                }
+            )
+            for record in entry.records:
+                records.append({**place, "record": number, "first_position": position, **asdict(record)})
+                position += record.rows
+                number += 1
+    tables = {"shards": pa.Table.from_pylist(shards), "records": pa.Table.from_pylist(records)}
+    _replace(dataset, "k", index.k, tables)
+
+
+def publish_run(
+    dataset: str, run: str, summary: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
+) -> None:
+    """Relations `runs`, `metrics` and `predictions`."""
+    tables = {
+        "runs": pa.Table.from_pylist([{"run": run, **summary}]),
+        "metrics": pa.Table.from_pylist([{"run": run, **metric} for metric in metrics]),
+        "predictions": predictions.append_column("run", pa.array([run] * predictions.num_rows)),
+    }
+    _replace(dataset, "run", run, tables)
+
+
+def _replace(dataset: str, column: str, value: int | str, tables: dict[str, pa.Table]) -> None:
+    with writing(dataset) as connection:
+        connection.execute("begin")
+        for table, rows in tables.items():
+            connection.execute(f"delete from {table} where {column} = ?", [value])
+            connection.register("new_rows", rows)
+            connection.execute(f"insert into {table} by name select * from new_rows")
+            connection.unregister("new_rows")
+        connection.execute("commit")

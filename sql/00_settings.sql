@@ -1,0 +1,17 @@
+-- What a build can be told, with the yeast assay's values where nothing was set before:
+--   set variable input_files = ['train_sequences.txt'];
+-- Sizes below 1 are fractions of the rows, sizes of 1 and more are exact counts.
+set variable seed = coalesce(getvariable('seed'), 0);
+set variable left_adapter = coalesce(getvariable('left_adapter'), 'TGCATTTTTTTCACATC');
+set variable right_adapter = coalesce(getvariable('right_adapter'), 'GGTTACGGCTGTT');
+set variable upstream = coalesce(getvariable('upstream'), 'AGTCCACTATTAAAGAACGTGGACTCCAACGTCAAAGGGCGAAAAACCGTCTATCAGGGCGATGGCCCACTACGTGAACCATCACCCTAATCAAGTGCTAGCAGGAATGATGCAAAAGGTTCCCGATTCGAACTGCATTTTTTTCACATC');
+set variable downstream = coalesce(getvariable('downstream'), 'GGTTACGGCTGTTTCTTAATTAAAAAAAGATAGAAAACATTAGGAGTGTAACACAAGACTTTCGGATCCTGAGCAGGCAAGATAAACGAAGGCAAAGATGTCTAAAGGTGAAGAATTATTCACTGGTGTTGTCCCAATTTTGGTTGAATT');
+set variable min_insert = coalesce(getvariable('min_insert'), 1);
+set variable max_insert = coalesce(getvariable('max_insert'), 500);
+set variable min_expression = coalesce(getvariable('min_expression'), 0.0);
+set variable max_expression = coalesce(getvariable('max_expression'), 17.0);
+set variable top_fraction = coalesce(getvariable('top_fraction'), 0.2);
+set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
+set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
+set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
+set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);

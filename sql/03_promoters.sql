@@ -1,0 +1,15 @@
+-- One row a usable input row, in the build's random order. The order is total, so id is the same whatever the
+-- order of the input, the threads or the memory; rows that tie to the end are the same row twice.
+create or replace table promoters as
+with usable as (
+    select sequence, expression::double as expression
+    from input
+    where reject_reason(fields, sequence, expression) is null
+),
+shuffled as (
+    select sequence, expression
+    from usable
+    order by shuffle_hash(sequence, getvariable('seed')), expression, sequence
+)
+select row_number() over () - 1 as id, sequence, expression
+from shuffled;

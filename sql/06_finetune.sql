@@ -1,0 +1,14 @@
+-- One row a promoter, with its split. The rows are in random order already, so a split is a range of ids:
+-- first the test rows, then the validation rows, then the training rows.
+create or replace view finetune as
+with bounds as (
+    select finetune_test_rows as test, finetune_test_rows + finetune_valid_rows as held_out
+    from dataset
+)
+select
+    id,
+    sequence,
+    expression,
+    case when id < test then 'test' when id < held_out then 'valid' else 'train' end as split,
+    id - case when id < test then 0 when id < held_out then test else held_out end as position
+from promoters, bounds;

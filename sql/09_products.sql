@@ -1,0 +1,19 @@
+-- Filled by the commands that come after the build, so that one join leads from a score back to its promoter.
+create table if not exists shards (
+    k integer, stage varchar, split varchar, shard integer, file varchar, records integer, first_position bigint,
+    rows bigint, bytes bigint, sha256 varchar
+);
+create table if not exists records (
+    k integer, stage varchar, split varchar, shard integer, record integer, first_position bigint, rows bigint,
+    "offset" bigint, bytes bigint, sha256 varchar
+);
+create table if not exists runs (
+    run varchar, finished timestamp, dataset_key varchar, shard_key varchar, test_pearson double,
+    test_spearman double, config json
+);
+create table if not exists metrics (
+    run varchar, stage varchar, step bigint, epoch double, metric varchar, value double
+);
+create table if not exists predictions (
+    run varchar, id bigint, split varchar, prediction double
+);

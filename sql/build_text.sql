@@ -1,0 +1,14 @@
+-- The whole build in the duckdb command line, from the folder above:
+--   duckdb my.duckdb -c "set variable input_files = ['demo.tsv']" -c "-- (the lone semicolon ends these comments; the shell takes a dot command only at the start of a statement)
+;
+.read sql/00_settings.sql
+.read sql/01_rules.sql
+.read sql/02_input_text.sql
+.read sql/03_promoters.sql
+.read sql/04_rejects.sql
+.read sql/05_dataset.sql
+.read sql/06_finetune.sql
+.read sql/07_pretrain.sql
+.read sql/08_sequence_macros.sql
+.read sql/09_products.sql
+.read sql/10_comments.sql

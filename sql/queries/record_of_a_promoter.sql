@@ -1,0 +1,8 @@
+-- In which shard and record each of the first promoters of the fine-tuning test split lies.
+select f.id, f.sequence, r.k, r.shard, r.record, f.position - r.first_position as row_in_record
+from finetune f
+join records r
+    on r.stage = 'finetune' and r.split = f.split
+    and f.position >= r.first_position and f.position < r.first_position + r.rows
+where f.split = 'test' and f.position < 10
+order by r.k, f.position;
