@@ -1,0 +1,55 @@
+"""transformers' own BERT, sized by config.yaml."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
+
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from pipeline.config import Config
+from pipeline.index import Index
+from pipeline.kmers import PAD, vocabulary_size
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()  # its report of a fresh pooler and head is what we want
+
+
+def bert_config(config: Config, index: Index) -> BertConfig:
+    """The size of the BERT, and what must be known to use it: see the keys under `promoter_bert`."""
+    longest = (config.assay.max_insert + len(index.left_flank) + len(index.right_flank)) // index.k + 2
+    return BertConfig(
+        vocab_size=vocabulary_size(index.k),
+        hidden_size=config.model.hidden,
+        num_hidden_layers=config.model.layers,
+        num_attention_heads=config.model.heads,
+        intermediate_size=config.model.intermediate,
+        hidden_dropout_prob=config.model.dropout,
+        attention_probs_dropout_prob=config.model.dropout,
+        max_position_embeddings=-(-longest // 8) * 8,
+        pad_token_id=PAD,
+        num_labels=1,
+        problem_type="regression",
+        promoter_bert={
+            "k": index.k,
+            "assay": config.assay.model_dump(),
+            "label_mean": index.label_mean,
+            "label_sd": index.label_sd,
+            "dataset_key": index.dataset_key,
+            "shard_key": index.key,
+        },
+    )
+
+
+def masked_language_model(config: Config, index: Index) -> BertForMaskedLM:
+    """A fresh BERT to pretrain."""
+    return BertForMaskedLM(bert_config(config, index))
+
+
+def regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
+    """BERT, pooler and a linear head with one output; the BERT from `pretrained` where given."""
+    settings = bert_config(config, index)
+    if pretrained is None:
+        return BertForSequenceClassification(settings)
+    return BertForSequenceClassification.from_pretrained(pretrained, config=settings)

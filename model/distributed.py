@@ -1,0 +1,84 @@
+"""Starting the processes' group, under any launcher or none, and the few collectives that are needed."""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all. device: where its model and batches live."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and lines for all."""
+        return self.rank == 0
+
+
+def start() -> World:
+    """Join the group that the launcher describes in the environment; alone, make a group of one."""
+    if "RANK" not in os.environ:
+        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+        os.environ.update({name: str(value) for name, value in alone.items()})
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    cuda = torch.cuda.is_available()
+    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    else:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+        torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def stop() -> None:
+    """Leave the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def sums_over_ranks(*values: torch.Tensor) -> list[float]:
+    """Each scalar summed over all ranks, in float64."""
+    total = torch.stack([value.detach().double() for value in values])
+    dist.all_reduce(total)
+    return [float(value) for value in total]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's object, on every rank, in the order of the ranks."""
+    out: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(out, value)
+    return out
+
+
+def from_leader(value: Any) -> Any:
+    """Rank 0's object on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,109 @@
+"""ds_config.json -> a DeepSpeed engine for one stage, on this machine's precision."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from model.distributed import World
+from pipeline.config import Stage
+from pipeline.errors import UserError
+
+DEFAULT_DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_config.json"
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a global batch is cut: promoters a micro-batch at most, and micro-batches a step on each rank."""
+
+    micro_batch: int
+    micro_batches: int
+
+
+@dataclass(frozen=True)
+class DeepSpeedSettings:
+    """DeepSpeed's own settings as they are used here."""
+
+    values: dict[str, Any]
+    precision: Literal["fp16", "bf16", "fp32"]
+    note: str
+    """What was changed to fit this machine, or empty."""
+
+    @property
+    def zero_stage(self) -> int:
+        """ZeRO stage, 0 to 3."""
+        return int(self.values.get("zero_optimization", {}).get("stage", 0))
+
+    def plan(self, global_batch: int, ranks: int) -> BatchPlan:
+        """Cut a global batch of the config into micro-batches no larger than DeepSpeed's setting.
+
+        Raises UserError where DeepSpeed's settings state another batch than the config does.
+        """
+        micro = int(self.values["train_micro_batch_size_per_gpu"])
+        per_rank = math.ceil(global_batch / ranks)
+        micro_batches = math.ceil(per_rank / micro)
+        stated = {
+            "train_batch_size": global_batch,
+            "gradient_accumulation_steps": micro_batches,
+        }
+        for name, expected in stated.items():
+            given = self.values.get(name, "auto")
+            if given not in ("auto", expected):
+                raise UserError(
+                    f"the DeepSpeed config says {name} = {given}, but global_batch = {global_batch} on {ranks} ranks "
+                    f"with micro-batches of at most {micro} makes it {expected}; take {name} out, or change one of them"
+                )
+        return BatchPlan(math.ceil(per_rank / micro_batches), micro_batches)
+
+
+def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
+    """Read DeepSpeed's settings. fp16 is for GPUs: on a CPU it is replaced by float32, and the note says so."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read DeepSpeed's config: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object of DeepSpeed's settings")
+    micro = values.get("train_micro_batch_size_per_gpu")
+    if not isinstance(micro, int) or micro < 1:
+        raise UserError(f"{path}: train_micro_batch_size_per_gpu: expected a whole number from 1 on, got {micro!r}")
+    for taken in ("optimizer", "scheduler"):
+        if taken in values:
+            raise UserError(f"{path}: {taken}: stands in config.yaml (learning_rate, plateau); take it out here")
+    fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
+    if fp16 and bf16:
+        raise UserError(f"{path}: fp16 and bf16 are both enabled; enable one")
+    if fp16 and not cuda:
+        values = {name: value for name, value in values.items() if name != "fp16"}
+        return DeepSpeedSettings(values, "fp32", "fp16 needs a GPU: training in float32 on this CPU")
+    return DeepSpeedSettings(values, "fp16" if fp16 else "bf16" if bf16 else "fp32", "")
+
+
+def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
+    """Adam, or AdamW without weight decay (the same steps; the paper's two names)."""
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    return kind(module.parameters(), lr=stage.learning_rate, weight_decay=0.0, fused=True)
+
+
+def make_engine(
+    task: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings, plan: BatchPlan, world: World
+) -> Any:
+    """A DeepSpeed engine around a task. The learning rate stays in the hands of `optimizer`'s groups."""
+    import deepspeed
+
+    values = {
+        **settings.values,
+        "train_micro_batch_size_per_gpu": plan.micro_batch,
+        "gradient_accumulation_steps": plan.micro_batches,
+    }
+    values.pop("train_batch_size", None)
+    engine, *_ = deepspeed.initialize(
+        model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
+    )
+    return engine

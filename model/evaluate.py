@@ -1,0 +1,92 @@
+"""A split through the model, exact over all ranks: every promoter counted once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.distributed import World, gathered, sums_over_ranks
+from model.metrics import pearson, spearman
+from model.seeds import generator
+from model.tasks import to_device
+from pipeline.index import Index
+from pipeline.stream import Part, Stream
+
+GLOBAL_BATCH = 1024
+"""Promoters an evaluation step: fixed, so that the masks of validation are the same on any number of ranks."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Held-out promoters by id: dataset id, label, prediction, each (rows,)."""
+
+    id: npt.NDArray[np.int64]
+    expression: npt.NDArray[np.float32]
+    prediction: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """metric: what the stage is steered by, higher is better; values: all numbers, by name."""
+
+    metric: float
+    values: dict[str, float]
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Where the splits lie, and how many promoters a rank takes at once."""
+
+    folder: Path
+    index: Index
+    micro_batch: int
+    world: World
+    seed: int
+
+
+def evaluate(task: Any, split: str, data: EvaluationData) -> Evaluation:
+    """Run a task over a split without gradients. `task` is an engine or a module; all ranks call this.
+
+    Gives masked-token loss and accuracy for pretraining, and loss, Pearson and Spearman for fine-tuning.
+    """
+    world = data.world
+    micro_batches = -(-GLOBAL_BATCH // (world.ranks * data.micro_batch))
+    part = Part(world.rank, world.ranks, micro_batches)
+    stream = Stream(data.folder, data.index, split, GLOBAL_BATCH, part, shuffle=False)
+    module = getattr(task, "module", task)
+    was_training = module.training
+    task.eval()
+    sums = torch.zeros(3, dtype=torch.float64)
+    found: list[tuple[npt.NDArray[Any], ...]] = []
+    with torch.inference_mode():
+        for step in stream.epoch(0):
+            draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
+            for batch in step.micro_batches:
+                out = task(to_device(batch, draws, world.device))
+                sums += torch.stack([out.loss.double(), out.count.double(), out.correct.double()]).cpu()
+                if out.prediction.numel():
+                    real = batch.weight > 0
+                    found.append((batch.id[real], batch.expression[real], out.prediction.cpu().numpy()[real]))
+    task.train(was_training)
+    loss, count, correct = sums_over_ranks(*sums.to(world.device))
+    values = {"loss": loss / max(count, 1.0)}
+    predictions = _collect(found)
+    if len(predictions.id):
+        values["pearson"] = pearson(predictions.prediction, predictions.expression)
+        values["spearman"] = spearman(predictions.prediction, predictions.expression)
+        return Evaluation(values["pearson"], values, predictions)
+    values["accuracy"] = correct / max(count, 1.0)
+    return Evaluation(values["accuracy"], values, predictions)
+
+
+def _collect(found: list[tuple[npt.NDArray[Any], ...]]) -> Predictions:
+    """All ranks' predictions in the order of the ids, the same on every rank."""
+    empty = (np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
+    mine = tuple(np.concatenate(columns) for columns in zip(*found, strict=True)) if found else empty
+    ids, expression, prediction = (np.concatenate(c) for c in zip(*gathered(mine), strict=True))
+    order = np.argsort(ids)
+    return Predictions(ids[order], expression[order], prediction[order])

@@ -1,0 +1,69 @@
+"""A trained task -> a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+
+from pipeline.config import Config
+from pipeline.kmers import SPECIALS
+from pipeline.tokenizer import build_tokenizer
+
+
+def master_weights(engine: Any, world_leads: bool) -> dict[str, torch.Tensor] | None:
+    """The float32 weights of the engine's BERT, on the leading rank; every rank must call this."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    weights = {}
+    for name, parameter in engine.module.model.named_parameters():
+        full = safe_get_full_fp32_param(parameter)
+        full = parameter if full is None else full  # ZeRO stage 0 in float32 keeps no other copy
+        if world_leads:
+            weights[name] = full.detach().float().cpu().clone()
+    return weights if world_leads else None
+
+
+def export_model(
+    model: nn.Module, weights: dict[str, torch.Tensor], config: Config, folder: Path, label_mean: float, label_sd: float
+) -> None:
+    """Write model and tokenizer; the folder appears whole or not at all.
+
+    For a regression model the label scaling goes into the last layer, so that its logits are expression values.
+    """
+    missing, unexpected = model.load_state_dict(weights, strict=False, assign=False)
+    tied = set(missing) - set(weights)
+    assert not unexpected, unexpected
+    assert all(name.startswith("cls.predictions.decoder") for name in tied) or not tied, tied
+    if isinstance(model, BertForSequenceClassification):
+        with torch.no_grad():
+            model.classifier.weight.mul_(label_sd)
+            model.classifier.bias.mul_(label_sd).add_(label_mean)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(new, ignore_errors=True)
+    model.float().save_pretrained(new)
+    stock_tokenizer(config).save_pretrained(new)
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def stock_tokenizer(config: Config) -> PreTrainedTokenizerFast:
+    """The tokenizer as transformers knows it."""
+    names = ("pad_token", "cls_token", "unk_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=build_tokenizer(config.assay, config.shards.k), **dict(zip(names, SPECIALS, strict=True))
+    )
+
+
+def broadcast_weights(model: nn.Module) -> None:
+    """Give every rank the leading rank's weights."""
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, src=0)

@@ -1,0 +1,208 @@
+"""The whole training job: pretrain, fine-tune, predict the held-out promoters, put the results into the dataset."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from torch import nn
+from transformers import BertForSequenceClassification
+
+from model.bert import masked_language_model, regression_model
+from model.checkpoints import StageState
+from model.distributed import World, from_leader
+from model.engine import DeepSpeedSettings, make_engine, make_optimizer
+from model.evaluate import Evaluation, EvaluationData, evaluate
+from model.export import broadcast_weights, export_model, master_weights
+from model.loop import StageRun, train_stage
+from model.runs import long_metrics, open_run
+from model.seeds import seed_of
+from model.tasks import FinetuneTask, PretrainTask
+from model.tracking import Tracker
+from pipeline.config import Config
+from pipeline.database import dataset_info, reading
+from pipeline.errors import UserError
+from pipeline.index import Index, read_index
+from pipeline.products import publish_run
+from pipeline.shards import expected_key, shard_folder
+
+StageName = Literal["pretrain", "finetune", "both"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run on this process's rank."""
+
+    config: Config
+    settings: DeepSpeedSettings
+    world: World
+    folder: Path
+    index: Index
+
+    @property
+    def pretrained(self) -> Path:
+        """The best masked language model, a Hugging Face directory."""
+        return self.config.run.directory / "pretrained"
+
+    @property
+    def model(self) -> Path:
+        """The best regression model, a Hugging Face directory."""
+        return self.config.run.directory / "model"
+
+
+def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
+    """Find the shards, check that they are those of the dataset, open the run directory.
+
+    The leading rank checks for all; what it finds wrong is raised on every rank.
+    """
+    problem = None
+    if world.leads:
+        try:
+            folder = shard_folder(config)
+            index = read_index(folder)
+            _check_fresh(config, index)
+            open_run(config, index, settings.values)
+        except UserError as error:
+            problem = str(error)
+    problem = from_leader(problem)
+    if problem is not None:
+        raise UserError(problem)
+    folder = shard_folder(config)
+    index = read_index(folder)
+    if from_leader(index.key) != index.key:
+        raise UserError(f"{folder}: other shards on this host than on the leading one")
+    return Job(config, settings, world, folder, index)
+
+
+def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
+    """Run the stages that are not done yet. Returns the summary; a finished run returns the one it wrote."""
+    written = job.config.run.directory / "summary.json"
+    if written.exists():
+        return dict(json.loads(written.read_text(encoding="utf-8")))
+    with Tracker(job.config.run.directory, job.world.leads) as tracker:
+        wants_pretraining = stages == "pretrain" or job.config.finetune.start == "pretrained"
+        if stages in ("pretrain", "both") and wants_pretraining:
+            _stage(job, "pretrain", tracker)
+        if stages == "pretrain":
+            return {"run": job.config.run.name, "pretrained": str(job.pretrained)}
+        _stage(job, "finetune", tracker)
+    return _finish(job)
+
+
+def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) -> StageState:
+    config, index, world = job.config, job.index, job.world
+    torch.manual_seed(seed_of(config.run.seed, name, "weights"))
+    task: PretrainTask | FinetuneTask
+    model: nn.Module
+    if name == "pretrain":
+        model, stage, best = masked_language_model(config, index), config.pretrain, job.pretrained
+        task = PretrainTask(model, index.k, config.pretrain.mask_share)
+    else:
+        stage, best = config.finetune, job.model
+        start = job.pretrained if config.finetune.start == "pretrained" else None
+        if start is not None and not from_leader(start.is_dir()):
+            raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
+        model = regression_model(config, index, start)
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd)
+    plan = job.settings.plan(stage.global_batch, world.ranks)
+    optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
+    engine = make_engine(task, optimizer, job.settings, plan, world)
+
+    def save_best() -> None:
+        weights = master_weights(engine, world.leads)
+        if weights is not None:
+            copy = type(model)(model.config)
+            export_model(copy, weights, config, best, index.label_mean, index.label_sd)
+
+    return train_stage(
+        StageRun(
+            name=name,
+            settings=stage,
+            run=config.run,
+            engine=engine,
+            optimizer=optimizer,
+            plan=plan,
+            world=world,
+            data=EvaluationData(job.folder, index, plan.micro_batch, world, config.run.seed),
+            tracker=tracker,
+            checkpoints=config.run.directory / "checkpoints" / name,
+            save_best=save_best,
+        )
+    )
+
+
+def _finish(job: Job) -> dict[str, Any]:
+    """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
+    config, world = job.config, job.world
+    model = _best_model(job).to(world.device)
+    task = FinetuneTask(model, job.index.k, 0.0, 1.0)  # the exported model speaks the labels' own scale
+    micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
+    data = EvaluationData(job.folder, job.index, micro_batch, world, config.run.seed)
+    scored = {
+        split: evaluate(task, f"finetune/{split}", data)
+        for split in ("valid", "test")
+        if f"finetune/{split}" in job.index.splits
+    }
+    summary = {
+        "run": config.run.name,
+        "directory": str(config.run.directory),
+        "model": str(job.model),
+        "dataset": config.dataset.path,
+        "dataset_key": job.index.dataset_key,
+        "shard_key": job.index.key,
+        "scores": {split: {**e.values, "rows": len(e.predictions.id)} for split, e in scored.items()},
+    }
+    if world.leads:
+        _write_results(job, scored, summary)
+    return summary
+
+
+def _write_results(job: Job, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:
+    folder = job.config.run.directory
+    parts = [
+        pa.table({"id": e.predictions.id, "split": [split] * len(e.predictions.id),
+                  "prediction": e.predictions.prediction.astype(np.float64)})
+        for split, e in scored.items()
+    ]  # fmt: skip
+    predictions = pa.concat_tables(parts)
+    pa.parquet.write_table(predictions, folder / "predictions.parquet")
+    row = {
+        "dataset_key": job.index.dataset_key,
+        "shard_key": job.index.key,
+        "test_pearson": summary["scores"].get("test", {}).get("pearson"),
+        "test_spearman": summary["scores"].get("test", {}).get("spearman"),
+        "config": json.dumps(job.config.model_dump()),
+    }
+    publish_run(
+        job.config.dataset.path, job.config.run.name, row, long_metrics(folder / "metrics.jsonl"), predictions
+    )
+    partial = folder / "summary.partial"
+    partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "summary.json")
+
+
+def _best_model(job: Job) -> BertForSequenceClassification:
+    """The exported model on every rank; it need only be readable on the leading one."""
+    if job.world.leads:
+        model = BertForSequenceClassification.from_pretrained(job.model)
+    else:
+        model = regression_model(job.config, job.index, None)
+    model = model.float().to(job.world.device)
+    broadcast_weights(model)
+    return model
+
+
+def _check_fresh(config: Config, index: Index) -> None:
+    with reading(config.dataset.path) as connection:
+        expected = expected_key(config, dataset_info(connection))
+    if index.key != expected:
+        raise UserError(
+            f"{shard_folder(config)}: these shards are of another dataset or configuration "
+            f"(key {index.key[:16]}..., expected {expected[:16]}...); write them again: promoter-bert shards"
+        )
+
+

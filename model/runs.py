@@ -1,0 +1,100 @@
+"""The run directory: what was asked for, with what, and what came out."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from model.tracking import read_metrics
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.index import Index
+
+PACKAGES = ("torch", "deepspeed", "transformers", "duckdb", "pyarrow", "numpy", "scipy", "webdataset", "tokenizers")
+MAY_CHANGE = (
+    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
+    "pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop",
+)  # fmt: skip
+"""What a run that goes on may state anew: none of it changes what was done so far."""
+
+
+def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
+    """Make the run directory, or check that the one there is of the same configuration and shards."""
+    folder = config.run.directory
+    record = folder / "run.json"
+    if record.exists():
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        if earlier["shard_key"] != index.key:
+            raise UserError(
+                f"{folder} was started with other shards (key {earlier['shard_key'][:16]}..., now {index.key[:16]}...): "
+                "give this run another name (run.name=...), or remove the folder to start anew"
+            )
+        before, now = _flat(earlier["config"]), _flat(config.model_dump())
+        changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
+        if changed:
+            differences = ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
+            raise UserError(
+                f"{folder} was started with another configuration ({differences}): give this run another name "
+                "(run.name=...), or remove the folder to start anew"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
+    facts = {
+        "command": sys.argv,
+        "config": config.model_dump(),
+        "ds_config": ds_config,
+        "dataset_key": index.dataset_key,
+        "shard_key": index.key,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": platform.platform(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+    partial = record.with_suffix(".partial")
+    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    partial.replace(record)
+
+
+def long_metrics(path: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl with one row a number: stage, step, epoch, metric, value."""
+    place = ("stage", "step", "epoch")
+    return [
+        {**{name: line[name] for name in place}, "metric": name, "value": float(value)}
+        for line in read_metrics(path)
+        for name, value in line.items()
+        if name not in place
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    try:
+        out = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return out.stdout.strip()

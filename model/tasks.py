@@ -1,0 +1,127 @@
+"""The two stages as modules: a micro-batch in, sums over its promoters or tokens out.
+
+Sums, not means: the loop divides them by what the whole global batch holds, so that gradients and metrics do
+not depend on how the batch is split over ranks and micro-batches.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model.frames import kmers_in_frames, one_frame, reading_frames
+from model.masking import IGNORED, Draws, draw, mask
+from pipeline.stream import Batch
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A stream batch as tensors: tokens (rows, width), lengths, expression, weight (rows,), its draws if any."""
+
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+    expression: torch.Tensor
+    weight: torch.Tensor
+    draws: Draws | None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """loss: summed over what is counted; count; correct: tokens predicted right; prediction: (rows,) or empty."""
+
+    loss: torch.Tensor
+    count: torch.Tensor
+    correct: torch.Tensor
+    prediction: torch.Tensor
+
+
+class Task(Protocol):
+    """What the loop asks of a stage."""
+
+    def draws(self, batch: Batch, generator: torch.Generator) -> Draws | None:
+        """Random numbers for the global batch that `batch` is part of."""
+
+    def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
+        """What the global batch's summed loss is divided by."""
+
+
+class PretrainTask(nn.Module):
+    """Masked language model over one reading frame a promoter, drawn anew each time."""
+
+    def __init__(self, model: nn.Module, k: int, mask_share: float) -> None:
+        super().__init__()
+        self.model = model
+        self.k = k
+        self.mask_share = mask_share
+
+    def draws(self, batch: Batch, generator: torch.Generator) -> Draws | None:
+        """Frame, masked places and swapped k-mers of every row of the global batch."""
+        return draw(batch.global_rows, batch.tokens.shape[1] // self.k + 2, self.k, generator)
+
+    def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
+        """The k-mers expected to be masked: known on every rank without asking the others."""
+        assert draws is not None
+        lengths = torch.from_numpy(batch.global_lengths).to(draws.frame.device)
+        kmers = kmers_in_frames(lengths, self.k).gather(1, draws.frame[:, None])
+        return self.mask_share * kmers.sum()
+
+    def forward(self, batch: DeviceBatch) -> Sums:
+        """Cross-entropy in float32 over the masked k-mers."""
+        assert batch.draws is not None
+        frames = one_frame(reading_frames(batch.tokens, batch.lengths, self.k), batch.draws.frame)
+        read, labels = mask(frames.input_ids, frames.kmers, batch.draws, self.mask_share)
+        labels = torch.where(batch.weight[:, None] > 0, labels, IGNORED)
+        logits = self.model(input_ids=read, attention_mask=frames.attention_mask).logits.float()
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        counted = labels != IGNORED
+        correct = ((logits.detach().argmax(-1) == labels) & counted).sum()
+        return Sums(loss, counted.sum(), correct, loss.new_empty(0))
+
+
+class FinetuneTask(nn.Module):
+    """Expression as the mean output over all reading frames; squared error on standardised labels."""
+
+    def __init__(self, model: nn.Module, k: int, label_mean: float, label_sd: float) -> None:
+        super().__init__()
+        self.model = model
+        self.k = k
+        self.label_mean = label_mean
+        self.label_sd = label_sd if label_sd > 0 else 1.0
+
+    def draws(self, batch: Batch, generator: torch.Generator) -> Draws | None:
+        """Nothing is random here but dropout."""
+        del batch, generator
+        return None
+
+    def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
+        """The promoters of the global batch."""
+        del draws
+        return batch.global_rows
+
+    def forward(self, batch: DeviceBatch) -> Sums:
+        """Squared error in float32; predictions on the scale of the labels."""
+        standardised = mean_over_frames(self.model, batch.tokens, batch.lengths, self.k)
+        error = standardised - (batch.expression - self.label_mean) / self.label_sd
+        loss = (error.square() * batch.weight).sum()
+        prediction = standardised.detach() * self.label_sd + self.label_mean
+        return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction)
+
+
+def mean_over_frames(model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tensor:
+    """The mean output of a one-output model over the k reading frames: (rows,) float32."""
+    frames = reading_frames(tokens, lengths, k)
+    logits = model(
+        input_ids=frames.input_ids.flatten(0, 1), attention_mask=frames.attention_mask.flatten(0, 1)
+    ).logits
+    return logits.float().view(len(tokens), k).mean(1)
+
+
+def to_device(batch: Batch, draws: Draws | None, device: torch.device) -> DeviceBatch:
+    """Move a batch; ids wider than a byte become int32, which torch can index with everywhere."""
+    tokens = batch.tokens if batch.tokens.dtype == np.uint8 else batch.tokens.astype(np.int32)
+    mine = draws.part(batch.first_row, len(batch.id)) if draws is not None else None
+    tensors = (torch.from_numpy(a).to(device) for a in (tokens, batch.lengths, batch.expression, batch.weight))
+    return DeviceBatch(*tensors, mine)

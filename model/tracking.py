@@ -1,0 +1,51 @@
+"""The run's numbers: metrics.jsonl and TensorBoard, on the leading rank only."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Tracker:
+    """Writes one JSON line and the TensorBoard scalars for each call of `log`; nothing on other ranks."""
+
+    def __init__(self, run: Path, leads: bool) -> None:
+        self.path = run / "metrics.jsonl"
+        self._writer = SummaryWriter(str(run / "tensorboard")) if leads else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Record numbers of a stage at a step."""
+        if self._writer is None:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "step": step, "epoch": round(epoch, 6), **values}) + "\n")
+        for name, value in values.items():
+            self._writer.add_scalar(f"{stage}/{name}", value, step)
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Drop a stage's lines past a step: a resume writes them again."""
+        if self._writer is None or not self.path.exists():
+            return
+        kept = [line for line in read_metrics(self.path) if line["stage"] != stage or line["step"] <= step]
+        new = self.path.with_suffix(".partial")
+        new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        new.replace(self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that a kill cut off is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines

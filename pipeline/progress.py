@@ -1,0 +1,66 @@
+"""How far a long job is: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_SECONDS = 5.0
+"""Time between two plain lines."""
+
+Update = Callable[[int, int, str], None]
+"""Called with units done, units in all, and a few words to stand behind."""
+
+
+@contextmanager
+def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
+    """Shows progress on standard error."""
+    if quiet:
+        yield lambda _done, _total, _note: None
+    elif sys.stderr.isatty():
+        with _bar(title) as update:
+            yield update
+    else:
+        yield _plain(title, unit)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def _plain(title: str, unit: str) -> Update:
+    began = time.monotonic()
+    last = began
+    first_done: int | None = None
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal last, first_done
+        now = time.monotonic()
+        if first_done is None:
+            first_done = done
+        if now - last < PLAIN_SECONDS and done < total:
+            return
+        last = now
+        rate = (done - first_done) / max(now - began, 1e-9)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
+        share = f"{100 * done / total:.0f} %" if total else ""
+        print(f"{title}: {done:,} of {total:,} {unit} ({share}){left} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    return update

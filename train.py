@@ -1,0 +1,62 @@
+"""Pretrain and fine-tune: shards -> BERT -> scored predictions. Goes on by itself where an earlier start ended.
+
+deepspeed --hostfile hostfile train.py                          all machines of the hostfile
+deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       two processes here
+python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   one process
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.config import DEFAULT_CONFIG, load_config
+from pipeline.errors import UserError
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; DeepSpeed's launcher adds --local_rank."""
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("overrides", nargs="*", metavar="key=value", help="such as pretrain.learning_rate=3e-4")
+    cli.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: config.yaml beside train.py")
+    cli.add_argument("--deepspeed_config", type=Path, default=None, help="default: ds_config.json beside train.py")
+    cli.add_argument("--stage", choices=("pretrain", "finetune", "both"), default="both", help="default: both")
+    cli.add_argument("--local_rank", type=int, default=None, help="set by the launcher")
+    args = cli.parse_args()
+    wrong = [text for text in args.overrides if "=" not in text]
+    if wrong:
+        cli.error(f"expected key=value, got {wrong[0]}")
+    return args
+
+
+def main() -> None:
+    """Parse, build, run, say what came out."""
+    args = arguments()
+    config = load_config(args.config, args.overrides)
+
+    import torch
+
+    from model.distributed import start, stop
+    from model.engine import DEFAULT_DS_CONFIG, read_ds_config
+    from model.job import prepare, run_job
+    from model.report import describe_job, describe_summary
+
+    settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
+    world = start()
+    try:
+        job = prepare(config, settings, world)
+        if world.leads:
+            print(describe_job(job), flush=True)
+        summary = run_job(job, args.stage)
+        if world.leads:
+            print(describe_summary(summary), flush=True)
+    finally:
+        stop()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from the last checkpoint")
