@@ -9,6 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from transformers.utils import logging as transformers_logging
 
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.kmers import PAD, vocabulary_size
 
@@ -53,3 +54,13 @@ def regression_model(config: Config, index: Index, pretrained: Path | None) -> B
     if pretrained is None:
         return BertForSequenceClassification(settings)
     return BertForSequenceClassification.from_pretrained(pretrained, config=settings)
+
+
+def load_regression_model(folder: Path) -> BertForSequenceClassification:
+    """A model that train.py wrote. Raises UserError where the folder holds no such model."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model here; expected the folder runs/NAME/model that train.py wrote")
+    model = BertForSequenceClassification.from_pretrained(folder)
+    if not hasattr(model.config, "promoter_bert") or model.config.num_labels != 1:
+        raise UserError(f"{folder}: not a promoter-bert regression model (its config.json has no promoter_bert)")
+    return model

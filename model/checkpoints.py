@@ -41,7 +41,9 @@ def save_checkpoint(engine: Any, folder: Path, state: StageState, keep: int, wor
             shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(engine: Any, folder: Path, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, world: World) -> StageState:
+def resume(
+    engine: Any, folder: Path, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, world: World
+) -> StageState:
     """Bring engine and scheduler to the last checkpoint, if there is one. All ranks call this.
 
     Raises UserError where it was written by another number of processes.

@@ -30,7 +30,13 @@ class World:
 def start() -> World:
     """Join the group that the launcher describes in the environment; alone, make a group of one."""
     if "RANK" not in os.environ:
-        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+        alone = {
+            "RANK": 0,
+            "LOCAL_RANK": 0,
+            "WORLD_SIZE": 1,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": _free_port(),
+        }
         os.environ.update({name: str(value) for name, value in alone.items()})
     import deepspeed
     from deepspeed.ops import __compatible_ops__

@@ -92,7 +92,11 @@ def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.op
 
 
 def make_engine(
-    task: nn.Module, optimizer: torch.optim.Optimizer, settings: DeepSpeedSettings, plan: BatchPlan, world: World
+    task: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: DeepSpeedSettings,
+    plan: BatchPlan,
+    world: World,
 ) -> Any:
     """A DeepSpeed engine around a task. The learning rate stays in the hands of `optimizer`'s groups."""
     import deepspeed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from pipeline.config import Config
 from pipeline.kmers import SPECIALS
@@ -29,7 +29,12 @@ def master_weights(engine: Any, world_leads: bool) -> dict[str, torch.Tensor] | 
 
 
 def export_model(
-    model: nn.Module, weights: dict[str, torch.Tensor], config: Config, folder: Path, label_mean: float, label_sd: float
+    model: PreTrainedModel,
+    weights: dict[str, torch.Tensor],
+    config: Config,
+    folder: Path,
+    label_mean: float,
+    label_sd: float,
 ) -> None:
     """Write model and tokenizer; the folder appears whole or not at all.
 
@@ -45,7 +50,7 @@ def export_model(
             model.classifier.bias.mul_(label_sd).add_(label_mean)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(new, ignore_errors=True)
-    model.float().save_pretrained(new)
+    model.save_pretrained(new)
     stock_tokenizer(config).save_pretrained(new)
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
@@ -59,7 +64,8 @@ def stock_tokenizer(config: Config) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers knows it."""
     names = ("pad_token", "cls_token", "unk_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(config.assay, config.shards.k), **dict(zip(names, SPECIALS, strict=True))
+        tokenizer_object=build_tokenizer(config.assay, config.shards.k),
+        **dict(zip(names, SPECIALS, strict=True)),
     )
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.bert import masked_language_model, regression_model
 from model.checkpoints import StageState
@@ -23,7 +22,7 @@ from model.runs import long_metrics, open_run
 from model.seeds import seed_of
 from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
-from pipeline.config import Config
+from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
@@ -97,7 +96,8 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
     config, index, world = job.config, job.index, job.world
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     task: PretrainTask | FinetuneTask
-    model: nn.Module
+    model: PreTrainedModel
+    stage: Stage
     if name == "pretrain":
         model, stage, best = masked_language_model(config, index), config.pretrain, job.pretrained
         task = PretrainTask(model, index.k, config.pretrain.mask_share)
@@ -177,9 +177,7 @@ def _write_results(job: Job, scored: dict[str, Evaluation], summary: dict[str, A
         "test_spearman": summary["scores"].get("test", {}).get("spearman"),
         "config": json.dumps(job.config.model_dump()),
     }
-    publish_run(
-        job.config.dataset.path, job.config.run.name, row, long_metrics(folder / "metrics.jsonl"), predictions
-    )
+    publish_run(job.config.dataset.path, job.config.run.name, row, long_metrics(folder / "metrics.jsonl"), predictions)
     partial = folder / "summary.partial"
     partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     partial.replace(folder / "summary.json")
@@ -204,5 +202,3 @@ def _check_fresh(config: Config, index: Index) -> None:
             f"{shard_folder(config)}: these shards are of another dataset or configuration "
             f"(key {index.key[:16]}..., expected {expected[:16]}...); write them again: promoter-bert shards"
         )
-
-

@@ -49,9 +49,7 @@ class StageRun:
         """The training split, this rank's part."""
         part = Part(self.world.rank, self.world.ranks, self.plan.micro_batches)
         split = f"{self.name}/train"
-        return Stream(
-            self.data.folder, self.data.index, split, self.settings.global_batch, part, self.run.seed
-        )
+        return Stream(self.data.folder, self.data.index, split, self.settings.global_batch, part, self.run.seed)
 
 
 def train_stage(stage: StageRun) -> StageState:
@@ -126,9 +124,7 @@ def _evaluate(
     stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
 
 
-def _save(
-    stage: StageRun, state: StageState, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
-) -> None:
+def _save(stage: StageRun, state: StageState, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau) -> None:
     state.plateau = scheduler.state_dict()
     save_checkpoint(stage.engine, stage.checkpoints, state, stage.run.keep_checkpoints, stage.world)
 

@@ -36,15 +36,11 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
     return Draws(
         torch.randint(k, (rows,), generator=generator, device=device),
         torch.rand((rows, columns), generator=generator, device=device),
-        torch.randint(
-            len(SPECIALS), len(SPECIALS) + 5**k, (rows, columns), generator=generator, device=device
-        ),
+        torch.randint(len(SPECIALS), len(SPECIALS) + 5**k, (rows, columns), generator=generator, device=device),
     )
 
 
-def mask(
-    input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def mask(input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Hide `share` of the k-mers. input_ids: (rows, columns); kmers: (rows,) k-mers after the [CLS].
 
     Returns what the model reads and its labels, IGNORED where nothing is to be predicted.

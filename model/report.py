@@ -12,10 +12,9 @@ def describe_job(job: Job) -> str:
     size = bert_config(config, index)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {job.folder}: "
-        + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {job.folder}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {size.num_hidden_layers} layers, hidden {size.hidden_size}, {size.vocab_size} tokens",
-        f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO stage {job.settings.zero_stage}",
+        f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
     ]
     for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
         plan = job.settings.plan(stage.global_batch, world.ranks)
@@ -36,5 +35,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
             f"{split:10} Pearson {score['pearson']:.4f}, Spearman {score['spearman']:.4f} "
             f"({score['rows']:,} promoters; a mean predictor: 0)"
         )
-    lines += [f"{name:10} {summary[name]}" for name in ("directory", "model", "pretrained", "dataset") if name in summary]
+    lines += [
+        f"{name:10} {summary[name]}" for name in ("directory", "model", "pretrained", "dataset") if name in summary
+    ]
     return "\n".join(lines)

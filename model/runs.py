@@ -16,7 +16,17 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
 
-PACKAGES = ("torch", "deepspeed", "transformers", "duckdb", "pyarrow", "numpy", "scipy", "webdataset", "tokenizers")
+PACKAGES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "duckdb",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "webdataset",
+    "tokenizers",
+)
 MAY_CHANGE = (
     "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
     "pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop",
@@ -32,7 +42,7 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         earlier = json.loads(record.read_text(encoding="utf-8"))
         if earlier["shard_key"] != index.key:
             raise UserError(
-                f"{folder} was started with other shards (key {earlier['shard_key'][:16]}..., now {index.key[:16]}...): "
+                f"{folder} was started with other shards (key {earlier['shard_key'][:16]}, now {index.key[:16]}): "
                 "give this run another name (run.name=...), or remove the folder to start anew"
             )
         before, now = _flat(earlier["config"]), _flat(config.model_dump())

@@ -113,15 +113,19 @@ class FinetuneTask(nn.Module):
 def mean_over_frames(model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tensor:
     """The mean output of a one-output model over the k reading frames: (rows,) float32."""
     frames = reading_frames(tokens, lengths, k)
-    logits = model(
-        input_ids=frames.input_ids.flatten(0, 1), attention_mask=frames.attention_mask.flatten(0, 1)
-    ).logits
-    return logits.float().view(len(tokens), k).mean(1)
+    logits = model(input_ids=frames.input_ids.flatten(0, 1), attention_mask=frames.attention_mask.flatten(0, 1)).logits
+    mean: torch.Tensor = logits.float().view(len(tokens), k).mean(1)
+    return mean
 
 
 def to_device(batch: Batch, draws: Draws | None, device: torch.device) -> DeviceBatch:
     """Move a batch; ids wider than a byte become int32, which torch can index with everywhere."""
     tokens = batch.tokens if batch.tokens.dtype == np.uint8 else batch.tokens.astype(np.int32)
     mine = draws.part(batch.first_row, len(batch.id)) if draws is not None else None
-    tensors = (torch.from_numpy(a).to(device) for a in (tokens, batch.lengths, batch.expression, batch.weight))
-    return DeviceBatch(*tensors, mine)
+    return DeviceBatch(
+        tokens=torch.from_numpy(tokens).to(device),
+        lengths=torch.from_numpy(batch.lengths).to(device),
+        expression=torch.from_numpy(batch.expression).to(device),
+        weight=torch.from_numpy(batch.weight).to(device),
+        draws=mine,
+    )

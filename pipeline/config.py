@@ -64,9 +64,7 @@ class Assay(_Section):
         if self.min_insert > self.max_insert:
             raise ValueError(f"min_insert {self.min_insert} is above max_insert {self.max_insert}")
         if self.min_expression >= self.max_expression:
-            raise ValueError(
-                f"min_expression {self.min_expression} is not below max_expression {self.max_expression}"
-            )
+            raise ValueError(f"min_expression {self.min_expression} is not below max_expression {self.max_expression}")
         return self
 
     @property
@@ -266,7 +264,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_str(self, node: yaml.ScalarNode) -> str | float:
+    def construct_scalar_or_number(self, node: yaml.ScalarNode) -> str | float:
         text = self.construct_scalar(node)
         if node.style is None and "e" in text.lower() and text[0] in "0123456789.+-":
             try:
@@ -276,7 +274,7 @@ class _Loader(yaml.SafeLoader):
         return text
 
 
-_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_scalar_or_number)
 
 
 def _yaml(text: str) -> Any:

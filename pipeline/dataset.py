@@ -17,7 +17,7 @@ from typing import Any
 
 import duckdb
 
-from pipeline.config import Config
+from pipeline.config import Assay, Config
 from pipeline.database import SQL, DatasetInfo, dataset_info, explain, statement
 from pipeline.errors import UserError
 
@@ -48,7 +48,8 @@ def input_files(names: list[str]) -> list[str]:
     """The files that names and glob patterns stand for; all text or all Parquet, none empty."""
     files = []
     for name in names:
-        matches = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else [name]
+        is_pattern = glob.has_magic(name) and not Path(name).exists()
+        matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
         if not matches:
             raise UserError(f"{name}: no file matches")
         files += matches
@@ -70,23 +71,22 @@ def is_parquet(file: str) -> bool:
     return file.endswith(".parquet")
 
 
-def define_input(connection: duckdb.DuckDBPyConnection, config: Config, files: list[str]) -> None:
+def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str], labelled: bool = True) -> None:
     """Create the rules for rows and view `input` (file, text, fields, sequence, expression) on a connection."""
-    assay, dataset = config.assay, config.dataset
-    variables: dict[str, Any] = {
-        "input_files": files,
-        **assay.model_dump(exclude={"flank"}),
-        **dataset.model_dump(exclude={"path"}),
-    }
-    for name, value in variables.items():
-        connection.execute(f"set variable {name} = ?", [value])
+    set_variables(connection, {"input_files": files, **assay.model_dump(exclude={"flank"})})
     connection.execute(statement("01_rules.sql"))
     if is_parquet(files[0]):
         for file in files:
-            _check_columns(connection, file)
-        connection.execute(statement("02_input_parquet.sql"))
+            _check_columns(connection, file, ("sequence", "expression") if labelled else ("sequence",))
+        connection.execute(statement("02_input_parquet.sql" if labelled else "02_input_parquet_unlabelled.sql"))
     else:
         connection.execute(statement("02_input_text.sql"))
+
+
+def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
+    """What the statements of sql/ read with getvariable."""
+    for name, value in values.items():
+        connection.execute(f"set variable {name} = ?", [value])
 
 
 def build(
@@ -169,7 +169,8 @@ def _run(
     connection: duckdb.DuckDBPyConnection, config: Config, files: list[str], step: Callable[[str], None]
 ) -> DatasetInfo:
     """The numbered statements, in order."""
-    define_input(connection, config, files)
+    define_input(connection, config.assay, files)
+    set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     step(f"reading {', '.join(files)}")
     connection.execute(statement("03_promoters.sql"))
     connection.execute(statement("04_rejects.sql"))
@@ -186,12 +187,12 @@ def _run(
     return info
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, file: str) -> None:
+def _check_columns(connection: duckdb.DuckDBPyConnection, file: str, wanted: tuple[str, ...]) -> None:
     try:
         found = [row[0] for row in connection.execute("describe from read_parquet(?)", [file]).fetchall()]
     except duckdb.Error as error:
         raise UserError(f"{file}: cannot be read as Parquet: {explain(error)}") from None
-    missing = [name for name in ("sequence", "expression") if name not in found]
+    missing = [name for name in wanted if name not in found]
     if missing:
         raise UserError(f"{file}: no column {' and no column '.join(missing)}; it has {', '.join(found)}")
 

@@ -111,7 +111,7 @@ def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int6
     inside = np.arange(sites)[None, :] + MOTIF_WIDTH <= lengths[:, None]
     gains = motif_table()[codes] * place.astype(np.float32)
     logit = BASAL + np.where(inside & ~blocked, gains, 0).sum(1, dtype=np.float64)
-    return LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-logit))
+    return np.asarray(LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-logit)))
 
 
 def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:

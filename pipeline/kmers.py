@@ -21,7 +21,7 @@ _LETTER = np.frombuffer(ALPHABET.encode(), np.uint8)
 
 def vocabulary_size(k: int) -> int:
     """Number of ids: 5 specials and 5^k k-mers."""
-    return len(SPECIALS) + 5**k
+    return len(SPECIALS) + int(5**k)
 
 
 def id_dtype(k: int) -> np.dtype[np.unsignedinteger]:
@@ -102,7 +102,8 @@ def ids_of_text(sequence: str, k: int) -> npt.NDArray[np.unsignedinteger]:
 
 def text_of_ids(ids: npt.NDArray[np.unsignedinteger], k: int) -> str:
     """The bases that ids were made from: the first base of each k-mer."""
-    return _LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)].tobytes().decode()
+    letters = _LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)]
+    return bytes(letters).decode()
 
 
 def _codes(text: bytes) -> npt.NDArray[np.uint8]:

@@ -56,9 +56,7 @@ def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[S
         for number, start in enumerate(starts):
             end = starts[number + 1] if number + 1 < count else rows
             last = first_ids[end] - 1 if number + 1 < count else last_id
-            tasks.append(
-                ShardTask(split, number, bounds[number], first_ids[start], last, at_or_above, end - start)
-            )
+            tasks.append(ShardTask(split, number, bounds[number], first_ids[start], last, at_or_above, end - start))
     return tasks
 
 

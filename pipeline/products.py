@@ -7,12 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.database import writing
+from pipeline.database import reading, writing
 from pipeline.index import Index
 
 
 def publish_shards(dataset: str, folder: Path, index: Index) -> None:
-    """Relations `shards` and `records`."""
+    """Relations `shards` and `records`; nothing is written where they hold these shards already."""
+    with reading(dataset) as connection:
+        there = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
     shards: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     for split, entries in index.splits.items():
@@ -35,6 +37,8 @@ def publish_shards(dataset: str, folder: Path, index: Index) -> None:
                 records.append({**place, "record": number, "first_position": position, **asdict(record)})
                 position += record.rows
                 number += 1
+    if there == sorted((shard["file"], shard["sha256"]) for shard in shards):
+        return
     tables = {"shards": pa.Table.from_pylist(shards), "records": pa.Table.from_pylist(records)}
     _replace(dataset, "k", index.k, tables)
 

@@ -9,7 +9,7 @@ PLAIN_SECONDS = 5.0
 """Time between two plain lines."""
 
 Update = Callable[[int, int, str], None]
-"""Called with units done, units in all, and a few words to stand behind."""
+"""Called with units done, units in all (0 where that is not known), and a few words to stand behind."""
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def _bar(title: str) -> Iterator[Update]:
         task = bar.add_task(title, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.update(task, completed=done, total=total or None, note=note)
 
         yield update
 
@@ -55,12 +55,12 @@ def _plain(title: str, unit: str) -> Update:
         now = time.monotonic()
         if first_done is None:
             first_done = done
-        if now - last < PLAIN_SECONDS and done < total:
+        if now - last < PLAIN_SECONDS and (done < total or not total):
             return
         last = now
         rate = (done - first_done) / max(now - began, 1e-9)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
-        share = f"{100 * done / total:.0f} %" if total else ""
-        print(f"{title}: {done:,} of {total:,} {unit} ({share}){left} {note}".rstrip(), file=sys.stderr, flush=True)
+        how_far = f"of {total:,} {unit} ({100 * done / total:.0f} %)" if total else unit
+        print(f"{title}: {done:,} {how_far}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 
     return update

@@ -12,6 +12,7 @@ process, and hides where a record begins. Owner, mode and time are fixed, so equ
 import io
 import tarfile
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def append_record(tar: tarfile.TarFile, number: int, record: Record) -> None:
 
 def parse_record(data: bytes) -> Record:
     """A record from the bytes of its members, as they lie in the tar."""
-    arrays = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for member in tar:
             content = tar.extractfile(member)
@@ -63,7 +64,7 @@ def parse_record(data: bytes) -> Record:
     return Record(tokens, arrays["expression"], arrays["id"])
 
 
-def _read_npy(data: bytes) -> npt.NDArray[np.generic]:
+def _read_npy(data: bytes) -> npt.NDArray[Any]:
     content = io.BytesIO(data)
     version = np.lib.format.read_magic(content)
     if version != (1, 0):

@@ -10,6 +10,7 @@ Memory: at most AHEAD + 2 windows (about 25 MB each at k = 3 and flank 150) a ra
 """
 
 import hashlib
+import math
 import queue
 import threading
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Batch:
 
     tokens: (rows, width) ids, one a base; lengths: (rows,) bases; expression: (rows,) float32; id: (rows,) of the
     dataset; weight: (rows,) float32, 0 for a row that only fills an empty part; first_row: of this batch within
-    the global batch; global_rows, global_bases: promoters and bases in the global batch.
+    the global batch; global_rows, global_lengths: promoters in the global batch, and the bases of each.
     """
 
     tokens: npt.NDArray[np.unsignedinteger]
@@ -74,7 +75,14 @@ class Stream:
     """The batches of one split for one rank."""
 
     def __init__(
-        self, folder: Path, index: Index, split: str, global_batch: int, part: Part, seed: int = 0, shuffle: bool = True
+        self,
+        folder: Path,
+        index: Index,
+        split: str,
+        global_batch: int,
+        part: Part,
+        seed: int = 0,
+        shuffle: bool = True,
     ) -> None:
         if split not in index.splits:
             raise UserError(f"{folder}: the shards hold no split {split}; it has no rows in the dataset")
@@ -93,7 +101,7 @@ class Stream:
 
     def __len__(self) -> int:
         """Steps an epoch, the same on every rank."""
-        return -(-self.rows // self.global_batch)
+        return math.ceil(self.rows / self.global_batch)
 
     def epoch(self, epoch: int, consumed: int = 0) -> Iterator[Step]:
         """The steps of an epoch after its first `consumed` promoters."""
@@ -189,7 +197,6 @@ def _global_batches(windows: Iterator[_Rows], size: int) -> Iterator[_Rows]:
 def _deal_out(rows: _Rows, part: Part) -> list[Batch]:
     """This rank's micro-batches of a global batch. An empty part gets one row of weight 0."""
     lengths = rows.lengths()
-    width = -(-int(lengths.max()) // PAD_TO) * PAD_TO
     bounds = deal(len(rows), part.ranks * part.micro_batches)
     mine = range(part.rank * part.micro_batches, (part.rank + 1) * part.micro_batches)
     batches = []
@@ -200,7 +207,7 @@ def _deal_out(rows: _Rows, part: Part) -> list[Batch]:
         weight = np.full(len(piece), 0.0 if empty else 1.0, np.float32)
         batches.append(
             Batch(
-                tokens=np.concatenate([_padded(block.tokens, picks, width) for block, picks in piece.pieces]),
+                tokens=np.concatenate([padded_tokens(block.tokens, picks, lengths) for block, picks in piece.pieces]),
                 lengths=piece.lengths(),
                 expression=np.concatenate([block.expression[picks] for block, picks in piece.pieces]),
                 id=np.concatenate([block.id[picks] for block, picks in piece.pieces]),
@@ -213,13 +220,26 @@ def _deal_out(rows: _Rows, part: Part) -> list[Batch]:
     return batches
 
 
-def _padded(tokens: Ragged, picks: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.unsignedinteger]:
-    """Rows of ids side by side, 0 past each one's end: (len(picks), width)."""
+def padded_width(lengths: npt.NDArray[np.int64]) -> int:
+    """The longest, rounded up to a multiple of PAD_TO."""
+    return -(-int(lengths.max()) // PAD_TO) * PAD_TO
+
+
+def padded_tokens(
+    tokens: Ragged, picks: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.unsignedinteger]:
+    """Rows of ids side by side, 0 past each one's end: (len(picks), padded_width(lengths)).
+
+    lengths: of all rows that are to get the same width.
+    """
+    width = padded_width(lengths)
     starts = tokens.offsets[picks]
     lengths = tokens.offsets[picks + 1] - starts
     columns = np.arange(width)
-    places = np.minimum(starts[:, None] + columns, len(tokens.values) - 1)
-    block = tokens.values[places]
+    if not len(tokens.values):
+        return np.zeros((len(picks), width), tokens.values.dtype)
+    # Reads past a row's end, into the next one, and blanks that out: quicker than picking the inside.
+    block = np.take(tokens.values, np.minimum(starts[:, None] + columns, len(tokens.values) - 1))
     block[columns >= lengths[:, None]] = 0
     return block
 
@@ -241,7 +261,11 @@ def _read_record(path: Path, number: int, entry: RecordEntry) -> Record:
     return parse_record(data)
 
 
-def _put(ready: "queue.Queue[_Rows | BaseException | None]", item: "_Rows | BaseException | None", stop: threading.Event) -> bool:
+def _put(
+    ready: "queue.Queue[_Rows | BaseException | None]",
+    item: "_Rows | BaseException | None",
+    stop: threading.Event,
+) -> bool:
     """Wait for a place; False when the reader has gone."""
     while not stop.is_set():
         try:

@@ -32,9 +32,7 @@ def verify_shards(folder: Path, progress: Callable[[int, int], None] = lambda _d
         _verify_shard(folder, shard, vocabulary_size(index.k))
         done += shard.rows
         progress(done, total)
-    return Verified(
-        str(folder), len(shards), sum(len(s.records) for s in shards), total, sum(s.bytes for s in shards)
-    )
+    return Verified(str(folder), len(shards), sum(len(s.records) for s in shards), total, sum(s.bytes for s in shards))
 
 
 def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
@@ -44,7 +42,9 @@ def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; write it again: promoter-bert shards") from None
     if len(data) != shard.bytes:
-        raise UserError(f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; delete it and run: promoter-bert shards")
+        raise UserError(
+            f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; delete it and run: promoter-bert shards"
+        )
     for number, entry in enumerate(shard.records):
         span = data[entry.offset : entry.offset + entry.bytes]
         place = f"{path}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"

@@ -1,10 +1,8 @@
 -- Functions of the build alone; they are gone with the session.
 
--- Why a row of the input cannot be used; null for a good one.
-create or replace temp macro reject_reason(line_fields, sequence, expression) as case
+-- Why a sequence cannot be used; null for a good one.
+create or replace temp macro sequence_problem(sequence) as case
     when sequence is null or sequence = '' then 'no sequence'
-    when line_fields < 2 then 'one column: expected sequence<TAB>expression'
-    when line_fields > 2 then 'more than two columns: expected sequence<TAB>expression'
     when regexp_matches(sequence, '[^ACGTN]') then
         case
             when not regexp_matches(upper(sequence), '[^ACGTN]') then 'lower-case bases'
@@ -16,11 +14,23 @@ create or replace temp macro reject_reason(line_fields, sequence, expression) as
         < getvariable('min_insert') then 'insert too short'
     when length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
         > getvariable('max_insert') then 'insert too long'
+end;
+
+-- Why a label cannot be used; null for a good one. expression comes as text.
+create or replace temp macro label_problem(expression) as case
     when expression is null or try_cast(expression as double) is null then 'expression is not a number'
     when isnan(try_cast(expression as double)) then 'expression is NaN'
     when try_cast(expression as double)
         not between getvariable('min_expression') and getvariable('max_expression')
         then 'expression out of the assay''s range'
+end;
+
+-- Why a row of the input cannot be used; null for a good one.
+create or replace temp macro reject_reason(fields, sequence, expression) as case
+    when sequence is null or sequence = '' then 'no sequence'
+    when fields < 2 then 'one column: expected sequence<TAB>expression'
+    when fields > 2 then 'more than two columns: expected sequence<TAB>expression'
+    else coalesce(sequence_problem(sequence), label_problem(expression))
 end;
 
 -- The random order of a build: mixes a sequence with the seed; equal for equal sequences, whatever the row order.

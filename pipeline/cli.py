@@ -1,0 +1,203 @@
+"""The commands from rows to shards, and SQL. Thin: each calls one function and says what came of it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.config import DEFAULT_CONFIG, Config, load_config
+from pipeline.progress import progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From measured promoters to a tested BERT. Any value of the configuration can be overridden behind any "
+    "command: shards.k=4 dataset.seed=1",
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.")]
+DatasetFile = Annotated[
+    Path | None, typer.Option("--dataset", help="DuckDB file [default: dataset.path of the config].")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def configured(context: typer.Context, path: Path, **given: Any) -> Config:
+    """The configuration with the command line's overrides; `given` are options by key, None for those not given."""
+    options = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return load_config(path, [*(context.obj or ()), *options])
+
+
+def say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Print a result for a script or for a person."""
+    print(json.dumps(result, default=str) if as_json else "\n".join(lines))
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Argument(help="File to write: .tsv, .tsv.gz or .parquet.")],
+    rows: Annotated[int, typer.Option(help="Promoters.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Generate promoters in the challenge's format, with a known ceiling."""
+    from pipeline.generate import generate as run
+
+    with progress("generate", "rows", quiet=as_json) as show:
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            show(done, rows, "")
+
+        made = run(out, rows, seed, count)
+    say(
+        asdict(made),
+        as_json,
+        [
+            f"{made.path}: {made.rows:,} promoters, seed {made.seed}",
+            f"ceiling: no model can be expected to correlate with these labels better than Pearson {made.ceiling}",
+        ],
+    )
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(help="Rows: .tsv, .txt (also .gz) or .parquet; names or patterns.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of it].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the dataset: promoters, rejects, the pretraining cut and the splits."""
+    from pipeline.dataset import build as run
+
+    settings = configured(context, config, dataset__path=_text(dataset))
+    with progress("build", "steps", quiet=as_json) as show:
+        done = 0
+
+        def step(what: str) -> None:
+            nonlocal done
+            show(done, 4, what)
+            done += 1
+
+        built = run(files, settings, threads=threads, memory_limit=memory, step=step)
+        show(4, 4, "")
+    info = built.info
+    train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
+    say(
+        built.as_dict(),
+        as_json,
+        [
+            f"{built.dataset}: {info.promoters:,} promoters of {info.input_rows:,} rows; Parquet in {built.parquet}",
+            f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
+            f"train {info.pretrain_rows - info.pretrain_valid_rows:,}, valid {info.pretrain_valid_rows:,}",
+            f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
+            *(f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()),
+        ],
+    )
+
+
+@app.command()
+def shards(
+    context: typer.Context,
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    k: Annotated[int | None, typer.Option(help="Bases a token, 1 to 8 [default: shards.k].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder [default: shards.path].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Writer processes [default: shards.workers].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the dataset's k-mer shards. Shards of another k stay; shards that are there already are kept."""
+    from pipeline.shards import write_shards
+
+    settings = configured(
+        context,
+        config,
+        dataset__path=_text(dataset),
+        shards__k=k,
+        shards__path=_text(out),
+        shards__workers=workers,
+    )
+    with progress("shards", "promoters", quiet=as_json) as show:
+        written = write_shards(settings, lambda done, total: show(done, total, ""))
+    state = f"{written.written:,} written now" if written.written else "all there already"
+    say(
+        asdict(written),
+        as_json,
+        [
+            f"{written.folder}: {written.shards:,} shards ({state}), {written.rows:,} promoters, "
+            f"{written.bytes / 1e6:,.1f} MB",
+        ],
+    )
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of one k, such as shards/k3.")], as_json: Json = False
+) -> None:
+    """Read shards again and check every hash, size and count."""
+    from pipeline.verify import verify_shards
+
+    with progress("verify", "promoters", quiet=as_json) as show:
+        found = verify_shards(folder, lambda done, total: show(done, total, ""))
+    say(
+        asdict(found),
+        as_json,
+        [f"{found.folder}: whole; {found.shards:,} shards, {found.records:,} records, {found.rows:,} promoters"],
+    )
+
+
+@app.command()
+def query(
+    context: typer.Context,
+    sql: Annotated[str, typer.Argument(help="A select, or a .sql file such as sql/queries/splits.sql.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows shown at most; --json prints all.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Ask the dataset in SQL; it is opened read-only."""
+    from pipeline.query import query_table, query_text
+
+    path = configured(context, config, dataset__path=_text(dataset)).dataset.path
+    if as_json:
+        print(json.dumps(query_table(path, sql).to_pylist(), default=str))
+    else:
+        print(query_text(path, sql, rows))
+
+
+@app.command()
+def ceiling(
+    context: typer.Context,
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    as_json: Json = False,
+) -> None:
+    """For generated rows: the run's test Pearson beside a mean predictor and the highest to be expected."""
+    from pipeline.ceiling import score_against_ceiling
+
+    settings = configured(context, config, dataset__path=_text(dataset))
+    score = score_against_ceiling(settings.dataset.path, settings.run.name)
+    say(
+        asdict(score),
+        as_json,
+        [
+            f"test Pearson of run {settings.run.name} on {score.promoters:,} promoters",
+            f"  mean predictor   {0:.3f}",
+            f"  trained model    {score.pearson:.3f}",
+            f"  ceiling          {score.ceiling:.3f}",
+        ],
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
