@@ -239,7 +239,9 @@ def padded_tokens(
     if not len(tokens.values):
         return np.zeros((len(picks), width), tokens.values.dtype)
     # Reads past a row's end, into the next one, and blanks that out: quicker than picking the inside.
-    block = np.take(tokens.values, np.minimum(starts[:, None] + columns, len(tokens.values) - 1))
+    block: npt.NDArray[np.unsignedinteger] = np.take(
+        tokens.values, np.minimum(starts[:, None] + columns, len(tokens.values) - 1)
+    )
     block[columns >= lengths[:, None]] = 0
     return block
 
