@@ -17,8 +17,8 @@ def arguments() -> argparse.Namespace:
     """The command line; DeepSpeed's launcher adds --local_rank."""
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("overrides", nargs="*", metavar="key=value", help="such as pretrain.learning_rate=3e-4")
-    cli.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: config.yaml beside train.py")
-    cli.add_argument("--deepspeed_config", type=Path, default=None, help="default: ds_config.json beside train.py")
+    cli.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: config.yaml")
+    cli.add_argument("--deepspeed_config", type=Path, default=None, help="default: ds_config.json")
     cli.add_argument("--stage", choices=("pretrain", "finetune", "both"), default="both", help="default: both")
     cli.add_argument("--local_rank", type=int, default=None, help="set by the launcher")
     args = cli.parse_args()

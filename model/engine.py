@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from model.distributed import World
-from pipeline.config import Stage
+from pipeline.config import Stage, shipped
 from pipeline.errors import UserError
 
-DEFAULT_DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_config.json"
+DEFAULT_DS_CONFIG = shipped("ds_config.json")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pipeline.errors import UserError
 
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config.yaml"
+
+def shipped(name: str) -> Path:
+    """A settings file of this name: the one in the working directory if there is one, else the project's own."""
+    here = Path(name)
+    return here if here.exists() else Path(__file__).resolve().parent.parent / name
+
+
+DEFAULT_CONFIG = shipped("config.yaml")
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
 Share = Annotated[float, Field(gt=0, le=1)]

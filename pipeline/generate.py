@@ -12,6 +12,7 @@ rows of a long file are those of a short one.
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ N_ROW_SHARE = 0.0039
 
 LOWEST, HIGHEST = 4.5, 16.0
 """Where the noise-free expression saturates, on the assay's scale of 0 to 17."""
-BASAL = 0.1
+BASAL = 0.3
 """Logit of the expression of an insert without any motif."""
 NOISE_SD = 1.6
 WHOLE_NUMBER_SHARE = 0.58
@@ -58,16 +59,18 @@ class Motif:
     gain: float
 
 
-# After sites of yeast's own factors, shortened so that every promoter holds some; gains are ours.
+# After sites of yeast's own factors, shortened so that every promoter holds some; gains are ours. The short ones
+# are a preference spread over the whole insert, the longer ones are single sites that count for much.
 MOTIFS = (
-    Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 1.1),
-    Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.9),
-    Motif("Rap1-like", ("CCCATN", "ATGGGN"), 0.7),
-    Motif("TATA-like", ("TATAWN",), 0.6),
-    Motif("poly-dA:dT", ("AAAAAN", "TTTTTN"), 0.5),
-    Motif("Ume6-like", ("GGCGGN", "CCGCCN"), -1.1),
-    Motif("Mig1-like", ("GTGGGN", "CCCACN"), -0.8),
-    Motif("Rgt1-like", ("CGGANN", "TCCGNN"), -0.5),
+    Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
+    Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
+    Motif("Rap1-like", ("CCCATN", "ATGGGN"), 0.6),
+    Motif("TATA-like", ("TATANN",), 0.5),
+    Motif("poly-dA:dT", ("AAANNN", "TTTNNN"), 0.16),
+    Motif("Ume6-like", ("GGCGGN", "CCGCCN"), -0.8),
+    Motif("Mig1-like", ("GTGGGN", "CCCACN"), -0.7),
+    Motif("Gal4-like", ("CGGNNN", "CCGNNN"), -0.25),
+    Motif("Rgt1-like", ("GTGNNN", "CACNNN"), -0.2),
 )
 
 
@@ -211,9 +214,16 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
     return Generated(str(out), rows, seed, round(ceiling, 4))
 
 
-def _open_writer(path: Path, suffix: str, schema: pa.Schema) -> pa.csv.CSVWriter | pa.parquet.ParquetWriter:
+@contextmanager
+def _open_writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
     if suffix == ".parquet":
-        return pa.parquet.ParquetWriter(path, schema, compression="snappy")
+        with pa.parquet.ParquetWriter(path, schema, compression="snappy") as writer:
+            yield writer
+        return
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    sink = pa.output_stream(str(path), compression="gzip" if suffix.endswith(".gz") else None)
-    return pa.csv.CSVWriter(sink, schema, write_options=options)
+    compression = "gzip" if suffix.endswith(".gz") else None
+    with (
+        pa.output_stream(str(path), compression=compression) as sink,
+        pa.csv.CSVWriter(sink, schema, write_options=options) as writer,
+    ):
+        yield writer

@@ -1,0 +1,49 @@
+# make setup | demo | test | check | bench; each sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+# Locations of the demo's files, its size, and overrides such as SET="finetune.max_epochs=1".
+ROWS ?= 20000
+SET ?=
+DEMO := --config configs/demo.yaml $(SET)
+
+.PHONY: setup demo test check bench clean
+
+setup: .venv/core
+
+# DeepSpeed's build looks at the installed torch, so torch comes first and its build is not isolated.
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools wheel numpy torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+.venv/bench: .venv/dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[bench]'
+	touch $@
+
+demo: .venv/core
+	$(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS)
+	$(BIN)/promoter-bert build demo/demo.tsv $(DEMO)
+	$(BIN)/promoter-bert shards $(DEMO)
+	$(BIN)/promoter-bert verify demo/shards/k3
+	rm -rf runs/demo
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed train.py $(DEMO)
+	$(BIN)/promoter-bert ceiling $(DEMO)
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/bench
+	$(BIN)/python bench/ridge.py demo/dataset.duckdb
+
+clean:
+	rm -rf .venv demo runs shards/k[1-8]
