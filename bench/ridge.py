@@ -1,6 +1,6 @@
 """Ridge regression on counts of all 1- to 6-mers of the insert: the yardstick beside a trained model.
 
-    python bench/ridge.py dataset.duckdb            trains on finetune's train split, scores its test split
+python bench/ridge.py dataset.duckdb            trains on finetune's train split, scores its test split
 """
 
 import argparse
@@ -59,7 +59,10 @@ def main() -> None:
     alpha, best = max(fits.items(), key=lambda fit: pearsonr(fit[1].predict(valid), y_valid).statistic)
     prediction = best.predict(test) + mean
     r, rho = pearsonr(prediction, y_test).statistic, spearmanr(prediction, y_test).statistic
-    print(f"ridge on 1- to {LONGEST}-mers, alpha {alpha:g} (chosen on valid): {train.shape[0]:,} train, {len(y_test):,} test")
+    print(
+        f"ridge on 1- to {LONGEST}-mers, alpha {alpha:g} (chosen on valid): "
+        f"{train.shape[0]:,} train, {len(y_test):,} test"
+    )
     print(f"Pearson {r:.4f}, Spearman {rho:.4f}")
 
 

@@ -102,6 +102,7 @@ def build(
             f"train {info.pretrain_rows - info.pretrain_valid_rows:,}, valid {info.pretrain_valid_rows:,}",
             f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
             *(f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()),
+            *_held_out_note(built.held_out_pretrained),
         ],
     )
 
@@ -197,6 +198,15 @@ def ceiling(
             f"  ceiling          {score.ceiling:.3f}",
         ],
     )
+
+
+def _held_out_note(rows: int) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"note       {rows:,} promoters held out from fine-tuning are pretrained on (without their labels); "
+        "a larger dataset.pretrain_valid keeps them out"
+    ]
 
 
 def _text(path: Path | None) -> str | None:

@@ -88,8 +88,9 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
 
 
 def explain(error: duckdb.Error) -> UserError:
-    """A DuckDB error as a message for the user."""
-    return UserError(_first_line(error))
+    """A DuckDB error as a message for the user: its first lines, without the advice on DuckDB's own options."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    return UserError("; ".join(lines[:3]))
 
 
 def _first_line(error: Exception) -> str:

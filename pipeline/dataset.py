@@ -37,11 +37,14 @@ class Built:
     info: DatasetInfo
     rejects: dict[str, int]
     """Rows by reason."""
+    held_out_pretrained: int
+    """Promoters held out from fine-tuning that are in pretraining's train split."""
 
     def as_dict(self) -> dict[str, Any]:
         """For --json; the flanks left out."""
         info = {k: v for k, v in asdict(self.info).items() if k not in ("upstream", "downstream")}
-        return {"dataset": self.dataset, "parquet": self.parquet, **info, "rejects": self.rejects}
+        return {"dataset": self.dataset, "parquet": self.parquet, **info,
+            "held_out_pretrained": self.held_out_pretrained, "rejects": self.rejects}  # fmt: skip
 
 
 def input_files(names: list[str]) -> list[str]:
@@ -118,6 +121,8 @@ def build(
                     "select reason, count(*) from rejects group by reason order by count(*) desc, reason"
                 ).fetchall()
             )
+            held_out = _count(connection, "pretrain semi join (from finetune where split <> 'train') using (id) "
+                                          "where split = 'train'")  # fmt: skip
             step("writing Parquet")
             _write_parquet(connection, folder / "parquet")
         except duckdb.Error as error:
@@ -127,7 +132,7 @@ def build(
         parquet = target.with_suffix(".parquet")
         _replace(database, target)
         _replace(folder / "parquet", parquet)
-    return Built(str(target), str(parquet), info, rejects)
+    return Built(str(target), str(parquet), info, rejects, held_out)
 
 
 @contextmanager

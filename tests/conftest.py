@@ -1,0 +1,70 @@
+"""What several tests need: generated rows as dataset and shards, and the challenge's real rows where they lie near."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, load_config
+from pipeline.dataset import build
+from pipeline.generate import generate
+from pipeline.shards import shard_folder, write_shards
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "assay.flank=5",
+    "dataset.pretrain_valid=0.3",
+    "dataset.finetune_valid=0.1",
+    "dataset.finetune_test=0.1",
+    "shards.record_promoters=100",
+    "shards.shard_megabytes=0.05",
+    "model.hidden=16",
+    "model.layers=1",
+    "model.heads=2",
+    "model.intermediate=32",
+    "model.dropout=0.1",
+    "pretrain.global_batch=32",
+    "pretrain.learning_rate=1e-3",
+    "pretrain.max_epochs=1",
+    "pretrain.evaluate_every=0.5",
+    "finetune.global_batch=32",
+    "finetune.learning_rate=1e-3",
+    "finetune.max_epochs=1",
+    "finetune.evaluate_every=0.25",
+]
+
+
+def small_config(folder: Path, *overrides: str) -> Config:
+    """A configuration whose every file lies in a folder."""
+    places = [f"dataset.path={folder}/dataset.duckdb", f"shards.path={folder}/shards", f"run.path={folder}/runs"]
+    return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+@dataclass(frozen=True)
+class Made:
+    """1,500 generated promoters, built and sharded. Tests only read it."""
+
+    rows: Path
+    config: Config
+    shards: Path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    rows = folder / "rows.tsv"
+    generate(rows, 1500, seed=1)
+    config = small_config(folder)
+    build([str(rows)], config)
+    write_shards(config)
+    return Made(rows, config, shard_folder(config))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real and simulated rows; it is no part of the project."""
+    folder = Path(os.environ.get("PROMOTER_BERT_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "dream_train_7k.tsv").exists():
+        pytest.skip("real rows are not here (set PROMOTER_BERT_DATA to the folder that holds dream_train_7k.tsv)")
+    return folder
