@@ -1,0 +1,241 @@
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+
+from pipeline.config import load_config
+from pipeline.database import reading
+from pipeline.dataset import build
+from pipeline.errors import UserError
+from pipeline.generate import generate
+from pipeline.index import read_index
+from pipeline.kmers import text_of_ids
+from pipeline.plan import SPLITS
+from pipeline.shards import shard_folder, write_shards
+from pipeline.verify import verify_shards
+from tests.conftest import ROOT, SMALL, small_config
+
+
+def hashes(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def with_shards_in(config, folder, *overrides):
+    """The same configuration with its shards in another folder."""
+    places = [f"dataset.path={config.dataset.path}", f"shards.path={folder}"]
+    return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+def rows_of(config, split):
+    stage, part = split.split("/")
+    with reading(config.dataset.path) as connection:
+        return connection.execute(
+            f"select id, extended(sequence, {config.assay.flank}), expression from {stage} "
+            "where split = ? order by position",
+            [part],
+        ).fetchall()
+
+
+def test_plain_webdataset_reads_every_row(made):
+    """No code of ours between the tar and the arrays."""
+    index = json.loads((made.shards / "index.json").read_text())
+    for split in SPLITS:
+        urls = [str(made.shards / shard["file"]) for shard in index["splits"][split]]
+        rows = []
+        for record in wds.WebDataset(urls, shardshuffle=False).decode():
+            tokens, offsets = record["tokens.npy"], record["offsets.npy"]
+            assert tokens.dtype == np.uint8
+            for i, (number, label) in enumerate(zip(record["id.npy"], record["expression.npy"], strict=True)):
+                ids = tokens[offsets[i] : offsets[i + 1]]
+                rows.append((number, "".join("ACGTN"[(t - 5) // 25] for t in ids), label))
+        assert rows == [(i, s, np.float32(e)) for i, s, e in rows_of(made.config, split)]
+
+
+def test_index_and_relations_lead_to_every_record(made):
+    index = read_index(made.shards)
+    with reading(made.config.dataset.path) as connection:
+        records = connection.execute(
+            'select s.file, r."offset", r.bytes, r.rows, r.sha256 from records r '
+            "join shards s using (k, stage, split, shard) order by s.file, r.record"
+        ).fetchall()
+        lost = connection.execute(
+            "select count(*) from finetune f where (select count(*) from records r where r.stage = 'finetune' and "
+            "r.split = f.split and f.position >= r.first_position and f.position < r.first_position + r.rows) <> 1"
+        ).fetchone()
+    assert lost == (0,)
+    assert len(records) == sum(len(s.records) for shards in index.splits.values() for s in shards)
+    for file, offset, size, rows, sha256 in records:
+        with Path(file).open("rb") as tar:
+            tar.seek(offset)
+            assert hashlib.sha256(tar.read(size)).hexdigest() == sha256
+        assert 0 < rows <= 100
+    for shards in index.splits.values():
+        counts = [len(shard.records) for shard in shards]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_same_bytes_with_any_number_of_writers(made, tmp_path):
+    for workers in (1, 3):
+        config = with_shards_in(made.config, tmp_path / str(workers), f"shards.workers={workers}")
+        assert write_shards(config).written > 5
+        assert hashes(shard_folder(config)) == hashes(made.shards)
+
+
+def test_same_bytes_after_random_kills(tmp_path):
+    """kill -9 of the whole group of writers at random moments; each start goes on, the end is the same."""
+    rows = tmp_path / "rows.tsv"
+    generate(rows, 20_000, seed=2)
+    config = small_config(tmp_path, "shards.record_promoters=200")
+    build([str(rows)], config)
+    whole = with_shards_in(config, tmp_path / "whole", "shards.record_promoters=200")
+    write_shards(whole)
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.record_promoters=200",
+        f"dataset.path={config.dataset.path}", f"shards.path={config.shards.path}",
+    ]  # fmt: skip
+
+    def notes():
+        return len(list((tmp_path / "shards").glob(".k3.*/*/[a-z]*.json")))
+
+    finished = 0
+    for more in random.Random(5).sample(range(1, 16), 3):
+        process = subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        while notes() < finished + more:
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not shard_folder(config).exists()
+        assert notes() >= finished
+        finished = notes()
+    subprocess.run(command, check=True, capture_output=True)
+    assert hashes(shard_folder(config)) == hashes(shard_folder(whole))
+    assert [p.name for p in (tmp_path / "shards").iterdir() if p.name != ".k3.lock"] == ["k3"]
+
+
+def test_a_second_call_does_nothing_and_another_k_leaves_the_first(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    before = hashes(shard_folder(config))
+    began = time.monotonic()
+    assert write_shards(config).written == 0
+    assert time.monotonic() - began < 1
+    four = with_shards_in(made.config, tmp_path, "shards.k=4")
+    assert write_shards(four).written > 0
+    assert read_index(shard_folder(four)).dtype == "uint16"
+    assert hashes(shard_folder(config)) == before
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 8])
+def test_any_k_gives_the_sequences_back(made, tmp_path, k):
+    config = with_shards_in(made.config, tmp_path, f"shards.k={k}")
+    write_shards(config)
+    verify_shards(shard_folder(config))
+    index = read_index(shard_folder(config))
+    urls = [str(shard_folder(config) / shard.file) for shard in index.splits["finetune/test"]]
+    found = []
+    for record in wds.WebDataset(urls, shardshuffle=False).decode():
+        bounds = record["offsets.npy"]
+        found += [text_of_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
+    assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
+
+
+def test_a_changed_flank_or_dataset_makes_shards_anew(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    key = read_index(shard_folder(config)).key
+    changed = with_shards_in(made.config, tmp_path, "assay.flank=6")
+    assert write_shards(changed).written > 0
+    assert read_index(shard_folder(config)).key != key
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made.shards, tmp_path / "k3")
+    return tmp_path / "k3"
+
+
+def test_verify_names_the_record_with_a_flipped_bit(copy):
+    index = read_index(copy)
+    shard = index.splits["finetune/train"][-1]
+    record = shard.records[-1]
+    data = bytearray((copy / shard.file).read_bytes())
+    data[record.offset + 700] ^= 1
+    (copy / shard.file).write_bytes(data)
+    with pytest.raises(UserError, match=rf"{shard.file}: record {len(shard.records) - 1}, bytes {record.offset:,}"):
+        verify_shards(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-600]), "expected .* bytes, got"),
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "between or after the records"),
+    ],
+)
+def test_verify_finds_other_damage(copy, damage, message):
+    damage(copy / read_index(copy).splits["pretrain/valid"][0].file)
+    with pytest.raises(UserError, match=message):
+        verify_shards(copy)
+
+
+def test_verify_finds_an_index_that_lies(copy):
+    values = json.loads((copy / "index.json").read_text())
+    values["splits"]["finetune/test"][0]["records"][0]["rows"] += 1
+    (copy / "index.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="expected 101"):
+        verify_shards(copy)
+    (copy / "index.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        verify_shards(copy)
+
+
+def test_two_writers_on_one_folder(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "f.write('4711'); f.flush(); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".k3.lock")], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(UserError, match="process 4711 is writing"):
+        write_shards(config)
+    holder.kill()
+    holder.wait()
+    assert write_shards(config).written > 0
+
+
+def test_other_adapters_than_the_dataset_was_built_with_are_refused(made, tmp_path):
+    with pytest.raises(UserError, match="left_adapter"):
+        write_shards(with_shards_in(made.config, tmp_path, "assay.left_adapter=ACGT"))
+
+
+def test_real_rows_of_all_lengths_come_back(tmp_path, real_data):
+    config = small_config(tmp_path, "shards.record_promoters=1000")
+    build([str(real_data / "dream_train_7k.tsv")], config)
+    write_shards(config)
+    index = read_index(shard_folder(config))
+    for split in ("finetune/train", "finetune/test"):
+        urls = [str(shard_folder(config) / shard.file) for shard in index.splits[split]]
+        found = []
+        for record in wds.WebDataset(urls, shardshuffle=False).decode():
+            bounds = record["offsets.npy"]
+            found += [text_of_ids(record["tokens.npy"][a:b], 3) for a, b in pairwise(bounds)]
+        assert found == [sequence for _, sequence, _ in rows_of(config, split)]
