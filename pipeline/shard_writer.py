@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import tarfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +22,18 @@ from pipeline.errors import UserError
 from pipeline.index import RecordEntry, ShardEntry
 from pipeline.plan import ShardTask
 from pipeline.records import Record, append_record
+
+
+def end_with_parent() -> None:
+    """In a writer process: end it when the process that started it is gone, kill -9 included."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def finished_shard(work: Path, task: ShardTask) -> ShardEntry | None:

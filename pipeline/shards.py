@@ -26,7 +26,7 @@ from pipeline.index import Index, ShardEntry, read_index, shard_key, write_index
 from pipeline.kmers import id_dtype
 from pipeline.plan import ShardTask, plan_shards
 from pipeline.products import publish_shards
-from pipeline.shard_writer import finished_shard, write_shard
+from pipeline.shard_writer import end_with_parent, finished_shard, write_shard
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _write_all(
     if workers > 1:
         # spawn: a fork would copy DuckDB's threads and locks.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
             futures = {pool.submit(write_shard, task, config, work): task for task in missing}
             try:
                 for future in as_completed(futures):
@@ -163,8 +163,8 @@ def _by_split(tasks: list[ShardTask], entries: list[ShardEntry]) -> dict[str, li
 
 
 def _move_into_place(work: Path, folder: Path, index: Index) -> None:
-    for note in work.glob("*/*.json"):
-        note.unlink()
+    for litter in (*work.glob("*/*.json"), *work.glob("*/.*")):  # notes, and what killed writers left
+        litter.unlink()
     write_index(work / "index.json", index)
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old")

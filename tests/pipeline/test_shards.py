@@ -1,9 +1,7 @@
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -109,6 +107,10 @@ def test_same_bytes_after_random_kills(tmp_path):
         f"dataset.path={config.dataset.path}", f"shards.path={config.shards.path}",
     ]  # fmt: skip
 
+    def writers():
+        found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
+        return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"]
+
     def notes():
         return len(list((tmp_path / "shards").glob(".k3.*/*/[a-z]*.json")))
 
@@ -119,8 +121,12 @@ def test_same_bytes_after_random_kills(tmp_path):
         )
         while notes() < finished + more:
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # its writers end by themselves
         process.wait()
+        deadline = time.monotonic() + 20
+        while writers() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not writers()
         assert not shard_folder(config).exists()
         assert notes() >= finished
         finished = notes()
