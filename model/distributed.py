@@ -38,6 +38,9 @@ def start() -> World:
             "MASTER_PORT": _free_port(),
         }
         os.environ.update({name: str(value) for name, value in alone.items()})
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # what DeepSpeed would find out itself, with a warning
     import deepspeed
     from deepspeed.ops import __compatible_ops__
     from deepspeed.utils import logger
@@ -45,7 +48,6 @@ def start() -> World:
     logger.setLevel(logging.WARNING)
     # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
-    cuda = torch.cuda.is_available()
     deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:

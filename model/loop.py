@@ -76,6 +76,7 @@ def train_stage(stage: StageRun) -> StageState:
                 if evaluating:
                     _evaluate(stage, state, scheduler, stream)
                     state.ended |= at_end
+                    meter.restart()
                 if evaluating or (state.step % READ_EVERY == 0 and _is_time(stage, saved)):
                     _save(stage, state, scheduler)
                     saved = time.monotonic()
@@ -167,11 +168,11 @@ class _Meter:
         """All ranks call this. Raises UserError where the loss is no number any more."""
         stage = self.stage
         loss, count, correct = sums_over_ranks(*self._sums)
-        now = time.monotonic()
+        seconds = time.monotonic() - self._began
         values = {
             "loss": loss / max(count, 1.0),
             "learning_rate": stage.optimizer.param_groups[0]["lr"],
-            "promoters_per_second": self.promoters / (now - self._began),
+            "promoters_per_second": self.promoters / seconds,
         }
         if stage.name == "pretrain":
             values["accuracy"] = correct / max(count, 1.0)
@@ -182,5 +183,9 @@ class _Meter:
             )
         stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
         self.line = f"loss {values['loss']:.4f}, {values['promoters_per_second']:,.0f} promoters/s"
-        self.promoters, self._began = 0, now
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, as after an evaluation, which is no training time."""
+        self.promoters, self._began = 0, time.monotonic()
         self._sums.zero_()
