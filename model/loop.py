@@ -57,6 +57,7 @@ def train_stage(stage: StageRun) -> StageState:
     stream = stage.stream()
     scheduler = _plateau(stage)
     state = resume(stage.engine, stage.checkpoints, scheduler, stage.world)
+    stage.engine.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     stage.tracker.forget_after(stage.name, state.step)
     last_step = math.ceil(stage.settings.max_epochs * len(stream))
     interval = max(round(stage.settings.evaluate_every * len(stream)), 1)

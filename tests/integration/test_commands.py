@@ -1,0 +1,108 @@
+import gzip
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.conftest import make_workspace
+
+L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return make_workspace(tmp_path / "work")
+
+
+def test_the_command_line_answers_at_once():
+    """Nothing heavy is imported before it is needed."""
+    code = (
+        "import sys, model.cli; "
+        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["build", "none.tsv"], 1),
+        (["build", "rows.tsv"], 1),
+        (["query", "select 1"], 1),
+        (["shards"], 1),
+        (["verify", "nowhere"], 1),
+        (["predict", "nowhere", "rows.tsv", "-o", "out.tsv"], 1),
+        (["ceiling"], 1),
+        (["generate", "rows.doc"], 1),
+        (["build"], 2),
+        (["shards", "--workers", "two"], 2),
+        (["nothing"], 2),
+    ],
+)
+def test_exit_codes_and_no_traceback(workspace, command, code):
+    (workspace.folder / "rows.tsv").write_text("acgt\t1\n")
+    done = workspace.run("promoter-bert", *command, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_rejects_are_named_in_the_summary_and_json_says_the_same(workspace):
+    rows = [f"{L}{'ACGT' * n}{R}\t{n}\r\n" for n in range(1, 15)] + [f"{L}acgt{R}\t1\n", f"{L}ACGT{R}\tnan\n"]
+    (workspace.folder / "rows.tsv.gz").write_bytes(gzip.compress("".join(rows).encode()))
+    sizes = ("dataset.pretrain_valid=0",)
+    text = workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes).stdout
+    assert "1: lower-case bases" in text
+    assert "1: expression is NaN" in text
+    found = json.loads(workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes, "--json").stdout)
+    assert found["promoters"] == 14
+    assert found["rejects"] == {"expression is NaN": 1, "lower-case bases": 1}
+
+
+def test_a_query_that_is_wrong_or_would_write(prepared):
+    wrong = prepared.run("promoter-bert", "query", "select nothing from promoters", check=False)
+    assert wrong.returncode == 1
+    assert "nothing" in wrong.stderr
+    writing = prepared.run("promoter-bert", "query", "delete from promoters", check=False)
+    assert writing.returncode == 1
+    assert "read-only" in writing.stderr
+
+
+def test_the_same_shards_again_take_under_a_second(prepared):
+    prepared.run("promoter-bert", "shards")
+    began = time.monotonic()
+    done = prepared.run("promoter-bert", "shards")
+    assert "all there already" in done.stdout
+    assert time.monotonic() - began < 5  # with the start of the interpreter, on a busy machine
+
+
+def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
+    good = f"{L}{'ACGT' * 20}{R}"
+    lines = [good, "acgt", f"{good}\t3", "", f"{good}\tnan\tmore"]
+    (trained.folder / "mixed.txt").write_text("\n".join(lines) + "\n")
+    done = trained.run("promoter-bert", "predict", "runs/paper/model", "mixed.txt", "-o", "mixed.out", "--json")
+    result = json.loads(done.stdout)
+    assert result["rows"] == 5
+    assert result["problems"] == {"lower-case bases": 1, "no sequence": 1}
+    written = [line.split("\t") for line in (trained.folder / "mixed.out").read_text().splitlines()]
+    assert [sequence for sequence, _ in written] == [good, "acgt", good, "", good]
+    values = [value for _, value in written]
+    assert values[1] == values[3] == "nan"
+    assert values[0] == values[2] == values[4]
+    assert 0 < float(values[0]) < 17
+
+
+def test_predictions_from_parquet_without_labels(trained):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    good = f"{L}{'ACGT' * 20}{R}"
+    pq.write_table(pa.table({"sequence": [good, None]}), trained.folder / "some.parquet")
+    trained.run("promoter-bert", "predict", "runs/paper/model", "some.parquet", "-o", "some.out")
+    written = (trained.folder / "some.out").read_text().splitlines()
+    assert written[0].startswith(good + "\t")
+    assert written[1] == "\tnan"

@@ -1,0 +1,60 @@
+"""Every command and every snippet of the README, typed as it stands, in a folder like a user's."""
+
+import json
+import re
+import shlex
+
+import pytest
+import yaml
+
+from pipeline.config import load_config
+from tests.conftest import ROOT
+from tests.integration.conftest import make_workspace
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ELSEWHERE = {
+    "make demo": "test_demo.py",
+    "make test": "this very run",
+    "source .venv/bin/activate": "the tests have the environment's commands on their path",
+}
+
+
+def blocks(language):
+    return [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    made = make_workspace(tmp_path_factory.mktemp("readme") / "work")
+    made.run("promoter-bert", "generate", "train_sequences.txt", "--rows", "1200")
+    made.run("promoter-bert", "generate", "test_sequences.txt", "--rows", "50", "--seed", "9")
+    return made
+
+
+@pytest.mark.timeout(900)
+def test_commands_and_snippets(workspace):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    assert set(ELSEWHERE) < set(commands)
+    for command in commands:
+        if command not in ELSEWHERE:
+            workspace.run(*shlex.split(command))
+    runs = json.loads(workspace.run("promoter-bert", "query", "--json", "select run, test_pearson from runs").stdout)
+    scores = {row["run"]: row["test_pearson"] for row in runs}
+    # The four ways to start: hostfile, launcher, launcher with two processes, none.
+    assert set(scores) == {"paper", "four-mers", "all-gpus", "two-processes", "one-process"}
+    assert scores["paper"] == scores["all-gpus"] == scores["one-process"]
+    assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == 50
+    for snippet in blocks("python"):
+        workspace.run("python", "-c", snippet)
+
+
+def test_the_configuration_of_another_assay(tmp_path):
+    (example,) = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(example.replace("config.yaml", str(ROOT / "config.yaml")))
+    assert load_config(tmp_path / "mine.yaml").assay.max_insert == 200
+    assert yaml.safe_load(example)["base"] == "config.yaml"
+
+
+def test_the_files_it_links_to_are_there():
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).exists(), link
