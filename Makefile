@@ -34,7 +34,11 @@ demo: .venv/core
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed train.py $(DEMO)
 	$(BIN)/promoter-bert ceiling $(DEMO)
 
+# The tests of several hosts want these; where they cannot be had, those tests say so and are skipped.
+HOST_TOOLS := openssh-server pdsh iproute2
 test: .venv/dev
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_TOOLS) >/dev/null 2>&1; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
 	$(BIN)/python -m pytest
 
 check: .venv/dev

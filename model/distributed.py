@@ -52,7 +52,7 @@ def start() -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
-    else:
+    elif "OMP_NUM_THREADS" not in os.environ:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
         torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")

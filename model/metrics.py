@@ -8,7 +8,7 @@ def pearson(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
     """Pearson's r of two vectors; 0 where it is not defined (a constant, or fewer than two values)."""
     from scipy.stats import pearsonr
 
-    return _defined(float(pearsonr(x, y).statistic)) if _varied(x, y) else 0.0
+    return _defined(float(pearsonr(_double(x), _double(y)).statistic)) if _varied(x, y) else 0.0
 
 
 def spearman(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
@@ -16,6 +16,11 @@ def spearman(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
     from scipy.stats import spearmanr
 
     return _defined(float(spearmanr(x, y).statistic)) if _varied(x, y) else 0.0
+
+
+def _double(x: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """scipy computes in the type it is given; float32 costs it the fourth digit."""
+    return x.astype(np.float64)
 
 
 def _varied(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> bool:

@@ -1,0 +1,132 @@
+"""Two real hosts on one machine: network namespaces joined by a cable, each with its own name and sshd.
+
+`ip netns exec` lays /etc/netns/NAME over /etc, so keys, known hosts, names and the sshd's settings of these hosts exist
+in there only; nothing in the user's ~/.ssh is read or written. Files are shared, as on a cluster's disk.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOLS = ("ip", "ssh", "ssh-keygen", "/usr/sbin/sshd", "pdsh")
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+SSH_CONFIG = """Host *
+  IdentityFile /etc/ssh/key
+  IdentitiesOnly yes
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+  BatchMode yes
+  ConnectTimeout 5
+  ServerAliveInterval 5
+  ServerAliveCountMax 3
+"""
+SSHD_CONFIG = """HostKey /etc/ssh/hostkey
+AuthorizedKeysFile /etc/ssh/key.pub
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+PidFile none
+MaxStartups 100
+"""
+
+
+def missing() -> str:
+    """Why hosts cannot be made here, or nothing."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else ""
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """host1 and host2, by the names of their namespaces."""
+
+    namespaces: tuple[str, str]
+
+    def on(self, host: int, *command: str) -> list[str]:
+        """The command line that runs a command on host 1 or 2."""
+        name = f'hostname host{host}; exec "$@"'
+        return ["ip", "netns", "exec", self.namespaces[host - 1], "unshare", "--uts", "sh", "-c", name, "sh", *command]
+
+    def received(self, host: int) -> int:
+        """Bytes that came in over a host's cable so far."""
+        statistics = "/sys/class/net/eth0/statistics/rx_bytes"
+        return int(subprocess.check_output(self.on(host, "cat", statistics)))
+
+
+@contextmanager
+def two_hosts() -> Iterator[Hosts]:
+    """Hosts that reach each other by ssh without a password; everything is taken down afterwards."""
+    tag = f"pb{os.getpid()}"
+    hosts = Hosts((f"{tag}a", f"{tag}b"))
+    try:
+        _write_etc(hosts)
+        _connect(hosts, tag)
+        for host in (1, 2):
+            subprocess.Popen(hosts.on(host, "/usr/sbin/sshd", "-D", "-e"), stderr=subprocess.DEVNULL)
+        _wait_for_ssh(hosts)
+        yield hosts
+    finally:
+        _take_down(hosts)
+
+
+def _write_etc(hosts: Hosts) -> None:
+    Path("/run/sshd").mkdir(parents=True, exist_ok=True)
+    names = "".join(f"{address} host{i}\n" for i, address in enumerate(ADDRESSES, 1))
+    first = Path("/etc/netns", hosts.namespaces[0])
+    (first / "ssh").mkdir(parents=True)
+    for key in ("key", "hostkey"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(first / "ssh" / key)], check=True)
+    (first / "ssh" / "ssh_config").write_text(SSH_CONFIG)
+    (first / "ssh" / "sshd_config").write_text(SSHD_CONFIG)
+    (first / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+    shutil.copytree(first, Path("/etc/netns", hosts.namespaces[1]))
+
+
+def _connect(hosts: Hosts, tag: str) -> None:
+    a, b = hosts.namespaces
+    cable = f"ip link add {tag}x netns {a} type veth peer name {tag}y netns {b}"
+    commands = [f"ip netns add {a}", f"ip netns add {b}", cable]
+    for namespace, end, address in zip(hosts.namespaces, "xy", ADDRESSES, strict=True):
+        commands += [
+            f"ip -n {namespace} link set lo up",
+            f"ip -n {namespace} link set {tag}{end} name eth0",
+            f"ip -n {namespace} addr add {address}/24 dev eth0",
+            f"ip -n {namespace} link set eth0 up",
+        ]
+    for command in commands:
+        subprocess.run(command.split(), check=True)
+
+
+def _wait_for_ssh(hosts: Hosts) -> None:
+    deadline = time.monotonic() + 15
+    for host in ("host1", "host2", "localhost"):
+        while subprocess.run(hosts.on(1, "ssh", host, "true"), capture_output=True, check=False).returncode:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"ssh to {host} did not come up")
+            time.sleep(0.1)
+
+
+def _take_down(hosts: Hosts) -> None:
+    for namespace in hosts.namespaces:
+        for _ in range(20):
+            found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+            pids = found.stdout.split()
+            if not pids:
+                break
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.1)
+        subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+        shutil.rmtree(Path("/etc/netns", namespace), ignore_errors=True)
