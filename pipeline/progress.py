@@ -48,14 +48,17 @@ def _bar(title: str) -> Iterator[Update]:
 def _plain(title: str, unit: str) -> Update:
     began = time.monotonic()
     last = began
-    first_done: int | None = None
+    first_done = 0
+    first_call = True
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first_done
+        nonlocal last, first_done, first_call
         now = time.monotonic()
-        if first_done is None:
+        if first_call:
             first_done = done
-        if now - last < PLAIN_SECONDS and (done < total or not total):
+        at_start = first_call and bool(note)
+        first_call = False
+        if not at_start and now - last < PLAIN_SECONDS and (done < total or not total):
             return
         last = now
         rate = (done - first_done) / max(now - began, 1e-9)
