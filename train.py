@@ -35,10 +35,10 @@ def main() -> None:
 
     import torch
 
+    from model.describe import describe_job, describe_summary
     from model.distributed import start, stop
     from model.engine import DEFAULT_DS_CONFIG, read_ds_config
     from model.job import prepare, run_job
-    from model.describe import describe_job, describe_summary
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     world = start()
