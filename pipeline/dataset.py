@@ -178,8 +178,10 @@ def _run(
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     step(f"reading {', '.join(files)}")
     connection.execute(statement("03_promoters.sql"))
-    connection.execute(statement("04_rejects.sql"))
     promoters = _count(connection, "promoters")
+    # Where every row was used, looking for rejects would read and check the whole input again.
+    anything = "" if _count(connection, "input") > promoters else " limit 0"
+    connection.execute(statement("04_rejects.sql").rstrip().rstrip(";") + anything)
     if promoters == 0:
         raise UserError(_nothing_usable(connection, files))
     step("cutting and splitting")
