@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 ALPHABET = "ACGTN"
 SPECIALS = ("[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]")
@@ -62,36 +63,69 @@ def ids_of_inserts(
 ) -> Ragged:
     """The ids of every insert between its flanks, one id a base of the extended sequence.
 
-    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. Rows are worked on together by
-    length; the flanks' own ids are computed once and pasted. Raises ValueError for letters other than ACGTN.
+    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. Ids wholly inside an insert are cut out of
+    the ids of the whole text, the flanks' own are computed once and pasted, and only the k - 1 on either seam are
+    computed for each row. Raises ValueError for letters other than ACGTN.
     """
-    left, right = _codes(left_flank.encode()), _codes(right_flank.encode())
-    totals = lengths + len(left) + len(right)
+    codes = _CODE[text]
+    _check_letters(codes, starts, lengths)
+    left, right = _codes(left_flank.encode()), np.concatenate([_codes(right_flank.encode()), _padding(k)])
+    inside = _stride_1(codes[None, :], k)[0]
+    totals = lengths + len(left) + len(right_flank)
     offsets = np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
     values = np.empty(int(offsets[-1]), id_dtype(k))
-    # Ids that begin in the left flank and reach into the insert depend on it; the others are always the same.
-    fixed_left = max(len(left) - (k - 1), 0)
-    left_ids = _stride_1(left[None, :], k)[0, :fixed_left]
-    right_ids = _stride_1(np.concatenate([right, _padding(k)])[None, :], k)[0]
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        block = np.empty((len(rows), len(left) + length + len(right)), values.dtype)
-        block[:, :fixed_left] = left_ids
-        block[:, len(left) + length :] = right_ids
-        seam = np.empty((len(rows), len(left) - fixed_left + length + k - 1), np.uint8)
-        insert_at = len(left) - fixed_left
-        seam[:, :insert_at] = left[fixed_left:]
-        codes = _CODE[text[starts[rows, None] + np.arange(length)]]
-        if length and codes.max(initial=0) > 4:
-            raise ValueError(f"letters other than {ALPHABET} in an insert")
-        seam[:, insert_at : insert_at + length] = codes
-        seam[:, insert_at + length :] = np.concatenate([right, _padding(k)])[: k - 1]
-        block[:, fixed_left : len(left) + length] = _stride_1(seam, k)
-        if len(rows) == len(lengths):
+    groups = np.unique(lengths)
+    for length in groups:
+        rows = slice(None) if len(groups) == 1 else np.flatnonzero(lengths == length)
+        block = _ids_of_one_length(codes, inside, starts[rows], int(length), left, right, k)
+        if len(groups) == 1:
             values = block.reshape(-1)
-        else:
-            values[offsets[rows, None] + np.arange(block.shape[1])] = block
+        elif block.shape[1]:
+            sliding_window_view(values, block.shape[1], writeable=True)[offsets[:-1][rows]] = block
     return Ragged(values, offsets)
+
+
+def _ids_of_one_length(
+    codes: npt.NDArray[np.uint8],
+    inside: npt.NDArray[np.unsignedinteger],
+    starts: npt.NDArray[np.int64],
+    length: int,
+    left: npt.NDArray[np.uint8],
+    right: npt.NDArray[np.uint8],
+    k: int,
+) -> npt.NDArray[np.unsignedinteger]:
+    """Ids of inserts that are equally long: (rows, left + length + right without its padding).
+
+    codes: of the whole text; inside: its ids; right: the flank's codes and the padding past the end.
+    """
+    rows, reach = len(starts), k - 1
+    if length < k:  # no window lies wholly inside: lay the whole sequence out
+        inserts = sliding_window_view(codes, length)[starts] if length else np.empty((rows, 0), np.uint8)
+        return _stride_1(np.concatenate([_repeated(left, rows), inserts, _repeated(right, rows)], 1), k)
+    block = np.empty((rows, len(left) + length + len(right) - reach), inside.dtype)
+    seam = max(len(left) - reach, 0)  # ids from here to the insert reach into it
+    first_inside, last_inside = len(left), len(left) + length - reach
+    block[:, :seam] = _stride_1(left[None, :], k)
+    block[:, first_inside:last_inside] = sliding_window_view(inside, length - reach)[starts]
+    if reach:
+        ends = sliding_window_view(codes, reach)
+        block[:, seam:first_inside] = _stride_1(np.concatenate([_repeated(left[seam:], rows), ends[starts]], 1), k)
+        tails = np.concatenate([ends[starts + length - reach], _repeated(right[:reach], rows)], 1)
+        block[:, last_inside : len(left) + length] = _stride_1(tails, k)
+    block[:, len(left) + length :] = _stride_1(right[None, :], k)
+    return block
+
+
+def _repeated(codes: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.uint8]:
+    return np.broadcast_to(codes, (rows, len(codes)))
+
+
+def _check_letters(codes: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
+    wrong = codes > len(ALPHABET) - 1
+    if wrong.any():
+        before = np.concatenate([[0], np.cumsum(wrong)])
+        if (before[starts + lengths] > before[starts]).any():
+            raise ValueError(f"letters other than {ALPHABET} in an insert")
 
 
 def ids_of_text(sequence: str, k: int) -> npt.NDArray[np.unsignedinteger]:
