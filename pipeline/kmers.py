@@ -15,8 +15,7 @@ ALPHABET = "ACGTN"
 SPECIALS = ("[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]")
 PAD, CLS, UNK, SEP, MASK = range(5)
 
-_CODE = np.full(256, 255, np.uint8)
-_CODE[np.frombuffer(ALPHABET.encode(), np.uint8)] = np.arange(5)
+_CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
 _LETTER = np.frombuffer(ALPHABET.encode(), np.uint8)
 
 
@@ -67,7 +66,7 @@ def ids_of_inserts(
     the ids of the whole text, the flanks' own are computed once and pasted, and only the k - 1 on either seam are
     computed for each row. Raises ValueError for letters other than ACGTN.
     """
-    codes = _CODE[text]
+    codes = _codes(text.tobytes())
     _check_letters(codes, starts, lengths)
     left, right = _codes(left_flank.encode()), np.concatenate([_codes(right_flank.encode()), _padding(k)])
     inside = _stride_1(codes[None, :], k)[0]
@@ -109,9 +108,10 @@ def _ids_of_one_length(
     block[:, first_inside:last_inside] = sliding_window_view(inside, length - reach)[starts]
     if reach:
         ends = sliding_window_view(codes, reach)
-        block[:, seam:first_inside] = _stride_1(np.concatenate([_repeated(left[seam:], rows), ends[starts]], 1), k)
+        heads = np.concatenate([_repeated(left[seam:], rows), ends[starts]], 1)
         tails = np.concatenate([ends[starts + length - reach], _repeated(right[:reach], rows)], 1)
-        block[:, last_inside : len(left) + length] = _stride_1(tails, k)
+        block[:, seam:first_inside] = _stride_1(np.asfortranarray(heads), k)
+        block[:, last_inside : len(left) + length] = _stride_1(np.asfortranarray(tails), k)
     block[:, len(left) + length :] = _stride_1(right[None, :], k)
     return block
 
@@ -141,7 +141,8 @@ def text_of_ids(ids: npt.NDArray[np.unsignedinteger], k: int) -> str:
 
 
 def _codes(text: bytes) -> npt.NDArray[np.uint8]:
-    return _CODE[np.frombuffer(text, np.uint8)]
+    """0 to 4 for the bases, 255 for anything else; bytes.translate is the quickest table there is."""
+    return np.frombuffer(text.translate(_CODE), np.uint8)
 
 
 def _padding(k: int) -> npt.NDArray[np.uint8]:
@@ -153,7 +154,8 @@ def _stride_1(codes: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.unsignedin
     """(rows, width) base codes to the (rows, width - k + 1) ids of the k-mers wholly inside."""
     width = max(codes.shape[1] - k + 1, 0)
     # Horner's rule.
-    ids = np.zeros((codes.shape[0], width), id_dtype(k))
+    # A few columns of many rows come in Fortran order: numpy then runs along the rows.
+    ids = np.zeros((codes.shape[0], width), id_dtype(k), order="C" if codes.flags.c_contiguous else "F")
     for i in range(k):
         ids *= 5
         ids += codes[:, i : i + width]
