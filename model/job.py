@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,8 @@ class Job:
     world: World
     folder: Path
     index: Index
+    lock: TextIO | None
+    """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 
     @property
     def pretrained(self) -> Path:
@@ -58,13 +60,13 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
     The leading rank checks for all; what it finds wrong is raised on every rank.
     """
-    problem = None
+    problem, lock = None, None
     if world.leads:
         try:
             folder = shard_folder(config)
             index = read_index(folder)
             _check_fresh(config, index)
-            open_run(config, index, settings.values)
+            lock = open_run(config, index, settings.values)
         except UserError as error:
             problem = str(error)
     problem = from_leader(problem)
@@ -74,7 +76,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     index = read_index(folder)
     if from_leader(index.key) != index.key:
         raise UserError(f"{folder}: other shards on this host than on the leading one")
-    return Job(config, settings, world, folder, index)
+    return Job(config, settings, world, folder, index, lock)
 
 
 def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -15,6 +15,7 @@ from model.tracking import read_metrics
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
+from pipeline.lock import hold_lock
 
 PACKAGES = (
     "torch",
@@ -34,27 +35,43 @@ MAY_CHANGE = (
 """What a run that goes on may state anew: none of it changes what was done so far."""
 
 
-def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
-    """Make the run directory, or check that the one there is of the same configuration and shards."""
+def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
+    """Make the run directory, or check that the one there is of the same configuration and shards.
+
+    Returns the directory's lock, held until it is closed.
+    """
     folder = config.run.directory
-    record = folder / "run.json"
-    if record.exists():
-        earlier = json.loads(record.read_text(encoding="utf-8"))
-        if earlier["shard_key"] != index.key:
-            raise UserError(
-                f"{folder} was started with other shards (key {earlier['shard_key'][:16]}, now {index.key[:16]}): "
-                "give this run another name (run.name=...), or remove the folder to start anew"
-            )
-        before, now = _flat(earlier["config"]), _flat(config.model_dump())
-        changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
-        if changed:
-            differences = ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
-            raise UserError(
-                f"{folder} was started with another configuration ({differences}): give this run another name "
-                "(run.name=...), or remove the folder to start anew"
-            )
-        return
     folder.mkdir(parents=True, exist_ok=True)
+    busy = f"is training in {folder}: wait for it, or give this run another name (run.name=...)"
+    lock = hold_lock(folder / ".lock", busy)
+    try:
+        if (folder / "run.json").exists():
+            _check_same(config, index)
+        else:
+            _record(config, index, ds_config)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _check_same(config: Config, index: Index) -> None:
+    folder = config.run.directory
+    earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    way_out = "give this run another name (run.name=...), or remove the folder to start anew"
+    if earlier["shard_key"] != index.key:
+        keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
+        raise UserError(f"{folder} was started with other shards ({keys}): {way_out}")
+    before, now = _flat(earlier["config"]), _flat(config.model_dump())
+    changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
+    if changed:
+        differences = ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
+        raise UserError(f"{folder} was started with another configuration ({differences}): {way_out}")
+
+
+def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
+    """Write what was asked for and with what it runs; run.json comes last, by rename."""
+    folder = config.run.directory
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
     facts = {
         "command": sys.argv,
@@ -68,9 +85,9 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-    partial = record.with_suffix(".partial")
+    partial = folder / "run.partial"
     partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    partial.replace(record)
+    partial.replace(folder / "run.json")
 
 
 def long_metrics(path: Path) -> list[dict[str, Any]]:

@@ -8,14 +8,11 @@
 The same key gives the same bytes, whatever the number of processes.
 """
 
-import fcntl
 import multiprocessing
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from pipeline.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.index import Index, ShardEntry, read_index, shard_key, write_index
 from pipeline.kmers import id_dtype
+from pipeline.lock import hold_lock
 from pipeline.plan import ShardTask, plan_shards
 from pipeline.products import publish_shards
 from pipeline.shard_writer import end_with_parent, finished_shard, write_shard
@@ -60,7 +58,7 @@ def write_shards(config: Config, progress: Callable[[int, int], None] = lambda _
         info = dataset_info(connection)
     _check_adapters(config, info)
     key = expected_key(config, info)
-    with _only_writer(folder):
+    with hold_lock(folder.with_name(f".{folder.name}.lock"), f"is writing shards to {folder}; wait for it"):
         written = 0 if _present(folder, key) else _make(config, info, folder, key, progress)
     index = read_index(folder)
     publish_shards(config.dataset.path, folder, index)
@@ -91,21 +89,6 @@ def _make(config: Config, info: DatasetInfo, folder: Path, key: str, progress: C
     )
     _move_into_place(work, folder, index)
     return written
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel lets go of it when the holder dies."""
-    with folder.with_name(f".{folder.name}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(f"{folder}: process {lock.read() or '?'} is writing shards here; wait for it") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _present(folder: Path, key: str) -> bool:

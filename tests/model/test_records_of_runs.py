@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -48,8 +50,11 @@ def test_a_run_goes_on_only_with_its_own_configuration_and_shards(made, tmp_path
 
     index = read_index(made.shards)
     config = small_config(tmp_path)
-    open_run(config, index, {})
-    open_run(small_config(tmp_path, "finetune.max_epochs=9", "run.keep_checkpoints=1"), index, {})
+    lock = open_run(config, index, {})
+    with pytest.raises(UserError, match=rf"process {os.getpid()} is training in"):
+        open_run(config, index, {})
+    lock.close()
+    open_run(small_config(tmp_path, "finetune.max_epochs=9", "run.keep_checkpoints=1"), index, {}).close()
     with pytest.raises(UserError, match=r"pretrain.learning_rate: 0.001 -> 0.002"):
         open_run(small_config(tmp_path, "pretrain.learning_rate=2e-3"), index, {})
     with pytest.raises(UserError, match="other shards"):

@@ -221,7 +221,7 @@ def test_two_writers_on_one_folder(made, tmp_path):
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".k3.lock")], stdout=subprocess.PIPE)
     holder.stdout.readline()
-    with pytest.raises(UserError, match="process 4711 is writing"):
+    with pytest.raises(UserError, match="process 4711 is writing shards"):
         write_shards(config)
     holder.kill()
     holder.wait()

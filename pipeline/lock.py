@@ -1,0 +1,24 @@
+"""One process at a time, by a lock that the kernel lets go of when its holder dies, kill -9 included."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import TextIO
+
+from pipeline.errors import UserError
+
+
+def hold_lock(path: Path, busy: str) -> TextIO:
+    """Lock a file until what is returned is closed. Raises UserError: "process N " and `busy` if another holds it."""
+    lock = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read() or "?"
+        lock.close()
+        raise UserError(f"process {holder} {busy}") from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
