@@ -9,7 +9,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from model.threads import yield_idle_cores
 from pipeline.config import DEFAULT_CONFIG, load_config
 from pipeline.errors import UserError
 
@@ -33,7 +32,6 @@ def main() -> None:
     """Parse, build, run, say what came out."""
     args = arguments()
     config = load_config(args.config, args.overrides)
-    yield_idle_cores()
 
     import torch
 

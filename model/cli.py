@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from model.threads import yield_idle_cores
 from pipeline.cli import Json, app, say
 from pipeline.errors import UserError
 from pipeline.progress import progress
@@ -26,7 +25,6 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the expression of promoters, in the order they come."""
-    yield_idle_cores()
     from model.predict import predict_file
 
     with progress("predict", "promoters", quiet=as_json) as show:
