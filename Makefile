@@ -4,6 +4,8 @@ BIN := .venv/bin
 # Locations of the demo's files, its size, and overrides such as SET="finetune.max_epochs=1".
 ROWS ?= 20000
 SET ?=
+# The launcher's usual port may be taken by another training.
+FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 DEMO := --config configs/demo.yaml $(SET)
 
 .PHONY: setup demo test check bench clean
@@ -31,7 +33,7 @@ demo: .venv/core
 	$(BIN)/promoter-bert shards $(DEMO)
 	$(BIN)/promoter-bert verify demo/shards/k3
 	rm -rf runs/demo
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed train.py $(DEMO)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --master_port $$($(FREE_PORT)) train.py $(DEMO)
 	$(BIN)/promoter-bert ceiling $(DEMO)
 
 # The tests of several hosts want these; where they cannot be had, those tests say so and are skipped.

@@ -6,6 +6,7 @@ python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   one pro
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def arguments() -> argparse.Namespace:
     cli.add_argument("--deepspeed_config", type=Path, default=None, help="default: ds_config.json")
     cli.add_argument("--stage", choices=("pretrain", "finetune", "both"), default="both", help="default: both")
     cli.add_argument("--local_rank", type=int, default=None, help="set by the launcher")
-    args = cli.parse_args()
+    args = cli.parse_intermixed_args()
     wrong = [text for text in args.overrides if "=" not in text]
     if wrong:
         cli.error(f"expected key=value, got {wrong[0]}")
@@ -53,7 +54,13 @@ def main() -> None:
         stop()
 
 
+def interrupt(*_: object) -> None:
+    """A polite end (SIGTERM, as the launcher or a scheduler sends it) is taken like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         main()
     except UserError as error:

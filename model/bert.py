@@ -1,10 +1,12 @@
 """transformers' own BERT, sized by config.yaml."""
 
+import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
 
+from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
@@ -58,9 +60,19 @@ def regression_model(config: Config, index: Index, pretrained: Path | None) -> B
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
     """A model that train.py wrote. Raises UserError where the folder holds no such model."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model here; expected the folder runs/NAME/model that train.py wrote")
-    model = BertForSequenceClassification.from_pretrained(folder)
-    if not hasattr(model.config, "promoter_bert") or model.config.num_labels != 1:
-        raise UserError(f"{folder}: not a promoter-bert regression model (its config.json has no promoter_bert)")
-    return model
+    wanted = "expected the folder runs/NAME/model that train.py wrote"
+    try:
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{folder}: no model here; {wanted}") from None
+    except ValueError as error:
+        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
+    if "promoter_bert" not in facts:
+        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
+    if facts.get("architectures") != ["BertForSequenceClassification"]:
+        # transformers would give it a fresh, random head without a word.
+        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+    try:
+        return BertForSequenceClassification.from_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: the weights cannot be read: {error}") from None

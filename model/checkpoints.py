@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from model.distributed import World, from_leader, gathered
+from pipeline.atomic import write_text
 from pipeline.errors import UserError
 
 
@@ -34,9 +35,7 @@ def save_checkpoint(engine: Any, folder: Path, state: StageState, keep: int, wor
     client_state = {"stage_state": asdict(state), "ranks": world.ranks}
     engine.save_checkpoint(str(folder), tag=tag, client_state=client_state, save_latest=False)
     if world.leads:
-        pointer = folder / ".latest.partial"
-        pointer.write_text(tag, encoding="utf-8")
-        pointer.replace(folder / "latest")
+        write_text(folder / "latest", tag)
         for old in sorted(folder.glob("step-*"))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -2,17 +2,19 @@
 
 import re
 import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli import Json, app, say
+from pipeline.cli import Json, app, counted, say
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.progress import counting, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+BARE_KEY = re.compile(r"([a-z_]+)=")
 
 
 @app.command()
@@ -21,30 +23,26 @@ def predict(
     files: Annotated[
         list[str], typer.Argument(help="Promoters: .tsv, .txt (also .gz) or .parquet; labels are ignored.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File of sequence<TAB>prediction lines.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="File of sequence<TAB>prediction lines, or - for standard output.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Predict the expression of promoters, in the order they come."""
     from model.predict import predict_file
 
     with progress("predict", "promoters", quiet=as_json) as show:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            show(done, 0, "")
-
-        result = predict_file(model, files, output, count)
-    rate = result.rows / max(result.seconds, 1e-9)
-    say(
-        asdict(result),
-        as_json,
-        [
-            f"{result.output}: {result.rows:,} promoters in {result.seconds:,.1f} s ({rate:,.0f} a second)",
-            *(f"nan for {count:,}: {problem}" for problem, count in result.problems.items()),
-        ],
-    )
+        result = predict_file(model, files, output, counting(show, 0))
+    # Where the predictions go to standard output, the summary must not.
+    with redirect_stdout(sys.stderr) if output == "-" or Path(output).is_char_device() else nullcontext():
+        say(
+            asdict(result),
+            as_json,
+            [
+                f"{result.output}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s",
+                *(f"nan for {count:,}: {problem}" for problem, count in result.problems.items()),
+            ],
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     overrides = [text for text in given if OVERRIDE.match(text)]
     try:
+        for text in given:
+            _check_override(text)
         app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -59,6 +59,17 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_override(text: str) -> None:
+    """Raise UserError for a setting without its section, which would be taken for a file."""
+    found = BARE_KEY.match(text)
+    if found and not Path(text).exists():
+        from pipeline.config import sections_with
+
+        names = sections_with(found[1])
+        if names:
+            raise UserError(f"{text}: the setting's full name is {' or '.join(names)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """What train.py says before and after the work."""
 
+import os
 from typing import Any
 
 from model.bert import bert_config
 from model.job import Job
+
+CPU_RATE = 1.5e10
+"""Operations a second and core, as seen in training here: only to warn by."""
+USUAL_INSERT = 80
+"""Bases."""
 
 
 def describe_job(job: Job) -> str:
@@ -24,7 +30,25 @@ def describe_job(job: Job) -> str:
         )
     if job.settings.note:
         lines.append(f"note       {job.settings.note}")
+    days = _cpu_days(job)
+    if world.device.type == "cpu" and days > 2:
+        lines.append(
+            f"warning    this model on these rows takes some {days:,.0f} days on a CPU; it is made for GPUs. "
+            "A smaller one: --config configs/demo.yaml"
+        )
     return "\n".join(lines)
+
+
+def _cpu_days(job: Job) -> float:
+    """Days for all epochs on this CPU, roughly: 6 operations a weight and token (forward and backward)."""
+    config, index = job.config, job.index
+    model = config.model
+    weights = model.layers * (4 * model.hidden**2 + 2 * model.hidden * model.intermediate)
+    bases = len(index.left_flank) + len(index.right_flank) + USUAL_INSERT
+    promoters = index.rows("finetune/train") * config.finetune.max_epochs
+    if config.finetune.start == "pretrained":
+        promoters += index.rows("pretrain/train") * config.pretrain.max_epochs / index.k  # one frame of k
+    return 6 * weights * bases * promoters / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
@@ -35,7 +59,6 @@ def describe_summary(summary: dict[str, Any]) -> str:
             f"{split:10} Pearson {score['pearson']:.4f}, Spearman {score['spearman']:.4f} "
             f"({score['rows']:,} promoters; a mean predictor: 0)"
         )
-    lines += [
-        f"{name:10} {summary[name]}" for name in ("directory", "model", "pretrained", "dataset") if name in summary
-    ]
+    names = ("directory", "model", "pretrained", "dataset", "note")
+    lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)

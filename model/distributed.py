@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline.errors import UserError
+
 TIMEOUT = timedelta(minutes=10)
 
 
@@ -48,7 +50,16 @@ def start() -> World:
     logger.setLevel(logging.WARNING)
     # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    try:
+        deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        port = os.environ.get("MASTER_PORT")
+        raise UserError(
+            f"port {port} is taken, perhaps by another training on this machine; give this one another: "
+            "deepspeed --master_port 29501 train.py ..."
+        ) from None
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)

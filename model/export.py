@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
+from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.kmers import SPECIALS
 from pipeline.tokenizer import build_tokenizer
@@ -40,10 +41,10 @@ def export_model(
 
     For a regression model the label scaling goes into the last layer, so that its logits are expression values.
     """
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=False)
-    tied = set(missing) - set(weights)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
-    assert all(name.startswith("cls.predictions.decoder") for name in tied) or not tied, tied
+    # The output layer of the language model shares its weights with the embeddings, so they have one name only.
+    assert all(name.startswith("cls.predictions.decoder") for name in missing), missing
     if isinstance(model, BertForSequenceClassification):
         with torch.no_grad():
             model.classifier.weight.mul_(label_sd)
@@ -52,12 +53,7 @@ def export_model(
     shutil.rmtree(new, ignore_errors=True)
     model.save_pretrained(new)
     stock_tokenizer(config).save_pretrained(new)
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(new, folder)
 
 
 def stock_tokenizer(config: Config) -> PreTrainedTokenizerFast:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -18,16 +19,16 @@ from model.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.evaluate import Evaluation, EvaluationData, evaluate
 from model.export import broadcast_weights, export_model, master_weights
 from model.loop import StageRun, train_stage
-from model.runs import long_metrics, open_run
+from model.runs import long_metrics, open_run, read_summary
 from model.seeds import seed_of
 from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
+from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
-from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
 from pipeline.products import publish_run
-from pipeline.shards import expected_key, shard_folder
+from pipeline.shards import check_fresh, shard_folder, shards_command
 
 StageName = Literal["pretrain", "finetune", "both"]
 
@@ -64,8 +65,10 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     if world.leads:
         try:
             folder = shard_folder(config)
+            if not (folder / "index.json").exists():
+                raise UserError(f"{folder}: no shards here; write them: {shards_command(config)}")
             index = read_index(folder)
-            _check_fresh(config, index)
+            check_fresh(index, config)
             lock = open_run(config, index, settings.values)
         except UserError as error:
             problem = str(error)
@@ -80,10 +83,14 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
 
 def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
-    """Run the stages that are not done yet. Returns the summary; a finished run returns the one it wrote."""
-    written = job.config.run.directory / "summary.json"
-    if written.exists():
-        return dict(json.loads(written.read_text(encoding="utf-8")))
+    """Run the stages that are not done yet. Returns the summary; a finished run returns the one it wrote.
+
+    Key `note` of the summary says what the user should know beside the scores.
+    """
+    summary = from_leader(read_summary(job.config))
+    if summary is not None:
+        summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
+        return _published(job, summary)
     with Tracker(job.config.run.directory, job.world.leads) as tracker:
         wants_pretraining = stages == "pretrain" or job.config.finetune.start == "pretrained"
         if stages in ("pretrain", "both") and wants_pretraining:
@@ -140,7 +147,7 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
 def _finish(job: Job) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
-    model = _best_model(job).to(world.device)
+    model = _best_model(job)
     task = FinetuneTask(model, job.index.k, 0.0, 1.0)  # the exported model speaks the labels' own scale
     micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
     data = EvaluationData(job.folder, job.index, micro_batch, world, config.run.seed)
@@ -151,38 +158,57 @@ def _finish(job: Job) -> dict[str, Any]:
     }
     summary = {
         "run": config.run.name,
+        "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),
         "directory": str(config.run.directory),
         "model": str(job.model),
         "dataset": config.dataset.path,
         "dataset_key": job.index.dataset_key,
         "shard_key": job.index.key,
         "scores": {split: {**e.values, "rows": len(e.predictions.id)} for split, e in scored.items()},
+        "config": config.model_dump(),
     }
     if world.leads:
-        _write_results(job, scored, summary)
-    return summary
+        _write_results(config.run.directory, scored, summary)
+    return _published(job, summary)
 
 
-def _write_results(job: Job, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:
-    folder = job.config.run.directory
+def _write_results(folder: Path, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:
+    """predictions.parquet, then summary.json, which says that the run is finished."""
     parts = [
         pa.table({"id": e.predictions.id, "split": [split] * len(e.predictions.id),
                   "prediction": e.predictions.prediction.astype(np.float64)})
         for split, e in scored.items()
     ]  # fmt: skip
-    predictions = pa.concat_tables(parts)
-    pa.parquet.write_table(predictions, folder / "predictions.parquet")
-    row = {
-        "dataset_key": job.index.dataset_key,
-        "shard_key": job.index.key,
-        "test_pearson": summary["scores"].get("test", {}).get("pearson"),
-        "test_spearman": summary["scores"].get("test", {}).get("spearman"),
-        "config": json.dumps(job.config.model_dump()),
+    with new_file(folder / "predictions.parquet") as temporary:
+        pa.parquet.write_table(pa.concat_tables(parts), temporary)
+    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+
+def _published(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
+    """Put a finished run into the dataset. Where that cannot be done now, the summary's note says so."""
+    if not job.world.leads:
+        return summary
+    folder, scores = job.config.run.directory, summary["scores"].get("test", {})
+    facts = {
+        "finished": datetime.fromisoformat(summary["finished"]),
+        "dataset_key": summary["dataset_key"],
+        "shard_key": summary["shard_key"],
+        "test_pearson": scores.get("pearson"),
+        "test_spearman": scores.get("spearman"),
+        "config": json.dumps(summary["config"]),
     }
-    publish_run(job.config.dataset.path, job.config.run.name, row, long_metrics(folder / "metrics.jsonl"), predictions)
-    partial = folder / "summary.partial"
-    partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "summary.json")
+    try:
+        publish_run(
+            job.config.dataset.path,
+            summary["run"],
+            facts,
+            long_metrics(folder / "metrics.jsonl"),
+            pa.parquet.read_table(folder / "predictions.parquet"),
+        )
+    except UserError as error:
+        note = f"the scores stand in {folder}, but not in the dataset yet: {error}; the same command puts them there"
+        return {**summary, "note": note}
+    return summary
 
 
 def _best_model(job: Job) -> BertForSequenceClassification:
@@ -191,16 +217,6 @@ def _best_model(job: Job) -> BertForSequenceClassification:
         model = BertForSequenceClassification.from_pretrained(job.model)
     else:
         model = regression_model(job.config, job.index, None)
-    model = model.float().to(job.world.device)
+    model.float().to(job.world.device)
     broadcast_weights(model)
     return model
-
-
-def _check_fresh(config: Config, index: Index) -> None:
-    with reading(config.dataset.path) as connection:
-        expected = expected_key(config, dataset_info(connection))
-    if index.key != expected:
-        raise UserError(
-            f"{shard_folder(config)}: these shards are of another dataset or configuration "
-            f"(key {index.key[:16]}..., expected {expected[:16]}...); write them again: promoter-bert shards"
-        )

@@ -28,6 +28,9 @@ from pipeline.stream import Part, Step, Stream
 READ_EVERY = 20
 """Steps between two readings of the running sums: each waits for the device."""
 
+STEERED_BY = {"pretrain": "accuracy", "finetune": "Pearson"}
+"""The validation metric of each stage."""
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -64,6 +67,8 @@ def train_stage(stage: StageRun) -> StageState:
     meter = _Meter(stage)
     saved = time.monotonic()
     with progress(stage.name, "steps", quiet=not stage.world.leads) as show:
+        if state.step:
+            show(state.step, last_step, f"goes on from the checkpoint of step {state.step:,}")
         while not state.ended and state.step < last_step:
             for step in stream.epoch(state.epoch, state.consumed):
                 _train_step(stage, step, meter)
@@ -75,7 +80,7 @@ def train_stage(stage: StageRun) -> StageState:
                     meter.read(state, stream)
                 show(state.step, last_step, meter.line)
                 if evaluating:
-                    _evaluate(stage, state, scheduler, stream)
+                    _evaluate(stage, state, scheduler, stream, meter)
                     state.ended |= at_end
                     meter.restart()
                 if evaluating or (state.step % READ_EVERY == 0 and _is_time(stage, saved)):
@@ -106,7 +111,11 @@ def _train_step(stage: StageRun, step: Step, meter: "_Meter") -> None:
 
 
 def _evaluate(
-    stage: StageRun, state: StageState, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau, stream: Stream
+    stage: StageRun,
+    state: StageState,
+    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau,
+    stream: Stream,
+    meter: "_Meter",
 ) -> None:
     """Validate, steer the learning rate, keep the best weights, count towards early stopping."""
     result = evaluate(stage.engine, f"{stage.name}/valid", stage.data)
@@ -123,6 +132,7 @@ def _evaluate(
         state.waited += 1
         state.ended = state.waited >= stage.settings.early_stop
     values = {f"valid_{name}": value for name, value in result.values.items()}
+    meter.valid = f", valid {STEERED_BY[stage.name]} {result.metric:.4f}"
     stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
 
 
@@ -159,6 +169,7 @@ class _Meter:
         self.stage = stage
         self.promoters = 0
         self.line = ""
+        self.valid = ""
         self._began = time.monotonic()
         self._sums = torch.zeros(3, dtype=torch.float64, device=stage.world.device)
 
@@ -183,7 +194,7 @@ class _Meter:
                 f"Try a lower {stage.name}.learning_rate"
             )
         stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
-        self.line = f"loss {values['loss']:.4f}, {values['promoters_per_second']:,.0f} promoters/s"
+        self.line = f"loss {values['loss']:.4f}, {values['promoters_per_second']:,.0f} promoters/s{self.valid}"
         self.restart()
 
     def restart(self) -> None:

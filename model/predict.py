@@ -5,11 +5,13 @@ predictor = Predictor("runs/demo/model")
 predictor.predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 """
 
-import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import duckdb
 import numpy as np
@@ -18,9 +20,10 @@ import pyarrow as pa
 import torch
 
 from model.tasks import mean_over_frames
+from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.database import explain
-from pipeline.dataset import define_input, input_files
+from pipeline.dataset import define_input, define_rules, input_files
 from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
 from pipeline.stream import padded_tokens
@@ -29,6 +32,7 @@ BATCH = 512
 """Promoters through the model at once."""
 READ_ROWS = 4096
 """Rows read at once; what is held in memory does not grow with the file."""
+TEXT_SUFFIXES = (".tsv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,34 @@ class Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device).eval()
 
-    def predict(self, sequences: list[str] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
-        """Expression of promoters, adapters included, on the scale of the training labels: (rows,)."""
-        column = pa.array(sequences) if isinstance(sequences, list) else sequences
-        if not len(column):
+    def predict(self, sequences: list[str]) -> npt.NDArray[np.float32]:
+        """Expression of promoters, adapters included, on the scale of the training labels: (rows,).
+
+        Raises UserError naming the first sequence that is no promoter of the model's assay, and why.
+        """
+        if isinstance(sequences, str):
+            raise UserError("expected a list of promoters, got one string")
+        column = pa.array(sequences, pa.string())
+        with duckdb.connect() as connection:
+            define_rules(connection, self.assay)
+            connection.register("given", pa.table({"sequence": column}))
+            bad = connection.execute(
+                "select place, sequence, problem from (select row_number() over () - 1 as place, sequence, "
+                "sequence_problem(sequence) as problem from given) where problem is not null order by place limit 1"
+            ).fetchone()
+        if bad is not None:
+            place, sequence, problem = bad
+            raise UserError(
+                f"sequence {place}: {problem}: {(sequence or '')[:200]!r}; expected "
+                f"{self.assay.left_adapter}...insert...{self.assay.right_adapter} in letters ACGTN"
+            )
+        return self.predict_usable(column)
+
+    def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+        """The same for a string column that has passed the rules of sql/01_rules.sql."""
+        if not len(sequences):
             return np.empty(0, np.float32)
-        tokens = encode_promoters(column, self.assay, self.k)
+        tokens = encode_promoters(sequences, self.assay, self.k)
         out = []
         with torch.inference_mode():
             for start in range(0, len(tokens), BATCH):
@@ -72,43 +98,67 @@ class Predictor:
 
 
 def predict_file(
-    folder: Path, names: list[str], output: Path, progress: Callable[[int], None] = lambda _rows: None
+    folder: Path, names: list[str], output: str, progress: Callable[[int], None] = lambda _rows: None
 ) -> Predicted:
     """Predict every row of the input files, in their order, into `sequence<TAB>prediction` lines.
 
-    A row that cannot be predicted keeps its line, with `nan`. progress is told the rows of each part.
-    The output appears whole or not at all.
+    A row that cannot be predicted keeps its line, with `nan`. output: a .tsv or .txt file, which appears whole or not
+    at all, `-` for standard output, or a device or pipe. progress is told the rows of each part.
     """
     began = time.monotonic()
     files = input_files(names)
+    _check_output(output, files)
     predictor = Predictor(folder)
     problems: dict[str, int] = {}
     total = 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    connection = duckdb.connect()
-    try:
-        define_input(connection, predictor.assay, files, labelled=False)
-        reader = connection.sql(
-            "select coalesce(sequence, '') as sequence, sequence_problem(sequence) as problem from input"
-        ).to_arrow_reader(READ_ROWS)
-        with temporary.open("w", encoding="utf-8") as file:
+    with duckdb.connect() as connection, _sink(output) as file:
+        try:
+            define_input(connection, predictor.assay, files, labelled=False)
+            reader = connection.sql(
+                "select coalesce(sequence, '') as sequence, sequence_problem(sequence) as problem from input"
+            ).to_arrow_reader(READ_ROWS)
             for part in reader:
                 usable = part["problem"].is_null()
                 values = np.full(len(part), np.nan)
-                values[usable.to_numpy(zero_copy_only=False)] = predictor.predict(part["sequence"].filter(usable))
+                kept = usable.to_numpy(zero_copy_only=False)
+                values[kept] = predictor.predict_usable(part["sequence"].filter(usable))
                 lines = zip(part["sequence"].to_pylist(), values, strict=True)
                 file.writelines(f"{sequence}\t{value:.6f}\n" for sequence, value in lines)
                 for problem in part["problem"].drop_null().to_pylist():
                     problems[problem] = problems.get(problem, 0) + 1
                 total += len(part)
                 progress(len(part))
+        except duckdb.Error as error:
+            raise explain(error) from None
         if total == 0:
             raise UserError(f"{', '.join(files)}: no rows")
-        temporary.replace(output)
-    except duckdb.Error as error:
-        raise explain(error) from None
-    finally:
-        connection.close()
-        temporary.unlink(missing_ok=True)
-    return Predicted(str(output), total, problems, round(time.monotonic() - began, 3))
+    return Predicted(output, total, problems, round(time.monotonic() - began, 3))
+
+
+def _check_output(output: str, files: list[str]) -> None:
+    """Before any work is done."""
+    path = Path(output)
+    if output == "-" or _is_stream(path):
+        return
+    if path.suffix not in TEXT_SUFFIXES:
+        raise UserError(f"{output}: predictions are lines of text: expected a name ending in .tsv or .txt, or -")
+    if path.exists() and any(path.samefile(file) for file in files):
+        raise UserError(f"{output}: this is an input file, too; write the predictions to another one")
+
+
+def _is_stream(path: Path) -> bool:
+    """A device or pipe, such as /dev/stdout: written to as it is."""
+    return path.exists() and not path.is_file()
+
+
+@contextmanager
+def _sink(output: str) -> Iterator[TextIO]:
+    if output == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+    elif _is_stream(Path(output)):
+        with Path(output).open("w", encoding="utf-8") as file:
+            yield file
+    else:
+        with new_file(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as file:
+            yield file

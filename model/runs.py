@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from model.tracking import read_metrics
+from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
@@ -28,9 +29,10 @@ PACKAGES = (
     "webdataset",
     "tokenizers",
 )
+LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
+"""When a run ends."""
 MAY_CHANGE = (
-    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
-    "pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop",
+    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path", *LIMITS,
 )  # fmt: skip
 """What a run that goes on may state anew: none of it changes what was done so far."""
 
@@ -55,7 +57,14 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
     return lock
 
 
+def read_summary(config: Config) -> dict[str, Any] | None:
+    """What a finished run wrote at its end; None while it is not finished."""
+    path = config.run.directory / "summary.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def _check_same(config: Config, index: Index) -> None:
+    """Raise UserError where a run of this name has other shards or settings, or has ended and is asked for more."""
     folder = config.run.directory
     earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     way_out = "give this run another name (run.name=...), or remove the folder to start anew"
@@ -65,14 +74,22 @@ def _check_same(config: Config, index: Index) -> None:
     before, now = _flat(earlier["config"]), _flat(config.model_dump())
     changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
     if changed:
-        differences = ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
-        raise UserError(f"{folder} was started with another configuration ({differences}): {way_out}")
+        raise UserError(f"{folder} was started with another configuration ({_said(changed, before, now)}): {way_out}")
+    summary = read_summary(config)
+    ended = _flat(summary["config"]) if summary is not None else now
+    changed = [name for name in LIMITS if ended.get(name) != now[name]]
+    if changed:
+        raise UserError(f"{folder} is finished and does not go on any longer ({_said(changed, ended, now)}): {way_out}")
+
+
+def _said(names: list[str], before: dict[str, Any], now: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in names)
 
 
 def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
-    """Write what was asked for and with what it runs; run.json comes last, by rename."""
+    """Write what was asked for and with what it runs; run.json comes last."""
     folder = config.run.directory
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
     facts = {
         "command": sys.argv,
         "config": config.model_dump(),
@@ -85,9 +102,7 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-    partial = folder / "run.partial"
-    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "run.json")
+    write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
 def long_metrics(path: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline.atomic import write_text
+
 
 class Tracker:
     """Writes one JSON line and the TensorBoard scalars for each call of `log`; nothing on other ranks."""
@@ -35,9 +37,7 @@ class Tracker:
         if self._writer is None or not self.path.exists():
             return
         kept = [line for line in read_metrics(self.path) if line["stage"] != stage or line["step"] <= step]
-        new = self.path.with_suffix(".partial")
-        new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        new.replace(self.path)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ from pipeline.database import reading
 from pipeline.errors import UserError
 from pipeline.generate import true_expression_of
 
+USUAL_CEILING = 0.84
+"""Correlation of the generator's labels with its noise-free expression, in large files."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -19,7 +22,7 @@ class Score:
 
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
-    """Score a finished run; meaningful for rows of `promoter-bert generate` only."""
+    """Score a finished run. Raises UserError for rows that `promoter-bert generate` did not make."""
     with reading(dataset) as connection:
         rows = connection.execute(
             "select sequence, expression, prediction from predictions join promoters using (id) "
@@ -29,8 +32,18 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
     if not rows:
         raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; train it first: train.py")
     sequences, labels, predictions = (list(column) for column in zip(*rows, strict=True))
-    truth = true_expression_of(sequences)
-    return Score(len(rows), _pearson(predictions, labels), _pearson(list(truth), labels))
+    highest = _pearson(list(true_expression_of(sequences)), labels)
+    if _lies_below(highest, USUAL_CEILING, len(rows)):
+        raise UserError(
+            f"{dataset}: its rows are not those of promoter-bert generate (their expression correlates with the "
+            f"generator's by {highest:.2f}, not {USUAL_CEILING}), so their ceiling is not known"
+        )
+    return Score(len(rows), _pearson(predictions, labels), highest)
+
+
+def _lies_below(found: float, expected: float, rows: int) -> bool:
+    """Whether a correlation is lower than chance allows (Fisher's z, six standard errors)."""
+    return bool(np.arctanh(found) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(expected))
 
 
 def _pearson(x: list[float], y: list[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import DEFAULT_CONFIG, Config, load_config
-from pipeline.progress import progress
+from pipeline.progress import counting, progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +33,11 @@ def configured(context: typer.Context, path: Path, **given: Any) -> Config:
     return load_config(path, [*(context.obj or ()), *options])
 
 
+def counted(n: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """Print a result for a script or for a person."""
     print(json.dumps(result, default=str) if as_json else "\n".join(lines))
@@ -49,19 +54,12 @@ def generate(
     from pipeline.generate import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            show(done, rows, "")
-
-        made = run(out, rows, seed, count)
+        made = run(out, rows, seed, counting(show, rows))
     say(
         asdict(made),
         as_json,
         [
-            f"{made.path}: {made.rows:,} promoters, seed {made.seed}",
+            f"{made.path}: {counted(made.rows, 'promoter')}, seed {made.seed}",
             f"ceiling: no model can be expected to correlate with these labels better than Pearson {made.ceiling}",
         ],
     )
@@ -103,6 +101,7 @@ def build(
             f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
             *(f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()),
             *_held_out_note(built.held_out_pretrained),
+            *_left_out_note(built.runs_left_out),
         ],
     )
 
@@ -117,7 +116,11 @@ def shards(
     workers: Annotated[int | None, typer.Option(help="Writer processes [default: shards.workers].")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the dataset's k-mer shards. Shards of another k stay; shards that are there already are kept."""
+    """Write the dataset's k-mer shards.
+
+    Shards of another k stay, those that are there already are kept; stale ones (of another dataset or flank) are
+    replaced.
+    """
     from pipeline.shards import write_shards
 
     settings = configured(
@@ -135,6 +138,7 @@ def shards(
         asdict(written),
         as_json,
         [
+            *(f"replaced the shards that stood there ({difference})" for difference in written.replaced),
             f"{written.folder}: {written.shards:,} shards ({state}), {written.rows:,} promoters, "
             f"{written.bytes / 1e6:,.1f} MB",
         ],
@@ -163,17 +167,21 @@ def query(
     sql: Annotated[str, typer.Argument(help="A select, or a .sql file such as sql/queries/splits.sql.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows shown at most; --json prints all.")] = 1000,
-    as_json: Json = False,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of a table shown at most; other formats hold all.")] = 40,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, csv, tsv, json, parquet [default: by -o's name, else table]."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File [default: standard output].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Ask the dataset in SQL; it is opened read-only."""
-    from pipeline.query import query_table, query_text
+    from pipeline.query import FORMATS, format_of, run_query
 
-    path = configured(context, config, dataset__path=_text(dataset)).dataset.path
-    if as_json:
-        print(json.dumps(query_table(path, sql).to_pylist(), default=str))
-    else:
-        print(query_text(path, sql, rows))
+    if form is not None and form not in FORMATS:
+        raise typer.BadParameter(f"{form!r}: expected {', '.join(FORMATS)}", param_hint="--format")
+    asked = form or ("json" if as_json else "table" if output is None else format_of(output))
+    run_query(configured(context, config, dataset__path=_text(dataset)).dataset.path, sql, asked, output, rows)
 
 
 @app.command()
@@ -206,6 +214,15 @@ def _held_out_note(rows: int) -> list[str]:
     return [
         f"note       {rows:,} promoters held out from fine-tuning are pretrained on (without their labels); "
         "a larger dataset.pretrain_valid keeps them out"
+    ]
+
+
+def _left_out_note(runs: int) -> list[str]:
+    if not runs:
+        return []
+    return [
+        f"note       {counted(runs, 'run')} of the dataset that stood here before are of other rows or splits and not "
+        "in this one; their folders keep what they found"
     ]
 
 

@@ -4,11 +4,14 @@ One file holds everything but DeepSpeed's own settings (ds_config.json). `key.pa
 values from the command line.
 """
 
+import difflib
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from pipeline.errors import UserError
 
@@ -207,6 +210,13 @@ class Config(_Section):
     model: Model
     pretrain: Pretrain
     finetune: Finetune
+    _file: Path = PrivateAttr(default=DEFAULT_CONFIG)
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
+
+    def given(self, *sections: str) -> list[str]:
+        """How this configuration was asked for, as words of a command line; overrides of other sections left out."""
+        file = [] if self._file == DEFAULT_CONFIG else ["--config", str(self._file)]
+        return [shlex.quote(word) for word in [*file, *(o for o in self._overrides if o.split(".")[0] in sections)]]
 
 
 def load_config(path: Path | str = DEFAULT_CONFIG, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -219,7 +229,7 @@ def load_config(path: Path | str = DEFAULT_CONFIG, overrides: list[str] | tuple[
     for override in overrides:
         key, _, text = override.partition("=")
         try:
-            value = _yaml(text)
+            value = _yaml(text) if text else ""  # nothing behind the sign: an empty text, as for an adapter
         except yaml.YAMLError as error:
             raise UserError(f"override {override!r}: the value is not YAML: {error}") from None
         *sections, leaf = key.split(".")
@@ -230,10 +240,11 @@ def load_config(path: Path | str = DEFAULT_CONFIG, overrides: list[str] | tuple[
                 raise UserError(f"override {override!r}: {section} is a value, not a section")
         target[leaf] = value
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
-        problems = "\n".join(f"  {_name(e['loc'])}: {_say(e)}" for e in error.errors())
-        raise UserError(f"{path}: the configuration cannot be used:\n{problems}") from None
+        raise UserError(_explain(error, path, overrides)) from None
+    config._file, config._overrides = Path(path), tuple(overrides)
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -292,11 +303,43 @@ def _name(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "(file)"
 
 
+def _explain(error: ValidationError, path: Path | str, overrides: Sequence[str]) -> str:
+    """One line a wrong value, and where it came from."""
+    problems = error.errors()
+    from_override = {override.partition("=")[0] for override in overrides}
+    lines = [
+        f"  {name}: {_say(problem)}" + (" (on the command line)" if name in from_override else "")
+        for problem in problems
+        for name in [_name(problem["loc"])]
+    ]
+    missing = [_name(problem["loc"]) for problem in problems if problem["type"] == "missing"]
+    if missing:
+        lines = [line for line in lines if not line.endswith(": missing")]
+        lines.append(f"  missing: {', '.join(missing)}; a file of what differs only says on what: base: config.yaml")
+    return "\n".join([f"{path}: the configuration cannot be used:", *lines])
+
+
 def _say(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        return "unknown key"
+        known = _keys_beside(error["loc"])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(known)}"
     if error["type"] == "missing":
         return "missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error["input"]
     return message if isinstance(given, dict) else f"{message}, got {given!r}"
+
+
+def sections_with(key: str) -> list[str]:
+    """The full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
+    names = {name: field.annotation for name, field in Config.model_fields.items()}
+    return [f"{name}.{key}" for name, section in names.items() if section and key in section.model_fields]
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where an unknown one stood."""
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

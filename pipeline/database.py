@@ -56,14 +56,23 @@ def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such dataset; make one with: promoter-bert build FILE --dataset {path}")
+    try:
+        with Path(path).open("rb") as file:
+            magic = file.read(12)[8:]
+    except OSError as error:
+        raise UserError(
+            f"{path}: no such dataset ({error.strerror}); make one with: promoter-bert build FILE --dataset {path}"
+        ) from None
+    if magic != b"DUCK":  # DuckDB opens text files, too, as something else
+        raise UserError(
+            f"{path}: not a DuckDB file; make a dataset with: promoter-bert build FILE --dataset {path}.duckdb"
+        )
     deadline = time.monotonic() + WAIT_FOR_LOCK
     while True:
         try:
             connection = duckdb.connect(str(path), read_only=read_only)
             break
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             if "lock" not in str(error).lower():
                 raise UserError(f"{path}: not a DuckDB file, or damaged: {_first_line(error)}") from None
             if time.monotonic() > deadline:

@@ -17,13 +17,16 @@ from typing import Any
 
 import duckdb
 
+from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Assay, Config
-from pipeline.database import SQL, DatasetInfo, dataset_info, explain, statement
+from pipeline.database import SQL, DatasetInfo, dataset_info, explain, reading, statement
 from pipeline.errors import UserError
 
 TEXT_SUFFIXES = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
+PRODUCTS = ("shards", "records", "runs", "metrics", "predictions")
+"""The relations of 09_products.sql."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 """DuckDB's hash is its own affair: splits are the same everywhere only as long as it is, so it is checked."""
 
@@ -39,12 +42,15 @@ class Built:
     """Rows by reason."""
     held_out_pretrained: int
     """Promoters held out from fine-tuning that are in pretraining's train split."""
+    runs_left_out: int
+    """Runs that the dataset of this name held before, trained on other rows or splits."""
 
     def as_dict(self) -> dict[str, Any]:
         """For --json; the flanks left out."""
         info = {k: v for k, v in asdict(self.info).items() if k not in ("upstream", "downstream")}
         return {"dataset": self.dataset, "parquet": self.parquet, **info,
-            "held_out_pretrained": self.held_out_pretrained, "rejects": self.rejects}  # fmt: skip
+            "held_out_pretrained": self.held_out_pretrained, "runs_left_out": self.runs_left_out,
+            "rejects": self.rejects}  # fmt: skip
 
 
 def input_files(names: list[str]) -> list[str]:
@@ -76,14 +82,20 @@ def is_parquet(file: str) -> bool:
 
 def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str], labelled: bool = True) -> None:
     """Create the rules for rows and view `input` (file, text, fields, sequence, expression) on a connection."""
-    set_variables(connection, {"input_files": files, **assay.model_dump(exclude={"flank"})})
-    connection.execute(statement("01_rules.sql"))
+    define_rules(connection, assay)
+    set_variables(connection, {"input_files": files})
     if is_parquet(files[0]):
         for file in files:
             _check_columns(connection, file, ("sequence", "expression") if labelled else ("sequence",))
         connection.execute(statement("02_input_parquet.sql" if labelled else "02_input_parquet_unlabelled.sql"))
     else:
         connection.execute(statement("02_input_text.sql"))
+
+
+def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
+    """Create the rules for rows of an assay on a connection: sequence_problem(sequence) and the others."""
+    set_variables(connection, assay.model_dump(exclude={"flank"}))
+    connection.execute(statement("01_rules.sql"))
 
 
 def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
@@ -123,6 +135,7 @@ def build(
             )
             held_out = _count(connection, "pretrain semi join (from finetune where split <> 'train') using (id) "
                                           "where split = 'train'")  # fmt: skip
+            left_out = _carry_over(connection, target, info)
             step("writing Parquet")
             _write_parquet(connection, folder / "parquet")
         except duckdb.Error as error:
@@ -130,9 +143,10 @@ def build(
         finally:
             connection.close()
         parquet = target.with_suffix(".parquet")
-        _replace(database, target)
-        _replace(folder / "parquet", parquet)
-    return Built(str(target), str(parquet), info, rejects, held_out)
+        flush_to_disk(database)
+        database.replace(target)
+        replace_folder(folder / "parquet", parquet)
+    return Built(str(target), str(parquet), info, rejects, held_out, left_out)
 
 
 @contextmanager
@@ -257,14 +271,26 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         connection.execute(f"copy ({selection}) to '{location}' (format parquet, compression snappy)")
 
 
+def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path, info: DatasetInfo) -> int:
+    """Take the shards, runs and predictions of the dataset that stood there into the same dataset built again.
+
+    Those of another dataset would join with other promoters: they stay out, and their runs are counted.
+    """
+    try:
+        with reading(target) as before:
+            same = dataset_info(before).key == info.key
+            tables = {name: before.sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
+    except (UserError, duckdb.Error):
+        return 0
+    if not same:
+        return len(tables["runs"])
+    for name, rows in tables.items():
+        connection.register("rows_before", rows)
+        connection.execute(f"insert into {name} by name from rows_before")
+        connection.unregister("rows_before")
+    return 0
+
+
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     (count,) = connection.execute(f"select count(*) from {relation}").fetchone() or (0,)
     return int(count)
-
-
-def _replace(new: Path, target: Path) -> None:
-    """Rename over the target, a folder too."""
-    if target.is_dir():
-        old = new.with_name(new.name + ".old")
-        target.rename(old)
-    new.rename(target)

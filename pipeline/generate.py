@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from pipeline.atomic import new_file
 from pipeline.errors import UserError
 
 LEFT_ADAPTER = b"TGCATTTTTTTCACATC"
@@ -191,23 +192,17 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
     suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
     if suffix not in (".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet"):
         raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
-    out.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
     # Moments for the correlation of truth and label, so that no more than a block is held.
     n = 0
     moments = np.zeros(5)
-    temporary = out.with_name(f".{out.name}.partial{''.join(out.suffixes[-2:])}")
-    try:
-        with _open_writer(temporary, suffix, schema) as writer:
-            for block in generate_blocks(rows, seed):
-                writer.write_table(pa.table([block.sequence, pa.array(block.expression)], schema=schema))
-                x, y = block.truth, block.expression
-                moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
-                n += len(x)
-                progress(len(x))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(out) as temporary, _open_writer(temporary, suffix, schema) as writer:
+        for block in generate_blocks(rows, seed):
+            writer.write_table(pa.table([block.sequence, pa.array(block.expression)], schema=schema))
+            x, y = block.truth, block.expression
+            moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
+            n += len(x)
+            progress(len(x))
     sx, sy, sxx, syy, sxy = moments
     spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
     ceiling = float((n * sxy - sx * sy) / np.sqrt(spread)) if spread > 0 else 0.0

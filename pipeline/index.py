@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import write_text
 from pipeline.config import Assay
 from pipeline.errors import UserError
 
@@ -46,6 +46,7 @@ class Index:
     left_flank: str
     right_flank: str
     record_promoters: int
+    shard_megabytes: float
     label_mean: float
     """Mean of the fine-tuning training labels, to six decimals."""
     label_sd: float
@@ -65,10 +66,8 @@ def shard_key(dataset_key: str, k: int, assay: Assay, record_promoters: int, sha
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_text(json.dumps(asdict(index), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write it, whole or not at all."""
+    write_text(path, json.dumps(asdict(index), indent=1) + "\n")
 
 
 def read_index(folder: Path | str) -> Index:

@@ -60,6 +60,17 @@ def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[S
     return tasks
 
 
+def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
+    """Mean and population standard deviation of the fine-tuning training labels.
+
+    Rounded to six decimals, so that the order of the sum leaves no trace.
+    """
+    mean, sd = connection.execute(
+        "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'"
+    ).fetchone() or (0.0, 1.0)
+    return float(mean), float(sd)
+
+
 def _mean_bases(connection: duckdb.DuckDBPyConnection, config: Config) -> float:
     """Mean length of an extended sequence."""
     (mean,) = connection.execute("select avg(length(sequence)) from promoters").fetchone() or (0.0,)

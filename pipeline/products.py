@@ -44,11 +44,17 @@ def publish_shards(dataset: str, folder: Path, index: Index) -> None:
 
 
 def publish_run(
-    dataset: str, run: str, summary: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
+    dataset: str, run: str, facts: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
 ) -> None:
-    """Relations `runs`, `metrics` and `predictions`."""
+    """Relations `runs`, `metrics` and `predictions`; nothing is written where they hold this very run already.
+
+    facts: the columns of `runs` but the first; finished, a time, tells two runs of the same name apart.
+    """
+    with reading(dataset) as connection:
+        if connection.execute("from runs where run = ? and finished = ?", [run, facts["finished"]]).fetchone():
+            return
     tables = {
-        "runs": pa.Table.from_pylist([{"run": run, **summary}]),
+        "runs": pa.Table.from_pylist([{"run": run, **facts}]),
         "metrics": pa.Table.from_pylist([{"run": run, **metric} for metric in metrics]),
         "predictions": predictions.append_column("run", pa.array([run] * predictions.num_rows)),
     }

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PLAIN_SECONDS = 5.0
-"""Time between two plain lines."""
+PLAIN_SECONDS = 5.0, 60.0
+"""Time between two plain lines: at first, and at most as the work goes on."""
 
 Update = Callable[[int, int, str], None]
 """Called with units done, units in all (0 where that is not known), and a few words to stand behind."""
@@ -22,6 +22,18 @@ def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
             yield update
     else:
         yield _plain(title, unit)
+
+
+def counting(update: Update, total: int) -> Callable[[int], None]:
+    """For work that tells how much more it did: adds it up for `update`. total: 0 where it is not known."""
+    done = 0
+
+    def more(units: int) -> None:
+        nonlocal done
+        done += units
+        update(done, total, "")
+
+    return more
 
 
 @contextmanager
@@ -58,7 +70,8 @@ def _plain(title: str, unit: str) -> Update:
             first_done = done
         at_start = first_call and bool(note)
         first_call = False
-        if not at_start and now - last < PLAIN_SECONDS and (done < total or not total):
+        waited_enough = now - last >= min(max(PLAIN_SECONDS[0], (now - began) / 20), PLAIN_SECONDS[1])
+        if not at_start and not waited_enough and (done < total or not total):
             return
         last = now
         rate = (done - first_done) / max(now - began, 1e-9)

@@ -1,25 +1,88 @@
-"""SQL over the dataset, read-only."""
+"""SQL over the dataset, read-only: one statement in, a table, CSV, TSV, JSON or Parquet out."""
 
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
-from pipeline.database import reading
+from pipeline.atomic import new_file
+from pipeline.database import explain, reading
 from pipeline.errors import UserError
 
-
-def query_table(dataset: str, sql: str) -> pa.Table:
-    """The result of one statement, or of a .sql file that holds one."""
-    with reading(dataset) as connection:
-        return _relation(connection, sql).to_arrow_table()
+FORMATS = ("table", "csv", "tsv", "json", "parquet")
+READ_ROWS = 100_000
+"""Rows held at once while a result is written."""
 
 
-def query_text(dataset: str, sql: str, rows: int) -> str:
-    """The result drawn as DuckDB draws it, at most `rows` of it."""
+def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> None:
+    """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
+
+    A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
+    or not at all, or None for standard output.
+    """
+    if form == "parquet" and output is None:
+        raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
     with reading(dataset) as connection:
         relation = _relation(connection, sql)
-        return str(relation.limit(rows))
+        try:
+            if form == "table":
+                wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+                relation.show(max_rows=rows, max_width=wide)
+                return
+            with _sink(output) as sink:
+                _write(relation.to_arrow_reader(READ_ROWS), form, sink)
+        except duckdb.Error as error:
+            raise explain(error) from None
+
+
+def format_of(output: Path) -> str:
+    """The format that a file's name asks for."""
+    form = output.suffix.removeprefix(".")
+    if form not in FORMATS[1:]:
+        raise UserError(f"{output}: expected a name ending in .csv, .tsv, .json or .parquet")
+    return form
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    with new_file(output) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> None:
+    if form == "json":
+        _write_json(rows, sink)
+        return
+    if form == "parquet":
+        writer: Any = pa.parquet.ParquetWriter(sink, rows.schema, compression="snappy")
+    else:
+        delimiter = "\t" if form == "tsv" else ","
+        writer = pa.csv.CSVWriter(sink, rows.schema, write_options=pa.csv.WriteOptions(delimiter=delimiter))
+    with writer:
+        for batch in rows:
+            writer.write_batch(batch)
+
+
+def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+    """An array with one object a line."""
+    before = "[\n"
+    for batch in rows:
+        for row in batch.to_pylist():
+            sink.write((before + json.dumps(row, default=str)).encode())
+            before = ",\n"
+    sink.write(b"[]\n" if before == "[\n" else b"\n]\n")
+    sink.flush()
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
@@ -29,6 +92,9 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
         except OSError as error:
             raise UserError(f"{sql}: {error.strerror}") from None
     try:
+        statements = duckdb.extract_statements(sql)
+        if len(statements) != 1:
+            raise UserError(f"expected one statement, got {len(statements)}")
         relation = connection.sql(sql)
     except duckdb.Error as error:
         raise UserError(str(error).strip()) from None

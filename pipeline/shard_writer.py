@@ -4,7 +4,6 @@ import ctypes
 import hashlib
 import io
 import json
-import os
 import signal
 import sys
 import tarfile
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from pipeline.atomic import new_file, write_text
 from pipeline.config import Assay, Config
 from pipeline.database import reading
 from pipeline.encode import encode_promoters
@@ -44,6 +44,11 @@ def finished_shard(work: Path, task: ShardTask) -> ShardEntry | None:
     return ShardEntry(**{**values, "records": [RecordEntry(**record) for record in values["records"]]})
 
 
+def write_note(path: Path, entry: ShardEntry) -> None:
+    """Say that the shard file at `path` is whole."""
+    write_text(_note(path), json.dumps(asdict(entry)))
+
+
 def _note(path: Path) -> Path:
     return path.with_suffix(".json")
 
@@ -59,20 +64,11 @@ def write_shard(task: ShardTask, config: Config, work: Path) -> ShardEntry:
     if rows.num_rows != task.rows:
         raise UserError(f"{task.file}: planned {task.rows:,} rows, found {rows.num_rows:,}: the dataset changed")
     path = work / task.file
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            sink = _HashingFile(file)
-            records = _append_records(sink, rows, task, config)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        sink = _HashingFile(file)
+        records = _append_records(sink, rows, task, config)
     entry = ShardEntry(task.file, task.rows, sink.size, sink.digest.hexdigest(), records)
-    note = _note(path).with_name(f".{path.name}.{os.getpid()}.json")
-    note.write_text(json.dumps(asdict(entry)), encoding="utf-8")
-    note.replace(_note(path))
+    write_note(path, entry)
     return entry
 
 

@@ -9,6 +9,7 @@ The same key gives the same bytes, whatever the number of processes.
 """
 
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,20 +17,22 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.index import Index, ShardEntry, read_index, shard_key, write_index
 from pipeline.kmers import id_dtype
 from pipeline.lock import hold_lock
-from pipeline.plan import ShardTask, plan_shards
+from pipeline.plan import ShardTask, label_scale, plan_shards
 from pipeline.products import publish_shards
-from pipeline.shard_writer import end_with_parent, finished_shard, write_shard
+from pipeline.shard_writer import end_with_parent, finished_shard, write_note, write_shard
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_shards` did. written: shard files made now; the others were there already."""
+    """What `write_shards` did. written: shard files made now; the others were there already. replaced: in what the
+    shards that stood in the folder before differed, empty where there were none."""
 
     folder: str
     key: str
@@ -37,6 +40,7 @@ class Written:
     written: int
     rows: int
     bytes: int
+    replaced: list[str]
 
 
 def shard_folder(config: Config) -> Path:
@@ -59,21 +63,60 @@ def write_shards(config: Config, progress: Callable[[int, int], None] = lambda _
     _check_adapters(config, info)
     key = expected_key(config, info)
     with hold_lock(folder.with_name(f".{folder.name}.lock"), f"is writing shards to {folder}; wait for it"):
-        written = 0 if _present(folder, key) else _make(config, info, folder, key, progress)
-    index = read_index(folder)
+        before = _standing(folder)
+        index, written = before, 0
+        if before is None or before.key != key or not _whole(folder, before):
+            if before is not None and before.key == key:
+                _keep_whole_shards(folder, before, _work_folder(folder, key))
+            index, written = _make(config, info, folder, key, progress)
+    assert index is not None
     publish_shards(config.dataset.path, folder, index)
-    return _summary(folder, index, written)
+    shards = [shard for entries in index.splits.values() for shard in entries]
+    rows, size = (sum(getattr(shard, name) for shard in shards) for name in ("rows", "bytes"))
+    replaced = differences(before, config, info) if before is not None else []
+    return Written(str(folder), key, len(shards), written, rows, size, replaced)
 
 
-def _make(config: Config, info: DatasetInfo, folder: Path, key: str, progress: Callable[[int, int], None]) -> int:
+def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
+    """In what shards differ from those that a dataset and configuration ask for, as `setting: is -> asked for`."""
+    assay, shards = config.assay, config.shards
+    pairs = {
+        "dataset": (index.dataset_key[:12], info.key[:12]),
+        "assay.flank": (len(index.left_flank), assay.flank),
+        "shards.k": (index.k, shards.k),
+        "shards.record_promoters": (index.record_promoters, shards.record_promoters),
+        "shards.shard_megabytes": (index.shard_megabytes, shards.shard_megabytes),
+    }
+    found = [f"{name}: {was} -> {asked}" for name, (was, asked) in pairs.items() if was != asked]
+    if not found and index.key != expected_key(config, info):
+        found = ["assay.upstream or assay.downstream"]
+    return found
+
+
+def check_fresh(index: Index, config: Config) -> None:
+    """Raise UserError, naming what differs, where shards are not those of the configured dataset and settings."""
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    if index.key != expected_key(config, info):
+        raise UserError(
+            f"{shard_folder(config)}: these shards are stale ({'; '.join(differences(index, config, info))}); "
+            f"write them again: {shards_command(config)}"
+        )
+
+
+def shards_command(config: Config) -> str:
+    """What to type to write the shards of a configuration."""
+    return " ".join(["promoter-bert shards", *config.given("assay", "dataset", "shards")])
+
+
+def _make(
+    config: Config, info: DatasetInfo, folder: Path, key: str, progress: Callable[[int, int], None]
+) -> tuple[Index, int]:
     """Write all shards and the index beside the folder, then rename. Returns how many shards were written now."""
     with reading(config.dataset.path) as connection:
         tasks = plan_shards(connection, config)
-        # Rounded, so that the order of the sum leaves no trace.
-        mean, sd = connection.execute(
-            "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'"
-        ).fetchone() or (0.0, 1.0)
-    work = folder.with_name(f".{folder.name}.{key[:16]}.partial")
+        mean, sd = label_scale(connection)
+    work = _work_folder(folder, key)
     entries, written = _write_all(tasks, config, work, progress)
     index = Index(
         key=key,
@@ -83,21 +126,42 @@ def _make(config: Config, info: DatasetInfo, folder: Path, key: str, progress: C
         left_flank=config.assay.left_flank,
         right_flank=config.assay.right_flank,
         record_promoters=config.shards.record_promoters,
+        shard_megabytes=config.shards.shard_megabytes,
         label_mean=mean,
         label_sd=sd,
         splits=_by_split(tasks, entries),
     )
     _move_into_place(work, folder, index)
-    return written
+    return index, written
 
 
-def _present(folder: Path, key: str) -> bool:
+def _work_folder(folder: Path, key: str) -> Path:
+    """Where shards lie until all are there; named after their key, so that only the same shards are gone on with."""
+    return folder.with_name(f".{folder.name}.{key[:16]}.partial")
+
+
+def _keep_whole_shards(folder: Path, index: Index, work: Path) -> None:
+    """For a folder with some shards missing or cut off: take the others over, as if a killed run had written them."""
+    for entry in (entry for entries in index.splits.values() for entry in entries):
+        target = work / entry.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (folder / entry.file).exists() and not target.exists():
+            os.link(folder / entry.file, target)
+            write_note(target, entry)
+
+
+def _standing(folder: Path) -> Index | None:
+    """The index that lies in the folder, if there is a whole one."""
     try:
-        index = read_index(folder)
+        return read_index(folder)
     except UserError:
-        return False
+        return None
+
+
+def _whole(folder: Path, index: Index) -> bool:
+    """Every shard is there in its size; `promoter-bert verify` reads the bytes."""
     sizes = ((folder / shard.file, shard.bytes) for shards in index.splits.values() for shard in shards)
-    return index.key == key and all(path.is_file() and path.stat().st_size == size for path, size in sizes)
+    return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
 
 
 def _write_all(
@@ -146,25 +210,12 @@ def _by_split(tasks: list[ShardTask], entries: list[ShardEntry]) -> dict[str, li
 
 
 def _move_into_place(work: Path, folder: Path, index: Index) -> None:
-    for litter in (*work.glob("*/*.json"), *work.glob("*/.*")):  # notes, and what killed writers left
+    for litter in {*work.glob("*/*.json"), *work.glob("*/.*")}:  # notes, and what killed writers left
         litter.unlink()
     write_index(work / "index.json", index)
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        work.rename(folder)
-        shutil.rmtree(old)
-    else:
-        work.rename(folder)
+    replace_folder(work, folder)
     for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
         shutil.rmtree(leftover)
-
-
-def _summary(folder: Path, index: Index, written: int) -> Written:
-    shards = [shard for entries in index.splits.values() for shard in entries]
-    rows, size = (sum(getattr(shard, name) for shard in shards) for name in ("rows", "bytes"))
-    return Written(str(folder), index.key, len(shards), written, rows, size)
 
 
 def _check_adapters(config: Config, info: DatasetInfo) -> None:

@@ -37,26 +37,25 @@ def verify_shards(folder: Path, progress: Callable[[int, int], None] = lambda _d
 
 def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
     path = folder / shard.file
+    mend = "delete the file and write it again: promoter-bert shards (with the options it was written with)"
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; write it again: promoter-bert shards") from None
+        raise UserError(f"{path}: {error.strerror}; {mend}") from None
     if len(data) != shard.bytes:
-        raise UserError(
-            f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; delete it and run: promoter-bert shards"
-        )
+        raise UserError(f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; {mend}")
     for number, entry in enumerate(shard.records):
         span = data[entry.offset : entry.offset + entry.bytes]
         place = f"{path}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
         found = hashlib.sha256(span).hexdigest()
         if found != entry.sha256:
-            raise UserError(f"{place}: sha256 {found[:16]}..., expected {entry.sha256[:16]}...")
+            raise UserError(f"{place}: sha256 {found[:16]}..., expected {entry.sha256[:16]}...; {mend}")
         record = parse_record(span)
         if len(record) != entry.rows or len(record.tokens) != entry.rows:
-            raise UserError(f"{place}: {len(record):,} promoters, expected {entry.rows:,}")
+            raise UserError(f"{place}: {len(record):,} promoters, expected {entry.rows:,}; {mend}")
         if record.tokens.values.size and int(record.tokens.values.max()) >= vocabulary:
-            raise UserError(f"{place}: an id beyond the vocabulary of {vocabulary:,}")
+            raise UserError(f"{place}: an id beyond the vocabulary of {vocabulary:,}; {mend}")
     if sum(entry.rows for entry in shard.records) != shard.rows:
         raise UserError(f"{path}: its records do not add up to {shard.rows:,} promoters")
     if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise UserError(f"{path}: the bytes between or after the records differ from what was written")
+        raise UserError(f"{path}: the bytes between or after the records differ from what was written; {mend}")
