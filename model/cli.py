@@ -29,12 +29,12 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the expression of promoters, in the order they come."""
-    from model.predict import predict_file
+    from model.predict import is_stream, predict_file
 
     with progress("predict", "promoters", quiet=as_json) as show:
         result = predict_file(model, files, output, counting(show, 0))
     # Where the predictions go to standard output, the summary must not.
-    with redirect_stdout(sys.stderr) if output == "-" or Path(output).is_char_device() else nullcontext():
+    with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
         say(
             asdict(result),
             as_json,
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
+        print("interrupted; the same command starts anew or goes on", file=sys.stderr)
         sys.exit(130)
 
 

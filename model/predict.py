@@ -138,7 +138,7 @@ def predict_file(
 def _check_output(output: str, files: list[str]) -> None:
     """Before any work is done."""
     path = Path(output)
-    if output == "-" or _is_stream(path):
+    if is_stream(output):
         return
     if path.suffix not in TEXT_SUFFIXES:
         raise UserError(f"{output}: predictions are lines of text: expected a name ending in .tsv or .txt, or -")
@@ -146,9 +146,9 @@ def _check_output(output: str, files: list[str]) -> None:
         raise UserError(f"{output}: this is an input file, too; write the predictions to another one")
 
 
-def _is_stream(path: Path) -> bool:
-    """A device or pipe, such as /dev/stdout: written to as it is."""
-    return path.exists() and not path.is_file()
+def is_stream(output: str) -> bool:
+    """Standard output, or a device or pipe such as /dev/stdout: written to as it is."""
+    return output == "-" or (Path(output).exists() and not Path(output).is_file())
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def _sink(output: str) -> Iterator[TextIO]:
     if output == "-":
         yield sys.stdout
         sys.stdout.flush()
-    elif _is_stream(Path(output)):
+    elif is_stream(output):
         with Path(output).open("w", encoding="utf-8") as file:
             yield file
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import DEFAULT_CONFIG, Config, load_config
+from pipeline.download import ZENODO
 from pipeline.progress import counting, progress
 
 app = typer.Typer(
@@ -61,6 +62,31 @@ def generate(
         [
             f"{made.path}: {counted(made.rows, 'promoter')}, seed {made.seed}",
             f"ceiling: no model can be expected to correlate with these labels better than Pearson {made.ceiling}",
+        ],
+    )
+
+
+@app.command()
+def download(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="train_sequences.txt or test_sequences.txt [default: both].")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder.")] = Path(),
+    base_url: Annotated[str, typer.Option("--from", metavar="URL", help="Folder on the web that holds them.")] = ZENODO,
+    as_json: Json = False,
+) -> None:
+    """Download the challenge's files (814 MB, CC BY 4.0). One that was cut off goes on where it was."""
+    from pipeline.download import download as run
+
+    with progress("download", "bytes", quiet=as_json) as show:
+        found = run(files or [], out, base_url, show)
+    say(
+        {"files": [asdict(file) for file in found]},
+        as_json,
+        [
+            f"{file.path}: {file.bytes:,} bytes, sha256 as expected "
+            f"({'there already' if file.was_there else f'{file.fetched:,} bytes fetched now'})"
+            for file in found
         ],
     )
 

@@ -62,8 +62,12 @@ def input_files(names: list[str]) -> list[str]:
         if not matches:
             raise UserError(f"{name}: no file matches")
         files += matches
+    seen: set[Path] = set()
     for file in files:
         path = Path(file)
+        if path.resolve() in seen:
+            raise UserError(f"{file}: named twice; its rows would be, too")
+        seen.add(path.resolve())
         if not path.is_file():
             raise UserError(f"{file}: no such file")
         if not is_parquet(file) and not file.endswith(TEXT_SUFFIXES):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.integration.conftest import make_workspace
+from tests.integration.conftest import Workspace, make_workspace
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 
@@ -21,7 +22,8 @@ def test_the_command_line_answers_at_once():
     """Nothing heavy is imported before it is needed."""
     code = (
         "import sys, model.cli; "
-        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests'}; "
+        "heavy &= set(sys.modules); "
         "sys.exit(', '.join(heavy) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -38,6 +40,11 @@ def test_the_command_line_answers_at_once():
         (["predict", "nowhere", "rows.tsv", "-o", "out.tsv"], 1),
         (["ceiling"], 1),
         (["generate", "rows.doc"], 1),
+        (["query", "select 1", "--dataset", "rows.tsv"], 1),
+        (["build", "rows.tsv", "finetune_valid=0.1"], 1),
+        (["build", "rows.tsv", "rows.tsv"], 1),
+        (["predict", "nowhere", "rows.tsv", "-o", "rows.tsv"], 1),
+        (["query", "select 1", "--format", "xml"], 2),
         (["build"], 2),
         (["shards", "--workers", "two"], 2),
         (["nothing"], 2),
@@ -80,15 +87,87 @@ def test_the_same_shards_again_take_under_a_second(prepared):
     assert time.monotonic() - began < 5  # with the start of the interpreter, on a busy machine
 
 
+def test_the_forms_of_a_query(prepared):
+    import pyarrow.parquet as pq
+
+    select = "select split, count(*) as n from finetune group by all order by all"
+    expected = [{"split": "test", "n": 150}, {"split": "train", "n": 1200}, {"split": "valid", "n": 150}]
+    assert json.loads(prepared.run("promoter-bert", "query", "--json", select).stdout) == expected
+    assert prepared.run("promoter-bert", "query", "--format", "csv", select).stdout == (
+        '"split","n"\n"test",150\n"train",1200\n"valid",150\n'
+    )
+    for name in ("q.json", "q.parquet"):
+        prepared.run("promoter-bert", "query", select, "-o", name)
+    assert json.loads((prepared.folder / "q.json").read_text()) == expected
+    assert pq.read_table(prepared.folder / "q.parquet").to_pylist() == expected
+    assert json.loads(prepared.run("promoter-bert", "query", "--json", f"{select} limit 0").stdout) == []
+    table = prepared.run("promoter-bert", "query", "from promoters", "--rows", "10").stdout
+    assert "1500 rows (10 shown)" in table
+    assert all(name in table for name in ("id", "sequence", "expression"))
+    two = prepared.run("promoter-bert", "query", "select 1; select 2", check=False)
+    assert "expected one statement, got 2" in two.stderr
+
+
+def test_a_shard_that_is_deleted_comes_back_alone(prepared, tmp_path):
+    shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
+    workspace = Workspace(tmp_path / "work")
+    files = {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")}
+    next(iter(files)).unlink()
+    assert "(1 written now)" in workspace.run("promoter-bert", "shards").stdout
+    assert {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")} == files
+
+
+def test_what_is_no_model_or_no_output_is_refused(trained):
+    (trained.folder / "few.txt").write_text(f"{L}ACGT{R}\n")
+    for model, output, message in (
+        ("runs/paper/pretrained", "out.tsv", "pretrained only"),
+        ("runs/paper", "out.tsv", "no model here"),
+        ("runs/paper/model", "few.txt", "input file, too"),
+        ("runs/paper/model", "out.parquet", "expected a name ending in .tsv or .txt"),
+    ):
+        done = trained.run("promoter-bert", "predict", model, "few.txt", "-o", output, check=False)
+        assert done.returncode == 1
+        assert message in done.stderr
+    assert (trained.folder / "few.txt").read_text() == f"{L}ACGT{R}\n"
+    assert not (trained.folder / "out.tsv").exists()
+
+
+def test_predictions_to_standard_output(trained):
+    (trained.folder / "few.txt").write_text(f"{L}ACGT{R}\n" * 2)
+    for output in ("-", "/dev/stdout"):
+        done = trained.run("promoter-bert", "predict", "runs/paper/model", "few.txt", "-o", output)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [f"{L}ACGT{R}"] * 2
+        assert "2 promoters" in done.stderr
+
+
+def test_predictions_in_python_hold_to_the_rules(trained):
+    code = f"""
+from model.predict import Predictor
+from pipeline.errors import UserError
+p = Predictor("runs/paper/model")
+assert p.predict(["{L}ACGTNACGT{R}", "{L}A{R}"]).shape == (2,)
+assert p.predict([]).shape == (0,)
+for wrong in (["{L}ACGT{R}", "ACGT"], [""], ["acgt"], [None], "{L}ACGT{R}"):
+    try:
+        p.predict(wrong)
+    except UserError as error:
+        print(error)
+    else:
+        raise SystemExit(f"{{wrong}} went through")
+"""
+    said = trained.run("python", "-c", code).stdout
+    assert "sequence 1: left adapter missing: 'ACGT'" in said
+
+
 def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
     good = f"{L}{'ACGT' * 20}{R}"
     lines = [good, "acgt", f"{good}\t3", "", f"{good}\tnan\tmore"]
     (trained.folder / "mixed.txt").write_text("\n".join(lines) + "\n")
-    done = trained.run("promoter-bert", "predict", "runs/paper/model", "mixed.txt", "-o", "mixed.out", "--json")
+    done = trained.run("promoter-bert", "predict", "runs/paper/model", "mixed.txt", "-o", "mixed.tsv", "--json")
     result = json.loads(done.stdout)
     assert result["rows"] == 5
     assert result["problems"] == {"lower-case bases": 1, "no sequence": 1}
-    written = [line.split("\t") for line in (trained.folder / "mixed.out").read_text().splitlines()]
+    written = [line.split("\t") for line in (trained.folder / "mixed.tsv").read_text().splitlines()]
     assert [sequence for sequence, _ in written] == [good, "acgt", good, "", good]
     values = [value for _, value in written]
     assert values[1] == values[3] == "nan"
@@ -102,7 +181,7 @@ def test_predictions_from_parquet_without_labels(trained):
 
     good = f"{L}{'ACGT' * 20}{R}"
     pq.write_table(pa.table({"sequence": [good, None]}), trained.folder / "some.parquet")
-    trained.run("promoter-bert", "predict", "runs/paper/model", "some.parquet", "-o", "some.out")
-    written = (trained.folder / "some.out").read_text().splitlines()
+    trained.run("promoter-bert", "predict", "runs/paper/model", "some.parquet", "-o", "some.txt")
+    written = (trained.folder / "some.txt").read_text().splitlines()
     assert written[0].startswith(good + "\t")
     assert written[1] == "\tnan"

@@ -17,6 +17,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make demo": "test_demo.py",
     "make test": "this very run",
+    "promoter-bert download": "test_download.py, from a server of its own",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 
@@ -42,14 +43,14 @@ def test_commands_and_snippets(workspace):
         for command in commands:
             words = shlex.split(command)
             if "--hostfile" in words:
-                words = hosts.on(1, *words) if hosts else ["deepspeed", "train.py"]
+                words = hosts.on(1, *words) if hosts else ["deepspeed", "train.py", words[-1]]
             if command not in ELSEWHERE:
                 workspace.run(*words)
     runs = json.loads(workspace.run("promoter-bert", "query", "--json", "select run, test_pearson from runs").stdout)
     scores = {row["run"]: row["test_pearson"] for row in runs}
     # The four ways to start: hostfile, launcher, launcher with two processes, none.
-    assert set(scores) == {"paper", "four-mers", "all-gpus", "two-processes", "one-process"}
-    assert scores["paper"] == scores["all-gpus"] == scores["one-process"]
+    assert set(scores) == {"paper", "four-mers", "all-machines", "two-processes", "one-process"}
+    assert scores["paper"] == scores["all-machines"] == scores["one-process"]
     assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == 50
     for snippet in blocks("python"):
         workspace.run("python", "-c", snippet)

@@ -4,12 +4,14 @@ import os
 import random
 import shutil
 import signal
+import socket
+import subprocess
 import time
 
 import pytest
 
 from model.tracking import read_metrics
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import ENVIRONMENT, Workspace
 
 CLOCK = ("promoters_per_second",)
 
@@ -107,8 +109,59 @@ def test_a_finished_run_is_not_run_again(trained):
     before = weights(trained.folder / "runs/paper/model")
     again = trained.run("python", "train.py")
     assert "Pearson" in again.stdout
+    assert "finished on" in again.stdout
     assert "steps" not in again.stderr
     assert weights(trained.folder / "runs/paper/model") == before
+    more = trained.run("python", "train.py", "finetune.max_epochs=2", check=False)
+    assert more.returncode == 1
+    assert "is finished and does not go on any longer (finetune.max_epochs: 1" in more.stderr
+
+
+def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
+    """The run ends with its scores; they get into the dataset when it is started again."""
+    holder = "import duckdb, time; c = duckdb.connect('dataset.duckdb', read_only=True); print(1, flush=True); input()"
+    runs = "select run, finished is not null as finished, test_pearson from runs where run = 'held'"
+    with subprocess.Popen(
+        ["python", "-c", holder], cwd=copy.folder, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        first = copy.run("python", "train.py", "finetune.start=scratch", "run.name=held")
+        assert "Pearson" in first.stdout
+        assert "not in the dataset yet" in first.stdout
+        assert json.loads(copy.run("promoter-bert", "query", "--json", runs).stdout) == []
+        process.communicate(b"\n")
+    copy.run("python", "train.py", "finetune.start=scratch", "run.name=held")
+    (row,) = json.loads(copy.run("promoter-bert", "query", "--json", runs).stdout)
+    assert row["finished"]
+    copy.run("promoter-bert", "build", "train_sequences.txt")  # the same dataset again
+    assert json.loads(copy.run("promoter-bert", "query", "--json", runs).stdout) == [row]
+    other = copy.run("promoter-bert", "build", "train_sequences.txt", "dataset.seed=5")
+    assert "of the dataset that stood here before" in other.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(copy):
+    process = subprocess.Popen(
+        ["python", "train.py"], cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    while not (copy.folder / "runs/paper/metrics.jsonl").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the same command goes on from the last checkpoint" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_port_that_is_taken_is_named(copy):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = copy.run("deepspeed", "--master_port", port, "train.py", check=False)
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stderr
 
 
 @pytest.mark.timeout(600)
@@ -141,8 +194,11 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(trained, copy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["assay.flank=6", "run.name=other"], "write them again: promoter-bert shards"),
-        (["shards.k=5", "run.name=other"], "no shards here"),
+        (
+            ["assay.flank=6", "run.name=other"],
+            "stale (assay.flank: 5 -> 6); write them again: promoter-bert shards assay.flank=6\n",
+        ),
+        (["shards.k=5", "--stage", "both", "run.name=other"], "no shards here; write them: promoter-bert shards"),
         (["pretrain.learning_rate=5e-3"], "started with another configuration"),
         (["dataset.path=none.duckdb", "run.name=other"], "no such dataset"),
         (["pretrain.lr=1"], "pretrain.lr: unknown key"),
