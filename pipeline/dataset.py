@@ -283,7 +283,7 @@ def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path, info: Datas
     try:
         with reading(target) as before:
             same = dataset_info(before).key == info.key
-            tables = {name: before.execute(f"from {name}").to_arrow_table() for name in PRODUCTS}
+            tables = {name: before.cursor().sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
     except (UserError, duckdb.CatalogException):  # nothing stood there, or no dataset of ours
         return 0
     if not same:
