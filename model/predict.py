@@ -22,7 +22,7 @@ import torch
 from model.tasks import mean_over_frames
 from pipeline.atomic import new_file
 from pipeline.config import Assay
-from pipeline.database import explain
+from pipeline.database import explain, rows_of
 from pipeline.dataset import define_input, define_rules, input_files
 from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
@@ -69,12 +69,13 @@ class Predictor:
         with duckdb.connect() as connection:
             define_rules(connection, self.assay)
             connection.register("given", pa.table({"sequence": column}))
-            bad = connection.execute(
+            bad = rows_of(
+                connection,
                 "select place, sequence, problem from (select row_number() over () - 1 as place, sequence, "
-                "sequence_problem(sequence) as problem from given) where problem is not null order by place limit 1"
-            ).fetchone()
-        if bad is not None:
-            place, sequence, problem = bad
+                "sequence_problem(sequence) as problem from given) where problem is not null order by place limit 1",
+            )
+        if bad:
+            place, sequence, problem = bad[0]
             raise UserError(
                 f"sequence {place}: {problem}: {(sequence or '')[:200]!r}; expected "
                 f"{self.assay.left_adapter}...insert...{self.assay.right_adapter} in letters ACGTN"

@@ -1,10 +1,11 @@
 """Opening dataset.duckdb: read-only for all readers, for writing only as long as a table takes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -88,12 +89,15 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
     """The sizes, cut and key of an opened dataset."""
     fields = list(DatasetInfo.__dataclass_fields__)
     try:
-        row = connection.execute(f"select {', '.join(fields)} from dataset").fetchone()
-    except duckdb.Error:
-        row = None
-    if row is None:
-        raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build")
+        (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
+    except (duckdb.Error, ValueError):
+        raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build") from None
     return DatasetInfo(*row)
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
+    return connection.execute(query, list(parameters)).fetchall()
 
 
 def explain(error: duckdb.Error) -> UserError:

@@ -19,7 +19,7 @@ import duckdb
 
 from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Assay, Config
-from pipeline.database import SQL, DatasetInfo, dataset_info, explain, reading, statement
+from pipeline.database import SQL, DatasetInfo, dataset_info, explain, reading, rows_of, statement
 from pipeline.errors import UserError
 
 TEXT_SUFFIXES = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
@@ -172,7 +172,7 @@ def _set_up(
     memory_limit: str | None,
 ) -> None:
     sequence, seed, expected = KNOWN_HASH
-    (found,) = connection.execute("select hash(hash(?, ?::ubigint))", [sequence, seed]).fetchone() or (None,)
+    ((found,),) = rows_of(connection, "select hash(hash(?, ?::ubigint))", [sequence, seed])
     if found != expected:
         raise UserError(
             f"DuckDB {duckdb.__version__} computes another hash than the versions 1.4 to 2.0 do, so the splits "
@@ -223,10 +223,10 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, file: str, wanted: tup
 
 
 def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: list[str]) -> str:
-    row = connection.execute("select file, line, reason, text from rejects order by file, line limit 1").fetchone()
-    if row is None:
+    first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
+    if not first:
         return f"{', '.join(files)}: no rows"
-    file, line, reason, text = row
+    file, line, reason, text = first[0]
     return (
         f"{file}:{line}: {reason}: {text[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be used. "
         "Expected lines of sequence<TAB>expression, the sequence with the adapters of config.yaml's assay section"
@@ -283,7 +283,7 @@ def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path, info: Datas
     try:
         with reading(target) as before:
             same = dataset_info(before).key == info.key
-            tables = {name: before.cursor().sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
+            tables = {name: before.sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
     except (UserError, duckdb.CatalogException):  # nothing stood there, or no dataset of ours
         return 0
     if not same:
@@ -296,5 +296,5 @@ def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path, info: Datas
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    (count,) = connection.execute(f"select count(*) from {relation}").fetchone() or (0,)
+    ((count,),) = rows_of(connection, f"select count(*) from {relation}")
     return int(count)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import duckdb
 
 from pipeline.config import Config
-from pipeline.database import dataset_info
+from pipeline.database import dataset_info, rows_of
 from pipeline.kmers import id_dtype
 
 SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
@@ -65,19 +65,20 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
 
     Rounded to six decimals, so that the order of the sum leaves no trace.
     """
-    mean, sd = connection.execute(
-        "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'"
-    ).fetchone() or (0.0, 1.0)
+    ((mean, sd),) = rows_of(
+        connection,
+        "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'",
+    )
     return float(mean), float(sd)
 
 
 def _mean_bases(connection: duckdb.DuckDBPyConnection, config: Config) -> float:
     """Mean length of an extended sequence."""
-    (mean,) = connection.execute("select avg(length(sequence)) from promoters").fetchone() or (0.0,)
+    ((mean,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
     assay = config.assay
     return float(mean) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str, value: str) -> int:
-    (count,) = connection.execute(query, [value]).fetchone() or (0,)
+    ((count,),) = rows_of(connection, query, [value])
     return int(count)

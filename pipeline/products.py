@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.database import reading, writing
+from pipeline.database import reading, rows_of, writing
 from pipeline.index import Index
 
 
@@ -51,7 +51,7 @@ def publish_run(
     facts: the columns of `runs` but the first; finished, a time, tells two runs of the same name apart.
     """
     with reading(dataset) as connection:
-        if connection.execute("from runs where run = ? and finished = ?", [run, facts["finished"]]).fetchone():
+        if rows_of(connection, "from runs where run = ? and finished = ?", [run, facts["finished"]]):
             return
     tables = {
         "runs": pa.Table.from_pylist([{"run": run, **facts}]),

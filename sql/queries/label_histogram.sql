@@ -1,5 +1,8 @@
--- Labels by whole number, and which of them are above the pretraining cut.
-select floor(expression) as expression, count(*) as promoters, count(*) filter (expression >= cut) as pretrained_on
+-- Labels by whole number (11 stands for 11 up to 12), and how many of them are at or above the pretraining cut.
+select
+    floor(expression) as expression,
+    count(*) as promoters,
+    count(*) filter (promoters.expression >= cut) as pretrained_on
 from promoters, dataset
 group by all
 order by all;

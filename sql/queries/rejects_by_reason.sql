@@ -1,5 +1,9 @@
 -- How many rows could not be used, and why, with one example each.
-select reason, count(*) as rows, arg_min(file || ':' || line, (file, line)) as first_at, arg_min(text, (file, line)) as example
+select
+    reason,
+    count(*) as rows,
+    arg_min(file || ':' || line, (file, line)) as first_at,
+    arg_min(text, (file, line)) as example
 from rejects
 group by all
 order by rows desc, reason;

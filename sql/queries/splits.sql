@@ -1,4 +1,5 @@
--- Rows and mean expression of each split.
+-- Rows, mean and standard deviation of expression of each split. The splits of a stage are drawn at random: their means
+-- should differ by little more than sd / sqrt(rows).
 select 'finetune' as stage, split, count(*) as rows, avg(expression) as mean, stddev(expression) as sd
 from finetune
 group by all

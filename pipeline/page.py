@@ -1,0 +1,92 @@
+"""A page of tables and pictures as one HTML text that needs nothing from outside."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CSS = """
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 46rem; background: #fff; color: #1f2933;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2.75rem 0 .4rem; }
+p { margin: .4rem 0 .8rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; }
+th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e5e7eb;
+  overflow-wrap: anywhere; }
+th { font-weight: 600; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal; }
+figure { margin: 0; }
+figure svg { display: block; width: 100%; height: auto; }
+figcaption, footer { color: #52606d; font-size: .85rem; }
+footer { margin-top: 3rem; border-top: 1px solid #e5e7eb; padding-top: .6rem; }
+code { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .92em; }
+""".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below column heads; columns whose number stands in `numbers` are aligned to the right."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what to see, what is seen (a table or an <svg> element), and the query file that answers it."""
+
+    heading: str
+    says: str
+    content: Table | str
+    query: str
+
+
+def page(title: str, lead: str, sections: Sequence[Section], end: str) -> str:
+    """The whole page. All texts are escaped; only the <svg> elements go in as they are."""
+    head = html.escape(title)
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{head}</title>",
+            f"<style>\n{CSS}\n</style>",
+            "</head>",
+            "<body>",
+            f"<h1>{head}</h1>",
+            f"<p>{html.escape(lead)}</p>",
+            *(_section(section) for section in sections),
+            f"<footer>{html.escape(end)}</footer>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _section(section: Section) -> str:
+    content = section.content
+    source = f"<code>{html.escape(section.query)}</code>"
+    shown = (
+        f"{_table(content)}\n<p><small>{source}</small></p>"
+        if isinstance(content, Table)
+        else f"<figure>\n{content}\n<figcaption>{source}</figcaption>\n</figure>"
+    )
+    return (
+        f"<section>\n<h2>{html.escape(section.heading)}</h2>\n<p>{html.escape(section.says)}</p>\n{shown}\n</section>"
+    )
+
+
+def _table(table: Table) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = [' class="number"' if place in table.numbers else "" for place in range(len(cells))]
+        inner = "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{inner}</tr>"
+
+    rows = "\n".join(row(cells, "td") for cells in table.rows)
+    head = f"<thead>{row(table.heads, 'th')}</thead>\n" if table.heads else ""
+    return f'<div class="table"><table>\n{head}<tbody>\n{rows}\n</tbody>\n</table></div>'

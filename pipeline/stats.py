@@ -1,0 +1,213 @@
+"""A dataset as one HTML page: dataset.duckdb -> the files of sql/queries -> tables and pictures.
+
+The numbers are those that `promoter-bert query sql/queries/NAME.sql` prints.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from pipeline import plots
+from pipeline.database import DatasetInfo, dataset_info, explain, reading, statement
+from pipeline.errors import UserError
+from pipeline.page import Section, Table, page
+from pipeline.plots import Columns
+
+QUERIES = (
+    "splits",
+    "rejects_by_reason",
+    "label_histogram",
+    "labels_by_split",
+    "insert_lengths",
+    "gc_against_expression",
+    "bases_by_position",
+    "kmer_enrichment",
+)
+DIGITS = 9
+"""Decimals kept of a result: a mean's last ones depend on the order in which threads add up."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What `write_stats` made."""
+
+    page: str
+    promoters: int
+    bytes: int
+
+
+def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None) -> Stats:
+    """Write the page of a dataset to `out`, an .html file; `step` is told the name of each query before it runs.
+
+    The same dataset gives the same bytes. The page appears whole or not at all. Raises UserError for a dataset that is
+    missing or none, and for a place that cannot be written to.
+    """
+    out = Path(out)
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"{out}: expected a name ending in .html")
+    with reading(dataset) as connection:
+        info = dataset_info(connection)
+        with _temporary(out) as file:
+            results = {}
+            for name in QUERIES:
+                step(name)
+                results[name] = _ask(connection, name)
+            step("drawing")
+            content = _page(info, results).encode()
+            file.write_bytes(content)
+    return Stats(str(out), info.promoters, len(content))
+
+
+@contextmanager
+def _temporary(out: Path) -> Iterator[Path]:
+    """A file beside `out` that takes its name if all goes well; tried out at once, before the work."""
+    file = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        try:
+            yield file
+            file.replace(out)
+        finally:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
+    try:
+        result = connection.execute(statement(f"queries/{name}.sql"))
+        columns = [column for column, *_ in result.description or ()]
+        rows = result.fetchall()
+    except duckdb.Error as error:
+        raise explain(error) from None
+    return {
+        column: [round(row[place], DIGITS) if isinstance(row[place], float) else row[place] for row in rows]
+        for place, column in enumerate(columns)
+    }
+
+
+def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
+    return page(
+        "promoter-bert: the dataset",
+        f"{info.promoters:,} measured promoters, of {info.input_rows:,} rows of input. Below each table and picture "
+        "stands the query that it comes from; promoter-bert query FILE prints its numbers.",
+        [
+            _summary(info),
+            _splits(results["splits"]),
+            _rejects(info, results["rejects_by_reason"]),
+            *_pictures(info, results),
+        ],
+        f"Dataset {info.key}",
+    )
+
+
+def _summary(info: DatasetInfo) -> Section:
+    rows = [
+        ("rows of input", f"{info.input_rows:,}"),
+        ("promoters", f"{info.promoters:,}"),
+        ("rejected", f"{info.input_rows - info.promoters:,}"),
+        ("pretraining cut (expression)", f"{info.cut:g}"),
+        ("promoters at or above it", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
+        ("seed of the splits", str(info.seed)),
+        ("key", info.key),
+    ]
+    return Section("Summary", "What was built, and from how much.", Table((), rows), "select * from dataset")
+
+
+def _splits(found: Columns) -> Section:
+    rows = [
+        (stage, split, f"{n:,}", _number(mean), _number(sd))
+        for stage, split, n, mean, sd in zip(*found.values(), strict=True)
+    ]
+    return Section(
+        "Splits",
+        "The means within a stage should be near each other: splits are drawn at random.",
+        Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4})),
+        "sql/queries/splits.sql",
+    )
+
+
+def _rejects(info: DatasetInfo, found: Columns) -> Section:
+    rejected = info.input_rows - info.promoters
+    says = (
+        f"{rejected:,} rows ({rejected / info.input_rows:.2%}) could not be used. A reason that many rows share points "
+        "at the file or at the assay's settings, not at single rows."
+        if rejected
+        else "Every row could be used."
+    )
+    rows = [
+        (reason, f"{n:,}", place)
+        for reason, n, place in zip(found["reason"], found["rows"], found["first_at"], strict=True)
+    ]
+    table = Table(("reason", "rows", "first at"), rows or [("none", "0", "")], frozenset({1}))
+    return Section("Rejects by reason", says, table, "sql/queries/rejects_by_reason.sql")
+
+
+def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
+    yield _picture(
+        "label_histogram",
+        "Labels and the cut",
+        f"{info.pretrain_rows / info.promoters:.1%} of the promoters lie at or above the cut of {info.cut:g} and are "
+        f"pretrained on. {info.top_fraction:.1%} were asked for; what is more comes from ties at the cut, which are "
+        "all in. A bar at 11 holds labels from 11 up to 12.",
+        3.2,
+        plots.label_histogram(results["label_histogram"], info.cut),
+    )
+    yield _picture(
+        "labels_by_split",
+        "Labels in each fine-tuning split",
+        "The splits should look alike: valid and test follow the grey shape of train, but for chance, which shows most "
+        "where a split is small.",
+        3.2,
+        plots.labels_by_split(results["labels_by_split"]),
+    )
+    lengths = results["insert_lengths"]
+    share, bases = max(zip(lengths["share"], lengths["bases"], strict=True), key=lambda pair: pair[0])
+    yield _picture(
+        "insert_lengths",
+        "Insert lengths",
+        f"{share:.1%} of the inserts are {bases} bases long. Where one length was ordered, the others are errors of "
+        "synthesis. The scale is logarithmic, so that rare ones are seen.",
+        2.8,
+        plots.insert_lengths(lengths),
+    )
+    yield _picture(
+        "gc_against_expression",
+        "GC content and expression",
+        "The slope is what base composition alone tells of expression; the band, how much it leaves open. Where the "
+        "lower bars are short, few promoters stand behind a point.",
+        4.2,
+        plots.gc_against_expression(results["gc_against_expression"]),
+    )
+    positions = results["bases_by_position"]
+    yield _picture(
+        "bases_by_position",
+        "Bases by position",
+        f"Flat lines are what random synthesis gives; a step or slope is a bias of synthesis or sequencing. Over the "
+        f"{max(positions['promoters'], default=0):,} inserts of the most common length, {len(positions['position'])} "
+        "bases; N is a base that could not be read.",
+        3.4,
+        plots.bases_by_position(positions),
+    )
+    yield _picture(
+        "kmer_enrichment",
+        "k-mers of strong promoters",
+        "Of all k-mers, those most over-represented among the promoters at or above the cut (blue, to the right) and "
+        "most under-represented (orange, to the left): 1 is twice, -1 half as frequent as among the rest. A site that "
+        "works either way round shows up with its reverse complement.",
+        5.0,
+        plots.kmer_enrichment(results["kmer_enrichment"]),
+    )
+
+
+def _picture(name: str, heading: str, says: str, height: float, draw: plots.Draw) -> Section:
+    return Section(heading, says, plots.svg(name, heading, height, draw), f"sql/queries/{name}.sql")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

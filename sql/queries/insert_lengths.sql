@@ -1,0 +1,11 @@
+-- Promoters by length of the insert in bases, with their mean expression and its standard error: lengths other than the
+-- designed one are errors of synthesis, and a mean far off (several errors) says that they matter.
+select
+    length(insert_of(sequence)) as bases,
+    count(*) as promoters,
+    count(*) / sum(count(*)) over () as share,
+    avg(expression) as mean_expression,
+    stddev(expression) / sqrt(count(*)) as standard_error
+from promoters
+group by bases
+order by bases;
