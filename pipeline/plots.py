@@ -99,8 +99,8 @@ def labels_by_split(columns: Columns) -> Draw:
         edges = list(range(first, last + 2))
 
         def shares(split: str) -> list[float]:
-            # A value that no promoter has is no row of the query; a split without promoters has no shares.
-            return [(columns[split][rows[value]] or 0.0) if value in rows else 0.0 for value in edges[:-1]]
+            # A value that no promoter has is no row of the query.
+            return [columns[split][rows[value]] if value in rows else 0.0 for value in edges[:-1]]
 
         axes.stairs(shares("train"), edges, fill=True, color=PALE_GREY, label="train")
         axes.stairs(shares("valid"), edges, color=BLUE, linewidth=2, label="valid")

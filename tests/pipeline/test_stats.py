@@ -138,7 +138,7 @@ def test_the_same_dataset_gives_the_same_bytes_in_another_process(made, made_pag
     ("rows", "overrides"),
     [
         ([("A", 5), ("C", 5), *(("", 5) for _ in range(10))], ["assay.min_insert=0"]),
-        ([("", 5) for _ in range(12)], ["assay.min_insert=0"]),
+        ([("", 5) for _ in range(12)], ["assay.min_insert=0", "dataset.finetune_valid=0", "dataset.finetune_test=0"]),
         ([("ACGTACGTACGT", n / 10 - 3) for n in range(12)], ["dataset.top_fraction=1", "assay.min_expression=-5"]),
     ],
 )
