@@ -9,7 +9,7 @@ import typer
 
 from pipeline.config import DEFAULT_CONFIG, Config, load_config
 from pipeline.download import ZENODO
-from pipeline.progress import counting, progress
+from pipeline.progress import counting, naming, progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -102,19 +102,12 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build the dataset: promoters, rejects, the pretraining cut and the splits."""
+    from pipeline.dataset import STEPS
     from pipeline.dataset import build as run
 
     settings = configured(context, config, dataset__path=_text(dataset))
     with progress("build", "steps", quiet=as_json) as show:
-        done = 0
-
-        def step(what: str) -> None:
-            nonlocal done
-            show(done, 4, what)
-            done += 1
-
-        built = run(files, settings, threads=threads, memory_limit=memory, step=step)
-        show(4, 4, "")
+        built = run(files, settings, threads=threads, memory_limit=memory, step=naming(show, STEPS))
     info = built.info
     train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
     say(
@@ -208,6 +201,23 @@ def query(
         raise typer.BadParameter(f"{form!r}: expected {', '.join(FORMATS)}", param_hint="--format")
     asked = form or ("json" if as_json else "table" if output is None else format_of(output))
     run_query(configured(context, config, dataset__path=_text(dataset)).dataset.path, sql, asked, output, rows)
+
+
+@app.command()
+def stats(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("stats.html"),
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show the dataset as one HTML page: sizes, labels, lengths, bases and k-mers."""
+    from pipeline.stats import STEPS, write_stats
+
+    settings = configured(context, config, dataset__path=_text(dataset))
+    with progress("stats", "steps", quiet=as_json) as show:
+        written = write_stats(settings.dataset.path, out, naming(show, STEPS))
+    say(asdict(written), as_json, [f"{written.page}: {written.promoters:,} promoters, {written.bytes / 1e3:,.0f} kB"])
 
 
 @app.command()

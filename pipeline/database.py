@@ -97,7 +97,8 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """All rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
-    return connection.execute(query, list(parameters)).fetchall()
+    rows: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
+    return rows
 
 
 def explain(error: duckdb.Error) -> UserError:

@@ -27,6 +27,8 @@ STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 PRODUCTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of 09_products.sql."""
+STEPS = 4
+"""How often a build says what it does now."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 """DuckDB's hash is its own affair: splits are the same everywhere only as long as it is, so it is checked."""
 
@@ -142,6 +144,7 @@ def build(
             left_out = _carry_over(connection, target, info)
             step("writing Parquet")
             _write_parquet(connection, folder / "parquet")
+            step("")
         except duckdb.Error as error:
             raise explain(error) from None
         finally:

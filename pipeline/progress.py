@@ -36,6 +36,18 @@ def counting(update: Update, total: int) -> Callable[[int], None]:
     return more
 
 
+def naming(update: Update, total: int) -> Callable[[str], None]:
+    """For work in `total` steps that tells the name of each before it begins, and "" when all are done."""
+    done = 0
+
+    def step(what: str) -> None:
+        nonlocal done
+        update(total if not what else done, total, what)
+        done += 1
+
+    return step
+
+
 @contextmanager
 def _bar(title: str) -> Iterator[Update]:
     from rich.console import Console

@@ -3,15 +3,14 @@
 The numbers are those that `promoter-bert query sql/queries/NAME.sql` prints.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from pipeline import plots
+from pipeline.atomic import new_file
 from pipeline.database import DatasetInfo, dataset_info, explain, reading, statement
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
@@ -27,6 +26,8 @@ QUERIES = (
     "bases_by_position",
     "kmer_enrichment",
 )
+STEPS = len(QUERIES) + 1
+"""How often `write_stats` says what it does now: each query, and the drawing."""
 DIGITS = 9
 """Decimals kept of a result: a mean's last ones depend on the order in which threads add up."""
 
@@ -41,7 +42,8 @@ class Stats:
 
 
 def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None) -> Stats:
-    """Write the page of a dataset to `out`, an .html file; `step` is told the name of each query before it runs.
+    """Write the page of a dataset to `out`, an .html file; `step` is told the name of each query before it runs,
+    and "" at the end.
 
     The same dataset gives the same bytes. The page appears whole or not at all. Raises UserError for a dataset that is
     missing or none, and for a place that cannot be written to.
@@ -51,7 +53,8 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
         raise UserError(f"{out}: expected a name ending in .html")
     with reading(dataset) as connection:
         info = dataset_info(connection)
-        with _temporary(out) as file:
+        with new_file(out) as file:
+            file.touch()  # a place that cannot be written to is noticed before the work
             results = {}
             for name in QUERIES:
                 step(name)
@@ -59,23 +62,8 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
             step("drawing")
             content = _page(info, results).encode()
             file.write_bytes(content)
+            step("")
     return Stats(str(out), info.promoters, len(content))
-
-
-@contextmanager
-def _temporary(out: Path) -> Iterator[Path]:
-    """A file beside `out` that takes its name if all goes well; tried out at once, before the work."""
-    file = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-        try:
-            yield file
-            file.replace(out)
-        finally:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:

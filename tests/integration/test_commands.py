@@ -22,7 +22,8 @@ def test_the_command_line_answers_at_once():
     """Nothing heavy is imported before it is needed."""
     code = (
         "import sys, model.cli; "
-        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests'}; "
+        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests',"
+        "'matplotlib'}; "
         "heavy &= set(sys.modules); "
         "sys.exit(', '.join(heavy) or 0)"
     )

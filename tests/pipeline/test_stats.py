@@ -72,7 +72,7 @@ def made_page(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("stats") / "new" / "stats.html"
     told = []
     result = stats.write_stats(made.config.dataset.path, out, told.append)
-    assert told == [*stats.QUERIES, "drawing"]
+    assert told == [*stats.QUERIES, "drawing", ""]
     assert (result.page, result.promoters, result.bytes) == (str(out), 1500, out.stat().st_size)
     assert [path.name for path in out.parent.iterdir()] == ["stats.html"]
     return out.read_text(encoding="utf-8")
@@ -176,8 +176,8 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(made, tmp_path):
     (tmp_path / "folder.html").mkdir()
     for out, message in (
         ("stats.duckdb", "ending in .html"),
-        ("file/stats.html", "cannot be written"),
-        ("folder.html", "cannot be written"),
+        ("file/stats.html", "cannot write"),
+        ("folder.html", "cannot write"),
     ):
         with pytest.raises(UserError, match=message):
             stats.write_stats(made.config.dataset.path, tmp_path / out)
