@@ -13,7 +13,7 @@ def encode_promoters(sequences: pa.ChunkedArray | pa.Array, assay: Assay, k: int
 
     The sequences must have passed the rules of sql/01_rules.sql. Raises ValueError for letters other than ACGTN.
     """
-    text, starts, lengths = _string_buffers(sequences)
+    text, starts, lengths = string_buffers(sequences)
     return ids_of_inserts(
         text,
         starts + len(assay.left_adapter),
@@ -24,7 +24,7 @@ def encode_promoters(sequences: pa.ChunkedArray | pa.Array, assay: Assay, k: int
     )
 
 
-def _string_buffers(
+def string_buffers(
     column: pa.ChunkedArray | pa.Array,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """ASCII bytes, start and length of each string of a column."""
