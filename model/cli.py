@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import Json, app, counted, say
+from pipeline.cli import Json, app, say
+from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
 from pipeline.progress import counting, progress
 
@@ -20,9 +21,7 @@ BARE_KEY = re.compile(r"([a-z_]+)=")
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model: runs/NAME/model.")],
-    files: Annotated[
-        list[str], typer.Argument(help="Promoters: .tsv, .txt (also .gz) or .parquet; labels are ignored.")
-    ],
+    files: Annotated[list[str], typer.Argument(help=f"Promoters: {FILES}; labels are ignored.")],
     output: Annotated[
         str, typer.Option("-o", "--output", help="File of sequence<TAB>prediction lines, or - for standard output.")
     ],

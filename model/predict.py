@@ -23,9 +23,10 @@ from model.tasks import mean_over_frames
 from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.database import explain, rows_of
-from pipeline.dataset import define_input, define_rules, input_files
+from pipeline.dataset import define_input, define_rules
 from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
+from pipeline.inputs import find_input
 from pipeline.stream import padded_tokens
 
 BATCH = 512
@@ -72,15 +73,17 @@ class Predictor:
             bad = rows_of(
                 connection,
                 "select place, sequence, problem from (select row_number() over () - 1 as place, sequence, "
-                "sequence_problem(sequence) as problem from given) where problem is not null order by place limit 1",
+                "sequence_problem(repaired(sequence)) as problem from given) where problem is not null "
+                "order by place limit 1",
             )
+            repaired = connection.sql("select repaired(sequence) as sequence from given").to_arrow_table()["sequence"]
         if bad:
             place, sequence, problem = bad[0]
             raise UserError(
                 f"sequence {place}: {problem}: {(sequence or '')[:200]!r}; expected "
                 f"{self.assay.left_adapter}...insert...{self.assay.right_adapter} in letters ACGTN"
             )
-        return self.predict_usable(column)
+        return self.predict_usable(repaired)
 
     def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
         """The same for a string column that has passed the rules of sql/01_rules.sql."""
@@ -107,22 +110,23 @@ def predict_file(
     at all, `-` for standard output, or a device or pipe. progress is told the rows of each part.
     """
     began = time.monotonic()
-    files = input_files(names)
-    _check_output(output, files)
+    given = find_input(names, labelled=False)
+    _check_output(output, given.files)
     predictor = Predictor(folder)
     problems: dict[str, int] = {}
     total = 0
     with duckdb.connect() as connection, _sink(output) as file:
         try:
-            define_input(connection, predictor.assay, files, labelled=False)
+            define_input(connection, predictor.assay, given)
             reader = connection.sql(
-                "select coalesce(sequence, '') as sequence, sequence_problem(sequence) as problem from input"
+                "select coalesce(sequence, '') as sequence, repaired(sequence) as repaired, "
+                "sequence_problem(repaired(sequence)) as problem from input"
             ).to_arrow_reader(READ_ROWS)
             for part in reader:
                 usable = part["problem"].is_null()
                 values = np.full(len(part), np.nan)
                 kept = usable.to_numpy(zero_copy_only=False)
-                values[kept] = predictor.predict_usable(part["sequence"].filter(usable))
+                values[kept] = predictor.predict_usable(part["repaired"].filter(usable))
                 lines = zip(part["sequence"].to_pylist(), values, strict=True)
                 file.writelines(f"{sequence}\t{value:.6f}\n" for sequence, value in lines)
                 for problem in part["problem"].drop_null().to_pylist():
@@ -132,7 +136,7 @@ def predict_file(
         except duckdb.Error as error:
             raise explain(error) from None
         if total == 0:
-            raise UserError(f"{', '.join(files)}: no rows")
+            raise UserError(f"{', '.join(names)}: no rows")
     return Predicted(output, total, problems, round(time.monotonic() - began, 3))
 
 

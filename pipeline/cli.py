@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import DEFAULT_CONFIG, Config, load_config
+from pipeline.describe import FILES, counted, describe_built
 from pipeline.download import ZENODO
 from pipeline.progress import counting, naming, progress
 
@@ -32,11 +33,6 @@ def configured(context: typer.Context, path: Path, **given: Any) -> Config:
     """The configuration with the command line's overrides; `given` are options by key, None for those not given."""
     options = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in given.items() if value is not None]
     return load_config(path, [*(context.obj or ()), *options])
-
-
-def counted(n: int, what: str) -> str:
-    """1 row, 2 rows."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -94,9 +90,15 @@ def download(
 @app.command()
 def build(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(help="Rows: .tsv, .txt (also .gz) or .parquet; names or patterns.")],
+    files: Annotated[list[str], typer.Argument(help=f"Rows: {FILES}; names, patterns or URLs.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
+    sequence_column: Annotated[
+        str | None, typer.Option(help="Name, or number from 1, of the column of sequences [default: found by itself].")
+    ] = None,
+    expression_column: Annotated[
+        str | None, typer.Option(help="Name, or number from 1, of the column of labels [default: found by itself].")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of it].")] = None,
     as_json: Json = False,
@@ -104,25 +106,14 @@ def build(
     """Build the dataset: promoters, rejects, the pretraining cut and the splits."""
     from pipeline.dataset import STEPS
     from pipeline.dataset import build as run
+    from pipeline.inputs import Columns
 
     settings = configured(context, config, dataset__path=_text(dataset))
     with progress("build", "steps", quiet=as_json) as show:
-        built = run(files, settings, threads=threads, memory_limit=memory, step=naming(show, STEPS))
-    info = built.info
-    train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
-    say(
-        built.as_dict(),
-        as_json,
-        [
-            f"{built.dataset}: {info.promoters:,} promoters of {info.input_rows:,} rows; Parquet in {built.parquet}",
-            f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
-            f"train {info.pretrain_rows - info.pretrain_valid_rows:,}, valid {info.pretrain_valid_rows:,}",
-            f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
-            *(f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()),
-            *_held_out_note(built.held_out_pretrained),
-            *_left_out_note(built.runs_left_out),
-        ],
-    )
+        columns = Columns(sequence_column, expression_column)
+        step = naming(show, STEPS)
+        built = run(files, settings, columns=columns, threads=threads, memory_limit=memory, step=step)
+    say(built.as_dict(), as_json, describe_built(built))
 
 
 @app.command()
@@ -242,24 +233,6 @@ def ceiling(
             f"  ceiling          {score.ceiling:.3f}",
         ],
     )
-
-
-def _held_out_note(rows: int) -> list[str]:
-    if not rows:
-        return []
-    return [
-        f"note       {rows:,} promoters held out from fine-tuning are pretrained on (without their labels); "
-        "a larger dataset.pretrain_valid keeps them out"
-    ]
-
-
-def _left_out_note(runs: int) -> list[str]:
-    if not runs:
-        return []
-    return [
-        f"note       {counted(runs, 'run')} of the dataset that stood here before are of other rows or splits and not "
-        "in this one; their folders keep what they found"
-    ]
 
 
 def _text(path: Path | None) -> str | None:

@@ -63,6 +63,16 @@ class Assay(_Section):
     """Lowest label taken."""
     max_expression: float
     """Highest label taken."""
+    white_space: Literal["reject", "strip"]
+    """Spaces within a sequence."""
+    lower_case: Literal["reject", "upper"]
+    """Bases in lower case."""
+    uracil: Literal["reject", "thymine"]
+    """U in place of T."""
+    iupac: Literal["reject", "n"]
+    """Codes for several bases, such as R for A or G: n reads each as N."""
+    missing_adapters: Literal["reject", "add"]
+    """Sequences without either adapter: add takes them for bare inserts."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Assay":
@@ -95,6 +105,12 @@ class Dataset(_Section):
     """The DuckDB file; its Parquet lies beside it."""
     seed: Annotated[int, Field(ge=0)]
     """Decides, with each sequence, the random order that the splits are cut from."""
+    duplicates: Literal["keep", "first", "average"]
+    """Equal sequences: keep all, the first of them in the input, or one with the mean of their labels."""
+    split: Literal["random", "grouped"]
+    """Grouped keeps equal and near-duplicate inserts in one split."""
+    max_mismatches: Annotated[int, Field(ge=0, le=8)]
+    """Inserts within so many mismatches, or one indel, of each other are near-duplicates."""
     top_fraction: Share
     """Share of the promoters, highest expression first, to pretrain on; ties at the cut are in."""
     pretrain_valid: Size

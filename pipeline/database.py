@@ -23,12 +23,15 @@ class DatasetInfo:
     key: str
     input_rows: int
     promoters: int
-    cut: float
+    cut: float | None
+    """None where there are no labels."""
     pretrain_rows: int
     pretrain_valid_rows: int
     finetune_valid_rows: int
     finetune_test_rows: int
     seed: int
+    split: str
+    max_mismatches: int
     top_fraction: float
     left_adapter: str
     right_adapter: str

@@ -1,13 +1,14 @@
 """Rows in files -> dataset.duckdb and Parquet beside it, by the statements in sql/.
 
-1. the rules for rows and the input view (text or Parquet);
-2. promoters in random order, rejects with reasons, the cut and the splits;
-3. the audits, each of which must return no row;
-4. Parquet; then both are renamed into place.
+1. what the files are (inputs.py); nothing is done where the dataset is of the same files and settings already;
+2. the rules for rows and the input view (text, FASTA or Parquet);
+3. promoters in random order, rejects with reasons, the cut and the splits;
+4. the audits, each of which must return no row;
+5. Parquet; then both are renamed into place.
 """
 
-import glob
-import os
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Assay, Config
 from pipeline.database import SQL, DatasetInfo, dataset_info, explain, reading, rows_of, statement
 from pipeline.errors import UserError
+from pipeline.inputs import Columns, Input, find_input
+from pipeline.lock import hold_lock
+from pipeline.remote import fetch, is_remote
 
-TEXT_SUFFIXES = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 PRODUCTS = ("shards", "records", "runs", "metrics", "predictions")
-"""The relations of 09_products.sql."""
+"""The relations of 10_products.sql."""
 STEPS = 4
 """How often a build says what it does now."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
@@ -35,113 +38,68 @@ KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` made."""
+    """What `build` made, or found."""
 
     dataset: str
     parquet: str
     info: DatasetInfo
     rejects: dict[str, int]
     """Rows by reason."""
+    repairs: dict[str, int]
+    """Promoters by the assay's setting that repaired them."""
     held_out_pretrained: int
     """Promoters held out from fine-tuning that are in pretraining's train split."""
-    runs_left_out: int
+    runs_left_out: int = 0
     """Runs that the dataset of this name held before, trained on other rows or splits."""
+    random_split_leaks: int | None = None
+    """For split = grouped: held-out rows of a random split that would have a near-duplicate in training."""
+    layout: dict[str, Any] | None = None
+    """How the rows were found to be written; None for Parquet."""
+    was_there: bool = False
+    """Whether the dataset is of the same files and settings already, so that nothing was done."""
 
     def as_dict(self) -> dict[str, Any]:
         """For --json; the flanks left out."""
-        info = {k: v for k, v in asdict(self.info).items() if k not in ("upstream", "downstream")}
-        return {"dataset": self.dataset, "parquet": self.parquet, **info,
-            "held_out_pretrained": self.held_out_pretrained, "runs_left_out": self.runs_left_out,
-            "rejects": self.rejects}  # fmt: skip
-
-
-def input_files(names: list[str]) -> list[str]:
-    """The files that names and glob patterns stand for; all text or all Parquet, none empty."""
-    files = []
-    for name in names:
-        is_pattern = glob.has_magic(name) and not Path(name).exists()
-        matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
-        if not matches:
-            raise UserError(f"{name}: no file matches")
-        files += matches
-    seen: set[Path] = set()
-    for file in files:
-        path = Path(file)
-        if path.resolve() in seen:
-            raise UserError(f"{file}: named twice; its rows would be, too")
-        seen.add(path.resolve())
-        if not path.is_file():
-            raise UserError(f"{file}: no such file")
-        if not is_parquet(file) and not file.endswith(TEXT_SUFFIXES):
-            raise UserError(f"{file}: expected a name ending in {', '.join(TEXT_SUFFIXES)} or .parquet")
-        if path.stat().st_size == 0:
-            raise UserError(f"{file}: the file is empty")
-    if len({is_parquet(file) for file in files}) > 1:
-        raise UserError("text and Parquet files together: build from one kind, or convert one of them first")
-    return files
-
-
-def is_parquet(file: str) -> bool:
-    """By its name."""
-    return file.endswith(".parquet")
-
-
-def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str], labelled: bool = True) -> None:
-    """Create the rules for rows and view `input` (file, text, fields, sequence, expression) on a connection."""
-    define_rules(connection, assay)
-    set_variables(connection, {"input_files": files})
-    if is_parquet(files[0]):
-        for file in files:
-            _check_columns(connection, file, ("sequence", "expression") if labelled else ("sequence",))
-        connection.execute(statement("02_input_parquet.sql" if labelled else "02_input_parquet_unlabelled.sql"))
-    else:
-        connection.execute(statement("02_input_text.sql"))
-
-
-def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
-    """Create the rules for rows of an assay on a connection: sequence_problem(sequence) and the others."""
-    set_variables(connection, assay.model_dump(exclude={"flank"}))
-    connection.execute(statement("01_rules.sql"))
-
-
-def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
-    """What the statements of sql/ read with getvariable."""
-    for name, value in values.items():
-        connection.execute(f"set variable {name} = ?", [value])
+        values = asdict(self)
+        info = {name: value for name, value in values.pop("info").items() if name not in ("upstream", "downstream")}
+        return {**info, **values}
 
 
 def build(
     names: list[str],
     config: Config,
     *,
+    columns: Columns | None = None,
     threads: int | None = None,
     memory_limit: str | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Build the dataset that `config.dataset.path` names from files. `step` is told what is being done.
+    """Build the dataset that `config.dataset.path` names from files or URLs. `step` is told what is being done.
 
-    Every input row ends in promoters or in rejects. What stood at that path stays whole until the new
-    dataset is. Raises UserError for input that cannot be used.
+    Every input row ends in promoters or in rejects. What stood at that path stays whole until the new dataset is.
+    One build at a time: raises UserError naming the process that is at it, and for input that cannot be used.
     """
-    files = input_files(names)
     target = Path(config.dataset.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    parquet = target.with_suffix(".parquet")
     with _working_folder(target) as folder:
+        local = fetch([name for name in names if is_remote(name)], folder / "fetched")
+        given = find_input([local.get(name, name) for name in names], columns)
+        source = _source(names, given, config) if not local else None
+        found = _standing(target, parquet, source)
+        if found is not None:
+            return found
         database = folder / target.name
         connection = duckdb.connect()
         try:
             _set_up(connection, database, folder, threads, memory_limit)
-            info = _run(connection, config, files, step)
+            set_variables(connection, {"source": source})
+            given, leaks = _run(connection, config, given, step)
+            for url, file in local.items():
+                connection.execute("update rejects set file = ? where file = ?", [url, file])
             step("auditing")
             _audit(connection)
-            rejects = dict(
-                connection.execute(
-                    "select reason, count(*) from rejects group by reason order by count(*) desc, reason"
-                ).fetchall()
-            )
-            held_out = _count(connection, "pretrain semi join (from finetune where split <> 'train') using (id) "
-                                          "where split = 'train'")  # fmt: skip
-            left_out = _carry_over(connection, target, info)
+            left_out = _carry_over(connection, target)
+            summary = _summary(connection, target, parquet)
             step("writing Parquet")
             _write_parquet(connection, folder / "parquet")
             step("")
@@ -149,22 +107,71 @@ def build(
             raise explain(error) from None
         finally:
             connection.close()
-        parquet = target.with_suffix(".parquet")
         flush_to_disk(database)
-        database.replace(target)
+        # The database comes last: where a kill leaves the new Parquet beside the old database, the next build sees it.
         replace_folder(folder / "parquet", parquet)
-    return Built(str(target), str(parquet), info, rejects, held_out, left_out)
+        database.replace(target)
+    layout = None if given.layout is None else asdict(given.layout)
+    return Built(**summary, runs_left_out=left_out, random_split_leaks=leaks, layout=layout)
 
 
 @contextmanager
 def _working_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target that is gone afterwards, whatever happens."""
-    folder = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    folder.mkdir()
+    """A folder beside the target that is gone afterwards; what a killed build left in it goes first."""
+    folder = target.with_name(f".{target.name}.partial")
+    lock = target.with_name(f".{target.name}.lock")
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(lock, f"is building {target}; wait for it"):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
+
+
+def _source(names: list[str], given: Input, config: Config) -> str:
+    """A hash of all that a dataset depends on: files by size and time of change, layout, settings, statements."""
+    files = [
+        (str(Path(file).resolve()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in given.files
+    ]
+    statements = {path.name: path.read_text(encoding="utf-8") for path in sorted(SQL.glob("*.sql"))}
+    settings = config.assay.model_dump(exclude={"flank"}), config.dataset.model_dump(exclude={"path"})
+    parts = [names, files, asdict(given), settings, statements]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _standing(target: Path, parquet: Path, source: str | None) -> Built | None:
+    """The dataset that stands at the target, if it is of this source and whole."""
+    if source is None or not target.exists() or not parquet.is_dir():
+        return None
+    try:
+        with reading(target) as connection:
+            if rows_of(connection, "select source from dataset") != [(source,)]:
+                return None
+            return Built(**_summary(connection, target, parquet), was_there=True)
+    except (UserError, duckdb.Error):
+        return None
+
+
+def _summary(connection: duckdb.DuckDBPyConnection, target: Path, parquet: Path) -> dict[str, Any]:
+    """What a dataset holds, as fields of Built."""
+    by_count = "group by reason order by count(*) desc, reason"
+    return {
+        "dataset": str(target),
+        "parquet": str(parquet),
+        "info": dataset_info(connection),
+        "rejects": dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
+        "repairs": dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
+        "held_out_pretrained": _count(
+            connection,
+            "pretrain where split = 'train' and id < (select finetune_test_rows + finetune_valid_rows from dataset)",
+        ),
+    }
 
 
 def _set_up(
@@ -185,66 +192,97 @@ def _set_up(
     if threads is not None:
         connection.execute("set threads = ?", [threads])
     if memory_limit is not None:
-        connection.execute("set memory_limit = ?", [memory_limit])
+        try:
+            connection.execute("set memory_limit = ?", [memory_limit])
+        except duckdb.Error:
+            raise UserError(f"--memory {memory_limit}: expected a size with its unit, such as 2GB") from None
+    # What DuckDB finds best for sequences after trying all; without the search a fifth of the writing is saved.
+    connection.execute("set force_compression = 'fsst'")
     location = str(database).replace("'", "''")
     connection.execute(f"attach '{location}' as dataset (storage_version '{STORAGE_VERSION}')")
     connection.execute("use dataset")
 
 
+def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
+    """What the statements of sql/ read with getvariable."""
+    for name, value in values.items():
+        connection.execute(f"set variable {name} = ?", [value])
+
+
+def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
+    """Create the rules for rows of an assay on a connection: repaired(sequence), sequence_problem(sequence), ..."""
+    set_variables(connection, assay.model_dump(exclude={"flank"}))
+    connection.execute(statement("01_rules.sql"))
+
+
+def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, given: Input) -> None:
+    """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy)."""
+    define_rules(connection, assay)
+    settings: dict[str, Any] = {"input_files": given.files, "labelled": given.labelled, "skip_lines": 0, "columns": 2}
+    if given.layout is None:
+        columns = {"sequence_column": given.sequence_column, "expression_column": given.expression_column}
+        set_variables(connection, settings | columns)
+        connection.execute(statement(f"02_input_parquet{'' if given.labelled else '_unlabelled'}.sql"))
+    else:
+        layout = asdict(given.layout)
+        kind = layout.pop("kind")
+        set_variables(connection, settings | layout)
+        connection.execute(statement(f"02_input_{kind}.sql"))
+
+
 def _run(
-    connection: duckdb.DuckDBPyConnection, config: Config, files: list[str], step: Callable[[str], None]
-) -> DatasetInfo:
-    """The numbered statements, in order."""
-    define_input(connection, config.assay, files)
+    connection: duckdb.DuckDBPyConnection, config: Config, given: Input, step: Callable[[str], None]
+) -> tuple[Input, int | None]:
+    """The numbered statements, in order. Returns the input as it was taken, and the leaks of a random split."""
+    files = ", ".join(given.files)
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
-    step(f"reading {', '.join(files)}")
-    connection.execute(statement("03_promoters.sql"))
-    promoters = _count(connection, "promoters")
-    # Where every row was used, looking for rejects would read and check the whole input again.
-    anything = "" if _count(connection, "input") > promoters else " limit 0"
-    connection.execute(statement("04_rejects.sql").rstrip().rstrip(";") + anything)
-    if promoters == 0:
+    define_input(connection, config.assay, given)
+    step(f"reading {files}")
+    if not given.labelled and _count(connection, "input where isfinite(try_cast(expression as double))"):
+        # Labels only further down than was looked: the rows without one are rejects then.
+        given = Input(**{**given.__dict__, "labelled": True})
+        define_input(connection, config.assay, given)
+    if config.dataset.duplicates != "keep":
+        connection.execute(statement("03_duplicates.sql"))
+    leaks = None
+    if config.dataset.split == "grouped":
+        from pipeline.grouped import grouped_promoters
+
+        leaks = grouped_promoters(connection, config.dataset.max_mismatches)
+    else:
+        connection.execute(statement("04_promoters.sql"))
+    connection.execute(statement("05_rejects.sql"))
+    if _count(connection, "promoters") == 0:
         raise UserError(_nothing_usable(connection, files))
     step("cutting and splitting")
-    for name in ("05_dataset.sql", "06_finetune.sql", "07_pretrain.sql"):
+    for name in ("06_dataset.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))
-    info = dataset_info(connection)
-    _check_sizes(info)
-    for name in ("08_sequence_macros.sql", "09_products.sql", "10_comments.sql"):
+    _check_sizes(dataset_info(connection))
+    for name in ("09_sequence_macros.sql", "10_products.sql", "11_comments.sql"):
         connection.execute(statement(name))
-    return info
+    return given, leaks
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, file: str, wanted: tuple[str, ...]) -> None:
-    try:
-        found = [row[0] for row in connection.execute("describe from read_parquet(?)", [file]).fetchall()]
-    except duckdb.Error as error:
-        raise UserError(f"{file}: cannot be read as Parquet: {explain(error)}") from None
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise UserError(f"{file}: no column {' and no column '.join(missing)}; it has {', '.join(found)}")
-
-
-def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: list[str]) -> str:
+def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str) -> str:
     first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
     if not first:
-        return f"{', '.join(files)}: no rows"
+        return f"{files}: no rows"
     file, line, reason, text = first[0]
     return (
-        f"{file}:{line}: {reason}: {text[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be used. "
-        "Expected lines of sequence<TAB>expression, the sequence with the adapters of config.yaml's assay section"
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be "
+        "used. Expected lines of sequence<TAB>expression, the sequence with the adapters of config.yaml's assay section"
     )
 
 
 def _check_sizes(info: DatasetInfo) -> None:
     held_out = info.finetune_valid_rows + info.finetune_test_rows
-    if held_out >= info.promoters:
+    if info.cut is not None and held_out >= info.promoters:
         raise UserError(
             f"dataset.finetune_valid + dataset.finetune_test = {held_out:,} rows, but there are only "
             f"{info.promoters:,} promoters; give shares instead, such as dataset.finetune_valid=0.1 "
             "dataset.finetune_test=0.1"
         )
-    if info.pretrain_valid_rows >= info.pretrain_rows:
+    if info.cut is not None and info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
             "promoters reach the cut; give a share instead, such as dataset.pretrain_valid=0.05"
@@ -254,23 +292,23 @@ def _check_sizes(info: DatasetInfo) -> None:
 def _audit(connection: duckdb.DuckDBPyConnection) -> None:
     """Run every statement of sql/audits; a row is a fault of ours, and the dataset is not kept."""
     for path in sorted((SQL / "audits").glob("*.sql")):
-        failures = connection.execute(path.read_text(encoding="utf-8")).fetchmany(3)
+        failures = rows_of(connection, path.read_text(encoding="utf-8"))[:3]
         if failures:
             raise UserError(f"audit {path.name} found {failures}; the dataset was not kept. Please report this")
 
 
 def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """promoters, rejects, and each split of pretrain and finetune, in the order of their positions."""
+    """Each split of finetune and pretrain, in the order of their positions, and the rejects.
+
+    The splits of finetune are all promoters, each once; no third copy of them is written.
+    """
     selections = {
-        "promoters": "from promoters",
+        # Ranges of a table that is in order already; DuckDB keeps that order.
+        **{f"{stage}/{split}": f"select id, sequence, expression from {stage} where split = '{split}'"
+           for stage, split in (("finetune", "train"), ("finetune", "valid"), ("finetune", "test"),
+                                ("pretrain", "train"), ("pretrain", "valid"))},
         "rejects": "from rejects",
-        "pretrain/train": "from pretrain where split = 'train' order by position",
-        "pretrain/valid": "from pretrain where split = 'valid' order by position",
-        # These three are ranges of a table that is in order already; DuckDB keeps that order.
-        "finetune/train": "from finetune where split = 'train'",
-        "finetune/valid": "from finetune where split = 'valid'",
-        "finetune/test": "from finetune where split = 'test'",
-    }
+    }  # fmt: skip
     for name, selection in selections.items():
         file = folder / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -278,14 +316,14 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         connection.execute(f"copy ({selection}) to '{location}' (format parquet, compression snappy)")
 
 
-def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path, info: DatasetInfo) -> int:
+def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Take the shards, runs and predictions of the dataset that stood there into the same dataset built again.
 
     Those of another dataset would join with other promoters: they stay out, and their runs are counted.
     """
     try:
         with reading(target) as before:
-            same = dataset_info(before).key == info.key
+            same = dataset_info(before).key == dataset_info(connection).key
             tables = {name: before.sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
     except (UserError, duckdb.CatalogException):  # nothing stood there, or no dataset of ours
         return 0

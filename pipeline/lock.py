@@ -10,15 +10,26 @@ from pipeline.errors import UserError
 
 def hold_lock(path: Path, busy: str) -> TextIO:
     """Lock a file until what is returned is closed. Raises UserError: "process N " and `busy` if another holds it."""
-    lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read() or "?"
-        lock.close()
-        raise UserError(f"process {holder} {busy}") from None
+    while True:
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read() or "?"
+            lock.close()
+            raise UserError(f"process {holder} {busy}") from None
+        if _is_still_there(lock, path):
+            break
+        lock.close()  # its last holder has just deleted it
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _is_still_there(lock: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

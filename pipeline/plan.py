@@ -22,8 +22,8 @@ class ShardTask:
     first_record: int
     first_id: int
     last_id: int
-    at_or_above: float
-    """Only rows with at least this expression belong to it."""
+    at_or_above: float | None
+    """Only rows with at least this expression belong to it; None: all."""
     rows: int
 
     @property
@@ -52,7 +52,7 @@ def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[S
             ).fetchall()
         )
         last_id = _count(connection, f"select max(id) from {stage} where split = ?", part) if count else -1
-        at_or_above = dataset_info(connection).cut if stage == "pretrain" else float("-inf")
+        at_or_above = dataset_info(connection).cut if stage == "pretrain" else None
         for number, start in enumerate(starts):
             end = starts[number + 1] if number + 1 < count else rows
             last = first_ids[end] - 1 if number + 1 < count else last_id
@@ -61,7 +61,7 @@ def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[S
 
 
 def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
-    """Mean and population standard deviation of the fine-tuning training labels.
+    """Mean and population standard deviation of the fine-tuning training labels; 0 and 1 where there are none.
 
     Rounded to six decimals, so that the order of the sum leaves no trace.
     """
@@ -69,7 +69,7 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
         connection,
         "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'",
     )
-    return float(mean), float(sd)
+    return (float(mean), float(sd)) if mean is not None else (0.0, 1.0)
 
 
 def _mean_bases(connection: duckdb.DuckDBPyConnection, config: Config) -> float:

@@ -58,7 +58,8 @@ def write_shard(task: ShardTask, config: Config, work: Path) -> ShardEntry:
     with reading(config.dataset.path) as connection:
         connection.execute("set threads = 1")
         rows = connection.sql(
-            "select id, sequence, expression from promoters where id between ? and ? and expression >= ? order by id",
+            "select id, sequence, expression from promoters "
+            "where id between $1 and $2 and ($3 is null or expression >= $3) order by id",
             params=[task.first_id, task.last_id, task.at_or_above],
         ).to_arrow_table()
     if rows.num_rows != task.rows:
@@ -110,6 +111,6 @@ def encode_rows(rows: pa.Table, assay: Assay, k: int) -> Record:
     """Rows of the dataset (id, sequence, expression) as a record."""
     return Record(
         tokens=encode_promoters(rows["sequence"], assay, k),
-        expression=rows["expression"].to_numpy().astype(np.float32),
+        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN where there is no label
         id=rows["id"].to_numpy().astype(np.int64),
     )

@@ -28,6 +28,7 @@ QUERIES = (
 )
 STEPS = len(QUERIES) + 1
 """How often `write_stats` says what it does now: each query, and the drawing."""
+WITHOUT_LABELS = ("splits", "rejects_by_reason", "insert_lengths", "bases_by_position")
 DIGITS = 9
 """Decimals kept of a result: a mean's last ones depend on the order in which threads add up."""
 
@@ -56,7 +57,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
         with new_file(out) as file:
             file.touch()  # a place that cannot be written to is noticed before the work
             results = {}
-            for name in QUERIES:
+            for name in QUERIES if info.cut is not None else WITHOUT_LABELS:
                 step(name)
                 results[name] = _ask(connection, name)
             step("drawing")
@@ -99,7 +100,7 @@ def _summary(info: DatasetInfo) -> Section:
         ("rows of input", f"{info.input_rows:,}"),
         ("promoters", f"{info.promoters:,}"),
         ("rejected", f"{info.input_rows - info.promoters:,}"),
-        ("pretraining cut (expression)", f"{info.cut:g}"),
+        ("pretraining cut (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
         ("promoters at or above it", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
         ("seed of the splits", str(info.seed)),
         ("key", info.key),
@@ -137,14 +138,22 @@ def _rejects(info: DatasetInfo, found: Columns) -> Section:
 
 
 def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
+    if info.cut is not None:
+        yield from _label_pictures(info, info.cut, results)
+    yield from _sequence_pictures(results)
+    if info.cut is not None:
+        yield from _effect_pictures(results)
+
+
+def _label_pictures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
     yield _picture(
         "label_histogram",
         "Labels and the cut",
-        f"{info.pretrain_rows / info.promoters:.1%} of the promoters lie at or above the cut of {info.cut:g} and are "
+        f"{info.pretrain_rows / info.promoters:.1%} of the promoters lie at or above the cut of {cut:g} and are "
         f"pretrained on. {info.top_fraction:.1%} were asked for; what is more comes from ties at the cut, which are "
         "all in. A bar at 11 holds labels from 11 up to 12.",
         3.2,
-        plots.label_histogram(results["label_histogram"], info.cut),
+        plots.label_histogram(results["label_histogram"], cut),
     )
     yield _picture(
         "labels_by_split",
@@ -154,6 +163,9 @@ def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Sectio
         3.2,
         plots.labels_by_split(results["labels_by_split"]),
     )
+
+
+def _sequence_pictures(results: dict[str, Columns]) -> Iterator[Section]:
     lengths = results["insert_lengths"]
     share, bases = max(zip(lengths["share"], lengths["bases"], strict=True), key=lambda pair: pair[0])
     yield _picture(
@@ -164,14 +176,6 @@ def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Sectio
         2.8,
         plots.insert_lengths(lengths),
     )
-    yield _picture(
-        "gc_against_expression",
-        "GC content and expression",
-        "The slope is what base composition alone tells of expression; the band, how much it leaves open. Where the "
-        "lower bars are short, few promoters stand behind a point.",
-        4.2,
-        plots.gc_against_expression(results["gc_against_expression"]),
-    )
     positions = results["bases_by_position"]
     yield _picture(
         "bases_by_position",
@@ -181,6 +185,17 @@ def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Sectio
         "bases; N is a base that could not be read.",
         3.4,
         plots.bases_by_position(positions),
+    )
+
+
+def _effect_pictures(results: dict[str, Columns]) -> Iterator[Section]:
+    yield _picture(
+        "gc_against_expression",
+        "GC content and expression",
+        "The slope is what base composition alone tells of expression; the band, how much it leaves open. Where the "
+        "lower bars are short, few promoters stand behind a point.",
+        4.2,
+        plots.gc_against_expression(results["gc_against_expression"]),
     )
     yield _picture(
         "kmer_enrichment",

@@ -1,7 +1,16 @@
 -- What a build can be told, with the yeast assay's values where nothing was set before:
 --   set variable input_files = ['train_sequences.txt'];
--- Sizes below 1 are fractions of the rows, sizes of 1 and more are exact counts.
-set variable seed = coalesce(getvariable('seed'), 0);
+
+-- How the rows are written: fields between delimiters, counted from 1; lines to skip at the head of each file.
+set variable delimiter = coalesce(getvariable('delimiter'), chr(9));
+set variable quoted = coalesce(getvariable('quoted'), false);
+set variable skip_lines = coalesce(getvariable('skip_lines'), 0);
+set variable columns = coalesce(getvariable('columns'), 2);
+set variable sequence_field = coalesce(getvariable('sequence_field'), 1);
+set variable expression_field = coalesce(getvariable('expression_field'), 2);
+set variable labelled = coalesce(getvariable('labelled'), true);
+
+-- The assay: what a promoter looks like, and what is done with sequences that nearly do.
 set variable left_adapter = coalesce(getvariable('left_adapter'), 'TGCATTTTTTTCACATC');
 set variable right_adapter = coalesce(getvariable('right_adapter'), 'GGTTACGGCTGTT');
 set variable upstream = coalesce(getvariable('upstream'), 'AGTCCACTATTAAAGAACGTGGACTCCAACGTCAAAGGGCGAAAAACCGTCTATCAGGGCGATGGCCCACTACGTGAACCATCACCCTAATCAAGTGCTAGCAGGAATGATGCAAAAGGTTCCCGATTCGAACTGCATTTTTTTCACATC');
@@ -10,6 +19,17 @@ set variable min_insert = coalesce(getvariable('min_insert'), 1);
 set variable max_insert = coalesce(getvariable('max_insert'), 500);
 set variable min_expression = coalesce(getvariable('min_expression'), 0.0);
 set variable max_expression = coalesce(getvariable('max_expression'), 17.0);
+set variable white_space = coalesce(getvariable('white_space'), 'reject');
+set variable lower_case = coalesce(getvariable('lower_case'), 'reject');
+set variable uracil = coalesce(getvariable('uracil'), 'reject');
+set variable iupac = coalesce(getvariable('iupac'), 'reject');
+set variable missing_adapters = coalesce(getvariable('missing_adapters'), 'reject');
+
+-- The dataset. Sizes below 1 are fractions of the rows, sizes of 1 and more are exact counts.
+set variable seed = coalesce(getvariable('seed'), 0);
+set variable duplicates = coalesce(getvariable('duplicates'), 'keep');
+set variable split = coalesce(getvariable('split'), 'random');
+set variable max_mismatches = coalesce(getvariable('max_mismatches'), 2);
 set variable top_fraction = coalesce(getvariable('top_fraction'), 0.2);
 set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);

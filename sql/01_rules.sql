@@ -1,18 +1,50 @@
 -- Functions of the build alone; they are gone with the session.
 
--- Why a sequence cannot be used; null for a good one.
+-- The repairs, in this order; each leaves a sequence alone unless the assay's settings ask for it.
+create or replace temp macro without_white_space(sequence) as case
+    when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
+    else sequence
+end;
+create or replace temp macro in_upper_case(sequence) as case
+    when getvariable('lower_case') = 'upper' then upper(sequence)
+    else sequence
+end;
+create or replace temp macro without_uracil(sequence) as case
+    when getvariable('uracil') = 'thymine' then translate(sequence, 'Uu', 'Tt')
+    else sequence
+end;
+create or replace temp macro without_iupac(sequence) as case
+    when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
+    else sequence
+end;
+-- A sequence that has neither adapter is taken for a bare insert.
+create or replace temp macro with_adapters(sequence) as case
+    when getvariable('missing_adapters') = 'add'
+        and sequence <> ''
+        and not starts_with(sequence, getvariable('left_adapter'))
+        and not ends_with(sequence, getvariable('right_adapter'))
+        then getvariable('left_adapter') || sequence || getvariable('right_adapter')
+    else sequence
+end;
+create or replace temp macro repaired(sequence) as
+    with_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence)))));
+
+-- Why a (repaired) sequence cannot be used; null for a good one.
 create or replace temp macro sequence_problem(sequence) as case
     when sequence is null or sequence = '' then 'no sequence'
     when regexp_matches(sequence, '[^ACGTN]') then
         case
+            when regexp_matches(sequence, '\s') then 'white space in the sequence'
             when not regexp_matches(upper(sequence), '[^ACGTN]') then 'lower-case bases'
+            when not regexp_matches(upper(sequence), '[^ACGTUN]') then 'U in the sequence'
+            when not regexp_matches(upper(sequence), '[^ACGTUNRYSWKMBDHV]') then 'IUPAC codes other than ACGTN'
             else 'letters other than ACGTN'
         end
     when not starts_with(sequence, getvariable('left_adapter')) then 'left adapter missing'
     when not ends_with(sequence, getvariable('right_adapter')) then 'right adapter missing'
-    when length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
+    when strlen(sequence) - strlen(getvariable('left_adapter')) - strlen(getvariable('right_adapter'))
         < getvariable('min_insert') then 'insert too short'
-    when length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
+    when strlen(sequence) - strlen(getvariable('left_adapter')) - strlen(getvariable('right_adapter'))
         > getvariable('max_insert') then 'insert too long'
 end;
 
@@ -25,12 +57,16 @@ create or replace temp macro label_problem(expression) as case
         then 'expression out of the assay''s range'
 end;
 
--- Why a row of the input cannot be used; null for a good one.
-create or replace temp macro reject_reason(fields, sequence, expression) as case
+-- Why a row of the input cannot be used; null for a good one. copy: 1, or more for an equal sequence that came before.
+create or replace temp macro reject_reason(fields, sequence, expression, copy) as case
     when sequence is null or sequence = '' then 'no sequence'
-    when fields < 2 then 'one column: expected sequence<TAB>expression'
-    when fields > 2 then 'more than two columns: expected sequence<TAB>expression'
-    else coalesce(sequence_problem(sequence), label_problem(expression))
+    when fields <> getvariable('columns') then
+        format('{} column{}, expected {}', fields, if(fields = 1, '', 's'), getvariable('columns'))
+    else coalesce(
+        sequence_problem(repaired(sequence)),
+        if(getvariable('labelled'), label_problem(expression), null),
+        if(copy > 1, if(getvariable('duplicates') = 'average', 'averaged with an equal sequence', 'equal to an earlier sequence'), null)
+    )
 end;
 
 -- The random order of a build: mixes a sequence with the seed; equal for equal sequences, whatever the row order.

@@ -1,4 +1,16 @@
--- One row a row of the Parquet files, in file order, where no labels are asked for: for predictions.
+-- One row a row of the Parquet files, in file order, where there are no labels or none are asked for.
+set variable sequence_column = coalesce(getvariable('sequence_column'), 'sequence');
 create or replace temp view input as
-select filename as file, sequence::varchar as text, 1 as fields, sequence::varchar as sequence, null as expression
-from read_parquet(getvariable('input_files'), filename = true);
+with cells as (
+    select filename as file, columns(lambda c: c = getvariable('sequence_column'))::varchar as sequence
+    from read_parquet(getvariable('input_files'), filename = true)
+)
+select
+    file,
+    null::bigint as line,
+    sequence as text,
+    getvariable('columns') as fields,
+    sequence,
+    null::varchar as expression,
+    1 as copy
+from cells;

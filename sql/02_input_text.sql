@@ -7,13 +7,28 @@ with lines as (
     from read_csv(
         getvariable('input_files'),
         columns = {'line': 'VARCHAR'}, filename = true, header = false, auto_detect = false,
-        delim = chr(1), quote = '', escape = '', strict_mode = false
+        delim = chr(1), quote = '', escape = '', strict_mode = false, skip = getvariable('skip_lines')
     )
+),
+cells as (
+    select
+        file,
+        text,
+        split_part(text, getvariable('delimiter'), getvariable('sequence_field')) as sequence,
+        split_part(text, getvariable('delimiter'), getvariable('expression_field')) as expression
+    from lines
 )
 select
     file,
+    null::bigint as line,
     text,
-    length(text) - length(replace(text, chr(9), '')) + 1 as fields,
-    split_part(text, chr(9), 1) as sequence,
-    split_part(text, chr(9), 2) as expression
-from lines;
+    case
+        -- Two columns are the rule, and this is quicker to see than to count delimiters.
+        when strlen(text) = strlen(sequence) + strlen(expression) + 1
+            and getvariable('sequence_field') + getvariable('expression_field') = 3 then 2
+        else strlen(text) - strlen(replace(text, getvariable('delimiter'), '')) + 1
+    end as fields,
+    if(getvariable('quoted'), trim(sequence, '" '), sequence) as sequence,
+    if(getvariable('quoted'), trim(expression, '" '), expression) as expression,
+    1 as copy
+from cells;

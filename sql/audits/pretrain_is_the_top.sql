@@ -8,4 +8,4 @@ from dataset, (
 )
 where pretrain_rows <> at_or_above
     or above > floor(top_fraction * promoters)
-    or at_or_above < least(floor(top_fraction * promoters) + 1, promoters);
+    or (cut is not null and at_or_above < least(floor(top_fraction * promoters) + 1, promoters));

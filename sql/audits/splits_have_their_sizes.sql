@@ -1,11 +1,20 @@
--- Each split of finetune and pretrain has the size that dataset states, and positions without gaps.
-with found as (
-    select 'finetune' as stage, split, count(*) as n, count(distinct position) as positions, max(position) as last
-    from finetune
-    group by all
+-- Each split of finetune and pretrain has the size that dataset states, with positions from 0 on, each once: as many
+-- as the size, with the sums of them and of their squares that 0 to n - 1 have.
+with positions as (
+    select 'finetune' as stage, split, position from finetune
     union all
-    select 'pretrain', split, count(*), count(distinct position), max(position)
-    from pretrain
+    select 'pretrain', split, position from pretrain
+),
+found as (
+    select
+        stage,
+        split,
+        count(*)::hugeint as n,
+        min(position) as lowest,
+        max(position) as highest,
+        sum(position::hugeint) as total,
+        sum(position::hugeint * position) as squares
+    from positions
     group by all
 ),
 stated as (
@@ -20,5 +29,7 @@ select stage, split, stated.n as stated, coalesce(found.n, 0) as found
 from stated
 full join found using (stage, split)
 where stated.n is distinct from coalesce(found.n, 0)
-    or found.positions <> found.n
-    or found.last <> found.n - 1;
+    or lowest <> 0
+    or highest <> found.n - 1
+    or 2 * total <> found.n * (found.n - 1)
+    or 6 * squares <> (found.n - 1) * found.n * (2 * found.n - 1);

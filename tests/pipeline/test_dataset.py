@@ -12,6 +12,7 @@ import pytest
 from pipeline.database import reading, statement
 from pipeline.dataset import build
 from pipeline.errors import UserError
+from pipeline.inputs import Columns
 from tests.conftest import ROOT, small_config
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
@@ -44,7 +45,9 @@ def everything(path):
     """All that a dataset says, but for where the rejects came from."""
     with reading(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
-        found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations}
+        found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
+        # All of the one row but what files it came from.
+        found["dataset"] = connection.execute("select * exclude (source) from dataset").fetchall()
         found["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
     return found
 
@@ -79,21 +82,24 @@ def test_parquet_beside_it_says_the_same(tmp_path):
         for stage, splits in (("finetune", ("train", "valid", "test")), ("pretrain", ("train", "valid"))):
             for split in splits:
                 table = pq.read_table(f"{built.parquet}/{stage}/{split}.parquet")
-                rows = connection.execute(f"from {stage} where split = ? order by position", [split]).fetchall()
+                rows = connection.execute(
+                    f"select id, sequence, expression from {stage} where split = ? order by position", [split]
+                ).fetchall()
                 assert [tuple(row.values()) for row in table.to_pylist()] == rows
-        for name in ("promoters", "rejects"):
-            table = pq.read_table(f"{built.parquet}/{name}.parquet")
-            assert [tuple(row.values()) for row in table.to_pylist()] == connection.execute(f"from {name}").fetchall()
+        table = pq.read_table(f"{built.parquet}/rejects.parquet")
+        assert [tuple(row.values()) for row in table.to_pylist()] == connection.execute("from rejects").fetchall()
 
 
 REJECTED = [
     ("", "no sequence"),
     ("\t5", "no sequence"),
-    (f"{L}ACGT{R}", "one column: expected sequence<TAB>expression"),
-    (f"{L}ACGT{R}\t5\t6", "more than two columns: expected sequence<TAB>expression"),
+    (f"{L}ACGT{R}", "1 column, expected 2"),
+    (f"{L}ACGT{R}\t5\t6", "3 columns, expected 2"),
     (f"{L}acgt{R}\t5", "lower-case bases"),
-    (f"{L}ACUT{R}\t5", "letters other than ACGTN"),
-    (f"{L}AC T{R}\t5", "letters other than ACGTN"),
+    (f"{L}ACUT{R}\t5", "U in the sequence"),
+    (f"{L}ACRT{R}\t5", "IUPAC codes other than ACGTN"),
+    (f"{L}AC-T{R}\t5", "letters other than ACGTN"),
+    (f"{L}AC T{R}\t5", "white space in the sequence"),
     (f"ACGTACGT{R}\t5", "left adapter missing"),
     (f"{L}ACGT\t5", "right adapter missing"),
     (f"{L}{R}\t5", "insert too short"),
@@ -104,7 +110,7 @@ REJECTED = [
     (f"{L}ACGT{R}\tinf", "expression out of the assay's range"),
     (f"{L}ACGT{R}\t-1e308", "expression out of the assay's range"),
     (f"{L}ACGT{R}\t17.01", "expression out of the assay's range"),
-    ('"quoted', "one column: expected sequence<TAB>expression"),
+    ('"quoted', "1 column, expected 2"),
     ("sequence\texpression", "letters other than ACGTN"),
 ]
 
@@ -206,7 +212,7 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         ("none.tsv", None, "no such file"),
         ("rows.xlsx", b"x", "expected a name ending in"),
         ("all_bad.tsv", b"a\tb\nc\td\n", r"all_bad.tsv:1: lower-case bases.*none of the 2 rows"),
-        ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500)[:-20], "(?i)gzip"),
+        ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500)[:-20], "(?i)truncated"),
         ("latin.tsv", line(*TOY[0]).encode() + b"\xff\xfe\t1\n", "(?i)utf"),
         ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
     ],
@@ -224,9 +230,14 @@ def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tm
 
 
 def test_a_missing_column_is_named_with_those_found(tmp_path):
-    pq.write_table(pa.table({"sequence": ["A"], "activity": [1.0]}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"no column expression; it has sequence, activity"):
-        build([str(tmp_path / "a.parquet")], toy_config(tmp_path))
+    pq.write_table(pa.table({"dna": ["A"], "strength": [1.0]}), tmp_path / "a.parquet")
+    file = str(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; name it: --sequence-column NAME"):
+        build([file], toy_config(tmp_path))
+    with pytest.raises(UserError, match=r"which column is the label\? It has dna, strength"):
+        build([file], toy_config(tmp_path), columns=Columns("dna"))
+    with pytest.raises(UserError, match=r"no column force; it has dna, strength"):
+        build([file], toy_config(tmp_path), columns=Columns("dna", "force"))
 
 
 def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
@@ -241,6 +252,8 @@ AUDITS_AGAINST = {
     "usable_rows_only.sql": "update promoters set expression = 'nan' where id = 3",
     "splits_have_their_sizes.sql": "update dataset set finetune_test_rows = 13",
     "pretrain_is_the_top.sql": "update dataset set cut = 9",
+    "groups_stay_together.sql": "insert into near_duplicates select insert_of(sequence), 'A', '' from promoters;"
+    "update dataset set split = 'grouped'",
 }
 
 

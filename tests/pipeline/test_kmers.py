@@ -25,7 +25,7 @@ def sql():
     connection.execute(
         "create table dataset as select 'A' as left_adapter, 'A' as right_adapter, '' as upstream, '' as downstream"
     )
-    connection.execute(statement("08_sequence_macros.sql"))
+    connection.execute(statement("09_sequence_macros.sql"))
     yield connection
     connection.close()
 

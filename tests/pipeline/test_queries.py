@@ -53,7 +53,7 @@ ANSWERS = {
         (2, 1, 0), (4, 1, 0), (5, 1, 0), (6, 1, 0), (7, 1, 0), (8, 1, 0), (11, 2, 2), (13, 3, 3), (14, 1, 1),
     ],
     "rejects_by_reason.sql": [
-        ("one column: expected sequence<TAB>expression", 2, "toy.tsv:13", "bad"),
+        ("1 column, expected 2", 2, "toy.tsv:13", "bad"),
         ("expression is NaN", 1, "toy.tsv:14", f"{L}ACGT{R}\tnan"),
     ],
     "rows_with_n.sql": [(0, 11, 11 / 12, (SUM - 2) / 11), (2, 1, 1 / 12, 2)],

@@ -84,7 +84,7 @@ def test_the_numbers_of_a_dozen_rows(toy_page):
         "rows of input 14 promoters 12 rejected 2 pretraining cut (expression) 7 promoters at or above it 6 (50.00%)",
         *("finetune test 2", "finetune valid 3", "finetune train 7", "pretrain valid 3", "pretrain train 3"),
         "letters other than ACGTN 1",
-        "one column: expected sequence<TAB>expression 1",
+        "1 column, expected 2 1",
         "50.0% of the promoters lie at or above the cut of 7",
         "cut at 7",  # in the picture
         "8.3% of the inserts are 3 bases long",  # every length once: the shortest is named

@@ -1,13 +1,14 @@
 -- One row: what was built, how the splits were drawn, and the key that shards and runs are bound to.
 create or replace table dataset as
 with counts as (
-    select (select count(*) from input) as input_rows, (select count(*) from promoters) as promoters
+    select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters
 ),
 -- The pretraining cut: the value at index int(f n) of the descending sort; rows at or above it are in.
+-- Without labels there is none.
 cut as (
     select expression as cut
     from promoters
-    order by expression desc
+    order by expression desc nulls last
     limit 1
     offset (
         select least(floor(getvariable('top_fraction')::double * promoters)::bigint, promoters - 1) from counts
@@ -28,9 +29,12 @@ sizes as (
             rows_of(getvariable('pretrain_valid'), pretrain_rows),
             getvariable('pretrain_valid_at_most')
         )::bigint as pretrain_valid_rows,
-        rows_of(getvariable('finetune_valid'), promoters) as finetune_valid_rows,
-        rows_of(getvariable('finetune_test'), promoters) as finetune_test_rows,
+        -- Promoters without labels are there to be predicted: all of them are test rows.
+        if(getvariable('labelled'), rows_of(getvariable('finetune_valid'), promoters), 0) as finetune_valid_rows,
+        if(getvariable('labelled'), rows_of(getvariable('finetune_test'), promoters), promoters) as finetune_test_rows,
         getvariable('seed')::bigint as seed,
+        getvariable('split') as split,
+        getvariable('max_mismatches')::bigint as max_mismatches,
         getvariable('top_fraction')::double as top_fraction,
         getvariable('left_adapter') as left_adapter,
         getvariable('right_adapter') as right_adapter,
@@ -38,14 +42,26 @@ sizes as (
         getvariable('downstream') as downstream
     from counts, cut, top
 ),
+-- The id that the training rows of pretrain begin at.
+first_train as (
+    select id as pretrain_train_from
+    from promoters
+    where expression >= (select cut from cut)
+    order by id
+    limit 1
+    offset (select pretrain_valid_rows from sizes)
+),
 content as (
     select sum(hash(id, sequence, expression))::varchar as content_sum
     from promoters
 )
 select
     sha256(concat_ws(
-        '|', 'promoter-bert dataset 1', content_sum, promoters, cut, pretrain_valid_rows, finetune_valid_rows,
+        '|', 'promoter-bert dataset 2', content_sum, promoters, cut, pretrain_valid_rows, finetune_valid_rows,
         finetune_test_rows, left_adapter, right_adapter
     )) as key,
-    sizes.*
+    sizes.*,
+    coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
+    -- What it was built from: the same source again needs no building.
+    getvariable('source') as source
 from sizes, content;

@@ -6,8 +6,12 @@ comment on column promoters.expression is 'measured expression: sorting-bin aver
 comment on table rejects is 'one row an input row that could not be used';
 comment on column rejects.line is 'line of the file (row of a Parquet file), from 1';
 comment on column rejects.text is 'the row as it came';
+comment on table repairs is 'one row a repair of the assay''s settings: promoters that needed it';
+comment on table near_duplicates is 'one row an insert with near-duplicates, under the leader of its group (split = grouped)';
 comment on table dataset is 'one row: sizes, cut, seed and key of this dataset';
 comment on column dataset.key is 'sha256 of the content and the splits; shards and runs are bound to it';
+comment on column dataset.source is 'hash of files and settings: the same source needs no second build';
+comment on column dataset.split is 'random, or grouped: near-duplicates lie in one split';
 comment on column dataset.cut is 'promoters at or above this expression are pretrained on';
 comment on view finetune is 'one row a promoter: split (train, valid, test) and position within it, from 0';
 comment on view pretrain is 'one row a promoter at or above the cut: split (train, valid) and position, from 0';

@@ -2,9 +2,9 @@
 -- order of the input, the threads or the memory; rows that tie to the end are the same row twice.
 create or replace table promoters as
 with usable as (
-    select sequence, expression::double as expression
+    select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
     from input
-    where reject_reason(fields, sequence, expression) is null
+    where reject_reason(fields, sequence, expression, copy) is null
 ),
 shuffled as (
     select sequence, expression
@@ -13,3 +13,6 @@ shuffled as (
 )
 select row_number() over () - 1 as id, sequence, expression
 from shuffled;
+
+-- One row an insert that has near-duplicates: filled where split = grouped.
+create or replace table near_duplicates ("insert" varchar, leader varchar, split varchar);

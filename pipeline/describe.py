@@ -1,0 +1,56 @@
+"""What the commands say of what they did."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Built
+
+FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
+
+
+def counted(n: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def describe_built(built: "Built") -> list[str]:
+    """The sizes of a dataset, what was rejected or repaired, and what its user should know."""
+    info = built.info
+    train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
+    there = " (built from the same files and settings before: nothing to do)" if built.was_there else ""
+    lines = [
+        f"{built.dataset}: {info.promoters:,} promoters of {info.input_rows:,} rows; Parquet in {built.parquet}{there}"
+    ]
+    if info.cut is None:
+        lines.append(f"no labels  to be predicted only: all {info.promoters:,} promoters are test rows of finetune")
+    else:
+        lines += [
+            f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
+            f"train {info.pretrain_rows - info.pretrain_valid_rows:,}, valid {info.pretrain_valid_rows:,}",
+            f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
+        ]
+    lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
+    lines += [f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()]
+    if built.layout is not None and (built.layout["skip_lines"] or built.layout["columns"] > 2):
+        layout = built.layout
+        header = "a header line and " if layout["skip_lines"] else ""
+        labels = f"labels in column {layout['expression_field']}" if layout["expression_field"] else "no labels"
+        lines.append(
+            f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
+        )
+    if built.random_split_leaks is not None:
+        lines.append(
+            f"grouped    a random split would hold out {counted(built.random_split_leaks, 'row')} with "
+            "near-duplicates in training; this one holds out none"
+        )
+    if built.held_out_pretrained:
+        lines.append(
+            f"note       {built.held_out_pretrained:,} promoters held out from fine-tuning are pretrained on (without "
+            "their labels); a larger dataset.pretrain_valid keeps them out"
+        )
+    if built.runs_left_out:
+        lines.append(
+            f"note       {counted(built.runs_left_out, 'run')} of the dataset that stood here before are of other rows "
+            "or splits and not in this one; their folders keep what they found"
+        )
+    return lines

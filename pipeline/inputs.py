@@ -1,0 +1,248 @@
+"""Which files a user named, and how their rows are written: kind, delimiter, header line, columns, labels or none."""
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+
+PACKED = ("", ".gz", ".zst")
+TEXT_SUFFIXES = (".tsv", ".txt", ".csv")
+FASTA_SUFFIXES = (".fasta", ".fa", ".fna")
+SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
+EXPRESSION_NAMES = ("expression", "activity", "label", "value", "target", "measurement", "mean_expression", "score")
+LOOKED_AT = 1000
+"""Lines of each file that are looked at."""
+
+_DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
+_NO_LABEL = {"", "nan", "na", "n/a", "null", "none", "."}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1."""
+
+    sequence: str | None = None
+    expression: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of text or FASTA files are written. Fields are counted from 1; expression_field 0: there is none."""
+
+    kind: Literal["text", "fasta"]
+    delimiter: str = "\t"
+    quoted: bool = False
+    skip_lines: int = 0
+    columns: int = 2
+    sequence_field: int = 1
+    expression_field: int = 2
+
+
+@dataclass(frozen=True)
+class Input:
+    """Files of one layout. labelled: whether the rows have labels."""
+
+    files: list[str]
+    layout: Layout | None
+    """None for Parquet files."""
+    labelled: bool
+    sequence_column: str = "sequence"
+    expression_column: str = "expression"
+
+
+def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
+    """The files that names and glob patterns stand for, and their layout.
+
+    labelled: False if labels are not wanted. Raises UserError for a file that is missing, empty, of an unknown kind or
+    unreadable, for files that differ in layout, and for columns that are not there.
+    """
+    files = _matching(names)
+    kinds = {_kind(file) for file in files}
+    if len(kinds) > 1:
+        raise UserError(f"{', '.join(sorted(kinds))} files together: build from one kind, or convert one of them first")
+    columns = columns or Columns()
+    if kinds == {"parquet"}:
+        return _parquet_input(files, columns, labelled)
+    kind: Literal["text", "fasta"] = "fasta" if kinds == {"FASTA"} else "text"
+    heads = {file: _head(file) for file in files}
+    if kind == "fasta":
+        labels = [line.split()[-1] if line.split() else "" for h in heads.values() for line in h if line[:1] == ">"]
+        return Input(files, Layout("fasta"), labelled and any(map(_is_number, _last_words(labels))))
+    layouts = {file: _layout(file, head, columns) for file, head in heads.items()}
+    first = layouts[files[0]]
+    for file, layout in layouts.items():
+        if replace(layout, quoted=False) != replace(first, quoted=False):
+            raise UserError(
+                f"{file} is written otherwise than {files[0]} ({_differences(first, layout)}); build from one"
+            )
+    first = replace(first, quoted=any(layout.quoted for layout in layouts.values()))
+    there = first.expression_field > 0 and any(_has_label(first, line) for head in heads.values() for line in head)
+    return Input(files, first, labelled and there)
+
+
+def _matching(names: list[str]) -> list[str]:
+    files = []
+    for name in names:
+        is_pattern = glob.has_magic(name) and not Path(name).exists()
+        matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
+        if not matches:
+            raise UserError(f"{name}: no file matches")
+        files += matches
+    seen: set[Path] = set()
+    for file in files:
+        path = Path(file)
+        if path.resolve() in seen:
+            raise UserError(f"{file}: named twice; its rows would be, too")
+        seen.add(path.resolve())
+        if not path.exists():
+            raise UserError(f"{file}: no such file")
+        if not path.is_file():
+            raise UserError(f"{file}: not a file; name the files in it, such as {file.rstrip('/')}/*.tsv")
+        if path.stat().st_size == 0:
+            raise UserError(f"{file}: the file is empty")
+    return files
+
+
+def _kind(file: str) -> str:
+    if file.endswith(".parquet"):
+        return "parquet"
+    for suffixes, kind in ((TEXT_SUFFIXES, "text"), (FASTA_SUFFIXES, "FASTA")):
+        if file.endswith(tuple(suffix + packed for suffix in suffixes for packed in PACKED)):
+            return kind
+    raise UserError(
+        f"{file}: expected a name ending in {', '.join((*TEXT_SUFFIXES, *FASTA_SUFFIXES))} (and .gz, .zst) or .parquet"
+    )
+
+
+def _head(file: str) -> list[str]:
+    """The first lines of a text file."""
+    try:
+        with pa.input_stream(file) as stream:  # unpacks by the file's name
+            data = stream.read(1 << 20)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error}") from None
+    if not data:
+        raise UserError(f"{file}: the file is empty")
+    lines: list[str] = data.decode("utf-8", errors="replace").splitlines()
+    return lines[:-1][:LOOKED_AT] if len(lines) > 1 and len(data) == 1 << 20 else lines[:LOOKED_AT]
+
+
+def _layout(file: str, lines: list[str], columns: Columns) -> Layout:
+    delimiter = next((mark for mark in "\t,;" if any(mark in line for line in lines)), "\t")
+    rows = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
+    names = [cell.lower() for cell in rows[0]]
+    wanted = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
+    has_header = bool(wanted & set(names)) or any(name in SEQUENCE_NAMES + EXPRESSION_NAMES for name in names)
+    body = rows[1:] if has_header else rows
+    width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(names)
+    header = names if has_header else []
+    sequence = _field(file, columns.sequence, header, width, SEQUENCE_NAMES)
+    expression = _field(file, columns.expression, header, width, EXPRESSION_NAMES)
+    fields = range(1, width + 1)
+    if sequence is None:
+        sequence = max(fields, key=lambda f: (_share(body, f, _is_sequence), -f))
+    if expression is None:
+        others = [field for field in fields if field != sequence]
+        expression = max(others, key=lambda f: (_share(body, f, _is_label), -f), default=0)
+        if has_header and any(_share(body, field, _is_label) for field in others):
+            raise UserError(f"{file}: which column is the label? It has {', '.join(names)}: --expression-column NAME")
+    return Layout(
+        kind="text",
+        delimiter=delimiter,
+        quoted=any('"' in line for line in lines),
+        skip_lines=int(has_header),
+        columns=width,
+        sequence_field=sequence,
+        expression_field=expression or 0,
+    )
+
+
+def _field(file: str, asked: str | None, header: list[str], width: int, known: tuple[str, ...]) -> int | None:
+    """The number of the column that was asked for or that has a known name; None where neither is so."""
+    if asked is None:
+        return next((header.index(name) + 1 for name in known if name in header), None)
+    if asked.isdecimal():
+        if not 1 <= int(asked) <= width:
+            raise UserError(f"{file}: no column {asked}; it has {width}")
+        return int(asked)
+    if asked.lower() not in header:
+        has = f"it has {', '.join(header)}" if header else "it has no header line"
+        raise UserError(f"{file}: no column {asked}; {has}")
+    return header.index(asked.lower()) + 1
+
+
+def _share(rows: list[list[str]], field: int, test: Callable[[str], bool]) -> float:
+    cells = [row[field - 1] for row in rows if len(row) >= field]
+    return sum(map(test, cells)) / len(cells) if cells else 0.0
+
+
+def _is_sequence(cell: str) -> bool:
+    """DNA, and not a short word that happens to be of its letters."""
+    return len(cell) > 3 and _DNA.fullmatch(cell) is not None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return float(cell) == float(cell)
+    except ValueError:
+        return False
+
+
+def _is_label(cell: str) -> bool:
+    return _is_number(cell) or cell.lower() in _NO_LABEL
+
+
+def _has_label(layout: Layout, line: str) -> bool:
+    cells = line.split(layout.delimiter)
+    field = layout.expression_field
+    return len(cells) >= field and cells[field - 1].strip().strip('"').lower() not in _NO_LABEL
+
+
+def _last_words(words: list[str]) -> list[str]:
+    return [re.split(r"[=|:;,>]", word)[-1] for word in words]
+
+
+def _differences(a: Layout, b: Layout) -> str:
+    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field")
+    return ", ".join(f"{n}: {getattr(a, n)!r} and {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n))
+
+
+def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
+    import pyarrow.parquet as pq
+
+    chosen: tuple[str, str | None] | None = None
+    for file in files:
+        try:
+            found = pq.read_schema(file).names
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
+        sequence = _parquet_column(file, columns.sequence, found, SEQUENCE_NAMES)
+        expression = _parquet_column(file, columns.expression, found, EXPRESSION_NAMES)
+        if sequence is None:
+            raise UserError(f"{file}: no column sequence; it has {', '.join(found)}; name it: --sequence-column NAME")
+        if chosen is not None and chosen != (sequence, expression):
+            raise UserError(f"{file} has other columns than {files[0]}; build from one of them")
+        chosen = sequence, expression
+    assert chosen is not None
+    sequence, expression = chosen
+    others = [name for name in pq.read_schema(files[0]).names if name != sequence]
+    if labelled and expression is None and others:
+        raise UserError(
+            f"{files[0]}: which column is the label? It has {', '.join([sequence, *others])}: --expression-column NAME"
+        )
+    return Input(files, None, labelled and expression is not None, sequence, expression or "expression")
+
+
+def _parquet_column(file: str, asked: str | None, found: list[str], known: tuple[str, ...]) -> str | None:
+    if asked is not None:
+        if asked not in found:
+            raise UserError(f"{file}: no column {asked}; it has {', '.join(found)}")
+        return asked
+    return next((name for known_name in known for name in found if name.lower() == known_name), None)

@@ -1,0 +1,31 @@
+-- For duplicates = first or average: numbers the equal sequences among the usable rows (the first is copy 1, the others
+-- become rejects), and for average gives the first one the mean of all their labels.
+create or replace temp table numbered as
+select row_number() over () as row, * exclude (copy)
+from input;
+
+create or replace temp table copies as
+with usable as (
+    select row, repaired(sequence) as sequence, expression::double as expression
+    from numbered
+    where reject_reason(fields, sequence, expression, 1) is null
+)
+select
+    row,
+    row_number() over (partition by sequence order by row) as copy,
+    -- Sorted before they are added, so that the sum's last digit does not depend on the order of the rows.
+    list_avg(list_sort(list(expression) over (partition by sequence))) as mean
+from usable;
+
+create or replace temp view input as
+select
+    file,
+    line,
+    text,
+    fields,
+    sequence,
+    if(getvariable('duplicates') = 'average' and copy = 1, mean::varchar, expression) as expression,
+    coalesce(copy, 1) as copy
+from numbered
+left join copies using (row)
+order by row;

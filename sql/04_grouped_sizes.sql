@@ -1,0 +1,7 @@
+-- Test and validation rows as the groups came out, and as they were asked for.
+select
+    coalesce(sum(rows) filter (split = 'test'), 0)::bigint as test,
+    coalesce(sum(rows) filter (split = 'valid'), 0)::bigint as valid,
+    rows_of(getvariable('finetune_test'), sum(rows)::bigint) as test_asked,
+    rows_of(getvariable('finetune_valid'), sum(rows)::bigint) as valid_asked
+from groups;

@@ -1,0 +1,56 @@
+-- How many rows came in.
+create or replace temp table input_size as
+select count(*) as input_rows
+from input;
+
+-- One row an input row that cannot be used, with its place and the reason.
+create or replace table rejects as
+with numbered as (
+    select
+        row_number() over () as row, file, line, text,
+        reject_reason(fields, sequence, expression, copy) as reason
+    from input
+    -- Where every row was used, looking for rejects would check the whole input again.
+    where (select input_rows from input_size) > (select count(*) from promoters)
+),
+first_rows as (
+    select file, min(row) as first_row
+    from numbered
+    group by file
+)
+select file, coalesce(line, row - first_row + 1 + getvariable('skip_lines')) as line, reason, text
+from numbered
+join first_rows using (file)
+where reason is not null
+order by file, line;
+
+-- How many of the promoters each repair was needed for; a sequence may have needed several.
+create or replace table repairs as
+with steps as (
+    select
+        sequence as given,
+        without_white_space(given) as stripped,
+        in_upper_case(stripped) as in_capitals,
+        without_uracil(in_capitals) as of_dna,
+        without_iupac(of_dna) as in_acgtn,
+        with_adapters(in_acgtn) as whole
+    from input
+    where (
+        getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
+        getvariable('missing_adapters')
+    ) <> ('reject', 'reject', 'reject', 'reject', 'reject')
+        and reject_reason(fields, sequence, expression, copy) is null
+),
+counts as (
+    select unnest([
+        {'rule': 'white_space', 'rows': count(*) filter (given <> stripped)},
+        {'rule': 'lower_case', 'rows': count(*) filter (stripped <> in_capitals)},
+        {'rule': 'uracil', 'rows': count(*) filter (in_capitals <> of_dna)},
+        {'rule': 'iupac', 'rows': count(*) filter (of_dna <> in_acgtn)},
+        {'rule': 'missing_adapters', 'rows': count(*) filter (in_acgtn <> whole)}
+    ]) as count
+    from steps
+)
+select count.rule, count.rows
+from counts
+where count.rows > 0;
