@@ -76,7 +76,7 @@ with shuffled as (
     join groups on groups.leader = coalesce(near.leader, "insert")
     order by
         case split when 'test' then 0 when 'valid' then 1 else 2 end,
-        place,
+        groups.place,
         expression,
         sequence
 )
