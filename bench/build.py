@@ -1,0 +1,94 @@
+"""What `promoter-bert build` costs beside polars, pandas and plain SQL; under memory limits; by size.
+
+    python bench/build.py [--rows 6739258] [--times 3] [--growth 1,2,4,8,16]
+
+Needs 4 GB of disk at full size; `--growth` takes millions of rows.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import compare, run, table
+
+HERE = Path(__file__).resolve().parent
+COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
+FULL = 6_739_258
+
+
+def rows_of(folder: Path, rows: int) -> Path:
+    file = folder / f"{rows}.tsv"
+    if not file.exists():
+        subprocess.run([COMMAND, "generate", str(file), "--rows", str(rows)], check=True, capture_output=True)
+    return file
+
+
+def ours(file: Path, target: Path, *options: str) -> list[str]:
+    sizes = [] if file.stat().st_size > 3e8 else ["dataset.finetune_valid=0.02", "dataset.finetune_test=0.02"]
+    return [COMMAND, "build", str(file), "--dataset", str(target / "d.duckdb"), *sizes, *options]
+
+
+def beside_peers(file: Path, work: Path, times: int) -> None:
+    commands = {"promoter-bert (DuckDB file and Parquet)": ours(file, work)}
+    for peer in ("polars", "pandas", "full-sorts"):
+        name = {"polars": "polars, streaming", "full-sorts": "DuckDB, full sorts"}.get(peer, peer)
+        commands[f"{name} (Parquet)"] = [
+            sys.executable,
+            str(HERE / "build_peers.py"),
+            peer,
+            str(file),
+            str(work / peer),
+        ]
+    print(table(compare(commands, times, lambda: clean(work)), next(iter(commands))), flush=True)
+
+
+def under_memory_limits(file: Path, work: Path) -> None:
+    print("| memory limit | wall s | CPU s | peak GB | dataset key |\n|---|--:|--:|--:|---|")
+    for limit in ("none", "1GB", "512MB"):
+        clean(work)
+        cost = run(ours(file, work, *([] if limit == "none" else ["--memory", limit])))
+        query = [COMMAND, "query", "--json", "select key from dataset", "--dataset", str(work / "d.duckdb")]
+        (row,) = json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
+        print(f"| {limit} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.gigabytes:.2f} | {row['key'][:16]} |", flush=True)
+
+
+def growth(folder: Path, work: Path, millions: list[int]) -> None:
+    print("| million rows | wall s | CPU us a row | peak GB | bytes a row |\n|--:|--:|--:|--:|--:|")
+    for million in millions:
+        clean(work)
+        rows = million * 1_000_000
+        cost = run(ours(rows_of(folder, rows), work))
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+        print(
+            f"| {million} | {cost.wall:.1f} | {1e6 * cost.cpu / rows:.2f} | {cost.gigabytes:.2f} | {size / rows:.0f} |",
+            flush=True,
+        )
+
+
+def clean(work: Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--rows", type=int, default=FULL)
+    cli.add_argument("--times", type=int, default=3)
+    cli.add_argument("--growth", default="", help="millions of rows, such as 1,2,4,8,16")
+    args = cli.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder, work = Path(name), Path(name) / "work"
+        if args.growth:
+            growth(folder, work, [int(text) for text in args.growth.split(",")])
+            return
+        file = rows_of(folder, args.rows)
+        beside_peers(file, work, args.times)
+        under_memory_limits(file, work)
+
+
+if __name__ == "__main__":
+    main()
