@@ -5,7 +5,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,8 @@ from pipeline.errors import UserError
 from pipeline.progress import counting, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "predict")
+"""Commands for which a setting would have no effect."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
 
@@ -32,13 +34,14 @@ def predict(
 
     with progress("predict", "promoters", quiet=as_json) as show:
         result = predict_file(model, files, output, counting(show, 0))
+    place = "standard output" if output == "-" else output
     # Where the predictions go to standard output, the summary must not.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
         say(
             asdict(result),
             as_json,
             [
-                f"{result.output}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s",
+                f"{place}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s",
                 *(f"nan for {count:,}: {problem}" for problem, count in result.problems.items()),
             ],
         )
@@ -51,13 +54,29 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for text in given:
             _check_override(text)
+        if overrides and given[0] in TAKE_NO_SETTINGS:
+            raise UserError(f"{overrides[0]}: {given[0]} goes by no configuration")
         app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; the same command starts anew or goes on", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
+    except RuntimeError as error:
+        if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
+            raise
+        _interrupted()
+    except BrokenPipeError:
+        sys.stderr.close()  # who reads our output has had enough
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _interrupted() -> NoReturn:
+    print("interrupted; the same command starts anew or goes on", file=sys.stderr)
+    sys.exit(130)
 
 
 def _check_override(text: str) -> None:

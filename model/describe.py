@@ -5,6 +5,7 @@ from typing import Any
 
 from model.bert import bert_config
 from model.job import Job
+from pipeline.describe import counted
 
 CPU_RATE = 1.5e10
 """Operations a second and core, as seen in training here: only to warn by."""
@@ -19,14 +20,15 @@ def describe_job(job: Job) -> str:
     lines = [
         f"run        {config.run.directory}",
         f"data       {job.folder}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      BERT, {size.num_hidden_layers} layers, hidden {size.hidden_size}, {size.vocab_size} tokens",
+        f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"{size.vocab_size} tokens",
         f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
     ]
     for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
         plan = job.settings.plan(stage.global_batch, world.ranks)
         lines.append(
-            f"{name:10} {stage.global_batch} promoters a step = {world.ranks} ranks x {plan.micro_batches} "
-            f"micro-batches of at most {plan.micro_batch}"
+            f"{name:10} {stage.global_batch} promoters a step = {counted(world.ranks, 'rank')} x "
+            f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
         )
     if job.settings.note:
         lines.append(f"note       {job.settings.note}")

@@ -25,6 +25,8 @@ from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
 from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
+from pipeline.database import dataset_info, reading
+from pipeline.dataset import as_built
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
 from pipeline.products import publish_run
@@ -68,11 +70,13 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
             if not (folder / "index.json").exists():
                 raise UserError(f"{folder}: no shards here; write them: {shards_command(config)}")
             index = read_index(folder)
+            with reading(config.dataset.path) as connection:
+                config = as_built(config, dataset_info(connection))
             check_fresh(index, config)
             lock = open_run(config, index, settings.values)
         except UserError as error:
             problem = str(error)
-    problem = from_leader(problem)
+    problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
     folder = shard_folder(config)

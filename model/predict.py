@@ -135,16 +135,21 @@ def predict_file(
                 progress(len(part))
         except duckdb.Error as error:
             raise explain(error) from None
-        if total == 0:
-            raise UserError(f"{', '.join(names)}: no rows")
+        if total == sum(problems.values()):
+            why = ", ".join(f"{count:,}: {problem}" for problem, count in problems.items()) or "no rows"
+            raise UserError(f"{', '.join(names)}: nothing to predict ({why})")
     return Predicted(output, total, problems, round(time.monotonic() - began, 3))
 
 
 def _check_output(output: str, files: list[str]) -> None:
     """Before any work is done."""
     path = Path(output)
+    if path.is_dir():
+        raise UserError(f"{output} is a folder; name a file in it")
     if is_stream(output):
         return
+    if path.is_dir():
+        raise UserError(f"{output} is a folder; name a file in it")
     if path.suffix not in TEXT_SUFFIXES:
         raise UserError(f"{output}: predictions are lines of text: expected a name ending in .tsv or .txt, or -")
     if path.exists() and any(path.samefile(file) for file in files):

@@ -143,7 +143,8 @@ def shards(
     )
     with progress("shards", "promoters", quiet=as_json) as show:
         written = write_shards(settings, lambda done, total: show(done, total, ""))
-    state = f"{written.written:,} written now" if written.written else "all there already"
+    there = "all there already; promoter-bert verify reads every byte of them"
+    state = f"{written.written:,} written now" if written.written else there
     say(
         asdict(written),
         as_json,

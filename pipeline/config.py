@@ -122,6 +122,13 @@ class Dataset(_Section):
     finetune_test: Size
     """Fine-tuning rows held out for the test."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Dataset":
+        shares = self.finetune_valid, self.finetune_test
+        if max(shares) < 1 <= sum(shares):
+            raise ValueError(f"finetune_valid {shares[0]} and finetune_test {shares[1]} leave nothing to train on")
+        return self
+
 
 class Shards(_Section):
     """How promoters become token shards."""
@@ -228,6 +235,10 @@ class Config(_Section):
     finetune: Finetune
     _file: Path = PrivateAttr(default=DEFAULT_CONFIG)
     _overrides: tuple[str, ...] = PrivateAttr(default=())
+
+    def was_overridden(self, key: str) -> bool:
+        """Whether a key such as dataset.seed was given on the command line."""
+        return any(override.partition("=")[0] == key for override in self._overrides)
 
     def given(self, *sections: str) -> list[str]:
         """How this configuration was asked for, as words of a command line; overrides of other sections left out."""

@@ -37,6 +37,8 @@ class DatasetInfo:
     right_adapter: str
     upstream: str
     downstream: str
+    settings: str | None
+    """JSON of the settings it was built with; None where it was built by hand."""
 
 
 def statement(name: str) -> str:
@@ -58,16 +60,21 @@ def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+def is_duckdb(path: Path | str) -> bool:
+    """By the mark in its ninth to twelfth byte. Raises OSError where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
+
+
 @contextmanager
 def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        with Path(path).open("rb") as file:
-            magic = file.read(12)[8:]
+        known = is_duckdb(path)
     except OSError as error:
         raise UserError(
             f"{path}: no such dataset ({error.strerror}); make one with: promoter-bert build FILE --dataset {path}"
         ) from None
-    if magic != b"DUCK":  # DuckDB opens text files, too, as something else
+    if not known:  # DuckDB opens text files, too, as something else
         raise UserError(
             f"{path}: not a DuckDB file; make a dataset with: promoter-bert build FILE --dataset {path}.duckdb"
         )
@@ -106,7 +113,14 @@ def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Seque
 
 def explain(error: duckdb.Error) -> UserError:
     """A DuckDB error as a message for the user: its first lines, without the advice on DuckDB's own options."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    text = str(error)
+    if "gzip" in text.lower() or "zstd" in text.lower():
+        return UserError(f"a compressed input file is damaged or cut off; fetch it again ({_first_line(error)})")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return UserError(f"not enough memory; raise --memory, or lower --threads ({_first_line(error)})")
+    if "No space left" in text:
+        return UserError(f"the disk is full ({_first_line(error)})")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     return UserError("; ".join(lines[:3]))
 
 

@@ -20,7 +20,7 @@ import duckdb
 
 from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Assay, Config
-from pipeline.database import SQL, DatasetInfo, dataset_info, explain, reading, rows_of, statement
+from pipeline.database import SQL, DatasetInfo, dataset_info, explain, is_duckdb, reading, rows_of, statement
 from pipeline.errors import UserError
 from pipeline.inputs import Columns, Input, find_input
 from pipeline.lock import hold_lock
@@ -30,6 +30,8 @@ STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 PRODUCTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of 10_products.sql."""
+PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
+"""What lies in the folder of Parquet beside the database."""
 STEPS = 4
 """How often a build says what it does now."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
@@ -81,6 +83,7 @@ def build(
     """
     target = Path(config.dataset.path)
     parquet = target.with_suffix(".parquet")
+    _check_places(target, parquet, names)
     with _working_folder(target) as folder:
         local = fetch([name for name in names if is_remote(name)], folder / "fetched")
         given = find_input([local.get(name, name) for name in names], columns)
@@ -92,7 +95,7 @@ def build(
         connection = duckdb.connect()
         try:
             _set_up(connection, database, folder, threads, memory_limit)
-            set_variables(connection, {"source": source})
+            set_variables(connection, {"source": source, "settings": json.dumps(dataset_settings(config))})
             given, leaks = _run(connection, config, given, step)
             for url, file in local.items():
                 connection.execute("update rejects set file = ? where file = ?", [url, file])
@@ -110,9 +113,26 @@ def build(
         flush_to_disk(database)
         # The database comes last: where a kill leaves the new Parquet beside the old database, the next build sees it.
         replace_folder(folder / "parquet", parquet)
+        # What a killed writer left to be done in the old database would be done in the new one.
+        target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
         database.replace(target)
     layout = None if given.layout is None else asdict(given.layout)
     return Built(**summary, runs_left_out=left_out, random_split_leaks=leaks, layout=layout)
+
+
+def _check_places(target: Path, parquet: Path, names: list[str]) -> None:
+    """Raise UserError where the dataset would take the place of an input, or of anything that is no dataset."""
+    choose = "choose another one: --dataset NAME.duckdb"
+    if target.suffix != ".duckdb":
+        raise UserError(f"{target}: a dataset's name ends in .duckdb; {choose}")
+    if any(Path(name).resolve() in (target.resolve(), parquet.resolve()) for name in names if not is_remote(name)):
+        raise UserError(f"the dataset is written to {target} and {parquet}, where an input file is; {choose}")
+    if target.exists() and not is_duckdb(target):
+        raise UserError(f"{target} is there and is no DuckDB file; {choose}")
+    if parquet.exists() and not (parquet.is_dir() and {path.name for path in parquet.iterdir()} <= PARQUET_NAMES):
+        raise UserError(
+            f"{parquet} is there and is not the Parquet of a dataset, which is to be written there; {choose}"
+        )
 
 
 @contextmanager
@@ -140,9 +160,32 @@ def _source(names: list[str], given: Input, config: Config) -> str:
         (str(Path(file).resolve()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in given.files
     ]
     statements = {path.name: path.read_text(encoding="utf-8") for path in sorted(SQL.glob("*.sql"))}
-    settings = config.assay.model_dump(exclude={"flank"}), config.dataset.model_dump(exclude={"path"})
-    parts = [names, files, asdict(given), settings, statements]
+    parts = [names, files, asdict(given), dataset_settings(config), statements]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def dataset_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings that a dataset depends on."""
+    return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
+
+
+def as_built(config: Config, info: DatasetInfo) -> Config:
+    """The configuration with the settings that the dataset was built with, whatever the files say by now.
+
+    Raises UserError where one was given otherwise on the command line: it would have no effect.
+    """
+    if info.settings is None:  # built by hand
+        return config
+    built = json.loads(info.settings)
+    for section, asked in dataset_settings(config).items():
+        for name, value in asked.items():
+            if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
+                raise UserError(
+                    f"{section}.{name} is {value}, but {config.dataset.path} was built with {built[section][name]}; "
+                    "build it again with that setting, best under another name (--dataset)"
+                )
+    assay = config.assay.model_copy(update=built["assay"])
+    return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
 
 
 def _standing(target: Path, parquet: Path, source: str | None) -> Built | None:

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
 
 
-def counted(n: int, what: str) -> str:
+def counted(n: int, one: str, many: str = "") -> str:
     """1 row, 2 rows."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {many or f'{one}s'}"
 
 
 def describe_built(built: "Built") -> list[str]:

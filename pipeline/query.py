@@ -67,8 +67,8 @@ def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> None:
     if form == "parquet":
         writer: Any = pa.parquet.ParquetWriter(sink, rows.schema, compression="snappy")
     else:
-        delimiter = "\t" if form == "tsv" else ","
-        writer = pa.csv.CSVWriter(sink, rows.schema, write_options=pa.csv.WriteOptions(delimiter=delimiter))
+        options = pa.csv.WriteOptions(delimiter="\t" if form == "tsv" else ",", quoting_style="needed")
+        writer = pa.csv.CSVWriter(sink, rows.schema, write_options=options)
     with writer:
         for batch in rows:
             writer.write_batch(batch)

@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.database import DatasetInfo, dataset_info, reading
+from pipeline.dataset import as_built
 from pipeline.errors import UserError
 from pipeline.index import Index, ShardEntry, read_index, shard_key, write_index
 from pipeline.kmers import id_dtype
@@ -60,7 +61,7 @@ def write_shards(config: Config, progress: Callable[[int, int], None] = lambda _
     folder.parent.mkdir(parents=True, exist_ok=True)
     with reading(config.dataset.path) as connection:
         info = dataset_info(connection)
-    _check_adapters(config, info)
+    config = as_built(config, info)
     key = expected_key(config, info)
     with hold_lock(folder.with_name(f".{folder.name}.lock"), f"is writing shards to {folder}; wait for it"):
         before = _standing(folder)
@@ -94,9 +95,11 @@ def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
 
 
 def check_fresh(index: Index, config: Config) -> None:
-    """Raise UserError, naming what differs, where shards are not those of the configured dataset and settings."""
+    """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings."""
     with reading(config.dataset.path) as connection:
         info = dataset_info(connection)
+    if not _whole(shard_folder(config), index):
+        raise UserError(f"{shard_folder(config)}: shards are missing; write them again: {shards_command(config)}")
     if index.key != expected_key(config, info):
         raise UserError(
             f"{shard_folder(config)}: these shards are stale ({'; '.join(differences(index, config, info))}); "
@@ -216,12 +219,3 @@ def _move_into_place(work: Path, folder: Path, index: Index) -> None:
     replace_folder(work, folder)
     for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
         shutil.rmtree(leftover)
-
-
-def _check_adapters(config: Config, info: DatasetInfo) -> None:
-    for name in ("left_adapter", "right_adapter"):
-        built, wanted = getattr(info, name), getattr(config.assay, name)
-        if built != wanted:
-            raise UserError(
-                f"assay.{name} is {wanted!r}, but {config.dataset.path} was built with {built!r}; build it again"
-            )

@@ -41,7 +41,7 @@ def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {mend}") from None
+        raise UserError(f"{path}: {error.strerror}; {mend.removeprefix('delete the file and ')}") from None
     if len(data) != shard.bytes:
         raise UserError(f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; {mend}")
     for number, entry in enumerate(shard.records):

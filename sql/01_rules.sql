@@ -50,7 +50,9 @@ end;
 
 -- Why a label cannot be used; null for a good one. expression comes as text.
 create or replace temp macro label_problem(expression) as case
-    when expression is null or try_cast(expression as double) is null then 'expression is not a number'
+    -- DuckDB reads 1_0 as ten.
+    when expression is null or try_cast(expression as double) is null or contains(expression, '_')
+        then 'expression is not a number'
     when isnan(try_cast(expression as double)) then 'expression is NaN'
     when try_cast(expression as double)
         not between getvariable('min_expression') and getvariable('max_expression')

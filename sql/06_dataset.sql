@@ -63,5 +63,6 @@ select
     sizes.*,
     coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
     -- What it was built from: the same source again needs no building.
-    getvariable('source') as source
+    getvariable('source') as source,
+    getvariable('settings') as settings
 from sizes, content;

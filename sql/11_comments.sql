@@ -11,6 +11,7 @@ comment on table near_duplicates is 'one row an insert with near-duplicates, und
 comment on table dataset is 'one row: sizes, cut, seed and key of this dataset';
 comment on column dataset.key is 'sha256 of the content and the splits; shards and runs are bound to it';
 comment on column dataset.source is 'hash of files and settings: the same source needs no second build';
+comment on column dataset.settings is 'what it was built with, as JSON';
 comment on column dataset.split is 'random, or grouped: near-duplicates lie in one split';
 comment on column dataset.cut is 'promoters at or above this expression are pretrained on';
 comment on view finetune is 'one row a promoter: split (train, valid, test) and position within it, from 0';

@@ -46,6 +46,8 @@ def test_the_command_line_answers_at_once():
         (["build", "rows.tsv", "rows.tsv"], 1),
         (["predict", "nowhere", "rows.tsv", "-o", "rows.tsv"], 1),
         (["query", "select 1", "--format", "xml"], 2),
+        (["verify", "nowhere", "shards.k=4"], 1),
+        (["build", "rows.tsv", "dataset.finetune_valid=0.6", "dataset.finetune_test=0.6"], 1),
         (["build"], 2),
         (["shards", "--workers", "two"], 2),
         (["nothing"], 2),
@@ -125,12 +127,30 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
         ("runs/paper", "out.tsv", "no model here"),
         ("runs/paper/model", "few.txt", "input file, too"),
         ("runs/paper/model", "out.parquet", "expected a name ending in .tsv or .txt"),
+        ("runs/paper/model", "runs", "is a folder"),
     ):
         done = trained.run("promoter-bert", "predict", model, "few.txt", "-o", output, check=False)
         assert done.returncode == 1
         assert message in done.stderr
     assert (trained.folder / "few.txt").read_text() == f"{L}ACGT{R}\n"
     assert not (trained.folder / "out.tsv").exists()
+
+
+def test_rows_of_which_none_can_be_predicted_are_an_error(trained):
+    (trained.folder / "lower.txt").write_text("acgt\n" * 3)
+    done = trained.run("promoter-bert", "predict", "runs/paper/model", "lower.txt", "-o", "lower.tsv", check=False)
+    assert done.returncode == 1
+    assert "nothing to predict (3: lower-case bases)" in done.stderr
+    assert not (trained.folder / "lower.tsv").exists()
+
+
+def test_output_that_cannot_be_written_is_no_traceback(trained):
+    (trained.folder / "few.txt").write_text(f"{L}ACGT{R}\n" * 2)
+    for command in ("query --format csv 'from promoters'", "predict runs/paper/model few.txt -o -"):
+        done = trained.run("sh", "-c", f"promoter-bert {command} > /dev/full", check=False)
+        assert done.returncode != 0
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_predictions_to_standard_output(trained):

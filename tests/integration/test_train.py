@@ -154,6 +154,14 @@ def test_ctrl_c_says_how_to_go_on(copy):
     assert "Traceback" not in errors
 
 
+def test_a_missing_shard_is_noticed_before_anything_is_trained(copy):
+    (copy.folder / "shards/k3/finetune/valid-000000.tar").unlink()
+    done = copy.run("python", "train.py", check=False)
+    assert done.returncode == 1
+    assert "shards are missing; write them again: promoter-bert shards" in done.stderr
+    assert not (copy.folder / "runs/paper").exists()
+
+
 def test_a_port_that_is_taken_is_named(copy):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -201,6 +209,7 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(trained, copy):
         (["shards.k=5", "--stage", "both", "run.name=other"], "no shards here; write them: promoter-bert shards"),
         (["pretrain.learning_rate=5e-3"], "started with another configuration"),
         (["dataset.path=none.duckdb", "run.name=other"], "no such dataset"),
+        (["dataset.seed=7", "run.name=other"], "dataset.seed is 7, but dataset.duckdb was built with 0"),
         (["pretrain.lr=1"], "pretrain.lr: unknown key"),
         (["--deepspeed_config", "none.json"], "cannot read DeepSpeed's config"),
         (["--stage", "finetune", "run.name=other"], "run --stage pretrain first"),

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.database import reading, statement
-from pipeline.dataset import build
+from pipeline.config import load_config
+from pipeline.database import dataset_info, reading, statement
+from pipeline.dataset import as_built, build
 from pipeline.errors import UserError
 from pipeline.inputs import Columns
 from tests.conftest import ROOT, small_config
@@ -24,6 +25,9 @@ TOY = [("A" * n, e) for n, e in zip(range(3, 15), (7, 0, 9, 1, 7, 2, 8, 3, 7, 4,
 
 def line(insert, expression):
     return f"{L}{insert}{R}\t{expression}\n"
+
+
+GOOD = "".join(line(*row) for row in TOY)
 
 
 def toy_config(folder, *overrides):
@@ -106,6 +110,7 @@ REJECTED = [
     (f"{L}{'A' * 501}{R}\t5", "insert too long"),
     (f"{L}ACGT{R}\t", "expression is not a number"),
     (f"{L}ACGT{R}\thigh", "expression is not a number"),
+    (f"{L}ACGT{R}\t1_0", "expression is not a number"),
     (f"{L}ACGT{R}\tnan", "expression is NaN"),
     (f"{L}ACGT{R}\tinf", "expression out of the assay's range"),
     (f"{L}ACGT{R}\t-1e308", "expression out of the assay's range"),
@@ -316,3 +321,51 @@ def test_real_measured_rows(tmp_path, real_data):
     assert built.rejects == {"expression out of the assay's range": 304}  # -1.9 to 0 and 17 to 19.4
     wider = small_config(tmp_path / "b", "assay.min_expression=-2", "assay.max_expression=20")
     assert build([file], wider).info.promoters == 63_086
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "dataset", "message"),
+    [
+        ({"rows.tsv": GOOD}, ["rows.tsv"], "rows.tsv", "a dataset's name ends in .duckdb"),
+        ({"a.duckdb": GOOD, "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is there and is no DuckDB file"),
+        ({"a.parquet/mine.txt": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
+        ({"a.parquet": "x"}, ["a.parquet"], "a.duckdb", "where an input file is"),
+        ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
+    ],
+)
+def test_nothing_of_the_users_is_written_over(tmp_path, monkeypatch, files, names, dataset, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        write(Path(name), text)
+    with pytest.raises(UserError, match=message):
+        build(names, toy_config(tmp_path, f"dataset.path={dataset}"))
+    assert {name: Path(name).read_text() for name in files} == files
+    assert {str(path) for path in Path().iterdir()} == {name.partition("/")[0] for name in files}
+
+
+def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
+    config = toy_config(tmp_path)
+    build([write(tmp_path / "toy.tsv", GOOD)], config)
+    code = f"""if True:
+        import duckdb, os
+        connection = duckdb.connect({config.dataset.path!r})
+        connection.execute("insert into runs (run) values ('ghost')")
+        os._exit(0)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert Path(f"{config.dataset.path}.wal").exists()
+    build([str(tmp_path / "toy.tsv")], other := toy_config(tmp_path, "dataset.seed=5"))
+    with reading(other.dataset.path) as connection:
+        assert connection.execute("select run from runs").fetchall() == []
+    assert not Path(f"{config.dataset.path}.wal").exists()
+
+
+def test_a_setting_that_comes_too_late_is_refused(tmp_path):
+    build([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; build it again"):
+        as_built(toy_config(tmp_path, "dataset.seed=7"), info)
+    # What a file says by now, but nobody asked for here, gives way to how it was built.
+    today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
+    assert as_built(today, info).dataset == config.dataset

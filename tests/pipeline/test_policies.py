@@ -14,9 +14,7 @@ from pipeline.database import reading
 from pipeline.dataset import build
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
-from tests.pipeline.test_dataset import TOY, L, R, everything, line, toy_config, write
-
-GOOD = "".join(line(*row) for row in TOY)
+from tests.pipeline.test_dataset import GOOD, TOY, L, R, everything, line, toy_config, write
 
 
 @pytest.mark.parametrize(
@@ -192,6 +190,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         process.wait()
         if process.returncode == 0:  # it was quicker
             continue
+        assert process.returncode == (130 if end == signal.SIGINT else -end)
         if end == signal.SIGINT:
             assert {path.name for path in folder.iterdir()} == {
                 "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
