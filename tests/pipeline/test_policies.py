@@ -190,9 +190,9 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         time.sleep(moments.uniform(0, 0.9))
         process.send_signal(end)
         _, errors = process.communicate()
-        assert "Traceback" not in errors
-        if process.returncode == 0:  # it was quicker
+        if "4 of 4 steps" in errors:  # it was quicker
             continue
+        assert "Traceback" not in errors
         if end == signal.SIGINT:
             assert {path.name for path in folder.iterdir()} == {
                 "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
