@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.database import reading
+from pipeline.database import reading, statement
 from pipeline.dataset import build
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
@@ -204,3 +204,40 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
     assert len(everything(config.dataset.path)["promoters"]) == 60_000
     names = {path.name for path in folder.iterdir()}
     assert names == {"toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"}
+
+
+def test_the_query_for_near_duplicates(tmp_path):
+    rng = np.random.default_rng(5)
+    letters = list("ACGT")
+    singles = ["".join(rng.choice(letters, 80)) for _ in range(60)]
+    first = "A" + singles[0][1:]
+    second = "C" + first[1:]
+    rows = [*((s, 5) for s in singles[1:]), (first, 8), (second, 9), (first, 6)]
+    config = small_config(tmp_path, "dataset.split=grouped")
+    build([write(tmp_path / "a.tsv", "".join(line(*row) for row in rows))], config)
+    with reading(config.dataset.path) as connection:
+        found = connection.execute(statement("queries/near_duplicates.sql")).fetchall()
+        split = connection.execute("select distinct split from near_duplicates").fetchall()
+    assert found == [(2, first, second, 1, split[0][0], 9.0, 7.0)]
+
+
+def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
+    """On a real file system of 4 MB, which is filled by the build."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        config = toy_config(disk)
+        build([write(tmp_path / "toy.tsv", GOOD)], config)
+        before = everything(config.dataset.path)
+        rows = write(tmp_path / "rows.tsv", made.rows.read_text() * 40)
+        with pytest.raises(UserError, match=r"(?i)the disk is full|no space left"):
+            build([rows], config)
+        assert everything(config.dataset.path) == before
+        assert {path.name for path in disk.iterdir()} == {"dataset.duckdb", "dataset.parquet"}
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

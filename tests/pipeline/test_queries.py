@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.pipeline.test_dataset import L, R, line, shell, toy_config, write
 
 QUERIES = sorted(path.name for path in (ROOT / "sql" / "queries").glob("*.sql"))
-EMPTY_WITHOUT_THE_LIKE = {"duplicates.sql", "rejects_by_reason.sql", "worst_predictions.sql"}
+EMPTY_WITHOUT_THE_LIKE = {"duplicates.sql", "near_duplicates.sql", "rejects_by_reason.sql", "worst_predictions.sql"}
 
 # Descending: 14 13 13 13 11 11 8.5 7.5 6 5 4 2; index int(0.4 * 12) = 4 holds an 11: the cut, and six rows are in.
 TOY = [
