@@ -73,6 +73,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
             with reading(config.dataset.path) as connection:
                 config = as_built(config, dataset_info(connection))
             check_fresh(index, config)
+            _check_splits(index, config)
             lock = open_run(config, index, settings.values)
         except UserError as error:
             problem = str(error)
@@ -84,6 +85,19 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     if from_leader(index.key) != index.key:
         raise UserError(f"{folder}: other shards on this host than on the leading one")
     return Job(config, settings, world, folder, index, lock)
+
+
+def _check_splits(index: Index, config: Config) -> None:
+    """Raise UserError where a split is empty that training needs."""
+    stages = ("pretrain", "finetune") if config.finetune.start == "pretrained" else ("finetune",)
+    empty = [
+        f"{stage}/{part}" for stage in stages for part in ("train", "valid") if f"{stage}/{part}" not in index.splits
+    ]
+    if empty:
+        raise UserError(
+            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 (dataset.pretrain_valid, "
+            "dataset.finetune_valid)"
+        )
 
 
 def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:

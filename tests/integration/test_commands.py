@@ -136,6 +136,18 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
     assert not (trained.folder / "out.tsv").exists()
 
 
+def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
+    rows = "".join(f"{L}{'ACGT' * (n % 7 + 1)}{R}\n" for n in range(200))
+    (workspace.folder / "unlabelled.txt").write_text(rows)
+    assert "no labels" in workspace.run("promoter-bert", "build", "unlabelled.txt").stdout
+    for command in ("stats", "shards"):
+        workspace.run("promoter-bert", command)
+    workspace.run("promoter-bert", "verify", "shards/k3")
+    done = workspace.run("python", "train.py", check=False)
+    assert done.returncode == 1
+    assert "has no rows in pretrain/train, pretrain/valid, finetune/train, finetune/valid: no labels" in done.stderr
+
+
 def test_rows_of_which_none_can_be_predicted_are_an_error(trained):
     (trained.folder / "lower.txt").write_text("acgt\n" * 3)
     done = trained.run("promoter-bert", "predict", "runs/paper/model", "lower.txt", "-o", "lower.tsv", check=False)
