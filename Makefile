@@ -48,7 +48,10 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Some minutes; ridge wants the dataset of `make demo`.
 bench: .venv/bench
+	$(BIN)/python bench/build.py
+	$(BIN)/python bench/near_duplicates.py 6739258
 	$(BIN)/python bench/ridge.py demo/dataset.duckdb
 
 clean:

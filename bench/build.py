@@ -1,6 +1,7 @@
 """What `promoter-bert build` costs beside polars, pandas and plain SQL; under memory limits; by size.
 
-    python bench/build.py [--rows 6739258] [--times 3] [--growth 1,2,4,8,16]
+    python bench/build.py [--rows 6739258] [--times 3]
+    python bench/build.py --growth 1,2,4,8,16 --plot docs/growth.svg
 
 Needs 4 GB of disk at full size; `--growth` takes millions of rows.
 """
@@ -13,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import compare, run, table
+from measure import Cost, compare, run, table
 
 HERE = Path(__file__).resolve().parent
 COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
@@ -56,17 +57,35 @@ def under_memory_limits(file: Path, work: Path) -> None:
         print(f"| {limit} | {cost.wall:.1f} | {cost.cpu:.1f} | {cost.gigabytes:.2f} | {row['key'][:16]} |", flush=True)
 
 
-def growth(folder: Path, work: Path, millions: list[int]) -> None:
+def growth(folder: Path, work: Path, millions: list[int]) -> dict[int, Cost]:
     print("| million rows | wall s | CPU us a row | peak GB | bytes a row |\n|--:|--:|--:|--:|--:|")
+    costs = {}
     for million in millions:
         clean(work)
         rows = million * 1_000_000
-        cost = run(ours(rows_of(folder, rows), work))
+        file = rows_of(folder, rows)
+        cost = costs[million] = run(ours(file, work))
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-        print(
-            f"| {million} | {cost.wall:.1f} | {1e6 * cost.cpu / rows:.2f} | {cost.gigabytes:.2f} | {size / rows:.0f} |",
-            flush=True,
-        )
+        numbers = f"{cost.wall:.1f} | {1e6 * cost.cpu / rows:.2f} | {cost.gigabytes:.2f} | {size / rows:.0f}"
+        print(f"| {million} | {numbers} |", flush=True)
+        file.unlink()
+    return costs
+
+
+def draw(costs: dict[int, Cost], file: Path) -> None:
+    """CPU time and peak memory against rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = list(costs)
+    left.plot(rows, [cost.cpu for cost in costs.values()], "o-", color="#0072b2")
+    right.plot(rows, [cost.gigabytes for cost in costs.values()], "o-", color="#d55e00")
+    for axes, label in ((left, "CPU seconds"), (right, "peak memory (GB)")):
+        axes.set(xlabel="million rows", ylabel=label, ylim=(0, None), xlim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None})
 
 
 def clean(work: Path) -> None:
@@ -79,11 +98,14 @@ def main() -> None:
     cli.add_argument("--rows", type=int, default=FULL)
     cli.add_argument("--times", type=int, default=3)
     cli.add_argument("--growth", default="", help="millions of rows, such as 1,2,4,8,16")
+    cli.add_argument("--plot", type=Path, help="SVG file for a picture of the growth")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder, work = Path(name), Path(name) / "work"
         if args.growth:
-            growth(folder, work, [int(text) for text in args.growth.split(",")])
+            costs = growth(folder, work, [int(text) for text in args.growth.split(",")])
+            if args.plot:
+                draw(costs, args.plot)
             return
         file = rows_of(folder, args.rows)
         beside_peers(file, work, args.times)

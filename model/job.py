@@ -95,8 +95,8 @@ def _check_splits(index: Index, config: Config) -> None:
     ]
     if empty:
         raise UserError(
-            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 (dataset.pretrain_valid, "
-            "dataset.finetune_valid)"
+            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
+            "(dataset.pretrain_valid, dataset.finetune_valid)"
         )
 
 
