@@ -1,5 +1,6 @@
 """The program `promoter-bert`: the data commands of pipeline/cli.py, and those that need a model."""
 
+import os
 import re
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -67,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _interrupted()
     except BrokenPipeError:
-        sys.stderr.close()  # who reads our output has had enough
+        # Who reads our output has had enough; what is left of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)

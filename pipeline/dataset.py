@@ -170,10 +170,17 @@ def dataset_settings(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def as_built(config: Config, info: DatasetInfo) -> Config:
-    """The configuration with the settings that the dataset was built with, whatever the files say by now.
+    """The configuration with the settings that the dataset was built with, whatever the config file says by now.
 
-    Raises UserError where one was given otherwise on the command line: it would have no effect.
+    Raises UserError where one was given otherwise on the command line, as it would have no effect, and where the
+    config is of another construct than the dataset.
     """
+    for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
+        built_with, asked = getattr(info, name), getattr(config.assay, name)
+        if built_with != asked:
+            raise UserError(
+                f"assay.{name} is {asked!r}, but {config.dataset.path} was built with {built_with!r}; build it again"
+            )
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)

@@ -366,6 +366,8 @@ def test_a_setting_that_comes_too_late_is_refused(tmp_path):
         info = dataset_info(connection)
     with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; build it again"):
         as_built(toy_config(tmp_path, "dataset.seed=7"), info)
+    with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
+        as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
     # What a file says by now, but nobody asked for here, gives way to how it was built.
     today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
     assert as_built(today, info).dataset == config.dataset
