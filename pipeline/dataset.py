@@ -363,7 +363,10 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         file = folder / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         location = str(file).replace("'", "''")
-        connection.execute(f"copy ({selection}) to '{location}' (format parquet, compression snappy)")
+        # No dictionaries: nearly every sequence is the only one of its kind, and looking for others takes time.
+        connection.execute(
+            f"copy ({selection}) to '{location}' (format parquet, compression snappy, dictionary_size_limit 1)"
+        )
 
 
 def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
