@@ -32,6 +32,8 @@ class DatasetInfo:
     seed: int
     split: str
     max_mismatches: int
+    random_split_leaks: int | None
+    """For split = grouped: held-out rows of a random split that would have a near-duplicate in training."""
     top_fraction: float
     left_adapter: str
     right_adapter: str

@@ -53,8 +53,6 @@ class Built:
     """Promoters held out from fine-tuning that are in pretraining's train split."""
     runs_left_out: int = 0
     """Runs that the dataset of this name held before, trained on other rows or splits."""
-    random_split_leaks: int | None = None
-    """For split = grouped: held-out rows of a random split that would have a near-duplicate in training."""
     layout: dict[str, Any] | None = None
     """How the rows were found to be written; None for Parquet."""
     was_there: bool = False
@@ -96,7 +94,7 @@ def build(
         try:
             _set_up(connection, database, folder, threads, memory_limit)
             set_variables(connection, {"source": source, "settings": json.dumps(dataset_settings(config))})
-            given, leaks = _run(connection, config, given, step)
+            given = _run(connection, config, given, step)
             for url, file in local.items():
                 connection.execute("update rejects set file = ? where file = ?", [url, file])
             step("auditing")
@@ -117,7 +115,7 @@ def build(
         target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
         database.replace(target)
     layout = None if given.layout is None else asdict(given.layout)
-    return Built(**summary, runs_left_out=left_out, random_split_leaks=leaks, layout=layout)
+    return Built(**summary, runs_left_out=left_out, layout=layout)
 
 
 def _check_places(target: Path, parquet: Path, names: list[str]) -> None:
@@ -280,10 +278,8 @@ def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, given: Inp
         connection.execute(statement(f"02_input_{kind}.sql"))
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection, config: Config, given: Input, step: Callable[[str], None]
-) -> tuple[Input, int | None]:
-    """The numbered statements, in order. Returns the input as it was taken, and the leaks of a random split."""
+def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, step: Callable[[str], None]) -> Input:
+    """The numbered statements, in order. Returns the input as it was taken."""
     files = ", ".join(given.files)
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     define_input(connection, config.assay, given)
@@ -294,11 +290,11 @@ def _run(
         define_input(connection, config.assay, given)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))
-    leaks = None
     if config.dataset.split == "grouped":
         from pipeline.grouped import grouped_promoters
 
         leaks = grouped_promoters(connection, config.dataset.max_mismatches)
+        set_variables(connection, {"random_split_leaks": leaks})
     else:
         connection.execute(statement("04_promoters.sql"))
     connection.execute(statement("05_rejects.sql"))
@@ -310,7 +306,7 @@ def _run(
     _check_sizes(dataset_info(connection))
     for name in ("09_sequence_macros.sql", "10_products.sql", "11_comments.sql"):
         connection.execute(statement(name))
-    return given, leaks
+    return given
 
 
 def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str) -> str:

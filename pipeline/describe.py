@@ -38,9 +38,9 @@ def describe_built(built: "Built") -> list[str]:
         lines.append(
             f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
         )
-    if built.random_split_leaks is not None:
+    if info.random_split_leaks is not None:
         lines.append(
-            f"grouped    a random split would hold out {counted(built.random_split_leaks, 'row')} with "
+            f"grouped    a random split would hold out {counted(info.random_split_leaks, 'row')} with "
             "near-duplicates in training; this one holds out none"
         )
     if built.held_out_pretrained:

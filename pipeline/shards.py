@@ -149,7 +149,10 @@ def _keep_whole_shards(folder: Path, index: Index, work: Path) -> None:
         target = work / entry.file
         target.parent.mkdir(parents=True, exist_ok=True)
         if (folder / entry.file).exists() and not target.exists():
-            os.link(folder / entry.file, target)
+            try:
+                os.link(folder / entry.file, target)
+            except OSError:  # no hard links on this file system
+                shutil.copyfile(folder / entry.file, target)
             write_note(target, entry)
 
 

@@ -35,6 +35,7 @@ sizes as (
         getvariable('seed')::bigint as seed,
         getvariable('split') as split,
         getvariable('max_mismatches')::bigint as max_mismatches,
+        getvariable('random_split_leaks')::bigint as random_split_leaks,
         getvariable('top_fraction')::double as top_fraction,
         getvariable('left_adapter') as left_adapter,
         getvariable('right_adapter') as right_adapter,

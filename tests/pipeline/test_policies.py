@@ -135,7 +135,7 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
     held = [insert for insert, split in split_of if split != "train"]
     train = {insert for insert, split in split_of if split == "train"}
-    assert built.random_split_leaks == sum(any(within(a, b) for b in train) for a in held) > 0
+    assert built.info.random_split_leaks == sum(any(within(a, b) for b in train) for a in held) > 0
 
 
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
