@@ -24,7 +24,7 @@ def fetch(names: list[str], folder: Path) -> dict[str, str]:
             with fsspec.open(name, "rb") as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
         except ImportError as error:
-            raise UserError(f"{name}: {error}; for s3: pip install 'promoter-bert[s3]'") from None
+            raise UserError(f"{name}: {error}; for s3: pip install s3fs") from None
         except Exception as error:  # each file system has errors of its own
             raise UserError(f"{name}: cannot be fetched: {error or type(error).__name__}") from None
         local[name] = str(target)
