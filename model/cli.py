@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.progress import counting, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "predict")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict")
 """Commands for which a setting would have no effect."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 

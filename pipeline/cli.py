@@ -173,6 +173,31 @@ def verify(
 
 
 @app.command()
+def peek(
+    folder: Annotated[Path, typer.Argument(help="Folder of one k, such as shards/k3.")],
+    split: Annotated[str, typer.Option(help="Such as pretrain/valid.")] = "finetune/train",
+    promoters: Annotated[int, typer.Option("-n", min=1, help="Promoters shown.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show some promoters of the shards, decoded back to bases."""
+    from pipeline.index import read_index
+    from pipeline.peek import insert_shown
+    from pipeline.peek import peek as run
+
+    found = run(folder, split, promoters)
+    index = read_index(folder)
+    say(
+        {"promoters": [asdict(promoter) for promoter in found]},
+        as_json,
+        [
+            f"{promoter.file} record {promoter.record}, id {promoter.id}, expression {promoter.expression:g}\n"
+            f"  {insert_shown(promoter, index)}\n  tokens {' '.join(map(str, promoter.tokens))} ..."
+            for promoter in found
+        ],
+    )
+
+
+@app.command()
 def query(
     context: typer.Context,
     sql: Annotated[str, typer.Argument(help="A select, or a .sql file such as sql/queries/splits.sql.")],

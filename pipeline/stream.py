@@ -142,7 +142,7 @@ class Stream:
             thread.join()
 
     def _read_window(self, order: EpochOrder, window: int, skip: int) -> "_Rows":
-        records = [_read_record(*self._records[number]) for number in order.window_records(window)]
+        records = [read_record(*self._records[number]) for number in order.window_records(window)]
         offsets = [record.tokens.offsets[1:] for record in records]
         firsts = np.cumsum([0, *(int(record.tokens.offsets[-1]) for record in records)])
         tokens = Ragged(
@@ -246,7 +246,7 @@ def padded_tokens(
     return block
 
 
-def _read_record(path: Path, number: int, entry: RecordEntry) -> Record:
+def read_record(path: Path, number: int, entry: RecordEntry) -> Record:
     """One record of a shard file, its hash checked."""
     try:
         with path.open("rb") as file:

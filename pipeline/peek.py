@@ -1,0 +1,62 @@
+"""Some promoters of a folder of shards, decoded back to bases: what training reads, for the eye."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.index import Index, read_index
+from pipeline.kmers import text_of_ids
+from pipeline.stream import read_record
+
+
+@dataclass(frozen=True)
+class Peeked:
+    """A promoter as it lies in a shard. extended: its bases with the flanks; tokens: the first ids of frame 0."""
+
+    file: str
+    record: int
+    id: int
+    expression: float
+    extended: str
+    tokens: list[int]
+
+
+SHOWN_TOKENS = 8
+
+
+def peek(folder: Path, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
+    """The first promoters of a split, from its first shards. Raises UserError where the split is not there."""
+    index = read_index(folder)
+    if split not in index.splits:
+        raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
+    found: list[Peeked] = []
+    for shard in index.splits[split]:
+        for number, entry in enumerate(shard.records):
+            record = read_record(folder / shard.file, number, entry)
+            for row in range(min(len(record), promoters - len(found))):
+                ids = record.tokens.row(row)
+                found.append(
+                    Peeked(
+                        file=shard.file,
+                        record=number,
+                        id=int(record.id[row]),
+                        expression=float(record.expression[row]),
+                        extended=text_of_ids(ids, index.k),
+                        tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
+                    )
+                )
+            if len(found) == promoters:
+                return found
+    return found
+
+
+def insert_shown(promoter: Peeked, index: Index) -> str:
+    """The bases with a bar between flanks and insert; long flanks cut short to ten bases beside the insert."""
+    left, right = len(index.left_flank), len(index.right_flank)
+    bases = promoter.extended
+    insert = bases[left : len(bases) - right]
+    before, after = bases[:left], bases[len(bases) - right :]
+    cut = 10
+    return "|".join(
+        [f"...{before[-cut:]}" if left > cut else before, insert, f"{after[:cut]}..." if right > cut else after]
+    )
