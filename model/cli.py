@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli import Json, app, say
+from pipeline.cli import Json, SequenceColumn, app, say
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
 from pipeline.progress import counting, progress
@@ -28,13 +28,15 @@ def predict(
     output: Annotated[
         str, typer.Option("-o", "--output", help="File of sequence<TAB>prediction lines, or - for standard output.")
     ],
+    sequence_column: SequenceColumn = None,
     as_json: Json = False,
 ) -> None:
     """Predict the expression of promoters, in the order they come."""
     from model.predict import is_stream, predict_file
+    from pipeline.inputs import Columns
 
     with progress("predict", "promoters", quiet=as_json) as show:
-        result = predict_file(model, files, output, counting(show, 0))
+        result = predict_file(model, files, output, counting(show, 0), Columns(sequence_column))
     place = "standard output" if output == "-" else output
     # Where the predictions go to standard output, the summary must not.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():

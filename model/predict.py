@@ -26,7 +26,7 @@ from pipeline.database import explain, rows_of
 from pipeline.dataset import define_input, define_rules
 from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
-from pipeline.inputs import find_input
+from pipeline.inputs import Columns, find_input
 from pipeline.stream import padded_tokens
 
 BATCH = 512
@@ -102,7 +102,11 @@ class Predictor:
 
 
 def predict_file(
-    folder: Path, names: list[str], output: str, progress: Callable[[int], None] = lambda _rows: None
+    folder: Path,
+    names: list[str],
+    output: str,
+    progress: Callable[[int], None] = lambda _rows: None,
+    columns: Columns | None = None,
 ) -> Predicted:
     """Predict every row of the input files, in their order, into `sequence<TAB>prediction` lines.
 
@@ -110,7 +114,7 @@ def predict_file(
     at all, `-` for standard output, or a device or pipe. progress is told the rows of each part.
     """
     began = time.monotonic()
-    given = find_input(names, labelled=False)
+    given = find_input(names, columns, labelled=False)
     _check_output(output, given.files)
     predictor = Predictor(folder)
     problems: dict[str, int] = {}
@@ -128,7 +132,7 @@ def predict_file(
                 kept = usable.to_numpy(zero_copy_only=False)
                 values[kept] = predictor.predict_usable(part["repaired"].filter(usable))
                 lines = zip(part["sequence"].to_pylist(), values, strict=True)
-                file.writelines(f"{sequence}\t{value:.6f}\n" for sequence, value in lines)
+                file.writelines(f"{sequence}\t{value:.9g}\n" for sequence, value in lines)
                 for problem in part["problem"].drop_null().to_pylist():
                     problems[problem] = problems.get(problem, 0) + 1
                 total += len(part)

@@ -26,6 +26,9 @@ ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file."
 DatasetFile = Annotated[
     Path | None, typer.Option("--dataset", help="DuckDB file [default: dataset.path of the config].")
 ]
+SequenceColumn = Annotated[
+    str | None, typer.Option(help="Name, or number from 1, of the column of sequences [default: found by itself].")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -93,9 +96,7 @@ def build(
     files: Annotated[list[str], typer.Argument(help=f"Rows: {FILES}; names, patterns or URLs.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
-    sequence_column: Annotated[
-        str | None, typer.Option(help="Name, or number from 1, of the column of sequences [default: found by itself].")
-    ] = None,
+    sequence_column: SequenceColumn = None,
     expression_column: Annotated[
         str | None, typer.Option(help="Name, or number from 1, of the column of labels [default: found by itself].")
     ] = None,

@@ -122,6 +122,8 @@ def explain(error: duckdb.Error) -> UserError:
         return UserError(f"not enough memory; raise --memory, or lower --threads ({_first_line(error)})")
     if "No space left" in text:
         return UserError(f"the disk is full ({_first_line(error)})")
+    if "not utf-8" in text.lower() or "invalid unicode" in text.lower():
+        return UserError(f"an input file is not text in UTF-8 ({_first_line(error)})")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     return UserError("; ".join(lines[:3]))
 

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 PRODUCTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of 10_products.sql."""
+RELATIONS = {
+    *("promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain"),
+    *PRODUCTS,
+}
+"""All that a dataset holds."""
 PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
 """What lies in the folder of Parquet beside the database."""
 STEPS = 4
@@ -125,12 +130,23 @@ def _check_places(target: Path, parquet: Path, names: list[str]) -> None:
         raise UserError(f"{target}: a dataset's name ends in .duckdb; {choose}")
     if any(Path(name).resolve() in (target.resolve(), parquet.resolve()) for name in names if not is_remote(name)):
         raise UserError(f"the dataset is written to {target} and {parquet}, where an input file is; {choose}")
-    if target.exists() and not is_duckdb(target):
-        raise UserError(f"{target} is there and is no DuckDB file; {choose}")
+    if target.exists():
+        _check_replaceable(target, choose)
     if parquet.exists() and not (parquet.is_dir() and {path.name for path in parquet.iterdir()} <= PARQUET_NAMES):
         raise UserError(
             f"{parquet} is there and is not the Parquet of a dataset, which is to be written there; {choose}"
         )
+
+
+def _check_replaceable(target: Path, choose: str) -> None:
+    """Raise UserError where the file at the target is no dataset, or holds tables that a build did not make."""
+    if not is_duckdb(target):
+        raise UserError(f"{target} is there and is no DuckDB file; {choose}")
+    with reading(target) as connection:
+        names = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
+    if "dataset" not in names or names - RELATIONS:
+        others = ", ".join(sorted(names - RELATIONS)) or "other things"
+        raise UserError(f"{target} is there and holds {others}, which would be lost; {choose}")
 
 
 @contextmanager
@@ -284,13 +300,16 @@ def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, st
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     define_input(connection, config.assay, given)
     step(f"reading {files}")
-    if not given.labelled and _count(connection, "input where isfinite(try_cast(expression as double))"):
-        # Labels only further down than was looked: the rows without one are rejects then.
-        given = Input(**{**given.__dict__, "labelled": True})
-        define_input(connection, config.assay, given)
+    # Of text the first lines were looked at: labels may come further down (the rows without one are rejects then), and
+    # of Parquet the names of the columns only.
+    if given.labelled != (given.layout is not None):
+        labelled = bool(_count(connection, "(from input where isfinite(try_cast(expression as double)) limit 1)"))
+        if labelled != given.labelled:
+            given = replace(given, labelled=labelled)
+            define_input(connection, config.assay, given)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))
-    if config.dataset.split == "grouped":
+    if config.dataset.split == "grouped" and given.labelled:  # without labels there is one split only
         from pipeline.grouped import grouped_promoters
 
         leaks = grouped_promoters(connection, config.dataset.max_mismatches)

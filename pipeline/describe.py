@@ -31,7 +31,9 @@ def describe_built(built: "Built") -> list[str]:
         ]
     lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
     lines += [f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()]
-    if built.layout is not None and (built.layout["skip_lines"] or built.layout["columns"] > 2):
+    if built.layout is not None and built.layout["kind"] == "fasta" and info.cut is not None:
+        lines.append("read       FASTA: labels from the last word of each header")
+    elif built.layout is not None and (built.layout["skip_lines"] or built.layout["columns"] > 2):
         layout = built.layout
         header = "a header line and " if layout["skip_lines"] else ""
         labels = f"labels in column {layout['expression_field']}" if layout["expression_field"] else "no labels"

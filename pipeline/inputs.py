@@ -1,5 +1,6 @@
 """Which files a user named, and how their rows are written: kind, delimiter, header line, columns, labels or none."""
 
+import csv
 import glob
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ TEXT_SUFFIXES = (".tsv", ".txt", ".csv")
 FASTA_SUFFIXES = (".fasta", ".fa", ".fna")
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
 EXPRESSION_NAMES = ("expression", "activity", "label", "value", "target", "measurement", "mean_expression", "score")
+DELIMITERS = "\t;,"
+"""In this order: a semicolon is set where numbers have decimal commas."""
 LOOKED_AT = 1000
 """Lines of each file that are looked at."""
 
@@ -70,21 +73,17 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     columns = columns or Columns()
     if kinds == {"parquet"}:
         return _parquet_input(files, columns, labelled)
-    kind: Literal["text", "fasta"] = "fasta" if kinds == {"FASTA"} else "text"
     heads = {file: _head(file) for file in files}
-    if kind == "fasta":
-        labels = [line.split()[-1] if line.split() else "" for h in heads.values() for line in h if line[:1] == ">"]
-        return Input(files, Layout("fasta"), labelled and any(map(_is_number, _last_words(labels))))
-    layouts = {file: _layout(file, head, columns) for file, head in heads.items()}
+    if kinds == {"FASTA"}:
+        return Input(files, Layout("fasta"), labelled and any(_fasta_labels(head) for head in heads.values()))
+    layouts = {file: _layout(file, head, columns, labelled) for file, head in heads.items()}
     first = layouts[files[0]]
     for file, layout in layouts.items():
         if replace(layout, quoted=False) != replace(first, quoted=False):
-            raise UserError(
-                f"{file} is written otherwise than {files[0]} ({_differences(first, layout)}); build from one"
-            )
+            raise UserError(f"{file} is written otherwise than {files[0]} ({_differences(first, layout)})")
     first = replace(first, quoted=any(layout.quoted for layout in layouts.values()))
-    there = first.expression_field > 0 and any(_has_label(first, line) for head in heads.values() for line in head)
-    return Input(files, first, labelled and there)
+    rows = (line for head in heads.values() for line in head[first.skip_lines :])
+    return Input(files, first, labelled and first.expression_field > 0 and any(_has_label(first, row) for row in rows))
 
 
 def _matching(names: list[str]) -> list[str]:
@@ -130,57 +129,92 @@ def _head(file: str) -> list[str]:
         raise UserError(f"{file}: cannot be read: {error}") from None
     if not data:
         raise UserError(f"{file}: the file is empty")
-    lines: list[str] = data.decode("utf-8", errors="replace").splitlines()
+    if data[:2] == b"\x1f\x8b" or data[:4] == b"\x28\xb5\x2f\xfd":
+        raise UserError(f"{file}: compressed, but not named so; give it a name ending in .gz or .zst")
+    if b"\0" in data:
+        raise UserError(f"{file}: not a text file in UTF-8 (a spreadsheet's Unicode text? Save it as CSV in UTF-8)")
+    lines: list[str] = data.decode("utf-8-sig", errors="replace").splitlines()
     return lines[:-1][:LOOKED_AT] if len(lines) > 1 and len(data) == 1 << 20 else lines[:LOOKED_AT]
 
 
-def _layout(file: str, lines: list[str], columns: Columns) -> Layout:
-    delimiter = next((mark for mark in "\t,;" if any(mark in line for line in lines)), "\t")
-    rows = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
+def _fasta_labels(lines: list[str]) -> bool:
+    """Whether a header ends in a number behind another word. (A number alone is a name.)"""
+    headers = (re.split(r"[\s=|:;,]+", line[1:].strip()) for line in lines if line[:1] == ">")
+    return any(len(words) > 1 and _is_number(words[-1]) for words in headers)
+
+
+def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> Layout:
+    if next((line for line in lines if line.strip()), "")[:1] == ">":
+        raise UserError(f"{file}: this looks like FASTA; give it a name ending in .fasta")
+    delimiter = next((mark for mark in DELIMITERS if sum(mark in line for line in lines) > len(lines) / 2), "\t")
+    quoted = any('"' in line for line in lines)
+    rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     names = [cell.lower() for cell in rows[0]]
-    wanted = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
+    wanted = {name.lower() for name in (columns.sequence, columns.expression) if name}
     has_header = bool(wanted & set(names)) or any(name in SEQUENCE_NAMES + EXPRESSION_NAMES for name in names)
     body = rows[1:] if has_header else rows
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(names)
     header = names if has_header else []
     sequence = _field(file, columns.sequence, header, width, SEQUENCE_NAMES)
-    expression = _field(file, columns.expression, header, width, EXPRESSION_NAMES)
-    fields = range(1, width + 1)
     if sequence is None:
-        sequence = max(fields, key=lambda f: (_share(body, f, _is_sequence), -f))
-    if expression is None:
-        others = [field for field in fields if field != sequence]
-        expression = max(others, key=lambda f: (_share(body, f, _is_label), -f), default=0)
-        if has_header and any(_share(body, field, _is_label) for field in others):
-            raise UserError(f"{file}: which column is the label? It has {', '.join(names)}: --expression-column NAME")
-    return Layout(
-        kind="text",
-        delimiter=delimiter,
-        quoted=any('"' in line for line in lines),
-        skip_lines=int(has_header),
-        columns=width,
-        sequence_field=sequence,
-        expression_field=expression or 0,
-    )
+        # Of several columns of DNA the longer one: the other is a barcode.
+        sequence = max(range(1, width + 1), key=lambda f: (_share(body, f, _is_sequence), _mean_length(body, f)))
+    expression = _field(file, columns.expression, header, width, EXPRESSION_NAMES)
+    if expression is None and labelled:
+        expression = _only_label_column(file, body, [f for f in range(1, width + 1) if f != sequence], header)
+    if expression and labelled and _share(body, expression, _is_decimal_comma) > 0:
+        raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; write them with a point")
+    return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0)
+
+
+def _only_label_column(file: str, body: list[list[str]], others: list[int], header: list[str]) -> int:
+    """The one column beside the sequences that holds numbers, or else missing ones; 0 where there is no other column.
+
+    Raises UserError where several could be meant, or, under a header line, where its name is not a known one.
+    """
+    numbers = [field for field in others if _share(body, field, _is_number) > 0.2]
+    if len(numbers) > 1 or (header and numbers):
+        names = ", ".join(header[field - 1] if header else str(field) for field in (others if header else numbers))
+        raise UserError(f"{file}: which column is the label? There are {names}: --expression-column")
+    missing = [field for field in others if _share(body, field, _is_missing) > 0.5]
+    return (numbers or missing or others or [0])[0]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [""]) if '"' in line else line.split(delimiter)
 
 
 def _field(file: str, asked: str | None, header: list[str], width: int, known: tuple[str, ...]) -> int | None:
     """The number of the column that was asked for or that has a known name; None where neither is so."""
     if asked is None:
-        return next((header.index(name) + 1 for name in known if name in header), None)
+        found = [place + 1 for place, name in enumerate(header) if name in known]
+        if len(found) > 1:
+            names = ", ".join(f"{place} ({header[place - 1]})" for place in found)
+            option = "--sequence-column" if known is SEQUENCE_NAMES else "--expression-column"
+            raise UserError(f"{file}: columns {names} could each be meant; choose one: {option} NUMBER")
+        return found[0] if found else None
+    if asked.lower() in header:
+        return header.index(asked.lower()) + 1
     if asked.isdecimal():
         if not 1 <= int(asked) <= width:
             raise UserError(f"{file}: no column {asked}; it has {width}")
         return int(asked)
-    if asked.lower() not in header:
-        has = f"it has {', '.join(header)}" if header else "it has no header line"
-        raise UserError(f"{file}: no column {asked}; {has}")
-    return header.index(asked.lower()) + 1
+    has = f"it has {', '.join(header)}" if header else "it has no header line"
+    raise UserError(f"{file}: no column {asked}; {has}")
 
 
 def _share(rows: list[list[str]], field: int, test: Callable[[str], bool]) -> float:
     cells = [row[field - 1] for row in rows if len(row) >= field]
     return sum(map(test, cells)) / len(cells) if cells else 0.0
+
+
+def _mean_length(rows: list[list[str]], field: int) -> float:
+    cells = [len(row[field - 1]) for row in rows if len(row) >= field]
+    return sum(cells) / len(cells) if cells else 0.0
+
+
+def _is_decimal_comma(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+,\d+", cell) is not None
 
 
 def _is_sequence(cell: str) -> bool:
@@ -195,18 +229,14 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _is_label(cell: str) -> bool:
-    return _is_number(cell) or cell.lower() in _NO_LABEL
+def _is_missing(cell: str) -> bool:
+    return cell.lower() in _NO_LABEL
 
 
 def _has_label(layout: Layout, line: str) -> bool:
-    cells = line.split(layout.delimiter)
+    cells = _cells(line, layout.delimiter)
     field = layout.expression_field
-    return len(cells) >= field and cells[field - 1].strip().strip('"').lower() not in _NO_LABEL
-
-
-def _last_words(words: list[str]) -> list[str]:
-    return [re.split(r"[=|:;,>]", word)[-1] for word in words]
+    return len(cells) >= field and cells[field - 1].strip().lower() not in _NO_LABEL
 
 
 def _differences(a: Layout, b: Layout) -> str:
@@ -242,6 +272,8 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
 
 def _parquet_column(file: str, asked: str | None, found: list[str], known: tuple[str, ...]) -> str | None:
     if asked is not None:
+        if asked not in found and asked.isdecimal() and 1 <= int(asked) <= len(found):
+            return found[int(asked) - 1]
         if asked not in found:
             raise UserError(f"{file}: no column {asked}; it has {', '.join(found)}")
         return asked

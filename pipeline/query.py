@@ -18,6 +18,8 @@ from pipeline.database import explain, reading
 from pipeline.errors import UserError
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
+WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
+"""What would write files although the dataset itself is read-only."""
 READ_ROWS = 100_000
 """Rows held at once while a result is written."""
 
@@ -95,6 +97,8 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
         statements = duckdb.extract_statements(sql)
         if len(statements) != 1:
             raise UserError(f"expected one statement, got {len(statements)}")
+        if statements[0].type in WRITING:
+            raise UserError("expected a select: the dataset is opened read-only; for a file of the result: -o NAME.csv")
         relation = connection.sql(sql)
     except duckdb.Error as error:
         raise UserError(str(error).strip()) from None

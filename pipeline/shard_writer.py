@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import io
 import json
+import os
 import signal
 import sys
 import tarfile
@@ -24,11 +25,13 @@ from pipeline.plan import ShardTask
 from pipeline.records import Record, append_record
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """In a writer process: have Linux end it with the process that started it, kill -9 of that included."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before it was asked for
+        os._exit(1)
 
 
 def finished_shard(work: Path, task: ShardTask) -> ShardEntry | None:

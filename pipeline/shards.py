@@ -185,7 +185,7 @@ def _write_all(
     if workers > 1:
         # spawn: a fork would copy DuckDB's threads and locks.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
             futures = {pool.submit(write_shard, task, config, work): task for task in missing}
             try:
                 for future in as_completed(futures):

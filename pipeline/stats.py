@@ -83,7 +83,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
     return page(
         "promoter-bert: the dataset",
-        f"{info.promoters:,} measured promoters, of {info.input_rows:,} rows of input. Below each table and picture "
+        f"{info.promoters:,} promoters, of {info.input_rows:,} rows of input. Below each table and picture "
         "stands the query that it comes from; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
@@ -102,7 +102,7 @@ def _summary(info: DatasetInfo) -> Section:
         ("rejected", f"{info.input_rows - info.promoters:,}"),
         ("pretraining cut (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
         ("promoters at or above it", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
-        ("seed of the splits", str(info.seed)),
+        ("splits", f"{info.split}, seed {info.seed}"),
         ("key", info.key),
     ]
     return Section("Summary", "What was built, and from how much.", Table((), rows), "select * from dataset")
@@ -115,7 +115,8 @@ def _splits(found: Columns) -> Section:
     ]
     return Section(
         "Splits",
-        "The means within a stage should be near each other: splits are drawn at random.",
+        "The means within a stage should be near each other: splits are drawn by a hash of the sequences, whatever "
+        "their labels (where they are grouped, families of near-duplicates as a whole).",
         Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4})),
         "sql/queries/splits.sql",
     )

@@ -71,6 +71,10 @@ create or replace temp macro reject_reason(fields, sequence, expression, copy) a
     )
 end;
 
+-- The fields of a line where some stand between quotes, delimiters included.
+create or replace temp macro quoted_fields(text, delimiter) as
+    regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
+
 -- The random order of a build: mixes a sequence with the seed; equal for equal sequences, whatever the row order.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));
 

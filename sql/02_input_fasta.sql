@@ -1,5 +1,5 @@
 -- One row an entry of the FASTA files, in file order. Stands in for 02_input_text.sql.
--- The label is the last word or number of the header: >anything 11.5, >id|11.5 or >id expression=11.5.
+-- The label is the last of several words of the header: >anything 11.5, >id|11.5 or >id expression=11.5.
 create or replace temp view input as
 with lines as (
     select
@@ -38,7 +38,7 @@ select
     text,
     2 as fields,
     sequence,
-    regexp_extract(header, '([^\s=|:;,>]+)\s*$', 1) as expression,
+    regexp_extract(header, '[\s=|:;,]([^\s=|:;,]+)\s*$', 1) as expression,
     1 as copy
 from entries
 order by row;

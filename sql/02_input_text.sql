@@ -14,8 +14,17 @@ cells as (
     select
         file,
         text,
-        split_part(text, getvariable('delimiter'), getvariable('sequence_field')) as sequence,
-        split_part(text, getvariable('delimiter'), getvariable('expression_field')) as expression
+        if(getvariable('quoted'), quoted_fields(text, getvariable('delimiter')), null) as fields,
+        if(
+            getvariable('quoted'),
+            coalesce(trim(fields[getvariable('sequence_field')], '" '), ''),
+            split_part(text, getvariable('delimiter'), getvariable('sequence_field'))
+        ) as sequence,
+        if(
+            getvariable('quoted'),
+            coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
+            split_part(text, getvariable('delimiter'), getvariable('expression_field'))
+        ) as expression
     from lines
 )
 select
@@ -23,12 +32,13 @@ select
     null::bigint as line,
     text,
     case
+        when getvariable('quoted') then len(fields)
         -- Two columns are the rule, and this is quicker to see than to count delimiters.
         when strlen(text) = strlen(sequence) + strlen(expression) + 1
             and getvariable('sequence_field') + getvariable('expression_field') = 3 then 2
         else strlen(text) - strlen(replace(text, getvariable('delimiter'), '')) + 1
     end as fields,
-    if(getvariable('quoted'), trim(sequence, '" '), sequence) as sequence,
-    if(getvariable('quoted'), trim(expression, '" '), expression) as expression,
+    sequence,
+    expression,
     1 as copy
 from cells;

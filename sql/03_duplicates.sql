@@ -6,7 +6,7 @@ from input;
 
 create or replace temp table copies as
 with usable as (
-    select row, repaired(sequence) as sequence, expression::double as expression
+    select row, repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
     from numbered
     where reject_reason(fields, sequence, expression, 1) is null
 )

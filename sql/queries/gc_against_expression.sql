@@ -1,12 +1,19 @@
 -- Mean and quartiles of expression by GC content of the insert, in steps of 5 %: 0.4 stands for 40 % up to 45 %.
--- Half of a step's promoters lie between lower_quartile and upper_quartile.
+-- Half of a step's promoters lie between lower_quartile and upper_quartile. Ns count neither way.
+with counted as (
+    select
+        expression,
+        strlen(translate(insert_of(sequence), 'ATN', '')) as gc,
+        strlen(replace(insert_of(sequence), 'N', '')) as bases
+    from promoters
+)
 select
-    floor(20 * length(translate(insert_of(sequence), 'ATN', '')) / length(insert_of(sequence))) / 20 as gc,
+    floor(20 * counted.gc / bases) / 20 as gc,
     count(*) as promoters,
     avg(expression) as mean_expression,
     quantile_cont(expression, 0.25) as lower_quartile,
     quantile_cont(expression, 0.75) as upper_quartile
-from promoters
-where length(insert_of(sequence)) > 0
-group by gc
+from counted
+where bases > 0
+group by all
 order by gc;

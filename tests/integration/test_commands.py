@@ -107,6 +107,9 @@ def test_the_forms_of_a_query(prepared):
     table = prepared.run("promoter-bert", "query", "from promoters", "--rows", "10").stdout
     assert "1500 rows (10 shown)" in table
     assert all(name in table for name in ("id", "sequence", "expression"))
+    for writing in ("copy (select 1) to 'dataset.duckdb'", "attach 'new.duckdb'"):
+        refused = prepared.run("promoter-bert", "query", writing, check=False)
+        assert "expected a select" in refused.stderr
     two = prepared.run("promoter-bert", "query", "select 1; select 2", check=False)
     assert "expected one statement, got 2" in two.stderr
 

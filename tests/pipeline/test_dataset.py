@@ -344,6 +344,20 @@ def test_nothing_of_the_users_is_written_over(tmp_path, monkeypatch, files, name
     assert {str(path) for path in Path().iterdir()} == {name.partition("/")[0] for name in files}
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_tables_of_the_users_are_not_lost(tmp_path, ours):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    config = toy_config(tmp_path)
+    if ours:
+        build([file], config)
+    with duckdb.connect(config.dataset.path) as connection:
+        connection.execute("create table mine as select 1 as x")
+    with pytest.raises(UserError, match=r"is there and holds mine, which would be lost"):
+        build([file], toy_config(tmp_path, "dataset.seed=1"))
+    with duckdb.connect(config.dataset.path) as connection:
+        assert connection.execute("from mine").fetchall() == [(1,)]
+
+
 def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
     config = toy_config(tmp_path)
     build([write(tmp_path / "toy.tsv", GOOD)], config)

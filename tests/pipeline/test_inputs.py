@@ -60,6 +60,15 @@ WRITTEN = {
 }
 
 
+WRITTEN |= {
+    "note_first.csv": "".join(f'"plate 1, well {i}","{s}","{e}"\n' for i, (s, e) in enumerate(ROWS)),
+    "note_quoted.csv": "".join(f'"a ""b"", c",{s},{e}\n' for s, e in ROWS),
+    "empty_first.csv": "".join(f',"{s}",{e}\n' for s, e in ROWS),
+    "barcode.tsv": "".join(f"ACGTACGTACGT\t{s}\t{e}\n" for s, e in ROWS),
+    "bom.tsv": f"\ufeff{PLAIN}",
+}
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_same_dataset_however_it_is_written(tmp_path, plain, name):
     config = toy_config(tmp_path)
@@ -74,7 +83,12 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
     build([str(tmp_path / "hub.parquet")], config := toy_config(tmp_path / "hub"))
     assert everything(config.dataset.path) == plain
     pq.write_table(pa.table({"dna": sequences, "strength": labels}), tmp_path / "own.parquet")
-    build([str(tmp_path / "own.parquet")], config := toy_config(tmp_path / "own"), columns=Columns("dna", "strength"))
+    for columns in (Columns("dna", "strength"), Columns("1", "2")):
+        config = toy_config(tmp_path / f"own{columns.sequence}")
+        build([str(tmp_path / "own.parquet")], config, columns=columns)
+        assert everything(config.dataset.path) == plain
+    named = "sequence\t3\t2\n" + "".join(f"{s}\t1\t{e}\n" for s, e in ROWS)
+    build([write(tmp_path / "n.tsv", named)], config := toy_config(tmp_path / "n"), columns=Columns(expression="2"))
     assert everything(config.dataset.path) == plain
     text = "dna,other,strength\n" + "".join(f"{s},1,{e}\n" for s, e in ROWS)
     for columns in (Columns("dna", "strength"), Columns("dna", "3"), Columns(expression="strength")):
@@ -91,6 +105,20 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ("a.tsv", "ACGT\t1\n", Columns("dna"), "no column dna; it has no header line"),
         ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has 2"),
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
+        # Which of two columns of numbers is the label cannot be seen.
+        ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, r"which column is the label\? There are 2, 3"),
+        ("a.tsv", "id\tpromoter_seq\tmean\tsd\na\tACGTA\t3\t1\n", None, r"which column is the label\? There are 3, 4"),
+        (
+            "a.csv",
+            "sequence,expression,expression\nACGTA,5,6\n",
+            None,
+            r"columns 2 \(expression\), 3 \(",
+        ),
+        ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
+        ("a.tsv", "ACGTA\t15,5\nACGTA\t15\n", None, "decimal comma"),
+        ("a.txt", ">p 5\nACGTA\n", None, "looks like FASTA"),
+        ("a.tsv", gzip.compress(b"ACGT\t1\n"), None, "compressed, but not named so"),
+        ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),
     ],
 )
 def test_columns_that_are_not_there(tmp_path, name, text, columns, message):
@@ -141,10 +169,14 @@ def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
         ("none.txt", "".join(f"{sequence}\n" for sequence, _ in ROWS)),
         ("header.csv", "sequence\n" + "".join(f"{sequence}\n" for sequence, _ in ROWS)),
         ("bare.fasta", "".join(f">promoter_a\n{sequence}\n" for sequence, _ in ROWS)),
+        ("numbered.fasta", "".join(f">{i}\n{sequence}\n" for i, (sequence, _) in enumerate(ROWS))),
+        ("empty.csv", "sequence,expression\n" + "".join(f"{sequence},\n" for sequence, _ in ROWS)),
+        ("headed.csv", "sequence,expression\n" + "".join(f"{sequence},nan\n" for sequence, _ in ROWS)),
     ],
 )
-def test_rows_without_labels_are_all_test_rows(tmp_path, name, content):
-    config = toy_config(tmp_path)
+@pytest.mark.parametrize("overrides", [(), ("dataset.duplicates=average",), ("dataset.split=grouped",)])
+def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, overrides):
+    config = toy_config(tmp_path, *overrides)
     built = build([write(tmp_path / name, content)], config)
     assert built.info.cut is None
     assert (built.info.promoters, built.info.finetune_test_rows, built.info.pretrain_rows) == (12, 12, 0)
@@ -163,6 +195,11 @@ def test_labels_further_down_than_is_looked_count(tmp_path):
 def test_parquet_without_labels(tmp_path):
     pq.write_table(pa.table({"sequence": [sequence for sequence, _ in ROWS]}), tmp_path / "a.parquet")
     assert build([str(tmp_path / "a.parquet")], toy_config(tmp_path)).info.cut is None
+    for labels in ([None] * 12, [float("nan")] * 12):
+        columns = {"sequence": [sequence for sequence, _ in ROWS], "expression": pa.array(labels, pa.float64())}
+        pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+        built = build([str(tmp_path / "b.parquet")], toy_config(tmp_path))
+        assert (built.info.cut, built.info.promoters) == (None, 12)
 
 
 def test_files_from_the_web(tmp_path, plain):

@@ -110,7 +110,13 @@ def test_same_bytes_after_random_kills(tmp_path):
 
     def writers():
         found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
-        return [pid for pid in found if Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"]
+        return [pid for pid in found if state(pid) not in ("Z", "gone")]
+
+    def state(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2]
+        except (FileNotFoundError, ProcessLookupError):
+            return "gone"
 
     def notes():
         return len(list((tmp_path / "shards").glob(".k3.*/*/[a-z]*.json")))
