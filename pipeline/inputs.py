@@ -150,8 +150,10 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
     quoted = any('"' in line for line in lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     names = [cell.lower() for cell in rows[0]]
-    wanted = {name.lower() for name in (columns.sequence, columns.expression) if name}
-    has_header = bool(wanted & set(names)) or any(name in SEQUENCE_NAMES + EXPRESSION_NAMES for name in names)
+    asked = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
+    known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *asked}
+    # A first row with a sequence in it is a row, whatever its other cells say.
+    has_header = not known.isdisjoint(names) and not any(len(name) > 9 and _is_sequence(name) for name in names)
     body = rows[1:] if has_header else rows
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(names)
     header = names if has_header else []

@@ -147,6 +147,14 @@ def test_no_row_is_taken_for_a_header(tmp_path):
         assert connection.execute("select line, text from rejects").fetchall() == [(1, "XQ12\tfoo")]
 
 
+def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
+    text = "".join(f"{sequence}\t{expression}\tlabel\n" for sequence, expression in ROWS)
+    for columns in (None, Columns("1", "2"), Columns(expression="2")):
+        config = toy_config(tmp_path / str(columns and columns.sequence))
+        build([write(tmp_path / "toy.tsv", text)], config, columns=columns)
+        assert everything(config.dataset.path) == plain
+
+
 def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
     text = f"sequence,expression\n{CSV}bad,1\n"
     build([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
