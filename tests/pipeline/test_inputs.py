@@ -15,6 +15,7 @@ from pipeline.dataset import build
 from pipeline.errors import UserError
 from pipeline.inputs import Columns, find_input
 from tests.conftest import ROOT
+from tests.integration.conftest import BIN
 from tests.pipeline.test_dataset import TOY, L, R, everything, toy_config, write
 
 ROWS = [(f"{L}{insert}{R}", expression) for insert, expression in TOY]
@@ -252,7 +253,7 @@ def test_files_from_s3(tmp_path, plain, monkeypatch):
 def test_the_command_says_what_it_read(tmp_path):
     write(tmp_path / "five.tsv", WRITTEN["five.tsv"])
     done = subprocess.run(
-        ["promoter-bert", "build", "five.tsv", "--config", str(ROOT / "configs/demo.yaml"), "--dataset", "d.duckdb"],
+        [BIN / "promoter-bert", "build", "five.tsv", "--config", ROOT / "configs/demo.yaml", "--dataset", "d.duckdb"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "a header line and 5 columns: sequences in column 4, labels in column 2" in done.stdout
