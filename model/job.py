@@ -26,10 +26,10 @@ from model.tracking import Tracker
 from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
-from pipeline.dataset import as_built
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
 from pipeline.products import publish_run
+from pipeline.settings import as_built
 from pipeline.shards import check_fresh, shard_folder, shards_command
 
 StageName = Literal["pretrain", "finetune", "both"]
@@ -71,8 +71,9 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
                 raise UserError(f"{folder}: no shards here; write them: {shards_command(config)}")
             index = read_index(folder)
             with reading(config.dataset.path) as connection:
-                config = as_built(config, dataset_info(connection))
-            check_fresh(index, config)
+                info = dataset_info(connection)
+            config = as_built(config, info)
+            check_fresh(index, config, info)
             _check_splits(index, config)
             lock = open_run(config, index, settings.values)
         except UserError as error:

@@ -23,9 +23,9 @@ from model.tasks import mean_over_frames
 from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.database import explain, rows_of
-from pipeline.dataset import define_input, define_rules
 from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
+from pipeline.input_view import define_input, define_rules
 from pipeline.inputs import Columns, find_input
 from pipeline.stream import padded_tokens
 

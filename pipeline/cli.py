@@ -185,8 +185,8 @@ def peek(
     from pipeline.peek import insert_shown
     from pipeline.peek import peek as run
 
-    found = run(folder, split, promoters)
     index = read_index(folder)
+    found = run(folder, index, split, promoters)
     say(
         {"promoters": [asdict(promoter) for promoter in found]},
         as_json,

@@ -19,12 +19,14 @@ from typing import Any
 import duckdb
 
 from pipeline.atomic import flush_to_disk, replace_folder
-from pipeline.config import Assay, Config
+from pipeline.config import Config
 from pipeline.database import SQL, DatasetInfo, dataset_info, explain, is_duckdb, reading, rows_of, statement
 from pipeline.errors import UserError
+from pipeline.input_view import define_input, set_variables
 from pipeline.inputs import Columns, Input, find_input
 from pipeline.lock import hold_lock
 from pipeline.remote import fetch, is_remote
+from pipeline.settings import dataset_settings
 
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
@@ -170,43 +172,11 @@ def _working_folder(target: Path) -> Iterator[Path]:
 
 def _source(names: list[str], given: Input, config: Config) -> str:
     """A hash of all that a dataset depends on: files by size and time of change, layout, settings, statements."""
-    files = [
-        (str(Path(file).resolve()), Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in given.files
-    ]
+    states = [(Path(file).resolve(), Path(file).stat()) for file in given.files]
+    files = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
     statements = {path.name: path.read_text(encoding="utf-8") for path in sorted(SQL.glob("*.sql"))}
     parts = [names, files, asdict(given), dataset_settings(config), statements]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def dataset_settings(config: Config) -> dict[str, dict[str, Any]]:
-    """The settings that a dataset depends on."""
-    return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
-
-
-def as_built(config: Config, info: DatasetInfo) -> Config:
-    """The configuration with the settings that the dataset was built with, whatever the config file says by now.
-
-    Raises UserError where one was given otherwise on the command line, as it would have no effect, and where the
-    config is of another construct than the dataset.
-    """
-    for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
-        built_with, asked = getattr(info, name), getattr(config.assay, name)
-        if built_with != asked:
-            raise UserError(
-                f"assay.{name} is {asked!r}, but {config.dataset.path} was built with {built_with!r}; build it again"
-            )
-    if info.settings is None:  # built by hand
-        return config
-    built = json.loads(info.settings)
-    for section, asked in dataset_settings(config).items():
-        for name, value in asked.items():
-            if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
-                raise UserError(
-                    f"{section}.{name} is {value}, but {config.dataset.path} was built with {built[section][name]}; "
-                    "build it again with that setting, best under another name (--dataset)"
-                )
-    assay = config.assay.model_copy(update=built["assay"])
-    return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
 
 
 def _standing(target: Path, parquet: Path, source: str | None) -> Built | None:
@@ -267,33 +237,6 @@ def _set_up(
     connection.execute("use dataset")
 
 
-def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
-    """What the statements of sql/ read with getvariable."""
-    for name, value in values.items():
-        connection.execute(f"set variable {name} = ?", [value])
-
-
-def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
-    """Create the rules for rows of an assay on a connection: repaired(sequence), sequence_problem(sequence), ..."""
-    set_variables(connection, assay.model_dump(exclude={"flank"}))
-    connection.execute(statement("01_rules.sql"))
-
-
-def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, given: Input) -> None:
-    """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy)."""
-    define_rules(connection, assay)
-    settings: dict[str, Any] = {"input_files": given.files, "labelled": given.labelled, "skip_lines": 0, "columns": 2}
-    if given.layout is None:
-        columns = {"sequence_column": given.sequence_column, "expression_column": given.expression_column}
-        set_variables(connection, settings | columns)
-        connection.execute(statement(f"02_input_parquet{'' if given.labelled else '_unlabelled'}.sql"))
-    else:
-        layout = asdict(given.layout)
-        kind = layout.pop("kind")
-        set_variables(connection, settings | layout)
-        connection.execute(statement(f"02_input_{kind}.sql"))
-
-
 def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, step: Callable[[str], None]) -> Input:
     """The numbered statements, in order. Returns the input as it was taken."""
     files = ", ".join(given.files)
@@ -309,6 +252,7 @@ def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, st
             define_input(connection, config.assay, given)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))
+    connection.execute(statement("03_usable.sql"))
     if config.dataset.split == "grouped" and given.labelled:  # without labels there is one split only
         from pipeline.grouped import grouped_promoters
 

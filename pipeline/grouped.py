@@ -1,6 +1,6 @@
 """split: grouped. Near-duplicate inserts form groups, and a group lies in one split.
 
-1. the usable rows, as a temporary table;
+1. the usable rows with their inserts, as a temporary table;
 2. their distinct inserts -> pairs of near-duplicates -> groups (groups.py);
 3. sql/04_promoters_grouped.sql gives each group a split and fills up with promoters that stand alone.
 """
@@ -16,13 +16,13 @@ from pipeline.neighbours import pair_chunks
 
 
 def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int) -> int:
-    """Make `promoters` and `near_duplicates` from view `input`; the settings are variables of the connection.
+    """Make `promoters` and `near_duplicates` from view `usable`; the settings are variables of the connection.
 
     Returns how many held-out rows of a random split of the same sizes would have a near-duplicate in training.
     Raises UserError where the groups leave too few single promoters to give the splits their sizes.
     """
-    connection.execute(statement("03_usable.sql"))
-    rows = connection.sql('select "insert", place from usable').to_arrow_table()
+    connection.execute(statement("04_inserts.sql"))
+    rows = connection.sql('select "insert", place from inserts').to_arrow_table()
     inserts = rows["insert"].combine_chunks().dictionary_encode()
     groups = near_duplicate_groups(inserts.dictionary, max_mismatches)
     near = pa.table({"insert": inserts.dictionary.take(groups.rows), "leader": inserts.dictionary.take(groups.leaders)})

@@ -250,6 +250,7 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     import pyarrow.parquet as pq
 
     chosen: tuple[str, str | None] | None = None
+    others: list[str] = []
     for file in files:
         try:
             found = pq.read_schema(file).names
@@ -261,10 +262,10 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
             raise UserError(f"{file}: no column sequence; it has {', '.join(found)}; name it: --sequence-column NAME")
         if chosen is not None and chosen != (sequence, expression):
             raise UserError(f"{file} has other columns than {files[0]}; build from one of them")
+        others = others or [name for name in found if name != sequence]
         chosen = sequence, expression
     assert chosen is not None
     sequence, expression = chosen
-    others = [name for name in pq.read_schema(files[0]).names if name != sequence]
     if labelled and expression is None and others:
         raise UserError(
             f"{files[0]}: which column is the label? It has {', '.join([sequence, *others])}: --expression-column NAME"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.index import Index, read_index
+from pipeline.index import Index
 from pipeline.kmers import text_of_ids
 from pipeline.stream import read_record
 
@@ -24,9 +24,8 @@ class Peeked:
 SHOWN_TOKENS = 8
 
 
-def peek(folder: Path, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
+def peek(folder: Path, index: Index, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
     """The first promoters of a split, from its first shards. Raises UserError where the split is not there."""
-    index = read_index(folder)
     if split not in index.splits:
         raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
     found: list[Peeked] = []

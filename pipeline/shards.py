@@ -20,13 +20,13 @@ from pathlib import Path
 from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.database import DatasetInfo, dataset_info, reading
-from pipeline.dataset import as_built
 from pipeline.errors import UserError
 from pipeline.index import Index, ShardEntry, read_index, shard_key, write_index
 from pipeline.kmers import id_dtype
 from pipeline.lock import hold_lock
 from pipeline.plan import ShardTask, label_scale, plan_shards
 from pipeline.products import publish_shards
+from pipeline.settings import as_built
 from pipeline.shard_writer import end_with_parent, finished_shard, write_note, write_shard
 
 
@@ -94,10 +94,8 @@ def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
     return found
 
 
-def check_fresh(index: Index, config: Config) -> None:
+def check_fresh(index: Index, config: Config, info: DatasetInfo) -> None:
     """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings."""
-    with reading(config.dataset.path) as connection:
-        info = dataset_info(connection)
     if not _whole(shard_folder(config), index):
         raise UserError(f"{shard_folder(config)}: shards are missing; write them again: {shards_command(config)}")
     if index.key != expected_key(config, info):

@@ -37,11 +37,12 @@ def verify_shards(folder: Path, progress: Callable[[int, int], None] = lambda _d
 
 def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
     path = folder / shard.file
-    mend = "delete the file and write it again: promoter-bert shards (with the options it was written with)"
+    again = "write it again: promoter-bert shards (with the options it was written with)"
+    mend = f"delete the file and {again}"
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {mend.removeprefix('delete the file and ')}") from None
+        raise UserError(f"{path}: {error.strerror}; {again}") from None
     if len(data) != shard.bytes:
         raise UserError(f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; {mend}")
     for number, entry in enumerate(shard.records):

@@ -1,12 +1,7 @@
 -- One row a usable input row, in the build's random order. The order is total, so id is the same whatever the
 -- order of the input, the threads or the memory; rows that tie to the end are the same row twice.
 create or replace table promoters as
-with usable as (
-    select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
-    from input
-    where reject_reason(fields, sequence, expression, copy) is null
-),
-shuffled as (
+with shuffled as (
     select sequence, expression
     from usable
     order by shuffle_hash(sequence, getvariable('seed')), expression, sequence

@@ -1,18 +1,18 @@
--- For split = grouped: stands in for 04_promoters.sql. Temp table usable holds the usable rows (sequence, insert,
--- expression), temp table near the inserts that have near-duplicates, each with the leader of its group.
+-- For split = grouped: stands in for 04_promoters.sql. Temp table inserts is of 04_inserts.sql, temp table
+-- near the inserts that have near-duplicates, each with the leader of its group.
 
 -- One row a group: rows of equal or near-duplicate inserts; most promoters are a group of their own.
 create or replace temp table groups as
 with members as (
     select coalesce(leader, "insert") as leader
-    from usable
+    from inserts
     left join near using ("insert")
 ),
 sizes as (
     select rows_of(getvariable('finetune_test'), count(*)) as test,
         rows_of(getvariable('finetune_valid'), count(*)) as valid,
         count(*) as promoters
-    from usable
+    from inserts
 ),
 found as (
     select leader, count(*) as rows, shuffle_hash(leader, getvariable('seed')) as place
@@ -71,7 +71,7 @@ from fitted, lacking;
 create or replace table promoters as
 with shuffled as (
     select sequence, expression
-    from usable
+    from inserts
     left join near using ("insert")
     join groups on groups.leader = coalesce(near.leader, "insert")
     order by

@@ -4,6 +4,7 @@
 .read sql/00_settings.sql
 .read sql/01_rules.sql
 .read sql/02_input_text.sql
+.read sql/03_usable.sql
 .read sql/04_promoters.sql
 .read sql/05_rejects.sql
 .read sql/06_dataset.sql

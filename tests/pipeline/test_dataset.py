@@ -11,9 +11,10 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.database import dataset_info, reading, statement
-from pipeline.dataset import as_built, build
+from pipeline.dataset import build
 from pipeline.errors import UserError
 from pipeline.inputs import Columns
+from pipeline.settings import as_built
 from tests.conftest import ROOT, small_config
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"

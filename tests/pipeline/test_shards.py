@@ -256,14 +256,14 @@ def test_real_rows_of_all_lengths_come_back(tmp_path, real_data):
 
 
 def test_peek_shows_what_the_dataset_holds(made):
-    found = peek(made.shards, "finetune/test", 130)  # more than a record
+    index = read_index(made.shards)
+    found = peek(made.shards, index, "finetune/test", 130)  # more than a record
     rows = rows_of(made.config, "finetune/test")
     assert [(p.id, p.extended) for p in found] == [(id_, extended) for id_, extended, _ in rows[:130]]
     assert [p.expression for p in found] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
-    index = read_index(made.shards)
     left, insert, right = insert_shown(found[0], index).split("|")
     assert left + insert + right == found[0].extended
     assert (left, right) == (index.left_flank, index.right_flank)
-    assert len(peek(made.shards, "finetune/test", 10**6)) == index.rows("finetune/test")
+    assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
     with pytest.raises(UserError, match="no split finetune/none; it has pretrain/train"):
-        peek(made.shards, "finetune/none")
+        peek(made.shards, index, "finetune/none")

@@ -1,0 +1,39 @@
+"""The settings that a dataset was built with, and what came later: what stands in the dataset holds."""
+
+import json
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.database import DatasetInfo
+from pipeline.errors import UserError
+
+
+def dataset_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings that a dataset depends on."""
+    return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
+
+
+def as_built(config: Config, info: DatasetInfo) -> Config:
+    """The configuration with the settings that the dataset was built with, whatever the config file says by now.
+
+    Raises UserError where one was given otherwise on the command line, as it would have no effect, and where the
+    config is of another construct than the dataset.
+    """
+    for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
+        built_with, asked = getattr(info, name), getattr(config.assay, name)
+        if built_with != asked:
+            raise UserError(
+                f"assay.{name} is {asked!r}, but {config.dataset.path} was built with {built_with!r}; build it again"
+            )
+    if info.settings is None:  # built by hand
+        return config
+    built = json.loads(info.settings)
+    for section, asked in dataset_settings(config).items():
+        for name, value in asked.items():
+            if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
+                raise UserError(
+                    f"{section}.{name} is {value}, but {config.dataset.path} was built with {built[section][name]}; "
+                    "build it again with that setting, best under another name (--dataset)"
+                )
+    assay = config.assay.model_copy(update=built["assay"])
+    return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})

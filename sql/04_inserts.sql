@@ -1,0 +1,12 @@
+-- For split = grouped: one row a usable input row, with its insert and its place in the random order.
+create or replace temp table inserts as
+select
+    sequence,
+    substring(
+        sequence,
+        length(getvariable('left_adapter')) + 1,
+        length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
+    ) as "insert",
+    expression,
+    shuffle_hash(sequence, getvariable('seed')) as place
+from usable;
