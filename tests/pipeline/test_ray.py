@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -35,6 +36,10 @@ def cluster(monkeypatch, s3):
 
 
 def alive(ray):
+    """Nodes, as soon as the cluster has noticed its loss."""
+    deadline = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) > 1 and time.monotonic() < deadline:
+        time.sleep(0.2)
     return sum(node["Alive"] for node in ray.nodes())
 
 
