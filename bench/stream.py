@@ -5,8 +5,8 @@
 411 uint8 ids a sample, and its label. Each form reads whole epochs for some seconds in a process of its own; the rate
 is over all of them, first batches included. Memory is what the process's peak rises by over its imports; pages of
 mapped files count. The slow peers get a 4th or a 40th of the rows. Only ours checks hashes. The peers' batches are put
-together without Python per id: raw bytes or Arrow buffers joined to one array (Hugging Face's numpy format, which widens
-ids to int64, and webdataset's decoder are slower). Needs Linux and 3 GB of disk.
+together without Python per id: raw bytes or Arrow buffers joined to one array (Hugging Face's numpy format widens ids to
+int64 and is slower). Needs Linux and 3 GB of disk.
 """
 
 import argparse
