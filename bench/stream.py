@@ -5,8 +5,8 @@
 411 uint8 ids a sample, and its label. Each form reads whole epochs for some seconds in a process of its own; the rate
 is over all of them, first batches included. Memory is what the process's peak rises by over its imports; pages of
 mapped files count. The slow peers get a 4th or a 40th of the rows. Only ours checks hashes. The peers' batches are put
-together without Python per id: raw bytes or Arrow buffers joined to one array (Hugging Face's numpy format widens ids to
-int64 and is slower). Needs Linux and 3 GB of disk.
+together without Python per id: raw bytes or Arrow buffers joined to one array (Hugging Face's numpy format widens ids
+to int64 and is slower). Needs Linux and 3 GB of disk.
 """
 
 import argparse
@@ -72,9 +72,8 @@ def main() -> None:
         found = in_turn(forms(Path(name), args.seconds), args.times)
     head = ["", "samples/s", "ours / it", "first batch, ms", "CPU us a sample", "MB over imports"]
     print(markdown(head, ([name, *cells(found, name)] for name in found)))
-    print(
-        f"\nOne core feeds eight GPUs at 20,000 samples/s each with {FEED * found[OURS]['cpu'] / 1e6:.0%} of its time."
-    )
+    share = FEED * found[OURS]["cpu"] / 1e6
+    print(f"\nEight GPUs at 20,000 samples/s each are fed by {share:.0%} of one core.")
 
 
 def cells(found: dict[str, dict[str, float]], name: str) -> list[str]:
