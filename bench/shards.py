@@ -3,7 +3,7 @@
     python bench/shards.py [--rows 1000000] [--times 3]
 
 Every writer is given the same ready arrays: 411 uint8 ids a sample, a label and a dataset id, in memory; the slow ones
-get a 4th to a 40th of the rows. "ready records" is append_record of the project with its hashing, "the command" is
+get a 4th to a 40th of the rows. "ready records" is write_tar of the project with its hashing, "the command" is
 `promoter-bert shards` as a whole: Python's start, reading DuckDB, the ids, the hashes and flushing to the disk. The
 peers hash and flush nothing. Needs 3 GB of disk and 2 GB of memory at 1,000,000 rows.
 """
@@ -21,14 +21,13 @@ import numpy as np
 from measure import answer, in_turn, markdown, run
 from promoters import ids, promoters, write_tsv
 
-from pipeline.config import Shards
-
 HERE = Path(__file__).resolve().parent
 COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 INSERT, K = 111, 3
 OURS = "promoter-bert, ready records"
 PEERS = {  # form, and which share of the rows it gets
     OURS: ("packed", 1),
+    f"{OURS}, zstd": ("packed-zstd", 1),
     "webdataset, a sample a record (.npy, .json)": ("webdataset-npy", 40),
     "webdataset, a sample a record (raw bytes)": ("webdataset-bytes", 40),
     "mosaicml-streaming MDSWriter": ("mds", 8),
@@ -36,7 +35,6 @@ PEERS = {  # form, and which share of the rows it gets
     "Hugging Face save_to_disk": ("hugging-face", 1),
     "np.save": ("raw", 1),
 }
-COMPRESSIONS = ("none", "zstd") if "compression" in Shards.model_fields else ("none",)
 
 
 def forms(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[str, float]]]:
@@ -45,7 +43,7 @@ def forms(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[
         name: lambda form=form, share=share: by_form(work, form, max(rows // share, 1), processes, work / "out")
         for name, (form, share) in PEERS.items()
     }
-    for compression in COMPRESSIONS:
+    for compression in ("none", "zstd"):
         name = "promoter-bert, the command" + (f", {compression}" if compression != "none" else "")
         found[name] = lambda compression=compression: by_command(work, compression, processes)
     return found

@@ -8,26 +8,23 @@ its own, also for one, and their start is.
 """
 
 import argparse
-import hashlib
 import importlib
-import io
 import json
 import multiprocessing
 import resource
 import struct
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.kmers import Ragged
-from pipeline.records import Record, append_record
+from pipeline.records import Record
+from pipeline.shard_writer import write_tar
 
 RECORD = 4096
 SHARD_BYTES = 64_000_000
@@ -56,40 +53,20 @@ def ready(file: Path, first: int, end: int, in_memory: bool = True) -> Samples:
     return Samples(np.array(ids) if in_memory else ids, (numbers % 1700 / 100).astype(np.float32), numbers)
 
 
-def packed(samples: Samples, folder: Path) -> None:
-    """Ours: records of 4,096 in tars of 64 MB, sha256 of each file and each record taken on the way."""
+def packed(samples: Samples, folder: Path, zstd: bool = False) -> None:
+    """Ours: records of 4,096 in tars of 64 MB, with the sha256 of each file and the CRC-32 of each record."""
     per_shard = SHARD_BYTES // (samples.ids.shape[1] + 16)
     for number, start in enumerate(range(0, len(samples), per_shard)):
+        shard = samples.of(slice(start, start + per_shard))
+        records = (record_of(shard.of(slice(first, first + RECORD))) for first in range(0, len(shard), RECORD))
         with (folder / f"{number:06d}.tar").open("wb") as file:
-            sink = Hashing(file)
-            with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                shard = samples.of(slice(start, start + per_shard))
-                for place, first in enumerate(range(0, len(shard), RECORD)):
-                    sink.record = hashlib.sha256()
-                    append_record(tar, place, record_of(shard.of(slice(first, first + RECORD))))
+            write_tar(file, file.name, 0, records, zstd)
 
 
 def record_of(samples: Samples) -> Record:
     rows, bases = samples.ids.shape
     tokens = Ragged(samples.ids.reshape(-1), np.arange(0, (rows + 1) * bases, bases, dtype=np.int64))
     return Record(tokens, samples.expression, samples.id)
-
-
-class Hashing(io.RawIOBase):
-    """The file, and what promoter-bert's own writer takes of it: sha256 of the whole and of each record."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.whole, self.record = file, hashlib.sha256(), hashlib.sha256()
-
-    def tell(self) -> int:
-        """Bytes written so far."""
-        return self.file.tell()
-
-    def write(self, data: bytes) -> int:
-        """Pass them on."""
-        self.whole.update(data)
-        self.record.update(data)
-        return self.file.write(data)
 
 
 def raw(samples: Samples, folder: Path) -> None:
@@ -163,7 +140,8 @@ def litdata_samples(file: Path, rows: tuple[int, int]) -> Iterator[dict]:
 
 # Each is given its part of the rows in memory and a folder of its own, and is run in as many processes as asked for.
 SPREAD: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
-    "packed": ("pipeline.records", packed),
+    "packed": ("pipeline.shard_writer", packed),
+    "packed-zstd": ("pipeline.shard_writer", partial(packed, zstd=True)),
     "raw": ("numpy", raw),
     "webdataset-npy": ("webdataset", webdataset_npy),
     "webdataset-bytes": ("webdataset", webdataset_bytes),

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipeline.encode import encode_promoters
 from pipeline.kmers import vocabulary
+from pipeline.shard_writer import MEMORY
 
 INSERT, BASES = 110, 410
 OURS = "promoter-bert"
@@ -62,9 +63,11 @@ def copies(blocks: list[np.ndarray]) -> Callable[[], None]:
 
 
 def ours(columns: list, k: int) -> Callable[[], None]:
+    memory = np.empty(MEMORY, np.uint8)  # used again from call to call, as the writer of shards does
+
     def encode() -> None:
         for column in columns:
-            encode_promoters(column, ASSAY, k)
+            encode_promoters(column, ASSAY, k, memory)
 
     return encode
 
