@@ -257,9 +257,8 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
     wide = "assay.min_expression=-5", "assay.max_expression=25"
     build([str(real_data / name)], small_config(tmp_path, *wide))
     for k in range(1, 7):
-        config = small_config(
-            tmp_path, *wide, "shards.record_promoters=1000", "shards.shard_megabytes=4", f"shards.k={k}"
-        )
+        sizes = "shards.record_promoters=1000", "shards.shard_megabytes=4"
+        config = small_config(tmp_path, *wide, *sizes, f"shards.k={k}")
         write_shards(config)
         index = read_index(shard_folder(config))
         for split, shards in index.splits.items():
@@ -268,10 +267,8 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
                 for number in range(len(shard.records)):
                     record = read_record(shard_folder(config), shard, number)
                     text = text_of_ids(record.tokens.values, k)  # all rows in one go, then cut
-                    found += [
-                        (int(i), text[a:b])
-                        for i, (a, b) in zip(record.id, pairwise(record.tokens.offsets), strict=True)
-                    ]
+                    texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
+                    found += list(zip(record.id.tolist(), texts, strict=True))
             assert found == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
 
 
