@@ -92,7 +92,7 @@ def test_index_and_relations_lead_to_every_record(made):
 
 
 def test_same_bytes_with_any_number_of_writers(made, tmp_path):
-    for workers in (1, 3):
+    for workers in (1, 4):
         config = with_shards_in(made.config, tmp_path / str(workers), f"shards.workers={workers}")
         assert write_shards(config).written > 5
         assert hashes(shard_folder(config)) == hashes(made.shards)
