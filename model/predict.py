@@ -27,7 +27,7 @@ from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
 from pipeline.input_view import define_input, define_rules
 from pipeline.inputs import Columns, find_input
-from pipeline.stream import padded_tokens
+from pipeline.padding import padded_tokens
 
 BATCH = 512
 """Promoters through the model at once."""

@@ -43,6 +43,10 @@ class EpochOrder:
         """Records to read for a window."""
         return self.records[window * WINDOW_RECORDS : (window + 1) * WINDOW_RECORDS]
 
+    def records_from(self, window: int, number: int) -> npt.NDArray[np.int64]:
+        """The next records from a window on."""
+        return self.records[window * WINDOW_RECORDS :][:number]
+
     def window_rows(self, window: int) -> npt.NDArray[np.int64]:
         """Order of the window's promoters, counted through its records end to end."""
         rows = int(self.starts[window + 1] - self.starts[window])

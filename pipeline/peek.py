@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.kmers import text_of_ids
-from pipeline.stream import read_record
+from pipeline.windows import read_record
 
 
 @dataclass(frozen=True)
