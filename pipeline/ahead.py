@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 
 _LOOK_SECONDS = 0.1
 """Time between two looks at whether the reader is still there, while the queue is full."""
+_CLOSE_SECONDS = 5.0
+"""A thread that waits for the network is not waited for any longer; it ends with the process."""
 
 
 class _End:
@@ -25,7 +27,7 @@ def ahead(items: Iterable[Item], number: int, name: str) -> Generator[Item, None
     """The items, made by a thread called `name`, at most `number` of them waiting.
 
     The thread begins with the first item asked for. What the iterator raises is raised here, in its place. Closing the
-    generator closes the iterator, in its thread, and waits for that.
+    generator closes the iterator, in its thread, and waits for that, some seconds at most.
     """
     ready: queue.Queue[Item | _End] = queue.Queue(number)
     stop = threading.Event()
@@ -38,7 +40,7 @@ def ahead(items: Iterable[Item], number: int, name: str) -> Generator[Item, None
             raise item.error
     finally:
         stop.set()
-        thread.join()
+        thread.join(_CLOSE_SECONDS)
 
 
 def _work(items: Iterator[Item], ready: "queue.Queue[Item | _End]", stop: threading.Event) -> None:

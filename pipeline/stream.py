@@ -127,12 +127,12 @@ class Stream:
         first = order.window_of(consumed)
         skip = consumed - int(order.starts[first])
         reader = self._reader
-        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
+        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads, contextlib.ExitStack() as at_end:
+            at_end.callback(reader.expect, [])
             for number in range(first, order.windows):
-                records = order.window_records(number).tolist()
                 reader.expect(order.records_from(number, EXPECTED_RECORDS).tolist())
-                read = list(threads.map(reader.read, records))
-                yield Piece(reader.window(records, read), order.window_rows(number)[skip:])
+                window = reader.window(order.window_records(number).tolist(), threads)
+                yield Piece(window, order.window_rows(number)[skip:])
                 skip = 0
 
     def _blocks(self, windows: Iterator[Piece], epoch: int) -> Iterator[Block]:

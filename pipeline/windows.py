@@ -1,10 +1,14 @@
 """Records of shard files -> windows: the promoters that are shuffled together, in memory and found whole."""
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -30,42 +34,46 @@ class Window:
 
 
 class RecordReader:
-    """The records of a split, counted through its shards. Several threads may read."""
+    """The records of a split, counted through its shards."""
 
     def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
         self._source = source
-        self._places = [(shard, number) for shard in shards for number in range(len(shard.records))]
-        self._first_positions = [0, *accumulate(shard.records[number].rows for shard, number in self._places)]
+        self._shards = shards
+        self._places = [(at, number) for at, shard in enumerate(shards) for number in range(len(shard.records))]
+        self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
         self._checksums: dict[int, int] = {}
         """Of the records whose sha256 was right: when they are read again, this costs a tenth of it."""
 
-    def window(self, numbers: Sequence[int], records: Sequence[Record]) -> Window:
-        """These records, as they were read, as a window."""
-        return join_records(records, [self._first_positions[number] for number in numbers])
-
     def expect(self, numbers: Sequence[int]) -> None:
         """These will be read soon, in this order."""
-        self._source.expect(list({id(shard): shard for shard, _ in map(self._places.__getitem__, numbers)}.values()))
+        self._source.expect([self._shards[at] for at in dict.fromkeys(self._places[number][0] for number in numbers)])
 
-    def read(self, number: int) -> Record:
-        """One record. Raises UserError where it cannot be had as it was written."""
-        shard, place = self._places[number]
+    def window(self, numbers: Sequence[int], threads: Executor) -> Window:
+        """These records, read and checked side by side. Raises UserError where one cannot be had as it was written."""
+        with contextlib.ExitStack() as stack:
+            # What is open can be read to its end, even where a cache that others use throws it away meanwhile.
+            shards = dict.fromkeys(self._places[number][0] for number in numbers)
+            files = {at: stack.enter_context(self._source.open(self._shards[at])) for at in shards}
+            records = list(threads.map(lambda number: self._read(number, files[self._places[number][0]]), numbers))
+        return join_records(records, [self._first_positions[number] for number in numbers])
+
+    def _read(self, number: int, file: BinaryIO) -> Record:
+        at, place = self._places[number]
+        shard = self._shards[at]
         entry = shard.records[place]
-        for again in (True, False):
-            data = self._bytes(shard, entry)
-            if self._is_right(number, data, entry):
-                break
-            if not again or not self._source.replace(shard):
-                raise damaged(self._source.name(shard), place, entry, data, self._source.mend(shard))
+        data = self._bytes(file, shard, entry)
+        if not self._is_right(number, data, entry) and self._source.replace(shard):
+            with self._source.open(shard) as fresh:
+                data = self._bytes(fresh, shard, entry)
+        if not self._is_right(number, data, entry):
+            raise damaged(self._source.name(shard), place, entry, data, self._source.mend(shard))
         return parse_record(data)
 
-    def _bytes(self, shard: ShardEntry, entry: RecordEntry) -> bytes:
-        with self._source.open(shard) as file:
-            try:
-                file.seek(entry.offset)
-                return file.read(entry.bytes)
-            except OSError as error:
-                raise UserError(f"{self._source.name(shard)}: cannot be read: {error.strerror}") from None
+    def _bytes(self, file: BinaryIO, shard: ShardEntry, entry: RecordEntry) -> bytes:
+        try:
+            return os.pread(file.fileno(), entry.bytes, entry.offset)
+        except OSError as error:
+            raise UserError(f"{self._source.name(shard)}: cannot be read: {error.strerror}") from None
 
     def _is_right(self, number: int, data: bytes, entry: RecordEntry) -> bool:
         if len(data) != entry.bytes:
