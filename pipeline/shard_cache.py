@@ -228,10 +228,10 @@ def _file_system(url: str, silent_seconds: float) -> tuple[Any, str]:
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Remove what processes were fetching when they were killed: its lock is free."""
-    for partial in folder.glob(".*.partial"):
-        if lock := _try_lock(path := partial.with_suffix(".lock")):
-            partial.unlink(missing_ok=True)
+    """Remove what processes were fetching when they were killed: their locks are free."""
+    for path in folder.glob(".*.lock"):
+        if lock := _try_lock(path):
+            path.with_suffix(".partial").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             lock.close()
 
