@@ -5,9 +5,10 @@ not depend on how the batch is split over ranks and micro-batches.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -119,13 +120,24 @@ def mean_over_frames(model: nn.Module, tokens: torch.Tensor, lengths: torch.Tens
 
 
 def to_device(batch: Batch, draws: Draws | None, device: torch.device) -> DeviceBatch:
-    """Move a batch; ids wider than a byte become int32, which torch can index with everywhere."""
+    """Move a batch; ids wider than a byte become int32, which torch can index with everywhere.
+
+    To a GPU by way of pinned memory, so that the copies run beside its work and nothing waits for them here.
+    """
     tokens = batch.tokens if batch.tokens.dtype == np.uint8 else batch.tokens.astype(np.int32)
     mine = draws.part(batch.first_row, len(batch.id)) if draws is not None else None
     return DeviceBatch(
-        tokens=torch.from_numpy(tokens).to(device),
-        lengths=torch.from_numpy(batch.lengths).to(device),
-        expression=torch.from_numpy(batch.expression).to(device),
-        weight=torch.from_numpy(batch.weight).to(device),
+        tokens=_moved(tokens, device),
+        lengths=_moved(batch.lengths, device),
+        expression=_moved(batch.expression, device),
+        weight=_moved(batch.weight, device),
         draws=mine,
     )
+
+
+def _moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    here = torch.from_numpy(array)
+    if device.type != "cuda":
+        return here.to(device)
+    pinned = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)
+    return pinned.copy_(here).to(device, non_blocking=True)

@@ -134,7 +134,7 @@ class Shards(_Section):
     """How promoters become token shards."""
 
     path: str
-    """Folder; the shards of k = 3 land in its k3."""
+    """Folder, or URL to read from; the shards of k = 3 land in its k3."""
     k: Annotated[int, Field(ge=1, le=8)]
     """Bases a token."""
     record_promoters: Count
@@ -143,6 +143,10 @@ class Shards(_Section):
     """Size aimed at for a shard file, in 10^6 bytes."""
     workers: Count
     """Writer processes."""
+    cache: str
+    """Folder for copies of shards whose path is a URL."""
+    cache_gigabytes: Annotated[float, Field(gt=0)]
+    """What it holds at most, in 10^9 bytes."""
 
 
 class Model(_Section):
@@ -183,6 +187,8 @@ class Stage(_Section):
     learning_rate: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[float, Field(gt=0)]
     """Passes over the training split after which the stage ends, if early stopping did not end it."""
+    reverse_complement: bool
+    """Whether half of the promoters, drawn anew each epoch, are read from the other strand."""
     evaluate_every: Annotated[float, Field(gt=0)]
     """Part of an epoch between two evaluations."""
     early_stop: Count
