@@ -28,10 +28,11 @@ from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.freshness import check_fresh
 from pipeline.index import Index
 from pipeline.products import publish_run
 from pipeline.settings import as_built
-from pipeline.shard_access import check_usable, open_shards
+from pipeline.shard_access import open_shards
 from pipeline.shard_cache import ShardCache
 from pipeline.stream import Agree
 
@@ -74,7 +75,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
             with reading(config.dataset.path) as connection:
                 info = dataset_info(connection)
             config = as_built(config, info)
-            check_usable(shards, index, config, info)
+            check_fresh(index, config, info)
             _check_splits(index, config)
             lock = open_run(config, index, settings.values)
         except UserError as error:

@@ -55,15 +55,6 @@ class ShardCache:
     def __str__(self) -> str:
         return self.url
 
-    def name(self, shard: ShardEntry) -> str:
-        """The file's URL."""
-        return f"{self.url}/{shard.file}"
-
-    def mend(self, shard: ShardEntry) -> str:
-        """Here the shards were found right on arrival and again after being fetched anew."""
-        del shard
-        return f"it was fetched twice: the disk of {self.folder}, or what wrote the index, is at fault"
-
     def open(self, shard: ShardEntry) -> BinaryIO:
         """The file, fetched if it is not here. Raises UserError where it cannot be had: URL, expected and got."""
         path = self._path(shard)
@@ -122,16 +113,15 @@ class ShardCache:
                 _clear_leftovers(self.folder)
                 partial = path.with_name(f".{path.name}.partial")
                 try:
-                    fetch_file(
-                        self.name(shard), partial, (shard.bytes, shard.sha256), self._waits, self._silent_seconds
-                    )
+                    whole = (shard.bytes, shard.sha256)
+                    fetch_file(f"{self.url}/{shard.file}", partial, whole, self._waits, self._silent_seconds)
                     with _alone(self.folder / ".room.lock"):
                         make_room(self.folder, self.limit - shard.bytes)
                         partial.replace(path)
                 finally:
                     partial.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot hold {self.name(shard)}: {error.strerror or error}") from None
+            raise UserError(f"{self.folder}: cannot hold {shard.file}: {error.strerror or error}") from None
 
 
 def fetch_file(

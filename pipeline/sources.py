@@ -6,13 +6,14 @@ from typing import BinaryIO, Protocol
 
 from pipeline.errors import UserError
 from pipeline.index import ShardEntry
+from pipeline.record_reader import missing
 
 
 class ShardSource(Protocol):
     """What the stream asks of a place with shards. Called by several threads at once."""
 
-    def name(self, shard: ShardEntry) -> str:
-        """The file, as an error is to name it."""
+    def __str__(self) -> str:
+        """The folder or URL, as an error is to name it."""
 
     def open(self, shard: ShardEntry) -> BinaryIO:
         """The file, whole. Raises UserError where it cannot be had."""
@@ -22,9 +23,6 @@ class ShardSource(Protocol):
 
     def replace(self, shard: ShardEntry) -> bool:
         """The bytes were found wrong: get others. False where there are no others to be had."""
-
-    def mend(self, shard: ShardEntry) -> str:
-        """What to do about wrong bytes."""
 
 
 class LocalShards:
@@ -36,16 +34,14 @@ class LocalShards:
     def __str__(self) -> str:
         return str(self.folder)
 
-    def name(self, shard: ShardEntry) -> str:
-        """The file's path."""
-        return str(self.folder / shard.file)
-
     def open(self, shard: ShardEntry) -> BinaryIO:
         """The file. Raises UserError where it is missing."""
         try:
             return (self.folder / shard.file).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise missing(self.folder, shard) from None
         except OSError as error:
-            raise UserError(f"{self.name(shard)}: {error.strerror}; write it again: promoter-bert shards") from None
+            raise UserError(f"{self.folder / shard.file}: cannot be read: {error.strerror}") from None
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
         """They are here."""
@@ -54,8 +50,3 @@ class LocalShards:
         """There is no other copy."""
         del shard
         return False
-
-    def mend(self, shard: ShardEntry) -> str:
-        """Writing is the only way."""
-        del shard
-        return "delete the file and run: promoter-bert shards"

@@ -58,7 +58,7 @@ def test_a_shard_damaged_for_one_rank_ends_all_with_its_name(made, tmp_path):
     path.write_bytes(data)
     whole, damaged = run_ranks(made.shards, tmp_path / "k3")
     assert whole.split(" ", 1)[0] == damaged.split(" ", 1)[0]  # as many steps
-    assert f"{shard.file}: record {len(shard.records) - 1}: expected" in damaged
+    assert f"{shard.file}: record {len(shard.records) - 1}, bytes" in damaged
     assert whole.split(" ", 1)[1] == "rank 1: " + damaged.split(" ", 1)[1]
 
 

@@ -69,7 +69,7 @@ def global_batches(made, batch, ranks, micro, epoch=0, consumed=0, **options):
     ]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(1, 16), st.integers(1, 5), st.integers(1, 400), st.integers(0, 2), st.data())
 def test_same_global_batches_on_any_world_each_promoter_once_and_a_resume_is_the_rest(
     made, ranks, micro, batch, seed, data

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.index import index_text
 from pipeline.shard_cache import ShardCache, make_room, read_remote_index
 from pipeline.stream import Part, Stream
 from tests.conftest import ROOT
@@ -202,11 +203,8 @@ def child(url, cache, rank):
 
 
 def test_ranks_share_a_cache_and_one_killed_while_fetching_hinders_nobody(tiny, server, tmp_path):
-    from pipeline.index import write_index
-
     folder, index = tiny
-    write_index(tmp_path / "index.json", index)
-    server.files["index.json"] = (tmp_path / "index.json").read_bytes()
+    server.files["index.json"] = index_text(index).encode()
     assert read_remote_index(server.url) == index
     server.requests.clear()
     # The index, then a file that never ends.
