@@ -52,17 +52,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Promoters of a window in the order of the epoch; picks: their numbers in the window."""
-
-    window: Window
-    picks: Numbers
-
-    def __len__(self) -> int:
-        return len(self.picks)
-
-
-@dataclass(frozen=True)
 class _Cut:
     """A micro-batch among this rank's rows of a step: rows start to end; first_row: in the global batch."""
 
@@ -73,7 +62,8 @@ class _Cut:
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's rows of a global batch, and how they make micro-batches. weights: 0 for rows that only fill."""
+    """A rank's rows of a global batch, ascending, and how they make micro-batches. weights: 0 for rows that only
+    fill."""
 
     rows: Numbers
     weights: npt.NDArray[np.float32]
@@ -81,20 +71,13 @@ class Share:
 
 
 def share_of(part: Part, rows: int) -> Share:
-    """What a rank takes of a global batch of `rows` promoters. An empty part gets the first row, with weight 0."""
+    """What a rank takes of a global batch of `rows` promoters. An empty part gets the next one's row, with weight 0."""
     bounds = deal(rows, part.ranks * part.micro_batches).tolist()
-    taken: list[Numbers] = []
-    weights: list[npt.NDArray[np.float32]] = []
-    cuts: list[_Cut] = []
-    at = 0
-    for number in range(part.rank * part.micro_batches, (part.rank + 1) * part.micro_batches):
-        first, end = bounds[number], bounds[number + 1]
-        empty = first == end
-        mine = np.zeros(1, np.int64) if empty else np.arange(first, end)
-        taken.append(mine)
-        weights.append(np.full(len(mine), 0.0 if empty else 1.0, np.float32))
-        cuts.append(_Cut(at, at + len(mine), 0 if empty else first))
-        at += len(mine)
+    mine = range(part.rank * part.micro_batches, (part.rank + 1) * part.micro_batches)
+    taken = [np.arange(bounds[number], max(bounds[number + 1], bounds[number] + 1)) for number in mine]
+    weights = [np.full(len(t), float(bounds[n + 1] > bounds[n]), np.float32) for n, t in zip(mine, taken, strict=True)]
+    ends = np.cumsum([0, *map(len, taken)]).tolist()
+    cuts = [_Cut(start, end, bounds[number]) for start, end, number in zip(ends, ends[1:], mine, strict=False)]
     return Share(np.concatenate(taken), np.concatenate(weights), cuts)
 
 
@@ -141,54 +124,57 @@ class Block:
             yield Step(epoch, number + batch, consumed, batches)
 
 
-def lay_out(pieces: Sequence[Piece], share: Share, global_rows: int) -> Block:
-    """The block of these promoters: a whole number of global batches of `global_rows` each."""
-    lengths = np.concatenate([piece.window.lengths[piece.picks] for piece in pieces])
+def lay_out(windows: Sequence[Window], share: Share, global_rows: int) -> Block:
+    """The block of these promoters, in their order: a whole number of global batches of `global_rows` each."""
+    lengths = np.concatenate([window.lengths for window in windows])
     by_batch = lengths.reshape(-1, global_rows)
     batches = len(by_batch)
     mine = (np.arange(batches)[:, None] * global_rows + share.rows).ravel()
+    taken = _taken(windows, mine)
     return Block(
         share=share,
         global_rows=global_rows,
-        tokens=_tokens(pieces, mine),
+        tokens=_tokens(taken, padded_width(lengths)),
         lengths=lengths[mine],
-        expression=np.concatenate([piece.window.expression[piece.picks] for piece in pieces])[mine],
-        id=np.concatenate([piece.window.id[piece.picks] for piece in pieces])[mine],
+        expression=np.concatenate([window.expression for window in taken]),
+        id=np.concatenate([window.id for window in taken]),
         weight=np.tile(share.weights, batches),
-        position=np.concatenate([piece.window.position[piece.picks] for piece in pieces])[mine],
+        position=np.concatenate([window.position for window in taken]),
         widths=-(-by_batch.max(1) // PAD_TO) * PAD_TO,
         global_lengths=by_batch,
     )
 
 
-def _tokens(pieces: Sequence[Piece], mine: Numbers) -> Ids:
-    """Promoters number `mine` of the pieces side by side, as wide as the longest of all pieces asks for."""
-    width = max(padded_width(piece.window.lengths[piece.picks]) for piece in pieces)
-    if len(pieces) == 1:
-        return _rows(pieces[0], mine, width)
-    out = np.zeros((len(mine), width), pieces[0].window.values.dtype)
-    first = 0
-    for piece in pieces:
-        inside = np.flatnonzero((mine >= first) & (mine < first + len(piece)))
-        rows = _rows(piece, mine[inside] - first, padded_width(piece.window.lengths[piece.picks]))
-        out[inside, : rows.shape[1]] = rows
-        first += len(piece)
-    return out
+def _taken(windows: Sequence[Window], mine: Numbers) -> list[Window]:
+    """The promoters number `mine`, ascending and counted through all windows."""
+    firsts = np.cumsum([0, *map(len, windows)])
+    bounds = np.searchsorted(mine, firsts)
+    return [
+        window.rows(mine[start:end] - first)
+        for window, first, start, end in zip(windows, firsts, bounds, bounds[1:], strict=False)
+        if start < end
+    ]
 
 
-def _rows(piece: Piece, mine: Numbers, width: int) -> Ids:
-    window, picks = piece.window, piece.picks[mine]
-    return padded_rows(window.values, window.starts[picks], window.lengths[picks], width)
+def _tokens(windows: Sequence[Window], width: int) -> Ids:
+    """The windows' promoters side by side: (rows, width)."""
+    found = []
+    for window in windows:
+        # Behind the last promoter of a window lies as much as its longest needs; another's may need more.
+        own_width = padded_width(window.lengths)
+        rows = padded_rows(window.values, window.starts, window.lengths, own_width)
+        found.append(rows if own_width == width else np.pad(rows, ((0, 0), (0, width - own_width))))
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def split_off(pieces: Sequence[Piece], rows: int) -> tuple[list[Piece], list[Piece]]:
+def split_off(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
     """The first `rows` promoters, and the rest."""
-    head: list[Piece] = []
-    tail: list[Piece] = []
-    for piece in pieces:
+    head: list[Window] = []
+    tail: list[Window] = []
+    for window in windows:
         if rows:
-            head.append(Piece(piece.window, piece.picks[:rows]))
-        if len(piece) > rows:
-            tail.append(Piece(piece.window, piece.picks[rows:]))
-        rows = max(rows - len(piece), 0)
+            head.append(window.rows(slice(rows)))
+        if len(window) > rows:
+            tail.append(window.rows(slice(rows, None)))
+        rows = max(rows - len(window), 0)
     return head, tail

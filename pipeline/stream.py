@@ -9,7 +9,7 @@ All ranks make the same number of steps. State is a position: (epoch, promoters 
 window it lies in and no other.
 
 Memory of a rank: at most five windows (one being read, one beside it, one waiting, two being cut; 26 MB each at k = 3
-and flank 150), and four blocks (2 MB each).
+and flank 150) and four blocks (7 MB each, shared out over the ranks), all bounded by the longest promoter.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.ahead import ahead
-from pipeline.batches import Batch, Block, Part, Piece, Step, lay_out, share_of, split_off
+from pipeline.batches import Batch, Block, Part, Step, lay_out, share_of, split_off
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.order import WINDOW_RECORDS, EpochOrder, epoch_order
 from pipeline.reverse import drawn_strands, reverse_complement
 from pipeline.sources import LocalShards, ShardSource
 from pipeline.stream_state import StreamState
-from pipeline.windows import RecordReader
+from pipeline.windows import RecordReader, Window
 
 __all__ = ["Batch", "Part", "Step", "Stream"]
 
@@ -39,7 +39,7 @@ READERS = 2
 EXPECTED_RECORDS = 8 * WINDOW_RECORDS
 """Records from a window on that a source of shards is told of, so that it can fetch them."""
 BLOCKS_AHEAD = 2
-BLOCK_PROMOTERS = 4096
+BLOCK_PROMOTERS = 16_384
 """Promoters laid side by side at once, over all ranks; a whole number of steps, one at least."""
 
 Agree = Callable[[str | None], str | None]
@@ -120,7 +120,7 @@ class Stream:
             raise UserError(everyones)
         return block
 
-    def _windows(self, order: EpochOrder, consumed: int) -> Iterator[Piece]:
+    def _windows(self, order: EpochOrder, consumed: int) -> Iterator[Window]:
         """The windows of an epoch from promoter `consumed` on."""
         if consumed >= order.rows:
             return
@@ -132,17 +132,17 @@ class Stream:
             for number in range(first, order.windows):
                 reader.expect(order.records_from(number, EXPECTED_RECORDS).tolist())
                 window = reader.window(order.window_records(number).tolist(), threads)
-                yield Piece(window, order.window_rows(number)[skip:])
+                yield window.rows(order.window_rows(number)[skip:])
                 skip = 0
 
-    def _blocks(self, windows: Iterator[Piece], epoch: int) -> Iterator[Block]:
+    def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[Block]:
         """Cut windows into blocks of whole global batches; the last batch is the shorter one."""
         size = self.global_batch
         share = share_of(self.part, size)
         block_rows = max(BLOCK_PROMOTERS // size, 1) * size
-        waiting: list[Piece] = []
-        for piece in windows:
-            waiting.append(piece)
+        waiting: list[Window] = []
+        for window in windows:
+            waiting.append(window)
             while sum(map(len, waiting)) >= block_rows:
                 block, waiting = split_off(waiting, block_rows)
                 yield self._strands(lay_out(block, share, size), epoch)

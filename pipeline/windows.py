@@ -21,7 +21,7 @@ from pipeline.sources import ShardSource
 
 @dataclass(frozen=True)
 class Window:
-    """Some records end to end. Promoter i is values[starts[i] : starts[i] + lengths[i]]; position: its place in the
+    """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]]; position: its place in the
     split. values goes on behind the last promoter for the width of the longest."""
 
     values: Ids
@@ -30,6 +30,20 @@ class Window:
     expression: npt.NDArray[np.float32]
     id: Numbers
     position: Numbers
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def rows(self, which: slice | Numbers) -> "Window":
+        """Some of the promoters, or all in another order. values stays as it is."""
+        return Window(
+            values=self.values,
+            starts=self.starts[which],
+            lengths=self.lengths[which],
+            expression=self.expression[which],
+            id=self.id[which],
+            position=self.position[which],
+        )
 
 
 class RecordReader:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.ahead import ahead
-from pipeline.batches import Part, Piece, lay_out, share_of, split_off
+from pipeline.batches import Part, lay_out, share_of, split_off
 from pipeline.errors import UserError
 from pipeline.kmers import Ragged, ids_of_text, vocabulary_size
 from pipeline.padding import padded_rows, padded_tokens
@@ -61,7 +61,7 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
         ids = first + np.arange(len(lengths))
         record = Record(tokens, ids.astype(np.float32) / 2, ids * 3)
         picks = np.array(data.draw(st.permutations(range(len(lengths)))))
-        pieces.append(Piece(join_records([record], [first]), picks))
+        pieces.append(join_records([record], [first]).rows(picks))
         flat += [(first + int(pick), tokens.row(pick)) for pick in picks]
         first += len(lengths)
     whole = len(flat) // batch * batch
