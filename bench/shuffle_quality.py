@@ -3,7 +3,8 @@
 Two traces that a shuffle can leave: the labels of promoters that follow each other may correlate, and a promoter may
 come at about the same place in two epochs. The first is 0 for the stream because the dataset lies in a random order
 already; were it sorted by label, windows of some records would not be enough, which the second line shows. The second
-is 0 in the mean, and spreads by the number of shards, which are what is permuted over the whole epoch.
+is 0 in the mean, and spreads by the number of shards, which are what is permuted over the whole epoch; records are
+permuted among those shards that are read together.
 
     python bench/shuffle_quality.py --plot docs/shuffle.svg
 """
@@ -106,11 +107,11 @@ def plot(orders: tuple[Order, Order], promoters: int, path: Path) -> None:
     shown = np.random.default_rng(0).choice(promoters, 4000, replace=False)
     for axis, order, title in zip(axes, orders, ("the stream", "a true permutation"), strict=True):
         first, second = (place_of(order, epoch, promoters)[shown] for epoch in range(2))
-        axis.scatter(first, second, s=1, color="#0072b2")
+        axis.scatter(first, second, s=1, color="#0072b2", rasterized=True)
         axis.set(title=title, xlabel="place in epoch 0", aspect="equal")
     axes[0].set_ylabel("place in epoch 1")
     figure.suptitle(f"{promoters:,} promoters in windows of {WINDOW_RECORDS * RECORD:,}")
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, dpi=150)
 
 
 if __name__ == "__main__":

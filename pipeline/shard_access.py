@@ -6,8 +6,9 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.freshness import shard_place, shards_command
 from pipeline.index import INDEX, Index, read_index
+from pipeline.order import SHARDS_TOGETHER
 from pipeline.remote import is_remote
-from pipeline.shard_cache import ShardCache, read_remote_index
+from pipeline.shard_cache import FETCHERS, ShardCache, read_remote_index
 
 
 def open_shards(config: Config) -> tuple[Path | ShardCache, Index]:
@@ -20,9 +21,10 @@ def open_shards(config: Config) -> tuple[Path | ShardCache, Index]:
     index = read_remote_index(place)
     limit = int(shards.cache_gigabytes * 1e9)
     largest = max((shard.bytes for shard in index.shards), default=0)
-    if limit < 2 * largest:
+    least = (SHARDS_TOGETHER + FETCHERS) * largest
+    if limit < least:
         raise UserError(
-            f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {place} has shards of {largest / 1e9:.3g} GB: "
-            f"expected twice as much at least, {2 * largest / 1e9:.3g}"
+            f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {SHARDS_TOGETHER} shards of {place} are read "
+            f"together and {FETCHERS} fetched ahead: expected {least / 1e9:.3g} at least"
         )
     return ShardCache(place, Path(shards.cache), limit), index

@@ -36,7 +36,7 @@ WINDOWS_AHEAD = 1
 """Windows read before they are needed, beside the one that is being read."""
 READERS = 2
 """Threads that read and hash records of a window side by side."""
-EXPECTED_RECORDS = 8 * WINDOW_RECORDS
+EXPECTED_RECORDS = 32 * WINDOW_RECORDS
 """Records from a window on that a source of shards is told of, so that it can fetch them."""
 BLOCKS_AHEAD = 2
 BLOCK_PROMOTERS = 16_384
