@@ -136,7 +136,7 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
         if start is not None and not from_leader(start.is_dir()):
             raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
         model = regression_model(config, index, start)
-        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd)
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
     plan = job.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
     engine = make_engine(task, optimizer, job.settings, plan, world)
@@ -168,7 +168,8 @@ def _finish(job: Job) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
-    task = FinetuneTask(model, job.index.k, 0.0, 1.0)  # the exported model speaks the labels' own scale
+    # The exported model speaks the labels' own scale.
+    task = FinetuneTask(model, job.index.k, 0.0, 1.0, config.finetune.tokens)
     micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
     data = EvaluationData(job.shards, job.index, micro_batch, world, config.run.seed, job.agree)
     scored = {

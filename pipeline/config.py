@@ -210,6 +210,8 @@ class Finetune(Stage):
 
     start: Literal["pretrained", "scratch"]
     """Where the weights come from."""
+    tokens: Literal["frames", "overlapping"]
+    """What the model reads of a promoter: each of its k reading frames, or the k-mers at all bases at once."""
 
 
 class Run(_Section):
