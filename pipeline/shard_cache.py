@@ -26,6 +26,8 @@ FETCHERS = 2
 """Files fetched side by side ahead of need, for each process."""
 _LOOK_SECONDS = 0.05
 """Time between two looks at whether another process is through with a file."""
+_REFUSED = (401, 403, 410)
+"""HTTP codes that waiting does not change."""
 _WRONG_ANSWERS = 2
 """A server that has sent wrong bytes so many times will send them again."""
 
@@ -154,6 +156,8 @@ def fetch_file(
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise
             trouble = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if getattr(error, "status", None) in _REFUSED or type(error).__name__ == "NoCredentialsError":
+                raise UserError(f"{url}: is not given out to this user: {trouble}") from None
         else:
             if trouble is None:
                 return

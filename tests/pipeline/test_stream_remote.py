@@ -111,6 +111,9 @@ def test_a_file_that_is_not_there_is_named_at_once(tiny, server, tmp_path):
     del server.files[FILES[2]]
     with pytest.raises(UserError, match=r"finetune/train-000002\.tar: is not there"):
         ids(cached(server.url, tmp_path, waits=(60.0,)), tiny[1])
+    server.statuses = [403]
+    with pytest.raises(UserError, match=r"http://.*: is not given out to this user: .*403"):
+        read_remote_index(server.url, waits=(60.0,))
     server.statuses = [503] * 50
     with pytest.raises(UserError, match=r"http://.*503"):
         ids(cached(server.url, tmp_path), tiny[1])
