@@ -9,7 +9,7 @@ All ranks make the same number of steps. State is a position: (epoch, promoters 
 window it lies in and no other.
 
 Memory of a rank: at most five windows (one being read, one beside it, one waiting, two being cut; 26 MB each at k = 3
-and flank 150) and four blocks (7 MB each, shared out over the ranks), all bounded by the longest promoter.
+and flank 150) and four blocks (7 MB each, a part of that with more ranks; as wide as their longest promoter).
 """
 
 import contextlib
