@@ -23,7 +23,7 @@ def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
     rows, width = tokens.shape
     if not rows or not width:
         return tokens
-    mirrored = _of_other_strand(k)[tokens[:, ::-1]]  # now padding comes first, and the last k-mer starts the row
+    mirrored = _looked_up(_of_other_strand(k), tokens[:, ::-1])  # padding comes first now, then the last k-mer
     roomy = np.concatenate([mirrored.ravel(), np.zeros(width + k, tokens.dtype)])
     # The k - 1 k-mers that ran past the end fall away: whole ones are those that lie within either strand.
     starts = np.arange(rows) * width + width - lengths + k - 1
@@ -47,6 +47,14 @@ def drawn_strands(seed: int, epoch: int, positions: Numbers) -> npt.NDArray[np.b
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     strands: npt.NDArray[np.bool_] = mixed >> np.uint64(63) == 1
     return strands
+
+
+def _looked_up(table: Ids, tokens: Ids) -> Ids:
+    if tokens.itemsize > 1:
+        return table[tokens]
+    # The quickest table of bytes that there is.
+    data = tokens.tobytes().translate(table.tobytes().ljust(256, b"\0"))
+    return np.frombuffer(data, np.uint8).reshape(tokens.shape)
 
 
 @cache
