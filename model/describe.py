@@ -19,7 +19,7 @@ def describe_job(job: Job) -> str:
     size = bert_config(config, index)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {job.folder}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens",
         f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",

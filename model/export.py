@@ -52,15 +52,16 @@ def export_model(
     new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(new, ignore_errors=True)
     model.save_pretrained(new)
-    stock_tokenizer(config).save_pretrained(new)
+    overlapping = isinstance(model, BertForSequenceClassification) and config.finetune.tokens == "overlapping"
+    stock_tokenizer(config, overlapping).save_pretrained(new)
     replace_folder(new, folder)
 
 
-def stock_tokenizer(config: Config) -> PreTrainedTokenizerFast:
+def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers knows it."""
     names = ("pad_token", "cls_token", "unk_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(config.assay, config.shards.k),
+        tokenizer_object=build_tokenizer(config.assay, config.shards.k, overlapping),
         **dict(zip(names, SPECIALS, strict=True)),
     )
 

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
+from model.agree import agreeing
 from model.bert import masked_language_model, regression_model
 from model.checkpoints import StageState
 from model.distributed import World, from_leader
@@ -27,10 +28,13 @@ from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
-from pipeline.freshness import check_fresh, shard_folder, shards_command
-from pipeline.index import Index, read_index
+from pipeline.freshness import check_fresh
+from pipeline.index import Index
 from pipeline.products import publish_run
 from pipeline.settings import as_built
+from pipeline.shard_access import open_shards
+from pipeline.shard_cache import ShardCache
+from pipeline.stream import Agree
 
 StageName = Literal["pretrain", "finetune", "both"]
 
@@ -42,8 +46,9 @@ class Job:
     config: Config
     settings: DeepSpeedSettings
     world: World
-    folder: Path
+    shards: Path | ShardCache
     index: Index
+    agree: Agree
     lock: TextIO | None
     """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 
@@ -66,10 +71,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, lock = None, None
     if world.leads:
         try:
-            folder = shard_folder(config)
-            if not (folder / "index.json").exists():
-                raise UserError(f"{folder}: no shards here; write them: {shards_command(config)}")
-            index = read_index(folder)
+            shards, index = open_shards(config)
             with reading(config.dataset.path) as connection:
                 info = dataset_info(connection)
             config = as_built(config, info)
@@ -81,11 +83,10 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
-    folder = shard_folder(config)
-    index = read_index(folder)
+    shards, index = open_shards(config)
     if from_leader(index.key) != index.key:
-        raise UserError(f"{folder}: other shards on this host than on the leading one")
-    return Job(config, settings, world, folder, index, lock)
+        raise UserError(f"{shards}: other shards on this host than on the leading one")
+    return Job(config, settings, world, shards, index, agreeing(world.rank), lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:
@@ -135,7 +136,7 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
         if start is not None and not from_leader(start.is_dir()):
             raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
         model = regression_model(config, index, start)
-        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd)
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
     plan = job.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
     engine = make_engine(task, optimizer, job.settings, plan, world)
@@ -155,7 +156,7 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
             optimizer=optimizer,
             plan=plan,
             world=world,
-            data=EvaluationData(job.folder, index, plan.micro_batch, world, config.run.seed),
+            data=EvaluationData(job.shards, index, plan.micro_batch, world, config.run.seed, job.agree),
             tracker=tracker,
             checkpoints=config.run.directory / "checkpoints" / name,
             save_best=save_best,
@@ -167,9 +168,10 @@ def _finish(job: Job) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
-    task = FinetuneTask(model, job.index.k, 0.0, 1.0)  # the exported model speaks the labels' own scale
+    # The exported model speaks the labels' own scale.
+    task = FinetuneTask(model, job.index.k, 0.0, 1.0, config.finetune.tokens)
     micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
-    data = EvaluationData(job.folder, job.index, micro_batch, world, config.run.seed)
+    data = EvaluationData(job.shards, job.index, micro_batch, world, config.run.seed, job.agree)
     scored = {
         split: evaluate(task, f"finetune/{split}", data)
         for split in ("valid", "test")

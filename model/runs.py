@@ -32,7 +32,8 @@ PACKAGES = (
 LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
 """When a run ends."""
 MAY_CHANGE = (
-    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path", *LIMITS,
+    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
+    "shards.cache", "shards.cache_gigabytes", *LIMITS,
 )  # fmt: skip
 """What a run that goes on may state anew: none of it changes what was done so far."""
 

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "make demo": "test_demo.py",
     "make test": "this very run",
     "promoter-bert download": "test_download.py, from a server of its own",
+    "deepspeed train.py shards.path=s3://bucket/shards": "test_remote_shards.py, from a server of its own",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 
