@@ -3,16 +3,23 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
 
+from model.guard import Guarded, Post, new_key
+from model.network import address_towards, choose_interface
 from pipeline.errors import UserError
 
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
+"""For ranks that live but do not come: longer than anything that rank 0 does while the others wait (checkpoints,
+exports). A rank that is dead or frozen is noticed by the guards, long before."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,45 @@ class World:
         return self.rank == 0
 
 
+@contextmanager
+def joined() -> Iterator[World]:
+    """This process as one of the group, guarded until the block ends. An error in it ends the run on every rank."""
+    launched = "RANK" in os.environ
+    world = start()
+    guarded = _guarded(world) if launched else None
+    try:
+        yield world
+    except BaseException as error:
+        # The group is left standing: to leave it in order, NCCL would wait for the others.
+        if guarded is not None:
+            if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+                guarded.error(str(error) or "interrupted")
+            else:
+                guarded.failed(f"{type(error).__name__}: {error}")
+        raise
+    stop()
+    if guarded is not None:
+        guarded.goodbye()
+
+
+def _guarded(world: World) -> Guarded:
+    """Start this rank's guard and tell it where it finds rank 0's."""
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
+
+    def guard(address: str, port: int, key: str) -> Guarded:
+        return Guarded(Post(world.rank, world.ranks, os.getpid(), address, port, key, speaks))
+
+    if world.leads:
+        address, key = address_towards(os.environ["MASTER_ADDR"]), new_key()
+        first = guard(address, 0, key)
+        from_leader((address, first.port, key))
+        return first
+    return guard(*from_leader(None))
+
+
 def start() -> World:
     """Join the group that the launcher describes in the environment; alone, make a group of one."""
+    choose_interface(os.environ)
     if "RANK" not in os.environ:
         alone = {
             "RANK": 0,
@@ -74,6 +118,12 @@ def stop() -> None:
     """Leave the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def limit_waits() -> None:
+    """Set the time limit of every process group: those that DeepSpeed makes for itself have another."""
+    for group in list(c10d._world.pg_map):
+        c10d._set_pg_timeout(TIMEOUT, group)
 
 
 def sums_over_ranks(*values: torch.Tensor) -> list[float]:

@@ -63,6 +63,24 @@ class Hosts:
         statistics = "/sys/class/net/eth0/statistics/rx_bytes"
         return int(subprocess.check_output(self.on(host, "cat", statistics)))
 
+    def processes(self, host: int, words: str) -> list[int]:
+        """Ids of a host's processes whose command line has these words, oldest first."""
+        found = subprocess.run(
+            ["ip", "netns", "pids", self.namespaces[host - 1]], capture_output=True, text=True, check=False
+        )
+        pids = sorted(map(int, found.stdout.split()))
+        return [pid for pid in pids if words in _command_line(pid)]
+
+    def ranks(self, host: int) -> list[int]:
+        """Ids of a host's training processes, without the launchers whose arguments hold theirs."""
+        return [pid for pid in self.processes(host, "train.py") if "--local_rank=" in _command_line(pid).split(" train.py")[-1]
+                and "deepspeed.launcher" not in _command_line(pid)]
+
+    def cable(self, plugged: bool) -> None:
+        """Pull host 2's cable, or plug it in again."""
+        state = "up" if plugged else "down"
+        subprocess.run(["ip", "-n", self.namespaces[1], "link", "set", "eth0", state], check=True)
+
 
 @contextmanager
 def two_hosts() -> Iterator[Hosts]:
@@ -78,6 +96,13 @@ def two_hosts() -> Iterator[Hosts]:
         yield hosts
     finally:
         _take_down(hosts)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _write_etc(hosts: Hosts) -> None:
