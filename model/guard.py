@@ -148,17 +148,17 @@ class Guard:
             if not text:
                 self._open = False
                 if not self._rank.error:
-                    raise LostError(f"{self.name} is gone: killed, out of memory, or crashed")
+                    raise LostError(f"{self.name}: killed, out of memory, or crashed")
             for line in text.splitlines():
                 kind, _, what = line.partition(" ")
                 if kind == "error":  # what the user can mend: said by the rank itself, nobody else is to blame
-                    raise LostError(f"{self.name} ended: {what}", GRACE, mine=True)
+                    raise LostError(f"{self.name}: {what}", GRACE, mine=True)
                 if kind == "failed":
                     self._rank.error, self._rank.doubt = what, DOUBT
         if self._rank.error:
             self._rank.doubt -= 1
             if self._rank.doubt <= 0:
-                raise LostError(f"{self.name} ended: {self._rank.error}", GRACE, mine=True)
+                raise LostError(f"{self.name}: {self._rank.error}", GRACE, mine=True)
         return True
 
     def _inspect(self) -> None:
@@ -172,11 +172,11 @@ class Guard:
         except psutil.NoSuchProcess:
             status, orphan = psutil.STATUS_ZOMBIE, False
         if status == psutil.STATUS_ZOMBIE and not rank.error:
-            raise LostError(f"{self.name} is gone: killed, out of memory, or crashed")
+            raise LostError(f"{self.name}: killed, out of memory, or crashed")
         # Alone, a stopped rank keeps nobody waiting.
         rank.stopped = rank.stopped + 1 if status == psutil.STATUS_STOPPED and self.post.ranks > 1 else 0
         if rank.stopped >= SILENT:
-            raise LostError(f"{self.name} has been stopped (SIGSTOP) for {SILENT * TICK:.0f} s")
+            raise LostError(f"{self.name}: stopped (SIGSTOP) for {SILENT * TICK:.0f} s")
         if orphan and not rank.launcher_lost:
             rank.launcher_lost = True
             _say(f"lost: the launcher of {self.name}; {GO_ON}")
@@ -218,11 +218,9 @@ class Guard:
                 if kind == "lost":
                     raise LostError(what, grace)
         except (EOFError, OSError):
-            raise LostError(f"the connection to {peer.name} broke off") from None
+            raise LostError(f"{peer.name}: the connection broke off") from None
         if peer.silent >= SILENT:
-            raise LostError(
-                f"no word from {peer.name} for {SILENT * TICK:.0f} s: host or link down, or frozen"
-            )
+            raise LostError(f"{peer.name}: no word for {SILENT * TICK:.0f} s; its host or the link is down or frozen")
 
     def _tell(self, word: tuple[str, str, int]) -> None:
         for peer in self.peers.values():

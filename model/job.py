@@ -12,6 +12,7 @@ import pyarrow.parquet
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
+from model.agreement import agreed_index
 from model.bert import masked_language_model, regression_model
 from model.checkpoints import StageState
 from model.distributed import World, from_leader
@@ -59,11 +60,11 @@ class Job:
 
 
 def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
-    """Find the shards, check that they are those of the dataset, open the run directory.
+    """Find the shards, check that they are those of the dataset, open the run directory; check that all hosts agree.
 
-    The leading rank checks for all; what it finds wrong is raised on every rank.
+    What is wrong is raised on every rank.
     """
-    problem, lock = None, None
+    given, problem, lock = config, None, None
     if world.leads:
         try:
             folder = shard_folder(config)
@@ -81,11 +82,8 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
-    folder = shard_folder(config)
-    index = read_index(folder)
-    if from_leader(index.key) != index.key:
-        raise UserError(f"{folder}: other shards on this host than on the leading one")
-    return Job(config, settings, world, folder, index, lock)
+    index = agreed_index(given, settings.values)
+    return Job(config, settings, world, shard_folder(given), index, lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:

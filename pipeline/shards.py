@@ -66,7 +66,7 @@ def write_shards(config: Config, progress: Callable[[int, int], None] = lambda _
     with hold_lock(folder.with_name(f".{folder.name}.lock"), f"is writing shards to {folder}; wait for it"):
         before = _standing(folder)
         index, written = before, 0
-        if before is None or before.key != key or not _whole(folder, before):
+        if before is None or before.key != key or not is_whole(folder, before):
             if before is not None and before.key == key:
                 _keep_whole_shards(folder, before, _work_folder(folder, key))
             index, written = _make(config, info, folder, key, progress)
@@ -96,7 +96,7 @@ def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
 
 def check_fresh(index: Index, config: Config, info: DatasetInfo) -> None:
     """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings."""
-    if not _whole(shard_folder(config), index):
+    if not is_whole(shard_folder(config), index):
         raise UserError(f"{shard_folder(config)}: shards are missing; write them again: {shards_command(config)}")
     if index.key != expected_key(config, info):
         raise UserError(
@@ -162,7 +162,7 @@ def _standing(folder: Path) -> Index | None:
         return None
 
 
-def _whole(folder: Path, index: Index) -> bool:
+def is_whole(folder: Path, index: Index) -> bool:
     """Every shard is there in its size; `promoter-bert verify` reads the bytes."""
     sizes = ((folder / shard.file, shard.bytes) for shards in index.splits.values() for shard in shards)
     return all(path.is_file() and path.stat().st_size == size for path, size in sizes)

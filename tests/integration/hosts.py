@@ -24,8 +24,6 @@ SSH_CONFIG = """Host *
   LogLevel ERROR
   BatchMode yes
   ConnectTimeout 5
-  ServerAliveInterval 5
-  ServerAliveCountMax 3
 """
 SSHD_CONFIG = """HostKey /etc/ssh/hostkey
 AuthorizedKeysFile /etc/ssh/key.pub
@@ -72,9 +70,8 @@ class Hosts:
         return [pid for pid in pids if words in _command_line(pid)]
 
     def ranks(self, host: int) -> list[int]:
-        """Ids of a host's training processes, without the launchers whose arguments hold theirs."""
-        return [pid for pid in self.processes(host, "train.py") if "--local_rank=" in _command_line(pid).split(" train.py")[-1]
-                and "deepspeed.launcher" not in _command_line(pid)]
+        """Ids of a host's training processes."""
+        return self.processes(host, "train.py --local_rank=")
 
     def cable(self, plugged: bool) -> None:
         """Pull host 2's cable, or plug it in again."""
@@ -83,15 +80,20 @@ class Hosts:
 
 
 @contextmanager
-def two_hosts() -> Iterator[Hosts]:
-    """Hosts that reach each other by ssh without a password; everything is taken down afterwards."""
+def two_hosts(*mounts: str) -> Iterator[Hosts]:
+    """Hosts that reach each other by ssh without a password; everything is taken down afterwards.
+
+    mounts: arguments of mount(8) for host 2, which then differ for what comes to it by ssh.
+    """
     tag = f"pb{os.getpid()}"
     hosts = Hosts((f"{tag}a", f"{tag}b"))
     try:
         _write_etc(hosts)
         _connect(hosts, tag)
-        for host in (1, 2):
-            subprocess.Popen(hosts.on(host, "/usr/sbin/sshd", "-D", "-e"), stderr=subprocess.DEVNULL)
+        for host, own in ((1, ()), (2, mounts)):
+            prepare = " && ".join([*(f"mount {arguments}" for arguments in own), "exec /usr/sbin/sshd -D -e"])
+            sshd = hosts.on(host, "unshare", "--mount", "sh", "-c", prepare)
+            subprocess.Popen(sshd, stderr=subprocess.DEVNULL)
         _wait_for_ssh(hosts)
         yield hosts
     finally:
@@ -114,8 +116,12 @@ def _write_etc(hosts: Hosts) -> None:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(first / "ssh" / key)], check=True)
     (first / "ssh" / "ssh_config").write_text(SSH_CONFIG)
     (first / "ssh" / "sshd_config").write_text(SSHD_CONFIG)
-    (first / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
-    shutil.copytree(first, Path("/etc/netns", hosts.namespaces[1]))
+    for i, namespace in enumerate(hosts.namespaces, 1):
+        folder = Path("/etc/netns", namespace)
+        if i > 1:
+            shutil.copytree(first, folder)
+        # As Debian's installer leaves it: a host's own name points to where no other host reaches it.
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 host{i}\n{names}")
 
 
 def _connect(hosts: Hosts, tag: str) -> None:
