@@ -38,7 +38,7 @@ class Host:
 def read_hostfile(path: Path) -> list[Host]:
     """The hosts in their order; the first one runs rank 0. Raises UserError for what DeepSpeed would not take."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot read the hostfile: {error.strerror}") from None
     hosts: dict[str, Host] = {}
