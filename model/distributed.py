@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
+from torch.distributed.rendezvous import rendezvous
 
 from model.guard import Guarded, Post, new_key
 from model.network import address_towards, choose_interface
@@ -20,6 +21,9 @@ from pipeline.errors import UserError
 TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
 """For ranks that live but do not come: longer than anything that rank 0 does while the others wait (checkpoints,
 exports). A rank that is dead or frozen is noticed by the guards, long before."""
+JOIN = min(TIMEOUT, timedelta(minutes=3))
+"""Within this all ranks come, once the first is there: as long as imports may take longer on one host than on another,
+from a cold shared disk."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,21 @@ def joined() -> Iterator[World]:
     stop()
     if guarded is not None:
         guarded.goodbye()
+
+
+def _meet() -> c10d.Store:
+    """Wait until every rank is there. Ends this process where one does not come."""
+    try:
+        store, _, _ = next(iter(rendezvous("env://", timeout=JOIN)))
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        if "EADDRINUSE" in str(error):
+            raise
+        rank, ranks, address, port = (os.environ[n] for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+        raise SystemExit(
+            f"lost: rank {rank} on {socket.gethostname()} has waited {JOIN.total_seconds():.0f} s, but not all {ranks} "
+            f"ranks came to {address}:{port}; what stopped them stands above, or promoter-bert doctor finds it"
+        ) from None
+    return store
 
 
 def _guarded(world: World) -> Guarded:
@@ -95,6 +114,7 @@ def start() -> World:
     # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
+        meeting = _meet()
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
@@ -104,6 +124,7 @@ def start() -> World:
             f"port {port} is taken, perhaps by another training on this machine; give this one another: "
             "deepspeed --master_port 29501 train.py ..."
         ) from None
+    del meeting  # DeepSpeed has its own on the same port by now
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)

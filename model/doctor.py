@@ -23,6 +23,10 @@ ROOM = 2.0
 """Times the needed disk space that is called enough."""
 
 
+SSH_WAITS = 30
+"""Seconds of silence in which ssh should notice that a host is away."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One check on one host. fix: what to do, empty where all is well."""
@@ -107,13 +111,20 @@ def _check_ssh(host: Host, asked: Asked, report: _Report) -> bool:
         fix = f"this must work without a password: ssh {host.name} true (ssh-copy-id {host.name}; is its sshd running?)"
     if not report.add(host.name, "ssh", problem, "without a password", fix):
         return False
-    settings = subprocess.run(["ssh", "-G", host.name], capture_output=True, text=True, check=False).stdout
-    waits = "serveraliveinterval 0" in settings.splitlines()
-    report.add(
-        host.name, "ssh keep-alive", "ssh would wait for ever for a host that went away" if waits else "", "on",
-        "put into ~/.ssh/config: ServerAliveInterval 5 (promoter-bert relaunch does so by itself)", warn=True,
-    )  # fmt: skip
+    problem = _waits_long(host.name)
+    fix = "put into ~/.ssh/config: ServerAliveInterval 5 (promoter-bert relaunch does so by itself)"
+    report.add(host.name, "ssh keep-alive", problem, "on", fix, warn=True)
     return True
+
+
+def _waits_long(host: str) -> str:
+    """Whether this user's ssh, as pdsh runs it, would be long in noticing that a host is away; empty if not."""
+    said = subprocess.run(["ssh", "-G", host], capture_output=True, text=True, check=False).stdout
+    settings = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    seconds = int(settings.get("serveraliveinterval", 0)) * int(settings.get("serveralivecountmax", 3))
+    if 0 < seconds <= SSH_WAITS:
+        return ""
+    return f"ssh would wait {f'{seconds} s' if seconds else 'for ever'} for a host that went away"
 
 
 def _locally(_host: str, command: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ USERS_ERROR = re.compile(r"^(?:\S+: )?error: ")
 """What train.py says of an error that only the user can mend, behind pdsh's name of the host."""
 INTERRUPTED = re.compile(r"^(?:\S+: )?interrupted\b")
 """What train.py says when it was asked to end; it need not be finished."""
+HOST_ENDED = re.compile(r"^pdsh@\S+: (\S+: ssh exited with exit code \d+)")
+"""What pdsh says of a host where the run has failed."""
 DEEPSPEED_HOSTFILE = Path("/job/hostfile")
 """Where DeepSpeed looks when it is told no other."""
 FIRST_WAIT, LONGEST_WAIT = 2.0, 300.0
@@ -36,6 +39,8 @@ TIDY = 5.0
 """Seconds that the processes of a run have to end after its command has."""
 PARTING = 90.0
 """The same where the run was asked to end: a checkpoint may still be written."""
+OTHERS_END = 60.0
+"""Seconds that the other hosts have to end when one has failed."""
 HOSTS_BACK = 1800.0
 """Seconds to wait for a host that cannot be reached."""
 ASK_EVERY = 10.0
@@ -50,6 +55,8 @@ class Attempt:
     users_error: bool
     interrupted: bool
     left: list[str] = field(default_factory=list)
+    host_failed: float | None = None
+    """When the first host of several failed, by the monotonic clock."""
 
     @property
     def finished(self) -> bool:
@@ -175,11 +182,21 @@ def _run(command: Sequence[str], mark: str, asked: _Asked) -> Attempt:
     asked.watch(child)
     reader = threading.Thread(target=_pass_on, args=(child, attempt), daemon=True)
     reader.start()
-    attempt.code = child.wait()
+    attempt.code = _wait(child, attempt)
     reader.join(TIDY)  # what outlives the command may hold its output open
     attempt.code = 128 - attempt.code if attempt.code < 0 else attempt.code
     attempt.seconds = time.monotonic() - began
     return attempt
+
+
+def _wait(child: "subprocess.Popen[bytes]", attempt: Attempt) -> int:
+    """The command's exit code. Where a host fails, the command is not waited for much longer."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.wait(1)
+        since = 0.0 if attempt.host_failed is None else time.monotonic() - attempt.host_failed
+        if since > OTHERS_END:
+            os.killpg(child.pid, signal.SIGTERM if since < 2 * OTHERS_END else signal.SIGKILL)
 
 
 def _environment(mark: str) -> dict[str, str]:
@@ -196,6 +213,8 @@ def _pass_on(child: "subprocess.Popen[bytes]", attempt: Attempt) -> None:
         sys.stdout.flush()
         attempt.users_error |= bool(USERS_ERROR.match(line))
         attempt.interrupted |= bool(INTERRUPTED.match(line))
+        if attempt.host_failed is None and HOST_ENDED.match(line):
+            attempt.host_failed = time.monotonic()
 
 
 def _sweep_all(target: Target, mark: str, grace: float, asked: _Asked, say: Callable[[str], None]) -> list[str]:

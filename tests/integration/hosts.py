@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,17 +80,17 @@ class Hosts:
 
 
 @contextmanager
-def two_hosts(*mounts: str) -> Iterator[Hosts]:
+def two_hosts(first: Sequence[str] = (), second: Sequence[str] = ()) -> Iterator[Hosts]:
     """Hosts that reach each other by ssh without a password; everything is taken down afterwards.
 
-    mounts: arguments of mount(8) for host 2, which then differ for what comes to it by ssh.
+    first, second: arguments of mount(8) on that host, for what comes to it by ssh: there, it has files of its own.
     """
     tag = f"pb{os.getpid()}"
     hosts = Hosts((f"{tag}a", f"{tag}b"))
     try:
         _write_etc(hosts)
         _connect(hosts, tag)
-        for host, own in ((1, ()), (2, mounts)):
+        for host, own in ((1, first), (2, second)):
             prepare = " && ".join([*(f"mount {arguments}" for arguments in own), "exec /usr/sbin/sshd -D -e"])
             sshd = hosts.on(host, "unshare", "--mount", "sh", "-c", prepare)
             subprocess.Popen(sshd, stderr=subprocess.DEVNULL)

@@ -158,7 +158,7 @@ def project_copy(tmp_path) -> Path:
 
 @pytest.mark.timeout(300)
 def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy, tmp_path, monkeypatch):
-    """On host 2: another line of code, another transformers, another config, no shards; own disk for the runs."""
+    """On host 2: other code, another transformers and config, no shards. Each host has its own disk for the runs."""
     other = tmp_path / "other"
     shutil.copytree(project_copy, other / "project")
     with (other / "project" / "model" / "seeds.py").open("a") as file:
@@ -168,15 +168,16 @@ def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy,
     (other / "shards").mkdir()
     text = (workspace.folder / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("learning_rate: 0.001", "learning_rate: 0.002"))
-    (workspace.folder / "runs").mkdir(exist_ok=True)
+    runs = workspace.folder / "runs"
+    runs.mkdir(exist_ok=True)
     mounts = [
         f"--bind {other / 'project'} {project_copy}",
         f"--bind {other / 'shards'} {workspace.folder / 'shards'}",
         f"--bind {other / 'config.yaml'} {workspace.folder / 'config.yaml'}",
-        f"-t tmpfs tmpfs {workspace.folder / 'runs'}",
+        f"-t tmpfs tmpfs {runs}",
     ]
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(project_copy))
-    with lab.two_hosts(*mounts) as hosts:
+    with lab.two_hosts(first=[f"-t tmpfs -o size=1m tmpfs {runs}"], second=mounts) as hosts:
         doctor = workspace.run(*hosts.on(1, "promoter-bert", "doctor", "--json", "--hostfile", "hostfile"), check=False)
         train = workspace.run(
             *hosts.on(1, "deepspeed", "--hostfile", "hostfile", "train.py", "run.name=differs"),
@@ -195,7 +196,7 @@ def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy,
     assert not json.loads(doctor.stdout)["ready"]
     wrong = {(f["host"], f["check"]): f for f in json.loads(doctor.stdout)["findings"] if f["state"] == "wrong"}
     checks = ("same software", "same shards", "same config", "shared run folder")
-    assert set(wrong) == {("host2", check) for check in checks}
+    assert set(wrong) == {*(("host2", check) for check in checks), ("host1", "disk")}
     assert "4.0.0 on host2" in wrong["host2", "same software"]["found"]
     warned = {(f["host"], f["check"]) for f in json.loads(doctor.stdout)["findings"] if f["state"] == "warning"}
     both = {(host, check) for host in ("host1", "host2") for check in ("own name", "ssh keep-alive")}

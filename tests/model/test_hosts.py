@@ -111,6 +111,32 @@ def test_the_words_that_a_run_ends_with():
     assert not INTERRUPTED.match("pdsh@host1: interrupt (one more within 1 sec to abort)")
 
 
+def test_a_rank_that_never_comes_is_not_waited_for_long(tmp_path):
+    script = (
+        "from datetime import timedelta; from model import distributed as d; d.JOIN = timedelta(seconds=2); d.start()"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **environment, "MASTER_PORT": str(port)}, cwd=ROOT,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"not all 2 ranks came to 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_when_one_host_has_failed_the_others_are_not_waited_for_long(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("model.relaunch.OTHERS_END", 0.5)
+    said = []
+    script = "import time; print('pdsh@a: b: ssh exited with exit code 1', flush=True); time.sleep(60)"
+    code = relaunch([sys.executable, "-c", script], 0, said.append)
+    assert code == 128 + signal.SIGTERM
+    assert "restarts are used up" in said[-1]
+
+
 FAILS = """
 import pathlib, sys
 tries = pathlib.Path("tries"); n = int(tries.read_text()) if tries.exists() else 0; tries.write_text(str(n + 1))
