@@ -8,8 +8,8 @@ from model.distributed import gathered
 from model.facts import differences, explained, facts_of, whole_index
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.freshness import shard_place
 from pipeline.index import Index
-from pipeline.shards import shard_folder
 
 
 def agreed_index(config: Config, ds_config: Mapping[str, Any]) -> Index:
@@ -18,7 +18,7 @@ def agreed_index(config: Config, ds_config: Mapping[str, Any]) -> Index:
     All ranks call this, each with the configuration that it was given. Raises UserError on every rank, with every
     difference.
     """
-    index = whole_index(shard_folder(config))
+    index = whole_index(shard_place(config))
     found = differences(gathered((socket.gethostname(), facts_of(config, ds_config, index))))
     if found:
         raise UserError(explained(found))

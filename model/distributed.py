@@ -64,7 +64,7 @@ def joined() -> Iterator[World]:
 def _meet() -> c10d.Store:
     """Wait until every rank is there. Ends this process where one does not come."""
     try:
-        store, _, _ = next(iter(rendezvous("env://", timeout=JOIN)))
+        store: c10d.Store = next(iter(rendezvous("env://", timeout=JOIN)))[0]
     except (dist.DistStoreError, dist.DistNetworkError) as error:
         if "EADDRINUSE" in str(error):
             raise

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
-from pipeline.shards import is_whole
+from pipeline.shard_store import shard_store
 
 COMPARED = ("torch", "deepspeed", "transformers", "numpy")
 """Packages that decide what a rank computes, and in which order."""
@@ -98,13 +98,14 @@ def code_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def whole_index(folder: Path) -> Index | None:
-    """The index of a folder in which every shard is there; None otherwise."""
+def whole_index(place: str) -> Index | None:
+    """The index of a folder or URL in which every shard is there; None otherwise."""
     try:
-        index = read_index(folder)
+        index = read_index(place)
     except UserError:
         return None
-    return index if is_whole(folder, index) else None
+    present = shard_store(place, index.key).present(index)
+    return index if all(shard.file in present for shard in index.shards) else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

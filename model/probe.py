@@ -17,9 +17,9 @@ from model.network import own_address
 from pipeline.config import Config, load_config
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.freshness import check_fresh, shard_place
 from pipeline.index import read_index
 from pipeline.settings import as_built
-from pipeline.shards import check_fresh, shard_folder
 
 PATIENCE = 20.0
 """Seconds to wait for another host's connection, or for a file to be seen over a shared disk."""
@@ -32,7 +32,7 @@ def probe(config_path: str, overrides: list[str], ds_config: str, port: int, fir
     found = {
         "host": socket.gethostname(),
         "own_address": own_address(),
-        "facts": facts_of(config, ds_values, whole_index(shard_folder(config))),
+        "facts": facts_of(config, ds_values, whole_index(shard_place(config))),
         "pkill": shutil.which("pkill") is not None,
         "gpus": _gpus(),
         "cores": os.cpu_count(),
@@ -105,7 +105,7 @@ def _shards_problem(config: Config) -> str:
         with reading(config.dataset.path) as connection:
             info = dataset_info(connection)
         built = as_built(config, info)
-        check_fresh(read_index(shard_folder(built)), built, info)
+        check_fresh(read_index(shard_place(built)), built, info)
     except UserError as error:
         return str(error)
     return ""
