@@ -51,14 +51,20 @@ def joined() -> Iterator[World]:
     except BaseException as error:
         # The group is left standing: to leave it in order, NCCL would wait for the others.
         if guarded is not None:
-            if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
-                guarded.error(str(error) or "interrupted")
-            else:
-                guarded.failed(f"{type(error).__name__}: {error}")
+            _tell_the_end(guarded, error)
         raise
     stop()
     if guarded is not None:
         guarded.goodbye()
+
+
+def _tell_the_end(guarded: Guarded, error: BaseException) -> None:
+    if isinstance(error, SystemExit) and not error.code:
+        guarded.goodbye()
+    elif isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+        guarded.error(str(error) or "interrupted")
+    else:
+        guarded.failed(f"{type(error).__name__}: {error}")
 
 
 def _meet() -> c10d.Store:

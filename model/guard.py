@@ -111,8 +111,9 @@ class Guard:
             threading.Thread(target=self._join, args=(key,), daemon=True).start()
             return self.post.port
         listener = Listener((self.post.address, 0), backlog=self.post.ranks, authkey=key)
+        port = int(listener.address[1])
         threading.Thread(target=self._welcome, args=(listener,), daemon=True).start()
-        return int(listener.address[1])
+        return port
 
     def watch(self) -> None:
         """Return when the rank has ended as it should, or was ended here."""
@@ -124,6 +125,8 @@ class Guard:
             if self.post.speaks and not lost.mine:
                 _say(f"lost: {lost.what}; {GO_ON}")
             self._tell(("lost", lost.what, lost.grace))
+            if lost.mine:
+                os.write(1, b"not by another's loss\n")
             self._end_rank(lost.grace)
         self._part()
 
@@ -299,7 +302,8 @@ class Guarded:
         """The rank ends by an error that may come from the loss of another: then this process is killed in here."""
         self._ending = True
         self._write(f"failed {_one_line(what)}")
-        self._guard.wait()
+        assert self._guard.stdout is not None
+        self._guard.stdout.readline()
 
     def _write(self, line: str) -> None:
         with suppress(OSError):
