@@ -11,11 +11,12 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index, read_index
+from pipeline.remote import is_remote
 from pipeline.shard_store import shard_store
 
 COMPARED = ("torch", "deepspeed", "transformers", "numpy")
 """Packages that decide what a rank computes, and in which order."""
-OWN = ("dataset.path", "shards.path", "shards.workers", "run.path")
+OWN = ("dataset.path", "shards.path", "shards.workers", "shards.cache", "shards.cache_gigabytes", "run.path")
 """Settings that a host may have of its own: they change nothing that is computed. The first host's run.path counts."""
 MENDED_BY = {
     "shards": "copy the first host's shards there, or write them there from the same dataset",
@@ -99,11 +100,13 @@ def code_hash() -> str:
 
 
 def whole_index(place: str) -> Index | None:
-    """The index of a folder or URL in which every shard is there; None otherwise."""
+    """The index of a folder in which every shard is there, or of a URL; None otherwise."""
     try:
         index = read_index(place)
     except UserError:
         return None
+    if is_remote(place):
+        return index  # the same for every host; a shard that is not there is named when it is read
     present = shard_store(place, index.key).present(index)
     return index if all(shard.file in present for shard in index.shards) else None
 

@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 
 USERS_ERROR = re.compile(r"^(?:\S+: )?error: ")
 """What train.py says of an error that only the user can mend, behind pdsh's name of the host."""
-INTERRUPTED = re.compile(r"^(?:\S+: )?interrupted\b")
+INTERRUPTED = re.compile(r"^(?:\S+: )?(?:interrupted|stopped)\b")
 """What train.py says when it was asked to end; it need not be finished."""
 HOST_ENDED = re.compile(r"^pdsh@\S+: (\S+: ssh exited with exit code \d+)")
 """What pdsh says of a host where the run has failed."""

@@ -94,7 +94,7 @@ def kill_pdsh(hosts, _command):
 EVENTS = [
     (kill_rank_1, "lost: rank 0 on host1 (process "),
     (stop_rank_2, "stopped (SIGSTOP) for 20 s"),
-    (kill_launcher_2, "lost: the launcher of rank 1 on host2"),
+    (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
     (pull_cable, "no word for 20 s; its host or the link is down"),
     (kill_rank_2, "lost: rank 1 on host2 (process "),
     (kill_pdsh, "relaunch: ended what was left of the run"),

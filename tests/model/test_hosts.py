@@ -108,6 +108,7 @@ def test_the_words_that_a_run_ends_with():
     assert USERS_ERROR.match("train.py: error: expected key=value")
     assert not USERS_ERROR.match("host1: lost: rank 1 on host2: RuntimeError: error: no")
     assert INTERRUPTED.match("host1: interrupted; the same command")
+    assert INTERRUPTED.match("host1: stopped    pretrain after step 8; the same command goes on from there")
     assert not INTERRUPTED.match("pdsh@host1: interrupt (one more within 1 sec to abort)")
 
 
