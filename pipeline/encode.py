@@ -34,12 +34,9 @@ def string_buffers(
     """ASCII bytes of a column's strings, and where in them each begins and how long it is."""
     strings = column.cast(pa.large_string())
     if isinstance(strings, pa.ChunkedArray):
-        strings = strings.chunk(0) if strings.num_chunks == 1 else pa.concat_arrays(strings.chunks or [_NOTHING])
+        strings = strings.chunk(0) if strings.num_chunks == 1 else strings.combine_chunks()
     _, offset_buffer, data = strings.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64, len(strings) + 1, 8 * strings.offset)
     text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     first, end = offsets[0], offsets[-1]  # a slice keeps the bytes of the whole column
     return text[first:end], offsets[:-1] - first, np.diff(offsets)
-
-
-_NOTHING = pa.array([], pa.large_string())

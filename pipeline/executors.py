@@ -32,26 +32,25 @@ def here(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTask,
         return
     # spawn: a fork would copy DuckDB's threads and locks.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_become_writer, initargs=(os.getpid(),)) as pool:
+    pool = ProcessPoolExecutor(workers, context, initializer=_end_with, initargs=(os.getpid(),))
+    try:
+        # Ctrl-C reaches the whole group, but writers inherit that they are not to hear it: the parent ends the work,
+        # a writer finishes its shard.
+        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         futures = {pool.submit(write_shard, task, job): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures.pop(future), future.result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"a writer process was killed, perhaps for want of memory; {_GO_ON} "
-                "(shards.workers=1 needs the least memory)"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            f"a writer process was killed, perhaps for want of memory; {_GO_ON} (shards.workers=1 needs the least)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _become_writer(parent: int) -> None:
-    """In a writer process: have Linux end it with the process that started it, kill -9 of that included.
-
-    Ctrl-C reaches the whole group: the parent ends the work, a writer finishes its shard.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with(parent: int) -> None:
+    """In a writer process: have Linux end it with the process that started it, kill -9 of that included."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)

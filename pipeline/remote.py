@@ -37,7 +37,7 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
     try:
         if is_remote(folder):
             system, path = file_system(f"{folder}/{name}")
-            content: bytes = system.cat_file(path, start, end)
+            content: bytes = system.cat_file(path, start=start, end=end)
             return content
         with Path(folder, name).open("rb") as file:
             file.seek(start or 0)

@@ -3,7 +3,8 @@
 import hashlib
 import socket
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -57,14 +58,18 @@ def write_shard(task: ShardTask, job: WriteJob) -> Done:
             raise UserError(
                 f"{config.dataset.path} on {socket.gethostname()} is not the dataset that the shards were planned from"
             )
-        records = _records(connection, task, config)
-        with job.store.new_shard(task.file) as path, path.open("wb") as file:
+        # Closed also where writing fails: DuckDB opens a file again only when no result of it is left.
+        with (
+            closing(_records(connection, task, config)) as records,
+            job.store.new_shard(task.file) as path,
+            path.open("wb") as file,
+        ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
     job.store.note(entry)
     return Done(entry, now=True)
 
 
-def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Config) -> Iterator[Record]:
+def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Config) -> Generator[Record]:
     """The shard's promoters, record by record; each is good until the next one is asked for."""
     connection.execute("set threads = 1")
     # The table lies in the order of its ids. Sorting it again takes longer than reading; the check below does not.
