@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from model.distributed import World
+from model.distributed import World, limit_waits
 from pipeline.config import Stage, shipped
 from pipeline.errors import UserError
 
@@ -110,4 +110,5 @@ def make_engine(
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
+    limit_waits()
     return engine

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from model.agree import agreeing
+from model.agreement import agreed_index
 from model.bert import masked_language_model, regression_model
 from model.checkpoints import StageState
 from model.distributed import World, from_leader
@@ -24,6 +24,7 @@ from model.runs import long_metrics, open_run, read_summary
 from model.seeds import seed_of
 from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
+from model.trouble import agreeing
 from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
@@ -64,11 +65,11 @@ class Job:
 
 
 def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
-    """Find the shards, check that they are those of the dataset, open the run directory.
+    """Find the shards, check that they are those of the dataset, open the run directory; check that all hosts agree.
 
-    The leading rank checks for all; what it finds wrong is raised on every rank.
+    What is wrong is raised on every rank.
     """
-    problem, lock = None, None
+    given, problem, lock = config, None, None
     if world.leads:
         try:
             shards, index = open_shards(config)
@@ -83,9 +84,8 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
-    shards, index = open_shards(config)
-    if from_leader(index.key) != index.key:
-        raise UserError(f"{shards}: other shards on this host than on the leading one")
+    index = agreed_index(given, settings.values)
+    shards, _ = open_shards(given)
     return Job(config, settings, world, shards, index, agreeing(world.rank), lock)
 
 

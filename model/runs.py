@@ -4,13 +4,13 @@ import json
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 import yaml
 
+from model.facts import flat, package_version
 from model.tracking import read_metrics
 from pipeline.atomic import write_text
 from pipeline.config import Config
@@ -72,12 +72,12 @@ def _check_same(config: Config, index: Index) -> None:
     if earlier["shard_key"] != index.key:
         keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
         raise UserError(f"{folder} was started with other shards ({keys}): {way_out}")
-    before, now = _flat(earlier["config"]), _flat(config.model_dump())
+    before, now = flat(earlier["config"]), flat(config.model_dump())
     changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
     if changed:
         raise UserError(f"{folder} was started with another configuration ({_said(changed, before, now)}): {way_out}")
     summary = read_summary(config)
-    ended = _flat(summary["config"]) if summary is not None else now
+    ended = flat(summary["config"]) if summary is not None else now
     changed = [name for name in LIMITS if ended.get(name) != now[name]]
     if changed:
         raise UserError(f"{folder} is finished and does not go on any longer ({_said(changed, ended, now)}): {way_out}")
@@ -99,7 +99,7 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "shard_key": index.key,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
@@ -115,20 +115,6 @@ def long_metrics(path: Path) -> list[dict[str, Any]]:
         for name, value in line.items()
         if name not in place
     ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -12,7 +12,7 @@ import os, sys
 from datetime import timedelta
 from pathlib import Path
 import torch.distributed as dist
-from model.agree import agreeing
+from model.trouble import agreeing
 from pipeline.errors import UserError
 from pipeline.index import read_index
 from pipeline.stream import Part, Stream
