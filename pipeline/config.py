@@ -200,8 +200,8 @@ class Pretrain(Stage):
 class Finetune(Stage):
     """Expression from sequence: mean squared error on standardised labels, Adam."""
 
-    start: Literal["pretrained", "scratch"]
-    """Where the weights come from."""
+    start: Literal["pretrained", "scratch", "frozen"]
+    """Where the weights come from; frozen: the pretrained encoder stays as it is, pooler and output are trained."""
 
 
 class Run(_Section):
