@@ -1,7 +1,7 @@
 """Saving a stage and going on: DeepSpeed's checkpoint, where the stage stood, and a manifest that proves it whole.
 
-    checkpoints/STAGE/step-000000120/   DeepSpeed's files; huggingface/, the model as transformers loads it; manifest.json
-    checkpoints/STAGE/latest            the last of them, as DeepSpeed's own tools look for it
+    checkpoints/STAGE/step-000000120/  DeepSpeed's files; huggingface/, the model as transformers loads it; the manifest
+    checkpoints/STAGE/latest           the last of them, as DeepSpeed's own tools look for it
 
 A checkpoint is written under a hidden name and renamed when all of it is there.
 """

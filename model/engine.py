@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +108,8 @@ def make_engine(
     """
     import deepspeed
 
+    # DeepSpeed 0.19 calls what torch 2.13 renames; two lines of it a rank say nothing to a user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
     # DeepSpeed's own buckets hold 500 million numbers, whatever the size of the model.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = {"reduce_bucket_size": weights, "allgather_bucket_size": weights}

@@ -1,8 +1,8 @@
 """A polite end: a signal, or the launcher's death, is noted; the loop asks between two steps and ends there.
 
 What launchers do (seen with DeepSpeed 0.19): SIGTERM to `deepspeed` on one machine ends its runner only, and nobody
-tells the processes; Ctrl-C reaches all of them, and one after the other is then sent SIGTERM and killed 30 s later. So a
-second signal is no reason to hurry, unless it is another Ctrl-C, and any rank that knows tells the others.
+tells the processes; Ctrl-C reaches all of them, and one after the other is then sent SIGTERM and killed 30 s later. So
+a second signal is no reason to hurry, unless it is another Ctrl-C, and any rank that knows tells the others.
 """
 
 import os

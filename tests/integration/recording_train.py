@@ -1,0 +1,33 @@
+"""train.py with a witness: which promoters each rank trained on, and a stop before a given step.
+
+python recording_train.py [arguments of train.py]; STOP_AT=EPOCH:STEP in the environment sends SIGTERM to rank 0.
+"""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, "")
+
+from pipeline.stream import Stream
+
+epoch_of_stream = Stream.epoch
+rank = os.environ.get("RANK", "0")
+
+
+def recorded(self, epoch, consumed=0):
+    for step in epoch_of_stream(self, epoch, consumed):
+        if self.split == "finetune/train":
+            ids = [int(i) for batch in step.micro_batches for i, w in zip(batch.id, batch.weight, strict=True) if w]
+            with Path(f"trained-on-{rank}.jsonl").open("a") as file:
+                file.write(json.dumps([epoch, step.number, ids]) + "\n")
+            if f"{epoch}:{step.number}" == os.environ.get("STOP_AT") and rank == "0":
+                os.kill(os.getpid(), signal.SIGTERM)
+        yield step
+
+
+Stream.epoch = recorded
+runpy.run_path("train.py", run_name="__main__")
