@@ -115,14 +115,17 @@ class Checkpoints:
             if self.world.leads:
                 self._publish(self.folder / work, tag)
                 self._prune(tag, f"step-{state.best_step:09d}")
-        except (OSError, RuntimeError) as error:
-            # torch says "file write failed" of a full disk, in a RuntimeError.
-            free = shutil.disk_usage(self.folder).free if self.folder.exists() else 0
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            why = self._why(error)
             shutil.rmtree(self.folder / work, ignore_errors=True)
-            raise UserError(
-                f"{self.folder / tag}: the checkpoint cannot be written ({str(error).splitlines()[0]}; "
-                f"{free / 1e6:,.0f} MB were free); the one before is whole: make room, then give the same command again"
-            ) from None
+            raise UserError(f"{self.folder / tag}: {why}; the checkpoint before is whole") from None
+
+    def _why(self, error: Exception) -> str:
+        cause = str(error).splitlines()[0]
+        if "by peer" in cause:
+            return "another process ended while this checkpoint was written"
+        free = shutil.disk_usage(self.folder).free / 1e6 if self.folder.exists() else 0.0
+        return f"the checkpoint cannot be written, {free:,.0f} MB are free on that disk ({cause})"
 
     def _publish(self, work: Path, tag: str) -> None:
         write_manifest(work, self.owner, self.layout)

@@ -173,10 +173,16 @@ def _stage(
     engine = make_engine(task, optimizer, job.settings, plan, world, found is not None and found.universal)
 
     def export(folder: Path) -> None:
-        weights = master_weights(engine, world.leads)
+        weights, problem = master_weights(engine, world.leads), None
         if weights is not None:
             copy = type(model)(model.config)
-            export_model(copy, kept | weights, config, folder, index.label_mean, index.label_sd)
+            try:
+                export_model(copy, kept | weights, config, folder, index.label_mean, index.label_sd)
+            except UserError as error:
+                problem = str(error)
+        problem = from_leader(problem)
+        if problem is not None:
+            raise UserError(problem)
 
     return train_stage(
         StageRun(

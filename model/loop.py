@@ -102,7 +102,7 @@ class _Loop:
                 return
         while not state.ended:
             for step in self.meter.steps(state):
-                _train_step(self.stage, step, self.meter)
+                train_step(self.stage, step, self.meter)
                 state.step, state.consumed = state.step + 1, step.consumed
                 if not self._go_on():
                     return
@@ -181,7 +181,7 @@ class _Loop:
         return bool(from_leader(time.monotonic() - self.saved > 60 * self.stage.run.checkpoint_minutes))
 
 
-def _train_step(stage: StageRun, step: Step, meter: Meter) -> None:
+def train_step(stage: StageRun, step: Step, meter: Meter) -> None:
     """One optimizer step over this rank's micro-batches; the loss is that of the whole global batch."""
     engine, world = stage.engine, stage.world
     place = (stage.run.seed, stage.name, step.epoch, step.number)
