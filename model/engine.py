@@ -111,8 +111,9 @@ def make_engine(
     # DeepSpeed 0.19 calls what torch 2.13 renames; two lines of it a rank say nothing to a user.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
     # DeepSpeed's own buckets hold 500 million numbers, whatever the size of the model.
+    # Ours hold the model, rounded up to what its buffers are aligned to.
     weights = sum(parameter.numel() for parameter in task.parameters())
-    buckets = {"reduce_bucket_size": weights, "allgather_bucket_size": weights}
+    buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
     values = {
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
@@ -125,3 +126,8 @@ def make_engine(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
     return engine
+
+
+def loss_scale(engine: Any) -> float | None:
+    """What the loss is multiplied by in fp16, None in other precisions."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None

@@ -15,7 +15,7 @@ import torch
 
 from model.checkpoints import Checkpoints, Found, StageState
 from model.distributed import World, from_leader
-from model.engine import BatchPlan
+from model.engine import BatchPlan, loss_scale
 from model.evaluate import EvaluationData, evaluate
 from model.meter import Meter, Speed
 from model.seeds import generator, seed_of
@@ -166,9 +166,8 @@ class _Loop:
 
     def _read(self) -> None:
         engine = self.stage.engine
-        scale = float(engine.cur_scale) if engine.fp16_enabled() else None
         rate = self.stage.optimizer.param_groups[0]["lr"]
-        self.meter.read(self.state, self.last_step, rate, int(engine.skipped_steps), scale)
+        self.meter.read(self.state, self.last_step, rate, int(engine.skipped_steps), loss_scale(engine))
 
     def _save(self) -> None:
         self.state.plateau = self.scheduler.state_dict()

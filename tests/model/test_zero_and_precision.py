@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).parent / "zero_and_precision.py"
-TOLERANCE = {"fp32": 1e-5, "bf16": 0.05, "fp16": 0.01}
-"""Of each loss, relative to that of ZeRO 0 in float32: bf16 has 8 bits, fp16 has 11."""
+TOLERANCE = {"fp32": 1e-6, "bf16": 5e-3, "fp16": 5e-3}
+"""Of each loss, relative to that of ZeRO 0 in float32. Worst seen: 3e-8, 1.3e-3, 3e-3."""
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,13 @@ def found(made, tmp_path_factory):
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_the_same_losses_at_every_zero_stage_and_precision(found, zero, precision):
     result = found[f"{zero} {precision}"]
-    reference = found["0 fp32"]["losses"]
-    print(zero, precision, max(abs(a / b - 1) for a, b in zip(result["losses"], reference, strict=True)), result["skipped"], result["scale"])
-    assert result["problem"] == ""
-    if not result["skipped"]:
-        assert result["losses"] == pytest.approx(reference, rel=TOLERANCE[precision])
+    assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, 20)
+    assert result["scale"] == (4096 if precision == "fp16" else None)
+    assert result["losses"] == pytest.approx(found["0 fp32"]["losses"], rel=TOLERANCE[precision])
 
 
-def test_overflow(found):
-    print(found["overflow"])
+def test_gradients_that_overflow_halve_the_loss_scale_until_the_run_ends(found):
+    """2^12 halved twelve times, each a step that is not applied; the one after the last is the end."""
+    assert found["overflow"]["scale"] == 1
+    assert found["overflow"]["skipped"] == 12
+    assert "gradients overflow in fp16 even at the smallest loss scale" in found["overflow"]["problem"]

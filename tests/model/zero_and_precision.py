@@ -14,7 +14,7 @@ import torch
 
 from model.bert import regression_model
 from model.distributed import start, stop, sums_over_ranks
-from model.engine import make_engine, make_optimizer, read_ds_config
+from model.engine import loss_scale, make_engine, make_optimizer, read_ds_config
 from model.loop import train_step
 from model.tasks import FinetuneTask
 from pipeline.config import Config
@@ -27,7 +27,7 @@ STEPS = 20
 PRECISIONS = {
     "fp32": {},
     "bf16": {"bf16": {"enabled": True}},
-    "fp16": {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16, "hysteresis": 1}},
+    "fp16": {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 12, "hysteresis": 1}},
 }
 
 
@@ -48,7 +48,7 @@ class Losses:
 
 
 def first_losses(config, world, zero, precision, learning_rate=None):
-    """Losses, the applied learning rate's engine facts, at one ZeRO stage and precision."""
+    """Losses, steps not applied, scale of the loss and what ended the run, if anything."""
     file = Path(f"ds-{world.rank}.json")
     zero_optimization = {"stage": zero, **({"stage3_param_persistence_threshold": 0} if zero == 3 else {})}
     file.write_text(
@@ -79,8 +79,12 @@ def first_losses(config, world, zero, precision, learning_rate=None):
             train_step(run, step, meter)
     except UserError as error:
         problem = str(error)
-    scale = float(engine.cur_scale) if precision == "fp16" else None
-    found = {"losses": meter.losses, "skipped": int(engine.skipped_steps), "scale": scale, "problem": problem}
+    found = {
+        "losses": meter.losses,
+        "skipped": int(engine.skipped_steps),
+        "scale": loss_scale(engine),
+        "problem": problem,
+    }
     engine.destroy()
     return found
 
