@@ -49,7 +49,7 @@ def test_the_rate_falls_at_each_plateau_the_weights_move_less_and_the_stage_stop
     assert sum(rate == pytest.approx(0.1) for rate, _ in changes) >= 2
     for rate, movement in changes:
         assert movement == pytest.approx(rate, rel=0.5)
-    assert moved[-1] < 1e-8
+    assert moved[-1] < 1e-4 * moved[0]
 
 
 def test_a_frozen_encoder_stays_and_the_rest_learns(trained):

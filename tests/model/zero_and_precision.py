@@ -94,7 +94,7 @@ def main():
     world = start()
     from deepspeed.accelerator import get_accelerator
 
-    type(get_accelerator()).is_fp16_supported = lambda self: True
+    type(get_accelerator()).is_fp16_supported = lambda _: True
     found = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
     found["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.leads:
