@@ -1,4 +1,4 @@
-# make setup | demo | test | check | bench; each sets up .venv by itself.
+# make setup | demo | test | check | bench; each sets up .venv by itself, bench one of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 # Locations of the demo's files, its size, and overrides such as SET="finetune.max_epochs=1".
@@ -12,19 +12,25 @@ DEMO := --config configs/demo.yaml $(SET)
 
 setup: .venv/core
 
-# DeepSpeed's build looks at the installed torch, so torch comes first and its build is not isolated.
+# DeepSpeed's build looks at the installed torch, so torch comes first and its build is not isolated. $(1): the environment.
+define install_core
+$(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools wheel numpy torch
+$(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e .
+endef
+
 .venv/core: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools wheel numpy torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e .
+	$(call install_core,.venv)
 	touch $@
 
 .venv/dev: .venv/core
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
-.venv/bench: .venv/dev
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[bench]'
+# The project and what it is measured beside; .venv stays as it is.
+bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
+	$(call install_core,bench/.venv)
+	bench/.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r bench/peers.txt
 	touch $@
 
 demo: .venv/core
@@ -48,11 +54,15 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Some minutes; ridge wants the dataset of `make demo`.
-bench: .venv/bench
-	$(BIN)/python bench/build.py
-	$(BIN)/python bench/near_duplicates.py 6739258
-	$(BIN)/python bench/ridge.py demo/dataset.duckdb
+# Some minutes each; ridge wants the dataset of `make demo`.
+BENCH := bench/.venv/bin/python bench
+bench: bench/.venv/ready
+	$(BENCH)/build.py
+	$(BENCH)/tokens.py
+	$(BENCH)/shards.py
+	$(BENCH)/stream.py
+	$(BENCH)/near_duplicates.py 6739258
+	$(BENCH)/ridge.py demo/dataset.duckdb
 
 clean:
-	rm -rf .venv demo runs shards/k[1-8]
+	rm -rf .venv bench/.venv demo runs shards/k[1-8]

@@ -1,12 +1,21 @@
 """Run commands in turn, each in a process of its own, and report wall time, CPU seconds and peak memory."""
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+STUBS = Path(__file__).resolve().parent / "stubs"
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment that keeps libraries from starting threads of their own."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +29,46 @@ class Cost:
 
 def run(command: Sequence[str]) -> Cost:
     """Run a command to its end. Its output is shown only where it fails."""
+    return _ended(command)[1]
+
+
+def answer(command: Sequence[str]) -> dict[str, float]:
+    """What a command gives that prints numbers as a JSON object; its libraries start no threads of their own."""
+    paths = os.pathsep.join(filter(None, (str(STUBS), os.environ.get("PYTHONPATH"))))
+    said, _ = _ended(command, {**os.environ, **ONE_THREAD, "PYTHONPATH": paths})
+    return json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
+
+
+def _ended(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, Cost]:
+    """What a command printed and cost."""
     began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     assert process.stdout is not None
-    said = process.stdout.read()
+    said = process.stdout.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.monotonic() - began
     if status:
-        sys.exit(f"{' '.join(command)}: status {status}\n{said.decode()[-3000:]}")
+        sys.exit(f"{' '.join(command)}: status {status}\n{said[-3000:]}")
     scale = 1e6 if sys.platform == "linux" else 1e9  # ru_maxrss is in kB on Linux, in bytes elsewhere
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
+    return said, Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
+
+
+def in_turn(forms: Mapping[str, Callable[[], Mapping[str, float]]], times: int) -> dict[str, dict[str, float]]:
+    """The median of each number that each form gives, all forms in turn `times` times."""
+    found: dict[str, list[Mapping[str, float]]] = {name: [] for name in forms}
+    for _ in range(times):
+        for name, form in forms.items():
+            found[name].append(form())
+    return {
+        name: {number: statistics.median(each[number] for each in rounds) for number in rounds[0]}
+        for name, rounds in found.items()
+    }
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, all columns but the first to the right."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def compare(

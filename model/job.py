@@ -31,11 +31,11 @@ from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.freshness import check_fresh, shard_folder, shards_command
 from pipeline.index import Index, read_index
 from pipeline.products import publish_run
 from pipeline.progress import tell
 from pipeline.settings import as_built
-from pipeline.shards import check_fresh, shard_folder, shards_command
 
 StageName = Literal["pretrain", "finetune", "both"]
 

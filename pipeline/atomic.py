@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,8 @@ def new_file(path: Path) -> Iterator[Path]:
 
     The name ends like `path`'s. Raises UserError where the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    # Processes of several machines may write to a folder that they share.
+    temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}.partial.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -10,7 +10,7 @@ import typer
 from pipeline.config import DEFAULT_CONFIG, Config, load_config
 from pipeline.describe import FILES, counted, describe_built
 from pipeline.download import ZENODO
-from pipeline.progress import counting, naming, progress
+from pipeline.progress import counting, naming, progress, with_rates
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -123,27 +123,41 @@ def shards(
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
     k: Annotated[int | None, typer.Option(help="Bases a token, 1 to 8 [default: shards.k].")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder [default: shards.path].")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder, or URL such as s3://bucket [default: shards.path].")] = None,
     workers: Annotated[int | None, typer.Option(help="Writer processes [default: shards.workers].")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="pretrain or finetune only [default: both].")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="train, valid or test only [default: all].")
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS (a core a shard, --workers has no say).")
+    ] = "local",
     as_json: Json = False,
 ) -> None:
     """Write the dataset's k-mer shards.
 
-    Shards of another k stay, those that are there already are kept; stale ones (of another dataset or flank) are
-    replaced.
+    Shards of another k or split stay, those that are there already are kept; stale ones (of another dataset or flank)
+    are replaced.
     """
+    from pipeline.executors import EXECUTORS
+    from pipeline.plan import splits_of
     from pipeline.shards import write_shards
+
+    if executor not in EXECUTORS:
+        raise typer.BadParameter(f"{executor!r}: expected {' or '.join(EXECUTORS)}", param_hint="--executor")
 
     settings = configured(
         context,
         config,
         dataset__path=_text(dataset),
         shards__k=k,
-        shards__path=_text(out),
+        shards__path=out,
         shards__workers=workers,
     )
     with progress("shards", "promoters", quiet=as_json) as show:
-        written = write_shards(settings, lambda done, total: show(done, total, ""))
+        written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_rates(show))
     there = "all there already; promoter-bert verify reads every byte of them"
     state = f"{written.written:,} written now" if written.written else there
     say(
@@ -159,7 +173,7 @@ def shards(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of one k, such as shards/k3.")], as_json: Json = False
+    folder: Annotated[str, typer.Argument(help="Folder or URL of one k, such as shards/k3.")], as_json: Json = False
 ) -> None:
     """Read shards again and check every hash, size and count."""
     from pipeline.verify import verify_shards
@@ -175,7 +189,7 @@ def verify(
 
 @app.command()
 def peek(
-    folder: Annotated[Path, typer.Argument(help="Folder of one k, such as shards/k3.")],
+    folder: Annotated[str, typer.Argument(help="Folder or URL of one k, such as shards/k3.")],
     split: Annotated[str, typer.Option(help="Such as pretrain/valid.")] = "finetune/train",
     promoters: Annotated[int, typer.Option("-n", min=1, help="Promoters shown.")] = 5,
     as_json: Json = False,

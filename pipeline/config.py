@@ -134,13 +134,15 @@ class Shards(_Section):
     """How promoters become token shards."""
 
     path: str
-    """Folder; the shards of k = 3 land in its k3."""
+    """Folder, or URL such as s3://bucket/shards; the shards of k = 3 land in its k3."""
     k: Annotated[int, Field(ge=1, le=8)]
     """Bases a token."""
     record_promoters: Count
     """Promoters a record."""
     shard_megabytes: Annotated[float, Field(gt=0)]
-    """Size aimed at for a shard file, in 10^6 bytes."""
+    """Size aimed at for a shard file, in 10^6 bytes before compression."""
+    compression: Literal["none", "zstd"]
+    """Zstandard makes shards that travel a sixth as large; plain webdataset then needs a decoder for them."""
     workers: Count
     """Writer processes."""
 

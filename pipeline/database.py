@@ -42,6 +42,18 @@ class DatasetInfo:
     settings: str | None
     """JSON of the settings it was built with; None where it was built by hand."""
 
+    @property
+    def split_rows(self) -> dict[str, int]:
+        """Rows of each split, such as finetune/train."""
+        held_out = self.finetune_valid_rows + self.finetune_test_rows
+        return {
+            "pretrain/train": self.pretrain_rows - self.pretrain_valid_rows,
+            "pretrain/valid": self.pretrain_valid_rows,
+            "finetune/train": self.promoters - held_out,
+            "finetune/valid": self.finetune_valid_rows,
+            "finetune/test": self.finetune_test_rows,
+        }
+
 
 def statement(name: str) -> str:
     """The text of one file below sql/."""

@@ -5,7 +5,9 @@ k = 3 gives 130 tokens. Stored is the id of the k-mer that starts at each base (
 overlapping tokens are the array itself, and reading frame f is every k-th id from f on.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 ALPHABET = "ACGTN"
 SPECIALS = ("[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]")
 PAD, CLS, UNK, SEP, MASK = range(5)
+
+BLOCK_ROWS = 2048
+"""Rows worked on at a time: their letters and ids stay in the processor's cache and in memory that is used again."""
 
 _CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
 _LETTER = np.frombuffer(ALPHABET.encode(), np.uint8)
@@ -59,73 +64,103 @@ def ids_of_inserts(
     k: int,
     left_flank: str = "",
     right_flank: str = "",
+    memory: npt.NDArray[np.uint8] | None = None,
 ) -> Ragged:
     """The ids of every insert between its flanks, one id a base of the extended sequence.
 
-    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. Ids wholly inside an insert are cut out of
-    the ids of the whole text, the flanks' own are computed once and pasted, and only the k - 1 on either seam are
-    computed for each row. Raises ValueError for letters other than ACGTN.
+    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. Ids wholly inside a flank are computed
+    once and pasted; those of the k-mers that begin in an insert, or reach into it, are computed for each row.
+    memory: bytes that the ids may be put into, if they suffice, for callers that are done with the ids before the
+    next call: fresh memory costs as much time as half the work. Raises ValueError for letters other than ACGTN.
     """
-    codes = _codes(text.tobytes())
-    _check_letters(codes, starts, lengths)
-    left, right = _codes(left_flank.encode()), np.concatenate([_codes(right_flank.encode()), _padding(k)])
-    inside = _stride_1(codes[None, :], k)[0]
-    totals = lengths + len(left) + len(right_flank)
-    offsets = np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
-    values = np.empty(int(offsets[-1]), id_dtype(k))
-    groups = np.unique(lengths)
-    for length in groups:
-        rows = slice(None) if len(groups) == 1 else np.flatnonzero(lengths == length)
-        block = _ids_of_one_length(codes, inside, starts[rows], int(length), left, right, k)
-        if len(groups) == 1:
-            values = block.reshape(-1)
-        elif block.shape[1]:
-            sliding_window_view(values, block.shape[1], writeable=True)[offsets[:-1][rows]] = block
-    return Ragged(values, offsets)
+    if not len(starts):
+        return Ragged(np.empty(0, id_dtype(k)), np.zeros(1, np.int64))
+    left = np.frombuffer(left_flank.encode(), np.uint8)
+    right = np.frombuffer((right_flank + "N" * (k - 1)).encode(), np.uint8)  # past the end of a sequence stand Ns
+    seam = min(k - 1, len(left))  # the k-mers of the left flank that reach into the insert
+    left_ids, right_ids = _flat_ids(_codes(left), k), _flat_ids(_codes(right), k)
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    np.cumsum(lengths + (len(left) + len(right_flank)), out=offsets[1:])
+    # Room behind the last row, as rows are written in windows as wide as the longest.
+    values = _room(int(offsets[-1]) + int(lengths.max()), id_dtype(k), memory)
+    for rows in _alike(lengths, len(left_ids) + len(right_ids)):
+        ids = _ids_between(text, starts[rows], lengths[rows], left[len(left) - seam :], right[: k - 1], k)
+        _windows(values, ids.shape[1])[offsets[:-1][rows] + len(left_ids)] = ids
+    _windows(values, len(left_ids))[offsets[:1]] = left_ids
+    both = np.concatenate([right_ids, left_ids])  # of a row and of the next one: they lie side by side
+    _windows(values, len(both))[offsets[1:-1] - len(right_ids)] = both
+    _windows(values, len(right_ids))[offsets[-1:] - len(right_ids)] = right_ids
+    return Ragged(values[: offsets[-1]], offsets)
 
 
-def _ids_of_one_length(
-    codes: npt.NDArray[np.uint8],
-    inside: npt.NDArray[np.unsignedinteger],
+def _room(
+    size: int, dtype: np.dtype[np.unsignedinteger], memory: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.unsignedinteger]:
+    """Space for `size` ids, taken from `memory` where it suffices."""
+    if memory is None or len(memory) < size * dtype.itemsize:
+        return np.empty(size, dtype)
+    return memory[: size * dtype.itemsize].view(dtype)
+
+
+def _alike(lengths: npt.NDArray[np.int64], span: int) -> Iterator[npt.NDArray[np.int64] | slice]:
+    """Rows whose lengths differ by `span` at most, BLOCK_ROWS or less at a time.
+
+    What a short row's window holds too much then ends before the next insert, where the flanks are pasted last.
+    """
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if longest - shortest <= span:
+        yield from (slice(first, first + BLOCK_ROWS) for first in range(0, len(lengths), BLOCK_ROWS))
+        return
+    for least in range(shortest, longest + 1, span + 1):
+        rows = np.flatnonzero((lengths >= least) & (lengths <= least + span))
+        yield from (rows[first : first + BLOCK_ROWS] for first in range(0, len(rows), BLOCK_ROWS))
+
+
+def _ids_between(
+    text: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
-    length: int,
-    left: npt.NDArray[np.uint8],
-    right: npt.NDArray[np.uint8],
+    lengths: npt.NDArray[np.int64],
+    before: npt.NDArray[np.uint8],
+    after: npt.NDArray[np.uint8],
     k: int,
 ) -> npt.NDArray[np.unsignedinteger]:
-    """Ids of inserts that are equally long: (rows, left + length + right without its padding).
+    """Ids of the k-mers that begin in `before` or the insert: (rows, len(before) + longest insert).
 
-    codes: of the whole text; inside: its ids; right: the flank's codes and the padding past the end.
+    after: the k - 1 bases behind an insert. What stands beyond the end of a shorter insert has no meaning.
     """
-    rows, reach = len(starts), k - 1
-    if length < k:  # no window lies wholly inside: lay the whole sequence out
-        inserts = sliding_window_view(codes, length)[starts] if length else np.empty((rows, 0), np.uint8)
-        return _stride_1(np.concatenate([_repeated(left, rows), inserts, _repeated(right, rows)], 1), k)
-    block = np.empty((rows, len(left) + length + len(right) - reach), inside.dtype)
-    seam = max(len(left) - reach, 0)  # ids from here to the insert reach into it
-    first_inside, last_inside = len(left), len(left) + length - reach
-    block[:, :seam] = _stride_1(left[None, :], k)
-    block[:, first_inside:last_inside] = sliding_window_view(inside, length - reach)[starts]
-    if reach:
-        ends = sliding_window_view(codes, reach)
-        heads = np.concatenate([_repeated(left[seam:], rows), ends[starts]], 1)
-        tails = np.concatenate([ends[starts + length - reach], _repeated(right[:reach], rows)], 1)
-        block[:, seam:first_inside] = _stride_1(np.asfortranarray(heads), k)
-        block[:, last_inside : len(left) + length] = _stride_1(np.asfortranarray(tails), k)
-    block[:, len(left) + length :] = _stride_1(right[None, :], k)
-    return block
+    rows, longest = len(starts), int(lengths.max())
+    end = len(before) + longest
+    letters = np.empty((rows, end + len(after)), np.uint8)
+    letters[:, : len(before)] = before
+    if int(starts.max()) + longest > len(text):
+        text = np.concatenate([text, np.full(longest, ord("N"), np.uint8)])
+    if longest:
+        letters[:, len(before) : end] = sliding_window_view(text, longest)[starts]
+    letters[:, end:] = after
+    if int(lengths.min()) < longest and len(after):
+        ends = np.arange(rows) * letters.shape[1] + len(before) + lengths
+        _windows(letters.reshape(-1), len(after))[ends] = after
+    codes = _codes(letters)
+    _check_letters(codes, lengths + (len(before) + len(after)))
+    # All rows as one long text: the k-mers that run from one row into the next are cut off afterwards.
+    ids = np.empty(letters.size, id_dtype(k))
+    ids[: letters.size - k + 1] = _flat_ids(codes.reshape(-1), k)
+    return ids.reshape(letters.shape)[:, :end]
 
 
-def _repeated(codes: npt.NDArray[np.uint8], rows: int) -> npt.NDArray[np.uint8]:
-    return np.broadcast_to(codes, (rows, len(codes)))
+def _windows(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
+    """Every window of `width` values in a row, to be written to by the place where it begins."""
+    if not width:
+        return np.empty((len(values) + 1, 0), values.dtype)
+    return sliding_window_view(values, width, writeable=True)
 
 
-def _check_letters(codes: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
-    wrong = codes > len(ALPHABET) - 1
-    if wrong.any():
-        before = np.concatenate([[0], np.cumsum(wrong)])
-        if (before[starts + lengths] > before[starts]).any():
-            raise ValueError(f"letters other than {ALPHABET} in an insert")
+def _check_letters(codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> None:
+    """codes: (rows, width), of which the first `lengths` of each row count."""
+    if codes.max(initial=0) < len(ALPHABET):
+        return
+    if ((codes >= len(ALPHABET)) & (np.arange(codes.shape[1]) < lengths[:, None])).any():
+        raise ValueError(f"letters other than {ALPHABET} in an insert")
 
 
 def ids_of_text(sequence: str, k: int) -> npt.NDArray[np.unsignedinteger]:
@@ -140,24 +175,17 @@ def text_of_ids(ids: npt.NDArray[np.unsignedinteger], k: int) -> str:
     return bytes(letters).decode()
 
 
-def _codes(text: bytes) -> npt.NDArray[np.uint8]:
+def _codes(letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """0 to 4 for the bases, 255 for anything else; bytes.translate is the quickest table there is."""
-    return np.frombuffer(text.translate(_CODE), np.uint8)
+    return np.frombuffer(letters.tobytes().translate(_CODE), np.uint8).reshape(letters.shape)
 
 
-def _padding(k: int) -> npt.NDArray[np.uint8]:
-    """The Ns that stand past the end of a sequence."""
-    return np.full(k - 1, ALPHABET.index("N"), np.uint8)
-
-
-def _stride_1(codes: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.unsignedinteger]:
-    """(rows, width) base codes to the (rows, width - k + 1) ids of the k-mers wholly inside."""
-    width = max(codes.shape[1] - k + 1, 0)
-    # Horner's rule.
-    # A few columns of many rows come in Fortran order: numpy then runs along the rows.
-    ids = np.zeros((codes.shape[0], width), id_dtype(k), order="C" if codes.flags.c_contiguous else "F")
-    for i in range(k):
+def _flat_ids(codes: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.unsignedinteger]:
+    """The ids of all k-mers wholly inside a text given as codes: (len(codes) - k + 1,), or none."""
+    width = max(len(codes) - k + 1, 0)
+    ids = codes[:width].astype(id_dtype(k))
+    for i in range(1, k):  # Horner's rule
         ids *= 5
-        ids += codes[:, i : i + width]
+        ids += codes[i : i + width]
     ids += len(SPECIALS)
     return ids

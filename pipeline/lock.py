@@ -9,9 +9,14 @@ from pipeline.errors import UserError
 
 
 def hold_lock(path: Path, busy: str) -> TextIO:
-    """Lock a file until what is returned is closed. Raises UserError: "process N " and `busy` if another holds it."""
+    """Lock a file until what is returned is closed. Raises UserError: "process N " and `busy` if another holds it,
+    or where the file cannot be made.
+    """
     while True:
-        lock = path.open("a+", encoding="utf-8")
+        try:
+            lock = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot write: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

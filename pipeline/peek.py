@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.kmers import text_of_ids
-from pipeline.stream import read_record
+from pipeline.record_reader import read_record
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Peeked:
 SHOWN_TOKENS = 8
 
 
-def peek(folder: Path, index: Index, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
+def peek(folder: Path | str, index: Index, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
     """The first promoters of a split, from its first shards. Raises UserError where the split is not there."""
     if split not in index.splits:
         raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
     found: list[Peeked] = []
     for shard in index.splits[split]:
-        for number, entry in enumerate(shard.records):
-            record = read_record(folder / shard.file, number, entry)
+        for number in range(len(shard.records)):
+            record = read_record(folder, shard, number)
             for row in range(min(len(record), promoters - len(found))):
                 ids = record.tokens.row(row)
                 found.append(

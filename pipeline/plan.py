@@ -1,16 +1,26 @@
 """Which rows of the dataset go into which shard and record: computed before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from pipeline.config import Config
 from pipeline.database import dataset_info, rows_of
+from pipeline.errors import UserError
 from pipeline.kmers import id_dtype
 
 SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
 ROW_OVERHEAD = 16
 """Bytes a promoter beside its tokens: offset, label, id."""
+
+
+def splits_of(stage: str | None = None, part: str | None = None) -> list[str]:
+    """The splits of a stage, or of a part such as test, or all. Raises UserError where there are none."""
+    found = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
+    if not found:
+        raise UserError(f"no split {stage or '*'}/{part or '*'}; there are {', '.join(SPLITS)}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,15 @@ class ShardTask:
         return f"{self.split}-{self.number:06d}.tar"
 
 
-def plan_shards(connection: duckdb.DuckDBPyConnection, config: Config) -> list[ShardTask]:
-    """Every shard of every split, all of a split within one record of each other in size."""
+def plan_shards(
+    connection: duckdb.DuckDBPyConnection, config: Config, splits: Sequence[str] = SPLITS
+) -> list[ShardTask]:
+    """Every shard of the splits, all of a split within one record of each other in size."""
     shards = config.shards
     per_promoter = ROW_OVERHEAD + _mean_bases(connection, config) * id_dtype(shards.k).itemsize
     per_shard = shards.shard_megabytes * 1e6 / per_promoter / shards.record_promoters
     tasks = []
-    for split in SPLITS:
+    for split in splits:
         stage, part = split.split("/")
         rows = _count(connection, f"select count(*) from {stage} where split = ?", part)
         records = -(-rows // shards.record_promoters)

@@ -2,17 +2,21 @@
 predictions. Each call replaces what stood there under the same k or run name, in one transaction."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from pipeline.database import reading, rows_of, writing
+from pipeline.errors import UserError
 from pipeline.index import Index
 
 
-def publish_shards(dataset: str, folder: Path, index: Index) -> None:
-    """Relations `shards` and `records`; nothing is written where they hold these shards already."""
+def publish_shards(dataset: str, folder: str, index: Index) -> None:
+    """Relations `shards` and `records`; nothing is written where they hold these shards already.
+
+    folder: that of the index, or its URL.
+    """
     with reading(dataset) as connection:
         there = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
     shards: list[dict[str, Any]] = []
@@ -25,7 +29,7 @@ def publish_shards(dataset: str, folder: Path, index: Index) -> None:
             shards.append(
                 {
                     **place,
-                    "file": str(folder / entry.file),
+                    "file": f"{folder}/{entry.file}",
                     "records": len(entry.records),
                     "first_position": position,
                     "rows": entry.rows,
@@ -67,6 +71,9 @@ def _replace(dataset: str, column: str, value: int | str, tables: dict[str, pa.T
         for table, rows in tables.items():
             connection.execute(f"delete from {table} where {column} = ?", [value])
             connection.register("new_rows", rows)
-            connection.execute(f"insert into {table} by name select * from new_rows")
+            try:
+                connection.execute(f"insert into {table} by name select * from new_rows")
+            except duckdb.BinderException:
+                raise UserError(f"{dataset} was built by another version of promoter-bert; build it again") from None
             connection.unregister("new_rows")
         connection.execute("commit")

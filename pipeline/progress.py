@@ -53,6 +53,21 @@ def naming(update: Update, total: int) -> Callable[[str], None]:
     return step
 
 
+def with_rates(update: Update) -> Callable[[int, int, int], None]:
+    """For work that tells units done, units in all, and bytes made: shows units and MB a second since the start."""
+    began = time.monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int, size: int) -> None:
+        nonlocal first
+        first = done if first is None else first
+        seconds = time.monotonic() - began
+        rates = f"{(done - first) / seconds:,.0f} a second, {size / 1e6 / seconds:,.0f} MB/s" if size else ""
+        update(done, total, rates)
+
+    return show
+
+
 @contextmanager
 def _bar(title: str) -> Iterator[Update]:
     from rich.console import Console

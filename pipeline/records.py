@@ -5,21 +5,31 @@
     KEY.expression.npy  labels (float32)
     KEY.id.npy          promoters.id of the dataset (int64)
 
-Written with the standard library's tarfile: webdataset's own writer imports torch, seconds in each writer
-process, and hides where a record begins. Owner, mode and time are fixed, so equal arrays give equal bytes.
+Compressed, each member is a Zstandard frame and its name ends in .npy.zst.
+
+Tar headers are those of the standard library's tarfile, whose own reading and writing of members copies them in
+small pieces; webdataset's writer imports torch, seconds in each writer process, and hides where a record begins.
+Owner, mode and time are fixed, so equal arrays give equal bytes.
 """
 
 import io
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.kmers import Ragged
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
+ZSTD = ".zst"
+ZSTD_LEVEL = 1
+"""The quickest; k-mer ids that repeat from row to row in the flanks leave higher levels little to find."""
+END = bytes(2 * tarfile.BLOCKSIZE)
+"""Two empty blocks close a tar."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Record:
         return len(self.id)
 
 
-def append_record(tar: tarfile.TarFile, number: int, record: Record) -> None:
-    """Write a record's members at the end of an open tar. number: of the record in its split."""
+def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
+    """The bytes of a record's members in a tar, piece by piece. number: of the record in its split."""
     arrays = {
         "tokens": record.tokens.values,
         "offsets": record.tokens.offsets.astype(np.uint32),
@@ -43,31 +53,60 @@ def append_record(tar: tarfile.TarFile, number: int, record: Record) -> None:
         "id": record.id,
     }
     for name in MEMBERS:
-        content = io.BytesIO()
-        np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-        member = tarfile.TarInfo(f"{number:09d}.{name}.npy")
-        member.size = content.tell()
+        pieces = _npy(arrays[name])
+        if zstd:
+            pieces = [pa.Codec("zstd", ZSTD_LEVEL).compress(b"".join(pieces), asbytes=True)]
+        size = sum(len(piece) for piece in pieces)
+        member = tarfile.TarInfo(f"{number:09d}.{name}.npy{ZSTD if zstd else ''}")
+        member.size = size
         member.mode, member.mtime, member.uname, member.gname = 0o444, 0, "root", "root"
-        content.seek(0)
-        tar.addfile(member, content)
+        yield member.tobuf(tarfile.USTAR_FORMAT)
+        yield from pieces
+        yield bytes(-size % tarfile.BLOCKSIZE)
 
 
-def parse_record(data: bytes) -> Record:
-    """A record from the bytes of its members, as they lie in the tar."""
+def parse_record(data: bytes | memoryview) -> Record:
+    """A record from the bytes of its members, as they lie in the tar; uncompressed arrays are views of `data`.
+
+    Raises ValueError where they are no record.
+    """
+    view = memoryview(data)
     arrays: dict[str, npt.NDArray[Any]] = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for member in tar:
-            content = tar.extractfile(member)
-            if content is not None:
-                arrays[member.name.split(".")[1]] = _read_npy(content.read())
-    tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
-    return Record(tokens, arrays["expression"], arrays["id"])
+    place = 0
+    try:
+        while place < len(view):
+            header = bytes(view[place : place + tarfile.BLOCKSIZE])
+            member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
+            place += tarfile.BLOCKSIZE
+            _, name, *kind = member.name.split(".")
+            content = view[place : place + member.size]
+            arrays[name] = _array(_plain(content) if kind == ["npy", "zst"] else content)
+            place += member.size + -member.size % tarfile.BLOCKSIZE
+        tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
+        return Record(tokens, arrays["expression"], arrays["id"])
+    except (tarfile.TarError, KeyError, OSError) as error:
+        raise ValueError(f"not a record: {error!r}") from None
 
 
-def _read_npy(data: bytes) -> npt.NDArray[Any]:
-    content = io.BytesIO(data)
+def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
+    """An array as a .npy file: its header, and its bytes where they lie."""
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
+
+
+def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
+    """The array of a .npy file's bytes, as a view of them."""
+    content = io.BytesIO(data[: np.lib.format.MAGIC_LEN + 2 + 2**16])
     version = np.lib.format.read_magic(content)
     if version != (1, 0):
         raise ValueError(f"npy version {version}, expected (1, 0)")
     shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     return np.frombuffer(data, dtype, offset=content.tell()).reshape(shape)
+
+
+def _plain(compressed: memoryview) -> bytes:
+    with pa.input_stream(pa.py_buffer(compressed), compression="zstd") as stream:
+        plain: bytes = stream.read()
+    return plain

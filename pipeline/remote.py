@@ -1,14 +1,51 @@
-"""Files named by a URL (https://, s3://, ...) are copied beside the work first: any file system that fsspec knows."""
+"""Files named by a URL (https://, s3://, ...): any file system that fsspec knows."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 
 
-def is_remote(name: str) -> bool:
+def is_remote(name: Path | str) -> bool:
     """Whether a name is a URL."""
-    return "://" in name
+    return "://" in str(name)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the URL's path in it. Raises UserError where none is installed for it."""
+    import fsspec
+
+    try:
+        # Others write there, too: what was listed before is no answer.
+        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{url}: {error}; for s3: pip install s3fs") from None
+    return system, str(path)
+
+
+def cannot(do: str, url: str, error: Exception) -> UserError:
+    """What a file system said, each of which has errors of its own."""
+    return UserError(f"{url}: cannot {do}: {error or type(error).__name__}")
+
+
+def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The bytes of a file below a folder or URL, or those from start to end.
+
+    Raises FileNotFoundError, and UserError where it cannot be read.
+    """
+    try:
+        if is_remote(folder):
+            system, path = file_system(f"{folder}/{name}")
+            content: bytes = system.cat_file(path, start=start, end=end)
+            return content
+        with Path(folder, name).open("rb") as file:
+            file.seek(start or 0)
+            return file.read() if end is None else file.read(end - (start or 0))
+    except (FileNotFoundError, UserError):
+        raise
+    except Exception as error:
+        raise cannot("read", f"{folder}/{name}", error) from None
 
 
 def fetch(names: list[str], folder: Path) -> dict[str, str]:

@@ -9,7 +9,6 @@ State is a position: (epoch, promoters consumed). Going on from it reads the win
 Memory: at most AHEAD + 2 windows (about 25 MB each at k = 3 and flank 150) a rank.
 """
 
-import hashlib
 import math
 import queue
 import threading
@@ -21,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
-from pipeline.index import Index, RecordEntry
+from pipeline.index import Index
 from pipeline.kmers import Ragged
 from pipeline.order import EpochOrder, deal, epoch_order
-from pipeline.records import Record, parse_record
+from pipeline.record_reader import read_record
+from pipeline.records import Record
 
 AHEAD = 2
 """Windows read before they are needed."""
@@ -94,9 +94,7 @@ class Stream:
         self.rows = index.rows(split)
         self._shard_rows = [[record.rows for record in shard.records] for shard in index.splits[split]]
         self._records = [
-            (folder / shard.file, number, record)
-            for shard in index.splits[split]
-            for number, record in enumerate(shard.records)
+            (folder, shard, number) for shard in index.splits[split] for number in range(len(shard.records))
         ]
 
     def __len__(self) -> int:
@@ -244,23 +242,6 @@ def padded_tokens(
     )
     block[columns >= lengths[:, None]] = 0
     return block
-
-
-def read_record(path: Path, number: int, entry: RecordEntry) -> Record:
-    """One record of a shard file, its hash checked."""
-    try:
-        with path.open("rb") as file:
-            file.seek(entry.offset)
-            data = file.read(entry.bytes)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; write it again: promoter-bert shards") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise UserError(
-            f"{path}: record {number}: expected {entry.bytes:,} bytes of sha256 {entry.sha256[:16]}..., got "
-            f"{len(data):,} of {found[:16]}...; delete the file and run: promoter-bert shards"
-        )
-    return parse_record(data)
 
 
 def _put(

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.errors import UserError
-from pipeline.index import ShardEntry, read_index
-from pipeline.kmers import vocabulary_size
-from pipeline.records import parse_record
+from pipeline.index import Index, ShardEntry, read_index
+from pipeline.kmers import SPECIALS, vocabulary_size
+from pipeline.record_reader import MEND, checked_record, missing
+from pipeline.records import END, Record
+from pipeline.remote import read_bytes
 
 
 @dataclass(frozen=True)
@@ -22,41 +26,59 @@ class Verified:
     bytes: int
 
 
-def verify_shards(folder: Path, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Verified:
-    """Check every shard of an index. Raises UserError naming the first file and bytes that differ."""
+def verify_shards(folder: Path | str, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Verified:
+    """Check every shard of an index, in a folder or at a URL. Raises UserError naming the first bytes that differ.
+
+    Memory: a record at a time.
+    """
     index = read_index(folder)
-    shards = [shard for entries in index.splits.values() for shard in entries]
+    shards = list(index.shards)
     total = sum(shard.rows for shard in shards)
     done = 0
     for shard in shards:
-        _verify_shard(folder, shard, vocabulary_size(index.k))
+        _verify_shard(folder, index, shard)
         done += shard.rows
         progress(done, total)
     return Verified(str(folder), len(shards), sum(len(s.records) for s in shards), total, sum(s.bytes for s in shards))
 
 
-def _verify_shard(folder: Path, shard: ShardEntry, vocabulary: int) -> None:
-    path = folder / shard.file
-    again = "write it again: promoter-bert shards (with the options it was written with)"
-    mend = f"delete the file and {again}"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {again}") from None
-    if len(data) != shard.bytes:
-        raise UserError(f"{path}: expected {shard.bytes:,} bytes, got {len(data):,}; {mend}")
+def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
+    place = f"{folder}/{shard.file}"
+    sha256 = hashlib.sha256()
+    end = 0
     for number, entry in enumerate(shard.records):
-        span = data[entry.offset : entry.offset + entry.bytes]
-        place = f"{path}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
-        found = hashlib.sha256(span).hexdigest()
-        if found != entry.sha256:
-            raise UserError(f"{place}: sha256 {found[:16]}..., expected {entry.sha256[:16]}...; {mend}")
-        record = parse_record(span)
-        if len(record) != entry.rows or len(record.tokens) != entry.rows:
-            raise UserError(f"{place}: {len(record):,} promoters, expected {entry.rows:,}; {mend}")
-        if record.tokens.values.size and int(record.tokens.values.max()) >= vocabulary:
-            raise UserError(f"{place}: an id beyond the vocabulary of {vocabulary:,}; {mend}")
+        if entry.offset != end:
+            raise UserError(f"{place}: record {number} begins at {entry.offset:,}, the one before it ends at {end:,}")
+        end += entry.bytes
+        data = _read(folder, shard, entry.offset, end)
+        sha256.update(data)
+        _verify_ids(checked_record(data, folder, shard, number), index, f"{place}: record {number}")
     if sum(entry.rows for entry in shard.records) != shard.rows:
-        raise UserError(f"{path}: its records do not add up to {shard.rows:,} promoters")
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise UserError(f"{path}: the bytes between or after the records differ from what was written; {mend}")
+        raise UserError(f"{place}: its records do not add up to {shard.rows:,} promoters")
+    rest = _read(folder, shard, end, None)
+    if rest != END or end + len(rest) != shard.bytes:
+        raise UserError(
+            f"{place}: bytes {end:,} to {end + len(rest):,}: expected {len(END):,} zeros at the end of a file of "
+            f"{shard.bytes:,}; {MEND}"
+        )
+    sha256.update(rest)
+    if sha256.hexdigest() != shard.sha256:
+        raise UserError(f"{place}: expected sha256 {shard.sha256[:16]}..., got {sha256.hexdigest()[:16]}...; {MEND}")
+
+
+def _verify_ids(record: Record, index: Index, place: str) -> None:
+    """Whether the numbers are tokens of the index's vocabulary, row by row."""
+    values, offsets = record.tokens.values, record.tokens.offsets
+    if values.dtype != index.dtype:
+        raise UserError(f"{place}: expected ids of {index.dtype}, got {values.dtype}")
+    if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+        raise UserError(f"{place}: its offsets do not cut {len(values):,} ids into rows")
+    if len(values) and (values.min() < len(SPECIALS) or values.max() >= vocabulary_size(index.k)):
+        raise UserError(f"{place}: an id outside of the k-mers, {len(SPECIALS)} to {vocabulary_size(index.k) - 1:,}")
+
+
+def _read(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
+    try:
+        return read_bytes(folder, shard.file, start, end)
+    except FileNotFoundError:
+        raise missing(folder, shard) from None

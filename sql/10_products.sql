@@ -5,7 +5,7 @@ create table if not exists shards (
 );
 create table if not exists records (
     k integer, stage varchar, split varchar, shard integer, record integer, first_position bigint, rows bigint,
-    "offset" bigint, bytes bigint, sha256 varchar
+    "offset" bigint, bytes bigint, crc32 bigint
 );
 create table if not exists runs (
     run varchar, finished timestamp, dataset_key varchar, shard_key varchar, test_pearson double,

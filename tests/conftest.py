@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.config import Config, load_config
 from pipeline.dataset import build
+from pipeline.freshness import shard_folder
 from pipeline.generate import generate
-from pipeline.shards import shard_folder, write_shards
+from pipeline.shards import write_shards
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from functools import partial
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -230,23 +231,11 @@ def test_files_from_the_web(tmp_path, plain):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.duckdb", "dataset.parquet", "served"]
 
 
-def test_files_from_s3(tmp_path, plain, monkeypatch):
+def test_files_from_s3(tmp_path, plain, s3):
     """From a real S3 server on this machine; every part of the answer comes over its HTTP."""
-    s3fs = pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        files = s3fs.S3FileSystem()
-        files.mkdir("promoters")
-        with files.open("promoters/toy.csv", "wb") as file:
-            file.write(CSV.encode())
-        build(["s3://promoters/toy.csv"], config := toy_config(tmp_path))
-    finally:
-        server.stop()
+    with fsspec.open(f"{s3}/toy.csv", "wb") as file:
+        file.write(CSV.encode())
+    build([f"{s3}/toy.csv"], config := toy_config(tmp_path))
     assert everything(config.dataset.path) == plain
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from pipeline.config import load_config
 from pipeline.database import reading
 from pipeline.dataset import build
 from pipeline.errors import UserError
+from pipeline.freshness import shard_folder
 from pipeline.generate import generate
 from pipeline.index import read_index
 from pipeline.kmers import text_of_ids
 from pipeline.peek import insert_shown, peek
 from pipeline.plan import SPLITS
-from pipeline.shards import shard_folder, write_shards
+from pipeline.shards import write_shards
 from pipeline.verify import verify_shards
 from tests.conftest import ROOT, SMALL, small_config
 
@@ -69,7 +71,7 @@ def test_index_and_relations_lead_to_every_record(made):
     index = read_index(made.shards)
     with reading(made.config.dataset.path) as connection:
         records = connection.execute(
-            'select s.file, r."offset", r.bytes, r.rows, r.sha256 from records r '
+            'select s.file, r."offset", r.bytes, r.rows, r.crc32 from records r '
             "join shards s using (k, stage, split, shard) order by s.file, r.record"
         ).fetchall()
         lost = connection.execute(
@@ -78,10 +80,10 @@ def test_index_and_relations_lead_to_every_record(made):
         ).fetchone()
     assert lost == (0,)
     assert len(records) == sum(len(s.records) for shards in index.splits.values() for s in shards)
-    for file, offset, size, rows, sha256 in records:
+    for file, offset, size, rows, crc32 in records:
         with Path(file).open("rb") as tar:
             tar.seek(offset)
-            assert hashlib.sha256(tar.read(size)).hexdigest() == sha256
+            assert zlib.crc32(tar.read(size)) == crc32
         assert 0 < rows <= 100
     for shards in index.splits.values():
         counts = [len(shard.records) for shard in shards]
@@ -199,9 +201,14 @@ def test_verify_names_the_record_with_a_flipped_bit(copy):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-600]), "expected .* bytes, got"),
-        (lambda path: path.unlink(), "No such file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "between or after the records"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-600]),
+            "expected 1,024 zeros at the end of a file of 20,480",
+        ),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "record 1, bytes .*: expected .* bytes, got"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "expected 1,024 zeros at the end"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "expected 1,024 zeros at the end"),
     ],
 )
 def test_verify_finds_other_damage(copy, damage, message):

@@ -1,0 +1,5 @@
+"""The names that mosaicml-streaming imports."""
+
+
+class VisionDataset:
+    """A base class of its image datasets."""

@@ -1,0 +1,1 @@
+"""The names that mosaicml-streaming imports."""

@@ -1,0 +1,124 @@
+"""k-mer ids of promoters on one core, beside tokenizers and loops.
+
+    python bench/tokens.py [--rows 131072] [--times 7] [--k 1,3,6]
+
+Each sequence has 410 bases: a 110-base insert between flanks of 150. Ours goes from an Arrow column of promoters to
+ids, 4,096 a call. The tokenizers get their text ready-made, the k-mers with spaces between them, the loop its extended
+sequence; none of the ready-making is counted. Seconds are CPU seconds of all threads: what one core gives.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+
+from measure import ONE_THREAD, in_turn, markdown
+
+os.environ.update(ONE_THREAD)  # read by the libraries when they are first imported
+
+import numpy as np
+from promoters import ASSAY, RECORD, calls, extended, ids, promoters
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from pipeline.encode import encode_promoters
+from pipeline.kmers import vocabulary
+from pipeline.shard_writer import MEMORY
+
+INSERT, BASES = 110, 410
+OURS = "promoter-bert"
+Form = tuple[int, Callable[[], object]]
+"""Sequences, and what makes their ids."""
+
+
+def spaced(sequences: list[str], k: int) -> list[str]:
+    return [" ".join(text[i : i + k] for i in range(len(text) - k + 1)) for text in sequences]
+
+
+def bert_tokenizer(texts: list[str], k: int) -> Callable[[], list[list[int]]]:
+    from transformers import BertTokenizerFast
+
+    table = {token: number for number, token in enumerate(vocabulary(k))}
+    tokenizer = BertTokenizerFast(vocab=table, do_lower_case=False)
+    return lambda: tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+
+
+def word_level(texts: list[str], k: int) -> Callable[[], list[list[int]]]:
+    table = {token: number for number, token in enumerate(vocabulary(k))}
+    tokenizer = Tokenizer(models.WordLevel(table, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return lambda: [found.ids for found in tokenizer.encode_batch_fast(texts)]
+
+
+def dict_loop(sequences: list[str], k: int) -> Callable[[], list[list[int]]]:
+    table = {token: number for number, token in enumerate(vocabulary(k))}
+    return lambda: [[table[text[i : i + k]] for i in range(len(text) - k + 1)] for text in sequences]
+
+
+def copies(blocks: list[np.ndarray]) -> Callable[[], None]:
+    def copy() -> None:
+        for block in blocks:
+            np.copy(block)
+
+    return copy
+
+
+def ours(columns: list, k: int) -> Callable[[], None]:
+    memory = np.empty(MEMORY, np.uint8)  # used again from call to call, as the writer of shards does
+
+    def encode() -> None:
+        for column in columns:
+            encode_promoters(column, ASSAY, k, memory)
+
+    return encode
+
+
+def forms(rows: int, k: int) -> dict[str, Form]:
+    """Every form on its share of the rows, the slow ones on few. Each is held to our ids first."""
+    column = promoters(rows, INSERT)
+    expected = ids(column, k)
+    assert expected.shape == (rows, BASES)
+    few, some, many = (extended(column.slice(0, max(rows // share, 1))) for share in (128, 64, 16))
+    lists = {
+        "Hugging Face BertTokenizerFast": (few, bert_tokenizer(spaced(few, k), k)),
+        "tokenizers WordLevel": (some, word_level(spaced(some, k), k)),
+        "Python dict loop": (many, dict_loop(many, k)),
+    }
+    for name, (texts, form) in lists.items():
+        if not np.array_equal(form(), expected[: len(texts), : BASES - k + 1]):
+            raise SystemExit(f"{name}: other ids than ours at k = {k}")
+    blocks = [expected[start : start + RECORD] for start in range(0, rows, RECORD)]
+    return {
+        OURS: (rows, ours(calls(column), k)),
+        **{name: (len(texts), form) for name, (texts, form) in lists.items()},
+        "np.copy of the same bytes": (rows, copies(blocks)),
+    }
+
+
+def timed(form: Form) -> dict[str, float]:
+    rows, make = form
+    began = time.process_time()
+    make()
+    return {"rate": rows / (time.process_time() - began)}
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--rows", type=int, default=131_072, help="for ours; the peers take a 16th to a 128th")
+    cli.add_argument("--times", type=int, default=7)
+    cli.add_argument("--k", default="1,3,6")
+    args = cli.parse_args()
+    lines = []
+    for k in map(int, args.k.split(",")):
+        found = in_turn({name: lambda form=form: timed(form) for name, form in forms(args.rows, k).items()}, args.times)
+        for name, numbers in found.items():
+            rate = numbers["rate"]
+            lines.append([f"k = {k}, {name}", f"{rate:,.0f}", f"{rate * BASES / 1e6:,.1f}", ratio(found, name)])
+    print(markdown(["", "sequences/s", "million tokens/s", "ours / it"], lines))
+
+
+def ratio(found: dict[str, dict[str, float]], name: str) -> str:
+    return f"{found[OURS]['rate'] / found[name]['rate']:,.2f}"
+
+
+if __name__ == "__main__":
+    main()
