@@ -19,8 +19,8 @@ from model.loop import train_step
 from model.tasks import FinetuneTask
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.freshness import shard_folder
 from pipeline.index import read_index
-from pipeline.shards import shard_folder
 from pipeline.stream import Part, Stream
 
 STEPS = 20
