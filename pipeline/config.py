@@ -217,7 +217,7 @@ class Run(_Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)]
     """Time between two checkpoints; each evaluation makes one, too."""
     keep_checkpoints: Count
-    """Checkpoints kept a stage."""
+    """Last checkpoints kept of a stage; that of the best validation stays, too."""
 
     @property
     def directory(self) -> Path:

@@ -54,7 +54,7 @@ def train(workspace, ranks, *arguments, check=True, **environment):
 
 @pytest.fixture
 def copy(prepared, tmp_path):
-    shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
+    shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs", "trained-on-*"))
     return Workspace(tmp_path / "work")
 
 
