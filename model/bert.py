@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
 
+import torch
 from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
@@ -47,17 +48,32 @@ def bert_config(config: Config, index: Index) -> BertConfig:
     )
 
 
+def parameters(size: BertConfig) -> int:
+    """Numbers in a regression model of this size; nothing is allocated."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in BertForSequenceClassification(size).parameters())
+
+
 def masked_language_model(config: Config, index: Index) -> BertForMaskedLM:
     """A fresh BERT to pretrain."""
     return BertForMaskedLM(bert_config(config, index))
 
 
-def regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
-    """BERT, pooler and a linear head with one output; the BERT from `pretrained` where given."""
+def regression_model(
+    config: Config, index: Index, pretrained: Path | None, frozen: bool = False
+) -> BertForSequenceClassification:
+    """BERT, pooler and a linear head with one output; the BERT from `pretrained` where given.
+
+    frozen: embeddings and layers are not to be trained.
+    """
     settings = bert_config(config, index)
     if pretrained is None:
         return BertForSequenceClassification(settings)
-    return BertForSequenceClassification.from_pretrained(pretrained, config=settings)
+    model = BertForSequenceClassification.from_pretrained(pretrained, config=settings)
+    if frozen:
+        for part in (model.bert.embeddings, model.bert.encoder):
+            part.requires_grad_(False)
+    return model
 
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:

@@ -3,8 +3,13 @@
 import os
 from typing import Any
 
-from model.bert import bert_config
+import numpy as np
+
+from model.bert import bert_config, parameters
+from model.flops import stage_cost
 from model.job import Job
+from model.loop import STEERED_BY
+from pipeline.config import Stage
 from pipeline.describe import counted
 
 CPU_RATE = 1.5e10
@@ -17,11 +22,12 @@ def describe_job(job: Job) -> str:
     """Size of model, data and batches, before the start."""
     index, world, config = job.index, job.world, job.config
     size = bert_config(config, index)
+    planned = _planned_operations(job)
     lines = [
         f"run        {config.run.directory}",
         f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
-        f"{size.vocab_size} tokens",
+        f"{size.vocab_size} tokens, {parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
     ]
     for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
@@ -30,9 +36,14 @@ def describe_job(job: Job) -> str:
             f"{name:10} {stage.global_batch} promoters a step = {counted(world.ranks, 'rank')} x "
             f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
         )
+        if name in planned:
+            once, total = planned[name]
+            lines[-1] += f"; {once:.1e} FLOP a promoter, {total:.1e} in {stage.max_epochs:g} epochs"
+    clipping = job.settings.values.get("gradient_clipping", 0.0)
+    lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
     if job.settings.note:
         lines.append(f"note       {job.settings.note}")
-    days = _cpu_days(job)
+    days = sum(total for _, total in planned.values()) / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
             f"warning    this model on these rows takes some {days:,.0f} days on a CPU; it is made for GPUs. "
@@ -41,21 +52,30 @@ def describe_job(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _cpu_days(job: Job) -> float:
-    """Days for all epochs on this CPU, roughly: 6 operations a weight and token (forward and backward)."""
+def _planned_operations(job: Job) -> dict[str, tuple[float, float]]:
+    """For each stage that will run: operations a promoter of usual length, and for all its epochs."""
     config, index = job.config, job.index
-    model = config.model
-    weights = model.layers * (4 * model.hidden**2 + 2 * model.hidden * model.intermediate)
-    bases = len(index.left_flank) + len(index.right_flank) + USUAL_INSERT
-    promoters = index.rows("finetune/train") * config.finetune.max_epochs
-    if config.finetune.start == "pretrained":
-        promoters += index.rows("pretrain/train") * config.pretrain.max_epochs / index.k  # one frame of k
-    return 6 * weights * bases * promoters / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
+    usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
+    stages: dict[str, Stage] = {"finetune": config.finetune}
+    if config.finetune.start != "scratch":
+        stages = {"pretrain": config.pretrain, **stages}
+    planned = {}
+    for name, stage in stages.items():
+        _, operations = stage_cost(config, index, name).of(usual)
+        planned[name] = operations, operations * index.rows(f"{name}/train") * stage.max_epochs
+    return planned
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
     """Scores of the held-out splits, and where everything is."""
+    if "stopped" in summary:
+        return f"stopped    {summary['stopped']}"
     lines = []
+    for name, stage in summary.get("training", {}).items():
+        lines.append(
+            f"{name:10} best {STEERED_BY[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
+            f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
+        )
     for split, score in summary.get("scores", {}).items():
         lines.append(
             f"{split:10} Pearson {score['pearson']:.4f}, Spearman {score['spearman']:.4f} "

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +77,7 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     for taken in ("optimizer", "scheduler"):
         if taken in values:
             raise UserError(f"{path}: {taken}: stands in config.yaml (learning_rate, plateau); take it out here")
+    values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default, 1.0, would clip without a word
     fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
     if fp16 and bf16:
         raise UserError(f"{path}: fp16 and bf16 are both enabled; enable one")
@@ -88,7 +90,8 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
 def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
     """Adam, or AdamW without weight decay (the same steps; the paper's two names)."""
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    return kind(module.parameters(), lr=stage.learning_rate, weight_decay=0.0, fused=True)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return kind(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
 
 
 def make_engine(
@@ -97,12 +100,24 @@ def make_engine(
     settings: DeepSpeedSettings,
     plan: BatchPlan,
     world: World,
+    universal: bool = False,
 ) -> Any:
-    """A DeepSpeed engine around a task. The learning rate stays in the hands of `optimizer`'s groups."""
+    """A DeepSpeed engine around a task. The learning rate stays in the hands of `optimizer`'s groups.
+
+    universal: the checkpoint that will be loaded is in the form for any number of ranks.
+    """
     import deepspeed
 
+    # DeepSpeed 0.19 calls what torch 2.13 renames; two lines of it a rank say nothing to a user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
+    # DeepSpeed's own buckets hold 500 million numbers, whatever the size of the model.
+    # Ours hold the model, rounded up to what its buffers are aligned to.
+    weights = sum(parameter.numel() for parameter in task.parameters())
+    buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
     values = {
         **settings.values,
+        "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
+        "checkpoint": {**settings.values.get("checkpoint", {}), "load_universal": universal},
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.micro_batches,
     }
@@ -112,3 +127,8 @@ def make_engine(
     )
     limit_waits()
     return engine
+
+
+def loss_scale(engine: Any) -> float | None:
+    """What the loss is multiplied by in fp16, None in other precisions."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None

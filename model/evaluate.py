@@ -1,5 +1,6 @@
 """A split through the model, exact over all ranks: every promoter counted once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ class EvaluationData:
     agree: Agree
 
 
-def evaluate(task: Any, split: str, data: EvaluationData) -> Evaluation:
+def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[], bool]) -> Evaluation | None:
     """Run a task over a split without gradients. `task` is an engine or a module; all ranks call this.
 
+    given_up is asked after each step by all ranks; where it says so, there is no result.
     Gives masked-token loss and accuracy for pretraining, and loss, Pearson and Spearman for fine-tuning.
     """
     world = data.world
@@ -64,6 +66,7 @@ def evaluate(task: Any, split: str, data: EvaluationData) -> Evaluation:
     task.eval()
     sums = torch.zeros(3, dtype=torch.float64)
     found: list[tuple[npt.NDArray[Any], ...]] = []
+    abandoned = False
     with torch.inference_mode():
         for step in stream.epoch(0):
             draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
@@ -73,7 +76,12 @@ def evaluate(task: Any, split: str, data: EvaluationData) -> Evaluation:
                 if out.prediction.numel():
                     real = batch.weight > 0
                     found.append((batch.id[real], batch.expression[real], out.prediction.cpu().numpy()[real]))
+            abandoned = given_up()
+            if abandoned:
+                break
     task.train(was_training)
+    if abandoned:
+        return None
     loss, count, correct = sums_over_ranks(*sums.to(world.device))
     values = {"loss": loss / max(count, 1.0)}
     predictions = _collect(found)

@@ -7,25 +7,42 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
+from model.distributed import from_leader
 from pipeline.atomic import replace_folder
 from pipeline.config import Config
+from pipeline.errors import UserError
 from pipeline.kmers import SPECIALS
 from pipeline.tokenizer import build_tokenizer
 
 
+def frozen_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a model that are not trained, before an engine rounds or shards them."""
+    return {n: p.detach().cpu().clone() for n, p in model.named_parameters() if not p.requires_grad}
+
+
 def master_weights(engine: Any, world_leads: bool) -> dict[str, torch.Tensor] | None:
-    """The float32 weights of the engine's BERT, on the leading rank; every rank must call this."""
+    """The float32 weights of the engine's BERT that are trained, on the leading rank; every rank must call this.
+
+    Raises UserError on every rank where one of them is not finite.
+    """
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = {}
+    finite = True
     for name, parameter in engine.module.model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         full = safe_get_full_fp32_param(parameter)
         full = parameter if full is None else full  # ZeRO stage 0 in float32 keeps no other copy
         if world_leads:
             weights[name] = full.detach().float().cpu().clone()
+            finite &= bool(weights[name].isfinite().all())
+    if not from_leader(finite):
+        raise UserError("the weights are not finite any more; the last checkpoint is whole. Try a lower learning_rate")
     return weights if world_leads else None
 
 
@@ -49,12 +66,17 @@ def export_model(
         with torch.no_grad():
             model.classifier.weight.mul_(label_sd)
             model.classifier.bias.mul_(label_sd).add_(label_mean)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(new, ignore_errors=True)
-    model.save_pretrained(new)
     overlapping = isinstance(model, BertForSequenceClassification) and config.finetune.tokens == "overlapping"
-    stock_tokenizer(config, overlapping).save_pretrained(new)
-    replace_folder(new, folder)
+    try:
+        model.save_pretrained(new)
+        stock_tokenizer(config, overlapping).save_pretrained(new)
+        replace_folder(new, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise UserError(f"{folder}: the model cannot be written: {error}; the last checkpoint is whole") from None
 
 
 def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:

@@ -14,14 +14,18 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
 from model.bert import masked_language_model, regression_model
-from model.checkpoints import StageState
-from model.distributed import World, from_leader
+from model.checkpoints import Checkpoints, StageState
+from model.distributed import World, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.evaluate import Evaluation, EvaluationData, evaluate
-from model.export import broadcast_weights, export_model, master_weights
+from model.export import broadcast_weights, export_model, frozen_weights, master_weights
+from model.flops import matmul_rate, stage_cost
 from model.loop import StageRun, train_stage
-from model.runs import long_metrics, open_run, read_summary
+from model.manifest import Layout
+from model.meter import Speed
+from model.runs import long_metrics, open_run, owner_keys, read_summary
 from model.seeds import seed_of
+from model.stopping import StopRequest, stop_requests
 from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
 from model.trouble import agreeing
@@ -32,6 +36,7 @@ from pipeline.errors import UserError
 from pipeline.freshness import check_fresh
 from pipeline.index import Index
 from pipeline.products import publish_run
+from pipeline.progress import tell
 from pipeline.settings import as_built
 from pipeline.shard_access import open_shards
 from pipeline.shard_cache import ShardCache
@@ -91,7 +96,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
 def _check_splits(index: Index, config: Config) -> None:
     """Raise UserError where a split is empty that training needs."""
-    stages = ("pretrain", "finetune") if config.finetune.start == "pretrained" else ("finetune",)
+    stages = ("finetune",) if config.finetune.start == "scratch" else ("pretrain", "finetune")
     empty = [
         f"{stage}/{part}" for stage in stages for part in ("train", "valid") if f"{stage}/{part}" not in index.splits
     ]
@@ -105,25 +110,47 @@ def _check_splits(index: Index, config: Config) -> None:
 def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
     """Run the stages that are not done yet. Returns the summary; a finished run returns the one it wrote.
 
-    Key `note` of the summary says what the user should know beside the scores.
+    Key `note` of the summary says what the user should know beside the scores; a run that was asked to stop has
+    `stopped` instead of scores, where it stands and how to go on.
     """
     summary = from_leader(read_summary(job.config))
     if summary is not None:
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
-    with Tracker(job.config.run.directory, job.world.leads) as tracker:
-        wants_pretraining = stages == "pretrain" or job.config.finetune.start == "pretrained"
-        if stages in ("pretrain", "both") and wants_pretraining:
-            _stage(job, "pretrain", tracker)
+    wanted: list[Literal["pretrain", "finetune"]] = []
+    if stages == "pretrain" or (stages == "both" and job.config.finetune.start != "scratch"):
+        wanted.append("pretrain")
+    if stages != "pretrain":
+        wanted.append("finetune")
+    peak = sums_over_ranks(
+        torch.tensor(matmul_rate(job.world.device, job.settings.precision), device=job.world.device)
+    )[0]
+    states: dict[str, StageState] = {}
+    with stop_requests(job.world) as stop, Tracker(job.config.run.directory, job.world.leads) as tracker:
+        for name in wanted:
+            states[name] = _stage(job, name, tracker, stop, peak)
+            if not states[name].ended:
+                return {"stopped": f"{name} after step {states[name].step:,}; the same command goes on from there"}
         if stages == "pretrain":
-            return {"run": job.config.run.name, "pretrained": str(job.pretrained)}
-        _stage(job, "finetune", tracker)
-    return _finish(job)
+            return {"run": job.config.run.name, "pretrained": str(job.pretrained), "training": _trained(states)}
+        return _finish(job, stop, _trained(states))
 
 
-def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) -> StageState:
+def _trained(states: dict[str, StageState]) -> dict[str, dict[str, float | None]]:
+    """What the summary says of each stage."""
+    return {
+        name: {"steps": s.step, "best": s.best, "best_step": s.best_step, "seconds": round(s.seconds, 3)}
+        for name, s in states.items()
+    }
+
+
+def _stage(
+    job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker, stop: StopRequest, peak: float
+) -> StageState:
+    """peak: operations a second of all devices in plain matrix products."""
     config, index, world = job.config, job.index, job.world
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
+    frozen = name == "finetune" and config.finetune.start == "frozen"
     task: PretrainTask | FinetuneTask
     model: PreTrainedModel
     stage: Stage
@@ -132,20 +159,31 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
         task = PretrainTask(model, index.k, config.pretrain.mask_share)
     else:
         stage, best = config.finetune, job.model
-        start = job.pretrained if config.finetune.start == "pretrained" else None
+        start = job.pretrained if config.finetune.start != "scratch" else None
         if start is not None and not from_leader(start.is_dir()):
             raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
-        model = regression_model(config, index, start)
+        model = regression_model(config, index, start, frozen)
         task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
+    layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
+    folder = config.run.directory / "checkpoints" / name
+    checkpoints = Checkpoints(folder, owner_keys(config, index), layout, config.run.keep_checkpoints, world)
+    found = checkpoints.find(lambda line: tell(f"{name}: {line}"))
+    kept = frozen_weights(model)
     plan = job.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
-    engine = make_engine(task, optimizer, job.settings, plan, world)
+    engine = make_engine(task, optimizer, job.settings, plan, world, found is not None and found.universal)
 
-    def save_best() -> None:
-        weights = master_weights(engine, world.leads)
+    def export(folder: Path) -> None:
+        weights, problem = master_weights(engine, world.leads), None
         if weights is not None:
             copy = type(model)(model.config)
-            export_model(copy, weights, config, best, index.label_mean, index.label_sd)
+            try:
+                export_model(copy, kept | weights, config, folder, index.label_mean, index.label_sd)
+            except UserError as error:
+                problem = str(error)
+        problem = from_leader(problem)
+        if problem is not None:
+            raise UserError(problem)
 
     return train_stage(
         StageRun(
@@ -158,13 +196,17 @@ def _stage(job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker) ->
             world=world,
             data=EvaluationData(job.shards, index, plan.micro_batch, world, config.run.seed, job.agree),
             tracker=tracker,
-            checkpoints=config.run.directory / "checkpoints" / name,
-            save_best=save_best,
+            checkpoints=checkpoints,
+            found=found,
+            best=best,
+            export=export,
+            speed=Speed(stage_cost(config, index, name), peak),
+            stop=stop,
         )
     )
 
 
-def _finish(job: Job) -> dict[str, Any]:
+def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
@@ -172,11 +214,13 @@ def _finish(job: Job) -> dict[str, Any]:
     task = FinetuneTask(model, job.index.k, 0.0, 1.0, config.finetune.tokens)
     micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
     data = EvaluationData(job.shards, job.index, micro_batch, world, config.run.seed, job.agree)
-    scored = {
-        split: evaluate(task, f"finetune/{split}", data)
-        for split in ("valid", "test")
-        if f"finetune/{split}" in job.index.splits
-    }
+    scored = {}
+    for split in ("valid", "test"):
+        if f"finetune/{split}" in job.index.splits:
+            found = evaluate(task, f"finetune/{split}", data, stop.agreed)
+            if found is None:
+                return {"stopped": "before the scores; the same command computes them"}
+            scored[split] = found
     summary = {
         "run": config.run.name,
         "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),
@@ -185,6 +229,7 @@ def _finish(job: Job) -> dict[str, Any]:
         "dataset": config.dataset.path,
         "dataset_key": job.index.dataset_key,
         "shard_key": job.index.key,
+        "training": training,
         "scores": {split: {**e.values, "rows": len(e.predictions.id)} for split, e in scored.items()},
         "config": config.model_dump(),
     }

@@ -13,16 +13,18 @@ from typing import Any
 
 import torch
 
-from model.checkpoints import StageState, resume, save_checkpoint
-from model.distributed import World, from_leader, sums_over_ranks
-from model.engine import BatchPlan
+from model.checkpoints import Checkpoints, Found, StageState
+from model.distributed import World, from_leader
+from model.engine import BatchPlan, loss_scale
 from model.evaluate import EvaluationData, evaluate
+from model.meter import Meter, Speed
 from model.seeds import generator, seed_of
+from model.stopping import StopRequest
 from model.tasks import to_device
 from model.tracking import Tracker
 from pipeline.config import Run, Stage
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.progress import Update, progress
 from pipeline.stream import Part, Step, Stream
 
 READ_EVERY = 20
@@ -34,7 +36,7 @@ STEERED_BY = {"pretrain": "accuracy", "finetune": "Pearson"}
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage runs with. save_best is called by every rank when validation improved."""
+    """What a stage runs with. export writes the model's weights as a Hugging Face folder; every rank calls it."""
 
     name: str
     settings: Stage
@@ -45,8 +47,12 @@ class StageRun:
     world: World
     data: EvaluationData
     tracker: Tracker
-    checkpoints: Path
-    save_best: Callable[[], None]
+    checkpoints: Checkpoints
+    found: Found | None
+    best: Path
+    export: Callable[[Path], None]
+    speed: Speed
+    stop: StopRequest
 
     def stream(self) -> Stream:
         """The training split, this rank's part."""
@@ -65,44 +71,125 @@ class StageRun:
 
 
 def train_stage(stage: StageRun) -> StageState:
-    """Train until the epochs are through or validation has stopped improving. Goes on from the last checkpoint."""
-    stream = stage.stream()
+    """Train until the epochs are through, validation has stopped improving, or a stop is asked for.
+
+    Goes on from the checkpoint that was found. The state that is returned has not `ended` where the stage was stopped.
+    """
     scheduler = _plateau(stage)
-    state = resume(stage.engine, stage.checkpoints, scheduler, stage.world)
+    state = stage.checkpoints.load(stage.found, stage.engine, scheduler)
     stage.engine.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     stage.tracker.forget_after(stage.name, state.step)
-    last_step = math.ceil(stage.settings.max_epochs * len(stream))
-    interval = max(round(stage.settings.evaluate_every * len(stream)), 1)
-    meter = _Meter(stage)
-    saved = time.monotonic()
     with progress(stage.name, "steps", quiet=not stage.world.leads) as show:
-        if state.step:
-            show(state.step, last_step, f"goes on from the checkpoint of step {state.step:,}")
-        while not state.ended and state.step < last_step:
-            for step in stream.epoch(state.epoch, state.consumed):
-                _train_step(stage, step, meter)
-                state.step += 1
-                state.consumed = step.consumed
-                at_end = state.step >= last_step
-                evaluating = state.step % interval == 0 or at_end
-                if state.step % READ_EVERY == 0 or evaluating:
-                    meter.read(state, stream)
-                show(state.step, last_step, meter.line)
-                if evaluating:
-                    _evaluate(stage, state, scheduler, stream, meter)
-                    state.ended |= at_end
-                    meter.restart()
-                if evaluating or (state.step % READ_EVERY == 0 and _is_time(stage, saved)):
-                    _save(stage, state, scheduler)
-                    saved = time.monotonic()
-                if state.ended:
-                    break
-            else:
-                state.epoch, state.consumed = state.epoch + 1, 0
+        _Loop(stage, state, scheduler, show).run()
     return state
 
 
-def _train_step(stage: StageRun, step: Step, meter: "_Meter") -> None:
+class _Loop:
+    """One stage from where its state stands to where it ends or is stopped."""
+
+    def __init__(
+        self,
+        stage: StageRun,
+        state: StageState,
+        scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau,
+        show: Update,
+    ) -> None:
+        self.stage, self.state, self.scheduler, self.show = stage, state, scheduler, show
+        stream = stage.stream()
+        self.last_step = math.ceil(stage.settings.max_epochs * len(stream))
+        self.interval = max(round(stage.settings.evaluate_every * len(stream)), 1)
+        self.meter = Meter(stage.name, stage.world, stage.tracker, stream, stage.speed)
+        self.valid = ""
+        self.saved = time.monotonic()
+
+    def run(self) -> None:
+        """Each step is taken, then what is due after it is done."""
+        state = self.state
+        if state.step:
+            self.show(state.step, self.last_step, f"goes on from the checkpoint of step {state.step:,}")
+            if self._evaluation_is_due() and not self._evaluate():  # it was stopped right before
+                return
+        while not state.ended:
+            for step in self.meter.steps(state):
+                train_step(self.stage, step, self.meter)
+                state.step, state.consumed = state.step + 1, step.consumed
+                if not self._go_on():
+                    return
+            state.epoch, state.consumed = state.epoch + 1, 0
+
+    def _go_on(self) -> bool:
+        """After a step: read, evaluate, save as it is time to. False where the stage ends here."""
+        state, reading = self.state, self.state.step % READ_EVERY == 0
+        if reading or self._evaluation_is_due():
+            self._read()
+        self.show(state.step, self.last_step, self.meter.line + self.valid)
+        if self._evaluation_is_due():
+            return self._evaluate()
+        # On a GPU to ask waits for the device, so it is done where the sums are read.
+        if (reading or self.stage.world.device.type == "cpu") and self.stage.stop.agreed():
+            if not reading:
+                self._read()
+            self._save()
+            return False
+        if reading and self._is_time():
+            self._save()
+            self.meter.restart()
+        return True
+
+    def _evaluation_is_due(self) -> bool:
+        state = self.state
+        return state.evaluated < state.step and (state.step % self.interval == 0 or state.step >= self.last_step)
+
+    def _evaluate(self) -> bool:
+        """Validate, steer the learning rate, keep the best weights, count towards early stopping; then save.
+
+        False where the stage ends here: it is through, or a stop was asked for, and the evaluation waits for the
+        next start.
+        """
+        stage, state = self.stage, self.state
+        result = evaluate(stage.engine, f"{stage.name}/valid", stage.data, stage.stop.agreed)
+        if result is None:
+            self._save()
+            return False
+        if not math.isfinite(result.values["loss"]):
+            raise UserError(
+                f"{stage.name}: the validation loss is {result.values['loss']} at step {state.step}; "
+                f"the last checkpoint is whole. Try a lower {stage.name}.learning_rate"
+            )
+        self.scheduler.step(result.metric)
+        state.evaluated = state.step
+        if state.best is None or result.metric > state.best:
+            state.best, state.best_step, state.waited = result.metric, state.step, 0
+            stage.export(stage.best)
+        else:
+            state.waited += 1
+        state.ended = state.waited >= stage.settings.early_stop or state.step >= self.last_step
+        self.valid = f", valid {STEERED_BY[stage.name]} {result.metric:.4f}"
+        stage.tracker.log(
+            stage.name, state.step, self.meter.epochs(state), {f"valid_{k}": v for k, v in result.values.items()}
+        )
+        state.history.append({"step": state.step, **result.values})
+        self._save()
+        self.meter.restart()
+        return not state.ended
+
+    def _read(self) -> None:
+        engine = self.stage.engine
+        rate = self.stage.optimizer.param_groups[0]["lr"]
+        self.meter.read(self.state, self.last_step, rate, int(engine.skipped_steps), loss_scale(engine))
+
+    def _save(self) -> None:
+        self.state.plateau = self.scheduler.state_dict()
+        self.state.learning_rate = self.stage.optimizer.param_groups[0]["lr"]
+        self.stage.checkpoints.save(self.stage.engine, self.state, self.stage.export)
+        self.saved = time.monotonic()
+
+    def _is_time(self) -> bool:
+        """The leading rank's clock decides for all."""
+        return bool(from_leader(time.monotonic() - self.saved > 60 * self.stage.run.checkpoint_minutes))
+
+
+def train_step(stage: StageRun, step: Step, meter: Meter) -> None:
     """One optimizer step over this rank's micro-batches; the loss is that of the whole global batch."""
     engine, world = stage.engine, stage.world
     place = (stage.run.seed, stage.name, step.epoch, step.number)
@@ -114,45 +201,22 @@ def _train_step(stage: StageRun, step: Step, meter: "_Meter") -> None:
     for batch in step.micro_batches:
         sums = engine(to_device(batch, draws, world.device))
         engine.backward(sums.loss * scale)
-        engine.step()
+        _apply(stage)
         meter.add(sums.loss.detach(), sums.count, sums.correct)
-    meter.promoters += step.micro_batches[0].global_rows
+    meter.add_step(step)
 
 
-def _evaluate(
-    stage: StageRun,
-    state: StageState,
-    scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau,
-    stream: Stream,
-    meter: "_Meter",
-) -> None:
-    """Validate, steer the learning rate, keep the best weights, count towards early stopping."""
-    result = evaluate(stage.engine, f"{stage.name}/valid", stage.data)
-    if not math.isfinite(result.values["loss"]):
+def _apply(stage: StageRun) -> None:
+    """The optimizer's step, at the last micro-batch. Raises UserError where fp16 has come to its end."""
+    try:
+        stage.engine.step()
+    except Exception as error:  # DeepSpeed raises no narrower one
+        if "loss scale already at minimum" not in str(error):
+            raise
         raise UserError(
-            f"{stage.name}: the validation loss is {result.values['loss']} at step {state.step}; "
-            f"the last checkpoint is whole. Try a lower {stage.name}.learning_rate"
-        )
-    scheduler.step(result.metric)
-    if state.best is None or result.metric > state.best:
-        state.best, state.waited = result.metric, 0
-        stage.save_best()
-    else:
-        state.waited += 1
-        state.ended = state.waited >= stage.settings.early_stop
-    values = {f"valid_{name}": value for name, value in result.values.items()}
-    meter.valid = f", valid {STEERED_BY[stage.name]} {result.metric:.4f}"
-    stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
-
-
-def _save(stage: StageRun, state: StageState, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau) -> None:
-    state.plateau = scheduler.state_dict()
-    save_checkpoint(stage.engine, stage.checkpoints, state, stage.run.keep_checkpoints, stage.world)
-
-
-def _is_time(stage: StageRun, saved: float) -> bool:
-    """The leading rank's clock decides for all."""
-    return bool(from_leader(time.monotonic() - saved > 60 * stage.run.checkpoint_minutes))
+            f"{stage.name}: gradients overflow in fp16 even at the smallest loss scale; the last checkpoint is whole. "
+            f"Try a lower {stage.name}.learning_rate, or bf16 in the DeepSpeed config"
+        ) from None
 
 
 def _plateau(stage: StageRun) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
@@ -165,48 +229,3 @@ def _plateau(stage: StageRun) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
         threshold=settings.threshold,
         min_lr=settings.min_lr,
     )
-
-
-def _epochs(state: StageState, stream: Stream) -> float:
-    return state.epoch + state.consumed / stream.rows
-
-
-class _Meter:
-    """Running sums on the device, read now and then; what was read goes to the tracker and the progress line."""
-
-    def __init__(self, stage: StageRun) -> None:
-        self.stage = stage
-        self.promoters = 0
-        self.line = ""
-        self.valid = ""
-        self._began = time.monotonic()
-        self._sums = torch.zeros(3, dtype=torch.float64, device=stage.world.device)
-
-    def add(self, loss: torch.Tensor, count: torch.Tensor, correct: torch.Tensor) -> None:
-        self._sums += torch.stack([loss.double(), count.double(), correct.double()])
-
-    def read(self, state: StageState, stream: Stream) -> None:
-        """All ranks call this. Raises UserError where the loss is no number any more."""
-        stage = self.stage
-        loss, count, correct = sums_over_ranks(*self._sums)
-        seconds = time.monotonic() - self._began
-        values = {
-            "loss": loss / max(count, 1.0),
-            "learning_rate": stage.optimizer.param_groups[0]["lr"],
-            "promoters_per_second": self.promoters / seconds,
-        }
-        if stage.name == "pretrain":
-            values["accuracy"] = correct / max(count, 1.0)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"{stage.name}: the loss is {loss} at step {state.step}; the last checkpoint is whole. "
-                f"Try a lower {stage.name}.learning_rate"
-            )
-        stage.tracker.log(stage.name, state.step, _epochs(state, stream), values)
-        self.line = f"loss {values['loss']:.4f}, {values['promoters_per_second']:,.0f} promoters/s{self.valid}"
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin anew, as after an evaluation, which is no training time."""
-        self.promoters, self._began = 0, time.monotonic()
-        self._sums.zero_()

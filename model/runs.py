@@ -1,5 +1,6 @@
 """The run directory: what was asked for, with what, and what came out."""
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -56,6 +57,13 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
         lock.close()
         raise
     return lock
+
+
+def owner_keys(config: Config, index: Index) -> dict[str, str]:
+    """What a checkpoint belongs to: it can be gone on from where these are the same."""
+    free = ("run.name", "run.path", *MAY_CHANGE)
+    settings = {name: value for name, value in sorted(flat(config.model_dump()).items()) if name not in free}
+    return {"shards": index.key, "settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:

@@ -1,12 +1,14 @@
 """The run's numbers: metrics.jsonl and TensorBoard, on the leading rank only."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.atomic import write_text
+from pipeline.errors import UserError
 
 
 class Tracker:
@@ -21,16 +23,23 @@ class Tracker:
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):  # a full disk: what ended the run has been said
+                self._writer.close()
 
     def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
         """Record numbers of a stage at a step."""
         if self._writer is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, "step": step, "epoch": round(epoch, 6), **values}) + "\n")
-        for name, value in values.items():
-            self._writer.add_scalar(f"{stage}/{name}", value, step)
+        line = json.dumps({"stage": stage, "step": step, "epoch": round(epoch, 6), **values}) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)  # at once: who reads along sees whole lines
+            for name, value in values.items():
+                self._writer.add_scalar(f"{stage}/{name}", value, step)
+        except OSError as error:
+            raise UserError(
+                f"{self.path.parent}: the metrics cannot be written: {error.strerror}; the last checkpoint is whole"
+            ) from None
 
     def forget_after(self, stage: str, step: int) -> None:
         """Drop a stage's lines past a step: a resume writes them again."""

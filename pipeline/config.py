@@ -208,8 +208,8 @@ class Pretrain(Stage):
 class Finetune(Stage):
     """Expression from sequence: mean squared error on standardised labels, Adam."""
 
-    start: Literal["pretrained", "scratch"]
-    """Where the weights come from."""
+    start: Literal["pretrained", "scratch", "frozen"]
+    """Where the weights come from; frozen: the pretrained encoder stays as it is, pooler and output are trained."""
     tokens: Literal["frames", "overlapping"]
     """What the model reads of a promoter: each of its k reading frames, or the k-mers at all bases at once."""
 
@@ -225,7 +225,7 @@ class Run(_Section):
     checkpoint_minutes: Annotated[float, Field(gt=0)]
     """Time between two checkpoints; each evaluation makes one, too."""
     keep_checkpoints: Count
-    """Checkpoints kept a stage."""
+    """Last checkpoints kept of a stage; that of the best validation stays, too."""
 
     @property
     def directory(self) -> Path:

@@ -12,6 +12,11 @@ Update = Callable[[int, int, str], None]
 """Called with units done, units in all (0 where that is not known), and a few words to stand behind."""
 
 
+def tell(line: str) -> None:
+    """A line on standard error, where progress is shown."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
     """Shows progress on standard error."""

@@ -13,7 +13,7 @@ import pytest
 from model.tracking import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
-CLOCK = ("promoters_per_second",)
+CLOCK = ("promoters_per_second", "tokens_per_second", "flop_utilisation", "data_wait", "seconds_left")
 
 
 def numbers(run):
@@ -50,7 +50,12 @@ def test_a_run_leaves_what_it_should(trained):
     assert list((run / "tensorboard").iterdir())
     stages = {(line["stage"], "valid_loss" in line) for line in read_metrics(run / "metrics.jsonl")}
     assert stages == {(stage, kind) for stage in ("pretrain", "finetune") for kind in (True, False)}
-    assert len(list((run / "checkpoints" / "finetune").glob("step-*"))) == 2
+    assert len(list((run / "checkpoints" / "finetune").glob("step-*"))) in (2, 3)  # the last two and the best
+    training = summary["training"]["finetune"]
+    assert training["steps"] == 38
+    evaluations = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_pearson" in x}
+    assert training["best"] == evaluations[training["best_step"]]["valid_pearson"]
+    assert training["best"] == max(x["valid_pearson"] for x in evaluations.values())
 
 
 def test_predictions_are_queried_beside_promoters(trained):
@@ -141,16 +146,16 @@ def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
 
 def test_ctrl_c_says_how_to_go_on(copy):
     process = subprocess.Popen(
-        ["python", "train.py"], cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ["python", "train.py"], cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
     while not (copy.folder / "runs/paper/metrics.jsonl").exists():
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "the same command goes on from the last checkpoint" in errors
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "; the same command goes on from there" in said
     assert "Traceback" not in errors
 
 

@@ -1,0 +1,104 @@
+"""The trainings that train.py (in this folder) measures: train_forms.py FORM WORK, in each process of torchrun.
+
+Rank 0 prints promoters_per_second (steps 11 and on), first_step (seconds from the process's start to its end) and
+gigabytes (peak resident memory of the process) as JSON.
+"""
+
+import json
+import os
+import resource
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+BORN = psutil.Process().create_time()
+WARM_UP = 10
+"""Steps before the speed is taken."""
+ROOT = Path(__file__).resolve().parent.parent
+STEPS, BATCH = 45, 64
+
+
+def report(ends: list[float], promoters: int) -> None:
+    """ends: the times at which steps ended; promoters: a step."""
+    if os.environ.get("RANK", "0") == "0":
+        speed = (len(ends) - WARM_UP) * promoters / (ends[-1] - ends[WARM_UP - 1])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(json.dumps({"promoters_per_second": speed, "first_step": ends[0] - BORN, "gigabytes": peak}), flush=True)
+
+
+def ours(work: Path) -> None:
+    """train.py itself; a step has ended when the next one is asked for."""
+    os.chdir(work)
+    from pipeline.stream import Stream
+
+    ends: list[float] = []
+    epoch = Stream.epoch
+
+    def watched(self, number, consumed=0):  # type: ignore[no-untyped-def]
+        for count, step in enumerate(epoch(self, number, consumed)):
+            if self.split == "finetune/train" and 0 < count <= STEPS:
+                ends.append(time.time())
+            yield step
+
+    Stream.epoch = watched  # type: ignore[method-assign]
+    name = f"run.name=bench-{os.environ['TORCHELASTIC_RUN_ID']}"
+    sys.argv = ["train.py", "--config", "bench.yaml", "--deepspeed_config", str(ROOT / "ds_config.json"), name]
+    sys.path.insert(0, str(ROOT))
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    report(ends, BATCH)
+
+
+def trainer(work: Path) -> None:
+    """Hugging Face's Trainer; torchrun's environment makes it distributed."""
+    import numpy as np
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    ready = np.load(work / "ready.npz")
+    ids, mask = torch.from_numpy(ready["ids"]), torch.from_numpy(ready["mask"])
+    labels = torch.from_numpy(ready["labels"]).float()
+    ends: list[float] = []
+
+    class MeanOverFrames(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            size = BertConfig(
+                vocab_size=130, hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512,
+                max_position_embeddings=512, num_labels=1, problem_type="regression",
+            )  # fmt: skip
+            self.bert = BertForSequenceClassification(size)
+
+        def forward(self, input_ids, attention_mask, labels):  # type: ignore[no-untyped-def]
+            flat = self.bert(input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1)).logits
+            found = flat.view(len(input_ids), -1).mean(1)
+            return {"loss": torch.nn.functional.mse_loss(found, labels), "logits": found}
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
+            ends.append(time.time())
+
+    def together(rows):  # type: ignore[no-untyped-def]
+        rows = torch.tensor(rows)
+        width = int(mask[rows].sum(-1).max())  # padded to the longest of the batch
+        return {"input_ids": ids[rows][..., :width], "attention_mask": mask[rows][..., :width], "labels": labels[rows]}
+
+    arguments = TrainingArguments(
+        output_dir=str(work / "trainer"), max_steps=STEPS, learning_rate=1e-4, weight_decay=0.0, max_grad_norm=0.0,
+        per_device_train_batch_size=BATCH // int(os.environ.get("WORLD_SIZE", "1")), optim="adamw_torch_fused",
+        lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    Trainer(
+        model=MeanOverFrames(), args=arguments, train_dataset=list(range(len(ids))), data_collator=together,
+        callbacks=[Clock()],
+    ).train()  # fmt: skip
+    report(ends, BATCH)
+
+
+if __name__ == "__main__":
+    {"ours": ours, "trainer": trainer}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,89 @@
+"""Floating-point operations of training, from the shape of the model.
+
+Counted are the matrix products, a multiplication and an addition as two. A sequence of n tokens ([CLS] and [SEP] among
+them) through L layers of width H with I inside the feed-forward blocks costs forward
+
+    layers             L (2 n (4 H^2 + 2 H I) + 4 n^2 H)
+    head, pretraining  2 n (H^2 + H V)           transform, then the V ids of the vocabulary
+    head, fine-tuning  2 (H^2 + H)               pooler, then one output
+
+and backward twice that, where weights are trained. Padding, recomputation, look-ups, norms and the optimizer count
+nothing: utilisation is useful operations over what the devices do in plain matrix products (matmul_rate).
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import BertConfig
+
+from model.bert import bert_config
+from pipeline.config import Config
+from pipeline.index import Index
+
+TRAINED = 3
+"""Forward and backward, in forwards."""
+MATMUL = {"cpu": 1024, "cuda": 8192}
+"""Size of the square matrices that the rate is measured with."""
+MEASURE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a promoter costs in one stage. lm_head: pretraining, one frame of k; else fine-tuning, on all k frames or
+    on the overlapping tokens."""
+
+    size: BertConfig
+    k: int
+    lm_head: bool
+    frozen: bool = False
+    overlapping: bool = False
+
+    def of(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
+        """Tokens and operations of one training step over promoters of so many bases: (rows,)."""
+        bases = lengths[:, None]
+        kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
+        tokens = np.maximum(kmers, 0) + 2.0
+        operations = self._forward(tokens)
+        if self.lm_head:  # frames are drawn: their mean is what is expected
+            return float(tokens.mean(1).sum()), float(operations.mean(1).sum())
+        return float(tokens.sum()), float(operations.sum())
+
+    def _forward(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Of sequences of so many tokens, backward included."""
+        size, width = self.size, float(self.size.hidden_size)
+        linear = 4 * width**2 + 2 * width * size.intermediate_size
+        layers = size.num_hidden_layers * (2 * tokens * linear + 4 * tokens**2 * width)
+        head = 2 * tokens * (width**2 + width * size.vocab_size) if self.lm_head else 2 * (width**2 + width)
+        return np.asarray(layers * (1 if self.frozen else TRAINED) + head * TRAINED)
+
+
+def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
+    """Of "pretrain" or "finetune" with these settings and shards."""
+    pretraining, finetune = stage == "pretrain", config.finetune
+    return StageCost(
+        bert_config(config, index),
+        index.k,
+        lm_head=pretraining,
+        frozen=not pretraining and finetune.start == "frozen",
+        overlapping=not pretraining and finetune.tokens == "overlapping",
+    )
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """Operations a second of large matrix products on this device, best of those tried in a fifth of a second."""
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    size = MATMUL[device.type]
+    a = torch.ones((size, size), dtype=dtype, device=device)
+    b, out = torch.ones_like(a), torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    best, began = 0.0, time.monotonic()
+    while time.monotonic() - began < MEASURE_SECONDS:
+        started = time.monotonic()
+        torch.mm(a, b, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, 2 * size**3 / (time.monotonic() - started))
+    return best

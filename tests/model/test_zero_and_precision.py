@@ -1,0 +1,45 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPT = Path(__file__).parent / "zero_and_precision.py"
+TOLERANCE = {"fp32": 1e-6, "bf16": 5e-3, "fp16": 5e-3}
+"""Of each loss, relative to that of ZeRO 0 in float32. Worst seen: 3e-8, 1.3e-3, 3e-3."""
+
+
+@pytest.fixture(scope="module")
+def found(made, tmp_path_factory):
+    """The first losses on two ranks at each ZeRO stage and precision; dropout off."""
+    folder = tmp_path_factory.mktemp("matrix")
+    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
+    (folder / "config.json").write_text(config.model_dump_json())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+@pytest.mark.parametrize("zero", range(4))
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_the_same_losses_at_every_zero_stage_and_precision(found, zero, precision):
+    result = found[f"{zero} {precision}"]
+    assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, 20)
+    assert result["scale"] == (4096 if precision == "fp16" else None)
+    assert result["losses"] == pytest.approx(found["0 fp32"]["losses"], rel=TOLERANCE[precision])
+
+
+def test_gradients_that_overflow_halve_the_loss_scale_until_the_run_ends(found):
+    """2^12 halved twelve times, each a step that is not applied; the one after the last is the end."""
+    assert found["overflow"]["scale"] == 1
+    assert found["overflow"]["skipped"] == 12
+    assert "gradients overflow in fp16 even at the smallest loss scale" in found["overflow"]["problem"]
