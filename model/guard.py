@@ -82,6 +82,15 @@ class _Rank:
     error: str = ""
     launcher_lost: bool = False
 
+    def is_orphan(self) -> bool:
+        """Whether the launcher, or what started it, is gone."""
+        if self.process.ppid() != self.launcher:
+            return True
+        try:
+            return self.launched_by is not None and bool(psutil.Process(self.launcher).ppid() != self.launched_by)
+        except psutil.NoSuchProcess:
+            return True
+
 
 class LostError(Exception):
     """The run cannot go on. mine: the rank guarded here is the cause, and says so itself."""
@@ -168,10 +177,7 @@ class Guard:
         """Look at the rank's process and its launcher."""
         rank = self._rank
         try:
-            status, parent = rank.process.status(), rank.process.ppid()
-            orphan = parent != rank.launcher or (
-                rank.launched_by is not None and psutil.Process(parent).ppid() != rank.launched_by
-            )
+            status, orphan = rank.process.status(), rank.is_orphan()
         except psutil.NoSuchProcess:
             status, orphan = psutil.STATUS_ZOMBIE, False
         if status == psutil.STATUS_ZOMBIE and not rank.error:
