@@ -60,6 +60,7 @@ bench: bench/.venv/ready
 	$(BENCH)/build.py
 	$(BENCH)/tokens.py
 	$(BENCH)/shards.py
+	$(BENCH)/whole.py
 	$(BENCH)/stream.py
 	$(BENCH)/near_duplicates.py 6739258
 	$(BENCH)/ridge.py demo/dataset.duckdb

@@ -37,21 +37,18 @@ def main() -> None:
     import torch
 
     from model.describe import describe_job, describe_summary
-    from model.distributed import start, stop
+    from model.distributed import joined
     from model.engine import DEFAULT_DS_CONFIG, read_ds_config
     from model.job import prepare, run_job
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    world = start()
-    try:
+    with joined() as world:
         job = prepare(config, settings, world)
         if world.leads:
             print(describe_job(job), flush=True)
         summary = run_job(job, args.stage)
         if world.leads:
             print(describe_summary(summary), flush=True)
-    finally:
-        stop()
 
 
 def interrupt(*_: object) -> None:

@@ -22,7 +22,8 @@ transformers_logging.set_verbosity_error()  # its report of a fresh pooler and h
 
 def bert_config(config: Config, index: Index) -> BertConfig:
     """The size of the BERT, and what must be known to use it: see the keys under `promoter_bert`."""
-    longest = (config.assay.max_insert + len(index.left_flank) + len(index.right_flank)) // index.k + 2
+    bases = config.assay.max_insert + len(index.left_flank) + len(index.right_flank)
+    longest = (bases // index.k if config.finetune.tokens == "frames" else bases) + 2
     return BertConfig(
         vocab_size=vocabulary_size(index.k),
         hidden_size=config.model.hidden,
@@ -37,6 +38,7 @@ def bert_config(config: Config, index: Index) -> BertConfig:
         problem_type="regression",
         promoter_bert={
             "k": index.k,
+            "tokens": config.finetune.tokens,
             "assay": config.assay.model_dump(),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,

@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli import Json, SequenceColumn, app, say
+from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
+from pipeline.config import DEFAULT_CONFIG, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
 from pipeline.progress import counting, progress
@@ -50,12 +51,59 @@ def predict(
         )
 
 
+@app.command()
+def doctor(
+    context: typer.Context,
+    hostfile: Annotated[Path | None, typer.Option(help="Hosts to check [default: this machine only].")] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    deepspeed_config: Annotated[
+        Path | None, typer.Option("--deepspeed_config", help="[default: ds_config.json].")
+    ] = None,
+    master_port: Annotated[int, typer.Option("--master_port", help="Port on the first host.")] = 29500,
+    ssh_port: Annotated[int | None, typer.Option("--ssh_port", help="[default: ssh's own].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check whether a training will run here or on the hosts of a hostfile, and say what to mend.
+
+    Give it the options of the training. Exit code 1 where something is wrong.
+    """
+    from model.doctor import Asked, as_line, examine
+
+    settings = configured(context, config)
+    ds_config = deepspeed_config or shipped("ds_config.json")
+    asked = Asked(settings, config, list(context.obj or ()), ds_config, master_port, ssh_port)
+    findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
+    say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])
+    sys.exit(1 if wrong else 0)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def relaunch(
+    command: Annotated[list[str], typer.Argument(help="The training's own command: deepspeed ... train.py ...")],
+    max_restarts: Annotated[int, typer.Option(min=0, help="Restarts in all.")] = 5,
+) -> None:
+    """Run a training, and start it again where it failed, until it is finished.
+
+    For runs that nobody watches. Processes that are left on any host are ended before each restart, which waits 5 s
+    at first and up to 5 minutes; a host that is away is waited for. An error that only you can mend is not tried again.
+    """
+    from model.relaunch import relaunch as run
+
+    def tell(text: str) -> None:
+        print(f"relaunch: {text}", file=sys.stderr, flush=True)
+
+    sys.exit(run(command, max_restarts, tell))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit code 0, 1 (the data or the run failed) or 2 (wrong usage)."""
     given = sys.argv[1:] if arguments is None else arguments
-    overrides = [text for text in given if OVERRIDE.match(text)]
+    ours = [] if given[:1] == ["relaunch"] else given  # what follows there is another program's
+    overrides = [text for text in ours if OVERRIDE.match(text)]
     try:
-        for text in given:
+        for text in ours:
             _check_override(text)
         if overrides and given[0] in TAKE_NO_SETTINGS:
             raise UserError(f"{overrides[0]}: {given[0]} goes by no configuration")

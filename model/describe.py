@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from model.bert import bert_config, parameters
-from model.flops import StageCost
+from model.flops import stage_cost
 from model.job import Job
 from model.loop import STEERED_BY
 from pipeline.config import Stage
@@ -25,7 +25,7 @@ def describe_job(job: Job) -> str:
     planned = _planned_operations(job)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {job.folder}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens, {parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
@@ -55,15 +55,13 @@ def describe_job(job: Job) -> str:
 def _planned_operations(job: Job) -> dict[str, tuple[float, float]]:
     """For each stage that will run: operations a promoter of usual length, and for all its epochs."""
     config, index = job.config, job.index
-    size = bert_config(config, index)
     usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
-    stages: dict[str, tuple[Stage, bool]] = {"finetune": (config.finetune, False)}
+    stages: dict[str, Stage] = {"finetune": config.finetune}
     if config.finetune.start != "scratch":
-        stages = {"pretrain": (config.pretrain, True), **stages}
+        stages = {"pretrain": config.pretrain, **stages}
     planned = {}
-    for name, (stage, lm_head) in stages.items():
-        frozen = not lm_head and config.finetune.start == "frozen"
-        _, operations = StageCost(size, index.k, lm_head, frozen).of(usual)
+    for name, stage in stages.items():
+        _, operations = stage_cost(config, index, name).of(usual)
         planned[name] = operations, operations * index.rows(f"{name}/train") * stage.max_epochs
     return planned
 

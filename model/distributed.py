@@ -3,16 +3,27 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
+from torch.distributed.rendezvous import rendezvous
 
+from model.guard import Guarded, Post, new_key
+from model.network import address_towards, choose_interface
 from pipeline.errors import UserError
 
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
+"""For ranks that live but do not come: longer than anything that rank 0 does while the others wait (checkpoints,
+exports). A rank that is dead or frozen is noticed by the guards, long before."""
+JOIN = min(TIMEOUT, timedelta(minutes=3))
+"""Within this all ranks come, once the first is there: as long as imports may take longer on one host than on another,
+from a cold shared disk."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +40,66 @@ class World:
         return self.rank == 0
 
 
+@contextmanager
+def joined() -> Iterator[World]:
+    """This process as one of the group, guarded until the block ends. An error in it ends the run on every rank."""
+    launched = "RANK" in os.environ
+    world = start()
+    guarded = _guarded(world) if launched else None
+    try:
+        yield world
+    except BaseException as error:
+        # The group is left standing: to leave it in order, NCCL would wait for the others.
+        if guarded is not None:
+            _tell_the_end(guarded, error)
+        raise
+    stop()
+    if guarded is not None:
+        guarded.goodbye()
+
+
+def _tell_the_end(guarded: Guarded, error: BaseException) -> None:
+    if isinstance(error, SystemExit) and not error.code:
+        guarded.goodbye()
+    elif isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+        guarded.error(str(error) or "interrupted")
+    else:
+        guarded.failed(f"{type(error).__name__}: {error}")
+
+
+def _meet() -> c10d.Store:
+    """Wait until every rank is there. Ends this process where one does not come."""
+    try:
+        store: c10d.Store = next(iter(rendezvous("env://", timeout=JOIN)))[0]
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        if "EADDRINUSE" in str(error):
+            raise
+        rank, ranks, address, port = (os.environ[n] for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+        raise SystemExit(
+            f"lost: rank {rank} on {socket.gethostname()} has waited {JOIN.total_seconds():.0f} s, but not all {ranks} "
+            f"ranks came to {address}:{port}; what stopped them stands above, or promoter-bert doctor finds it"
+        ) from None
+    return store
+
+
+def _guarded(world: World) -> Guarded:
+    """Start this rank's guard and tell it where it finds rank 0's."""
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
+
+    def guard(address: str, port: int, key: str) -> Guarded:
+        return Guarded(Post(world.rank, world.ranks, os.getpid(), address, port, key, speaks))
+
+    if world.leads:
+        address, key = address_towards(os.environ["MASTER_ADDR"]), new_key()
+        first = guard(address, 0, key)
+        from_leader((address, first.port, key))
+        return first
+    return guard(*from_leader(None))
+
+
 def start() -> World:
     """Join the group that the launcher describes in the environment; alone, make a group of one."""
+    choose_interface(os.environ)
     if "RANK" not in os.environ:
         alone = {
             "RANK": 0,
@@ -51,6 +120,7 @@ def start() -> World:
     # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
+        meeting = _meet()
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
@@ -60,6 +130,7 @@ def start() -> World:
             f"port {port} is taken, perhaps by another training on this machine; give this one another: "
             "deepspeed --master_port 29501 train.py ..."
         ) from None
+    del meeting  # DeepSpeed has its own on the same port by now
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
@@ -74,6 +145,12 @@ def stop() -> None:
     """Leave the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def limit_waits() -> None:
+    """Set the time limit of every process group: those that DeepSpeed makes for itself have another."""
+    for group in list(c10d._world.pg_map):
+        c10d._set_pg_timeout(TIMEOUT, group)
 
 
 def sums_over_ranks(*values: torch.Tensor) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from model.distributed import World
+from model.distributed import World, limit_waits
 from pipeline.config import Stage, shipped
 from pipeline.errors import UserError
 
@@ -125,6 +125,7 @@ def make_engine(
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
+    limit_waits()
     return engine
 
 

@@ -14,7 +14,8 @@ from model.metrics import pearson, spearman
 from model.seeds import generator
 from model.tasks import to_device
 from pipeline.index import Index
-from pipeline.stream import Part, Stream
+from pipeline.sources import ShardSource
+from pipeline.stream import Agree, Part, Stream
 
 GLOBAL_BATCH = 1024
 """Promoters an evaluation step: fixed, so that the masks of validation are the same on any number of ranks."""
@@ -40,13 +41,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Where the splits lie, and how many promoters a rank takes at once."""
+    """Where the splits lie, how many promoters a rank takes at once, and how ranks agree on what is wrong."""
 
-    folder: Path
+    shards: Path | ShardSource
     index: Index
     micro_batch: int
     world: World
     seed: int
+    agree: Agree
 
 
 def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[], bool]) -> Evaluation | None:
@@ -58,7 +60,7 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     world = data.world
     micro_batches = -(-GLOBAL_BATCH // (world.ranks * data.micro_batch))
     part = Part(world.rank, world.ranks, micro_batches)
-    stream = Stream(data.folder, data.index, split, GLOBAL_BATCH, part, shuffle=False)
+    stream = Stream(data.shards, data.index, split, GLOBAL_BATCH, part, shuffle=False, agree=data.agree)
     module = getattr(task, "module", task)
     was_training = module.training
     task.eval()

@@ -69,20 +69,21 @@ def export_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(new, ignore_errors=True)
+    overlapping = isinstance(model, BertForSequenceClassification) and config.finetune.tokens == "overlapping"
     try:
         model.save_pretrained(new)
-        stock_tokenizer(config).save_pretrained(new)
+        stock_tokenizer(config, overlapping).save_pretrained(new)
         replace_folder(new, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
         raise UserError(f"{folder}: the model cannot be written: {error}; the last checkpoint is whole") from None
 
 
-def stock_tokenizer(config: Config) -> PreTrainedTokenizerFast:
+def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers knows it."""
     names = ("pad_token", "cls_token", "unk_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(config.assay, config.shards.k),
+        tokenizer_object=build_tokenizer(config.assay, config.shards.k, overlapping),
         **dict(zip(names, SPECIALS, strict=True)),
     )
 

@@ -19,6 +19,10 @@ import numpy.typing as npt
 import torch
 from transformers import BertConfig
 
+from model.bert import bert_config
+from pipeline.config import Config
+from pipeline.index import Index
+
 TRAINED = 3
 """Forward and backward, in forwards."""
 MATMUL = {"cpu": 1024, "cuda": 8192}
@@ -28,16 +32,19 @@ MEASURE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a promoter costs in one stage. lm_head: pretraining, one frame of k; else fine-tuning, all k frames."""
+    """What a promoter costs in one stage. lm_head: pretraining, one frame of k; else fine-tuning, on all k frames or
+    on the overlapping tokens."""
 
     size: BertConfig
     k: int
     lm_head: bool
     frozen: bool = False
+    overlapping: bool = False
 
     def of(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Tokens and operations of one training step over promoters of so many bases: (rows,)."""
-        kmers = (lengths[:, None] - np.arange(self.k)) // self.k
+        bases = lengths[:, None]
+        kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
         operations = self._forward(tokens)
         if self.lm_head:  # frames are drawn: their mean is what is expected
@@ -51,6 +58,18 @@ class StageCost:
         layers = size.num_hidden_layers * (2 * tokens * linear + 4 * tokens**2 * width)
         head = 2 * tokens * (width**2 + width * size.vocab_size) if self.lm_head else 2 * (width**2 + width)
         return np.asarray(layers * (1 if self.frozen else TRAINED) + head * TRAINED)
+
+
+def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
+    """Of "pretrain" or "finetune" with these settings and shards."""
+    pretraining, finetune = stage == "pretrain", config.finetune
+    return StageCost(
+        bert_config(config, index),
+        index.k,
+        lm_head=pretraining,
+        frozen=not pretraining and finetune.start == "frozen",
+        overlapping=not pretraining and finetune.tokens == "overlapping",
+    )
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:

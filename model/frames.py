@@ -1,4 +1,4 @@
-"""Stored ids -> what BERT reads: reading frames with [CLS] and [SEP], on the device."""
+"""Stored ids -> what BERT reads: reading frames or overlapping tokens with [CLS] and [SEP], on the device."""
 
 from dataclasses import dataclass
 
@@ -22,17 +22,33 @@ def reading_frames(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frame
     tokens: (rows, width); lengths: (rows,) bases. Gives (rows, k, width // k + 2): frame f is [CLS], the k-mers
     that begin at bases f, f + k, ... and end inside the sequence, [SEP], then padding.
     """
-    rows, width = tokens.shape
-    columns = width // k
+    columns = tokens.shape[1] // k
     wide = torch.nn.functional.pad(tokens.long(), (0, k - 1))
     kmers = torch.stack([wide[:, f : f + columns * k : k] for f in range(k)], dim=1)
-    counts = kmers_in_frames(lengths, k)
-    place = torch.arange(columns + 2, device=tokens.device)
-    input_ids = torch.full((rows, k, columns + 2), PAD, dtype=torch.long, device=tokens.device)
+    return _framed(kmers, kmers_in_frames(lengths, k))
+
+
+def overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
+    """All k-mers of each sequence, as if they were one frame: (rows, 1, width + 2).
+
+    tokens, lengths: as for reading_frames. The k-mers begin at bases 0, 1, 2, ... and end inside the sequence.
+    """
+    return _framed(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
+
+
+def _framed(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
+    """kmers: (rows, frames, columns) ids; counts: (rows, frames) of them that are whole."""
+    rows, frames, columns = kmers.shape
+    place = torch.arange(columns + 2, device=kmers.device)
+    input_ids = torch.full((rows, frames, columns + 2), PAD, dtype=torch.long, device=kmers.device)
     input_ids[:, :, 0] = CLS
     input_ids[:, :, 1:-1] = torch.where(place[:-2] < counts[:, :, None], kmers, PAD)
     input_ids.scatter_(2, counts[:, :, None] + 1, SEP)
     return Frames(input_ids, (place < counts[:, :, None] + 2).long(), counts)
+
+
+VIEWS = {"frames": reading_frames, "overlapping": overlapping_kmers}
+"""What a model of expression reads of a promoter, by the name that finetune.tokens gives it."""
 
 
 def kmers_in_frames(lengths: torch.Tensor, k: int) -> torch.Tensor:

@@ -12,13 +12,14 @@ import pyarrow.parquet
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
-from model.bert import bert_config, masked_language_model, regression_model
+from model.agreement import agreed_index
+from model.bert import masked_language_model, regression_model
 from model.checkpoints import Checkpoints, StageState
 from model.distributed import World, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.evaluate import Evaluation, EvaluationData, evaluate
 from model.export import broadcast_weights, export_model, frozen_weights, master_weights
-from model.flops import StageCost, matmul_rate
+from model.flops import matmul_rate, stage_cost
 from model.loop import StageRun, train_stage
 from model.manifest import Layout
 from model.meter import Speed
@@ -27,15 +28,19 @@ from model.seeds import seed_of
 from model.stopping import StopRequest, stop_requests
 from model.tasks import FinetuneTask, PretrainTask
 from model.tracking import Tracker
+from model.trouble import agreeing
 from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
-from pipeline.freshness import check_fresh, shard_folder, shards_command
-from pipeline.index import Index, read_index
+from pipeline.freshness import check_fresh
+from pipeline.index import Index
 from pipeline.products import publish_run
 from pipeline.progress import tell
 from pipeline.settings import as_built
+from pipeline.shard_access import open_shards
+from pipeline.shard_cache import ShardCache
+from pipeline.stream import Agree
 
 StageName = Literal["pretrain", "finetune", "both"]
 
@@ -47,8 +52,9 @@ class Job:
     config: Config
     settings: DeepSpeedSettings
     world: World
-    folder: Path
+    shards: Path | ShardCache
     index: Index
+    agree: Agree
     lock: TextIO | None
     """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 
@@ -64,17 +70,14 @@ class Job:
 
 
 def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
-    """Find the shards, check that they are those of the dataset, open the run directory.
+    """Find the shards, check that they are those of the dataset, open the run directory; check that all hosts agree.
 
-    The leading rank checks for all; what it finds wrong is raised on every rank.
+    What is wrong is raised on every rank.
     """
-    problem, lock = None, None
+    given, problem, lock = config, None, None
     if world.leads:
         try:
-            folder = shard_folder(config)
-            if not (folder / "index.json").exists():
-                raise UserError(f"{folder}: no shards here; write them: {shards_command(config)}")
-            index = read_index(folder)
+            shards, index = open_shards(config)
             with reading(config.dataset.path) as connection:
                 info = dataset_info(connection)
             config = as_built(config, info)
@@ -86,11 +89,9 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
-    folder = shard_folder(config)
-    index = read_index(folder)
-    if from_leader(index.key) != index.key:
-        raise UserError(f"{folder}: other shards on this host than on the leading one")
-    return Job(config, settings, world, folder, index, lock)
+    index = agreed_index(given, settings.values)
+    shards, _ = open_shards(given)
+    return Job(config, settings, world, shards, index, agreeing(world.rank), lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:
@@ -162,7 +163,7 @@ def _stage(
         if start is not None and not from_leader(start.is_dir()):
             raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
         model = regression_model(config, index, start, frozen)
-        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd)
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
     layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
     folder = config.run.directory / "checkpoints" / name
     checkpoints = Checkpoints(folder, owner_keys(config, index), layout, config.run.keep_checkpoints, world)
@@ -193,13 +194,13 @@ def _stage(
             optimizer=optimizer,
             plan=plan,
             world=world,
-            data=EvaluationData(job.folder, index, plan.micro_batch, world, config.run.seed),
+            data=EvaluationData(job.shards, index, plan.micro_batch, world, config.run.seed, job.agree),
             tracker=tracker,
             checkpoints=checkpoints,
             found=found,
             best=best,
             export=export,
-            speed=Speed(StageCost(bert_config(config, index), index.k, name == "pretrain", frozen), peak),
+            speed=Speed(stage_cost(config, index, name), peak),
             stop=stop,
         )
     )
@@ -209,9 +210,10 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
-    task = FinetuneTask(model, job.index.k, 0.0, 1.0)  # the exported model speaks the labels' own scale
+    # The exported model speaks the labels' own scale.
+    task = FinetuneTask(model, job.index.k, 0.0, 1.0, config.finetune.tokens)
     micro_batch = job.settings.plan(config.finetune.global_batch, world.ranks).micro_batch
-    data = EvaluationData(job.folder, job.index, micro_batch, world, config.run.seed)
+    data = EvaluationData(job.shards, job.index, micro_batch, world, config.run.seed, job.agree)
     scored = {}
     for split in ("valid", "test"):
         if f"finetune/{split}" in job.index.splits:

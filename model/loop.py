@@ -58,7 +58,16 @@ class StageRun:
         """The training split, this rank's part."""
         part = Part(self.world.rank, self.world.ranks, self.plan.micro_batches)
         split = f"{self.name}/train"
-        return Stream(self.data.folder, self.data.index, split, self.settings.global_batch, part, self.run.seed)
+        return Stream(
+            self.data.shards,
+            self.data.index,
+            split,
+            self.settings.global_batch,
+            part,
+            self.run.seed,
+            reverse_complement=self.settings.reverse_complement,
+            agree=self.data.agree,
+        )
 
 
 def train_stage(stage: StageRun) -> StageState:

@@ -27,7 +27,7 @@ from pipeline.encode import encode_promoters
 from pipeline.errors import UserError
 from pipeline.input_view import define_input, define_rules
 from pipeline.inputs import Columns, find_input
-from pipeline.stream import padded_tokens
+from pipeline.padding import padded_tokens
 
 BATCH = 512
 """Promoters through the model at once."""
@@ -55,6 +55,7 @@ class Predictor:
         self.model = load_regression_model(Path(folder))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
+        self.view = str(facts.get("tokens", "frames"))
         self.assay = Assay(**facts["assay"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device).eval()
@@ -96,7 +97,8 @@ class Predictor:
                 rows = np.arange(start, min(start + BATCH, len(tokens)))
                 lengths = np.diff(tokens.offsets)[rows]
                 ids = torch.from_numpy(padded_tokens(tokens, rows, lengths).astype(np.int32)).to(self.device)
-                mean = mean_over_frames(self.model, ids, torch.from_numpy(lengths).to(self.device), self.k)
+                here = torch.from_numpy(lengths).to(self.device)
+                mean = mean_over_frames(self.model, ids, here, self.k, self.view)
                 out.append(mean.cpu().numpy())
         return np.concatenate(out)
 

@@ -5,13 +5,13 @@ import json
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 import yaml
 
+from model.facts import flat, package_version
 from model.tracking import read_metrics
 from pipeline.atomic import write_text
 from pipeline.config import Config
@@ -33,7 +33,8 @@ PACKAGES = (
 LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
 """When a run ends."""
 MAY_CHANGE = (
-    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path", *LIMITS,
+    "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
+    "shards.cache", "shards.cache_gigabytes", *LIMITS,
 )  # fmt: skip
 """What a run that goes on may state anew: none of it changes what was done so far."""
 
@@ -61,7 +62,7 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
 def owner_keys(config: Config, index: Index) -> dict[str, str]:
     """What a checkpoint belongs to: it can be gone on from where these are the same."""
     free = ("run.name", "run.path", *MAY_CHANGE)
-    settings = {name: value for name, value in sorted(_flat(config.model_dump()).items()) if name not in free}
+    settings = {name: value for name, value in sorted(flat(config.model_dump()).items()) if name not in free}
     return {"shards": index.key, "settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
 
 
@@ -79,12 +80,12 @@ def _check_same(config: Config, index: Index) -> None:
     if earlier["shard_key"] != index.key:
         keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
         raise UserError(f"{folder} was started with other shards ({keys}): {way_out}")
-    before, now = _flat(earlier["config"]), _flat(config.model_dump())
+    before, now = flat(earlier["config"]), flat(config.model_dump())
     changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
     if changed:
         raise UserError(f"{folder} was started with another configuration ({_said(changed, before, now)}): {way_out}")
     summary = read_summary(config)
-    ended = _flat(summary["config"]) if summary is not None else now
+    ended = flat(summary["config"]) if summary is not None else now
     changed = [name for name in LIMITS if ended.get(name) != now[name]]
     if changed:
         raise UserError(f"{folder} is finished and does not go on any longer ({_said(changed, ended, now)}): {way_out}")
@@ -106,7 +107,7 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "shard_key": index.key,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
@@ -122,20 +123,6 @@ def long_metrics(path: Path) -> list[dict[str, Any]]:
         for name, value in line.items()
         if name not in place
     ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -5,14 +5,15 @@ not depend on how the batch is split over ranks and micro-batches.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model.frames import kmers_in_frames, one_frame, reading_frames
+from model.frames import VIEWS, kmers_in_frames, one_frame, reading_frames
 from model.masking import IGNORED, Draws, draw, mask
 from pipeline.stream import Batch
 
@@ -82,12 +83,14 @@ class PretrainTask(nn.Module):
 
 
 class FinetuneTask(nn.Module):
-    """Expression as the mean output over all reading frames; squared error on standardised labels."""
+    """Expression as the mean output over all reading frames, or of the overlapping tokens; squared error on
+    standardised labels."""
 
-    def __init__(self, model: nn.Module, k: int, label_mean: float, label_sd: float) -> None:
+    def __init__(self, model: nn.Module, k: int, label_mean: float, label_sd: float, view: str = "frames") -> None:
         super().__init__()
         self.model = model
         self.k = k
+        self.view = view
         self.label_mean = label_mean
         self.label_sd = label_sd if label_sd > 0 else 1.0
 
@@ -103,29 +106,43 @@ class FinetuneTask(nn.Module):
 
     def forward(self, batch: DeviceBatch) -> Sums:
         """Squared error in float32; predictions on the scale of the labels."""
-        standardised = mean_over_frames(self.model, batch.tokens, batch.lengths, self.k)
+        standardised = mean_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.view)
         error = standardised - (batch.expression - self.label_mean) / self.label_sd
         loss = (error.square() * batch.weight).sum()
         prediction = standardised.detach() * self.label_sd + self.label_mean
         return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction)
 
 
-def mean_over_frames(model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tensor:
-    """The mean output of a one-output model over the k reading frames: (rows,) float32."""
-    frames = reading_frames(tokens, lengths, k)
+def mean_over_frames(
+    model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int, view: str = "frames"
+) -> torch.Tensor:
+    """The mean output of a one-output model over the k reading frames, or its one output for the overlapping tokens
+    (see frames.VIEWS): (rows,) float32."""
+    frames = VIEWS[view](tokens, lengths, k)
     logits = model(input_ids=frames.input_ids.flatten(0, 1), attention_mask=frames.attention_mask.flatten(0, 1)).logits
-    mean: torch.Tensor = logits.float().view(len(tokens), k).mean(1)
+    mean: torch.Tensor = logits.float().view(len(tokens), -1).mean(1)
     return mean
 
 
 def to_device(batch: Batch, draws: Draws | None, device: torch.device) -> DeviceBatch:
-    """Move a batch; ids wider than a byte become int32, which torch can index with everywhere."""
+    """Move a batch; ids wider than a byte become int32, which torch can index with everywhere.
+
+    To a GPU by way of pinned memory, so that the copies run beside its work and nothing waits for them here.
+    """
     tokens = batch.tokens if batch.tokens.dtype == np.uint8 else batch.tokens.astype(np.int32)
     mine = draws.part(batch.first_row, len(batch.id)) if draws is not None else None
     return DeviceBatch(
-        tokens=torch.from_numpy(tokens).to(device),
-        lengths=torch.from_numpy(batch.lengths).to(device),
-        expression=torch.from_numpy(batch.expression).to(device),
-        weight=torch.from_numpy(batch.weight).to(device),
+        tokens=_moved(tokens, device),
+        lengths=_moved(batch.lengths, device),
+        expression=_moved(batch.expression, device),
+        weight=_moved(batch.weight, device),
         draws=mine,
     )
+
+
+def _moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    here = torch.from_numpy(array)
+    if device.type != "cuda":
+        return here.to(device)
+    pinned = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)
+    return pinned.copy_(here).to(device, non_blocking=True)

@@ -145,6 +145,10 @@ class Shards(_Section):
     """Zstandard makes shards that travel a sixth as large; plain webdataset then needs a decoder for them."""
     workers: Count
     """Writer processes."""
+    cache: str
+    """Folder for copies of shards whose path is a URL."""
+    cache_gigabytes: Annotated[float, Field(gt=0)]
+    """What it holds at most, in 10^9 bytes."""
 
 
 class Model(_Section):
@@ -185,6 +189,8 @@ class Stage(_Section):
     learning_rate: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[float, Field(gt=0)]
     """Passes over the training split after which the stage ends, if early stopping did not end it."""
+    reverse_complement: bool
+    """Whether half of the promoters, drawn anew each epoch, are read from the other strand."""
     evaluate_every: Annotated[float, Field(gt=0)]
     """Part of an epoch between two evaluations."""
     early_stop: Count
@@ -204,6 +210,8 @@ class Finetune(Stage):
 
     start: Literal["pretrained", "scratch", "frozen"]
     """Where the weights come from; frozen: the pretrained encoder stays as it is, pooler and output are trained."""
+    tokens: Literal["frames", "overlapping"]
+    """What the model reads of a promoter: each of its k reading frames, or the k-mers at all bases at once."""
 
 
 class Run(_Section):

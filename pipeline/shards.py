@@ -54,13 +54,15 @@ def write_shards(
     progress: Progress = lambda _done, _all, _bytes: None,
 ) -> Written:
     """Write the shards of `config.shards.k` and some splits, unless they are there; those of other splits stay."""
-    place = shard_place(config)
+    place, given = shard_place(config), config.dataset.path
     with reading(config.dataset.path) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
     if not any(info.split_rows[split] for split in splits):
-        raise UserError(f"{config.dataset.path} has no rows in {', '.join(splits)}")
-    store = shard_store(place, expected_key(config, info))
+        raise UserError(f"{given} has no rows in {', '.join(splits)}")
+    # Writers elsewhere know no working directory.
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(given)})})
+    store = shard_store(_absolute(place), expected_key(config, info))
     with hold_lock(_lock_file(place, config), f"is writing shards to {place}; wait for it"):
         before = standing_index(place)
         standing = before if before is not None and before.key == store.key else None
@@ -133,6 +135,10 @@ def _write(
         splits=by_split,
     )
     return index, written
+
+
+def _absolute(place: str) -> str:
+    return place if is_remote(place) else str(Path(place).absolute())
 
 
 def _lock_file(place: str, config: Config) -> Path:

@@ -12,17 +12,19 @@ from pipeline.config import Assay
 from pipeline.kmers import CLS, SEP, vocabulary
 
 
-def build_tokenizer(assay: Assay, k: int) -> Tokenizer:
-    """The `tokenizers` pipeline of an assay and k."""
+def build_tokenizer(assay: Assay, k: int, overlapping: bool = False) -> Tokenizer:
+    """The `tokenizers` pipeline of an assay and k. overlapping: it takes k-mers with spaces between, as it cannot
+    cut overlapping ones."""
     tokens = {token: i for i, token in enumerate(vocabulary(k))}
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))
     steps: list[normalizers.Normalizer] = [normalizers.Replace(base.lower(), base) for base in "ACGTN"]
-    if assay.left_adapter:
+    if assay.left_adapter and not overlapping:
         steps.append(normalizers.Replace(Regex(f"^{assay.left_adapter}"), assay.left_flank))
-    if assay.right_adapter:
+    if assay.right_adapter and not overlapping:
         steps.append(normalizers.Replace(Regex(f"{assay.right_adapter}$"), assay.right_flank))
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(f".{{{k}}}"), "removed", invert=True)
+    whole = pre_tokenizers.Split(Regex(f".{{{k}}}"), "removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if overlapping else whole
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )

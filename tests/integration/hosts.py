@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ SSH_CONFIG = """Host *
   LogLevel ERROR
   BatchMode yes
   ConnectTimeout 5
-  ServerAliveInterval 5
-  ServerAliveCountMax 3
 """
 SSHD_CONFIG = """HostKey /etc/ssh/hostkey
 AuthorizedKeysFile /etc/ssh/key.pub
@@ -63,21 +61,50 @@ class Hosts:
         statistics = "/sys/class/net/eth0/statistics/rx_bytes"
         return int(subprocess.check_output(self.on(host, "cat", statistics)))
 
+    def processes(self, host: int, words: str) -> list[int]:
+        """Ids of a host's processes whose command line has these words, oldest first."""
+        found = subprocess.run(
+            ["ip", "netns", "pids", self.namespaces[host - 1]], capture_output=True, text=True, check=False
+        )
+        pids = sorted(map(int, found.stdout.split()))
+        return [pid for pid in pids if words in _command_line(pid)]
+
+    def ranks(self, host: int) -> list[int]:
+        """Ids of a host's training processes."""
+        return self.processes(host, "train.py --local_rank=")
+
+    def cable(self, plugged: bool) -> None:
+        """Pull host 2's cable, or plug it in again."""
+        state = "up" if plugged else "down"
+        subprocess.run(["ip", "-n", self.namespaces[1], "link", "set", "eth0", state], check=True)
+
 
 @contextmanager
-def two_hosts() -> Iterator[Hosts]:
-    """Hosts that reach each other by ssh without a password; everything is taken down afterwards."""
+def two_hosts(first: Sequence[str] = (), second: Sequence[str] = ()) -> Iterator[Hosts]:
+    """Hosts that reach each other by ssh without a password; everything is taken down afterwards.
+
+    first, second: arguments of mount(8) on that host, for what comes to it by ssh: there, it has files of its own.
+    """
     tag = f"pb{os.getpid()}"
     hosts = Hosts((f"{tag}a", f"{tag}b"))
     try:
         _write_etc(hosts)
         _connect(hosts, tag)
-        for host in (1, 2):
-            subprocess.Popen(hosts.on(host, "/usr/sbin/sshd", "-D", "-e"), stderr=subprocess.DEVNULL)
+        for host, own in ((1, first), (2, second)):
+            prepare = " && ".join([*(f"mount {arguments}" for arguments in own), "exec /usr/sbin/sshd -D -e"])
+            sshd = hosts.on(host, "unshare", "--mount", "sh", "-c", prepare)
+            subprocess.Popen(sshd, stderr=subprocess.DEVNULL)
         _wait_for_ssh(hosts)
         yield hosts
     finally:
         _take_down(hosts)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _write_etc(hosts: Hosts) -> None:
@@ -89,8 +116,12 @@ def _write_etc(hosts: Hosts) -> None:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(first / "ssh" / key)], check=True)
     (first / "ssh" / "ssh_config").write_text(SSH_CONFIG)
     (first / "ssh" / "sshd_config").write_text(SSHD_CONFIG)
-    (first / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
-    shutil.copytree(first, Path("/etc/netns", hosts.namespaces[1]))
+    for i, namespace in enumerate(hosts.namespaces, 1):
+        folder = Path("/etc/netns", namespace)
+        if i > 1:
+            shutil.copytree(first, folder)
+        # As Debian's installer leaves it: a host's own name points to where no other host reaches it.
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 host{i}\n{names}")
 
 
 def _connect(hosts: Hosts, tag: str) -> None:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.frames import one_frame, reading_frames
+from model.frames import one_frame, overlapping_kmers, reading_frames
 from pipeline.kmers import CLS, PAD, SEP, ids_of_text
 
 texts = st.lists(st.text(alphabet="ACGTN", max_size=20), min_size=1, max_size=6)
@@ -41,6 +41,21 @@ def test_each_frame_holds_the_whole_kmers_from_its_base_on(sequences, k):
             assert not found[len(expected) :].any()
             assert frames.attention_mask[row, f].sum() == len(expected)
             assert frames.kmers[row, f] == whole
+
+
+@settings(deadline=None, max_examples=60)
+@given(texts, st.integers(1, 8))
+def test_overlapping_tokens_are_the_whole_kmers_at_all_bases(sequences, k):
+    tokens, lengths = padded(sequences, k)
+    frames = overlapping_kmers(tokens, lengths, k)
+    for row, sequence in enumerate(sequences):
+        whole = max(len(sequence) - k + 1, 0)
+        expected = [CLS, *ids_of_text(sequence, k)[:whole].tolist(), SEP]
+        found = frames.input_ids[row, 0]
+        assert found[: len(expected)].tolist() == expected
+        assert not found[len(expected) :].any()
+        assert frames.attention_mask[row].sum() == len(expected)
+        assert frames.kmers[row].tolist() == [whole]
 
 
 def test_one_frame_a_row():

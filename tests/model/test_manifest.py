@@ -60,5 +60,7 @@ def test_the_papers_model_costs_24_gflop_a_promoter(made):
     heads = 3 * 3 * 2 * (512**2 + 512)
     assert operations == pytest.approx(6 * 9_437_184 * tokens + attention + heads)
     assert operations == pytest.approx(24.3e9, rel=0.02)
+    overlapping, _ = StageCost(size, 3, lm_head=False, overlapping=True).of(np.array([410]))
+    assert overlapping == 408 + 2
     _, frozen = StageCost(size, 3, lm_head=False, frozen=True).of(np.array([410]))
     assert frozen == pytest.approx((operations - heads) / 3 + heads)

@@ -33,6 +33,7 @@ def test_the_mean_over_frames_by_hand():
     lengths = torch.tensor([8, 4])
     # frames of 8 bases hold 2, 2, 2 3-mers, of 4 bases 1, 1, 0; [CLS] and [SEP] make two more
     assert mean_over_frames(SumModel(), tokens, lengths, 3).tolist() == pytest.approx([4, (3 + 3 + 2) / 3])
+    assert mean_over_frames(SumModel(), tokens, lengths, 3, "overlapping").tolist() == [6 + 2, 2 + 2]
 
 
 def test_squared_error_on_standardised_labels_by_hand(made):

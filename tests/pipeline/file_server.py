@@ -22,6 +22,8 @@ class Answers:
     stalls: list[float] = field(default_factory=list)
     """Seconds of silence after the first chunk."""
     says_length: bool = True
+    flips: list[int] = field(default_factory=list)
+    """Place of a byte of the body that is sent wrong; -1 for none."""
     shift: int = 0
     """Added to the first byte of each range."""
     chunk_seconds: float = 0.0
@@ -76,6 +78,8 @@ def _answer(handler: BaseHTTPRequestHandler, answers: Answers) -> None:
     if answers.says_length:
         handler.send_header("Content-Length", str(len(rest)))
     handler.end_headers()
+    if answers.flips and (place := answers.flips.pop(0)) >= 0:
+        rest = rest[:place] + bytes([rest[place] ^ 1]) + rest[place + 1 :]
     rest = rest[: answers.cuts.pop(0)] if answers.cuts else rest
     stall = answers.stalls.pop(0) if answers.stalls else 0.0
     for at in range(0, len(rest), CHUNK):

@@ -110,6 +110,25 @@ def test_many_promoters_at_once_are_each_as_alone(inserts, k, flank):
         assert np.array_equal(together.row(i), expected)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.data(), ks, st.integers(0, 30), st.integers(0, 99))
+def test_lengths_far_apart_and_many_rows(data, k, flank, seed):
+    """More rows than are worked on at once, lengths that differ by more than the flanks, memory used before."""
+    where = assay(flank)
+    longest = data.draw(st.sampled_from([0, 1, 12, 300]))
+    rng = np.random.default_rng(seed)
+    rows = data.draw(st.sampled_from([1, 7, kmers.BLOCK_ROWS, kmers.BLOCK_ROWS + 1]))
+    inserts = ["".join(rng.choice(list("ACGTN"), rng.integers(0, longest + 1))) for _ in range(min(rows, 40))]
+    inserts = (inserts * (rows // len(inserts) + 1))[:rows]
+    promoters = pa.array([where.left_adapter + i + where.right_adapter for i in inserts])
+    memory = np.full(data.draw(st.sampled_from([0, 1000, 20_000_000])), 77, np.uint8)
+    together = encode_promoters(promoters, where, k, memory)
+    assert together.values.dtype == kmers.id_dtype(k)
+    alone = {i: kmers.ids_of_text(where.left_flank + i + where.right_flank, k) for i in set(inserts)}
+    assert np.array_equal(together.values, np.concatenate([alone[i] for i in inserts]))
+    assert together.offsets.tolist() == np.cumsum([0, *(len(alone[i]) for i in inserts)]).tolist()
+
+
 def test_slices_and_chunks_of_a_column_are_read_in_their_place():
     where = assay(3)
     rows = [where.left_adapter + i + where.right_adapter for i in ("ACG", "T", "GGGTT", "", "NAC")]
@@ -118,6 +137,8 @@ def test_slices_and_chunks_of_a_column_are_read_in_their_place():
         other = encode_promoters(column, where, 3)
         assert np.array_equal(whole.values, other.values)
         assert np.array_equal(whole.offsets, other.offsets)
+    none = encode_promoters(pa.chunked_array([], pa.string()), where, 3)
+    assert (len(none), none.offsets.tolist()) == (0, [0])
 
 
 def test_another_letter_is_an_error():

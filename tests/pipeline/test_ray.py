@@ -1,6 +1,7 @@
 """The plan on a Ray cluster of two nodes on this machine, one of which is lost in mid-run."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -25,7 +26,7 @@ def cluster(monkeypatch, s3):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.second = made.add_node(num_cpus=1)
     made.wait_for_nodes()
@@ -73,10 +74,11 @@ def test_a_node_is_lost(made, tmp_path, cluster, s3):
         write_shards(with_shards_in(made.config, "s3://nowhere"), SPLITS, on_ray)
 
     # The command finds the cluster that runs on this machine.
+    dataset = os.path.relpath(made.config.dataset.path, tmp_path)
     command = [
-        str(BIN / "promoter-bert"), "shards", "--dataset", made.config.dataset.path, "--out", str(tmp_path / "typed"),
+        str(BIN / "promoter-bert"), "shards", "--dataset", dataset, "--out", "typed",
         "--executor", "ray", "--stage", "finetune", "--split", "test", "--json", "assay.flank=5",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["written"] == 1
