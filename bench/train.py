@@ -23,7 +23,7 @@ from model.frames import reading_frames
 from pipeline.config import load_config
 from pipeline.freshness import shard_folder
 from pipeline.index import read_index
-from pipeline.stream import Stream
+from pipeline.stream import Part, Stream
 
 HERE = Path(__file__).resolve().parent
 ROWS, BATCH = 6000, 64
@@ -47,7 +47,7 @@ def prepare(work: Path) -> None:
     config = load_config(work / "bench.yaml", [f"shards.path={work}/shards"])
     folder = shard_folder(config)
     index = read_index(folder)
-    (step,) = Stream(folder, index, "finetune/train", ROWS).epoch(0)
+    (step,) = Stream(folder, index, "finetune/train", ROWS, Part()).epoch(0)
     (batch,) = step.micro_batches
     frames = reading_frames(torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths), config.shards.k)
     labels = (batch.expression - index.label_mean) / index.label_sd
