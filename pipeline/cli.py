@@ -167,6 +167,7 @@ def shards(
             *(f"replaced the shards that stood there ({difference})" for difference in written.replaced),
             f"{written.folder}: {written.shards:,} shards ({state}), {written.rows:,} promoters, "
             f"{written.bytes / 1e6:,.1f} MB",
+            *([f"note: {written.note}"] if written.note else []),
         ],
     )
 
@@ -190,7 +191,9 @@ def verify(
 @app.command()
 def peek(
     folder: Annotated[str, typer.Argument(help="Folder or URL of one k, such as shards/k3.")],
-    split: Annotated[str, typer.Option(help="Such as pretrain/valid.")] = "finetune/train",
+    split: Annotated[
+        str | None, typer.Option(help="Such as pretrain/valid [default: finetune/train, or what is there].")
+    ] = None,
     promoters: Annotated[int, typer.Option("-n", min=1, help="Promoters shown.")] = 5,
     as_json: Json = False,
 ) -> None:
@@ -205,7 +208,8 @@ def peek(
         {"promoters": [asdict(promoter) for promoter in found]},
         as_json,
         [
-            f"{promoter.file} record {promoter.record}, id {promoter.id}, expression {promoter.expression:g}\n"
+            f"{promoter.file} record {promoter.record}, id {promoter.id}, "
+            f"{'no label' if promoter.expression is None else f'expression {promoter.expression:g}'}\n"
             f"  {insert_shown(promoter, index)}\n  tokens {' '.join(map(str, promoter.tokens))} ..."
             for promoter in found
         ],

@@ -133,12 +133,12 @@ class Dataset(_Section):
 class Shards(_Section):
     """How promoters become token shards."""
 
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     """Folder, or URL such as s3://bucket/shards; the shards of k = 3 land in its k3."""
     k: Annotated[int, Field(ge=1, le=8)]
     """Bases a token."""
-    record_promoters: Count
-    """Promoters a record."""
+    record_promoters: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Promoters a record; that many are held in memory at once."""
     shard_megabytes: Annotated[float, Field(gt=0)]
     """Size aimed at for a shard file, in 10^6 bytes before compression."""
     compression: Literal["none", "zstd"]

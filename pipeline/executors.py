@@ -32,6 +32,7 @@ def here(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTask,
         return
     # spawn: a fork would copy DuckDB's threads and locks.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=_end_with, initargs=(os.getpid(),))
     try:
         # Ctrl-C reaches the whole group, but writers inherit that they are not to hear it: the parent ends the work,
@@ -46,7 +47,12 @@ def here(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTask,
             f"a writer process was killed, perhaps for want of memory; {_GO_ON} (shards.workers=1 needs the least)"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        try:
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:  # once more: not even the shards at hand are waited for
+            for writer in set(multiprocessing.active_children()) - others:
+                writer.kill()
+            raise
 
 
 def _end_with(parent: int) -> None:

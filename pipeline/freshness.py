@@ -11,7 +11,7 @@ from pipeline.shard_store import shard_store
 
 def shard_place(config: Config) -> str:
     """The folder or URL where the shards of this k lie."""
-    return f"{config.shards.path.rstrip('/')}/k{config.shards.k}"
+    return f"{config.shards.path.removeprefix('file://').rstrip('/')}/k{config.shards.k}"
 
 
 def shard_folder(config: Config) -> Path:

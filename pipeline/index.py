@@ -78,8 +78,13 @@ def shard_key(dataset_key: str, assay: Assay, shards: Shards) -> str:
 
 
 def index_text(index: Index) -> str:
-    """The file's text."""
-    return json.dumps(asdict(index), indent=1) + "\n"
+    """The file's text, with a hash of what it says."""
+    values = asdict(index)
+    return json.dumps({**values, "sha256": _digest(values)}, indent=1) + "\n"
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def shard_entry(values: dict[str, Any]) -> ShardEntry:
@@ -99,6 +104,8 @@ def read_index(folder: Path | str) -> Index:
     try:
         if values["format"] != FORMAT:
             raise UserError(f"{path}: format {values['format']}, expected {FORMAT}; run: promoter-bert shards")
+        if values.pop("sha256") != _digest(values):
+            raise UserError(f"{path}: changed since it was written; write it again: promoter-bert shards")
         splits = {split: [shard_entry(entry) for entry in shards] for split, shards in values.pop("splits").items()}
         return Index(**values, splits=splits)
     except (KeyError, TypeError, AttributeError) as error:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.errors import UserError
 from pipeline.index import Index
 from pipeline.kmers import text_of_ids
@@ -11,12 +13,13 @@ from pipeline.record_reader import read_record
 
 @dataclass(frozen=True)
 class Peeked:
-    """A promoter as it lies in a shard. extended: its bases with the flanks; tokens: the first ids of frame 0."""
+    """A promoter as it lies in a shard. expression: None where there is no label; extended: its bases with the flanks;
+    tokens: the first ids of frame 0."""
 
     file: str
     record: int
     id: int
-    expression: float
+    expression: float | None
     extended: str
     tokens: list[int]
 
@@ -24,8 +27,13 @@ class Peeked:
 SHOWN_TOKENS = 8
 
 
-def peek(folder: Path | str, index: Index, split: str = "finetune/train", promoters: int = 5) -> list[Peeked]:
-    """The first promoters of a split, from its first shards. Raises UserError where the split is not there."""
+def peek(folder: Path | str, index: Index, split: str | None = None, promoters: int = 5) -> list[Peeked]:
+    """The first promoters of a split, from its first shards. Raises UserError where the split is not there.
+
+    split: finetune/train if none is given, or the first one that was written.
+    """
+    if split is None:
+        split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
     if split not in index.splits:
         raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
     found: list[Peeked] = []
@@ -39,7 +47,7 @@ def peek(folder: Path | str, index: Index, split: str = "finetune/train", promot
                         file=shard.file,
                         record=number,
                         id=int(record.id[row]),
-                        expression=float(record.expression[row]),
+                        expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
                         extended=text_of_ids(ids, index.k),
                         tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
                     )

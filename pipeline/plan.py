@@ -54,7 +54,7 @@ def plan_shards(
         stage, part = split.split("/")
         rows = _count(connection, f"select count(*) from {stage} where split = ?", part)
         records = -(-rows // shards.record_promoters)
-        count = max(round(records / per_shard), 1) if records else 0
+        count = min(max(round(records / per_shard), 1), records)
         bounds = [records * i // count for i in range(count + 1)] if count else [0]
         starts = [bound * shards.record_promoters for bound in bounds[:-1]]
         first_ids = dict(

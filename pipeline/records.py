@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.errors import UserError
 from pipeline.kmers import Ragged
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
@@ -45,7 +46,12 @@ class Record:
 
 
 def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """The bytes of a record's members in a tar, piece by piece. number: of the record in its split."""
+    """The bytes of a record's members in a tar, piece by piece. number: of the record in its split.
+
+    Raises UserError for more ids than 32-bit offsets can count.
+    """
+    if record.tokens.offsets[-1] >= 2**32:
+        raise UserError(f"{len(record):,} promoters have too many bases for a record; lower shards.record_promoters")
     arrays = {
         "tokens": record.tokens.values,
         "offsets": record.tokens.offsets.astype(np.uint32),

@@ -19,8 +19,10 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         # Others write there, too: what was listed before is no answer.
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise UserError(f"{url}: {error}; for s3: pip install s3fs") from None
+    except ValueError as error:
+        raise UserError(f"{url}: {error}") from None
     return system, str(path)
 
 
@@ -36,7 +38,7 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
     """
     try:
         if is_remote(folder):
-            system, path = file_system(f"{folder}/{name}")
+            system, path = file_system(f"{str(folder).rstrip('/')}/{name}")
             content: bytes = system.cat_file(path, start=start, end=end)
             return content
         with Path(folder, name).open("rb") as file:

@@ -7,6 +7,7 @@ put under their own names, each followed by a note, while no index tells of them
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from pipeline.atomic import new_file, replace_folder, write_text
 from pipeline.errors import UserError
 from pipeline.index import INDEX, Index, ShardEntry, index_text, read_index, shard_entry
 from pipeline.remote import cannot, file_system, is_remote
+
+_SHARD = re.compile(r"(pretrain|finetune)/(train|valid|test)-[0-9]{6,}\.tar")
+_NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
+"""Files that are ours, by their names below the folder or URL; others are left alone."""
 
 
 class ShardStore(Protocol):
@@ -48,7 +53,9 @@ class ShardStore(Protocol):
 
 
 def shard_store(place: str, key: str) -> ShardStore:
-    """The store of a folder or URL for the shards of a key."""
+    """The store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
+    if place.startswith("memory:"):
+        raise UserError(f"{place} is gone with this process; expected a folder, or a URL of a store that lasts")
     return RemoteStore(place, key) if is_remote(place) else FolderStore(Path(place), key)
 
 
@@ -69,6 +76,7 @@ class FolderStore:
         return {file for file, path, size in sizes if path.is_file() and path.stat().st_size == size}
 
     def begin(self, standing: Index | None) -> None:
+        self._refuse_what_is_not_ours()
         for file in self.present(standing) if standing else ():
             target = self.work / file
             if not target.exists():
@@ -77,6 +85,15 @@ class FolderStore:
                         os.link(self.folder / file, path)
                     except OSError:  # no hard links on this file system
                         shutil.copyfile(self.folder / file, path)
+
+    def _refuse_what_is_not_ours(self) -> None:
+        """The folder is replaced in the end, so it must hold nothing but shards and their index."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; expected the name of a folder for shards")
+        files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
+        others = sorted(file for file in files if file != INDEX and not _SHARD.fullmatch(file))
+        if others:
+            raise UserError(f"{self.folder} holds {others[0]}, which is no shard and would be lost; move it elsewhere")
 
     def finished(self, file: str) -> ShardEntry | None:
         path = self.work / file
@@ -166,11 +183,11 @@ class RemoteStore:
         if any(self._is_note_of_others(file) for file in files):  # `begin` had left none
             raise UserError(f"{self.url}: another run writes other shards there; when it is over, start this one again")
         self._put(INDEX, index_text(index))
-        kept = {INDEX, *(entry.file for entry in index.shards)}
-        self._remove([file for file in files if file not in kept])
+        kept = {entry.file for entry in index.shards}
+        self._remove([file for file in files if _NOTE.match(file) or (_SHARD.fullmatch(file) and file not in kept)])
 
     def _is_note_of_others(self, file: str) -> bool:
-        return file.startswith(".") and not file.startswith(f"{self._notes}/")
+        return bool(_NOTE.match(file)) and not file.startswith(f"{self._notes}/")
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of every file below the URL, by its name relative to it."""

@@ -45,6 +45,8 @@ class Written:
     rows: int
     bytes: int
     replaced: list[str]
+    note: str
+    """What is left to do, or an empty text."""
 
 
 def write_shards(
@@ -63,7 +65,7 @@ def write_shards(
     # Writers elsewhere know no working directory.
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(given)})})
     store = shard_store(_absolute(place), expected_key(config, info))
-    with hold_lock(_lock_file(place, config), f"is writing shards to {place}; wait for it"):
+    with hold_lock(_lock_file(_absolute(place), config), f"is writing shards to {place}; wait for it"):
         before = standing_index(place)
         standing = before if before is not None and before.key == store.key else None
         there = _there(store, standing)
@@ -74,11 +76,15 @@ def write_shards(
             store.begin(standing)
             index, written = _write(config, info, store, wanted, there, executor, progress)
             store.publish(index)
-    publish_shards(config.dataset.path, place, index)
+    note = ""
+    try:
+        publish_shards(config.dataset.path, place, index)
+    except UserError as error:
+        note = f"relations `shards` and `records` are not up to date: {error}; the same command brings them there"
     shards = list(index.shards)
     rows, size = (sum(getattr(shard, name) for shard in shards) for name in ("rows", "bytes"))
     replaced = differences(before, config, info) if before is not None else []
-    return Written(place, index.key, len(shards), written, rows, size, replaced)
+    return Written(place, index.key, len(shards), written, rows, size, replaced, note)
 
 
 def _there(store: ShardStore, standing: Index | None) -> dict[str, ShardEntry]:
@@ -138,7 +144,7 @@ def _write(
 
 
 def _absolute(place: str) -> str:
-    return place if is_remote(place) else str(Path(place).absolute())
+    return place if is_remote(place) else str(Path(place).resolve())
 
 
 def _lock_file(place: str, config: Config) -> Path:

@@ -12,15 +12,18 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from pipeline.database import reading, rows_of
+from pipeline.dataset import build
 from pipeline.errors import UserError
 from pipeline.freshness import shard_folder, shard_place
+from pipeline.generate import generate
 from pipeline.index import read_index
 from pipeline.peek import peek
 from pipeline.plan import splits_of
 from pipeline.shard_store import RemoteStore
 from pipeline.shards import write_shards
 from pipeline.verify import verify_shards
-from tests.conftest import SMALL
+from tests.conftest import SMALL, small_config
 from tests.pipeline.test_shards import hashes, with_shards_in
 
 
@@ -136,6 +139,21 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
     assert hashes(shard_folder(again)) == hashes(shard_folder(config))
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
+def test_a_second_ctrl_c_ends_at_once(made, tmp_path, gap):
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.workers=2", "shards.record_promoters=5",
+        "shards.shard_megabytes=0.001", f"dataset.path={made.config.dataset.path}", f"shards.path={tmp_path}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(tmp_path.glob(".k3.*/*/*.json")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(gap)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+
+
 @contextmanager
 def mounted(folder, *options):
     """A small file system of its own at a folder."""
@@ -172,6 +190,66 @@ def test_a_folder_that_cannot_be_written_to(made, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Not a directory|File exists"):
         write_shards(with_shards_in(made.config, tmp_path / "file"))
+
+
+def test_what_is_not_ours_is_left_alone(made, tmp_path, s3):
+    """A user's file where shards would go: refused before anything is written, in a bucket it stays."""
+    config = with_shards_in(made.config, tmp_path)
+    shard_folder(config).mkdir()
+    (shard_folder(config) / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"k3 holds notes\.txt, which is no shard"):
+        write_shards(config)
+    assert (shard_folder(config) / "notes.txt").read_text() == "precious"
+    (shard_folder(config) / "notes.txt").unlink()
+    shard_folder(config).rmdir()
+    shard_folder(config).write_text("precious")
+    with pytest.raises(UserError, match="k3 is a file"):
+        write_shards(config)
+    assert shard_folder(config).read_text() == "precious"
+
+    with fsspec.open(f"{s3}/k3/notes.txt", "w") as file:
+        file.write("precious")
+    write_shards(with_shards_in(made.config, s3))
+    assert [name for name in objects(s3) if name.endswith("notes.txt")]
+
+
+def test_links_urls_and_slashes(made, tmp_path, s3):
+    """k3 may be a link to a larger disk; file:// is a folder; a slash at the end changes nothing."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "k3").symlink_to(tmp_path / "large")
+    write_shards(with_shards_in(made.config, tmp_path))
+    assert (tmp_path / "k3").is_symlink()
+    assert hashes(tmp_path / "large") == hashes(made.shards)
+    assert write_shards(with_shards_in(made.config, f"file://{tmp_path}/url/")).folder == f"{tmp_path}/url/k3"
+    assert hashes(tmp_path / "url/k3") == hashes(made.shards)
+    write_shards(with_shards_in(made.config, f"{s3}/"))
+    assert verify_shards(f"{s3}/k3/").rows == read_index(f"{s3}/k3/").rows("finetune/train") + sum(
+        read_index(made.shards).rows(split) for split in read_index(made.shards).splits if split != "finetune/train"
+    )
+    with pytest.raises(UserError, match="gone with this process"):
+        write_shards(with_shards_in(made.config, "memory://shards"))
+
+
+def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeypatch):
+    """Another process may hold the dataset open: the shards are there, and the same again enters them into it."""
+    generate(tmp_path / "rows.tsv", 300, seed=3)
+    config = small_config(tmp_path)
+    build([str(tmp_path / "rows.tsv")], config)
+    monkeypatch.setattr("pipeline.database.WAIT_FOR_LOCK", 0.3)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, config.dataset.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    reader.stdout.readline()
+    written = write_shards(config)
+    assert "relations `shards` and `records` are not up to date" in written.note
+    verify_shards(shard_folder(config))
+    reader.kill()
+    reader.wait()
+    again = write_shards(config)
+    assert (again.written, again.note) == (0, "")
+    with reading(config.dataset.path) as connection:
+        assert rows_of(connection, "select count(*) from shards") == [(again.shards,)]
 
 
 def test_a_writer_that_the_kernel_kills(made, tmp_path):
@@ -222,7 +300,7 @@ def test_an_index_that_is_none(made, tmp_path):
     path = shard_folder(config) / "index.json"
     for text in ("[]", "{}", '{"format": 1}', json.dumps({**json.loads(path.read_text()), "splits": {"a": [{}]}})):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"index\.json: (format|not an index of shards)"):
+        with pytest.raises(UserError, match=r"index\.json: (format|not an index of shards|changed since)"):
             read_index(shard_folder(config))
     assert write_shards(config).written > 0
     assert hashes(shard_folder(config)) == hashes(made.shards)

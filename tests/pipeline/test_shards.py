@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.dataset import build
 from pipeline.errors import UserError
 from pipeline.freshness import shard_folder
 from pipeline.generate import generate
-from pipeline.index import read_index
+from pipeline.index import index_text, read_index, shard_entry
 from pipeline.kmers import text_of_ids
 from pipeline.peek import insert_shown, peek
 from pipeline.plan import SPLITS
@@ -218,15 +219,46 @@ def test_verify_finds_other_damage(copy, damage, message):
         verify_shards(copy)
 
 
-def test_verify_finds_an_index_that_lies(copy):
+def test_an_index_that_was_changed_is_not_read(copy):
     values = json.loads((copy / "index.json").read_text())
-    values["splits"]["finetune/test"][0]["records"][0]["rows"] += 1
-    (copy / "index.json").write_text(json.dumps(values))
-    with pytest.raises(UserError, match="expected 101"):
-        verify_shards(copy)
+    for change in ({"label_mean": 99.0}, {"splits": {**values["splits"], "finetune/train": []}}):
+        (copy / "index.json").write_text(json.dumps({**values, **change}))
+        with pytest.raises(UserError, match="changed since it was written"):
+            read_index(copy)
     (copy / "index.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         verify_shards(copy)
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        (lambda shard: shard["records"][0].update(rows=101), "expected 101 promoters, got 100"),
+        (lambda shard: shard["records"][0].update(crc32=7), "expected CRC-32 00000007"),
+        (lambda shard: shard["records"].pop(), "expected 1,024 zeros at the end|do not add up"),
+        (lambda shard: shard["records"].reverse(), "begins at"),
+        (lambda shard: shard.update(sha256="0" * 64), "expected sha256 0000000000000000..."),
+        (lambda shard: shard.update(rows=7), "do not add up to 7 promoters"),
+        (lambda shard: shard.update(bytes=7), "at the end of a file of 7"),
+    ],
+)
+def test_verify_finds_an_index_that_lies(copy, lie, message):
+    """In itself it is whole, its hash included: another shard of the same name would be."""
+    index = read_index(copy)
+    values = asdict(index)
+    lie(values["splits"]["finetune/train"][0])
+    lying = replace(index, splits={name: list(map(shard_entry, shards)) for name, shards in values["splits"].items()})
+    (copy / "index.json").write_text(index_text(lying))
+    with pytest.raises(UserError, match=message):
+        verify_shards(copy)
+
+
+def test_few_large_records_make_no_empty_shards(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path, "shards.shard_megabytes=1e-9")
+    write_shards(config)
+    shards = list(read_index(shard_folder(config)).shards)
+    assert [len(shard.records) for shard in shards] == [1] * len(shards)
+    verify_shards(shard_folder(config))
 
 
 def test_two_writers_on_one_folder(made, tmp_path):
