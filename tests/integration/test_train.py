@@ -69,7 +69,10 @@ def test_predictions_are_queried_beside_promoters(trained):
         assert row["n"] == 150
         assert row["r"] == pytest.approx(summary["scores"][row["split"]]["pearson"], abs=1e-5)
     logged = trained.run(
-        "promoter-bert", "query", "--json", "select count(*) as n from metrics where metric = 'valid_pearson'"
+        "promoter-bert",
+        "query",
+        "--json",
+        "select count(*) as n from metrics where run = 'paper' and metric = 'valid_pearson'",
     )
     assert json.loads(logged.stdout)[0]["n"] == 4
 
