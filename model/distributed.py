@@ -49,9 +49,11 @@ def joined() -> Iterator[World]:
     try:
         yield world
     except BaseException as error:
-        # The group is left standing: to leave it in order, NCCL would wait for the others.
         if guarded is not None:
             _tell_the_end(guarded, error)
+        # NCCL would wait for the others; gloo does not, and its threads must not outlive Python.
+        if dist.is_initialized() and dist.get_backend() == "gloo":
+            stop()
         raise
     stop()
     if guarded is not None:
