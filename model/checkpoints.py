@@ -125,20 +125,20 @@ class Checkpoints:
             shutil.rmtree(self.folder / work, ignore_errors=True)
             if not _of_the_disk(error):  # another rank was lost, say
                 raise
+            before = "the checkpoint before is whole" if self._tags() else "there is none before it"
             raise UserError(
                 f"{self.folder / tag}: the checkpoint cannot be written, {free:,.0f} MB are free on that disk "
-                f"({str(error).splitlines()[0]}); the checkpoint before is whole. Make room, then the same command "
-                "goes on"
+                f"({str(error).splitlines()[0]}); {before}. Make room, then the same command goes on"
             ) from None
 
     def _publish(self, work: Path, tag: str, standing: Standing) -> None:
         try:
             write_manifest(work, self.owner, self.layout, standing)
+            shutil.rmtree(self.folder / tag, ignore_errors=True)  # the same step, from before a resume
+            work.rename(self.folder / tag)
+            write_text(self.folder / "latest", tag)
         except UserError as error:
             raise OSError(str(error)) from None
-        shutil.rmtree(self.folder / tag, ignore_errors=True)  # the same step, from before a resume
-        work.rename(self.folder / tag)
-        write_text(self.folder / "latest", tag)
 
     def _prune(self, newest: str, best: str) -> None:
         kept = {newest, best, *self._tags()[: self.keep]}
