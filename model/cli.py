@@ -71,9 +71,11 @@ def doctor(
     Give it the options of the training. Exit code 1 where something is wrong.
     """
     from model.doctor import Asked, as_line, examine
+    from model.engine import read_ds_config
 
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
+    read_ds_config(ds_config, cuda=True)  # what cannot be read here is no host's trouble
     asked = Asked(settings, config, list(context.obj or ()), ds_config, master_port, ssh_port)
     findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
