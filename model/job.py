@@ -13,7 +13,9 @@ import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
+from model.baselines import baselines
 from model.bert import masked_language_model, regression_model
+from model.bootstrap import correlation_intervals
 from model.checkpoints import Checkpoints, StageState
 from model.distributed import World, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
@@ -131,9 +133,17 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
             states[name] = _stage(job, name, tracker, stop, peak)
             if not states[name].ended:
                 return {"stopped": f"{name} after step {states[name].step:,}; the same command goes on from there"}
+        masked = _masked_scores(job, states["pretrain"], stop) if "pretrain" in states else {}
+        if masked is None:
+            return {"stopped": "before the scores; the same command computes them"}
         if stages == "pretrain":
-            return {"run": job.config.run.name, "pretrained": str(job.pretrained), "training": _trained(states)}
-        return _finish(job, stop, _trained(states))
+            return {
+                "run": job.config.run.name,
+                "pretrained": str(job.pretrained),
+                "training": _trained(states),
+                "masked": masked,
+            }
+        return _finish(job, stop, _trained(states), masked)
 
 
 def _trained(states: dict[str, StageState]) -> dict[str, dict[str, float | None]]:
@@ -142,6 +152,18 @@ def _trained(states: dict[str, StageState]) -> dict[str, dict[str, float | None]
         name: {"steps": s.step, "best": s.best, "best_step": s.best_step, "seconds": round(s.seconds, 3)}
         for name, s in states.items()
     }
+
+
+def _masked_scores(job: Job, state: StageState, stop: StopRequest) -> dict[str, Any] | None:
+    """The best pretrained model's numbers on pretrain/valid, and two guesses without a model; None where stopped."""
+    micro_batch = job.settings.plan(job.config.pretrain.global_batch, job.world.ranks).micro_batch
+    data = EvaluationData(job.shards, job.index, micro_batch, job.world, job.config.run.seed, job.agree)
+    guesses = baselines(data, job.config.pretrain.mask_share, stop.agreed)
+    if guesses is None:
+        return None
+    best = next((values for values in state.history if values["step"] == state.best_step), {})
+    scores = {name: value for name, value in best.items() if name != "step"}
+    return {**scores, "rows": job.index.rows("pretrain/valid"), "baselines": guesses}
 
 
 def _stage(
@@ -156,7 +178,8 @@ def _stage(
     stage: Stage
     if name == "pretrain":
         model, stage, best = masked_language_model(config, index), config.pretrain, job.pretrained
-        task = PretrainTask(model, index.k, config.pretrain.mask_share)
+        flanks = len(index.left_flank), len(index.right_flank)
+        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks)
     else:
         stage, best = config.finetune, job.model
         start = job.pretrained if config.finetune.start != "scratch" else None
@@ -206,7 +229,7 @@ def _stage(
     )
 
 
-def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, Any]:
+def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[str, Any]) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
@@ -230,12 +253,22 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
         "dataset_key": job.index.dataset_key,
         "shard_key": job.index.key,
         "training": training,
-        "scores": {split: {**e.values, "rows": len(e.predictions.id)} for split, e in scored.items()},
+        "masked": masked,
+        "scores": {split: _scores(e, world.leads) for split, e in scored.items()},
         "config": config.model_dump(),
     }
     if world.leads:
         _write_results(config.run.directory, scored, summary)
     return _published(job, summary)
+
+
+def _scores(evaluation: Evaluation, leads: bool) -> dict[str, Any]:
+    """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them."""
+    found = evaluation.predictions
+    scores: dict[str, Any] = {**evaluation.values, "rows": len(found.id)}
+    if leads:
+        scores["intervals"] = correlation_intervals(found.prediction, found.expression)
+    return scores
 
 
 def _write_results(folder: Path, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:
