@@ -155,6 +155,23 @@ def test_both_guesses_on_generated_promoters(made, alone):
     assert data.index.rows("pretrain/train") < COUNTED
 
 
+def of_two_ranks(rank, made, rendezvous, results):
+    torch.distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
+    found = baselines(replace(data_of(made, 13), world=World(rank, 2, CPU)), 0.15, lambda: False)
+    results[rank] = found
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_find_what_one_finds(made, alone, tmp_path):
+    """Counts and hits are whole numbers: the same to the last bit."""
+    expected = baselines(data_of(made), 0.15, lambda: False)
+    context = torch.multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        results = manager.dict()
+        torch.multiprocessing.spawn(of_two_ranks, (made, tmp_path / "rendezvous", results), nprocs=2)
+        assert dict(results) == {0: expected, 1: expected}
+
+
 def test_an_evaluation_gives_both_stages_numbers(made, alone):
     """A model that knows nothing has a perplexity near that of bases drawn with equal chances."""
     torch.manual_seed(0)
