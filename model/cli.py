@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
@@ -19,6 +20,8 @@ from pipeline.progress import counting, progress
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score")
 """Commands for which a setting would have no effect."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
 
@@ -136,6 +139,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
+            _interrupted()
+        raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
             raise
@@ -151,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupted() -> NoReturn:
     print("interrupted; the same command starts anew or goes on", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(INTERRUPTED)
 
 
 def _check_override(text: str) -> None:

@@ -40,7 +40,7 @@ from pipeline.index import Index
 from pipeline.products import publish_run
 from pipeline.progress import tell
 from pipeline.settings import as_built
-from pipeline.shard_access import open_shards
+from pipeline.shard_access import find_index, shard_source, whole_index
 from pipeline.shard_cache import ShardCache
 from pipeline.stream import Agree
 
@@ -76,10 +76,11 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
     What is wrong is raised on every rank.
     """
-    given, problem, lock = config, None, None
+    given, problem, lock, index = config, None, None, None
     if world.leads:
         try:
-            shards, index = open_shards(config)
+            index = find_index(config)
+            shard_source(config, index)  # whether it can be read, before the run directory is made
             with reading(config.dataset.path) as connection:
                 info = dataset_info(connection)
             config = as_built(config, info)
@@ -91,9 +92,8 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
     problem, config = from_leader((problem, config))
     if problem is not None:
         raise UserError(problem)
-    index = agreed_index(given, settings.values)
-    shards, _ = open_shards(given)
-    return Job(config, settings, world, shards, index, agreeing(world.rank), lock)
+    index = agreed_index(given, settings.values, index or whole_index(given))
+    return Job(config, settings, world, shard_source(given, index), index, agreeing(world.rank), lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:
