@@ -56,7 +56,9 @@ class StageState:
     @property
     def standing(self) -> Standing:
         """What folders say of it."""
-        return Standing(self.step, self.best, self.best_step, self.seconds, self.ended)
+        at_best = next((values for values in self.history if values["step"] == self.best_step), {})
+        values = {name: value for name, value in at_best.items() if name != "step"}
+        return Standing(self.step, self.best, self.best_step, self.seconds, self.ended, values)
 
 
 @dataclass(frozen=True)

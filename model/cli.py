@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.progress import counting, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score")
 """Commands for which a setting would have no effect."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
@@ -52,6 +52,29 @@ def predict(
                 *(f"nan for {count:,}: {problem}" for problem, count in result.problems.items()),
             ],
         )
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(help="sequence<TAB>prediction lines, or JSON by row number of the test file.")
+    ],
+    labels: Annotated[Path, typer.Option(help="sequence<TAB>expression lines of all rows, or JSON by row number.")],
+    subsets: Annotated[Path, typer.Option(help="Folder test_subset_ids, or public_leaderboard_ids.")],
+    public: Annotated[
+        Path | None, typer.Option(help="Folder public_leaderboard_ids: left out, as the final score does.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="test_sequences.txt, for labels by row number and predictions by sequence.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The DREAM Challenge's score of predictions: nine correlations with 95 % intervals, and their weighted means."""
+    from model.challenge_files import score_files
+    from model.describe_score import score_lines
+
+    result = score_files(predictions, labels, subsets, public, test)
+    say(asdict(result), as_json, score_lines(result))
 
 
 @app.command()

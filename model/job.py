@@ -14,8 +14,10 @@ import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
+from model.baselines import baselines
 from model.bert import load_regression_model, masked_language_model, regression_model
 from model.best import BestModel
+from model.bootstrap import correlation_intervals
 from model.checkpoints import Checkpoints
 from model.distributed import World, by_leader, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
@@ -138,10 +140,17 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
             states[name] = _stage(job, name, tracker, stop, peak)
             if not states[name].ended:
                 return {"stopped": f"{name} after step {states[name].step:,}; the same command goes on from there"}
+        masked = _masked_scores(job, states["pretrain"], stop) if "pretrain" in states else {}
+        if masked is None:
+            return {"stopped": "before the scores; the same command computes them"}
         if stages == "pretrain":
-            folder = str(job.pretrained.folder)
-            return {"run": job.config.run.name, "pretrained": folder, "training": _trained(states)}
-        return _finish(job, stop, _trained(states))
+            return {
+                "run": job.config.run.name,
+                "pretrained": str(job.pretrained.folder),
+                "training": _trained(states),
+                "masked": masked,
+            }
+        return _finish(job, stop, _trained(states), masked)
 
 
 def _see_to_models(job: Job, stages: StageName) -> None:
@@ -164,6 +173,16 @@ def _trained(states: dict[str, Standing]) -> dict[str, dict[str, float | None]]:
     }
 
 
+def _masked_scores(job: Job, standing: Standing, stop: StopRequest) -> dict[str, Any] | None:
+    """The best pretrained model's numbers on pretrain/valid, and two guesses without a model; None where stopped."""
+    micro_batch = job.settings.plan(job.config.pretrain.global_batch, job.world.ranks).micro_batch
+    data = EvaluationData(job.shards, job.index, micro_batch, job.world, job.config.run.seed, job.agree)
+    guesses = baselines(data, job.config.pretrain.mask_share, stop.agreed)
+    if guesses is None:
+        return None
+    return {**standing.best_values, "rows": job.index.rows("pretrain/valid"), "baselines": guesses}
+
+
 def _stage(
     job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker, stop: StopRequest, peak: float
 ) -> Standing:
@@ -182,7 +201,8 @@ def _stage(
     stage: Stage
     if name == "pretrain":
         model, stage = masked_language_model(config, index), config.pretrain
-        task = PretrainTask(model, index.k, config.pretrain.mask_share)
+        flanks = len(index.left_flank), len(index.right_flank)
+        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks)
     else:
         stage, start = config.finetune, None
         if stage.start != "scratch":
@@ -232,7 +252,7 @@ def _stage(
     return state.standing
 
 
-def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, Any]:
+def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[str, Any]) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
@@ -256,7 +276,8 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
         "dataset_key": job.index.dataset_key,
         "shard_key": job.index.key,
         "training": training,
-        "scores": {split: _scores(e, job.index) for split, e in scored.items()},
+        "masked": masked,
+        "scores": {split: _scores(e, job.index, world.leads) for split, e in scored.items()},
         "units": {
             "loss": "squared error of standardised labels",
             "label_mean": job.index.label_mean,
@@ -269,10 +290,16 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
     return _published(job, summary)
 
 
-def _scores(scored: Evaluation, index: Index) -> dict[str, float]:
-    """With the loss of standardised labels, as it is in training: the exported model's is on the labels' scale."""
-    loss = scored.values["loss"] / (index.label_sd**2 or 1.0)
-    return {**scored.values, "loss": loss, "rows": len(scored.predictions.id)}
+def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
+    """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them.
+
+    The loss is that of standardised labels, as in training: the exported model's is on the labels' scale.
+    """
+    found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
+    scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}
+    if leads:
+        scores["intervals"] = correlation_intervals(found.prediction, found.expression)
+    return scores
 
 
 def _write_results(folder: Path, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.atomic import write_text
@@ -27,7 +27,7 @@ class Standing:
     """Where a stage stood when a folder was written.
 
     best: highest validation metric so far, None before the first; best_step: where it was; seconds: time trained;
-    ended: no more steps.
+    best_values: all numbers of that validation; ended: no more steps.
     """
 
     step: int
@@ -35,6 +35,7 @@ class Standing:
     best_step: int
     seconds: float
     ended: bool
+    best_values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
