@@ -82,6 +82,40 @@ def predict(
 
 
 @app.command()
+def explain(
+    context: typer.Context,
+    sequence: Annotated[str, typer.Argument(help="A promoter, adapters included.")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: a page (.html), a picture (.svg) or a table (.tsv, .parquet); several may be given.",
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a trained model [default: that of the config's run].")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Show what a model sees in a promoter: the effect of each substitution in its insert."""
+    from model.explain import explain as run
+
+    result = run(model or configured(context, config).run.directory / "model", sequence, output)
+    way = "loses" if result.loss > 0 else "gains"
+    say(
+        asdict(result),
+        as_json,
+        [
+            f"{', '.join(result.outputs)}: {counted(result.substitutions, 'substitution')}",
+            f"predicted expression {result.prediction:.3f}; it {way} most without {result.base} at {result.position} "
+            f"of the insert: {abs(result.loss):.3f} in the mean over its substitutions",
+        ],
+    )
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     hostfile: Annotated[Path | None, typer.Option(help="Hosts to check [default: this machine only].")] = None,
