@@ -24,8 +24,8 @@ class Journal:
     parts are added."""
 
     def __init__(self, path: Path, key: str) -> None:
-        self._path = path
-        self._start = len(_line(key))
+        self.holds_any = False
+        """Whether it has a value."""
         path.touch()
         self._file = path.open("r+b", buffering=0)
         self._taking = self._file.readline() == _line(key)
@@ -45,6 +45,7 @@ class Journal:
             if rows == len(sequences) and of_sequences == _checksum(sequences):
                 data = self._file.read(4 * rows)
                 if len(data) == 4 * rows and zlib.crc32(data) == of_values:
+                    self.holds_any |= rows > 0
                     return np.frombuffer(data, np.float32)
         self._file.seek(start)
         self._file.truncate()
@@ -53,13 +54,9 @@ class Journal:
 
     def add(self, sequences: pa.Array, values: Values) -> None:
         """Keep the values of the next part. They are with the system when this returns: a kill does not lose them."""
+        self.holds_any |= len(values) > 0
         data = values.astype(np.float32).tobytes()
         self._file.write(_HEAD.pack(len(values), _checksum(sequences), zlib.crc32(data)) + data)
-
-    @property
-    def holds_none(self) -> bool:
-        """Whether it has no part."""
-        return self._path.stat().st_size == self._start
 
     def close(self) -> None:
         """Let go of the file; it stays."""

@@ -171,7 +171,7 @@ def _journal(asked: Asked) -> Iterator[Journal]:
             try:
                 yield journal
             except BaseException:
-                if journal.holds_none:
+                if not journal.holds_any:
                     path.unlink()
                     lock_path.unlink()
                 raise
