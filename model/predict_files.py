@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -136,23 +137,19 @@ def _remembered(
     if journal is None:
         yield from spread(parts)
         return
+    rest: Iterator[Part] = iter(())
     for part in parts:
         values = journal.take(part.usable)
         if values is None:
+            rest = chain([part], parts)
             break
         through.found += len(part)
         yield part, values
-    else:
-        return
-
-    def rest() -> Iterator[Part]:
-        yield part
-        yield from parts
-
-    with closing(spread(rest())) as predicted:
-        for part_now, values in predicted:
-            journal.add(part_now.usable, values)
-            yield part_now, values
+    # Also where nothing is left to do: other ranks wait to hear that.
+    with closing(spread(rest)) as predicted:
+        for part, values in predicted:
+            journal.add(part.usable, values)
+            yield part, values
 
 
 @contextmanager
