@@ -71,6 +71,11 @@ def _inline(document: str, title: str) -> str:
     return re.sub(r"<svg([^>]*)>", rf'<svg\1 role="img" aria-label="{text}"><title>{text}</title>', element, count=1)
 
 
+def standalone(element: str) -> str:
+    """A page's <svg> element as the text of an .svg file."""
+    return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
+
+
 def label_histogram(columns: Columns, cut: float) -> Draw:
     """Bars of promoters by whole number of the label, those pretrained on set off, the cut as a line."""
 
