@@ -161,6 +161,19 @@ def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch, caps
     assert "ended with exit code 3" in said[0]
 
 
+def test_deepspeeds_exit_code_0_is_no_proof(tmp_path, monkeypatch):
+    """It answers so when its launcher is killed; train.py's last words are the proof."""
+    monkeypatch.setattr("model.relaunch.FIRST_WAIT", 0.01)
+    (tmp_path / "deepspeed").write_text(f"#!{sys.executable}\nprint('directory  runs/paper' if {{}} else 'up')\n")
+    (tmp_path / "deepspeed").chmod(0o755)
+    script = (tmp_path / "deepspeed").read_text()
+    for finished, restarts in ((True, 0), (False, 2)):
+        (tmp_path / "deepspeed").write_text(script.format(finished))
+        said: list[str] = []
+        assert relaunch([str(tmp_path / "deepspeed"), "train.py"], 2, said.append) == (0 if finished else 1)
+        assert len([line for line in said if "ended before it was finished after" in line]) == restarts
+
+
 def test_restarts_are_used_up(tmp_path, monkeypatch, capsys):
     code, tries, said = restarts(tmp_path, monkeypatch, capsys, "9")
     assert (code, tries) == (3, 3)
