@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from model.facts import flat, package_version
-from model.tracking import read_metrics
+from model.metrics_file import read_metrics
 from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.errors import UserError

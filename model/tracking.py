@@ -3,10 +3,11 @@
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from model.metrics_file import read_metrics
 from pipeline.atomic import write_text
 from pipeline.errors import UserError
 
@@ -47,14 +48,3 @@ class Tracker:
             return
         kept = [line for line in read_metrics(self.path) if line["stage"] != stage or line["step"] <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that a kill cut off is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
