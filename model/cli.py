@@ -14,10 +14,10 @@ from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
 from pipeline.config import DEFAULT_CONFIG, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
-from pipeline.progress import counting, progress
+from pipeline.progress import counting, naming, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "report")
 """Commands for which a setting would have no effect."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
@@ -77,6 +77,23 @@ def doctor(
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])
     sys.exit(1 if wrong else 0)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory: runs/NAME.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML file [default: report.html in it].")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="DuckDB file it was trained on [default: where the run found it].")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run as one HTML page: settings, data, curves, predictions, residuals."""
+    from model.report import STEPS, write_report
+
+    with progress("report", "steps", quiet=as_json) as show:
+        written = write_report(run, out, dataset, naming(show, STEPS))
+    say(asdict(written), as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

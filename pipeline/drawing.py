@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 Draw = Callable[["Figure"], None]
 
 WIDTH = 7.2
+MIDDLE_WIDTH = 5.4
 HALF_WIDTH = 3.6
-"""Inches: a picture of its own, and one of two side by side."""
+"""Inches: as wide as the page; narrow enough for a phone to show its letters; one of two side by side."""
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 PALE_BLUE, GREY, PALE_GREY = "#cce3f0", "#b4bac1", "#d5d9dd"
 STYLE: Any = {

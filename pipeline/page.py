@@ -14,13 +14,16 @@ p { margin: .4rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e5e7eb;
   overflow-wrap: anywhere; }
+th:first-child, td:first-child { overflow-wrap: break-word; }
 th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal; }
-figure { margin: 0; }
-figure svg { display: block; width: 100%; height: auto; }
+figure { margin: .5rem 0 0; }
+figure svg { display: block; max-width: 100%; height: auto; }
 figcaption, footer { color: #52606d; font-size: .85rem; }
-footer { margin-top: 3rem; border-top: 1px solid #e5e7eb; padding-top: .6rem; }
+footer { margin-top: 3rem; border-top: 1px solid #e5e7eb; padding-top: .6rem;
+  overflow-wrap: anywhere; }
 .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: .5rem 1rem; }
+.side svg { width: 100%; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: #52606d; font-size: .9rem; }
 pre { overflow-x: auto; font-size: .82rem; line-height: 1.4; background: #f5f7f9; padding: .6rem .8rem; }
