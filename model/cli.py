@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.progress import counting, naming, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "report")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "report", "compare")
 """Commands for which a setting would have no effect."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
@@ -86,14 +86,33 @@ def report(
     dataset: Annotated[
         Path | None, typer.Option("--dataset", help="DuckDB file it was trained on [default: where the run found it].")
     ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option("--score", help="What promoter-bert score --json printed, to show the challenge's score."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a run as one HTML page: settings, data, curves, predictions, residuals."""
     from model.report import STEPS, write_report
 
     with progress("report", "steps", quiet=as_json) as show:
-        written = write_report(run, out, dataset, naming(show, STEPS))
+        written = write_report(run, out, dataset, score, naming(show, STEPS))
     say(asdict(written), as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two run directories or more: runs/ONE runs/OTHER.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("compare.html"),
+    as_json: Json = False,
+) -> None:
+    """Show several runs side by side as one HTML page: scores, what differs, curves."""
+    from model.compare import compare_runs, score_lines
+
+    if len(runs) < 2:
+        raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
+    found = compare_runs(runs, out)
+    say(asdict(found), as_json, [f"{found.page}: {counted(len(found.runs), 'run')}", *score_lines(found)])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
 from model.bert import masked_language_model, regression_model
+from model.card import write_card
 from model.checkpoints import Checkpoints, StageState
 from model.distributed import World, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
@@ -234,6 +235,7 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
         "config": config.model_dump(),
     }
     if world.leads:
+        write_card(job.model, summary, job.index)
         _write_results(config.run.directory, scored, summary)
     return _published(job, summary)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.held_out import HeldOut, dataset_of, held_out
+from model.report_challenge import Scored, challenge_section, read_score
 from model.report_held_out import prediction_sections
 from model.report_run import data_section, run_section, scores_section, stage_section
 from model.run_files import RunFiles, read_run
@@ -39,24 +40,30 @@ class _Found:
 
 
 def write_report(
-    folder: Path, out: Path | None = None, dataset: Path | None = None, step: Callable[[str], None] = lambda _: None
+    folder: Path,
+    out: Path | None = None,
+    dataset: Path | None = None,
+    score: Path | None = None,
+    step: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write the page of a run to `out`, an .html file [default: report.html in its folder].
 
-    dataset: the DuckDB file that it was trained on, if it is not where the run found it. The same run gives the same
-    bytes. The page appears whole or not at all. Raises UserError for a folder that is no run, a dataset that is another
-    one than the run's, and a place that cannot be written to.
+    dataset: the DuckDB file that it was trained on, if it is not where the run found it; score: what `promoter-bert
+    score --json` printed of its predictions. The same run gives the same bytes. The page appears whole or not at all.
+    Raises UserError for a folder that is no run, a dataset that is another one than the run's, and a place that cannot
+    be written to.
     """
     run = read_run(folder)
     out = folder / "report.html" if out is None else out
     check_page_name(out)
+    scored = None if score is None else read_score(score)
     with new_file(out) as file:
         file.touch()  # a place that cannot be written to is noticed before the work
         step("asking the dataset")
         found = _asked(run, dataset)
         missing = _missing(run, found)
         step("drawing")
-        content = _page(run, found, missing).encode()
+        content = _page(run, found, scored, missing).encode()
         file.write_bytes(content)
         step("")
     return Report(str(out), run.name, run.summary is not None, missing, len(content))
@@ -95,7 +102,7 @@ def _missing(run: RunFiles, found: _Found) -> list[str]:
     return lines
 
 
-def _page(run: RunFiles, found: _Found, missing: list[str]) -> str:
+def _page(run: RunFiles, found: _Found, scored: Scored | None, missing: list[str]) -> str:
     sections: list[Section] = []
     if run.scores:
         sections.append(scores_section(run, found.held_out))
@@ -105,6 +112,8 @@ def _page(run: RunFiles, found: _Found, missing: list[str]) -> str:
     sections += [stage_section(run, stage) for stage in run.stages]
     if found.held_out is not None:
         sections += prediction_sections(found.held_out)
+    if scored is not None:
+        sections.append(challenge_section(scored, run.name))
     return page(
         f"promoter-bert: run {run.name}",
         " ".join([run.state, *missing]),

@@ -14,7 +14,7 @@ from pipeline import plots
 from pipeline.answers import Columns
 from pipeline.database import DatasetInfo
 from pipeline.drawing import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, svg
-from pipeline.page import Fold, Listing, Section, Side, Table
+from pipeline.page import Content, Fold, Listing, Section, Side, Table
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 SAYS = {
@@ -32,6 +32,12 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 """What a table says of a split's scores; empty where the run does not hold it."""
 SPLITS = {"valid": "validation", "test": "test"}
+MASKED = {
+    "accuracy": "masked k-mers right",
+    "insert_accuracy": "the same inside the insert",
+    "base_perplexity": "perplexity a base",
+    "insert_base_perplexity": "the same inside the insert",
+}
 PANEL = 2.5
 """Height of a small picture, inches."""
 
@@ -47,7 +53,9 @@ def scores_section(run: RunFiles, held_out: HeldOut | None) -> Section:
     table = Table(heads, rows, frozenset(range(1, len(heads))))
     if held_out is None or held_out.split not in run.scores:
         return Section("Scores", _best_says(run), table)
-    picture = svg("scores", "Scores", 1.9, bars(_scores_bars(run, held_out), f"Pearson, {held_out.split} split"), MIDDLE_WIDTH)
+    picture = svg(
+        "scores", "Scores", 1.9, bars(_scores_bars(run, held_out), f"Pearson, {held_out.split} split"), MIDDLE_WIDTH
+    )
     return Section("Scores", f"{_best_says(run)} {_ceiling_says(held_out)}", table, more=[picture])
 
 
@@ -112,8 +120,8 @@ def run_section(run: RunFiles) -> Section:
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),
         ("code", facts["git_commit"] or "not a git checkout"),
-        ("dataset key", facts["dataset_key"]),
-        ("shard key", facts["shard_key"]),
+        ("dataset key", facts["dataset_key"][:16]),
+        ("shard key", facts["shard_key"][:16]),
     ]  # fmt: skip
     versions = {"python": facts["python"], **facts["packages"]}
     folds = [
@@ -157,8 +165,26 @@ def stage_section(run: RunFiles, stage: str) -> Section:
         for name, title, lines in _panels(run, stage)
         if lines
     ]
-    more = [Fold("Evaluations", _evaluations(run, stage))] if evaluations(run, stage) else []
+    more: list[Content] = []
+    if stage == "pretrain" and run.summary is not None and run.summary.get("masked"):
+        more.append(_masked(run.summary["masked"]))
+    if evaluations(run, stage):
+        more.append(Fold("Evaluations", _evaluations(run, stage)))
     return Section(TITLES[stage], f"{_length_says(run, stage)} {SAYS[stage]}", Side(pictures), more=more)
+
+
+def _masked(masked: dict[str, Any]) -> Table:
+    """What the best pretrained weights make of the masked k-mers, beside guesses without a model."""
+    found = {"best weights": masked}
+    for name, guess in masked["baselines"].items():
+        kmer = f" ({guess['kmer']})" if "kmer" in guess else ""
+        found[f"{name.replace('_', ' ').replace('kmer', 'k-mer')}{kmer}"] = guess
+    rows = [
+        (title, *(f"{each[metric]:.4f}" if metric in each else "" for each in found.values()))
+        for metric, title in MASKED.items()
+        if metric in masked
+    ]
+    return Table(("", *found), rows, frozenset(range(1, len(found) + 1)))
 
 
 def _panels(run: RunFiles, stage: str) -> Iterator[tuple[str, str, list[Curve]]]:

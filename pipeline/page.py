@@ -17,6 +17,7 @@ th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bot
 th:first-child, td:first-child { overflow-wrap: break-word; }
 th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal; }
+th.number { white-space: normal; }
 figure { margin: .5rem 0 0; }
 figure svg { display: block; max-width: 100%; height: auto; }
 figcaption, footer { color: #52606d; font-size: .85rem; }
