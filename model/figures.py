@@ -65,13 +65,21 @@ def curves(lines: Sequence[Curve], y: str, logarithmic: bool = False) -> Draw:
                 marker="o" if line.dots or len(line.epochs) == 1 else "", markersize=3,
             )  # fmt: skip
         if logarithmic:
-            axes.set_yscale("log")
+            _powers_of_ten(axes)
         axes.set_xlim(left=0)
         label_axes(axes, "epochs", y)
         if len(lines) > 1:
             legend(figure)
 
     return draw
+
+
+def _powers_of_ten(axes: "Axes") -> None:
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def density(cells: Columns) -> Draw:
@@ -183,7 +191,7 @@ def bars(rows: Sequence[Bar], x: str) -> Draw:
         for place, row in zip(places, rows, strict=True):
             _interval_and_value(axes, place, row)
         ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
-        axes.set_xlim(min(0, *ends) * 1.25, max(max(ends) * 1.18, 0.05))
+        axes.set_xlim(min(0, *ends) * 1.25, max(max(ends) * 1.3, 0.05))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(list(places), [row.label for row in rows])
         axes.tick_params(axis="y", length=0)

@@ -90,11 +90,7 @@ def _says(scored: Scored) -> str:
         else f"Pearson Score {pearson:.4f}, Spearman Score {spearman:.4f}."
     )
     rows = scored.subsets["all"].rows
-    same = (
-        "the same rows"
-        if rows == BOARD_ROWS
-        else f"other rows than these {rows:,}, so that a distance of a few hundredths says little"
-    )
+    same = "the same rows" if rows == BOARD_ROWS else f"other rows than these {rows:,}"
     return (
         f"{total} In parentheses and as lines: 95 % intervals. Of pairs (SNVs, motifs) it is the difference that is "
         f"predicted. Teams: the challenge's final board, over {BOARD_ROWS:,} test rows, {same}."

@@ -34,6 +34,7 @@ STYLE: Any = {
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
+    "path.simplify": False,  # every number that is drawn can be read back
 }
 
 
