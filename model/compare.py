@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.curves import series
+from model.curves import Series, series
 from model.facts import flat
-from model.figures import DASHES, HUES, Bar, Curve, bars, curves
+from model.figures import DASHES, HUES, Bar, Curve, bars, curves, key
 from model.report import check_page_name
 from model.report_run import SAYS, SCORES, SPLITS, TITLES, interval_of, score_text
 from model.run_files import STAGES, RunFiles, read_run
@@ -33,6 +33,9 @@ PANELS = {
     ),
 }
 """Metrics of each stage, and what they are."""
+COMPARED = ("Pearson", "Spearman", "R²")
+LETTERS = 72
+"""Of a key, in a row."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,13 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
     rows, found = [], []
     for run, name in zip(runs, names, strict=True):
         if not run.scores:
-            rows.append([name, "not finished", *([""] * (len(SCORES) - 1))])
+            rows.append([name, "not finished", *([""] * len(COMPARED))])
             continue
         split = "test" if "test" in run.scores else next(iter(run.scores))
         score = run.scores[split]
-        promoters, *shown = (show(score) for show in SCORES.values())
-        rows.append([name, f"{promoters} ({SPLITS[split]})", *shown])
+        rows.append([name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
         found.append(Bar(name, score["pearson"], interval_of(score, "pearson"), _hue(names.index(name))))
-    table = Table(["run", *SCORES], rows, frozenset(range(1, len(SCORES) + 1)))
+    table = Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))
     height = 0.9 + 0.32 * len(found)
     more: list[Content] = [svg("scores", "Scores", height, bars(found, "Pearson"), MIDDLE_WIDTH)] if found else []
     return Section("Scores", "In parentheses and as lines: 95 % intervals, where the run holds them.", table, more=more)
@@ -157,18 +159,28 @@ def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Sectio
         lines = _lines(runs, names, stage, metric)
         if lines:
             heading = f"{TITLES[stage]}: {title}"
-            pictures.append(svg(f"{stage}-{metric}", heading, 2.7, curves(lines, title), HALF_WIDTH))
-    return Section(TITLES[stage], SAYS[stage], Side(pictures))
+            pictures.append(svg(f"{stage}-{metric}", heading, 2.5, curves(lines, title, named=False), HALF_WIDTH))
+    return Section(TITLES[stage], SAYS[stage], _key(names, stage), more=[Side(pictures)])
+
+
+def _key(names: Sequence[str], stage: str) -> str:
+    """Which line is which run's."""
+    lines = [_curve(place, name, Series([], [])) for place, name in enumerate(names)]
+    columns = max(LETTERS // (max(map(len, names)) + 6), 1)
+    height = 0.1 + 0.21 * -(-len(lines) // columns)
+    return svg(f"{stage}-key", f"{TITLES[stage]}: colours of the runs", height, key(lines, columns), MIDDLE_WIDTH)
 
 
 def _lines(runs: Sequence[RunFiles], names: Sequence[str], stage: str, metric: str) -> list[Curve]:
-    found = []
-    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-        line = series(run, stage, metric)
-        if line.epochs:
-            dashes = DASHES[place // len(HUES) % len(DASHES)]
-            found.append(Curve(name, line.epochs, line.values, _hue(place), dashes, metric.startswith("valid_")))
-    return found
+    found = [
+        _curve(place, name, series(run, stage, metric), metric.startswith("valid_"))
+        for place, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
+    return [line for line in found if line.epochs]
+
+
+def _curve(place: int, name: str, line: Series, dots: bool = False) -> Curve:
+    return Curve(name, line.epochs, line.values, _hue(place), DASHES[place // len(HUES) % len(DASHES)], dots)
 
 
 def _hue(place: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.answers import Columns
 from pipeline.drawing import (
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 DARK = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, "#000000", "#56b4e9", "#e69f00")
-DASHES = ("-", "--", "-.", ":")
+Dashes = Literal["-", "--", "-.", ":"]
+DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 SHADES = ("#deebf7", "#b3d3e8", "#7fb8da", "#4a98c9", "#2070b4", "#084a91", "#062a56")
 """Of cells that hold few to many promoters."""
 SIGMAS = 1.96
@@ -40,7 +41,7 @@ class Curve:
     epochs: Sequence[float]
     values: Sequence[float]
     colour: str
-    dashes: str = "-"
+    dashes: Dashes = "-"
     dots: bool = False
 
 
@@ -54,8 +55,8 @@ class Bar:
     colour: str = BLUE
 
 
-def curves(lines: Sequence[Curve], y: str, logarithmic: bool = False) -> Draw:
-    """A metric of a stage by epochs, one line each."""
+def curves(lines: Sequence[Curve], y: str, logarithmic: bool = False, named: bool = True) -> Draw:
+    """A metric of a stage by epochs, one line each. named: whether several lines have their legend here."""
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -68,8 +69,20 @@ def curves(lines: Sequence[Curve], y: str, logarithmic: bool = False) -> Draw:
             _powers_of_ten(axes)
         axes.set_xlim(left=0)
         label_axes(axes, "epochs", y)
-        if len(lines) > 1:
+        if named and len(lines) > 1:
             legend(figure)
+
+    return draw
+
+
+def key(lines: Sequence[Curve], columns: int) -> Draw:
+    """The names of lines, for pictures that share them."""
+
+    def draw(figure: "Figure") -> None:
+        from matplotlib.lines import Line2D
+
+        handles = [Line2D([], [], color=line.colour, linestyle=line.dashes, label=line.label) for line in lines]
+        figure.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0)
 
     return draw
 
