@@ -29,8 +29,8 @@ Dashes = Literal["-", "--", "-.", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 SHADES = ("#deebf7", "#b3d3e8", "#7fb8da", "#4a98c9", "#2070b4", "#084a91", "#062a56")
 """Of cells that hold few to many promoters."""
-SIGMAS = 1.96
-"""Standard errors on each side of a mean that hold 95 %."""
+FEW = 10
+"""Promoters below which a mean is shown without an interval, which would be as wide as the picture."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ def _class_names(limits: Sequence[int]) -> list[str]:
 
 
 def residuals(found: Columns, places: Sequence[float], x: str, width: float) -> Draw:
-    """Mean residual with its 95 % interval, and the middle half, by some property; below, the promoters of each step.
+    """Mean residual with its 95 % interval, and the middle half, by some property; below, the promoters of each group.
 
-    places: of the steps on the axis; width: of a bar, in units of the axis.
+    places: of the groups on the axis; width: of a bar, in units of the axis.
     """
 
     def draw(figure: "Figure") -> None:
@@ -159,11 +159,20 @@ def residuals(found: Columns, places: Sequence[float], x: str, width: float) -> 
             places, found["lower_quartile"], found["upper_quartile"], color=PALE_BLUE, linewidth=7,
             label="middle half of the promoters",
         )  # fmt: skip
-        errors = [SIGMAS * (error or 0) for error in found["standard_error"]]
-        upper.errorbar(
-            places, found["mean_residual"], yerr=errors, color=BLUE, linestyle="", marker="o", markersize=4,
-            elinewidth=1.5, label="mean and its 95 % interval",
-        )  # fmt: skip
+        means = list(zip(places, found["mean_residual"], strict=True))
+        reaches = half_intervals(found)
+        many = [place for place, n in enumerate(found["promoters"]) if n >= FEW]
+        few = [place for place, n in enumerate(found["promoters"]) if n < FEW]
+        if many:
+            upper.errorbar(
+                *zip(*(means[place] for place in many), strict=True), yerr=[reaches[place] for place in many],
+                color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5, label="mean and its 95 % interval",
+            )  # fmt: skip
+        if few:
+            upper.plot(
+                *zip(*(means[place] for place in few), strict=True), color=BLUE, linestyle="", marker="o", markersize=4,
+                markerfacecolor="#ffffff", label=f"mean of fewer than {FEW}",
+            )  # fmt: skip
         lower.bar(places, found["promoters"], width=width, color=GREY)
         log_count_axis(lower, max(found["promoters"]))
         if width >= 0.5:  # steps of 1 or more
@@ -175,6 +184,19 @@ def residuals(found: Columns, places: Sequence[float], x: str, width: float) -> 
     return draw
 
 
+def half_intervals(groups: Columns) -> list[float]:
+    """Half of the 95 % interval of each group's mean, by Student's t; 0 for a single promoter.
+
+    groups: with columns promoters and standard_error.
+    """
+    from scipy.stats import t
+
+    return [
+        float(t.ppf(0.975, n - 1)) * error if error else 0.0
+        for n, error in zip(groups["promoters"], groups["standard_error"], strict=True)
+    ]
+
+
 def calibration(groups: Columns) -> Draw:
     """Mean label of groups of equal size against their mean prediction, and the diagonal."""
 
@@ -183,9 +205,8 @@ def calibration(groups: Columns) -> Draw:
         x, y = groups["mean_prediction"], groups["mean_expression"]
         low, high = min(*x, *y), max(*x, *y)
         axes.plot([low, high], [low, high], color=ORANGE, linewidth=1.6, linestyle="--", label="calibrated")
-        errors = [SIGMAS * (error or 0) for error in groups["standard_error"]]
         axes.errorbar(
-            x, y, yerr=errors, color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5,
+            x, y, yerr=half_intervals(groups), color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5,
             label="twenty equal groups, 95 % interval",
         )  # fmt: skip
         label_axes(axes, "mean prediction", "mean measured expression")

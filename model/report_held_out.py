@@ -20,8 +20,8 @@ def prediction_sections(held_out: HeldOut) -> Iterator[Section]:
         "predicted_and_measured",
         "Predicted and measured",
         f"{held_out.rows:,} promoters of the {held_out.split} split, in cells of {cells['step'][0]:g} by "
-        f"{cells['step'][0]:g}. On the dashed line both agree. Predictions span less than labels do: what noise adds "
-        "to a label cannot be predicted.",
+        f"{cells['step'][0]:g}. On the dashed line both agree. Good predictions of noisy labels span less than the "
+        "labels do: what noise adds cannot be predicted.",
         4.6,
         density(cells),
     )

@@ -15,7 +15,7 @@ table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e5e7eb;
   overflow-wrap: anywhere; }
 th:first-child, td:first-child { overflow-wrap: break-word; }
-td { min-width: 4.5rem; }
+td { min-width: 5.5rem; }
 th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal;
   min-width: 0; }

@@ -70,9 +70,9 @@ class Axes:
                 found.append((x.min(), x.max(), y.min(), y.max()))
         return np.array(found)
 
-    def marks(self, colour, like=None):
+    def marks(self, colour, like=None, hollow=False):
         """Points marked with a dot of a colour: (points, 2)."""
-        x = self.x or like.x
+        x, style = self.x or like.x, f"fill: #ffffff; stroke: {colour}" if hollow else f"fill: {colour}"
         places = [(float(use.get("x")), float(use.get("y"))) for use in self.group.iter("use")
-                  if f"fill: {colour}" in (use.get("style") or "")]  # fmt: skip
+                  if style in (use.get("style") or "")]  # fmt: skip
         return np.array([(x(a), self.y(b)) for a, b in places])

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
 from model.curves import POINTS
-from model.figures import SHADES, class_limits
+from model.figures import FEW, SHADES, class_limits
 from model.report import write_report
 from model.report_challenge import BOARD
 from model.tracking import Tracker, read_metrics
@@ -129,6 +129,10 @@ def test_limits_of_the_cells_classes():
     assert class_limits(10**9) == [1, 10, 100, 1000, 10**4, 10**5, 10**6]
 
 
+def interval_of_mean(values):
+    return ttest_1samp(values, 0).confidence_interval(0.95)
+
+
 def by_label(_insert, label):
     return np.floor(label + 0.5)
 
@@ -158,15 +162,16 @@ def test_residuals_by_group(drawn, page, test_split, title, group, width, shift)
     steps = sorted(groups)
     upper, lower, _ = drawn[title]
     means = np.array([(width * step + shift, np.mean(groups[step])) for step in steps])
-    assert upper.marks(BLUE, lower) == pytest.approx(means, abs=1e-3)
-    for step, mean in zip(steps, means[:, 1], strict=True):
-        residuals = groups[step]
-        reach = 1.96 * np.std(residuals, ddof=1) / np.sqrt(len(residuals)) if len(residuals) > 1 else 0
-        assert shows(
-            upper, BLUE, np.array([(width * step + shift, mean - reach), (width * step + shift, mean + reach)]), lower
-        )
-        low, high = np.quantile(residuals, [0.25, 0.75])
-        assert shows(upper, PALE_BLUE, np.array([(width * step + shift, low), (width * step + shift, high)]), lower)
+    many = np.array([len(groups[step]) >= FEW for step in steps])
+    assert many.any()
+    assert (~many).any()
+    assert upper.marks(BLUE, lower) == pytest.approx(means[many], abs=1e-3)
+    assert upper.marks(BLUE, lower, hollow=True) == pytest.approx(means[~many], abs=1e-3)
+    for step, x, has_interval in zip(steps, means[:, 0], many, strict=True):
+        low, high = np.quantile(groups[step], [0.25, 0.75])
+        assert shows(upper, PALE_BLUE, np.array([(x, low), (x, high)]), lower)
+        low, high = interval_of_mean(groups[step]) if has_interval else (np.nan, np.nan)
+        assert shows(upper, BLUE, np.array([(x, low), (x, high)]), lower) == has_interval
     bars = lower.boxes(GREY)
     assert bars[:, 3] == pytest.approx([len(groups[step]) for step in steps], rel=1e-3)
     assert bars[:, 1] - bars[:, 0] == pytest.approx(0.88 * width, rel=1e-3)
@@ -182,9 +187,9 @@ def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
     axes = drawn["Calibration"][0]
     expected = np.array([(predictions[rows].mean(), labels[rows].mean()) for rows in groups])
     assert axes.marks(BLUE) == pytest.approx(expected, abs=1e-3)
-    for rows, (x, y) in zip(groups, expected, strict=True):
-        reach = 1.96 * labels[rows].std(ddof=1) / np.sqrt(len(rows))
-        assert shows(axes, BLUE, np.array([(x, y - reach), (x, y + reach)]))
+    for rows, (x, _) in zip(groups, expected, strict=True):
+        low, high = interval_of_mean(labels[rows])
+        assert shows(axes, BLUE, np.array([(x, low), (x, high)]))
 
 
 def test_scores_stand_beside_the_ceiling(run, page, drawn, test_split):
