@@ -5,20 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.distributed import gathered
-from model.facts import differences, explained, facts_of, whole_index
+from model.facts import differences, explained, facts_of
 from pipeline.config import Config
 from pipeline.errors import UserError
-from pipeline.freshness import shard_place
 from pipeline.index import Index
 
 
-def agreed_index(config: Config, ds_config: Mapping[str, Any]) -> Index:
+def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Index:
     """This host's shards, when all ranks have the same ones, and the same configuration and software.
 
-    All ranks call this, each with the configuration that it was given. Raises UserError on every rank, with every
-    difference.
+    All ranks call this, each with the configuration that it was given and the index that it has found. Raises
+    UserError on every rank, with every difference.
     """
-    index = whole_index(shard_place(config))
     found = differences(gathered((socket.gethostname(), facts_of(config, ds_config, index))))
     if found:
         raise UserError(explained(found))

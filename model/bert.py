@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
+from model.manifest import NAME, damage
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
@@ -79,6 +80,12 @@ def regression_model(
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
     """A model that train.py wrote. Raises UserError where the folder holds no such model."""
     wanted = "expected the folder runs/NAME/model that train.py wrote"
+    wrong = damage(folder) if (folder / NAME).exists() else ""
+    if wrong:
+        raise UserError(
+            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
+            f"checkpoints; where you changed it on purpose, remove its {NAME}"
+        )
     try:
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError:

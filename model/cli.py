@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
@@ -17,8 +18,10 @@ from pipeline.errors import UserError
 from pipeline.progress import counting, naming, progress
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "report", "compare")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "report", "compare")
 """Commands for which a setting would have no effect."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
 
@@ -52,6 +55,29 @@ def predict(
 
 
 @app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(help="sequence<TAB>prediction lines, or JSON by row number of the test file.")
+    ],
+    labels: Annotated[Path, typer.Option(help="sequence<TAB>expression lines of all rows, or JSON by row number.")],
+    subsets: Annotated[Path, typer.Option(help="Folder test_subset_ids, or public_leaderboard_ids.")],
+    public: Annotated[
+        Path | None, typer.Option(help="Folder public_leaderboard_ids: left out, as the final score does.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="test_sequences.txt, for labels by row number and predictions by sequence.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The DREAM Challenge's score of predictions: nine correlations with 95 % intervals, and their weighted means."""
+    from model.challenge_files import score_files
+    from model.describe_score import score_lines
+
+    result = score_files(predictions, labels, subsets, public, test)
+    say(asdict(result), as_json, score_lines(result))
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     hostfile: Annotated[Path | None, typer.Option(help="Hosts to check [default: this machine only].")] = None,
@@ -68,9 +94,11 @@ def doctor(
     Give it the options of the training. Exit code 1 where something is wrong.
     """
     from model.doctor import Asked, as_line, examine
+    from model.engine import read_ds_config
 
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
+    read_ds_config(ds_config, cuda=True)  # what cannot be read here is no host's trouble
     asked = Asked(settings, config, list(context.obj or ()), ds_config, master_port, ssh_port)
     findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
@@ -149,6 +177,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
+            _interrupted()
+        raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
             raise
@@ -164,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupted() -> NoReturn:
     print("interrupted; the same command starts anew or goes on", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(INTERRUPTED)
 
 
 def _check_override(text: str) -> None:

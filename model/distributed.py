@@ -3,11 +3,11 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,9 @@ exports). A rank that is dead or frozen is noticed by the guards, long before.""
 JOIN = min(TIMEOUT, timedelta(minutes=3))
 """Within this all ranks come, once the first is there: as long as imports may take longer on one host than on another,
 from a cold shared disk."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,21 @@ def from_leader(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def by_leader(world: World, work: Callable[[], Result]) -> Result:
+    """What rank 0's work gives, on every rank; where it raises UserError, every rank does. All ranks call this."""
+    result: Result | None = None
+    problem: str | None = None
+    if world.leads:
+        try:
+            result = work()
+        except UserError as error:
+            problem = str(error)
+    agreed: tuple[Result, str | None] = from_leader((result, problem))
+    if agreed[1] is not None:
+        raise UserError(agreed[1])
+    return agreed[0]
 
 
 def _free_port() -> int:

@@ -1,18 +1,14 @@
 """A trained task -> a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from model.distributed import from_leader
-from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.kmers import SPECIALS
@@ -54,9 +50,10 @@ def export_model(
     label_mean: float,
     label_sd: float,
 ) -> None:
-    """Write model and tokenizer; the folder appears whole or not at all.
+    """Write model and tokenizer into a folder that is not there yet.
 
     For a regression model the label scaling goes into the last layer, so that its logits are expression values.
+    Raises OSError where the disk is full.
     """
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
@@ -66,17 +63,16 @@ def export_model(
         with torch.no_grad():
             model.classifier.weight.mul_(label_sd)
             model.classifier.bias.mul_(label_sd).add_(label_mean)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(new, ignore_errors=True)
     overlapping = isinstance(model, BertForSequenceClassification) and config.finetune.tokens == "overlapping"
     try:
-        model.save_pretrained(new)
-        stock_tokenizer(config, overlapping).save_pretrained(new)
-        replace_folder(new, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"{folder}: the model cannot be written: {error}; the last checkpoint is whole") from None
+        model.save_pretrained(folder)
+        stock_tokenizer(config, overlapping).save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # safetensors and tokenizers have others, the latter a bare one
+        if "os error" not in str(error):
+            raise
+        raise OSError(str(error)) from None
 
 
 def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:

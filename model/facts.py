@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import UserError
-from pipeline.index import Index, read_index
-from pipeline.remote import is_remote
-from pipeline.shard_store import shard_store
+from pipeline.index import Index
 
 COMPARED = ("torch", "deepspeed", "transformers", "numpy")
 """Packages that decide what a rank computes, and in which order."""
@@ -97,18 +94,6 @@ def code_hash() -> str:
     for path in sorted([*root.glob("pipeline/*.py"), *root.glob("model/*.py")]):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
-
-
-def whole_index(place: str) -> Index | None:
-    """The index of a folder in which every shard is there, or of a URL; None otherwise."""
-    try:
-        index = read_index(place)
-    except UserError:
-        return None
-    if is_remote(place):
-        return index  # the same for every host; a shard that is not there is named when it is read
-    present = shard_store(place, index.key).present(index)
-    return index if all(shard.file in present for shard in index.shards) else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,14 +12,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from model.facts import facts_of, whole_index
+from model.engine import read_ds_config
+from model.facts import facts_of
 from model.network import own_address
 from pipeline.config import Config, load_config
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
-from pipeline.freshness import check_fresh, shard_place
-from pipeline.index import read_index
+from pipeline.freshness import check_fresh
 from pipeline.settings import as_built
+from pipeline.shard_access import find_index, whole_index
 
 PATIENCE = 20.0
 """Seconds to wait for another host's connection, or for a file to be seen over a shared disk."""
@@ -28,11 +29,11 @@ PATIENCE = 20.0
 def probe(config_path: str, overrides: list[str], ds_config: str, port: int, first: bool) -> dict[str, Any]:
     """This host's facts. first: also what only the host of rank 0 needs."""
     config = load_config(config_path, overrides)
-    ds_values = json.loads(Path(ds_config).read_text(encoding="utf-8"))
+    ds_values = read_ds_config(Path(ds_config), cuda=True).values
     found = {
         "host": socket.gethostname(),
         "own_address": own_address(),
-        "facts": facts_of(config, ds_values, whole_index(shard_place(config))),
+        "facts": facts_of(config, ds_values, whole_index(config)),
         "pkill": shutil.which("pkill") is not None,
         "gpus": _gpus(),
         "cores": os.cpu_count(),
@@ -105,7 +106,7 @@ def _shards_problem(config: Config) -> str:
         with reading(config.dataset.path) as connection:
             info = dataset_info(connection)
         built = as_built(config, info)
-        check_fresh(read_index(shard_place(built)), built, info)
+        check_fresh(find_index(built), built, info)
     except UserError as error:
         return str(error)
     return ""

@@ -27,7 +27,7 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
     "Spearman": lambda score: score_text(score, "spearman"),
-    "mean squared error": lambda score: f"{score.get('mse', score['loss']):.4f}",
+    "mean squared error": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
     "R²": lambda score: f"{score['r2']:.4f}" if "r2" in score else "",
 }
 """What a table says of a split's scores; empty where the run does not hold it."""

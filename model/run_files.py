@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from model.metrics_file import read_metrics
+from model.tracking import read_metrics
 from pipeline.errors import UserError
 
 STAGES = ("pretrain", "finetune")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import duckdb
 
@@ -24,6 +24,7 @@ from pipeline.database import SQL, DatasetInfo, dataset_info, explain, is_duckdb
 from pipeline.errors import UserError
 from pipeline.input_view import define_input, set_variables
 from pipeline.inputs import Columns, Input, find_input
+from pipeline.interrupts import uninterrupted
 from pipeline.lock import hold_lock
 from pipeline.remote import fetch, is_remote
 from pipeline.settings import dataset_settings
@@ -117,10 +118,11 @@ def build(
             connection.close()
         flush_to_disk(database)
         # The database comes last: where a kill leaves the new Parquet beside the old database, the next build sees it.
-        replace_folder(folder / "parquet", parquet)
-        # What a killed writer left to be done in the old database would be done in the new one.
-        target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
-        database.replace(target)
+        with uninterrupted():
+            replace_folder(folder / "parquet", parquet)
+            # What a killed writer left to be done in the old database would be done in the new one.
+            target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
+            database.replace(target)
     layout = None if given.layout is None else asdict(given.layout)
     return Built(**summary, runs_left_out=left_out, layout=layout)
 
@@ -156,18 +158,21 @@ def _working_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target that is gone afterwards; what a killed build left in it goes first."""
     folder = target.with_name(f".{target.name}.partial")
     lock = target.with_name(f".{target.name}.lock")
+    held: TextIO | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(lock, f"is building {target}; wait for it"):
+        with uninterrupted():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            held = hold_lock(lock, f"is building {target}; wait for it")
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+        yield folder
     except OSError as error:
         raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
+    finally:
+        if held is not None:
+            with uninterrupted(), held:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
 
 
 def _source(names: list[str], given: Input, config: Config) -> str:

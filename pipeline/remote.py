@@ -12,13 +12,16 @@ def is_remote(name: Path | str) -> bool:
     return "://" in str(name)
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the URL's path in it. Raises UserError where none is installed for it."""
+def file_system(url: str, **options: Any) -> tuple[Any, str]:
+    """The file system of a URL, with its own options, and the URL's path in it.
+
+    Raises UserError where none is installed for it.
+    """
     import fsspec
 
     try:
         # Others write there, too: what was listed before is no answer.
-        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         raise UserError(f"{url}: {error}; for s3: pip install s3fs") from None
     except ValueError as error:
@@ -52,19 +55,18 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
 
 def fetch(names: list[str], folder: Path) -> dict[str, str]:
     """Copy the files of URLs into a folder; returns the local name of each. Raises UserError for what cannot be had."""
-    import fsspec
-
     local: dict[str, str] = {}
     for number, name in enumerate(names):
         # The end of the name says what kind of file it is.
         target = folder / f"{number}-{Path(name.partition('?')[0]).name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with fsspec.open(name, "rb") as source, target.open("wb") as file:
+            system, path = file_system(name)
+            with system.open(path, "rb") as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        except ImportError as error:
-            raise UserError(f"{name}: {error}; for s3: pip install s3fs") from None
-        except Exception as error:  # each file system has errors of its own
-            raise UserError(f"{name}: cannot be fetched: {error or type(error).__name__}") from None
+        except UserError:
+            raise
+        except Exception as error:
+            raise cannot("fetch", name, error) from None
         local[name] = str(target)
     return local

@@ -1,4 +1,4 @@
-"""The shards that a configuration names, in a folder or at a URL, with their index."""
+"""The shards that a configuration names, in a folder or at a URL: their index, and where the stream reads them from."""
 
 from pathlib import Path
 
@@ -9,16 +9,40 @@ from pipeline.index import INDEX, Index, read_index
 from pipeline.order import SHARDS_TOGETHER
 from pipeline.remote import is_remote
 from pipeline.shard_cache import FETCHERS, ShardCache, read_remote_index
+from pipeline.shard_store import FolderStore
 
 
-def open_shards(config: Config) -> tuple[Path | ShardCache, Index]:
-    """Where the stream reads the shards of `shards.k` from. Raises UserError where there are none."""
+def find_index(config: Config) -> Index:
+    """The index of the shards of `shards.k`. Raises UserError where there is none."""
+    place = shard_place(config)
+    if is_remote(place):
+        return read_remote_index(place)
+    if not Path(place, INDEX).exists():
+        raise UserError(f"{place}: no shards here; write them: {shards_command(config)}")
+    return read_index(place)
+
+
+def whole_index(config: Config) -> Index | None:
+    """The same where every shard is there, too; None otherwise.
+
+    A URL is the same for every host: a shard that is not there is named when it is read.
+    """
+    try:
+        index = find_index(config)
+    except UserError:
+        return None
+    place = shard_place(config)
+    if is_remote(place):
+        return index
+    present = FolderStore(Path(place), index.key).present(index)
+    return index if all(shard.file in present for shard in index.shards) else None
+
+
+def shard_source(config: Config, index: Index) -> Path | ShardCache:
+    """Where the stream reads these shards from. Raises UserError where the cache cannot hold what is read together."""
     place, shards = shard_place(config), config.shards
     if not is_remote(place):
-        if not Path(place, INDEX).exists():
-            raise UserError(f"{place}: no shards here; write them: {shards_command(config)}")
-        return Path(place), read_index(place)
-    index = read_remote_index(place)
+        return Path(place)
     limit = int(shards.cache_gigabytes * 1e9)
     largest = max((shard.bytes for shard in index.shards), default=0)
     least = (SHARDS_TOGETHER + FETCHERS) * largest
@@ -27,4 +51,4 @@ def open_shards(config: Config) -> tuple[Path | ShardCache, Index]:
             f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {SHARDS_TOGETHER} shards of {place} are read "
             f"together and {FETCHERS} fetched ahead: expected {least / 1e9:.3g} at least"
         )
-    return ShardCache(place, Path(shards.cache), limit), index
+    return ShardCache(place, Path(shards.cache), limit)

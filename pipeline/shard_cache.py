@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TextIO
 
 from pipeline.errors import UserError
 from pipeline.index import Index, ShardEntry, read_index
+from pipeline.remote import file_system
 from pipeline.resume import CONNECT_SECONDS, SILENT_SECONDS, WAITS
 
 FETCHERS = 2
@@ -140,13 +141,11 @@ def fetch_file(
     OSError from the disk.
     """
     wrong = 0
+    system, path = file_system(url, **_time_limits(url, silent_seconds))
     for wait in [*waits, None]:
         try:
-            system, path = _file_system(url, silent_seconds)
             system.get_file(path, str(target))
             trouble = _trouble(target, expected)
-        except ImportError as error:
-            raise UserError(f"{url}: {error}; for s3: pip install s3fs") from None
         except (FileNotFoundError, PermissionError) as error:
             if getattr(error, "filename", None) == str(target):
                 raise
@@ -205,20 +204,16 @@ def _trouble(path: Path, expected: tuple[int, str] | None) -> str | None:
     return None if found == sha256 else f"expected sha256 {sha256[:16]}..., got {found[:16]}..."
 
 
-def _file_system(url: str, silent_seconds: float) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it."""
-    import fsspec
-
-    options: dict[str, Any] = {}
+def _time_limits(url: str, silent_seconds: float) -> dict[str, Any]:
+    """What a file system is told of how long it may wait; each has a way of its own."""
     if url.startswith(("http://", "https://")):
         import aiohttp
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silent_seconds)
-        options = {"client_kwargs": {"timeout": limits}}
-    elif url.startswith("s3://"):
-        options = {"config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": silent_seconds}}
-    system, path = fsspec.url_to_fs(url, **options)
-    return system, path
+        return {"client_kwargs": {"timeout": limits}}
+    if url.startswith("s3://"):
+        return {"config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": silent_seconds}}
+    return {}
 
 
 def _clear_leftovers(folder: Path) -> None:

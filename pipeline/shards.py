@@ -64,8 +64,9 @@ def write_shards(
         raise UserError(f"{given} has no rows in {', '.join(splits)}")
     # Writers elsewhere know no working directory.
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(given)})})
-    store = shard_store(_absolute(place), expected_key(config, info))
-    with hold_lock(_lock_file(_absolute(place), config), f"is writing shards to {place}; wait for it"):
+    absolute = _absolute(place)
+    store = shard_store(absolute, expected_key(config, info))
+    with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
         before = standing_index(place)
         standing = before if before is not None and before.key == store.key else None
         there = _there(store, standing)

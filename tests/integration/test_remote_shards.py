@@ -13,7 +13,7 @@ def test_shards_from_the_web_train_the_same_model(trained, copy):  # noqa: F811
         if path.is_file()
     }
     shutil.rmtree(copy.folder / "shards")
-    index_requests = 3
+    index_requests = 1
     statuses, cuts = [200] * index_requests, [10**9] * index_requests
     with serving(Answers(files, statuses=[*statuses, 503], cuts=[*cuts, 5000])) as server:
         path = f"shards.path={server.url}/shards"

@@ -32,6 +32,7 @@ def log(folder, readings=9):
     draws = np.random.default_rng(5)
     with Tracker(folder, leads=True) as tracker:
         for stage, metrics in (("pretrain", ("accuracy",)), ("finetune", ("pearson", "spearman"))):
+            tracker.begin(stage, 0)
             for reading_number in range(1, readings + 1):
                 step, epoch = 20 * reading_number, reading_number / 4
                 values = {"loss": 4 / epoch + draws.random(), "learning_rate": 1e-3 * 0.5**reading_number}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.cli import main
 from model.doctor import Asked, examine
 from model.facts import differences, explained
 from model.hosts import check_environment_files, read_hostfile
@@ -212,3 +213,10 @@ def test_the_doctor_looks_at_this_machine_alone(made, tmp_path, capsys):
     assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
         ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"
     )
+
+
+def test_the_doctor_says_which_deepspeed_config_it_cannot_read(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", "--deepspeed_config", "none.json"])
+    assert end.value.code == 1
+    assert "none.json: cannot read DeepSpeed's config: No such file" in capsys.readouterr().err

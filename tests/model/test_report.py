@@ -91,6 +91,7 @@ def test_long_curves_are_means_of_neighbours(made, tmp_path):
     folder = start(made, tmp_path)
     values = np.random.default_rng(1).random(3 * POINTS - 1)
     with Tracker(folder, leads=True) as tracker:
+        tracker.begin("pretrain", 0)
         for step, value in enumerate(values, 1):
             tracker.log("pretrain", step, step / 100, {"loss": value})
     write_report(folder)

@@ -221,7 +221,7 @@ def test_files_from_the_web(tmp_path, plain):
         url = f"http://127.0.0.1:{server.server_port}/toy.tsv.gz"
         config = toy_config(tmp_path)
         build([f"{url}?download=1"], config)
-        with pytest.raises(UserError, match=r"none\.tsv: cannot be fetched"):
+        with pytest.raises(UserError, match=r"none\.tsv: cannot fetch"):
             build([url.replace("toy.tsv.gz", "none.tsv")], config)
         server.shutdown()
     found = everything(config.dataset.path)

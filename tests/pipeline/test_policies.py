@@ -178,7 +178,8 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
     folder = tmp_path / "work"
     folder.mkdir()
     config = toy_config(folder)
-    build([write(folder / "toy.tsv", GOOD)], config)
+    toy = write(folder / "toy.tsv", GOOD)
+    build([toy], config)
     before = everything(config.dataset.path)
     rows = write(folder / "rows.tsv", made.rows.read_text() * 40)
     command = [sys.executable, "-m", "model.cli", "build", rows, "--dataset", config.dataset.path, "assay.flank=5"]
@@ -191,9 +192,11 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         process.send_signal(end)
         _, errors = process.communicate()
         if "4 of 4 steps" in errors:  # it was quicker
+            build([toy], config)
             continue
         assert "Traceback" not in errors
         if end == signal.SIGINT:
+            assert errors.endswith("interrupted; the same command starts anew or goes on\n")
             assert {path.name for path in folder.iterdir()} == {
                 "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
             }  # fmt: skip
