@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
+from model.challenge import ChallengeScore, Correlation
 from model.curves import POINTS
 from model.figures import FEW, SHADES, class_limits
 from model.report import write_report
@@ -349,16 +351,12 @@ def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
     assert not out.exists()
 
 
-SCORE = {
-    "subsets": {
-        name: {
-            "rows": rows, "pearson": r, "spearman": r - 0.1,
-            "pearson_interval": [r - 0.05, r + 0.05], "spearman_interval": [r - 0.2, r + 0.07],
-        }
-        for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
-    },
-    "pearson_score": 0.76, "spearman_score": 0.6, "missing": [],
-}  # fmt: skip
+SUBSETS = {
+    name: Correlation(rows, r, r - 0.1, (r - 0.05, r + 0.05), (r - 0.2, r + 0.07))
+    for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
+}
+SCORE = asdict(ChallengeScore(SUBSETS, 0.76, 0.6, []))
+"""As promoter-bert score --json prints it."""
 
 
 def test_the_challenges_score_beside_the_teams(run, tmp_path):
