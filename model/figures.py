@@ -157,7 +157,7 @@ def residuals(found: Columns, places: Sequence[float], x: str, width: float) -> 
         upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
         upper.vlines(
             places, found["lower_quartile"], found["upper_quartile"], color=PALE_BLUE, linewidth=7,
-            label="middle half of the promoters",
+            label="middle half",
         )  # fmt: skip
         means = list(zip(places, found["mean_residual"], strict=True))
         reaches = half_intervals(found)
@@ -166,12 +166,12 @@ def residuals(found: Columns, places: Sequence[float], x: str, width: float) -> 
         if many:
             upper.errorbar(
                 *zip(*(means[place] for place in many), strict=True), yerr=[reaches[place] for place in many],
-                color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5, label="mean and its 95 % interval",
+                color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5, label="mean, 95 % interval",
             )  # fmt: skip
         if few:
             upper.plot(
                 *zip(*(means[place] for place in few), strict=True), color=BLUE, linestyle="", marker="o", markersize=4,
-                markerfacecolor="#ffffff", label=f"mean of fewer than {FEW}",
+                markerfacecolor="#ffffff", label=f"mean of < {FEW}",
             )  # fmt: skip
         lower.bar(places, found["promoters"], width=width, color=GREY)
         log_count_axis(lower, max(found["promoters"]))

@@ -9,7 +9,7 @@ from pipeline.answers import Columns
 from pipeline.drawing import MIDDLE_WIDTH, Draw, svg
 from pipeline.page import Fold, Section, Table
 
-RESIDUAL = "A residual is measured less predicted: above 0 the prediction is too low. "
+RESIDUAL = "A residual is measured less predicted: above 0 the prediction is too low. Bands: the middle half. "
 
 
 def prediction_sections(held_out: HeldOut) -> Iterator[Section]:
