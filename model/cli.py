@@ -15,10 +15,10 @@ from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
 from pipeline.config import DEFAULT_CONFIG, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
-from pipeline.progress import progress, with_speed
+from pipeline.progress import naming, progress, with_speed
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "report", "compare")
 """Commands for which a setting would have no effect."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
@@ -173,6 +173,42 @@ def doctor(
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])
     sys.exit(1 if wrong else 0)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory: runs/NAME.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML file [default: report.html in it].")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="DuckDB file it was trained on [default: where the run found it].")
+    ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option("--score", help="What promoter-bert score --json printed, to show the challenge's score."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run as one HTML page: settings, data, curves, predictions, residuals."""
+    from model.report import STEPS, write_report
+
+    with progress("report", "steps", quiet=as_json) as show:
+        written = write_report(run, out, dataset, score, naming(show, STEPS))
+    say(asdict(written), as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two run directories or more: runs/ONE runs/OTHER.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("compare.html"),
+    as_json: Json = False,
+) -> None:
+    """Show several runs side by side as one HTML page: scores, what differs, curves."""
+    from model.compare import compare_runs, score_lines
+
+    if len(runs) < 2:
+        raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
+    found = compare_runs(runs, out)
+    say(asdict(found), as_json, [f"{found.page}: {counted(len(found.runs), 'run')}", *score_lines(found)])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.mutagenesis import BASES, Mutagenesis
-from pipeline.plots import BLUE, GREEN, GREY, ORANGE, Draw
+from pipeline.drawing import BLUE, GREEN, GREY, ORANGE, Draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

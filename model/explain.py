@@ -12,9 +12,9 @@ from model.effect_map import effect_map, map_height
 from model.mutagenesis import BASES, Mutagenesis, mutate
 from model.predict import Predictor
 from pipeline.atomic import new_file
+from pipeline.drawing import standalone, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
-from pipeline.plots import standalone, svg
 
 STRONGEST = 12
 """Substitutions in the page's table."""

@@ -18,6 +18,7 @@ from model.baselines import baselines
 from model.bert import load_regression_model, masked_language_model, regression_model
 from model.best import BestModel
 from model.bootstrap import correlation_intervals
+from model.card import write_card
 from model.checkpoints import Checkpoints
 from model.distributed import World, by_leader, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
@@ -286,6 +287,7 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[
         "config": config.model_dump(),
     }
     if world.leads:
+        write_card(job.model.folder, summary, job.index)
         _write_results(config.run.directory, scored, summary)
     return _published(job, summary)
 

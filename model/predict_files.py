@@ -15,6 +15,7 @@ import numpy as np
 
 from model.bert import facts_of_model
 from model.distributed import World, joined
+from model.guarded import guarded
 from model.journal import Journal, Values
 from model.leaderboard import leaderboard
 from model.outputs import Problems, Rows, format_of, is_stream, problems_beside
@@ -77,7 +78,7 @@ def predict_files(asked: Asked, progress: Progress = lambda _done, _total, _foun
     use = Use(asked.model, asked.both_strands)
     if "RANK" not in os.environ:
         return _predict(asked, lambda parts: predict_parts(parts, use, asked.workers), progress)
-    with joined() as world:
+    with guarded(os.environ) as guard, joined(guard) as world:
         return _predict_as_rank(asked, use, world, progress)
 
 

@@ -19,8 +19,9 @@ import pyarrow as pa
 import torch
 import torch.distributed as dist
 
-from model.distributed import TIMEOUT, World
+from model.distributed import World
 from model.journal import Values
+from model.meeting import TIMEOUT
 from model.predict import Predictor, device
 from model.rows import Part
 from pipeline.errors import UserError

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,10 @@ def test_the_command_line_answers_at_once():
         (["verify", "nowhere"], 1),
         (["predict", "nowhere", "rows.tsv", "-o", "out.tsv"], 1),
         (["ceiling"], 1),
+        (["report", "nowhere"], 1),
+        (["report", "."], 1),
+        (["compare", "nowhere", "elsewhere"], 1),
+        (["compare", "nowhere"], 2),
         (["generate", "rows.doc"], 1),
         (["query", "select 1", "--dataset", "rows.tsv"], 1),
         (["build", "rows.tsv", "finetune_valid=0.1"], 1),
@@ -150,6 +155,37 @@ def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
     done = workspace.run("python", "train.py", check=False)
     assert done.returncode == 1
     assert "has no rows in pretrain/train, pretrain/valid, finetune/train, finetune/valid: no labels" in done.stderr
+
+
+def test_a_run_is_reported_and_compared(trained):
+    """The page by the summary that train.py left; what each picture holds is shown in tests/model/test_report.py."""
+    run = trained.folder / "runs" / "paper"
+    summary = json.loads((run / "summary.json").read_text())
+    said = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
+    assert said["page"] == "runs/paper/report.html"
+    assert (said["run"], said["finished"], said["missing"]) == ("paper", True, [])
+    page = (run / "report.html").read_text()
+    for split in ("valid", "test"):
+        assert f"{summary['scores'][split]['pearson']:.4f}" in page
+    for heading in ("Scores", "What was run", "Data", "Pretraining", "Fine-tuning", "Predicted and measured"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<h2>Challenge</h2>" not in page
+    trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "-o", "two.html")
+    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "--json").stdout)
+    assert found["page"] == "compare.html"
+    assert [each["scores"] for each in found["runs"]] == [summary["scores"]] * 2
+    assert found["differences"] == {}
+    assert (trained.folder / "two.html").read_text() == (trained.folder / "compare.html").read_text()
+
+
+def test_the_model_card_loads_its_model(trained):
+    """Its snippet gives what `predict` gives."""
+    card = (trained.folder / "runs/paper/model/README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
+    (trained.folder / "one.txt").write_text(f"{promoter}\n")
+    said = trained.run("promoter-bert", "predict", "runs/paper/model", "one.txt", "-o", "-").stdout
+    assert float(trained.run("python", "-c", snippet).stdout) == pytest.approx(float(said.split("\t")[1]), abs=1e-4)
 
 
 def test_rows_of_which_none_can_be_predicted_are_an_error(trained):

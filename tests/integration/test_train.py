@@ -44,6 +44,7 @@ def test_a_run_leaves_what_it_should(trained):
         "metrics.jsonl",
         "predictions.parquet",
         "model/model.safetensors",
+        "model/README.md",
         "pretrained/config.json",
     ):
         assert (run / name).exists(), name
