@@ -21,7 +21,7 @@ from pipeline.atomic import write_text
 from pipeline.errors import UserError
 
 HUGGING_FACE = "huggingface"
-DISK_TROUBLE = ("PytorchStreamWriter", "inline_container", "No space left", "file write failed")
+DISK_TROUBLE = ("PytorchStreamWriter", "inline_container", "No space left", "file write failed", "iostream error")
 """What is in a RuntimeError of torch that wraps a full disk."""
 
 

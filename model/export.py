@@ -1,5 +1,6 @@
 """A trained task -> a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.kmers import SPECIALS
 from pipeline.tokenizer import build_tokenizer
+
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 
 def frozen_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -67,12 +70,19 @@ def export_model(
     try:
         model.save_pretrained(folder)
         stock_tokenizer(config, overlapping).save_pretrained(folder)
+        _name_for_both(folder / "tokenizer_config.json")
     except OSError:
         raise
     except Exception as error:  # safetensors and tokenizers have others, the latter a bare one
         if "os error" not in str(error):
             raise
         raise OSError(str(error)) from None
+
+
+def _name_for_both(path: Path) -> None:
+    """Write the tokenizer's class by the name that transformers 4 and 5 know: 5 writes another one."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "tokenizer_class": TOKENIZER_CLASS}, indent=2) + "\n", encoding="utf-8")
 
 
 def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:

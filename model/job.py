@@ -300,7 +300,8 @@ def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
     found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
     scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}
     if leads:
-        scores["intervals"] = correlation_intervals(found.prediction, found.expression)
+        intervals = correlation_intervals(found.prediction, found.expression)
+        scores["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as summary.json has them
     return scores
 
 

@@ -69,6 +69,11 @@ def _inline(document: str, title: str) -> str:
     return re.sub(r"<svg([^>]*)>", rf'<svg\1 role="img" aria-label="{text}"><title>{text}</title>', element, count=1)
 
 
+def standalone(element: str) -> str:
+    """A page's <svg> element as the text of an .svg file."""
+    return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
+
+
 def label_axes(axes: "Axes", x: str, y: str) -> None:
     """What the two axes show."""
     axes.set_xlabel(x)

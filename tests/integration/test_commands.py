@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace, make_workspace
+from tests.integration.test_go_on import free_port
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 
@@ -134,7 +135,7 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
         ("runs/paper/pretrained", "out.tsv", "pretrained only"),
         ("runs/paper", "out.tsv", "no model here"),
         ("runs/paper/model", "few.txt", "input file, too"),
-        ("runs/paper/model", "out.parquet", "expected a name ending in .tsv or .txt"),
+        ("runs/paper/model", "out.doc", "expected a name ending in .tsv, .txt, .parquet"),
         ("runs/paper/model", "runs", "is a folder"),
     ):
         done = trained.run("promoter-bert", "predict", model, "few.txt", "-o", output, check=False)
@@ -257,3 +258,25 @@ def test_predictions_from_parquet_without_labels(trained):
     written = (trained.folder / "some.txt").read_text().splitlines()
     assert written[0].startswith(good + "\t")
     assert written[1] == "\tnan"
+
+
+def test_ranks_predict_what_one_process_does(trained):
+    """By DeepSpeed's launcher, which puts an option of its own before ours."""
+    rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)[:700]
+    (trained.folder / "ranks.tsv").write_text("".join(["acgt\n", *rows]))
+    predict = ["predict", "runs/paper/model", "ranks.tsv", "--both-strands", "-o"]
+    trained.run("promoter-bert", *predict, "one.tsv", "--workers", "1")
+    launcher = ["deepspeed", "--num_accelerators", "2", "--master_port", free_port(), "--module", "model.cli"]
+    trained.run(*launcher, *predict, "two.tsv")
+    assert (trained.folder / "two.tsv").read_bytes() == (trained.folder / "one.tsv").read_bytes()
+    assert (trained.folder / "two.problems.tsv").read_text().splitlines()[1:] == [
+        "1\tlower-case bases\t4\t'a' at 1\tacgt"
+    ]
+
+
+def test_a_promoter_is_explained(trained):
+    promoter = (trained.folder / "train_sequences.txt").read_text().split("\t")[0]
+    asked = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
+    said = json.loads(trained.run("promoter-bert", *asked).stdout)
+    assert said["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
+    assert f"{said['prediction']:.3f}" in (trained.folder / "page.html").read_text()

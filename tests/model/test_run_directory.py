@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoTokenizer
 
 from model import loop
 from model.bert import load_regression_model
@@ -237,6 +238,14 @@ def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, 
     type_what_it_says(error)
     trainer.train()
     assert weights(run) == weights(finished)
+
+
+def test_transformers_4_knows_the_tokenizers_class(run):
+    """The name that 5 writes by itself, TokenizersBackend, cannot be loaded by 4."""
+    for name in PRODUCTS.values():
+        settings = json.loads((run / name / "tokenizer_config.json").read_text())
+        assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert AutoTokenizer.from_pretrained(run / name).mask_token == "[MASK]"
 
 
 def test_a_damaged_model_predicts_nothing(run):
