@@ -34,6 +34,8 @@ PANELS = {
 }
 """Metrics of each stage, and what they are."""
 COMPARED = ("Pearson", "Spearman", "R²")
+LONGEST = 30
+"""Letters of a name in a picture."""
 LETTERS = 72
 """Of a key, in a row."""
 
@@ -139,7 +141,7 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
         split = "test" if "test" in run.scores else next(iter(run.scores))
         score = run.scores[split]
         rows.append([name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
-        found.append(Bar(name, score["pearson"], interval_of(score, "pearson"), _hue(names.index(name))))
+        found.append(Bar(_short(name), score["pearson"], interval_of(score, "pearson"), _hue(names.index(name))))
     table = Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))
     height = 0.9 + 0.32 * len(found)
     more: list[Content] = [svg("scores", "Scores", height, bars(found, "Pearson"), MIDDLE_WIDTH)] if found else []
@@ -166,7 +168,7 @@ def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Sectio
 def _key(names: Sequence[str], stage: str) -> str:
     """Which line is which run's."""
     lines = [_curve(place, name, Series([], [])) for place, name in enumerate(names)]
-    columns = max(LETTERS // (max(map(len, names)) + 6), 1)
+    columns = max(LETTERS // (max(len(_short(name)) for name in names) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
     return svg(f"{stage}-key", f"{TITLES[stage]}: colours of the runs", height, key(lines, columns), MIDDLE_WIDTH)
 
@@ -180,7 +182,12 @@ def _lines(runs: Sequence[RunFiles], names: Sequence[str], stage: str, metric: s
 
 
 def _curve(place: int, name: str, line: Series, dots: bool = False) -> Curve:
-    return Curve(name, line.epochs, line.values, _hue(place), DASHES[place // len(HUES) % len(DASHES)], dots)
+    return Curve(_short(name), line.epochs, line.values, _hue(place), DASHES[place // len(HUES) % len(DASHES)], dots)
+
+
+def _short(name: str) -> str:
+    """The end of a long name, such as a folder's, for a picture."""
+    return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
 
 
 def _hue(place: int) -> str:
