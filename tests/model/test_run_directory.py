@@ -57,7 +57,7 @@ def trainer(made, tmp_path_factory):
     shutil.copy(made.config.dataset.path, dataset)
     environment = dict(os.environ)
     try:
-        with joined() as world:
+        with joined(None) as world:
             yield Trainer(made, dataset, world)
     finally:
         os.environ.clear()
