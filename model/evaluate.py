@@ -69,9 +69,10 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     abandoned = False
     with torch.inference_mode():
         for step in stream.epoch(0):
+            width = module.width(step.micro_batches[0], world.device)
             draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
-                out = task(to_device(batch, draws, world.device))
+                out = task(to_device(batch, width, draws, world.device))
                 sums += torch.stack([out.loss.double(), out.count.double(), out.correct.double()]).cpu()
                 if out.prediction.numel():
                     real = batch.weight > 0

@@ -13,7 +13,14 @@ import pytest
 from model.tracking import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
-CLOCK = ("promoters_per_second", "tokens_per_second", "flop_utilisation", "data_wait", "seconds_left")
+CLOCK = (
+    "promoters_per_second",
+    "tokens_per_second",
+    "flop_utilisation",
+    "data_wait",
+    "memory_gigabytes",
+    "seconds_left",
+)
 
 
 def numbers(run):
