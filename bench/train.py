@@ -4,9 +4,10 @@
 
 Fine-tuning from scratch in float32, a thread a process: batches of 64 promoters, three reading frames each, BERT of 2
 layers and width 128, dropout 0.1, fused Adam. The Trainer gets ready token arrays in memory and
-DistributedDataParallel; ours is train.py itself, which reads its shards and evaluates and saves after the measured steps. A table of promoters a second on the
-clock, promoters for a second of CPU time of all processes (which other work on the machine hardly changes), time from
-the start of the processes to the end of the first step, and peak memory of a process.
+DistributedDataParallel; ours is train.py itself, which reads its shards and evaluates and saves after the measured
+steps. A table of promoters a second on the clock, promoters for a second of CPU time of all processes (which other work
+on the machine changes less), time from the start of the processes to the end of the first step, and peak memory of a
+process.
 """
 
 import argparse

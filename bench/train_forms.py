@@ -1,7 +1,7 @@
 """The trainings that train.py (in this folder) measures: train_forms.py FORM WORK, in each process of torchrun.
 
-Rank 0 prints promoters_per_second and promoters_per_cpu_second (steps 11 and on), first_step (seconds from the process's
-start to its end) and gigabytes (peak resident memory of the process) as JSON.
+Rank 0 prints promoters_per_second and promoters_per_cpu_second (steps 11 and on), first_step (seconds from the start of
+the process to its end) and gigabytes (peak resident memory of the process) as JSON.
 """
 
 import json
@@ -27,7 +27,7 @@ def now() -> tuple[float, float]:
 
 
 def report(ends: list[tuple[float, float]], promoters: int) -> None:
-    """ends: the times (see now) at which steps ended; promoters: a step. Each rank is taken to use as much CPU as this."""
+    """ends: the times (see now) at which steps ended; promoters: a step. Each rank takes as much CPU as this one."""
     if os.environ.get("RANK", "0") == "0":
         counted = (len(ends) - WARM_UP) * promoters
         clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
