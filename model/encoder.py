@@ -44,7 +44,8 @@ def tokens_at(places: torch.Tensor) -> Pick:
 def expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """The output of a BertForSequenceClassification with one label: (rows,)."""
     read = encode(model.bert, input_ids, attention_mask, first_tokens)
-    logits: torch.Tensor = model.classifier(model.dropout(model.bert.pooler(read[:, None])))
+    pooled = model.dropout(model.bert.pooler(read[:, None]))
+    logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
     return logits[:, 0]
 
 

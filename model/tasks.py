@@ -147,10 +147,10 @@ def to_device(batch: Batch, width: int, draws: Draws | None, device: torch.devic
     tokens = of_width(batch.tokens, width)
     mine = draws.part(batch.first_row, len(batch.id)) if draws is not None else None
     return DeviceBatch(
-        tokens=_moved(tokens, device),
-        lengths=_moved(batch.lengths, device),
-        expression=_moved(batch.expression, device),
-        weight=_moved(batch.weight, device),
+        tokens=moved(tokens, device),
+        lengths=moved(batch.lengths, device),
+        expression=moved(batch.expression, device),
+        weight=moved(batch.weight, device),
         draws=mine,
     )
 
@@ -163,7 +163,8 @@ def of_width(tokens: npt.NDArray[np.unsignedinteger], width: int) -> npt.NDArray
     return tokens if tokens.dtype == np.uint8 else tokens.astype(np.int32)
 
 
-def _moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+def moved(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on the device, to a GPU by way of pinned memory."""
     here = torch.from_numpy(array)
     if device.type != "cuda":
         return here.to(device)
