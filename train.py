@@ -6,16 +6,21 @@ python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   one pro
 """
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 
-from pipeline.config import DEFAULT_CONFIG, load_config
+from model.guarded import Guarded, guarded
 from pipeline.errors import UserError
+
+# What takes longer to import is imported when this process has its guard.
 
 
 def arguments() -> argparse.Namespace:
     """The command line; DeepSpeed's launcher adds --local_rank."""
+    from pipeline.config import DEFAULT_CONFIG
+
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("overrides", nargs="*", metavar="key=value", help="such as pretrain.learning_rate=3e-4")
     cli.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: config.yaml")
@@ -29,8 +34,10 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main(guard: Guarded | None) -> None:
     """Parse, build, run, say what came out."""
+    from pipeline.config import load_config
+
     args = arguments()
     config = load_config(args.config, args.overrides)
 
@@ -42,7 +49,7 @@ def main() -> None:
     from model.job import prepare, run_job
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    with joined() as world:
+    with joined(guard) as world:
         job = prepare(config, settings, world)
         if world.leads:
             print(describe_job(job), flush=True)
@@ -59,7 +66,8 @@ def interrupt(*_: object) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        main()
+        with guarded(os.environ) as guard:
+            main(guard)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
+from model.manifest import NAME, damage
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
@@ -76,9 +78,18 @@ def regression_model(
     return model
 
 
-def load_regression_model(folder: Path) -> BertForSequenceClassification:
-    """A model that train.py wrote. Raises UserError where the folder holds no such model."""
+def facts_of_model(folder: Path) -> dict[str, Any]:
+    """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
+
+    Raises UserError where the folder holds no such model.
+    """
     wanted = "expected the folder runs/NAME/model that train.py wrote"
+    wrong = damage(folder) if (folder / NAME).exists() else ""
+    if wrong:
+        raise UserError(
+            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
+            f"checkpoints; where you changed it on purpose, remove its {NAME}"
+        )
     try:
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError:
@@ -90,6 +101,12 @@ def load_regression_model(folder: Path) -> BertForSequenceClassification:
     if facts.get("architectures") != ["BertForSequenceClassification"]:
         # transformers would give it a fresh, random head without a word.
         raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+    return dict(facts["promoter_bert"])
+
+
+def load_regression_model(folder: Path) -> BertForSequenceClassification:
+    """A model that train.py wrote. Raises UserError where the folder holds no such model."""
+    facts_of_model(folder)
     try:
         return BertForSequenceClassification.from_pretrained(folder)
     except (OSError, SafetensorError) as error:

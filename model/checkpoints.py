@@ -14,13 +14,20 @@ from typing import Any
 
 import torch
 
-from model.distributed import World, from_leader, gathered
-from model.manifest import Layout, damage, read_manifest, write_manifest
+from model.distributed import World, by_leader, gathered
+from model.manifest import Layout, Standing, damage, read_manifest, write_manifest
 from model.universal import FOLDER, check_convertible, convert
 from pipeline.atomic import write_text
 from pipeline.errors import UserError
 
 HUGGING_FACE = "huggingface"
+DISK_TROUBLE = ("PytorchStreamWriter", "inline_container", "No space left", "file write failed", "iostream error")
+"""What is in a RuntimeError of torch that wraps a full disk."""
+
+
+def tag_of(step: int) -> str:
+    """The folder's name of a step's checkpoint."""
+    return f"step-{step:09d}"
 
 
 @dataclass
@@ -45,6 +52,13 @@ class StageState:
     plateau: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     ended: bool = False
+
+    @property
+    def standing(self) -> Standing:
+        """What folders say of it."""
+        at_best = next((values for values in self.history if values["step"] == self.best_step), {})
+        values = {name: value for name, value in at_best.items() if name != "step"}
+        return Standing(self.step, self.best, self.best_step, self.seconds, self.ended, values)
 
 
 @dataclass(frozen=True)
@@ -71,17 +85,7 @@ class Checkpoints:
 
         say: told of torn ones and of a conversion. Raises UserError where none is whole, or one is of another run.
         """
-        found: Found | None = None
-        problem: str | None = None
-        if self.world.leads:
-            try:
-                found = self._find(say)
-            except UserError as error:
-                problem = str(error)
-        agreed: tuple[Found | None, str | None] = from_leader((found, problem))
-        if agreed[1] is not None:
-            raise UserError(agreed[1])
-        return agreed[0]
+        return by_leader(self.world, lambda: self._find(say))
 
     def load(
         self, found: Found | None, engine: Any, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
@@ -106,32 +110,37 @@ class Checkpoints:
 
         export: writes the Hugging Face folder, called by every rank. Raises UserError where the disk is full.
         """
-        tag = f"step-{state.step:09d}"
+        tag = tag_of(state.step)
         work = f".{tag}.partial"
         client_state = {"stage_state": asdict(state)}
         try:
             export(self.folder / work / HUGGING_FACE)
             engine.save_checkpoint(str(self.folder), tag=work, client_state=client_state, save_latest=False)
             if self.world.leads:
-                self._publish(self.folder / work, tag)
-                self._prune(tag, f"step-{state.best_step:09d}")
-        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            why = self._why(error)
+                self._publish(self.folder / work, tag, state.standing)
+                self._prune(tag, tag_of(state.best_step))
+        except UserError:
             shutil.rmtree(self.folder / work, ignore_errors=True)
-            raise UserError(f"{self.folder / tag}: {why}; the checkpoint before is whole") from None
+            raise
+        except (OSError, RuntimeError) as error:
+            free = shutil.disk_usage(self.folder).free / 1e6 if self.folder.exists() else 0.0
+            shutil.rmtree(self.folder / work, ignore_errors=True)
+            if not _of_the_disk(error):  # another rank was lost, say
+                raise
+            before = "the checkpoint before is whole" if self._tags() else "there is none before it"
+            raise UserError(
+                f"{self.folder / tag}: the checkpoint cannot be written, {free:,.0f} MB are free on that disk "
+                f"({str(error).splitlines()[0]}); {before}. Make room, then the same command goes on"
+            ) from None
 
-    def _why(self, error: Exception) -> str:
-        cause = str(error).splitlines()[0]
-        if "by peer" in cause:
-            return "another process ended while this checkpoint was written"
-        free = shutil.disk_usage(self.folder).free / 1e6 if self.folder.exists() else 0.0
-        return f"the checkpoint cannot be written, {free:,.0f} MB are free on that disk ({cause})"
-
-    def _publish(self, work: Path, tag: str) -> None:
-        write_manifest(work, self.owner, self.layout)
-        shutil.rmtree(self.folder / tag, ignore_errors=True)  # the same step, from before a resume
-        work.rename(self.folder / tag)
-        write_text(self.folder / "latest", tag)
+    def _publish(self, work: Path, tag: str, standing: Standing) -> None:
+        try:
+            write_manifest(work, self.owner, self.layout, standing)
+            shutil.rmtree(self.folder / tag, ignore_errors=True)  # the same step, from before a resume
+            work.rename(self.folder / tag)
+            write_text(self.folder / "latest", tag)
+        except UserError as error:
+            raise OSError(str(error)) from None
 
     def _prune(self, newest: str, best: str) -> None:
         kept = {newest, best, *self._tags()[: self.keep]}
@@ -167,9 +176,17 @@ class Checkpoints:
                 "(run.name=...)"
             )
         written = manifest.layout
+        assert written is not None
         # ZeRO 0 keeps all of the state in one place, which any number of ranks can read.
         if written == self.layout or (written.zero_stage == 0 and written == replace(self.layout, ranks=written.ranks)):
             return Found(place.parent, place.name)
         check_convertible(place, written, self.layout)
         say(f"{place} was written by {written}: made readable for {self.layout}")
         return Found(convert(place), place.name, universal=True)
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Whether a checkpoint could not be written; torch wraps a full disk in a RuntimeError."""
+    if isinstance(error, OSError):
+        return not isinstance(error, ConnectionError)
+    return any(sign in str(error) for sign in DISK_TROUBLE)

@@ -15,10 +15,10 @@ from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
 from pipeline.config import DEFAULT_CONFIG, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
-from pipeline.progress import counting, progress
+from pipeline.progress import naming, progress, with_speed
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "report", "compare")
 """Commands for which a setting would have no effect."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
@@ -28,19 +28,50 @@ BARE_KEY = re.compile(r"([a-z_]+)=")
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model: runs/NAME/model.")],
-    files: Annotated[list[str], typer.Argument(help=f"Promoters: {FILES}; labels are ignored.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help=f"Promoters: {FILES}; - for standard input (lines or FASTA); without labels."),
+    ],
     output: Annotated[
-        str, typer.Option("-o", "--output", help="File of sequence<TAB>prediction lines, or - for standard output.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File of sequence<TAB>prediction lines (.tsv, .txt), or .parquet; - for standard output.",
+        ),
     ],
     sequence_column: SequenceColumn = None,
+    both_strands: Annotated[
+        bool,
+        typer.Option(
+            "--both-strands",
+            help="Mean over the promoter and its reverse complement; for models fine-tuned with reverse_complement.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on a CPU, some 0.5 GB each [default: one; after 10 s, one a core]."),
+    ] = None,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(help="The challenge's sample_submission.json: write the JSON that its leaderboard takes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the expression of promoters, in the order they come."""
-    from model.predict import is_stream, predict_file
+    """Predict the expression of promoters, in the order they come.
+
+    A killed run goes on with the same command. Several GPUs: deepspeed --module model.cli predict ...
+    """
+    from model.outputs import is_stream
+    from model.predict_files import Asked, predict_files
     from pipeline.inputs import Columns
 
-    with progress("predict", "promoters", quiet=as_json) as show:
-        result = predict_file(model, files, output, counting(show, 0), Columns(sequence_column))
+    asked = Asked(model, files, output, Columns(sequence_column), both_strands, workers, leaderboard)
+    leads = os.environ.get("RANK", "0") == "0"
+    with progress("predict", "promoters", quiet=as_json or not leads) as show:
+        result = predict_files(asked, with_speed(show))
+    if result is None:
+        return
     place = "standard output" if output == "-" else output
     # Where the predictions go to standard output, the summary must not.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
@@ -48,10 +79,70 @@ def predict(
             asdict(result),
             as_json,
             [
-                f"{place}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s",
-                *(f"nan for {count:,}: {problem}" for problem, count in result.problems.items()),
+                f"{place}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s"
+                + (f", {result.found:,} of them by a run before that was ended" if result.found else "")
+                + f" ({result.rows_per_second:,.0f} a second)",
+                *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
+                *([f"row by row in {result.problems_file}"] if result.problems_file else []),
             ],
         )
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(help="sequence<TAB>prediction lines, or JSON by row number of the test file.")
+    ],
+    labels: Annotated[Path, typer.Option(help="sequence<TAB>expression lines of all rows, or JSON by row number.")],
+    subsets: Annotated[Path, typer.Option(help="Folder test_subset_ids, or public_leaderboard_ids.")],
+    public: Annotated[
+        Path | None, typer.Option(help="Folder public_leaderboard_ids: left out, as the final score does.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="test_sequences.txt, for labels by row number and predictions by sequence.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The DREAM Challenge's score of predictions: nine correlations with 95 % intervals, and their weighted means."""
+    from model.challenge_files import score_files
+    from model.describe_score import score_lines
+
+    result = score_files(predictions, labels, subsets, public, test)
+    say(asdict(result), as_json, score_lines(result))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    sequence: Annotated[str, typer.Argument(help="A promoter, adapters included.")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: a page (.html), a picture (.svg) or a table (.tsv, .parquet); several may be given.",
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a trained model [default: that of the config's run].")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Show what a model sees in a promoter: the effect of each substitution in its insert."""
+    from model.explain import explain as run
+
+    result = run(model or configured(context, config).run.directory / "model", sequence, output)
+    way = "loses" if result.loss > 0 else "gains"
+    say(
+        asdict(result),
+        as_json,
+        [
+            f"{', '.join(result.outputs)}: {counted(result.substitutions, 'substitution')}",
+            f"predicted expression {result.prediction:.3f}; it {way} most without {result.base} at {result.position} "
+            f"of the insert: {abs(result.loss):.3f} in the mean over its substitutions",
+        ],
+    )
 
 
 @app.command()
@@ -71,15 +162,53 @@ def doctor(
     Give it the options of the training. Exit code 1 where something is wrong.
     """
     from model.doctor import Asked, as_line, examine
+    from model.engine import read_ds_config
 
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
+    read_ds_config(ds_config, cuda=True)  # what cannot be read here is no host's trouble
     asked = Asked(settings, config, list(context.obj or ()), ds_config, master_port, ssh_port)
     findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])
     sys.exit(1 if wrong else 0)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory: runs/NAME.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML file [default: report.html in it].")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", help="DuckDB file it was trained on [default: where the run found it].")
+    ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option("--score", help="What promoter-bert score --json printed, to show the challenge's score."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run as one HTML page: settings, data, curves, predictions, residuals."""
+    from model.report import STEPS, write_report
+
+    with progress("report", "steps", quiet=as_json) as show:
+        written = write_report(run, out, dataset, score, naming(show, STEPS))
+    say(asdict(written), as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two run directories or more: runs/ONE runs/OTHER.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("compare.html"),
+    as_json: Json = False,
+) -> None:
+    """Show several runs side by side as one HTML page: scores, what differs, curves."""
+    from model.compare import compare_runs, score_lines
+
+    if len(runs) < 2:
+        raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
+    found = compare_runs(runs, out)
+    say(asdict(found), as_json, [f"{found.page}: {counted(len(found.runs), 'run')}", *score_lines(found)])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -103,6 +232,8 @@ def relaunch(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit code 0, 1 (the data or the run failed) or 2 (wrong usage)."""
     given = sys.argv[1:] if arguments is None else arguments
+    if "LOCAL_RANK" in os.environ:  # DeepSpeed's launcher says it on the command line, too
+        given = [text for text in given if not text.startswith("--local_rank=")]
     ours = [] if given[:1] == ["relaunch"] else given  # what follows there is another program's
     overrides = [text for text in ours if OVERRIDE.match(text)]
     try:

@@ -76,11 +76,39 @@ def describe_summary(summary: dict[str, Any]) -> str:
             f"{name:10} best {STEERED_BY[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
             f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
         )
+    if summary.get("masked"):
+        lines += _masked_lines(summary["masked"])
     for split, score in summary.get("scores", {}).items():
         lines.append(
-            f"{split:10} Pearson {score['pearson']:.4f}, Spearman {score['spearman']:.4f} "
-            f"({score['rows']:,} promoters; a mean predictor: 0)"
+            f"{split:10} Pearson {_with_interval(score, 'pearson')}, Spearman {_with_interval(score, 'spearman')}"
+            f"{_errors(score)}({score['rows']:,} promoters; a mean predictor: 0)"
         )
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
+
+
+def _masked_lines(masked: dict[str, Any]) -> list[str]:
+    """What the best pretrained model made of the masked tokens, and what guesses without a model make of them."""
+    lines = []
+    if "insert_accuracy" in masked:
+        lines.append(
+            f"masked     accuracy {masked['accuracy']:.4f}, inside the insert {masked['insert_accuracy']:.4f}; "
+            f"perplexity a base {masked['base_perplexity']:.3f}, inside {masked['insert_base_perplexity']:.3f}"
+        )
+    for name, found in masked["baselines"].items():
+        kmers = f" ({found['kmer']}, inside {found['insert_kmer']})" if "kmer" in found else ""
+        said = name.replace("_", " ").replace("kmer", "k-mer")
+        lines.append(f"           {said}{kmers}: {found['accuracy']:.4f}, inside {found['insert_accuracy']:.4f}")
+    return lines
+
+
+def _with_interval(score: dict[str, Any], name: str) -> str:
+    if "intervals" not in score:  # a run of an earlier version
+        return f"{score[name]:.4f}"
+    low, high = score["intervals"][name]
+    return f"{score[name]:.4f} (95 % {low:.4f} to {high:.4f})"
+
+
+def _errors(score: dict[str, Any]) -> str:
+    return f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "

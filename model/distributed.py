@@ -3,27 +3,21 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
-from torch.distributed.rendezvous import rendezvous
 
-from model.guard import Guarded, Post, new_key
-from model.network import address_towards, choose_interface
+from model.guarded import Guarded
+from model.meeting import TIMEOUT, meet
+from model.network import choose_interface
 from pipeline.errors import UserError
 
-TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
-"""For ranks that live but do not come: longer than anything that rank 0 does while the others wait (checkpoints,
-exports). A rank that is dead or frozen is noticed by the guards, long before."""
-JOIN = min(TIMEOUT, timedelta(minutes=3))
-"""Within this all ranks come, once the first is there: as long as imports may take longer on one host than on another,
-from a cold shared disk."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -41,65 +35,22 @@ class World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """This process as one of the group, guarded until the block ends. An error in it ends the run on every rank."""
-    launched = "RANK" in os.environ
-    world = start()
-    guarded = _guarded(world) if launched else None
+def joined(guard: Guarded | None) -> Iterator[World]:
+    """This process as one of the group until the block ends. An error in it ends the run on every rank."""
+    world = start(guard)
     try:
         yield world
     except BaseException as error:
-        if guarded is not None:
-            _tell_the_end(guarded, error)
+        if guard is not None:
+            guard.ends_by(error)
         # NCCL would wait for the others; gloo does not, and its threads must not outlive Python.
         if dist.is_initialized() and dist.get_backend() == "gloo":
             stop()
         raise
     stop()
-    if guarded is not None:
-        guarded.goodbye()
 
 
-def _tell_the_end(guarded: Guarded, error: BaseException) -> None:
-    if isinstance(error, SystemExit) and not error.code:
-        guarded.goodbye()
-    elif isinstance(error, UserError | KeyboardInterrupt | SystemExit):
-        guarded.error(str(error) or "interrupted")
-    else:
-        guarded.failed(f"{type(error).__name__}: {error}")
-
-
-def _meet() -> c10d.Store:
-    """Wait until every rank is there. Ends this process where one does not come."""
-    try:
-        store: c10d.Store = next(iter(rendezvous("env://", timeout=JOIN)))[0]
-    except (dist.DistStoreError, dist.DistNetworkError) as error:
-        if "EADDRINUSE" in str(error):
-            raise
-        rank, ranks, address, port = (os.environ[n] for n in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-        raise SystemExit(
-            f"lost: rank {rank} on {socket.gethostname()} has waited {JOIN.total_seconds():.0f} s, but not all {ranks} "
-            f"ranks came to {address}:{port}; what stopped them stands above, or promoter-bert doctor finds it"
-        ) from None
-    return store
-
-
-def _guarded(world: World) -> Guarded:
-    """Start this rank's guard and tell it where it finds rank 0's."""
-    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
-
-    def guard(address: str, port: int, key: str) -> Guarded:
-        return Guarded(Post(world.rank, world.ranks, os.getpid(), address, port, key, speaks))
-
-    if world.leads:
-        address, key = address_towards(os.environ["MASTER_ADDR"]), new_key()
-        first = guard(address, 0, key)
-        from_leader((address, first.port, key))
-        return first
-    return guard(*from_leader(None))
-
-
-def start() -> World:
+def start(guard: Guarded | None = None) -> World:
     """Join the group that the launcher describes in the environment; alone, make a group of one."""
     choose_interface(os.environ)
     if "RANK" not in os.environ:
@@ -122,7 +73,7 @@ def start() -> World:
     # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
-        meeting = _meet()
+        meeting = meet(guard)
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
@@ -174,6 +125,21 @@ def from_leader(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def by_leader(world: World, work: Callable[[], Result]) -> Result:
+    """What rank 0's work gives, on every rank; where it raises UserError, every rank does. All ranks call this."""
+    result: Result | None = None
+    problem: str | None = None
+    if world.leads:
+        try:
+            result = work()
+        except UserError as error:
+            problem = str(error)
+    agreed: tuple[Result, str | None] = from_leader((result, problem))
+    if agreed[1] is not None:
+        raise UserError(agreed[1])
+    return agreed[0]
 
 
 def _free_port() -> int:

@@ -66,7 +66,10 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read DeepSpeed's config: {error.strerror}") from None
+        raise UserError(
+            f"{path}: cannot read DeepSpeed's config: {error.strerror}; expected a file like the project's "
+            "ds_config.json (--deepspeed_config FILE)"
+        ) from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(values, dict):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from model.distributed import World, gathered, sums_over_ranks
-from model.metrics import pearson, spearman
+from model.metrics import base_perplexity, regression_scores
 from model.seeds import generator
 from model.tasks import to_device
 from pipeline.index import Index
@@ -55,7 +55,8 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     """Run a task over a split without gradients. `task` is an engine or a module; all ranks call this.
 
     given_up is asked after each step by all ranks; where it says so, there is no result.
-    Gives masked-token loss and accuracy for pretraining, and loss, Pearson and Spearman for fine-tuning.
+    Gives loss (nats a token), accuracy and perplexity a base for pretraining, over all masked tokens and over those
+    wholly inside the insert; and loss, Pearson, Spearman, MSE and R2 for fine-tuning, from all ranks' predictions.
     """
     world = data.world
     micro_batches = -(-GLOBAL_BATCH // (world.ranks * data.micro_batch))
@@ -64,8 +65,8 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     module = getattr(task, "module", task)
     was_training = module.training
     task.eval()
-    sums = torch.zeros(3, dtype=torch.float64)
-    found: list[tuple[npt.NDArray[Any], ...]] = []
+    sums = torch.zeros(6, dtype=torch.float64, device=world.device)
+    found: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]] = []
     abandoned = False
     with torch.inference_mode():
         for step in stream.epoch(0):
@@ -73,25 +74,32 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
             draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
                 out = task(to_device(batch, width, draws, world.device))
-                sums += torch.stack([out.loss.double(), out.count.double(), out.correct.double()]).cpu()
-                if out.prediction.numel():
-                    real = batch.weight > 0
-                    found.append((batch.id[real], batch.expression[real], out.prediction.cpu().numpy()[real]))
+                whole = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
+                sums += torch.cat([whole, out.inside])
+                if out.prediction.numel():  # read at the end: here a GPU would be waited for
+                    found.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
             abandoned = given_up()
             if abandoned:
                 break
     task.train(was_training)
     if abandoned:
         return None
-    loss, count, correct = sums_over_ranks(*sums.to(world.device))
-    values = {"loss": loss / max(count, 1.0)}
-    predictions = _collect(found)
+    totals = sums_over_ranks(*sums)
+    predictions = _collect([(ids[real], y[real], values.cpu().numpy()[real]) for real, ids, y, values in found])
     if len(predictions.id):
-        values["pearson"] = pearson(predictions.prediction, predictions.expression)
-        values["spearman"] = spearman(predictions.prediction, predictions.expression)
-        return Evaluation(values["pearson"], values, predictions)
-    values["accuracy"] = correct / max(count, 1.0)
+        loss, count, *_ = totals
+        scores = regression_scores(predictions.prediction, predictions.expression)
+        return Evaluation(scores["pearson"], {"loss": loss / max(count, 1.0), **scores}, predictions)
+    values = {**_masked_scores("", totals[:3], module.k), **_masked_scores("insert_", totals[3:], module.k)}
     return Evaluation(values["accuracy"], values, predictions)
+
+
+def _masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
+    """Of masked tokens: sums of loss, count and correct over all ranks."""
+    loss, count, correct = sums
+    mean = loss / max(count, 1.0)
+    accuracy = correct / max(count, 1.0)
+    return {f"{prefix}loss": mean, f"{prefix}accuracy": accuracy, f"{prefix}base_perplexity": base_perplexity(mean, k)}
 
 
 def _collect(found: list[tuple[npt.NDArray[Any], ...]]) -> Predictions:

@@ -1,22 +1,21 @@
 """A trained task -> a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
 
-import os
-import shutil
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from model.distributed import from_leader
-from pipeline.atomic import replace_folder
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.kmers import SPECIALS
 from pipeline.tokenizer import build_tokenizer
+
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 
 def frozen_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -54,9 +53,10 @@ def export_model(
     label_mean: float,
     label_sd: float,
 ) -> None:
-    """Write model and tokenizer; the folder appears whole or not at all.
+    """Write model and tokenizer into a folder that is not there yet.
 
     For a regression model the label scaling goes into the last layer, so that its logits are expression values.
+    Raises OSError where the disk is full.
     """
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
@@ -66,17 +66,23 @@ def export_model(
         with torch.no_grad():
             model.classifier.weight.mul_(label_sd)
             model.classifier.bias.mul_(label_sd).add_(label_mean)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(new, ignore_errors=True)
     overlapping = isinstance(model, BertForSequenceClassification) and config.finetune.tokens == "overlapping"
     try:
-        model.save_pretrained(new)
-        stock_tokenizer(config, overlapping).save_pretrained(new)
-        replace_folder(new, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"{folder}: the model cannot be written: {error}; the last checkpoint is whole") from None
+        model.save_pretrained(folder)
+        stock_tokenizer(config, overlapping).save_pretrained(folder)
+        _name_for_both(folder / "tokenizer_config.json")
+    except OSError:
+        raise
+    except Exception as error:  # safetensors and tokenizers have others, the latter a bare one
+        if "os error" not in str(error):
+            raise
+        raise OSError(str(error)) from None
+
+
+def _name_for_both(path: Path) -> None:
+    """Write the tokenizer's class by the name that transformers 4 and 5 know: 5 writes another one."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "tokenizer_class": TOKENIZER_CLASS}, indent=2) + "\n", encoding="utf-8")
 
 
 def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:

@@ -1,152 +1,100 @@
 """A small process beside each rank that ends it when the run cannot go on, so that no rank waits for a dead one.
 
 Collectives wait long, and rightly: a rank may compile, or write a checkpoint, while the others wait for it. So it is
-not the waiting that is limited. The guards send each other a word every second, all by way of rank 0's, and each looks
-at its own rank: a rank that is killed or stopped, a host or link that goes down, a launcher that dies is noticed in
-seconds, however busy the ranks are. Nothing of torch is imported here.
+not the waiting that is limited. From the rank's first moment on, before anything large is imported, its guard looks at
+it and at its launcher; as soon as the ranks have met, the guards send each other a word every second. So a rank that is
+killed or stopped, a host or link that goes down, a launcher that dies is noticed in seconds, however busy the ranks
+are. Nothing of torch is imported here.
 """
 
 import json
 import os
-import queue
-import secrets
 import select
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from dataclasses import dataclass
 
 import psutil
 
-TICK = 1.0
-"""Seconds between two words."""
-SILENT = 20
-"""Ticks without a word from a guard, or with the rank stopped, until it is given up. Time in which this process was
-itself stopped, as by Ctrl-Z, does not count."""
-MEETING = 60
-"""Ticks in which all guards must have met."""
+from model.guarded import GO_ON, POLITE, Post, say
+from model.launcher import Launcher
+from model.peers import SILENT, TICK, LostError, Peers
+
+HUNG = 40
+"""Ticks without any progress in its imports until a rank is given up."""
+PROGRESS = 0.1
+"""Seconds of processor time that count as progress; a loop that only looks for a lock file uses less."""
 DOUBT = 4
 """Ticks in which a rank's error may turn out to come from the loss of another rank."""
 GRACE = 6
-"""Ticks in which a rank may end by itself after another one's error."""
+"""Ticks in which a rank may end by itself after another one's error, or in its start-up when it is asked to."""
 PARTING = 30
 """Ticks in which a rank whose launcher is gone may save a checkpoint and end."""
-DEEPSPEED_LAUNCHER = "deepspeed.launcher.launch"
-GO_ON = "this run ends; the same command goes on from the last checkpoint"
-
-
-@dataclass(frozen=True)
-class Post:
-    """Which rank is guarded, and where its guard finds that of rank 0. All fields are plain values."""
-
-    rank: int
-    ranks: int
-    process: int
-    """The rank's process id."""
-    address: str
-    """Where rank 0's guard listens; on rank 0 the port is 0 and chosen there."""
-    port: int
-    key: str
-    """Only who knows it is heard."""
-    speaks: bool
-    """Whether this guard prints what was lost: one a host."""
-
-
-@dataclass
-class _Peer:
-    """Another guard. silent: ticks since its last word."""
-
-    rank: int
-    link: Connection
-    name: str
-    silent: int = 0
 
 
 @dataclass
 class _Rank:
-    """The guarded rank as this process sees it."""
+    """The guarded rank as this process sees it. Numbers of ticks, but for `done`."""
 
     process: psutil.Process
-    launcher: int
-    launched_by: int | None
-    """The launcher's own parent, where that one's death means that the run is over."""
+    importing: bool = True
+    """Until it says that it waits for the others."""
+    done: tuple[float, int] = (0.0, 0)
+    """Processor seconds and bytes read when there last was progress."""
+    idle: int = 0
     stopped: int = 0
+    asked_to_end: bool = False
     parting: int = 0
     doubt: int = 0
     error: str = ""
-    launcher_lost: bool = False
-
-    def is_orphan(self) -> bool:
-        """Whether the launcher, or what started it, is gone."""
-        if self.process.ppid() != self.launcher:
-            return True
-        try:
-            return self.launched_by is not None and bool(psutil.Process(self.launcher).ppid() != self.launched_by)
-        except psutil.NoSuchProcess:
-            return True
-
-
-class LostError(Exception):
-    """The run cannot go on. mine: the rank guarded here is the cause, and says so itself."""
-
-    def __init__(self, what: str, grace: int = 0, mine: bool = False) -> None:
-        super().__init__(what)
-        self.what, self.grace, self.mine = what, grace, mine
 
 
 class Guard:
     """Watches until the rank says goodbye or is lost."""
 
-    def __init__(self, post: Post, words: int) -> None:
-        self.post = post
+    def __init__(self, post: Post, launcher: Launcher, words: int) -> None:
+        """words: where the rank's own words are read, a file descriptor."""
         self.name = f"rank {post.rank} on {socket.gethostname()} (process {post.process})"
-        self.peers: dict[int, _Peer] = {}
+        self._post = post
+        self._launcher = launcher
         self._words = words
-        self._met: queue.SimpleQueue[_Peer] = queue.SimpleQueue()
-        self._waiting = 0
-        self._rank = _look_at(post.process)
         self._open = True
+        self._rank = _Rank(psutil.Process(post.process))
+        self._peers: Peers | None = None
 
-    def meet(self) -> int:
-        """Begin to listen or to connect. Returns the port of rank 0's guard."""
-        key = bytes.fromhex(self.post.key)
-        if self.post.rank:
-            threading.Thread(target=self._join, args=(key,), daemon=True).start()
-            return self.post.port
-        listener = Listener((self.post.address, 0), backlog=self.post.ranks, authkey=key)
-        port = int(listener.address[1])
-        threading.Thread(target=self._welcome, args=(listener,), daemon=True).start()
-        return port
+    def hurry(self, *_: object) -> None:
+        """The signals' handler: who ends the rank signals its guard, too. One that has begun may save a checkpoint."""
+        self._rank.asked_to_end |= self._peers is None
 
     def watch(self) -> None:
         """Return when the rank has ended as it should, or was ended here."""
         try:
             while self._tick():
                 pass
-            self._tell(("bye", "", 0))
+            if self._peers is not None:
+                self._peers.tell_goodbye()
         except LostError as lost:
-            if self.post.speaks and not lost.mine:
-                _say(f"lost: {lost.what}; {GO_ON}")
-            self._tell(("lost", lost.what, lost.grace))
-            if lost.mine:
-                os.write(1, b"not by another's loss\n")
+            # Before the guards have met, none hears it from another.
+            if not lost.said and (self._post.speaks or self._peers is None):
+                say(f"lost: {lost.what}; {GO_ON}")
+            if self._peers is not None:
+                self._peers.tell_lost(lost)
+            if lost.said:
+                _answer("not by another's loss")
             self._end_rank(lost.grace)
-        self._part()
+        if self._peers is not None:
+            self._peers.part()
 
     def _tick(self) -> bool:
         if not self._hear_rank():
             return False
-        self._inspect()
-        self._greet()
-        for peer in list(self.peers.values()):
-            self._hear(peer)
-        self._tell(("here", "", 0))
+        self._look_at_rank()
+        self._look_at_launcher()
+        if self._peers is not None:
+            self._peers.exchange()
         return True
 
     def _hear_rank(self) -> bool:
@@ -155,86 +103,77 @@ class Guard:
             time.sleep(TICK)
         elif select.select([self._words], [], [], TICK)[0]:
             text = os.read(self._words, 65536).decode(errors="replace")
-            if "bye" in text.splitlines():
-                return False
-            if not text:
-                self._open = False
-                if not self._rank.error:
-                    raise LostError(f"{self.name}: killed, out of memory, or crashed")
+            self._open = bool(text)
+            if not self._open and not self._rank.error:
+                raise self._killed()
             for line in text.splitlines():
-                kind, _, what = line.partition(" ")
-                if kind == "error":  # what the user can mend: said by the rank itself, nobody else is to blame
-                    raise LostError(f"{self.name}: {what}", GRACE, mine=True)
-                if kind == "failed":
-                    self._rank.error, self._rank.doubt = what, DOUBT
+                word, _, what = line.partition(" ")
+                if word == "bye":
+                    return False
+                self._take(word, what)
         if self._rank.error:
             self._rank.doubt -= 1
             if self._rank.doubt <= 0:
-                raise LostError(f"{self.name}: {self._rank.error}", GRACE, mine=True)
+                raise LostError(f"{self.name}: {self._rank.error}", GRACE, said=True)
         return True
 
-    def _inspect(self) -> None:
-        """Look at the rank's process and its launcher."""
+    def _take(self, word: str, what: str) -> None:
+        """What the rank has to say."""
+        if word == "waits":
+            self._rank.importing = False
+        elif word == "listen":
+            address, key = json.loads(what)
+            self._peers = Peers(self._post.rank, self._post.ranks, self.name)
+            _answer(str(self._peers.listen(address, key)))
+        elif word == "join":
+            address, port, key = json.loads(what)
+            self._peers = Peers(self._post.rank, self._post.ranks, self.name)
+            self._peers.join(address, port, key)
+        elif word == "error":  # what the user can mend: said by the rank itself, nobody else is to blame
+            raise LostError(f"{self.name}: {what}", GRACE, said=True)
+        elif word == "failed":
+            self._rank.error, self._rank.doubt = what, 0 if self._peers is None else DOUBT
+
+    def _look_at_rank(self) -> None:
         rank = self._rank
         try:
-            status, orphan = rank.process.status(), rank.is_orphan()
+            status = rank.process.status()
+            if rank.importing:
+                self._look_at_progress(status)
         except psutil.NoSuchProcess:
-            status, orphan = psutil.STATUS_ZOMBIE, False
+            status = psutil.STATUS_ZOMBIE
         if status == psutil.STATUS_ZOMBIE and not rank.error:
-            raise LostError(f"{self.name}: killed, out of memory, or crashed")
+            raise self._killed()
         # Alone, a stopped rank keeps nobody waiting.
-        rank.stopped = rank.stopped + 1 if status == psutil.STATUS_STOPPED and self.post.ranks > 1 else 0
+        rank.stopped = rank.stopped + 1 if status == psutil.STATUS_STOPPED and self._post.ranks > 1 else 0
         if rank.stopped >= SILENT:
             raise LostError(f"{self.name}: stopped (SIGSTOP) for {SILENT * TICK:.0f} s")
-        if orphan and not rank.launcher_lost:
-            rank.launcher_lost = True
-            _say(f"lost: the launcher of {self.name}; {GO_ON}")
+
+    def _look_at_progress(self, status: str) -> None:
+        """Imports may take long, from a slow disk; but they compute or read."""
+        rank, done = self._rank, _done(self._rank.process)
+        if done[0] - rank.done[0] >= PROGRESS or done[1] != rank.done[1]:
+            rank.idle, rank.done = 0, done
+        elif status != psutil.STATUS_STOPPED:
+            rank.idle += 1
+        if rank.idle >= HUNG:
+            raise LostError(f"{self.name}: no progress in its start-up for {HUNG * TICK:.0f} s (a disk that is away?)")
+
+    def _look_at_launcher(self) -> None:
+        """Without a launcher, or when asked to, the rank ends; it may save a checkpoint before, where it has begun."""
+        rank = self._rank
+        if not rank.parting and self._launcher.is_gone():
+            rank.asked_to_end = True
+            if self._post.speaks:
+                say(f"lost: the launcher of {self.name}; {GO_ON}")
             with suppress(psutil.NoSuchProcess):
-                rank.process.terminate()  # it may save a checkpoint
-        if rank.launcher_lost:
-            rank.parting += 1
-            if rank.parting >= PARTING:
-                raise LostError(f"the launcher of {self.name}")
+                rank.process.terminate()
+        rank.parting += rank.asked_to_end
+        if rank.parting >= (GRACE if self._peers is None else PARTING):
+            raise LostError(f"{self.name}: it did not end when it was asked to", said=self._peers is None)
 
-    def _greet(self) -> None:
-        """Take up guards that have come; after a while those that have not are lost."""
-        with suppress(queue.Empty):
-            while True:
-                peer = self._met.get_nowait()
-                self.peers[peer.rank] = peer
-                self._waiting = -1 if self._all_met() else self._waiting
-        if self._waiting < 0 or self.post.ranks == 1:
-            return
-        self._waiting += 1
-        if self._waiting >= MEETING:
-            missing = [r for r in range(1, self.post.ranks) if r not in self.peers] if not self.post.rank else [0]
-            names = ", ".join(map(str, missing))
-            place = f"{self.post.address}:{self.post.port}" if self.post.rank else "the guard of rank 0"
-            raise LostError(f"the guards of rank {names} and {self.post.rank} could not meet at {place} (a firewall?)")
-
-    def _all_met(self) -> bool:
-        return bool(self.post.rank) or len(self.peers) == self.post.ranks - 1
-
-    def _hear(self, peer: _Peer) -> None:
-        peer.silent += 1
-        try:
-            while peer.link.poll():
-                peer.silent = 0
-                kind, what, grace = peer.link.recv()
-                if kind == "bye":
-                    del self.peers[peer.rank]
-                    return
-                if kind == "lost":
-                    raise LostError(what, grace)
-        except (EOFError, OSError):
-            raise LostError(f"{peer.name}: the connection broke off") from None
-        if peer.silent >= SILENT:
-            raise LostError(f"{peer.name}: no word for {SILENT * TICK:.0f} s; its host or the link is down or frozen")
-
-    def _tell(self, word: tuple[str, str, int]) -> None:
-        for peer in self.peers.values():
-            with suppress(OSError):
-                peer.link.send(word)
+    def _killed(self) -> LostError:
+        return LostError(f"{self.name}: killed, out of memory, or crashed", said=self._rank.asked_to_end)
 
     def _end_rank(self, grace: int) -> None:
         with suppress(psutil.Error):
@@ -243,130 +182,32 @@ class Guard:
                     self._rank.process.wait(grace * TICK)
             self._rank.process.kill()
 
-    def _part(self) -> None:
-        """Close every link only when the other side has read all: what it still sends would break it off."""
-        end = time.monotonic() + 2 * TICK
-        for peer in self.peers.values():
-            with suppress(EOFError, OSError):
-                socket.socket(fileno=os.dup(peer.link.fileno())).shutdown(socket.SHUT_WR)
-                while peer.link.poll(max(end - time.monotonic(), 0)):
-                    peer.link.recv()
 
-    def _welcome(self, listener: Listener) -> None:
-        came = 0
-        while came < self.post.ranks - 1:
-            came += self._accept(listener)
-        listener.close()
-
-    def _accept(self, listener: Listener) -> bool:
-        try:
-            link = listener.accept()
-            rank, name = link.recv()
-            link.send(self.name)
-        except (AuthenticationError, EOFError, OSError):  # not one of ours
-            return False
-        self._met.put(_Peer(rank, link, name))
-        return True
-
-    def _join(self, key: bytes) -> None:
-        while True:
-            try:
-                link = Client((self.post.address, self.post.port), authkey=key)
-                link.send((self.post.rank, self.name))
-                self._met.put(_Peer(0, link, link.recv()))
-            except (AuthenticationError, EOFError, OSError):
-                time.sleep(TICK)
-            else:
-                return
+def _done(process: psutil.Process) -> tuple[float, int]:
+    """Processor seconds, and bytes read where the system says so."""
+    times, read = process.cpu_times(), 0
+    with suppress(AttributeError, psutil.AccessDenied):
+        counters = process.io_counters()
+        read = counters.read_chars + counters.read_bytes
+    return times.user + times.system, read
 
 
-class Guarded:
-    """The rank's own end: starts its guard, tells it how the rank ends."""
-
-    def __init__(self, post: Post) -> None:
-        here = [sys.executable, "-P", __file__]  # -P: modules beside this file are no modules of Python's
-        self._guard = subprocess.Popen(here, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._ending = False
-        self._write(json.dumps(asdict(post)))
-        assert self._guard.stdout is not None
-        self.port = int(self._guard.stdout.readline() or 0)
-        """Where it listens, on rank 0."""
-        threading.Thread(target=self._mind, daemon=True).start()
-
-    def goodbye(self) -> None:
-        """The rank has done its work."""
-        self._ending = True
-        self._write("bye")
-        self._guard.wait()
-
-    def error(self, what: str) -> None:
-        """The rank ends by an error that it can name."""
-        self._ending = True
-        self._write(f"error {_one_line(what)}")
-
-    def failed(self, what: str) -> None:
-        """The rank ends by an error that may come from the loss of another: then this process is killed in here."""
-        self._ending = True
-        self._write(f"failed {_one_line(what)}")
-        assert self._guard.stdout is not None
-        self._guard.stdout.readline()
-
-    def _write(self, line: str) -> None:
-        with suppress(OSError):
-            assert self._guard.stdin is not None
-            self._guard.stdin.write(f"{line}\n".encode())
-            self._guard.stdin.flush()
-
-    def _mind(self) -> None:
-        """A rank without its guard could wait for ever."""
-        self._guard.wait()
-        if not self._ending:
-            _say(f"lost: the guard of process {os.getpid()}; {GO_ON}")
-            os._exit(1)
-
-
-def new_key() -> str:
-    """A secret that the guards of one run share."""
-    return secrets.token_hex(16)
-
-
-def _look_at(process: int) -> _Rank:
-    rank = psutil.Process(process)
-    launcher = rank.parent()
-    if launcher is None:
-        return _Rank(rank, rank.ppid(), None)
-    # DeepSpeed's launcher outlives the command, or the ssh, that started it; nobody would see this run any more.
-    outlives = DEEPSPEED_LAUNCHER in launcher.cmdline()
-    return _Rank(rank, launcher.pid, launcher.ppid() if outlives else None)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
-
-
-def _say(text: str) -> None:
+def _answer(line: str) -> None:
+    """To the rank, if it is still there."""
     with suppress(OSError):
-        os.write(2, f"{text}\n".encode())
-
-
-def _first_line(source: int) -> str:
-    """One line and no byte more: what follows is read by `select`."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(source, 1)
-        if not byte:
-            break
-        line += byte
-    return line.decode()
+        os.write(1, f"{line}\n".encode())
 
 
 def main() -> None:
-    """Guard the rank that the first line of standard input describes."""
-    for polite in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(polite, signal.SIG_IGN)  # a guard ends with its rank
-    guard = Guard(Post(**json.loads(_first_line(0))), 0)
-    os.write(1, f"{guard.meet()}\n".encode())
-    guard.watch()
+    """Guard the rank that the command line describes."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a guard ends with its rank
+    post = Post(**json.loads(sys.argv[1]))
+    with suppress(psutil.NoSuchProcess):  # the rank has ended already
+        guard = Guard(post, Launcher(post.process, os.environ), 0)
+        for number in POLITE:
+            signal.signal(number, guard.hurry)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE)
+        guard.watch()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The whole training job: pretrain, fine-tune, predict the held-out promoters, put the results into the dataset."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,15 +14,19 @@ import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
-from model.bert import masked_language_model, regression_model
-from model.checkpoints import Checkpoints, StageState
-from model.distributed import World, from_leader, sums_over_ranks
+from model.baselines import baselines
+from model.bert import load_regression_model, masked_language_model, regression_model
+from model.best import BestModel
+from model.bootstrap import correlation_intervals
+from model.card import write_card
+from model.checkpoints import Checkpoints
+from model.distributed import World, by_leader, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.evaluate import Evaluation, EvaluationData, evaluate
 from model.export import broadcast_weights, export_model, frozen_weights, master_weights
 from model.flops import matmul_rate, stage_cost
 from model.loop import StageRun, train_stage
-from model.manifest import Layout
+from model.manifest import Layout, Standing
 from model.meter import Speed
 from model.runs import long_metrics, open_run, owner_keys, read_summary
 from model.seeds import seed_of
@@ -59,14 +64,18 @@ class Job:
     """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 
     @property
-    def pretrained(self) -> Path:
-        """The best masked language model, a Hugging Face directory."""
-        return self.config.run.directory / "pretrained"
+    def pretrained(self) -> BestModel:
+        """The best masked language model."""
+        return self._best("pretrain", "pretrained")
 
     @property
-    def model(self) -> Path:
-        """The best regression model, a Hugging Face directory."""
-        return self.config.run.directory / "model"
+    def model(self) -> BestModel:
+        """The best regression model."""
+        return self._best("finetune", "model")
+
+    def _best(self, stage: Literal["pretrain", "finetune"], folder: str) -> BestModel:
+        run = self.config.run.directory
+        return BestModel(stage, run / folder, run / "checkpoints" / stage, owner_keys(self.config, self.index))
 
 
 def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
@@ -113,8 +122,9 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
     Key `note` of the summary says what the user should know beside the scores; a run that was asked to stop has
     `stopped` instead of scores, where it stands and how to go on.
     """
-    summary = from_leader(read_summary(job.config))
+    summary = by_leader(job.world, lambda: read_summary(job.config))
     if summary is not None:
+        by_leader(job.world, lambda: _see_to_models(job, stages))
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
     wanted: list[Literal["pretrain", "finetune"]] = []
@@ -127,18 +137,38 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
     peak = sums_over_ranks(
         torch.tensor(matmul_rate(job.world.device, job.settings.precision), device=job.world.device)
     )[0]
-    states: dict[str, StageState] = {}
+    states: dict[str, Standing] = {}
     with stop_requests(job.world) as stop, Tracker(job.config.run.directory, job.world.leads) as tracker:
         for name in wanted:
             states[name] = _stage(job, name, tracker, stop, peak)
             if not states[name].ended:
                 return {"stopped": f"{name} after step {states[name].step:,}; the same command goes on from there"}
+        masked = _masked_scores(job, states["pretrain"], stop) if "pretrain" in states else {}
+        if masked is None:
+            return {"stopped": "before the scores; the same command computes them"}
         if stages == "pretrain":
-            return {"run": job.config.run.name, "pretrained": str(job.pretrained), "training": _trained(states)}
-        return _finish(job, stop, _trained(states))
+            return {
+                "run": job.config.run.name,
+                "pretrained": str(job.pretrained.folder),
+                "training": _trained(states),
+                "masked": masked,
+            }
+        return _finish(job, stop, _trained(states), masked)
 
 
-def _trained(states: dict[str, StageState]) -> dict[str, dict[str, float | None]]:
+def _see_to_models(job: Job, stages: StageName) -> None:
+    """Make a finished run's damaged models again. Raises UserError where that of the last stage asked for is lost."""
+    asked, other = (job.pretrained, job.model) if stages == "pretrain" else (job.model, job.pretrained)
+    outdated = job.config.run.directory / "summary.json"
+    asked.require(tell, outdated)
+    if job.config.finetune.start != "scratch":
+        try:
+            other.require(tell, outdated)
+        except UserError as error:
+            tell(str(error))
+
+
+def _trained(states: dict[str, Standing]) -> dict[str, dict[str, float | None]]:
     """What the summary says of each stage."""
     return {
         name: {"steps": s.step, "best": s.best, "best_step": s.best_step, "seconds": round(s.seconds, 3)}
@@ -146,29 +176,45 @@ def _trained(states: dict[str, StageState]) -> dict[str, dict[str, float | None]
     }
 
 
+def _masked_scores(job: Job, standing: Standing, stop: StopRequest) -> dict[str, Any] | None:
+    """The best pretrained model's numbers on pretrain/valid, and two guesses without a model; None where stopped."""
+    micro_batch = job.settings.plan(job.config.pretrain.global_batch, job.world.ranks).micro_batch
+    data = EvaluationData(job.shards, job.index, micro_batch, job.world, job.config.run.seed, job.agree)
+    guesses = baselines(data, job.config.pretrain.mask_share, stop.agreed)
+    if guesses is None:
+        return None
+    return {**standing.best_values, "rows": job.index.rows("pretrain/valid"), "baselines": guesses}
+
+
 def _stage(
     job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker, stop: StopRequest, peak: float
-) -> StageState:
-    """peak: operations a second of all devices in plain matrix products."""
+) -> Standing:
+    """Run a stage from where it stands. peak: operations a second of all devices in plain matrix products."""
     config, index, world = job.config, job.index, job.world
+    best = job.pretrained if name == "pretrain" else job.model
+    ended = by_leader(world, best.ended)
+    if ended is not None:
+        if world.leads:
+            tell(f"{name}: has ended before, at step {ended.step:,}; the best model is in {best.folder}")
+        return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     frozen = name == "finetune" and config.finetune.start == "frozen"
     task: PretrainTask | FinetuneTask
     model: PreTrainedModel
     stage: Stage
     if name == "pretrain":
-        model, stage, best = masked_language_model(config, index), config.pretrain, job.pretrained
-        task = PretrainTask(model, index.k, config.pretrain.mask_share)
+        model, stage = masked_language_model(config, index), config.pretrain
+        flanks = len(index.left_flank), len(index.right_flank)
+        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks)
     else:
-        stage, best = config.finetune, job.model
-        start = job.pretrained if config.finetune.start != "scratch" else None
-        if start is not None and not from_leader(start.is_dir()):
-            raise UserError(f"{start}: no pretrained model; run --stage pretrain first, or set finetune.start=scratch")
+        stage, start = config.finetune, None
+        if stage.start != "scratch":
+            start = job.pretrained.folder
+            by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
         model = regression_model(config, index, start, frozen)
         task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
     layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
-    folder = config.run.directory / "checkpoints" / name
-    checkpoints = Checkpoints(folder, owner_keys(config, index), layout, config.run.keep_checkpoints, world)
+    checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
     found = checkpoints.find(lambda line: tell(f"{name}: {line}"))
     kept = frozen_weights(model)
     plan = job.settings.plan(stage.global_batch, world.ranks)
@@ -183,13 +229,13 @@ def _stage(
             copy = type(model)(model.config)
             try:
                 export_model(copy, kept | weights, config, folder, index.label_mean, index.label_sd)
-            except UserError as error:
+            except OSError as error:
                 problem = str(error)
         problem = from_leader(problem)
         if problem is not None:
-            raise UserError(problem)
+            raise OSError(problem)
 
-    return train_stage(
+    state = train_stage(
         StageRun(
             name=name,
             settings=stage,
@@ -208,9 +254,10 @@ def _stage(
             stop=stop,
         )
     )
+    return state.standing
 
 
-def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, Any]:
+def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[str, Any]) -> dict[str, Any]:
     """Score the best model on the held-out splits; write predictions and summary, and put them into the dataset."""
     config, world = job.config, job.world
     model = _best_model(job)
@@ -229,17 +276,37 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any]) -> dict[str, 
         "run": config.run.name,
         "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),
         "directory": str(config.run.directory),
-        "model": str(job.model),
+        "model": str(job.model.folder),
         "dataset": config.dataset.path,
         "dataset_key": job.index.dataset_key,
         "shard_key": job.index.key,
         "training": training,
-        "scores": {split: {**e.values, "rows": len(e.predictions.id)} for split, e in scored.items()},
+        "masked": masked,
+        "scores": {split: _scores(e, job.index, world.leads) for split, e in scored.items()},
+        "units": {
+            "loss": "squared error of standardised labels",
+            "label_mean": job.index.label_mean,
+            "label_sd": job.index.label_sd,
+        },
         "config": config.model_dump(),
     }
     if world.leads:
+        write_card(job.model.folder, summary, job.index)
         _write_results(config.run.directory, scored, summary)
     return _published(job, summary)
+
+
+def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
+    """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them.
+
+    The loss is that of standardised labels, as in training: the exported model's is on the labels' scale.
+    """
+    found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
+    scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}
+    if leads:
+        intervals = correlation_intervals(found.prediction, found.expression)
+        scores["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as summary.json has them
+    return scores
 
 
 def _write_results(folder: Path, scored: dict[str, Evaluation], summary: dict[str, Any]) -> None:
@@ -267,13 +334,14 @@ def _published(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
         "test_spearman": scores.get("spearman"),
         "config": json.dumps(summary["config"]),
     }
+    predictions = _read_predictions(folder)
     try:
         publish_run(
             job.config.dataset.path,
             summary["run"],
             facts,
             long_metrics(folder / "metrics.jsonl"),
-            pa.parquet.read_table(folder / "predictions.parquet"),
+            predictions,
         )
     except UserError as error:
         note = f"the scores stand in {folder}, but not in the dataset yet: {error}; the same command puts them there"
@@ -281,10 +349,22 @@ def _published(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+def _read_predictions(folder: Path) -> pa.Table:
+    """Raises UserError where they are damaged or gone."""
+    path, summary = folder / "predictions.parquet", shlex.quote(str(folder / "summary.json"))
+    try:
+        return pa.parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); to have them computed again: "
+            f"rm {summary}, then the same command"
+        ) from None
+
+
 def _best_model(job: Job) -> BertForSequenceClassification:
     """The exported model on every rank; it need only be readable on the leading one."""
     if job.world.leads:
-        model = BertForSequenceClassification.from_pretrained(job.model)
+        model = load_regression_model(job.model.folder)
     else:
         model = regression_model(job.config, job.index, None)
     model.float().to(job.world.device)

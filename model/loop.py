@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from model.best import BestModel
 from model.checkpoints import Checkpoints, Found, StageState
-from model.distributed import World, from_leader
+from model.distributed import World, by_leader, from_leader
 from model.engine import BatchPlan, loss_scale
 from model.evaluate import EvaluationData, evaluate
 from model.meter import Meter, Speed
@@ -24,7 +25,7 @@ from model.tasks import to_device
 from model.tracking import Tracker
 from pipeline.config import Run, Stage
 from pipeline.errors import UserError
-from pipeline.progress import Update, progress
+from pipeline.progress import Update, progress, tell
 from pipeline.stream import Part, Step, Stream
 
 READ_EVERY = 20
@@ -49,7 +50,7 @@ class StageRun:
     tracker: Tracker
     checkpoints: Checkpoints
     found: Found | None
-    best: Path
+    best: BestModel
     export: Callable[[Path], None]
     speed: Speed
     stop: StopRequest
@@ -78,7 +79,7 @@ def train_stage(stage: StageRun) -> StageState:
     scheduler = _plateau(stage)
     state = stage.checkpoints.load(stage.found, stage.engine, scheduler)
     stage.engine.train()  # from_pretrained leaves a model in evaluation mode, without dropout
-    stage.tracker.forget_after(stage.name, state.step)
+    stage.tracker.begin(stage.name, state.step)
     with progress(stage.name, "steps", quiet=not stage.world.leads) as show:
         _Loop(stage, state, scheduler, show).run()
     return state
@@ -108,6 +109,7 @@ class _Loop:
         state = self.state
         if state.step:
             self.show(state.step, self.last_step, f"goes on from the checkpoint of step {state.step:,}")
+            self._keep_best()
             if self._evaluation_is_due() and not self._evaluate():  # it was stopped right before
                 return
         while not state.ended:
@@ -134,9 +136,11 @@ class _Loop:
         state, reading = self.state, self.state.step % READ_EVERY == 0
         if reading or self._evaluation_is_due():
             self._read()
-        self.show(state.step, self.last_step, self.meter.line + self.valid)
         if self._evaluation_is_due():
-            return self._evaluate()
+            goes_on = self._evaluate()
+            self.show(state.step, self.last_step, self.meter.line + self.valid)
+            return goes_on
+        self.show(state.step, self.last_step, self.meter.line + self.valid)
         # On a GPU to ask waits for the device, so it is done where the sums are read.
         if (reading or self.stage.world.device.type == "cpu") and self.stage.stop.agreed():
             if not reading:
@@ -153,7 +157,7 @@ class _Loop:
         return state.evaluated < state.step and (state.step % self.interval == 0 or state.step >= self.last_step)
 
     def _evaluate(self) -> bool:
-        """Validate, steer the learning rate, keep the best weights, count towards early stopping; then save.
+        """Validate, steer the learning rate, count towards early stopping; then save, and keep the best weights.
 
         False where the stage ends here: it is through, or a stop was asked for, and the evaluation waits for the
         next start.
@@ -174,7 +178,6 @@ class _Loop:
         state.evaluated = state.step
         if state.best is None or result.metric > state.best:
             state.best, state.best_step, state.waited = result.metric, state.step, 0
-            stage.export(stage.best)
         else:
             state.waited += 1
         state.ended = state.waited >= stage.settings.early_stop or state.step >= self.last_step
@@ -184,6 +187,7 @@ class _Loop:
         )
         state.history.append({"step": state.step, **result.values})
         self._save()
+        self._keep_best()
         self.meter.restart()
         return not state.ended
 
@@ -197,6 +201,10 @@ class _Loop:
         self.state.learning_rate = self.rate
         self.stage.checkpoints.save(self.stage.engine, self.state, self.stage.export)
         self.saved = time.monotonic()
+
+    def _keep_best(self) -> None:
+        stage, standing = self.stage, self.state.standing
+        by_leader(stage.world, lambda: stage.best.update(standing, lambda line: tell(f"{stage.name}: {line}")))
 
     def _is_time(self) -> bool:
         """The leading rank's clock decides for all."""

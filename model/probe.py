@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from model.engine import read_ds_config
 from model.facts import facts_of
 from model.network import own_address
 from pipeline.config import Config, load_config
@@ -28,7 +29,7 @@ PATIENCE = 20.0
 def probe(config_path: str, overrides: list[str], ds_config: str, port: int, first: bool) -> dict[str, Any]:
     """This host's facts. first: also what only the host of rank 0 needs."""
     config = load_config(config_path, overrides)
-    ds_values = json.loads(Path(ds_config).read_text(encoding="utf-8"))
+    ds_values = read_ds_config(Path(ds_config), cuda=True).values
     found = {
         "host": socket.gethostname(),
         "own_address": own_address(),

@@ -27,6 +27,8 @@ USERS_ERROR = re.compile(r"^(?:\S+: )?error: ")
 """What train.py says of an error that only the user can mend, behind pdsh's name of the host."""
 INTERRUPTED = re.compile(r"^(?:\S+: )?(?:interrupted|stopped)\b")
 """What train.py says when it was asked to end; it need not be finished."""
+THROUGH = re.compile(r"^(?:\S+: )?(?:directory|pretrained) ")
+"""What train.py says when it is finished."""
 HOST_ENDED = re.compile(r"^pdsh@\S+: (\S+: ssh exited with exit code \d+)")
 """What pdsh says of a host where the run has failed."""
 DEEPSPEED_HOSTFILE = Path("/job/hostfile")
@@ -48,20 +50,24 @@ ASK_EVERY = 10.0
 
 @dataclass
 class Attempt:
-    """How one start of the command ended. left: processes that outlived it, by host."""
+    """How one start of the command ended.
+
+    through: whether code 0 means that it is finished. left: processes that outlived it, by host.
+    """
 
     code: int
     seconds: float
     users_error: bool
     interrupted: bool
+    through: bool
     left: list[str] = field(default_factory=list)
     host_failed: float | None = None
     """When the first host of several failed, by the monotonic clock."""
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to do. DeepSpeed answers 0, too, when its pdsh was killed."""
-        return self.code == 0 and not self.interrupted and not self.left
+        """Whether there is nothing more to do. DeepSpeed answers 0, too, when its launcher or its pdsh was killed."""
+        return self.code == 0 and self.through and not self.interrupted and not self.left
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ def relaunch(command: Sequence[str], max_restarts: int, say: Callable[[str], Non
         if attempt.users_error and attempt.code:
             say("not started again: the error above must be mended first")
             return attempt.code
-        how = "was interrupted" if attempt.interrupted else f"ended with exit code {attempt.code}"
+        how = "ended before it was finished" if attempt.code == 0 else f"ended with exit code {attempt.code}"
+        how = "was interrupted" if attempt.interrupted else how
         if restart == max_restarts:
             say(
                 f"the run {how}; {max_restarts} restarts are used up. The same command goes on from the last checkpoint"
@@ -110,7 +117,7 @@ def relaunch(command: Sequence[str], max_restarts: int, say: Callable[[str], Non
 
 def target_of(command: Sequence[str]) -> Target:
     """The hosts that a deepspeed command runs on; none where it stays on this machine."""
-    if Path(command[0]).name not in ("deepspeed", "ds"):
+    if not _is_deepspeed(command):
         return Target([], None)
     options = _launcher_options(command)
     named = options.get("--hostfile") or options.get("-H")
@@ -126,6 +133,15 @@ def target_of(command: Sequence[str]) -> Target:
     names = [name for name in names if name not in dropped.split("@")]
     port = options.get("--ssh_port")
     return Target(names if len(names) > 1 else [], int(port) if port else None)
+
+
+def _is_deepspeed(command: Sequence[str]) -> bool:
+    return Path(command[0]).name in ("deepspeed", "ds")
+
+
+def _hides_its_end(command: Sequence[str]) -> bool:
+    """Whether exit code 0 is no proof, and the training's last words are to be seen."""
+    return _is_deepspeed(command) and "--enable_each_rank_log" not in _launcher_options(command)
 
 
 def _launcher_options(command: Sequence[str]) -> dict[str, str]:
@@ -171,7 +187,7 @@ class _Asked:
 def _run(command: Sequence[str], mark: str, asked: _Asked) -> Attempt:
     """Run the command once; its output is passed on line by line, and looked at."""
     began = time.monotonic()
-    attempt = Attempt(0, 0.0, False, False)
+    attempt = Attempt(0, 0.0, False, False, not _hides_its_end(command))
     try:
         child = subprocess.Popen(
             list(command), env=_environment(mark), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -213,6 +229,7 @@ def _pass_on(child: "subprocess.Popen[bytes]", attempt: Attempt) -> None:
         sys.stdout.flush()
         attempt.users_error |= bool(USERS_ERROR.match(line))
         attempt.interrupted |= bool(INTERRUPTED.match(line))
+        attempt.through |= bool(THROUGH.match(line))
         if attempt.host_failed is None and HOST_ENDED.match(line):
             attempt.host_failed = time.monotonic()
 

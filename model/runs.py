@@ -3,6 +3,8 @@
 import hashlib
 import json
 import platform
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 import yaml
 
 from model.facts import flat, package_version
-from model.tracking import read_metrics
+from model.tracking import PLACE, read_metrics
 from pipeline.atomic import write_text
 from pipeline.config import Config
 from pipeline.errors import UserError
@@ -37,6 +39,12 @@ MAY_CHANGE = (
     "shards.cache", "shards.cache_gigabytes", *LIMITS,
 )  # fmt: skip
 """What a run that goes on may state anew: none of it changes what was done so far."""
+SUMMARY: dict[str, type] = {
+    "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
+}  # fmt: skip
+"""What summary.json is read for."""
+WRITTEN = ("config.yaml", "run.json", "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model")
+"""What a run writes first under another name."""
 
 
 def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
@@ -45,10 +53,16 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
     Returns the directory's lock, held until it is closed.
     """
     folder = config.run.directory
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the run's folder cannot be made: {error.strerror}; expected a place to write to (run.path=...)"
+        ) from None
     busy = f"is training in {folder}: wait for it, or give this run another name (run.name=...)"
     lock = hold_lock(folder / ".lock", busy)
     try:
+        _tidy(folder)
         if (folder / "run.json").exists():
             _check_same(config, index)
         else:
@@ -69,13 +83,44 @@ def owner_keys(config: Config, index: Index) -> dict[str, str]:
 def read_summary(config: Config) -> dict[str, Any] | None:
     """What a finished run wrote at its end; None while it is not finished."""
     path = config.run.directory / "summary.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    return _read_json(path, SUMMARY, "and the same command computes the scores again")
+
+
+def _read_json(path: Path, expected: dict[str, type], way_out: str) -> dict[str, Any]:
+    """A file that this run wrote. Raises UserError where it lacks one of the keys, or is of another kind."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        wrong = [name for name, kind in expected.items() if not isinstance(values[name], kind)]
+        problem = f"{', '.join(wrong)} damaged" if wrong else ""
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        size = path.stat().st_size
+        raise UserError(
+            f"{path} is {f'damaged ({problem})' if size else 'empty'}; expected what this run wrote. Remove it "
+            f"(rm {shlex.quote(str(path))}), {way_out}"
+        )
+    return dict(values)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what killed starts of this run have left half written."""
+    for name in WRITTEN:
+        for pattern in (f".*.partial.{name}", f".{name}.*partial", f".{name}.old"):
+            for leftover in folder.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+                leftover.unlink(missing_ok=True)
 
 
 def _check_same(config: Config, index: Index) -> None:
     """Raise UserError where a run of this name has other shards or settings, or has ended and is asked for more."""
     folder = config.run.directory
-    earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    again = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
+    earlier = _read_json(folder / "run.json", {"shard_key": str, "config": dict}, again)
     way_out = "give this run another name (run.name=...), or remove the folder to start anew"
     if earlier["shard_key"] != index.key:
         keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
@@ -116,12 +161,11 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
 
 def long_metrics(path: Path) -> list[dict[str, Any]]:
     """metrics.jsonl with one row a number: stage, step, epoch, metric, value."""
-    place = ("stage", "step", "epoch")
     return [
-        {**{name: line[name] for name in place}, "metric": name, "value": float(value)}
+        {**{name: line[name] for name in PLACE}, "metric": name, "value": float(value)}
         for line in read_metrics(path)
         for name, value in line.items()
-        if name not in place
+        if name not in PLACE
     ]
 
 

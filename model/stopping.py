@@ -1,16 +1,14 @@
-"""A polite end: a signal, or the launcher's death, is noted; the loop asks between two steps and ends there.
+"""A polite end: a signal is noted; the loop asks between two steps and ends there.
 
-What launchers do (seen with DeepSpeed 0.19): SIGTERM to `deepspeed` on one machine ends its runner only, and nobody
-tells the processes; Ctrl-C reaches all of them, and one after the other is then sent SIGTERM and killed 30 s later. So
-a second signal is no reason to hurry, unless it is another Ctrl-C, and any rank that knows tells the others.
+What launchers do (seen with DeepSpeed 0.19): SIGTERM to `deepspeed` on one machine ends its runner only, and the guards
+send it on to the ranks; Ctrl-C reaches all of them, and one after the other is then sent SIGTERM and killed 30 s later.
+So a second signal is no reason to hurry, unless it is another Ctrl-C, and any rank that knows tells the others.
 """
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import torch
@@ -29,7 +27,6 @@ class StopRequest:
     def __init__(self, world: World) -> None:
         self._world = world
         self._noted_at: float | None = None
-        self._launchers = _launchers()
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signals' handler. Raises KeyboardInterrupt at a second Ctrl-C."""
@@ -41,7 +38,7 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether any rank was asked. All ranks call this and get the same answer."""
-        asked = self._noted_at is not None or _launchers() != self._launchers
+        asked = self._noted_at is not None
         if self._world.ranks == 1:
             return asked
         flag = torch.tensor([int(asked)], device=self._world.device)
@@ -61,20 +58,3 @@ def stop_requests(world: World) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _launchers() -> list[int]:
-    """Processes that should outlive this one; the list changes when one of them dies.
-
-    They are torchrun, or DeepSpeed's launcher of this machine and its parent. A shell is none: it may be closed.
-    """
-    parent = os.getppid()
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return [parent]
-    try:
-        if b"deepspeed.launcher.launch" not in Path(f"/proc/{parent}/cmdline").read_bytes():
-            return []
-        # Fields after the name, which is in brackets and may hold spaces: state, parent, ...
-        return [parent, int(Path(f"/proc/{parent}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])]
-    except OSError:  # no /proc here, or the parent has just gone
-        return []

@@ -32,12 +32,17 @@ class DeviceBatch:
 
 @dataclass(frozen=True)
 class Sums:
-    """loss: summed over what is counted; count; correct: tokens predicted right; prediction: (rows,) or empty."""
+    """loss: summed over what is counted; count; correct: tokens predicted right; prediction: (rows,) or empty.
+
+    inside: (3,) float64, loss, count and correct of the masked tokens wholly inside the insert; zeros in training,
+    which has no use for them, and in fine-tuning.
+    """
 
     loss: torch.Tensor
     count: torch.Tensor
     correct: torch.Tensor
     prediction: torch.Tensor
+    inside: torch.Tensor
 
 
 class Task(Protocol):
@@ -53,14 +58,30 @@ class Task(Protocol):
         """What the global batch's summed loss is divided by."""
 
 
-class PretrainTask(nn.Module):
-    """Masked language model over one reading frame a promoter, drawn anew each time."""
+@dataclass(frozen=True)
+class Masked:
+    """One reading frame a promoter with k-mers to be predicted, each (rows, tokens + 2).
 
-    def __init__(self, model: nn.Module, k: int, mask_share: float) -> None:
+    read: ids as the model sees them; attention_mask: 0 for padding; labels: true ids where something is to be
+    predicted, IGNORED elsewhere.
+    """
+
+    read: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+class MaskedTask(nn.Module):
+    """What is masked of one reading frame a promoter, drawn anew each time.
+
+    flanks: bases before and after the insert.
+    """
+
+    def __init__(self, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        self.model = model
         self.k = k
         self.mask_share = mask_share
+        self.flanks = flanks
 
     def width(self, batch: Batch, device: torch.device) -> int:
         """Of the longest promoter of the global batch."""
@@ -69,6 +90,38 @@ class PretrainTask(nn.Module):
     def draws(self, batch: Batch, generator: torch.Generator) -> Draws | None:
         """Frame, masked places and swapped k-mers of every row of the global batch."""
         return draw(batch.global_rows, self.width(batch, generator.device) // self.k + 2, self.k, generator)
+
+    def masked(self, batch: DeviceBatch) -> Masked:
+        """What the model reads of a batch, and what it is to predict."""
+        assert batch.draws is not None
+        frames = one_frame(reading_frames(batch.tokens, batch.lengths, self.k), batch.draws.frame)
+        read, labels = mask(frames.input_ids, frames.kmers, batch.draws, self.mask_share)
+        labels = torch.where(batch.weight[:, None] > 0, labels, IGNORED)
+        return Masked(read, frames.attention_mask, labels)
+
+    def sums_inside(self, batch: DeviceBatch, labels: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+        """Sums over the k-mers to be predicted that lie wholly inside the insert: (parts,) float64.
+
+        labels and parts: (rows, tokens + 2).
+        """
+        inside = self.within(batch, labels)
+        return torch.stack([(part * inside).double().sum() for part in parts])
+
+    def within(self, batch: DeviceBatch, labels: torch.Tensor) -> torch.Tensor:
+        """Which k-mers are to be predicted and lie wholly inside the insert: (rows, tokens + 2), as labels."""
+        assert batch.draws is not None
+        place = torch.arange(labels.shape[1], device=labels.device)
+        begin = batch.draws.frame[:, None] + (place - 1) * self.k  # the first place is [CLS]
+        before, behind = self.flanks
+        return (begin >= before) & (begin + self.k <= batch.lengths[:, None] - behind) & (labels != IGNORED)
+
+
+class PretrainTask(MaskedTask):
+    """Masked language model."""
+
+    def __init__(self, model: nn.Module, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(k, mask_share, flanks)
+        self.model = model
 
     def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
         """The k-mers expected to be masked: known on every rank without asking the others."""
@@ -79,17 +132,20 @@ class PretrainTask(nn.Module):
 
     def forward(self, batch: DeviceBatch) -> Sums:
         """Cross-entropy in float32 over the masked k-mers."""
-        assert batch.draws is not None
-        frames = one_frame(reading_frames(batch.tokens, batch.lengths, self.k), batch.draws.frame)
-        read, labels = mask(frames.input_ids, frames.kmers, batch.draws, self.mask_share)
-        labels = torch.where(batch.weight[:, None] > 0, labels, IGNORED)
+        masked = self.masked(batch)
+        labels = masked.labels
         places = chosen_places(labels, self.mask_share)
         count = (labels != IGNORED).sum()
         wanted = torch.where(torch.arange(len(places), device=places.device) < count, labels.flatten()[places], IGNORED)
-        logits = kmer_logits(self.model, read, frames.attention_mask, places).float()
-        loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
-        correct = (logits.detach().argmax(-1) == wanted).sum()
-        return Sums(loss, count, correct, loss.new_empty(0))
+        logits = kmer_logits(self.model, masked.read, masked.attention_mask, places).float()
+        each = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
+        right = logits.detach().argmax(-1) == wanted
+        within = each.new_zeros(3, dtype=torch.float64)
+        if not self.training:
+            here = self.within(batch, labels).flatten()[places] & (wanted != IGNORED)
+            within = torch.stack([(part * here).double().sum() for part in (each, here, right)])
+        loss = each.sum()
+        return Sums(loss, count, right.sum(), loss.new_empty(0), within)
 
 
 class FinetuneTask(nn.Module):
@@ -124,7 +180,7 @@ class FinetuneTask(nn.Module):
         error = standardised - (batch.expression - self.label_mean) / self.label_sd
         loss = (error.square() * batch.weight).sum()
         prediction = standardised.detach() * self.label_sd + self.label_mean
-        return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction)
+        return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
 
 
 def mean_over_frames(

@@ -44,7 +44,19 @@ def convert(checkpoint: Path) -> Path:
         inject_missing_state=True,
     )
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        ds_to_universal.main(arguments)
-    work.rename(target)
+    try:
+        with (
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
+            ds_to_universal.main(arguments)
+        work.rename(target)
+    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+        free = shutil.disk_usage(checkpoint).free / 1e6
+        shutil.rmtree(work, ignore_errors=True)
+        raise UserError(
+            f"{checkpoint} cannot be made readable for this number of ranks, {free:,.0f} MB are free on that disk "
+            f"({str(error).splitlines()[0]}); it is whole. Make room, then the same command goes on"
+        ) from None
     return target

@@ -30,7 +30,9 @@ def new_file(path: Path) -> Iterator[Path]:
         flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write: {error.strerror or error}") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "; make room, then start the same command again" if full else ""
+        raise UserError(f"{path}: cannot write: {error.strerror or error}{advice}") from None
     finally:
         with suppress(OSError):
             temporary.unlink()

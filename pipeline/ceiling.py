@@ -11,6 +11,9 @@ from pipeline.generate import true_expression_of
 USUAL_CEILING = 0.84
 """Correlation of the generator's labels with its noise-free expression, in large files."""
 
+ENOUGH_TO_TELL = 100
+"""Rows from which on chance is no reason for generated rows to look like others."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -39,6 +42,16 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
             f"generator's by {highest:.2f}, not {USUAL_CEILING}), so their ceiling is not known"
         )
     return Score(len(rows), _pearson(predictions, labels), highest)
+
+
+def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
+    """Pearson of the labels with the noise-free expression; None where `promoter-bert generate` did not make the rows,
+    or where they are too few to tell.
+    """
+    highest = _pearson(list(true_expression_of(sequences)), labels)
+    if len(labels) < ENOUGH_TO_TELL or _lies_below(highest, USUAL_CEILING, len(labels)):
+        return None
+    return highest
 
 
 def _lies_below(found: float, expected: float, rows: int) -> bool:

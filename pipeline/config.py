@@ -276,6 +276,8 @@ def load_config(path: Path | str = DEFAULT_CONFIG, overrides: list[str] | tuple[
         except yaml.YAMLError as error:
             raise UserError(f"override {override!r}: the value is not YAML: {error}") from None
         *sections, leaf = key.split(".")
+        if not isinstance(value, str) and _is_text(*sections, leaf):
+            value = text  # run.name=5 names a run
         target = values
         for section in sections:
             target = target.setdefault(section, {})
@@ -371,6 +373,8 @@ def _say(error: Any) -> str:
         return "missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error["input"]
+    if error["type"] == "string_type" and not isinstance(given, dict | list):
+        return f"expected text, got {given!r}: put it in quotes"
     return message if isinstance(given, dict) else f"{message}, got {given!r}"
 
 
@@ -378,6 +382,15 @@ def sections_with(key: str) -> list[str]:
     """The full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
     names = {name: field.annotation for name, field in Config.model_fields.items()}
     return [f"{name}.{key}" for name, section in names.items() if section and key in section.model_fields]
+
+
+def _is_text(*keys: str) -> bool:
+    """Whether a key by its full name is one of text."""
+    section: Any = Config
+    for key in keys:
+        field = getattr(section, "model_fields", {}).get(key)
+        section = field.annotation if field else None
+    return section is str
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -3,17 +3,12 @@
 Each takes whole shards and yields them as they are done, in any order: what is written does not depend on it.
 """
 
-import ctypes
-import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 
 from pipeline.errors import UserError
 from pipeline.plan import ShardTask
+from pipeline.pool import submit, worker_pool
 from pipeline.shard_writer import Done, WriteJob, write_shard
 
 Executor = Callable[[Sequence[ShardTask], WriteJob], Iterator[tuple[ShardTask, Done]]]
@@ -30,38 +25,11 @@ def here(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTask,
     if workers <= 1:
         yield from ((task, write_shard(task, job)) for task in tasks)
         return
-    # spawn: a fork would copy DuckDB's threads and locks.
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_end_with, initargs=(os.getpid(),))
-    try:
-        # Ctrl-C reaches the whole group, but writers inherit that they are not to hear it: the parent ends the work,
-        # a writer finishes its shard.
-        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        futures = {pool.submit(write_shard, task, job): task for task in tasks}
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    killed = f"a writer process was killed, perhaps for want of memory; {_GO_ON} (shards.workers=1 needs the least)"
+    with worker_pool(workers, killed) as pool:
+        futures = {submit(pool, write_shard, task, job): task for task in tasks}
         for future in as_completed(futures):
             yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"a writer process was killed, perhaps for want of memory; {_GO_ON} (shards.workers=1 needs the least)"
-        ) from None
-    finally:
-        try:
-            pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:  # once more: not even the shards at hand are waited for
-            for writer in set(multiprocessing.active_children()) - others:
-                writer.kill()
-            raise
-
-
-def _end_with(parent: int) -> None:
-    """In a writer process: have Linux end it with the process that started it, kill -9 of that included."""
-    if sys.platform == "linux":
-        parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was asked for
-        os._exit(1)
 
 
 def on_ray(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTask, Done]]:

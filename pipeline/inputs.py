@@ -127,14 +127,32 @@ def _head(file: str) -> list[str]:
             data = stream.read(1 << 20)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error}") from None
-    if not data:
-        raise UserError(f"{file}: the file is empty")
     if data[:2] == b"\x1f\x8b" or data[:4] == b"\x28\xb5\x2f\xfd":
         raise UserError(f"{file}: compressed, but not named so; give it a name ending in .gz or .zst")
+    lines = _lines(file, data)
+    return lines[:-1][:LOOKED_AT] if len(lines) > 1 and len(data) == 1 << 20 else lines[:LOOKED_AT]
+
+
+def _lines(file: str, data: bytes) -> list[str]:
+    if not data:
+        raise UserError(f"{file}: the file is empty")
     if b"\0" in data:
         raise UserError(f"{file}: not a text file in UTF-8 (a spreadsheet's Unicode text? Save it as CSV in UTF-8)")
-    lines: list[str] = data.decode("utf-8-sig", errors="replace").splitlines()
-    return lines[:-1][:LOOKED_AT] if len(lines) > 1 and len(data) == 1 << 20 else lines[:LOOKED_AT]
+    return data.decode("utf-8-sig", errors="replace").splitlines()
+
+
+def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
+    """The layout of rows without a file name, from their first bytes; labels are not looked for.
+
+    Raises UserError where they are not text, or the column of sequences is not there.
+    """
+    if data[:2] == b"\x1f\x8b" or data[:4] in (b"\x28\xb5\x2f\xfd", b"PAR1"):
+        raise UserError(f"{name}: expected text; unpack it first (zcat FILE.gz | ...), or name the file")
+    lines = _lines(name, data)
+    lines = lines[:-1] or lines  # the last one may be cut off
+    if next((line for line in lines if line.strip()), "")[:1] == ">":
+        return Layout("fasta")
+    return _layout(name, lines[:LOOKED_AT], columns or Columns(), labelled=False)
 
 
 def _fasta_labels(lines: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -27,9 +28,14 @@ def hold_lock(path: Path, busy: str) -> TextIO:
         if _is_still_there(lock, path):
             break
         lock.close()  # its last holder has just deleted it
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    try:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+    except OSError as error:
+        with suppress(OSError):
+            lock.close()
+        raise UserError(f"{path}: cannot write: {error.strerror}") from None
     return lock
 
 

@@ -14,13 +14,24 @@ p { margin: .4rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e5e7eb;
   overflow-wrap: anywhere; }
+th:first-child, td:first-child { overflow-wrap: break-word; }
+td { min-width: 5.5rem; }
 th { font-weight: 600; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal; }
-figure { margin: 0; }
-figure svg { display: block; width: 100%; height: auto; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wrap: normal;
+  min-width: 0; }
+th.number { white-space: normal; }
+figure { margin: .5rem 0 0; }
+figure svg { display: block; max-width: 100%; height: auto; }
 figcaption, footer { color: #52606d; font-size: .85rem; }
-footer { margin-top: 3rem; border-top: 1px solid #e5e7eb; padding-top: .6rem; }
-code { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .92em; }
+footer { margin-top: 3rem; border-top: 1px solid #e5e7eb; padding-top: .6rem;
+  overflow-wrap: anywhere; }
+.side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: .5rem 1rem; }
+.side svg { width: 100%; }
+details { margin: .6rem 0; }
+summary { cursor: pointer; color: #52606d; font-size: .9rem; }
+pre { overflow-x: auto; font-size: .82rem; line-height: 1.4; background: #f5f7f9; padding: .6rem .8rem; }
+code, pre { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+code { font-size: .92em; }
 """.strip()
 
 
@@ -34,13 +45,40 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """Text as it is, line by line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """Small pictures, <svg> elements: side by side where the screen is wide, else below each other."""
+
+    pictures: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What most readers need not see: closed until it is clicked."""
+
+    title: str
+    content: Table | Listing
+
+
+Content = Table | Listing | Side | Fold | str
+"""What is seen; a text is an <svg> element."""
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, what to see, what is seen (a table or an <svg> element), and the query file that answers it."""
+    """A heading, what to see, what is seen, the query file that answers it, and what stands below."""
 
     heading: str
     says: str
-    content: Table | str
-    query: str
+    content: Content | None
+    query: str = ""
+    more: Sequence[Content] = ()
 
 
 def page(title: str, lead: str, sections: Sequence[Section], end: str) -> str:
@@ -69,16 +107,32 @@ def page(title: str, lead: str, sections: Sequence[Section], end: str) -> str:
 
 
 def _section(section: Section) -> str:
-    content = section.content
-    source = f"<code>{html.escape(section.query)}</code>"
-    shown = (
-        f"{_table(content)}\n<p><small>{source}</small></p>"
-        if isinstance(content, Table)
-        else f"<figure>\n{content}\n<figcaption>{source}</figcaption>\n</figure>"
-    )
-    return (
-        f"<section>\n<h2>{html.escape(section.heading)}</h2>\n<p>{html.escape(section.says)}</p>\n{shown}\n</section>"
-    )
+    parts = [f"<h2>{html.escape(section.heading)}</h2>"]
+    if section.says:
+        parts.append(f"<p>{html.escape(section.says)}</p>")
+    if section.content is not None:
+        parts.append(_content(section.content, section.query))
+    parts += [_content(content) for content in section.more]
+    return "\n".join(["<section>", *parts, "</section>"])
+
+
+def _content(content: Content, query: str = "") -> str:
+    """query: shown as the source, where there is one."""
+    source = f"<code>{html.escape(query)}</code>" if query else ""
+    match content:
+        case Table():
+            return _table(content) + (f"\n<p><small>{source}</small></p>" if source else "")
+        case Listing():
+            return f"<pre>{html.escape(content.text)}</pre>"
+        case Fold():
+            return (
+                f"<details>\n<summary>{html.escape(content.title)}</summary>\n{_content(content.content)}\n</details>"
+            )
+        case Side():
+            return "\n".join(['<div class="side">', *map(_content, content.pictures), "</div>"])
+        case _:
+            caption = f"\n<figcaption>{source}</figcaption>" if source else ""
+            return f"<figure>\n{content}{caption}\n</figure>"
 
 
 def _table(table: Table) -> str:

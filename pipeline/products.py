@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipeline.database import reading, rows_of, writing
+from pipeline.database import explain, reading, rows_of, writing
 from pipeline.errors import UserError
 from pipeline.index import Index
 
@@ -67,13 +67,15 @@ def publish_run(
 
 def _replace(dataset: str, column: str, value: int | str, tables: dict[str, pa.Table]) -> None:
     with writing(dataset) as connection:
-        connection.execute("begin")
-        for table, rows in tables.items():
-            connection.execute(f"delete from {table} where {column} = ?", [value])
-            connection.register("new_rows", rows)
-            try:
+        try:
+            connection.execute("begin")
+            for table, rows in tables.items():
+                connection.execute(f"delete from {table} where {column} = ?", [value])
+                connection.register("new_rows", rows)
                 connection.execute(f"insert into {table} by name select * from new_rows")
-            except duckdb.BinderException:
-                raise UserError(f"{dataset} was built by another version of promoter-bert; build it again") from None
-            connection.unregister("new_rows")
-        connection.execute("commit")
+                connection.unregister("new_rows")
+            connection.execute("commit")
+        except (duckdb.BinderException, duckdb.CatalogException):
+            raise UserError(f"{dataset} was built by another version of promoter-bert; build it again") from None
+        except duckdb.Error as error:
+            raise explain(error) from None

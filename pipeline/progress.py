@@ -41,6 +41,18 @@ def counting(update: Update, total: int) -> Callable[[int], None]:
     return more
 
 
+def with_speed(update: Update) -> Callable[[int, int, int], None]:
+    """For work that tells units done, units in all, and how many of those done were there before: shows the units
+    made a second."""
+    began = time.monotonic()
+
+    def show(done: int, total: int, found: int) -> None:
+        made = done - found
+        update(done, total, f"{made / max(time.monotonic() - began, 1e-9):,.0f} a second" if made else "")
+
+    return show
+
+
 def naming(update: Update, total: int) -> Callable[[str], None]:
     """For work in `total` steps that tells the name of each before it begins, and "" when all are done."""
     done = 0

@@ -80,7 +80,7 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Con
     )
     memory = np.empty(MEMORY, np.uint8)
     read, last = 0, -1
-    for part in _in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
+    for part in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
         record = encode_rows(part, config.assay, config.shards.k, memory)
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
             raise UserError(
@@ -92,7 +92,7 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Con
         raise UserError(f"{task.file}: planned {task.rows:,} rows, found {read:,}: the dataset changed")
 
 
-def _in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
     """Batches as they come -> tables of `size` rows each, the last one shorter."""
     waiting: list[pa.RecordBatch] = []
     rows = 0

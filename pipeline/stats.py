@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-
 from pipeline import plots
+from pipeline.answers import Columns, answer
 from pipeline.atomic import new_file
-from pipeline.database import DatasetInfo, dataset_info, explain, reading, statement
+from pipeline.database import DatasetInfo, dataset_info, reading
+from pipeline.drawing import Draw, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
-from pipeline.plots import Columns
 
 QUERIES = (
     "splits",
@@ -29,8 +28,6 @@ QUERIES = (
 STEPS = len(QUERIES) + 1
 """How often `write_stats` says what it does now: each query, and the drawing."""
 WITHOUT_LABELS = ("splits", "rejects_by_reason", "insert_lengths", "bases_by_position")
-DIGITS = 9
-"""Decimals kept of a result: a mean's last ones depend on the order in which threads add up."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +56,12 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
             results = {}
             for name in QUERIES if info.cut is not None else WITHOUT_LABELS:
                 step(name)
-                results[name] = _ask(connection, name)
+                results[name] = answer(connection, name)
             step("drawing")
             content = _page(info, results).encode()
             file.write_bytes(content)
             step("")
     return Stats(str(out), info.promoters, len(content))
-
-
-def _ask(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
-    try:
-        result = connection.execute(statement(f"queries/{name}.sql"))
-        columns = [column for column, *_ in result.description or ()]
-        rows = result.fetchall()
-    except duckdb.Error as error:
-        raise explain(error) from None
-    return {
-        column: [round(row[place], DIGITS) if isinstance(row[place], float) else row[place] for row in rows]
-        for place, column in enumerate(columns)
-    }
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
@@ -209,8 +193,8 @@ def _effect_pictures(results: dict[str, Columns]) -> Iterator[Section]:
     )
 
 
-def _picture(name: str, heading: str, says: str, height: float, draw: plots.Draw) -> Section:
-    return Section(heading, says, plots.svg(name, heading, height, draw), f"sql/queries/{name}.sql")
+def _picture(name: str, heading: str, says: str, height: float, draw: Draw) -> Section:
+    return Section(heading, says, svg(name, heading, height, draw), f"sql/queries/{name}.sql")
 
 
 def _number(value: float | None) -> str:

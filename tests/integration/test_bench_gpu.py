@@ -8,17 +8,7 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    command = [
-        "python",
-        str(ROOT / "bench" / "gpu.py"),
-        "--tiny",
-        "--steps",
-        "3",
-        "--out",
-        "gpu.md",
-        "--trace",
-        "t.json",
-    ]
+    words = ("--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
     work.run("python", str(ROOT / "bench" / "gpu.py"), *words)
     rows = [line.split("|")[1:-1] for line in (tmp_path / "gpu.md").read_text().splitlines() if line.startswith("| ")]
     measured = {name.strip(): numbers[0].strip() for name, *numbers in rows[2:]}

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace, make_workspace
+from tests.integration.test_go_on import free_port
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 
@@ -40,6 +42,10 @@ def test_the_command_line_answers_at_once():
         (["verify", "nowhere"], 1),
         (["predict", "nowhere", "rows.tsv", "-o", "out.tsv"], 1),
         (["ceiling"], 1),
+        (["report", "nowhere"], 1),
+        (["report", "."], 1),
+        (["compare", "nowhere", "elsewhere"], 1),
+        (["compare", "nowhere"], 2),
         (["generate", "rows.doc"], 1),
         (["query", "select 1", "--dataset", "rows.tsv"], 1),
         (["build", "rows.tsv", "finetune_valid=0.1"], 1),
@@ -129,7 +135,7 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
         ("runs/paper/pretrained", "out.tsv", "pretrained only"),
         ("runs/paper", "out.tsv", "no model here"),
         ("runs/paper/model", "few.txt", "input file, too"),
-        ("runs/paper/model", "out.parquet", "expected a name ending in .tsv or .txt"),
+        ("runs/paper/model", "out.doc", "expected a name ending in .tsv, .txt, .parquet"),
         ("runs/paper/model", "runs", "is a folder"),
     ):
         done = trained.run("promoter-bert", "predict", model, "few.txt", "-o", output, check=False)
@@ -149,6 +155,37 @@ def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
     done = workspace.run("python", "train.py", check=False)
     assert done.returncode == 1
     assert "has no rows in pretrain/train, pretrain/valid, finetune/train, finetune/valid: no labels" in done.stderr
+
+
+def test_a_run_is_reported_and_compared(trained):
+    """The page by the summary that train.py left; what each picture holds is shown in tests/model/test_report.py."""
+    run = trained.folder / "runs" / "paper"
+    summary = json.loads((run / "summary.json").read_text())
+    said = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
+    assert said["page"] == "runs/paper/report.html"
+    assert (said["run"], said["finished"], said["missing"]) == ("paper", True, [])
+    page = (run / "report.html").read_text()
+    for split in ("valid", "test"):
+        assert f"{summary['scores'][split]['pearson']:.4f}" in page
+    for heading in ("Scores", "What was run", "Data", "Pretraining", "Fine-tuning", "Predicted and measured"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<h2>Challenge</h2>" not in page
+    trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "-o", "two.html")
+    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "--json").stdout)
+    assert found["page"] == "compare.html"
+    assert [each["scores"] for each in found["runs"]] == [summary["scores"]] * 2
+    assert found["differences"] == {}
+    assert (trained.folder / "two.html").read_text() == (trained.folder / "compare.html").read_text()
+
+
+def test_the_model_card_loads_its_model(trained):
+    """Its snippet gives what `predict` gives."""
+    card = (trained.folder / "runs/paper/model/README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
+    (trained.folder / "one.txt").write_text(f"{promoter}\n")
+    said = trained.run("promoter-bert", "predict", "runs/paper/model", "one.txt", "-o", "-").stdout
+    assert float(trained.run("python", "-c", snippet).stdout) == pytest.approx(float(said.split("\t")[1]), abs=1e-4)
 
 
 def test_rows_of_which_none_can_be_predicted_are_an_error(trained):
@@ -221,3 +258,25 @@ def test_predictions_from_parquet_without_labels(trained):
     written = (trained.folder / "some.txt").read_text().splitlines()
     assert written[0].startswith(good + "\t")
     assert written[1] == "\tnan"
+
+
+def test_ranks_predict_what_one_process_does(trained):
+    """By DeepSpeed's launcher, which puts an option of its own before ours."""
+    rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)[:700]
+    (trained.folder / "ranks.tsv").write_text("".join(["acgt\n", *rows]))
+    predict = ["predict", "runs/paper/model", "ranks.tsv", "--both-strands", "-o"]
+    trained.run("promoter-bert", *predict, "one.tsv", "--workers", "1")
+    launcher = ["deepspeed", "--num_accelerators", "2", "--master_port", free_port(), "--module", "model.cli"]
+    trained.run(*launcher, *predict, "two.tsv")
+    assert (trained.folder / "two.tsv").read_bytes() == (trained.folder / "one.tsv").read_bytes()
+    assert (trained.folder / "two.problems.tsv").read_text().splitlines()[1:] == [
+        "1\tlower-case bases\t4\t'a' at 1\tacgt"
+    ]
+
+
+def test_a_promoter_is_explained(trained):
+    promoter = (trained.folder / "train_sequences.txt").read_text().split("\t")[0]
+    asked = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
+    said = json.loads(trained.run("promoter-bert", *asked).stdout)
+    assert said["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
+    assert f"{said['prediction']:.3f}" in (trained.folder / "page.html").read_text()

@@ -40,10 +40,11 @@ def evaluations(run):
     return {line["step"]: line for line in read_metrics(run / "metrics.jsonl") if "valid_loss" in line}
 
 
-def train(workspace, ranks, *arguments, check=True, **environment):
+def train(workspace, ranks, *arguments, before=(), check=True, **environment):
     (workspace.folder / "recording_train.py").write_text((Path(__file__).parent / "recording_train.py").read_text())
     done = subprocess.run(
-        [*launched(ranks), "recording_train.py", *arguments], cwd=workspace.folder, capture_output=True, text=True,
+        [*before, *launched(ranks), "recording_train.py", *arguments],
+        cwd=workspace.folder, capture_output=True, text=True,
         env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", **environment}, timeout=120, check=False,
     )  # fmt: skip
     if check:
@@ -138,6 +139,7 @@ def test_torn_and_foreign_checkpoints_are_named(copy, never_stopped):
 
 
 def test_a_full_disk_stops_clearly_and_goes_on_when_there_is_room(copy, never_stopped):
+    """No restart is spent on it."""
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted, which needs root")
     (copy.folder / "runs").mkdir()
@@ -145,13 +147,14 @@ def test_a_full_disk_stops_clearly_and_goes_on_when_there_is_room(copy, never_st
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
-        full = train(copy, 1, *SCRATCH, "run.keep_checkpoints=99", check=False)
+        again = ("promoter-bert", "relaunch", "--max-restarts", "3")
+        full = train(copy, 1, *SCRATCH, "run.keep_checkpoints=99", before=again, check=False)
         run = copy.folder / "runs" / "paper"
         assert full.returncode == 1
-        assert re.search(
-            r"(cannot be written, 0 MB are free|No space left on device).*checkpoint.* is whole", full.stderr
-        )
-        assert "Traceback" not in full.stderr
+        said = full.stdout + full.stderr
+        assert re.search(r"(cannot be written, 0 MB are free|No space left on device).*checkpoint.* is whole", said)
+        assert "Traceback" not in said
+        assert full.stderr == "relaunch: not started again: the error above must be mended first\n"
         assert tags(run)
         assert {damage(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)

@@ -111,7 +111,9 @@ def test_whatever_is_killed_frozen_or_cut_off_it_ends_in_time_and_goes_on_to_the
         try:
             for number, (event, _) in enumerate(EVENTS):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
-                there = {pid for host in (1, 2) for pid in (*hosts.ranks(host), *hosts.processes(host, "guard.py"))}
+                there = {
+                    pid for host in (1, 2) for pid in (*hosts.ranks(host), *hosts.processes(host, "-m model.guard"))
+                }
                 assert len(there) == 4
                 event(hosts, loop)
                 wait_for(lambda pids=there: not any(map(alive, pids)), loop, log, BOUND)

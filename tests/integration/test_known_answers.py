@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from model.mutagenesis import mutate
+from model.predict import Predictor
 from model.tracking import read_metrics
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
@@ -60,8 +62,18 @@ def score(run):
     return json.loads((run / "summary.json").read_text())["scores"]["test"]
 
 
-def test_a_planted_motif_is_found(toy):
-    assert score(toy(planted_motif()))["pearson"] > 0.95
+def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
+    run = toy(planted_motif())
+    assert score(run)["pearson"] > 0.95
+    predictor = Predictor(run / "model")
+    fresh = [sequence for sequence, label in planted_motif(60, seed=1) if label == 12.0]
+    on_top = 0
+    for sequence in fresh:
+        place = sequence.index("GAT")
+        order = np.argsort(-mutate(predictor, sequence).importance)
+        on_top += set(order[:3].tolist()) == {place, place + 1, place + 2}
+    assert len(fresh) > 20
+    assert on_top >= 0.8 * len(fresh)
 
 
 def test_nothing_is_found_in_shuffled_labels(toy):

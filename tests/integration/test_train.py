@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_should(trained):
         "metrics.jsonl",
         "predictions.parquet",
         "model/model.safetensors",
+        "model/README.md",
         "pretrained/config.json",
     ):
         assert (run / name).exists(), name
@@ -62,6 +63,12 @@ def test_a_run_leaves_what_it_should(trained):
     rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
     assert (rates[10], rates[20]) == pytest.approx((1e-3 * 10 / 15, 1e-3))  # warmed up in 15 steps
     assert min(line["memory_gigabytes"] for line in lines if "learning_rate" in line) > 0.1
+    masked = summary["masked"]
+    evaluated = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_accuracy" in x}
+    for name in ("accuracy", "insert_accuracy", "base_perplexity", "insert_base_perplexity"):
+        assert masked[name] == evaluated[summary["training"]["pretrain"]["best_step"]][f"valid_{name}"]
+    for guess in ("most_frequent_kmer", "kmer_given_neighbours"):
+        assert 0.1 < masked["baselines"][guess]["insert_accuracy"] < 0.4
     training = summary["training"]["finetune"]
     assert training["steps"] == 38
     evaluations = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_pearson" in x}
@@ -72,13 +79,19 @@ def test_a_run_leaves_what_it_should(trained):
 def test_predictions_are_queried_beside_promoters(trained):
     joined = trained.run(
         "promoter-bert", "query", "--json",
-        "select split, count(*) as n, corr(prediction, expression) as r from predictions join promoters using (id) "
-        "where run = 'paper' group by split",
+        "select split, count(*) as n, corr(prediction, expression) as r, avg((prediction - expression) ** 2) as mse, "
+        "1 - mse / var_pop(expression) as r2 from predictions join promoters using (id) where run = 'paper' "
+        "group by split",
     )  # fmt: skip
     summary = json.loads((trained.folder / "runs/paper/summary.json").read_text())
     for row in json.loads(joined.stdout):
         assert row["n"] == 150
-        assert row["r"] == pytest.approx(summary["scores"][row["split"]]["pearson"], abs=1e-5)
+        scores = summary["scores"][row["split"]]
+        assert row["r"] == pytest.approx(scores["pearson"], abs=1e-5)
+        assert (row["mse"], row["r2"]) == pytest.approx((scores["mse"], scores["r2"]), abs=1e-4)
+        for name in ("pearson", "spearman"):
+            low, high = scores["intervals"][name]
+            assert -1 <= low < scores[name] < high <= 1
     logged = trained.run(
         "promoter-bert",
         "query",

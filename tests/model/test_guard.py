@@ -1,6 +1,7 @@
 """Guards of real processes that do what ranks may do; nothing of torch, so each ends in seconds."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,23 +12,29 @@ from multiprocessing.connection import Client
 import psutil
 import pytest
 
-from model.guard import Guarded, Post, new_key
+from model.guarded import Guarded, Post
 from tests.conftest import ROOT
 
 RANK = """
 import os, sys, time
-from model.guard import Guarded, Post
+from model.guarded import Guarded, Post
+from pipeline.errors import UserError
 rank, ranks, port, key = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-guarded = Guarded(Post(rank, ranks, os.getpid(), "127.0.0.1", port, key, speaks=True))
-print(guarded.port, flush=True)
+guarded = Guarded(Post(rank, ranks, os.getpid(), speaks=True))
+guarded.waits()
+if rank:
+    guarded.join("127.0.0.1", port, key)
+else:
+    port = guarded.listen("127.0.0.1", key)
+print(port, flush=True)
 word = input()
 if word == "goodbye":
     guarded.goodbye()
 elif word == "error":
-    guarded.error("no shards here")
+    guarded.ends_by(UserError("no shards here"))
     sys.exit("error: no shards here")
 elif word == "fail":
-    guarded.failed("ValueError: what")
+    guarded.ends_by(ValueError("what"))
     sys.exit("a traceback")
 time.sleep(60)
 """
@@ -39,7 +46,7 @@ def ranks():
     started: list[subprocess.Popen[str]] = []
 
     def start(count: int, before=int) -> list["subprocess.Popen[str]"]:
-        key, port = new_key(), "0"
+        key, port = secrets.token_hex(16), "0"
         for rank in range(count):
             process = subprocess.Popen(
                 [sys.executable, "-c", RANK, str(rank), str(count), port, key], cwd=ROOT, text=True,
@@ -139,22 +146,6 @@ def test_who_does_not_know_the_key_is_not_heard(ranks):
     assert "lost: rank 1 on " in errors
 
 
-def test_a_rank_does_not_outlive_its_launcher(tmp_path):
-    launcher = (
-        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1], '0', '1', '0', '00' * 16], "
-        "stdin=subprocess.PIPE, stdout=subprocess.PIPE); p.stdout.readline(); print(p.pid, flush=True); p.wait()"
-    )
-    process = subprocess.Popen([sys.executable, "-c", launcher, RANK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    rank = int(process.stdout.readline())
-    time.sleep(1.5)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(rank) and psutil.Process(rank).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_a_rank_does_not_outlive_its_guard(ranks):
     (first,) = ranks(1)
     (guard,) = psutil.Process(first.pid).children()
@@ -165,6 +156,6 @@ def test_a_rank_does_not_outlive_its_guard(ranks):
 
 
 def test_a_rank_may_be_alone():
-    guarded = Guarded(Post(0, 1, os.getpid(), "127.0.0.1", 0, new_key(), True))
-    assert guarded.port > 0
+    guarded = Guarded(Post(0, 1, os.getpid(), True))
+    assert guarded.listen("127.0.0.1", "00" * 16) > 0
     guarded.goodbye()

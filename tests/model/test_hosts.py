@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.cli import main
 from model.doctor import Asked, examine
 from model.facts import differences, explained
 from model.hosts import check_environment_files, read_hostfile
@@ -113,20 +115,30 @@ def test_the_words_that_a_run_ends_with():
     assert not INTERRUPTED.match("pdsh@host1: interrupt (one more within 1 sec to abort)")
 
 
-def test_a_rank_that_never_comes_is_not_waited_for_long(tmp_path):
-    script = (
-        "from datetime import timedelta; from model import distributed as d; d.JOIN = timedelta(seconds=2); d.start()"
-    )
+STARTS = """
+import os, signal, subprocess, sys
+late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], env=os.environ | {"RANK": "1"})
+late.send_signal(signal.SIGSTOP)
+script = "from model import meeting as m, distributed as d; m.JOIN = 2; d.start()"
+first = subprocess.run([sys.executable, "-c", script], env=os.environ | {"RANK": "0"})
+print(first.returncode, late.wait())
+"""
+
+
+def test_a_rank_that_never_comes_is_named_and_not_waited_for_long():
+    """Frozen before it has a guard: only the others can tell. Its host stands on the launcher's command line."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_SIZE": "2"}
+    slots = base64.urlsafe_b64encode(json.dumps({"here": [0], "there": [0]}).encode()).decode()
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **environment, "MASTER_PORT": str(port)}, cwd=ROOT,
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", STARTS, "deepspeed.launcher.launch", f"--world_info={slots}"], cwd=ROOT,
+        env={**os.environ, **places}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert f"not all 2 ranks came to 127.0.0.1:{port}" in done.stderr
+    assert done.stdout.split() == ["1", str(-signal.SIGKILL)], done.stderr
+    assert "lost: rank 1 on there: not there after 2 s" in done.stderr
+    assert f"at 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -159,6 +171,19 @@ def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch, caps
     code, tries, said = restarts(tmp_path, monkeypatch, capsys, "2")
     assert (code, tries) == (0, 3)
     assert "ended with exit code 3" in said[0]
+
+
+def test_deepspeeds_exit_code_0_is_no_proof(tmp_path, monkeypatch):
+    """It answers so when its launcher is killed; train.py's last words are the proof."""
+    monkeypatch.setattr("model.relaunch.FIRST_WAIT", 0.01)
+    (tmp_path / "deepspeed").write_text(f"#!{sys.executable}\nprint('directory  runs/paper' if {{}} else 'up')\n")
+    (tmp_path / "deepspeed").chmod(0o755)
+    script = (tmp_path / "deepspeed").read_text()
+    for finished, restarts in ((True, 0), (False, 2)):
+        (tmp_path / "deepspeed").write_text(script.format(finished))
+        said: list[str] = []
+        assert relaunch([str(tmp_path / "deepspeed"), "train.py"], 2, said.append) == (0 if finished else 1)
+        assert len([line for line in said if "ended before it was finished after" in line]) == restarts
 
 
 def test_restarts_are_used_up(tmp_path, monkeypatch, capsys):
@@ -212,3 +237,10 @@ def test_the_doctor_looks_at_this_machine_alone(made, tmp_path, capsys):
     assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
         ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"
     )
+
+
+def test_the_doctor_says_which_deepspeed_config_it_cannot_read(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", "--deepspeed_config", "none.json"])
+    assert end.value.code == 1
+    assert "none.json: cannot read DeepSpeed's config: No such file" in capsys.readouterr().err

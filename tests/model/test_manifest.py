@@ -1,14 +1,17 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.flops import StageCost
-from model.manifest import Layout, damage, read_manifest, write_manifest
+from model.manifest import Layout, Standing, damage, read_manifest, write_manifest
 from model.universal import check_convertible
 from pipeline.errors import UserError
 
 OWNER = {"shards": "a", "settings": "b"}
 LAYOUT = Layout(2, 1, "fp32")
+STANDING = Standing(20, 0.5, 10, 1.5, ended=False)
 
 
 @settings(deadline=None, max_examples=50)
@@ -20,9 +23,9 @@ def test_any_wrong_or_missing_byte_is_noticed(tmp_path_factory, data):
     for name in names:
         (folder / name).write_bytes(data.draw(st.binary(min_size=1, max_size=50)))
     assert "manifest.json is missing" in damage(folder)
-    write_manifest(folder, OWNER, LAYOUT)
-    assert damage(folder) == ""
-    assert read_manifest(folder).layout == LAYOUT
+    write_manifest(folder, OWNER, LAYOUT, STANDING)
+    assert damage(folder) == damage(folder, "part") == ""
+    assert (read_manifest(folder).layout, read_manifest(folder).standing) == (LAYOUT, STANDING)
     name = data.draw(st.sampled_from([*names, "manifest.json"]))
     content = bytearray((folder / name).read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -35,6 +38,16 @@ def test_any_wrong_or_missing_byte_is_noticed(tmp_path_factory, data):
         content[place] ^= 1 << data.draw(st.integers(0, 7))
         (folder / name).write_bytes(content)
     assert name in damage(folder)
+    assert damage(folder, "part") == ("" if name == "state.pt" else damage(folder).removeprefix("part/"))
+
+
+def test_a_manifest_of_before_says_nothing_of_the_stage(tmp_path):
+    write_manifest(tmp_path, OWNER, LAYOUT, STANDING)
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    del values["standing"]
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    assert damage(tmp_path) == ""
+    assert read_manifest(tmp_path).standing is None
 
 
 @pytest.mark.parametrize(("written", "wanted"), [(1, 2), (2, 1), (1, 1), (2, 2), (3, 3)])

@@ -1,7 +1,9 @@
 import os
+import resource
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.metrics import pearson, spearman
 from model.runs import long_metrics, open_run
@@ -25,23 +27,59 @@ def test_correlations_by_hand():
 def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
     with Tracker(tmp_path, leads=True) as tracker:
         for stage in ("pretrain", "finetune"):
+            tracker.begin(stage, 0)
             for step in (10, 20, 30):
                 tracker.log(stage, step, step / 10, {"loss": step})
         with tracker.path.open("a") as file:
             file.write('{"stage": "finetune", "st')  # a kill in the middle of a line
-        tracker.forget_after("finetune", 20)
+        tracker.begin("finetune", 20)
     kept = [(line["stage"], line["step"]) for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert kept == [("pretrain", 10), ("pretrain", 20), ("pretrain", 30), ("finetune", 10), ("finetune", 20)]
     assert long_metrics(tmp_path / "metrics.jsonl")[0] == {
         "stage": "pretrain", "step": 10, "epoch": 1.0, "metric": "loss", "value": 10.0,
     }  # fmt: skip
-    assert list((tmp_path / "tensorboard").iterdir())
+    shown = {
+        stage: EventAccumulator(str(tmp_path / "tensorboard" / stage)).Reload().Scalars(f"{stage}/loss")
+        for stage in ("pretrain", "finetune")
+    }
+    assert {stage: [x.step for x in scalars] for stage, scalars in shown.items()} == {
+        "pretrain": [10, 20, 30], "finetune": [10, 20],
+    }  # fmt: skip
+
+
+def test_events_are_there_at_once(tmp_path):
+    with Tracker(tmp_path, leads=True) as tracker:
+        tracker.begin("pretrain", 0)
+        tracker.log("pretrain", 5, 0.5, {"loss": 2.5})
+        (scalar,) = EventAccumulator(str(tmp_path / "tensorboard" / "pretrain")).Reload().Scalars("pretrain/loss")
+        assert (scalar.step, scalar.value) == (5, 2.5)
+
+
+@pytest.mark.parametrize("values", [{"a" * 90: 1.0}, {"a": 1 / 3, "b": 1 / 7}])
+def test_numbers_that_cannot_be_written_are_a_clear_error(tmp_path, capfd, values):
+    """Files may not grow past a limit; which of the two comes to it first is up to the numbers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def log_much():
+        with Tracker(tmp_path, leads=True) as tracker:
+            tracker.begin("pretrain", 0)
+            for step in range(1, 100):
+                tracker.log("pretrain", step, 0.0, values)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(UserError, match=r"metrics cannot be written \(File too large\).*last checkpoint is whole"):
+            log_much()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr() == ("", "")
+    assert read_metrics(tmp_path / "metrics.jsonl")
 
 
 def test_other_ranks_write_nothing(tmp_path):
     with Tracker(tmp_path, leads=False) as tracker:
+        tracker.begin("pretrain", 0)
         tracker.log("pretrain", 1, 0.1, {"loss": 1.0})
-        tracker.forget_after("pretrain", 0)
     assert list(tmp_path.iterdir()) == []
 
 

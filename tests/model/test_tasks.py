@@ -11,6 +11,7 @@ from model.bert import masked_language_model, regression_model
 from model.flops import stage_cost
 from model.frames import VIEWS, one_frame, read_width, reading_frames
 from model.masking import IGNORED, chosen_places, mask
+from model.predict import halve
 from model.seeds import generator
 from model.tasks import FinetuneTask, PretrainTask, mean_over_frames, to_device
 from pipeline.index import read_index
@@ -176,3 +177,23 @@ def test_a_prediction_does_not_depend_on_its_neighbours_or_padding(made):
         alone = [mean_over_frames(model, tokens[i : i + 1, :n], lengths[i : i + 1], 3) for i, n in enumerate(lengths)]
     assert torch.allclose(together, wider, atol=1e-5)
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_half_precision_keeps_predictions_within_a_hundredth_of_their_spread(made):
+    """As on a GPU; on the scale of the labels, where fp16 itself could not tell 11.002 from 11.006."""
+    torch.manual_seed(0)
+    model = regression_model(made.config, read_index(made.shards), None).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # so that promoters differ as they do after training
+        model.classifier.bias.fill_(11.0)
+    batch = next(steps(made, batch=40))[0].micro_batches[0]
+    tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
+    with torch.inference_mode():
+        exact = mean_over_frames(model, tokens, lengths, 3)
+        halve(model)
+        half = mean_over_frames(model, tokens, lengths, 3)
+    assert half.dtype == torch.float32
+    assert exact.std() > 0.1
+    assert (half - exact).abs().max() < 0.01 * exact.std()
+    assert len(half.unique()) > 30

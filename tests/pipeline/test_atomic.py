@@ -41,7 +41,7 @@ def test_a_full_disk_is_a_clear_error(tmp_path):
             temporary.symlink_to("/dev/full")
             temporary.write_text("one")
 
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match="No space left on device; make room, then start the same command again"):
         write()
     assert list(tmp_path.iterdir()) == []
 

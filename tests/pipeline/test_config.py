@@ -44,6 +44,14 @@ def test_overrides_and_base_files(tmp_path):
     assert config.run.name == "x"
 
 
+@pytest.mark.parametrize("name", ["5", "007", "1e3", "2026-01-05", "true", "null", "1_000"])
+def test_text_that_looks_like_something_else_stays_as_it_was_typed(tmp_path, name):
+    assert load_config(ROOT / "config.yaml", [f"run.name={name}"]).run.name == name
+    (tmp_path / "mine.yaml").write_text(f"base: {ROOT}/config.yaml\nrun: {{name: 5}}\n")
+    with pytest.raises(UserError, match=r"run\.name: expected text, got 5: put it in quotes"):
+        load_config(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(
     ("override", "name"),
     [

@@ -1,7 +1,7 @@
 import csv
 from collections import Counter
-from math import log2, sqrt
-from statistics import variance
+from math import ceil, floor, log2, sqrt
+from statistics import fmean, variance
 
 import pytest
 
@@ -11,7 +11,15 @@ from tests.conftest import ROOT
 from tests.pipeline.test_dataset import L, R, line, shell, toy_config, write
 
 QUERIES = sorted(path.name for path in (ROOT / "sql" / "queries").glob("*.sql"))
-EMPTY_WITHOUT_THE_LIKE = {"duplicates.sql", "near_duplicates.sql", "rejects_by_reason.sql", "worst_predictions.sql"}
+OF_PREDICTIONS = {
+    "calibration.sql",
+    "predicted_and_measured.sql",
+    "residuals_by_expression.sql",
+    "residuals_by_gc.sql",
+    "residuals_by_length.sql",
+    "worst_predictions.sql",
+}
+EMPTY_WITHOUT_THE_LIKE = {"duplicates.sql", "near_duplicates.sql", "rejects_by_reason.sql", *OF_PREDICTIONS}
 
 # Descending: 14 13 13 13 11 11 8.5 7.5 6 5 4 2; index int(0.4 * 12) = 4 holds an 11: the cut, and six rows are in.
 TOY = [
@@ -135,6 +143,53 @@ def test_the_worst_prediction_comes_first(toy):
     found = [dict(zip(names, row, strict=True)) for row in rows]
     assert [(row["id"], row["error"]) for row in found[:2]] == [(11, 10), (10, 9)]
     assert [(row["id"], row["error"]) for row in found[-3:]] == [(0, -1), (2, 1), (1, 0)]
+
+
+def test_residuals_are_those_of_each_group(toy):
+    """The toy's residual is 1 - id; its labels run from 2 to 14, so that the steps are 1 and 0.5."""
+    with reading(toy) as connection:
+        rows = connection.execute("select id, insert_of(sequence), expression from promoters").fetchall()
+    for query, group in (
+        ("residuals_by_length.sql", lambda insert, _: len(insert)),
+        ("residuals_by_gc.sql", lambda insert, _: gc_step(insert)),
+        ("residuals_by_expression.sql", lambda _, label: floor(label + 0.5)),
+    ):
+        groups = {}
+        for number, insert, label in rows:
+            groups.setdefault(group(insert, label), []).append(1 - number)
+        expected = [
+            ("a", "test", step, len(found), fmean(found), sqrt(variance(found) / len(found)) if found[1:] else None,
+             *quartiles(found)) for step, found in sorted(groups.items())
+        ]  # fmt: skip
+        assert ask(toy, query)[1] == [tuple(pytest.approx(value) for value in row) for row in expected], query
+
+
+def gc_step(insert):
+    return floor(20 * sum(map(insert.count, "GC")) / sum(map(insert.count, "ACGT"))) / 20
+
+
+def quartiles(values):
+    values = sorted(values)
+    places = [share * (len(values) - 1) for share in (0.25, 0.75)]
+    return [values[floor(p)] + (p - floor(p)) * (values[ceil(p)] - values[floor(p)]) for p in places]
+
+
+def test_predicted_and_measured_are_counted_by_cell(toy):
+    with reading(toy) as connection:
+        rows = connection.execute("select id, expression from promoters").fetchall()
+    cells = Counter((floor(2 * label + 0.5) / 2, floor(2 * (label + number - 1) + 0.5) / 2) for number, label in rows)
+    expected = sorted(("a", "test", 0.5, *cell, n) for cell, n in cells.items())
+    assert ask(toy, "predicted_and_measured.sql")[1] == expected
+
+
+def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
+    """Fewer promoters than groups: each is one."""
+    with reading(toy) as connection:
+        rows = connection.execute("select expression + id - 1, id, expression from promoters").fetchall()
+    expected = [
+        ("a", "test", place, 1, prediction, label, None) for place, (prediction, _, label) in enumerate(sorted(rows), 1)
+    ]
+    assert ask(toy, "calibration.sql")[1] == expected
 
 
 def test_enrichment_is_that_of_counting_every_kmer(made):

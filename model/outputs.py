@@ -1,0 +1,114 @@
+"""Predicted rows, in the order of the input -> a file: each format is a function that takes them and writes them."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+from pipeline.shard_writer import in_parts
+
+GROUP_ROWS = 65_536
+"""Rows of a row group in Parquet."""
+PROBLEM_COLUMNS = ("row", "problem", "bases", "first_wrong_base", "sequence")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of the output. first: number of the first one, from 0; sequence: as it came; prediction: (rows,),
+    NaN where problem is not null."""
+
+    first: int
+    sequence: pa.ChunkedArray
+    prediction: npt.NDArray[np.float32]
+    problem: pa.ChunkedArray
+
+
+Format = Callable[[BinaryIO, Iterator[Rows]], None]
+"""Writes all rows to an open file as they come."""
+
+
+def write_lines(file: BinaryIO, rows: Iterator[Rows]) -> None:
+    """`sequence<TAB>prediction`, no header; nan where there is none."""
+    for part in rows:
+        lines = zip(part.sequence.to_pylist(), part.prediction.tolist(), strict=True)
+        file.write("".join(f"{sequence}\t{value:.9g}\n" for sequence, value in lines).encode())
+        file.flush()  # who reads a pipe is not kept waiting
+
+
+def write_parquet(file: BinaryIO, rows: Iterator[Rows]) -> None:
+    """Columns sequence, prediction (null where there is none) and problem (null where there is none)."""
+    schema = pa.schema([("sequence", pa.string()), ("prediction", pa.float32()), ("problem", pa.string())])
+    batches = (
+        batch
+        for part in rows
+        for batch in pa.table(
+            [part.sequence, pa.array(part.prediction, pa.float32(), from_pandas=True), part.problem], schema=schema
+        ).to_batches()
+    )
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for group in in_parts(batches, GROUP_ROWS):
+            writer.write_table(group, GROUP_ROWS)
+
+
+FORMATS: dict[str, Format] = {"tsv": write_lines, "parquet": write_parquet}
+SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".parquet": "parquet"}
+
+
+def format_of(output: str) -> Format:
+    """By the name's ending; lines for standard output, devices and pipes. Raises UserError for another ending."""
+    if is_stream(output):
+        return write_lines
+    path = Path(output)
+    if path.is_dir():
+        raise UserError(f"{output} is a folder; name a file in it")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{output}: expected a name ending in {', '.join(SUFFIXES)}, or - for standard output")
+    return FORMATS[SUFFIXES[path.suffix]]
+
+
+def is_stream(output: str) -> bool:
+    """Standard output, or a device or pipe such as /dev/stdout: written to as it is."""
+    path = Path(output)
+    return output == "-" or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def problems_beside(output: str) -> Path:
+    """Where the rows without a prediction are told."""
+    return Path(output).with_suffix(".problems.tsv")
+
+
+class Problems:
+    """Rows that have no prediction: counted by reason, and told one by one in a file of lines, or up to `most`."""
+
+    def __init__(self, file: TextIO, most: int | None = None) -> None:
+        self.counts: dict[str, int] = {}
+        self._file = file
+        self._left = most
+
+    def note(self, rows: Rows) -> None:
+        """Tell those among some rows."""
+        if rows.problem.null_count == len(rows.problem):
+            return
+        problems = zip(rows.problem.to_pylist(), rows.sequence.to_pylist(), strict=True)
+        for number, (problem, sequence) in enumerate(problems, rows.first + 1):
+            if problem is not None:
+                if not self.counts:
+                    self._file.write("\t".join(PROBLEM_COLUMNS) + "\n")
+                self.counts[problem] = self.counts.get(problem, 0) + 1
+                self._tell(number, problem, sequence)
+
+    def _tell(self, number: int, problem: str, sequence: str) -> None:
+        if self._left is not None:
+            if not self._left:
+                return
+            self._left -= 1
+        wrong = re.search("[^ACGTN]", sequence)
+        where = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
+        self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{where}\t{sequence}\n")

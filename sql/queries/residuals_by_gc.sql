@@ -1,0 +1,25 @@
+-- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by GC content of the insert,
+-- in steps of 5 %: 0.4 stands for 40 % up to 45 %. Ns count neither way.
+with counted as (
+    select
+        run,
+        split,
+        expression - prediction as residual,
+        strlen(translate(insert_of(sequence), 'ATN', '')) as gc,
+        strlen(replace(insert_of(sequence), 'N', '')) as bases
+    from predictions
+    join promoters using (id)
+)
+select
+    run,
+    split,
+    floor(20 * counted.gc / bases) / 20 as gc,
+    count(*) as promoters,
+    avg(residual) as mean_residual,
+    stddev(residual) / sqrt(count(*)) as standard_error,
+    quantile_cont(residual, 0.25) as lower_quartile,
+    quantile_cont(residual, 0.75) as upper_quartile
+from counted
+where bases > 0
+group by run, split, floor(20 * counted.gc / bases) / 20
+order by run, split, gc;

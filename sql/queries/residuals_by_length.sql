@@ -1,0 +1,19 @@
+-- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by length of the insert in
+-- bases.
+with held_out as (
+    select run, split, length(insert_of(sequence)) as bases, expression - prediction as residual
+    from predictions
+    join promoters using (id)
+)
+select
+    run,
+    split,
+    bases,
+    count(*) as promoters,
+    avg(residual) as mean_residual,
+    stddev(residual) / sqrt(count(*)) as standard_error,
+    quantile_cont(residual, 0.25) as lower_quartile,
+    quantile_cont(residual, 0.75) as upper_quartile
+from held_out
+group by run, split, bases
+order by run, split, bases;

@@ -1,0 +1,25 @@
+"""promoter-bert score as a user runs it, on a small challenge in the challenge's own files."""
+
+import json
+
+import pytest
+
+from tests.integration.conftest import Workspace
+from tests.model.toy_challenge import make_challenge
+
+
+def test_the_score_of_a_file(tmp_path):
+    toy = make_challenge(tmp_path)
+    toy.predictions(-toy.labels)
+    command = ("promoter-bert", "score", "predictions.tsv", "--labels", "labels.tsv", "--subsets", "subsets")
+    workspace = Workspace(tmp_path)
+    said = workspace.run(*command, "--public", "public").stdout
+    assert "Pearson Score 1.0000, Spearman Score -1.0000" in said
+    found = json.loads(workspace.run(*command, "--public", "public", "--json").stdout)
+    assert found["pearson_score"] == pytest.approx(1)
+    assert found["subsets"]["SNVs"]["spearman"] == pytest.approx(-1)
+    assert found["subsets"]["all"]["rows"] < 60
+    wrong = workspace.run(*command[:2], "test.txt", *command[3:], check=False)
+    assert wrong.returncode == 1
+    assert "test.txt, line 1: expected a finite prediction, got nan (60 such lines)" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

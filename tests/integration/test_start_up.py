@@ -1,0 +1,81 @@
+"""The real launchers, killed and frozen at any moment before the training begins; and the way on from there."""
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import ENVIRONMENT, Workspace
+from tests.integration.test_go_on import free_port
+
+BOUND = 60
+"""Seconds in which everything has ended that was there."""
+
+
+@pytest.fixture
+def copy(prepared, tmp_path):
+    shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
+    return Workspace(tmp_path / "work")
+
+
+def running_in(folder: Path, words: str) -> list[psutil.Process]:
+    """Processes with these words in their command line, oldest first."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and words in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return sorted(found, key=lambda process: process.create_time())
+
+
+COMMAND, LAUNCHER, RANK = "bin/deepspeed --master_port", "-u -m deepspeed.launcher.launch", "-u train.py --local_rank="
+GUARD = "-m model.guard"
+EVENTS = [
+    # (how many of which there are, seconds after that at most, who gets which signal, what is said)
+    (1, LAUNCHER, 0, LAUNCHER, signal.SIGKILL, "relaunch: the run ended before it was finished"),
+    (2, GUARD, 4, RANK + "1", signal.SIGSTOP, "stopped (SIGSTOP) for 20 s"),
+    (2, GUARD, 4, RANK + "0", signal.SIGKILL, "lost: rank 0 on "),
+    (1, LAUNCHER, 8, COMMAND, signal.SIGTERM, "lost: the launcher of rank 0 on "),
+]
+
+
+@pytest.mark.timeout(600)
+def test_whatever_is_killed_or_frozen_in_the_start_up_it_ends_and_is_started_again(copy):
+    """DeepSpeed itself exits with 0 when its launcher is killed; the first event meets that one in its imports."""
+    moments, log = random.Random(6), copy.folder / "log"
+    deepspeed = ("deepspeed", "--master_port", free_port(), "--num_accelerators", "2")
+    training = ("train.py", "finetune.start=scratch", "finetune.max_epochs=9")
+    with log.open("w") as out:
+        loop = subprocess.Popen(
+            ["promoter-bert", "relaunch", "--max-restarts", str(len(EVENTS)), *deepspeed, *training],
+            cwd=copy.folder, env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"}, stdout=out, stderr=out,
+        )  # fmt: skip
+
+    def wait_until(met):
+        end = time.monotonic() + BOUND
+        while not met():
+            assert time.monotonic() < end, log.read_text()
+            assert loop.poll() is None, log.read_text()
+            time.sleep(0.05)
+
+    try:
+        for number, (count, awaited, seconds, victim, event, said) in enumerate(EVENTS):
+            wait_until(lambda n=number: log.read_text().count("; restart ") == n)
+            wait_until(lambda n=count, words=awaited: len(running_in(copy.folder, words)) == n)
+            time.sleep(moments.uniform(0, seconds))
+            running_in(copy.folder, victim)[0].send_signal(event)
+            wait_until(lambda n=number: log.read_text().count("; restart ") > n)
+            assert said in log.read_text()
+        assert loop.wait(120) == 0, log.read_text()
+    finally:
+        for process in running_in(copy.folder, ""):
+            process.kill()
+        loop.wait()
+    assert (copy.folder / "runs" / "paper" / "summary.json").exists()

@@ -1,0 +1,78 @@
+"""Runs side by side."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from model.compare import compare_runs, score_lines
+from model.tracking import read_metrics
+from pipeline.drawing import BLUE, ORANGE
+from pipeline.errors import UserError
+from tests.model.drawn import pictures
+from tests.model.run_pieces import log, start, text_of
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return finished_run
+
+
+@pytest.fixture(scope="module")
+def second(made, tmp_path_factory):
+    folder = start(
+        made, tmp_path_factory.mktemp("run"), "run.name=second", "finetune.learning_rate=5e-4", "model.hidden=32"
+    )
+    log(folder, readings=6)
+    return folder
+
+
+def test_runs_side_by_side(run, second, tmp_path):
+    out = tmp_path / "compare.html"
+    found = compare_runs([run, second], out)
+    assert found.same_promoters
+    assert found.differences == {"model.hidden": [16, 32], "finetune.learning_rate": [1e-3, 5e-4]}
+    assert [each["run"] for each in found.runs] == ["first", "second"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert found.runs[0]["scores"] == summary["scores"]
+    assert (found.runs[1]["finished"], found.runs[1]["scores"]) == (None, {})
+    assert score_lines(found) == [
+        f"  first   test Pearson {summary['scores']['test']['pearson']:.4f} (0.1110 to 0.8880)",
+        "  second  not finished",
+    ]
+    page = out.read_text()
+    assert "second is not finished." in page
+    assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
+    drawn = pictures(page)
+    for stage, metric, title in (
+        ("pretrain", "loss", "Pretraining: training loss"),
+        ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
+        ("finetune", "valid_loss", "Fine-tuning: validation loss"),
+        ("finetune", "valid_pearson", "Fine-tuning: validation Pearson"),
+        ("finetune", "promoters_per_second", "Fine-tuning: promoters a second"),
+    ):
+        for folder, colour in ((run, BLUE), (second, ORANGE)):
+            lines = read_metrics(folder / "metrics.jsonl")
+            points = [(line["epoch"], line[metric]) for line in lines if line["stage"] == stage and metric in line]
+            (line,) = drawn[title][0].lines(colour)
+            assert line == pytest.approx(np.array(points), rel=1e-3)
+    assert drawn["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+
+
+def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
+    twin = tmp_path / "twin"
+    shutil.copytree(run, twin)
+    same = compare_runs([run, twin], tmp_path / "same.html")
+    assert [each["run"] for each in same.runs] == [str(run), str(twin)]
+    assert same.differences == {}
+    assert "Nothing: the runs have the same settings" in (tmp_path / "same.html").read_text()
+    facts = json.loads((twin / "run.json").read_text())
+    (twin / "run.json").write_text(json.dumps({**facts, "dataset_key": "0" * 64}))
+    other = compare_runs([run, twin], tmp_path / "other.html")
+    assert not other.same_promoters
+    assert list(other.differences) == ["dataset_key"]
+    assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
+    with pytest.raises(UserError, match="no such folder"):
+        compare_runs([run, tmp_path / "nowhere"], tmp_path / "none.html")
+    assert not (tmp_path / "none.html").exists()
