@@ -179,13 +179,13 @@ def test_a_prediction_does_not_depend_on_its_neighbours_or_padding(made):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
-def test_half_precision_keeps_predictions_within_a_hundredth_of_their_spread(made):
-    """As on a GPU; on the scale of the labels, where fp16 itself could not tell 11.002 from 11.006."""
+def test_half_precision_changes_a_prediction_by_a_thousandth(made):
+    """As on a GPU; on the scale of the labels, where numbers in fp16 are 0.008 apart."""
     torch.manual_seed(0)
     model = regression_model(made.config, read_index(made.shards), None).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(4)  # so that promoters differ as they do after training
+            parameter.mul_(4)
         model.classifier.bias.fill_(11.0)
     batch = next(steps(made, batch=40))[0].micro_batches[0]
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
@@ -194,6 +194,5 @@ def test_half_precision_keeps_predictions_within_a_hundredth_of_their_spread(mad
         halve(model)
         half = mean_over_frames(model, tokens, lengths, 3)
     assert half.dtype == torch.float32
-    assert exact.std() > 0.1
-    assert (half - exact).abs().max() < 0.01 * exact.std()
+    assert torch.allclose(half, exact, rtol=0, atol=2e-3)
     assert len(half.unique()) > 30
