@@ -126,7 +126,7 @@ class PretrainTask(MaskedTask):
     def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
         """The k-mers expected to be masked: known on every rank without asking the others."""
         assert draws is not None
-        lengths = torch.from_numpy(batch.global_lengths).to(draws.frame.device)
+        lengths = moved(batch.global_lengths, draws.frame.device)
         kmers = kmers_in_frames(lengths, self.k).gather(1, draws.frame[:, None])
         return self.mask_share * kmers.sum()
 

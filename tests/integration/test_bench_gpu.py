@@ -14,5 +14,6 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     measured = {name.strip(): numbers[0].strip() for name, *numbers in rows[2:]}
     assert len(measured) == 6
     for name, rate in measured.items():
-        assert float(rate.replace(",", "")) > 0 or "Hugging Face" in name, (name, rate)
+        missing = rate == "failed: No module named 'datasets'" and "Hugging Face" in name
+        assert missing or float(rate.replace(",", "")) > 0, (name, rate)
     assert (tmp_path / "t.json").stat().st_size > 10_000
