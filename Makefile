@@ -64,6 +64,7 @@ bench: bench/.venv/ready
 	$(BENCH)/shards.py
 	$(BENCH)/whole.py
 	$(BENCH)/stream.py
+	$(BENCH)/train.py
 	$(BENCH)/near_duplicates.py 6739258
 	$(BENCH)/ridge.py demo/dataset.duckdb
 

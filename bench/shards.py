@@ -53,7 +53,9 @@ def by_form(work: Path, form: str, rows: int, processes: int, out: Path) -> dict
     """One run of a form of shards_forms.py, on the first rows of the ready ids."""
     emptied(out)
     size = ["--rows", str(rows), "--processes", str(processes)]
-    return answer([sys.executable, str(HERE / "shards_forms.py"), form, str(work / "ids.npy"), str(out), *size])
+    return answer(
+        [sys.executable, str(HERE / "shards_forms.py"), form, str(work / "ids.npy"), str(out), *size], stubs=True
+    )
 
 
 def by_command(work: Path, compression: str, processes: int) -> dict[str, float]:

@@ -58,7 +58,7 @@ def forms(work: Path, seconds: float) -> dict[str, Callable[[], dict[str, float]
 def read(form: str, folder: Path, ranks: int, seconds: float) -> dict[str, float]:
     """One run of a form."""
     options = ["--ranks", str(ranks), "--seconds", str(seconds)]
-    return answer([sys.executable, str(HERE / "stream_forms.py"), form, str(folder), *options])
+    return answer([sys.executable, str(HERE / "stream_forms.py"), form, str(folder), *options], stubs=True)
 
 
 def main() -> None:

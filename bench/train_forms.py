@@ -1,7 +1,7 @@
 """The trainings that train.py (in this folder) measures: train_forms.py FORM WORK, in each process of torchrun.
 
-Rank 0 prints promoters_per_second (steps 11 and on), first_step (seconds from the process's start to its end) and
-gigabytes (peak resident memory of the process) as JSON.
+Rank 0 prints promoters_per_second and promoters_per_cpu_second (steps 11 and on), first_step (seconds from the start of
+the process to its end) and gigabytes (peak resident memory of the process) as JSON.
 """
 
 import json
@@ -21,12 +21,23 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 45, 64
 
 
-def report(ends: list[float], promoters: int) -> None:
-    """ends: the times at which steps ended; promoters: a step."""
+def now() -> tuple[float, float]:
+    """Seconds on the clock, and of CPU time of this process."""
+    return time.time(), time.process_time()
+
+
+def report(ends: list[tuple[float, float]], promoters: int) -> None:
+    """ends: the times (see now) at which steps ended; promoters: a step. Each rank takes as much CPU as this one."""
     if os.environ.get("RANK", "0") == "0":
-        speed = (len(ends) - WARM_UP) * promoters / (ends[-1] - ends[WARM_UP - 1])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"promoters_per_second": speed, "first_step": ends[0] - BORN, "gigabytes": peak}), flush=True)
+        counted = (len(ends) - WARM_UP) * promoters
+        clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
+        found = {
+            "promoters_per_second": counted / clock,
+            "promoters_per_cpu_second": counted / cpu / int(os.environ.get("WORLD_SIZE", "1")),
+            "first_step": ends[0][0] - BORN,
+            "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        }
+        print(json.dumps(found), flush=True)
 
 
 def ours(work: Path) -> None:
@@ -34,13 +45,13 @@ def ours(work: Path) -> None:
     os.chdir(work)
     from pipeline.stream import Stream
 
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
     epoch = Stream.epoch
 
     def watched(self, number, consumed=0):  # type: ignore[no-untyped-def]
         for count, step in enumerate(epoch(self, number, consumed)):
             if self.split == "finetune/train" and 0 < count <= STEPS:
-                ends.append(time.time())
+                ends.append(now())
             yield step
 
     Stream.epoch = watched  # type: ignore[method-assign]
@@ -62,7 +73,7 @@ def trainer(work: Path) -> None:
     ready = np.load(work / "ready.npz")
     ids, mask = torch.from_numpy(ready["ids"]), torch.from_numpy(ready["mask"])
     labels = torch.from_numpy(ready["labels"]).float()
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
 
     class MeanOverFrames(torch.nn.Module):
         def __init__(self) -> None:
@@ -80,7 +91,7 @@ def trainer(work: Path) -> None:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
-            ends.append(time.time())
+            ends.append(now())
 
     def together(rows):  # type: ignore[no-untyped-def]
         rows = torch.tensor(rows)

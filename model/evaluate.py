@@ -65,27 +65,27 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     module = getattr(task, "module", task)
     was_training = module.training
     task.eval()
-    sums = torch.zeros(6, dtype=torch.float64)
-    found: list[tuple[npt.NDArray[Any], ...]] = []
+    sums = torch.zeros(6, dtype=torch.float64, device=world.device)
+    found: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]] = []
     abandoned = False
     with torch.inference_mode():
         for step in stream.epoch(0):
+            width = module.width(step.micro_batches[0], world.device)
             draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
-                out = task(to_device(batch, draws, world.device))
+                out = task(to_device(batch, width, draws, world.device))
                 whole = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
-                sums += torch.cat([whole, out.inside]).cpu()
-                if out.prediction.numel():
-                    real = batch.weight > 0
-                    found.append((batch.id[real], batch.expression[real], out.prediction.cpu().numpy()[real]))
+                sums += torch.cat([whole, out.inside])
+                if out.prediction.numel():  # read at the end: here a GPU would be waited for
+                    found.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
             abandoned = given_up()
             if abandoned:
                 break
     task.train(was_training)
     if abandoned:
         return None
-    totals = sums_over_ranks(*sums.to(world.device))
-    predictions = _collect(found)
+    totals = sums_over_ranks(*sums)
+    predictions = _collect([(ids[real], y[real], values.cpu().numpy()[real]) for real, ids, y, values in found])
     if len(predictions.id):
         loss, count, *_ = totals
         scores = regression_scores(predictions.prediction, predictions.expression)

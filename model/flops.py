@@ -1,10 +1,12 @@
 """Floating-point operations of training, from the shape of the model.
 
 Counted are the matrix products, a multiplication and an addition as two. A sequence of n tokens ([CLS] and [SEP] among
-them) through L layers of width H with I inside the feed-forward blocks costs forward
+them) of which m are read at the end (pretraining: the masked k-mers; fine-tuning: the [CLS]), through L layers of width
+H with I inside the feed-forward blocks, costs forward
 
-    layers             L (2 n (4 H^2 + 2 H I) + 4 n^2 H)
-    head, pretraining  2 n (H^2 + H V)           transform, then the V ids of the vocabulary
+    attention          L (2 n 3 H^2 + 4 n^2 H)
+    rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)
+    head, pretraining  2 m (H^2 + H V)           transform, then the V ids of the vocabulary
     head, fine-tuning  2 (H^2 + H)               pooler, then one output
 
 and backward twice that, where weights are trained. Padding, recomputation, look-ups, norms and the optimizer count
@@ -32,12 +34,12 @@ MEASURE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a promoter costs in one stage. lm_head: pretraining, one frame of k; else fine-tuning, on all k frames or
-    on the overlapping tokens."""
+    """What a promoter costs in one stage. mask_share: pretraining, one frame of k; None: fine-tuning, on all k frames
+    or on the overlapping tokens."""
 
     size: BertConfig
     k: int
-    lm_head: bool
+    mask_share: float | None
     frozen: bool = False
     overlapping: bool = False
 
@@ -47,17 +49,19 @@ class StageCost:
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
         operations = self._forward(tokens)
-        if self.lm_head:  # frames are drawn: their mean is what is expected
+        if self.mask_share is not None:  # frames are drawn: their mean is what is expected
             return float(tokens.mean(1).sum()), float(operations.mean(1).sum())
         return float(tokens.sum()), float(operations.sum())
 
     def _forward(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Of sequences of so many tokens, backward included."""
         size, width = self.size, float(self.size.hidden_size)
-        linear = 4 * width**2 + 2 * width * size.intermediate_size
-        layers = size.num_hidden_layers * (2 * tokens * linear + 4 * tokens**2 * width)
-        head = 2 * tokens * (width**2 + width * size.vocab_size) if self.lm_head else 2 * (width**2 + width)
-        return np.asarray(layers * (1 if self.frozen else TRAINED) + head * TRAINED)
+        lm = self.mask_share is not None
+        read = np.ones_like(tokens) if self.mask_share is None else (tokens - 2) * self.mask_share
+        attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
+        rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * (width**2 + 2 * width * size.intermediate_size)
+        head = 2 * read * (width**2 + width * (size.vocab_size if lm else 1))
+        return np.asarray((attention + rest) * (1 if self.frozen else TRAINED) + head * TRAINED)
 
 
 def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
@@ -66,7 +70,7 @@ def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     return StageCost(
         bert_config(config, index),
         index.k,
-        lm_head=pretraining,
+        mask_share=config.pretrain.mask_share if pretraining else None,
         frozen=not pretraining and finetune.start == "frozen",
         overlapping=not pretraining and finetune.tokens == "overlapping",
     )

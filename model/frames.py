@@ -36,6 +36,18 @@ def overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Fr
     return _framed(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
 
 
+def read_width(longest: int, view: str, k: int, device: torch.device) -> int:
+    """Bases from which a view makes the tokens of sequences of at most `longest` bases.
+
+    On a GPU the tokens, [CLS] and [SEP] included, are a multiple of 8: few shapes occur, and its kernels like them.
+    """
+    bases = 1 if view == "overlapping" else k
+    tokens = longest // bases + 2
+    if device.type == "cuda":
+        tokens = -(-tokens // 8) * 8
+    return bases * (tokens - 2)
+
+
 def _framed(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
     """kmers: (rows, frames, columns) ids; counts: (rows, frames) of them that are whole."""
     rows, frames, columns = kmers.shape

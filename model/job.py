@@ -132,6 +132,8 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
         wanted.append("pretrain")
     if stages != "pretrain":
         wanted.append("finetune")
+    if job.world.device.type == "cuda" and job.config.model.tf32:
+        torch.set_float32_matmul_precision("high")
     peak = sums_over_ranks(
         torch.tensor(matmul_rate(job.world.device, job.settings.precision), device=job.world.device)
     )[0]
@@ -218,6 +220,8 @@ def _stage(
     plan = job.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
     engine = make_engine(task, optimizer, job.settings, plan, world, found is not None and found.universal)
+    if config.model.compile:
+        engine.compile()
 
     def export(folder: Path) -> None:
         weights, problem = master_weights(engine, world.leads), None

@@ -100,6 +100,7 @@ class _Loop:
         self.last_step = math.ceil(stage.settings.max_epochs * len(stream))
         self.interval = max(round(stage.settings.evaluate_every * len(stream)), 1)
         self.meter = Meter(stage.name, stage.world, stage.tracker, stream, stage.speed)
+        self.rate = float(stage.optimizer.param_groups[0]["lr"])
         self.valid = ""
         self.saved = time.monotonic()
 
@@ -113,11 +114,22 @@ class _Loop:
                 return
         while not state.ended:
             for step in self.meter.steps(state):
+                self._warm_up()
                 train_step(self.stage, step, self.meter)
                 state.step, state.consumed = state.step + 1, step.consumed
                 if not self._go_on():
                     return
             state.epoch, state.consumed = state.epoch + 1, 0
+
+    def _warm_up(self) -> None:
+        """Set this step's learning rate: the plateau's, `rate`, after the first steps; before, a part of it."""
+        steps = self.stage.settings.warm_up
+        if self.state.step <= steps:
+            self._set_rate(self.rate * min((self.state.step + 1) / max(steps, 1), 1.0))
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.stage.optimizer.param_groups:
+            group["lr"] = rate
 
     def _go_on(self) -> bool:
         """After a step: read, evaluate, save as it is time to. False where the stage ends here."""
@@ -160,7 +172,9 @@ class _Loop:
                 f"{stage.name}: the validation loss is {result.values['loss']} at step {state.step}; "
                 f"the last checkpoint is whole. Try a lower {stage.name}.learning_rate"
             )
+        self._set_rate(self.rate)  # also while it is warmed up the plateau lowers the whole of it
         self.scheduler.step(result.metric)
+        self.rate = float(stage.optimizer.param_groups[0]["lr"])
         state.evaluated = state.step
         if state.best is None or result.metric > state.best:
             state.best, state.best_step, state.waited = result.metric, state.step, 0
@@ -184,7 +198,7 @@ class _Loop:
 
     def _save(self) -> None:
         self.state.plateau = self.scheduler.state_dict()
-        self.state.learning_rate = self.stage.optimizer.param_groups[0]["lr"]
+        self.state.learning_rate = self.rate
         self.stage.checkpoints.save(self.stage.engine, self.state, self.stage.export)
         self.saved = time.monotonic()
 
@@ -202,12 +216,13 @@ def train_step(stage: StageRun, step: Step, meter: Meter) -> None:
     engine, world = stage.engine, stage.world
     place = (stage.run.seed, stage.name, step.epoch, step.number)
     torch.manual_seed(seed_of(*place, world.rank))  # dropout
+    width = engine.module.width(step.micro_batches[0], world.device)
     draws = engine.module.draws(step.micro_batches[0], generator(world.device, *place))
     normaliser = engine.module.normaliser(step.micro_batches[0], draws)
     # DeepSpeed divides by the micro-batches and averages over the ranks; this takes both back.
     scale = world.ranks * stage.plan.micro_batches / normaliser
     for batch in step.micro_batches:
-        sums = engine(to_device(batch, draws, world.device))
+        sums = engine(to_device(batch, width, draws, world.device))
         engine.backward(sums.loss * scale)
         _apply(stage)
         meter.add(sums.loss.detach(), sums.count, sums.correct)

@@ -4,6 +4,7 @@ The random numbers are drawn for the whole global batch, from a generator seeded
 rows it holds. Tokens of one reading frame do not overlap, so a hidden k-mer cannot be read off its neighbours.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,18 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
         torch.rand((rows, columns), generator=generator, device=device),
         torch.randint(len(SPECIALS), len(SPECIALS) + 5**k, (rows, columns), generator=generator, device=device),
     )
+
+
+def chosen_places(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Where labels, (rows, columns), are to be predicted, counted through all rows, then zeros to fill up: (places,).
+
+    How many places there are depends on the shape alone, so nothing waits for the device: eight standard deviations
+    more than what is expected of that many k-mers, which one batch in 10^15 exceeds.
+    """
+    tokens = labels.numel()
+    expected, deviation = share * tokens, math.sqrt(share * (1 - share) * tokens)
+    room = min(math.ceil(expected + 8 * deviation), tokens)
+    return torch.nonzero_static((labels != IGNORED).flatten(), size=room, fill_value=0)[:, 0]
 
 
 def mask(input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,8 @@
 """What a stage reports between two readings: loss, speed, waits. Sums stay on the device until they are read."""
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +23,13 @@ class Speed:
 
     cost: StageCost
     peak: float
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that this process has held: of the GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Meter:
@@ -70,7 +79,7 @@ class Meter:
         seconds = time.monotonic() - self._began
         state.seconds += seconds
         values = {"loss": loss / max(count, 1.0)}
-        if self._speed.cost.lm_head:
+        if self._speed.cost.mask_share is not None:
             values["accuracy"] = correct / max(count, 1.0)
         values |= {
             "learning_rate": learning_rate,
@@ -78,6 +87,7 @@ class Meter:
             "tokens_per_second": self._tokens / seconds,
             "flop_utilisation": self._operations / seconds / self._speed.peak,
             "data_wait": self._waited / seconds,
+            "memory_gigabytes": peak_memory(self._world.device) / 1e9,
             "skipped_steps": float(skipped),
             "seconds_left": (last_step - state.step) * state.seconds / state.step,
         }
@@ -87,7 +97,9 @@ class Meter:
         self.line = (
             f"loss {values['loss']:.4f}, lr {learning_rate:.1e}, {values['promoters_per_second']:,.0f} promoters/s, "
             f"{values['tokens_per_second']:,.0f} tokens/s, {values['flop_utilisation']:.1%} of matmul, "
-            f"data wait {values['data_wait']:.1%}" + (f", {skipped} skipped" if skipped else "")
+            f"data wait {values['data_wait']:.1%}, {values['memory_gigabytes']:.1f} GB"
+            + (f", loss scale {scale:,.0f}" if scale is not None else "")
+            + (f", {skipped} skipped" if skipped else "")
         )
         self.restart()
 

@@ -152,7 +152,7 @@ class Shards(_Section):
 
 
 class Model(_Section):
-    """Size of the BERT."""
+    """Size of the BERT, and how it is worked out."""
 
     hidden: Count
     """Width of the embeddings and layers."""
@@ -161,6 +161,10 @@ class Model(_Section):
     intermediate: Count
     """Width inside the feed-forward blocks."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    compile: bool
+    """Whether torch.compile makes the training step."""
+    tf32: bool
+    """Whether float32 matrix products on a GPU are done in TF32."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Model":
@@ -187,6 +191,8 @@ class Stage(_Section):
     global_batch: Count
     """Promoters an optimizer step, over all ranks and accumulation steps."""
     learning_rate: Annotated[float, Field(gt=0)]
+    warm_up: Annotated[int, Field(ge=0)]
+    """Steps over which the learning rate rises to that value; 0: it begins there."""
     max_epochs: Annotated[float, Field(gt=0)]
     """Passes over the training split after which the stage ends, if early stopping did not end it."""
     reverse_complement: bool

@@ -31,6 +31,7 @@ SMALL = [
     "pretrain.evaluate_every=0.5",
     "finetune.global_batch=32",
     "finetune.learning_rate=1e-3",
+    "finetune.warm_up=15",
     "finetune.max_epochs=1",
     "finetune.evaluate_every=0.25",
 ]

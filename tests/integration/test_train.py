@@ -13,7 +13,14 @@ import pytest
 from model.tracking import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
-CLOCK = ("promoters_per_second", "tokens_per_second", "flop_utilisation", "data_wait", "seconds_left")
+CLOCK = (
+    "promoters_per_second",
+    "tokens_per_second",
+    "flop_utilisation",
+    "data_wait",
+    "memory_gigabytes",
+    "seconds_left",
+)
 
 
 def numbers(run):
@@ -52,6 +59,10 @@ def test_a_run_leaves_what_it_should(trained):
     stages = {(line["stage"], "valid_loss" in line) for line in read_metrics(run / "metrics.jsonl")}
     assert stages == {(stage, kind) for stage in ("pretrain", "finetune") for kind in (True, False)}
     assert len(list((run / "checkpoints" / "finetune").glob("step-*"))) in (2, 3)  # the last two and the best
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == "finetune"]
+    rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
+    assert (rates[10], rates[20]) == pytest.approx((1e-3 * 10 / 15, 1e-3))  # warmed up in 15 steps
+    assert min(line["memory_gigabytes"] for line in lines if "learning_rate" in line) > 0.1
     masked = summary["masked"]
     evaluated = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_accuracy" in x}
     for name in ("accuracy", "insert_accuracy", "base_perplexity", "insert_base_perplexity"):

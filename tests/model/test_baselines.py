@@ -10,7 +10,7 @@ from model.bert import masked_language_model
 from model.distributed import World
 from model.evaluate import EvaluationData, evaluate
 from model.seeds import generator
-from model.tasks import DeviceBatch, PretrainTask
+from model.tasks import DeviceBatch, PretrainTask, of_width
 from pipeline.index import read_index
 from pipeline.kmers import ids_of_text, vocabulary
 
@@ -83,8 +83,10 @@ def masks(made, task, rows=64):
     draws = np.random.default_rng(0)
     sequences = ["".join(draws.choice(list("ACGT"), size=n)) for n in draws.integers(30, 60, size=rows)]
     tokens, lengths = side_by_side(sequences, task.k)
-    ours = task.draws(SimpleNamespace(global_rows=rows, tokens=tokens), generator(CPU, "guess"))
-    batch = DeviceBatch(torch.from_numpy(tokens), torch.from_numpy(lengths), None, torch.ones(rows), ours)
+    given = SimpleNamespace(global_rows=rows, global_lengths=lengths)
+    ours = task.draws(given, generator(CPU, "guess"))
+    here = torch.from_numpy(of_width(tokens, task.width(given, CPU)))
+    batch = DeviceBatch(here, torch.from_numpy(lengths), None, torch.ones(rows), ours)
     return batch, task(batch)
 
 

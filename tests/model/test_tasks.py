@@ -3,9 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.bert import masked_language_model, regression_model
+from model.flops import stage_cost
+from model.frames import VIEWS, one_frame, read_width, reading_frames
+from model.masking import IGNORED, chosen_places, mask
+from model.predict import halve
 from model.seeds import generator
 from model.tasks import FinetuneTask, PretrainTask, mean_over_frames, to_device
 from pipeline.index import read_index
@@ -14,12 +20,8 @@ from pipeline.stream import Part, Stream
 CPU = torch.device("cpu")
 
 
-class SumModel(nn.Module):
-    """Says how many tokens it sees: an answer that can be checked by hand."""
-
-    def forward(self, input_ids, attention_mask):
-        total = attention_mask.sum(1, keepdim=True).float()
-        return type("Output", (), {"logits": total})
+def without_dropout(config, **size):
+    return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, **size})})
 
 
 def steps(made, micro=1, ranks=1, batch=50):
@@ -28,20 +30,103 @@ def steps(made, micro=1, ranks=1, batch=50):
     return zip(*(s.epoch(0) for s in streams), strict=True)
 
 
-def test_the_mean_over_frames_by_hand():
-    tokens = torch.full((2, 8), 9)
-    lengths = torch.tensor([8, 4])
-    # frames of 8 bases hold 2, 2, 2 3-mers, of 4 bases 1, 1, 0; [CLS] and [SEP] make two more
-    assert mean_over_frames(SumModel(), tokens, lengths, 3).tolist() == pytest.approx([4, (3 + 3 + 2) / 3])
-    assert mean_over_frames(SumModel(), tokens, lengths, 3, "overlapping").tolist() == [6 + 2, 2 + 2]
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("view", VIEWS)
+def test_expression_is_that_of_the_whole_stock_model(made, layers, view):
+    """Outputs and gradients of every weight, though the last layer is worked out for the [CLS] only."""
+    torch.manual_seed(0)
+    finetune = made.config.finetune.model_copy(update={"tokens": view})
+    config = without_dropout(made.config, layers=layers).model_copy(update={"finetune": finetune})
+    model = regression_model(config, read_index(made.shards), None).train()
+    batch = next(steps(made, batch=40))[0].micro_batches[0]
+    tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
+    frames = VIEWS[view](tokens, lengths, 3)
+    found = []
+    for output in (
+        model(input_ids=frames.input_ids.flatten(0, 1), attention_mask=frames.attention_mask.flatten(0, 1)).logits,
+        mean_over_frames(model, tokens, lengths, 3, view),
+    ):
+        output = output.view(len(tokens), -1).mean(1)
+        model.zero_grad()
+        (output * torch.from_numpy(batch.expression)).sum().backward()
+        found.append([output.detach(), *(p.grad for p in model.parameters())])
+    for plain, ours in zip(*found, strict=True):
+        assert torch.allclose(plain, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_the_masked_loss_is_that_of_the_whole_stock_model(made):
+    """Loss, count, hits and gradients, though last layer and head are worked out for the masked k-mers only."""
+    torch.manual_seed(0)
+    model = masked_language_model(without_dropout(made.config, layers=2), read_index(made.shards)).train()
+    task = PretrainTask(model, 3, 0.15)
+    batch = next(steps(made, batch=200))[0].micro_batches[0]
+    batch = replace(batch, weight=np.arange(len(batch.id), dtype=np.float32) % 2)
+    draws = task.draws(batch, generator(CPU, "a step"))
+    here = to_device(batch, task.width(batch, CPU), draws, CPU)
+    frames = one_frame(reading_frames(here.tokens, here.lengths, 3), draws.frame)
+    read, labels = mask(frames.input_ids, frames.kmers, draws, 0.15)
+    labels[::2] = IGNORED
+    logits = model(input_ids=read, attention_mask=frames.attention_mask).logits
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    loss.backward()
+    plain = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    sums = task(here)
+    sums.loss.backward()
+    assert sums.loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert (sums.count, sums.correct) == ((labels != IGNORED).sum(), (logits.argmax(-1) == labels).sum())
+    for one, other in zip(plain, (p.grad for p in model.parameters()), strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_there_is_room_for_all_masked_places_and_not_for_all_tokens():
+    labels = torch.where(torch.rand(1000, 100, generator=torch.Generator().manual_seed(1)) < 0.15, 7, IGNORED)
+    places, count = chosen_places(labels, 0.15), int((labels != IGNORED).sum())
+    assert torch.equal(places[:count], (labels.flatten() == 7).nonzero()[:, 0])
+    assert not places[count:].any()
+    assert count < len(places) < 1.1 * count
+    assert len(chosen_places(labels[:1, :10], 0.15)) == 10  # few tokens: all of them may be masked
+
+
+def test_widths_are_exact_on_a_cpu_and_few_on_a_gpu():
+    assert [read_width(bases, "frames", 3, CPU) for bases in (80, 81, 82, 83, 84)] == [78, 81, 81, 81, 84]
+    assert read_width(110, "overlapping", 3, CPU) == 110
+    cuda = torch.device("cuda")
+    assert {read_width(bases, "frames", 3, cuda) // 3 + 2 for bases in range(360, 381)} == {128}
+    assert {read_width(bases, "overlapping", 3, cuda) + 2 for bases in range(360, 391)} == {368, 376, 384, 392}
+    assert read_width(0, "frames", 3, CPU) == 0
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_operations_are_those_that_torch_counts(made, stage):
+    """Of sequences of one length; torch counts the room for masked k-mers, which is a little more than are expected."""
+    index = read_index(made.shards)
+    config = without_dropout(made.config, layers=3)
+    batch = next(steps(made, batch=400))[0].micro_batches[0]
+    longest = int(batch.global_lengths.max())
+    batch = replace(batch, lengths=np.full_like(batch.lengths, longest), global_lengths=np.full(400, longest))
+    if stage == "pretrain":
+        task = PretrainTask(masked_language_model(config, index), 3, config.pretrain.mask_share)
+    else:
+        task = FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
+    draws = task.draws(batch, generator(CPU, "a step"))
+    here = to_device(batch, task.width(batch, CPU), draws, CPU)
+    # The CPU's fused attention is none of those whose operations torch counts.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        task(here).loss.backward()
+    _, operations = stage_cost(config, index, stage).of(batch.global_lengths)
+    assert counter.get_total_flops() == pytest.approx(operations, rel=0.07)
 
 
 def test_squared_error_on_standardised_labels_by_hand(made):
+    torch.manual_seed(0)
+    model = regression_model(without_dropout(made.config), read_index(made.shards), None)
     batch = next(steps(made))[0].micro_batches[0]
     batch = replace(batch, weight=np.arange(len(batch.id), dtype=np.float32) % 2)
-    sums = FinetuneTask(SumModel(), 3, label_mean=10.0, label_sd=2.0)(to_device(batch, None, CPU))
-    lengths = batch.lengths
-    output = np.mean([(lengths - f) // 3 + 2 for f in range(3)], axis=0)
+    task = FinetuneTask(model, 3, label_mean=10.0, label_sd=2.0)
+    sums = task(to_device(batch, task.width(batch, CPU), None, CPU))
+    with torch.no_grad():
+        output = mean_over_frames(model, torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths), 3).numpy()
     errors = output - (batch.expression - 10) / 2
     assert sums.loss.item() == pytest.approx((errors**2 * batch.weight).sum(), rel=1e-5)
     assert sums.count == batch.weight.sum()
@@ -53,7 +138,7 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
     """Also with more parts than rows: a part without rows adds nothing."""
     torch.manual_seed(0)
     index = read_index(made.shards)
-    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
+    config = without_dropout(made.config)
     task = (
         PretrainTask(masked_language_model(config, index), 3, 0.15)
         if stage == "pretrain"
@@ -68,7 +153,7 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
             draws = task.draws(step.micro_batches[0], generator(CPU, "a step"))
             normaliser = float(task.normaliser(step.micro_batches[0], draws))
             for batch in step.micro_batches:
-                sums = task(to_device(batch, draws, CPU))
+                sums = task(to_device(batch, task.width(batch, CPU), draws, CPU))
                 (sums.loss / normaliser).backward()
                 loss, count, correct = loss + sums.loss.item(), count + sums.count.item(), correct + sums.correct.item()
         gradient = torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
@@ -92,3 +177,22 @@ def test_a_prediction_does_not_depend_on_its_neighbours_or_padding(made):
         alone = [mean_over_frames(model, tokens[i : i + 1, :n], lengths[i : i + 1], 3) for i, n in enumerate(lengths)]
     assert torch.allclose(together, wider, atol=1e-5)
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_half_precision_changes_a_prediction_by_a_thousandth(made):
+    """As on a GPU; on the scale of the labels, where numbers in fp16 are 0.008 apart."""
+    torch.manual_seed(0)
+    model = regression_model(made.config, read_index(made.shards), None).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+        model.classifier.bias.fill_(11.0)
+    batch = next(steps(made, batch=40))[0].micro_batches[0]
+    tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
+    with torch.inference_mode():
+        exact = mean_over_frames(model, tokens, lengths, 3)
+        halve(model)
+        half = mean_over_frames(model, tokens, lengths, 3)
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, exact, rtol=0, atol=2e-3)
+    assert len(half.unique()) > 30
