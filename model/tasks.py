@@ -5,7 +5,7 @@ not depend on how the batch is split over ranks and micro-batches.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,19 +43,6 @@ class Sums:
     correct: torch.Tensor
     prediction: torch.Tensor
     inside: torch.Tensor
-
-
-class Task(Protocol):
-    """What the loop asks of a stage."""
-
-    def width(self, batch: Batch, device: torch.device) -> int:
-        """Bases of each row that are read: the same for all parts of a global batch."""
-
-    def draws(self, batch: Batch, generator: torch.Generator) -> Draws | None:
-        """Random numbers for the global batch that `batch` is part of."""
-
-    def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """What the global batch's summed loss is divided by."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pipeline.config import load_config
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import make_workspace
+from tests.model.toy_challenge import ROWS, make_challenge
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
@@ -19,6 +20,7 @@ ELSEWHERE = {
     "make test": "this very run",
     "promoter-bert download": "test_download.py, from a server of its own",
     "deepspeed train.py shards.path=s3://bucket/shards": "test_remote_shards.py, from a server of its own",
+    "deepspeed train.py --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "test_engine.py: a GPU's",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 
@@ -37,8 +39,24 @@ def alone(words):
 def workspace(tmp_path_factory):
     made = make_workspace(tmp_path_factory.mktemp("readme") / "work")
     made.run("promoter-bert", "generate", "train_sequences.txt", "--rows", "1200")
-    made.run("promoter-bert", "generate", "test_sequences.txt", "--rows", "50", "--seed", "9")
+    made.run("promoter-bert", "generate", "test.tsv", "--rows", str(ROWS), "--seed", "9")
+    with_files_of_the_challenge(made.folder)
     return made
+
+
+def with_files_of_the_challenge(folder):
+    """Its names of files, which the README types, over the promoters of test.tsv."""
+    toy = make_challenge(folder)
+    toy.sequences = [line.split("\t")[0] for line in (folder / "test.tsv").read_text().splitlines()]
+    toy.write()
+    for ours, theirs in {
+        "test.txt": "test_sequences.txt",
+        "labels.tsv": "filtered_test_data_with_MAUDE_expression.txt",
+        "subsets": "test_subset_ids",
+        "public": "public_leaderboard_ids",
+        "ground.json": "sample_submission.json",
+    }.items():
+        (folder / ours).rename(folder / theirs)
 
 
 @pytest.mark.timeout(900)
@@ -58,7 +76,11 @@ def test_commands_and_snippets(workspace):
     # The four ways to start: hostfile, launcher, launcher with two processes, none.
     assert set(scores) == {"paper", "four-mers", "all-machines", "two-processes", "one-process"}
     assert scores["paper"] == scores["all-machines"] == scores["one-process"]
-    assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == 50
+    assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == ROWS
+    assert {"report.html", "model"} < {path.name for path in (workspace.folder / "runs" / "paper").iterdir()}
+    assert {"compare.html", "page.html", "effects.tsv", "leaderboard.json"} < {
+        p.name for p in workspace.folder.iterdir()
+    }
     for snippet in blocks("python"):
         workspace.run("python", "-c", snippet)
 
