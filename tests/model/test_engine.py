@@ -3,6 +3,7 @@ import json
 import pytest
 
 from model.engine import read_ds_config
+from pipeline.config import load_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
@@ -21,6 +22,19 @@ def test_the_shipped_settings():
     assert on_cpu.precision == "fp32"
     assert "float32 on this CPU" in on_cpu.note
     assert "fp16" not in on_cpu.values
+
+
+def test_the_settings_for_an_h200():
+    config = load_config(ROOT / "configs" / "h200.yaml")
+    settings = read_ds_config(ROOT / "configs" / "ds_h200.json", cuda=True)
+    for stage in (config.pretrain, config.finetune):
+        plan = settings.plan(stage.global_batch, 1)
+        assert (plan.micro_batch, plan.micro_batches) == (2048, 2)
+        assert stage.warm_up > 0
+    assert config.model == load_config().model
+    # As the paper's, grown with the square root of the batch.
+    assert config.pretrain.learning_rate == pytest.approx(1e-4 * (4096 / 128) ** 0.5, rel=0.01)
+    assert config.finetune.learning_rate == pytest.approx(1e-4 * (4096 / 64) ** 0.5, rel=0.01)
 
 
 def test_precisions(tmp_path):
