@@ -1,6 +1,7 @@
 """What several tests need: generated rows as dataset and shards, and the challenge's real rows where they lie near."""
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from pipeline.dataset import build
 from pipeline.freshness import shard_folder
 from pipeline.generate import generate
 from pipeline.shards import write_shards
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So has a shell what it runs in the background, with all that the tests start; some of them need Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
