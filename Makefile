@@ -42,14 +42,13 @@ demo: .venv/core
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --master_port $$($(FREE_PORT)) train.py $(DEMO)
 	$(BIN)/promoter-bert ceiling $(DEMO)
 
-# The tests of several hosts want these; where they cannot be had, those tests say so and are skipped. Trainings side by
-# side would slow each other down, so integration runs alone.
+# The tests of several hosts want these; where they cannot be had, those tests say so and are skipped. Files of tests run
+# two at a time, those that take long first.
 HOST_TOOLS := openssh-server pdsh iproute2
 test: .venv/dev
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_TOOLS) >/dev/null 2>&1; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/pipeline tests/model
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 check: .venv/dev
 	$(BIN)/ruff check .

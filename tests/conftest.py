@@ -17,6 +17,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So has a shell what it runs in the background, with all that the tests start; some of them need Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Two files of tests run side by side, each with its trainings: threads that wait spin, and would slow each other down.
+# And the order of a sum over threads shows in the last bits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "assay.flank=5",

@@ -45,7 +45,7 @@ def train(workspace, ranks, *arguments, before=(), check=True, **environment):
     done = subprocess.run(
         [*before, *launched(ranks), "recording_train.py", *arguments],
         cwd=workspace.folder, capture_output=True, text=True,
-        env={**ENVIRONMENT, "OMP_NUM_THREADS": "1", **environment}, timeout=120, check=False,
+        env={**ENVIRONMENT, **environment}, timeout=120, check=False,
     )  # fmt: skip
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
@@ -198,7 +198,7 @@ def test_a_signal_to_the_launcher_ends_everything_after_a_checkpoint(copy, launc
     with (copy.folder / "log").open("w") as log:
         process = subprocess.Popen(
             [*launcher, *port, "train.py", *SCRATCH, "finetune.max_epochs=500", "finetune.early_stop=999"],
-            cwd=copy.folder, env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log,
+            cwd=copy.folder, env=ENVIRONMENT, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     wait_until(lambda: read_metrics(run / "metrics.jsonl"), process)

@@ -19,6 +19,7 @@ from model.tracking import read_metrics
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import ENVIRONMENT, Workspace
+from tests.integration.test_go_on import free_port
 
 pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
@@ -33,7 +34,7 @@ def workspace(prepared, tmp_path_factory) -> Workspace:
     folder = tmp_path_factory.mktemp("hosts") / "work"
     shutil.copytree(prepared.folder, folder, ignore=shutil.ignore_patterns("runs"))
     (folder / "hostfile").write_text("host1 slots=1\nhost2 slots=1\n")
-    # One thread a process in all runs: the order of a sum over threads shows in the last bits.
+    # As the tests' own environment, which does not come along by ssh.
     (folder / ".deepspeed_env").write_text("OMP_NUM_THREADS=1\n")
     return Workspace(folder)
 
@@ -41,8 +42,8 @@ def workspace(prepared, tmp_path_factory) -> Workspace:
 @pytest.fixture(scope="module")
 def one_host(workspace) -> Path:
     """The run directory of the same training, uninterrupted, on one host."""
-    command = ("deepspeed", "--num_accelerators", "2", "train.py", "run.name=one-host", *LONG)
-    workspace.run("env", "OMP_NUM_THREADS=1", *command)
+    ranks = ("--num_accelerators", "2", "--master_port", free_port())
+    workspace.run("deepspeed", *ranks, "train.py", "run.name=one-host", *LONG)
     return workspace.folder / "runs" / "one-host"
 
 
