@@ -8,6 +8,14 @@ import pytest
 from pipeline.interrupts import uninterrupted
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Python's own handler, whatever the tests before have left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
