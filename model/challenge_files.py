@@ -1,6 +1,5 @@
 """The challenge's files: labels, predictions and subsets, by row number of the test file."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.challenge import PAIRED, ChallengeScore, Rows, Values, challenge_score, final_subsets
+from model.json_files import read_json
 from pipeline.database import explain
 from pipeline.errors import UserError
 
@@ -185,12 +185,7 @@ def _load(path: Path) -> dict[str, Any]:
             raise UserError(f"{path}: row {twice} comes twice")
         return values
 
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
+    values = read_json(path, once)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object of row numbers and values")
     return values

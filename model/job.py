@@ -83,24 +83,24 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
     What is wrong is raised on every rank.
     """
-    given, problem, lock, index = config, None, None, None
-    if world.leads:
-        try:
-            index = find_index(config)
-            shard_source(config, index)  # whether it can be read, before the run directory is made
-            with reading(config.dataset.path) as connection:
-                info = dataset_info(connection)
-            config = as_built(config, info)
-            check_fresh(index, config, info)
-            _check_splits(index, config)
-            lock = open_run(config, index, settings.values)
-        except UserError as error:
-            problem = str(error)
-    problem, config = from_leader((problem, config))
-    if problem is not None:
-        raise UserError(problem)
-    index = agreed_index(given, settings.values, index or whole_index(given))
-    return Job(config, settings, world, shard_source(given, index), index, agreeing(world.rank), lock)
+    index: Index | None = None
+    lock: TextIO | None = None
+
+    def opened() -> Config:
+        nonlocal index, lock
+        index = find_index(config)
+        shard_source(config, index)  # whether it can be read, before the run directory is made
+        with reading(config.dataset.path) as connection:
+            info = dataset_info(connection)
+        built = as_built(config, info)
+        check_fresh(index, built, info)
+        _check_splits(index, built)
+        lock = open_run(built, index, settings.values)
+        return built
+
+    built = by_leader(world, opened)
+    index = agreed_index(config, settings.values, index or whole_index(config))
+    return Job(built, settings, world, shard_source(config, index), index, agreeing(world.rank), lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:

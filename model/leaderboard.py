@@ -1,12 +1,12 @@
 """Predictions as the challenge's public leaderboard takes them: JSON of the rows that its sample submission names."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from model.json_files import read_json
 from model.outputs import Format, Rows
 from pipeline.errors import UserError
 
@@ -45,12 +45,7 @@ def leaderboard(sample: Path) -> Format:
 
 def leaderboard_rows(sample: Path) -> frozenset[int]:
     """The row numbers that a sample submission asks for. Raises UserError for a file that is none."""
-    try:
-        values = json.loads(sample.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{sample}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{sample}: not JSON: {error}") from None
+    values = read_json(sample)
     if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):
         raise UserError(f"{sample}: expected a JSON object whose keys are row numbers")
     return frozenset(map(int, values))

@@ -1,12 +1,12 @@
 """The section of a run's page on the DREAM Challenge's score, from what `promoter-bert score --json` printed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.figures import Bar, bars
+from model.json_files import read_json
 from pipeline.drawing import BLUE, GREY, HALF_WIDTH, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Side, Table
@@ -44,12 +44,7 @@ class Scored:
 
 def read_score(path: Path) -> Scored:
     """Raises UserError for what is not the output of `promoter-bert score --json`."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
+    values = read_json(path)
     try:
         subsets = {name: _subset(found) for name, found in values["subsets"].items()}
         totals = {name: None if values[f"{name}_score"] is None else float(values[f"{name}_score"]) for name in KINDS}

@@ -1,6 +1,7 @@
 """A working directory as a user has one: train.py, settings and a small config.yaml, data and shards beside them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,16 @@ class Workspace:
         return subprocess.Popen(
             command, cwd=self.folder, env=ENVIRONMENT, stdout=silent, stderr=silent, start_new_session=True
         )
+
+
+def by_the_model_card(workspace: Workspace, run: str) -> tuple[float, float]:
+    """What a run's model card computes by its own snippet, and what `predict` gives for the same promoter."""
+    card = (workspace.folder / "runs" / run / "model" / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
+    (workspace.folder / "one.tsv").write_text(f"{promoter}\n")
+    said = workspace.run("promoter-bert", "predict", f"runs/{run}/model", "one.tsv", "-o", "-").stdout
+    return float(workspace.run("python", "-c", snippet).stdout), float(said.split("\t")[1])
 
 
 def make_workspace(folder: Path, **files: str) -> Workspace:

@@ -1,6 +1,5 @@
 import gzip
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.integration.conftest import Workspace, make_workspace
+from tests.integration.conftest import Workspace, by_the_model_card, make_workspace
 from tests.integration.test_go_on import free_port
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
@@ -180,12 +179,8 @@ def test_a_run_is_reported_and_compared(trained):
 
 def test_the_model_card_loads_its_model(trained):
     """Its snippet gives what `predict` gives."""
-    card = (trained.folder / "runs/paper/model/README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
-    (trained.folder / "one.txt").write_text(f"{promoter}\n")
-    said = trained.run("promoter-bert", "predict", "runs/paper/model", "one.txt", "-o", "-").stdout
-    assert float(trained.run("python", "-c", snippet).stdout) == pytest.approx(float(said.split("\t")[1]), abs=1e-4)
+    by_card, by_predict = by_the_model_card(trained, "paper")
+    assert by_card == pytest.approx(by_predict, abs=1e-4)
 
 
 def test_rows_of_which_none_can_be_predicted_are_an_error(trained):

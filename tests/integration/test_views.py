@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.integration.conftest import by_the_model_card
 from tests.integration.test_train import copy  # noqa: F401
 
 STOCK = """
@@ -33,10 +34,6 @@ def test_overlapping_tokens_and_both_strands(copy):  # noqa: F811
     (copy.folder / "some.tsv").write_text("".join(rows))
     copy.run("promoter-bert", "predict", "runs/both/model", "some.tsv", "-o", "some.predicted.tsv")
     predicted = [float(row.split("\t")[1]) for row in (copy.folder / "some.predicted.tsv").read_text().splitlines()]
-    card = (copy.folder / "runs/both/model/README.md").read_text()
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
-    (copy.folder / "one.tsv").write_text(f"{promoter}\n")
-    one = copy.run("promoter-bert", "predict", "runs/both/model", "one.tsv", "-o", "-").stdout
-    assert float(copy.run("python", "-c", snippet).stdout) == pytest.approx(float(one.split("\t")[1]), abs=1e-4)
+    by_card, by_predict = by_the_model_card(copy, "both")
+    assert by_card == pytest.approx(by_predict, abs=1e-4)
     assert predicted == pytest.approx(json.loads(copy.run("python", "-c", STOCK).stdout), abs=1e-4)
