@@ -134,8 +134,9 @@ class GuessTask(MaskedTask):
         flanks: tuple[int, int],
         whole: npt.NDArray[np.int64],
         inside: npt.NDArray[np.int64],
+        insert_only: bool = False,
     ) -> None:
-        super().__init__(k, mask_share, flanks)
+        super().__init__(k, mask_share, flanks, insert_only)
         self.whole = torch.from_numpy(whole)
         self.inside = torch.from_numpy(inside)
 
@@ -161,7 +162,7 @@ class GuessTask(MaskedTask):
 
 
 def baselines(
-    data: EvaluationData, mask_share: float, given_up: Callable[[], bool]
+    data: EvaluationData, mask_share: float, given_up: Callable[[], bool], insert_only: bool = False
 ) -> dict[str, dict[str, Any]] | None:
     """Accuracies of both guesses on pretrain/valid, with the masks of its evaluations; all ranks call this.
 
@@ -172,6 +173,8 @@ def baselines(
     counted = _counted_in_training(data, flanks, given_up)
     if counted is None:
         return None
+    if insert_only:
+        counted = (counted[1], counted[1])
     names = vocabulary(k)
     frequent = [int(part.alone.argmax()) + len(SPECIALS) for part in counted]
     side = 5 ** reach_of(k) + 1
@@ -181,7 +184,8 @@ def baselines(
     }
     found: dict[str, dict[str, Any]] = {}
     for name, (whole, inside) in tables.items():
-        result = evaluate(GuessTask(k, mask_share, flanks, whole, inside), "pretrain/valid", data, given_up)
+        guess = GuessTask(k, mask_share, flanks, whole, inside, insert_only)
+        result = evaluate(guess, "pretrain/valid", data, given_up)
         if result is None:
             return None
         found[name] = {key: result.values[key] for key in ("accuracy", "insert_accuracy")}

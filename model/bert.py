@@ -21,6 +21,12 @@ from pipeline.kmers import PAD, vocabulary_size
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # its report of a fresh pooler and head is what we want
 
+SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings",
+)  # fmt: skip
+"""What must be equal for the weights of one model to fit into another."""
+
 
 def bert_config(config: Config, index: Index) -> BertConfig:
     """The size of the BERT, and what must be known to use it: see the keys under `promoter_bert`."""
@@ -78,12 +84,39 @@ def regression_model(
     return model
 
 
+def check_pretrained(folder: Path, wanted: BertConfig) -> None:
+    """Raise UserError where a folder holds no masked language model that one of this size can start from."""
+    expected = "expected the folder runs/NAME/pretrained that train.py wrote"
+    settings = _settings_of(folder, expected)
+    if settings.get("architectures") != ["BertForMaskedLM"]:
+        raise UserError(f"{folder}: not a masked language model; {expected}")
+    differing = [
+        f"{name} {settings.get(name)}, this run's {getattr(wanted, name)}"
+        for name in SIZES
+        if settings.get(name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise UserError(
+            f"finetune.pretrained: the model in {folder} is another one ({'; '.join(differing)}): give this run its k, "
+            "flank and model section"
+        )
+
+
 def facts_of_model(folder: Path) -> dict[str, Any]:
     """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
 
     Raises UserError where the folder holds no such model.
     """
     wanted = "expected the folder runs/NAME/model that train.py wrote"
+    settings = _settings_of(folder, wanted)
+    if settings.get("architectures") != ["BertForSequenceClassification"]:
+        # transformers would give it a fresh, random head without a word.
+        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+    return dict(settings["promoter_bert"])
+
+
+def _settings_of(folder: Path, wanted: str) -> dict[str, Any]:
+    """config.json of a model that train.py wrote and that is whole; wanted: what to say where there is none."""
     wrong = damage(folder) if (folder / NAME).exists() else ""
     if wrong:
         raise UserError(
@@ -91,17 +124,14 @@ def facts_of_model(folder: Path) -> dict[str, Any]:
             f"checkpoints; where you changed it on purpose, remove its {NAME}"
         )
     try:
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError:
         raise UserError(f"{folder}: no model here; {wanted}") from None
     except ValueError as error:
         raise UserError(f"{folder}/config.json: not JSON: {error}") from None
-    if "promoter_bert" not in facts:
+    if "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
-    if facts.get("architectures") != ["BertForSequenceClassification"]:
-        # transformers would give it a fresh, random head without a word.
-        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
-    return dict(facts["promoter_bert"])
+    return dict(settings)
 
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:

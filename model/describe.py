@@ -57,7 +57,7 @@ def _planned_operations(job: Job) -> dict[str, tuple[float, float]]:
     config, index = job.config, job.index
     usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
     stages: dict[str, Stage] = {"finetune": config.finetune}
-    if config.finetune.start != "scratch":
+    if config.finetune.wants_pretraining:
         stages = {"pretrain": config.pretrain, **stages}
     planned = {}
     for name, stage in stages.items():

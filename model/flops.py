@@ -35,29 +35,32 @@ MEASURE_SECONDS = 0.2
 @dataclass(frozen=True)
 class StageCost:
     """What a promoter costs in one stage. mask_share: pretraining, one frame of k; None: fine-tuning, on all k frames
-    or on the overlapping tokens."""
+    or on the overlapping tokens. never_masked: bases of both flanks, where nothing is masked in them."""
 
     size: BertConfig
     k: int
     mask_share: float | None
     frozen: bool = False
     overlapping: bool = False
+    never_masked: int = 0
 
     def of(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Tokens and operations of one training step over promoters of so many bases: (rows,)."""
         bases = lengths[:, None]
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
-        operations = self._forward(tokens)
+        read = np.ones_like(tokens)
+        if self.mask_share is not None:
+            read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
+        operations = self._forward(tokens, read)
         if self.mask_share is not None:  # frames are drawn: their mean is what is expected
             return float(tokens.mean(1).sum()), float(operations.mean(1).sum())
         return float(tokens.sum()), float(operations.sum())
 
-    def _forward(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Of sequences of so many tokens, backward included."""
+    def _forward(self, tokens: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Of sequences of so many tokens, of which so many are read at the end; backward included."""
         size, width = self.size, float(self.size.hidden_size)
         lm = self.mask_share is not None
-        read = np.ones_like(tokens) if self.mask_share is None else (tokens - 2) * self.mask_share
         attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
         rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * (width**2 + 2 * width * size.intermediate_size)
         head = 2 * read * (width**2 + width * (size.vocab_size if lm else 1))
@@ -67,12 +70,14 @@ class StageCost:
 def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Of "pretrain" or "finetune" with these settings and shards."""
     pretraining, finetune = stage == "pretrain", config.finetune
+    flanks = len(index.left_flank) + len(index.right_flank)
     return StageCost(
         bert_config(config, index),
         index.k,
         mask_share=config.pretrain.mask_share if pretraining else None,
         frozen=not pretraining and finetune.start == "frozen",
         overlapping=not pretraining and finetune.tokens == "overlapping",
+        never_masked=flanks if pretraining and config.pretrain.masked == "insert" else 0,
     )
 
 

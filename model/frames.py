@@ -63,10 +63,14 @@ VIEWS = {"frames": reading_frames, "overlapping": overlapping_kmers}
 """What a model of expression reads of a promoter, by the name that finetune.tokens gives it."""
 
 
-def kmers_in_frames(lengths: torch.Tensor, k: int) -> torch.Tensor:
-    """Whole k-mers in each reading frame of sequences of these lengths: (rows, k)."""
+def kmers_in_frames(lengths: torch.Tensor, k: int, without: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    """Whole k-mers in each reading frame of sequences of these lengths: (rows, k).
+
+    without: bases at either end that are left out; frames begin where they begin with them.
+    """
     starts = torch.arange(k, device=lengths.device)
-    return ((lengths[:, None] - starts) // k).clamp(min=0)
+    before = -((starts - without[0]) // k).clamp(max=0)  # k-mers of the frame that begin among the first bases
+    return ((lengths[:, None] - without[1] - starts) // k - before).clamp(min=0)
 
 
 def one_frame(frames: Frames, chosen: torch.Tensor) -> Frames:

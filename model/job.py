@@ -15,7 +15,13 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from model.agreement import agreed_index
 from model.baselines import baselines
-from model.bert import load_regression_model, masked_language_model, regression_model
+from model.bert import (
+    bert_config,
+    check_pretrained,
+    load_regression_model,
+    masked_language_model,
+    regression_model,
+)
 from model.best import BestModel
 from model.bootstrap import correlation_intervals
 from model.card import write_card
@@ -95,6 +101,8 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
         built = as_built(config, info)
         check_fresh(index, built, info)
         _check_splits(index, built)
+        if built.finetune.start != "scratch" and not built.finetune.wants_pretraining:
+            check_pretrained(Path(built.finetune.pretrained), bert_config(built, index))
         lock = open_run(built, index, settings.values)
         return built
 
@@ -105,7 +113,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
 
 def _check_splits(index: Index, config: Config) -> None:
     """Raise UserError where a split is empty that training needs."""
-    stages = ("finetune",) if config.finetune.start == "scratch" else ("pretrain", "finetune")
+    stages = ("pretrain", "finetune") if config.finetune.wants_pretraining else ("finetune",)
     empty = [
         f"{stage}/{part}" for stage in stages for part in ("train", "valid") if f"{stage}/{part}" not in index.splits
     ]
@@ -128,7 +136,7 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
     wanted: list[Literal["pretrain", "finetune"]] = []
-    if stages == "pretrain" or (stages == "both" and job.config.finetune.start != "scratch"):
+    if stages == "pretrain" or (stages == "both" and job.config.finetune.wants_pretraining):
         wanted.append("pretrain")
     if stages != "pretrain":
         wanted.append("finetune")
@@ -161,7 +169,7 @@ def _see_to_models(job: Job, stages: StageName) -> None:
     asked, other = (job.pretrained, job.model) if stages == "pretrain" else (job.model, job.pretrained)
     outdated = job.config.run.directory / "summary.json"
     asked.require(tell, outdated)
-    if job.config.finetune.start != "scratch":
+    if job.config.finetune.wants_pretraining:
         try:
             other.require(tell, outdated)
         except UserError as error:
@@ -180,7 +188,8 @@ def _masked_scores(job: Job, standing: Standing, stop: StopRequest) -> dict[str,
     """The best pretrained model's numbers on pretrain/valid, and two guesses without a model; None where stopped."""
     micro_batch = job.settings.plan(job.config.pretrain.global_batch, job.world.ranks).micro_batch
     data = EvaluationData(job.shards, job.index, micro_batch, job.world, job.config.run.seed, job.agree)
-    guesses = baselines(data, job.config.pretrain.mask_share, stop.agreed)
+    pretrain = job.config.pretrain
+    guesses = baselines(data, pretrain.mask_share, stop.agreed, pretrain.masked == "insert")
     if guesses is None:
         return None
     return {**standing.best_values, "rows": job.index.rows("pretrain/valid"), "baselines": guesses}
@@ -205,14 +214,17 @@ def _stage(
     if name == "pretrain":
         model, stage = masked_language_model(config, index), config.pretrain
         flanks = len(index.left_flank), len(index.right_flank)
-        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks)
+        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks, config.pretrain.masked == "insert")
     else:
-        stage, start = config.finetune, None
-        if stage.start != "scratch":
+        finetune, start = config.finetune, None
+        stage = finetune
+        if finetune.wants_pretraining:
             start = job.pretrained.folder
             by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
+        elif finetune.start != "scratch":
+            start = Path(finetune.pretrained)
         model = regression_model(config, index, start, frozen)
-        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, stage.tokens)
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
     layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
     checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
     found = checkpoints.find(lambda line: tell(f"{name}: {line}"))

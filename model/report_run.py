@@ -141,18 +141,21 @@ START = {
 
 def data_section(info: DatasetInfo, labels: Columns) -> Section:
     """Sizes of the splits, and the labels with the cut."""
-    train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
     rows = [
         ("pretraining", f"{info.pretrain_rows - info.pretrain_valid_rows:,}", f"{info.pretrain_valid_rows:,}", ""),
-        ("fine-tuning", f"{train:,}", f"{info.finetune_valid_rows:,}", f"{info.finetune_test_rows:,}"),
+        (
+            "fine-tuning",
+            f"{info.finetune_train_rows:,}",
+            f"{info.finetune_valid_rows:,}",
+            f"{info.finetune_test_rows:,}",
+        ),
     ]
     assert info.cut is not None
     histogram = svg("labels", "Labels and the cut", 2.8, plots.label_histogram(labels, info.cut), MIDDLE_WIDTH)
     return Section(
         "Data",
         f"{info.promoters:,} promoters. The {info.pretrain_rows:,} with an expression of {info.cut:g} or above "
-        f"({info.pretrain_rows / info.promoters:.1%}) are pretrained on; fine-tuning takes all but what is held "
-        "out.",
+        f"({info.pretrain_rows / info.promoters:.1%}) are pretrained on.",
         Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})),
         more=[histogram],
     )

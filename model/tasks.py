@@ -4,7 +4,7 @@ Sums, not means: the loop divides them by what the whole global batch holds, so 
 not depend on how the batch is split over ranks and micro-batches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from model.encoder import expression_logits, kmer_logits
 from model.frames import VIEWS, kmers_in_frames, one_frame, read_width, reading_frames
 from model.masking import IGNORED, Draws, chosen_places, draw, mask
 from pipeline.stream import Batch
+
+LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
+"""Of standardised labels, by the name that finetune.loss gives it."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ class Masked:
 class MaskedTask(nn.Module):
     """What is masked of one reading frame a promoter, drawn anew each time.
 
-    flanks: bases before and after the insert.
+    flanks: bases before and after the insert; insert_only: nothing is masked that is not wholly inside it.
     """
 
-    def __init__(self, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0), insert_only: bool = False) -> None:
         super().__init__()
         self.k = k
         self.mask_share = mask_share
         self.flanks = flanks
+        self.never_masked = flanks if insert_only else (0, 0)
+        """Bases at either end whose k-mers stay as they are."""
 
     def width(self, batch: Batch, device: torch.device) -> int:
         """Of the longest promoter of the global batch."""
@@ -82,7 +87,11 @@ class MaskedTask(nn.Module):
         """What the model reads of a batch, and what it is to predict."""
         assert batch.draws is not None
         frames = one_frame(reading_frames(batch.tokens, batch.lengths, self.k), batch.draws.frame)
-        read, labels = mask(frames.input_ids, frames.kmers, batch.draws, self.mask_share)
+        draws = batch.draws
+        if any(self.never_masked):
+            maskable = self._between(batch, frames.input_ids.shape[1], self.never_masked)
+            draws = replace(draws, select=torch.where(maskable, draws.select, 1.0))
+        read, labels = mask(frames.input_ids, frames.kmers, draws, self.mask_share)
         labels = torch.where(batch.weight[:, None] > 0, labels, IGNORED)
         return Masked(read, frames.attention_mask, labels)
 
@@ -96,25 +105,36 @@ class MaskedTask(nn.Module):
 
     def within(self, batch: DeviceBatch, labels: torch.Tensor) -> torch.Tensor:
         """Which k-mers are to be predicted and lie wholly inside the insert: (rows, tokens + 2), as labels."""
+        return self._between(batch, labels.shape[1], self.flanks) & (labels != IGNORED)
+
+    def _between(self, batch: DeviceBatch, columns: int, flanks: tuple[int, int]) -> torch.Tensor:
+        """Which k-mers lie wholly between so many bases at either end: (rows, columns)."""
         assert batch.draws is not None
-        place = torch.arange(labels.shape[1], device=labels.device)
+        place = torch.arange(columns, device=batch.lengths.device)
         begin = batch.draws.frame[:, None] + (place - 1) * self.k  # the first place is [CLS]
-        before, behind = self.flanks
-        return (begin >= before) & (begin + self.k <= batch.lengths[:, None] - behind) & (labels != IGNORED)
+        before, behind = flanks
+        return (begin >= before) & (begin + self.k <= batch.lengths[:, None] - behind)
 
 
 class PretrainTask(MaskedTask):
     """Masked language model."""
 
-    def __init__(self, model: nn.Module, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0)) -> None:
-        super().__init__(k, mask_share, flanks)
+    def __init__(
+        self,
+        model: nn.Module,
+        k: int,
+        mask_share: float,
+        flanks: tuple[int, int] = (0, 0),
+        insert_only: bool = False,
+    ) -> None:
+        super().__init__(k, mask_share, flanks, insert_only)
         self.model = model
 
     def normaliser(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
         """The k-mers expected to be masked: known on every rank without asking the others."""
         assert draws is not None
         lengths = moved(batch.global_lengths, draws.frame.device)
-        kmers = kmers_in_frames(lengths, self.k).gather(1, draws.frame[:, None])
+        kmers = kmers_in_frames(lengths, self.k, self.never_masked).gather(1, draws.frame[:, None])
         return self.mask_share * kmers.sum()
 
     def forward(self, batch: DeviceBatch) -> Sums:
@@ -136,11 +156,20 @@ class PretrainTask(MaskedTask):
 
 
 class FinetuneTask(nn.Module):
-    """Expression as the mean output over all reading frames, or of the overlapping tokens; squared error on
-    standardised labels."""
+    """Expression as the mean output over all reading frames, or of the overlapping tokens; squared error or smooth L1
+    on standardised labels."""
 
-    def __init__(self, model: nn.Module, k: int, label_mean: float, label_sd: float, view: str = "frames") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        k: int,
+        label_mean: float,
+        label_sd: float,
+        view: str = "frames",
+        loss: str = "mse",
+    ) -> None:
         super().__init__()
+        self.loss = LOSSES[loss]
         self.model = model
         self.k = k
         self.view = view
@@ -162,10 +191,10 @@ class FinetuneTask(nn.Module):
         return batch.global_rows
 
     def forward(self, batch: DeviceBatch) -> Sums:
-        """Squared error in float32; predictions on the scale of the labels."""
+        """Loss in float32; predictions on the scale of the labels."""
         standardised = mean_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.view)
-        error = standardised - (batch.expression - self.label_mean) / self.label_sd
-        loss = (error.square() * batch.weight).sum()
+        error = self.loss(standardised, (batch.expression - self.label_mean) / self.label_sd, reduction="none")
+        loss = (error * batch.weight).sum()
         prediction = standardised.detach() * self.label_sd + self.label_mean
         return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
 

@@ -121,6 +121,8 @@ class Dataset(_Section):
     """Fine-tuning rows held out for validation."""
     finetune_test: Size
     """Fine-tuning rows held out for the test."""
+    finetune_train: Literal["all"] | Size
+    """Fine-tuning rows trained on, of those that are left."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Dataset":
@@ -209,15 +211,26 @@ class Pretrain(Stage):
 
     mask_share: Annotated[float, Field(gt=0, lt=1)]
     """Share of the k-mers that are to be predicted; of these 80 % are hidden, 10 % swapped, 10 % left."""
+    masked: Literal["sentence", "insert"]
+    """Where k-mers are to be predicted: in the whole sequence, or wholly inside the insert."""
 
 
 class Finetune(Stage):
-    """Expression from sequence: mean squared error on standardised labels, Adam."""
+    """Expression from sequence, on standardised labels: Adam."""
 
     start: Literal["pretrained", "scratch", "frozen"]
     """Where the weights come from; frozen: the pretrained encoder stays as it is, pooler and output are trained."""
+    pretrained: Annotated[str, Field(min_length=1)]
+    """The masked language model to start from: own, that of this run's pretraining, or the folder of another one."""
     tokens: Literal["frames", "overlapping"]
     """What the model reads of a promoter: each of its k reading frames, or the k-mers at all bases at once."""
+    loss: Literal["mse", "smooth_l1"]
+    """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear beyond."""
+
+    @property
+    def wants_pretraining(self) -> bool:
+        """Whether it starts from what this run's own pretraining found."""
+        return self.start != "scratch" and self.pretrained == "own"
 
 
 class Run(_Section):

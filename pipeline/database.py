@@ -29,6 +29,7 @@ class DatasetInfo:
     pretrain_valid_rows: int
     finetune_valid_rows: int
     finetune_test_rows: int
+    finetune_train_rows: int
     seed: int
     split: str
     max_mismatches: int
@@ -45,11 +46,10 @@ class DatasetInfo:
     @property
     def split_rows(self) -> dict[str, int]:
         """Rows of each split, such as finetune/train."""
-        held_out = self.finetune_valid_rows + self.finetune_test_rows
         return {
             "pretrain/train": self.pretrain_rows - self.pretrain_valid_rows,
             "pretrain/valid": self.pretrain_valid_rows,
-            "finetune/train": self.promoters - held_out,
+            "finetune/train": self.finetune_train_rows,
             "finetune/valid": self.finetune_valid_rows,
             "finetune/test": self.finetune_test_rows,
         }

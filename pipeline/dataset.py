@@ -296,6 +296,11 @@ def _check_sizes(info: DatasetInfo) -> None:
             f"{info.promoters:,} promoters; give shares instead, such as dataset.finetune_valid=0.1 "
             "dataset.finetune_test=0.1"
         )
+    if info.cut is not None and info.finetune_train_rows > info.promoters - held_out:
+        raise UserError(
+            f"dataset.finetune_train = {info.finetune_train_rows:,} rows, but only {info.promoters - held_out:,} are "
+            "not held out; give fewer, or all"
+        )
     if info.cut is not None and info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
@@ -314,7 +319,8 @@ def _audit(connection: duckdb.DuckDBPyConnection) -> None:
 def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Each split of finetune and pretrain, in the order of their positions, and the rejects.
 
-    The splits of finetune are all promoters, each once; no third copy of them is written.
+    The splits of finetune are all promoters, each once (fewer where finetune_train says so); no third copy of them is
+    written.
     """
     selections = {
         # Ranges of a table that is in order already; DuckDB keeps that order.

@@ -16,7 +16,6 @@ def counted(n: int, one: str, many: str = "") -> str:
 def describe_built(built: "Built") -> list[str]:
     """The sizes of a dataset, what was rejected or repaired, and what its user should know."""
     info = built.info
-    train = info.promoters - info.finetune_valid_rows - info.finetune_test_rows
     there = " (built from the same files and settings before: nothing to do)" if built.was_there else ""
     lines = [
         f"{built.dataset}: {info.promoters:,} promoters of {info.input_rows:,} rows; Parquet in {built.parquet}{there}"
@@ -27,7 +26,8 @@ def describe_built(built: "Built") -> list[str]:
         lines += [
             f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
             f"train {info.pretrain_rows - info.pretrain_valid_rows:,}, valid {info.pretrain_valid_rows:,}",
-            f"finetune   train {train:,}, valid {info.finetune_valid_rows:,}, test {info.finetune_test_rows:,}",
+            f"finetune   train {info.finetune_train_rows:,}, valid {info.finetune_valid_rows:,}, "
+            f"test {info.finetune_test_rows:,}",
         ]
     lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
     lines += [f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()]

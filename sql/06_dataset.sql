@@ -43,6 +43,16 @@ sizes as (
         getvariable('downstream') as downstream
     from counts, cut, top
 ),
+-- The training rows of finetune: what is left, or the first of them.
+training as (
+    select
+        case
+            when getvariable('finetune_train')::varchar = 'all' or not getvariable('labelled')
+                then promoters - finetune_test_rows - finetune_valid_rows
+            else rows_of(try_cast(getvariable('finetune_train') as double), promoters)
+        end as finetune_train_rows
+    from sizes
+),
 -- The id that the training rows of pretrain begin at.
 first_train as (
     select id as pretrain_train_from
@@ -58,12 +68,13 @@ content as (
 )
 select
     sha256(concat_ws(
-        '|', 'promoter-bert dataset 2', content_sum, promoters, cut, pretrain_valid_rows, finetune_valid_rows,
-        finetune_test_rows, left_adapter, right_adapter
+        '|', 'promoter-bert dataset 3', content_sum, promoters, cut, pretrain_valid_rows, finetune_valid_rows,
+        finetune_test_rows, finetune_train_rows, left_adapter, right_adapter
     )) as key,
     sizes.*,
+    finetune_train_rows,
     coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
     -- What it was built from: the same source again needs no building.
     getvariable('source') as source,
     getvariable('settings') as settings
-from sizes, content;
+from sizes, training, content;

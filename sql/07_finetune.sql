@@ -1,8 +1,9 @@
--- One row a promoter, with its split. The rows are in random order already, so a split is a range of ids:
+-- One row a promoter of fine-tuning, with its split: all, or fewer where finetune_train says so. The rows are in random order already, so a split is a range of ids:
 -- first the test rows, then the validation rows, then the training rows.
 create or replace view finetune as
 with bounds as (
-    select finetune_test_rows as test, finetune_test_rows + finetune_valid_rows as held_out
+    select finetune_test_rows as test, finetune_test_rows + finetune_valid_rows as held_out,
+        held_out + finetune_train_rows as used
     from dataset
 )
 select
@@ -11,4 +12,5 @@ select
     expression,
     case when id < test then 'test' when id < held_out then 'valid' else 'train' end as split,
     id - case when id < test then 0 when id < held_out then test else held_out end as position
-from promoters, bounds;
+from promoters, bounds
+where id < used;

@@ -15,7 +15,7 @@ comment on column dataset.settings is 'what it was built with, as JSON';
 comment on column dataset.split is 'random, or grouped: near-duplicates lie in one split';
 comment on column dataset.random_split_leaks is 'split = grouped: held-out rows that a random split would have had near-duplicates of in training';
 comment on column dataset.cut is 'promoters at or above this expression are pretrained on';
-comment on view finetune is 'one row a promoter: split (train, valid, test) and position within it, from 0';
+comment on view finetune is 'one row a promoter of fine-tuning: split (train, valid, test) and position within it, from 0';
 comment on column finetune.split is 'train, valid or test: a range of ids';
 comment on column finetune.position is 'place within the split, from 0; records and shards count by it';
 comment on view pretrain is 'one row a promoter at or above the cut: split (train, valid) and position, from 0';

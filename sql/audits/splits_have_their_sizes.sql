@@ -20,8 +20,7 @@ found as (
 stated as (
     select 'finetune' as stage, 'test' as split, finetune_test_rows as n from dataset
     union all select 'finetune', 'valid', finetune_valid_rows from dataset
-    union all
-    select 'finetune', 'train', promoters - finetune_test_rows - finetune_valid_rows from dataset
+    union all select 'finetune', 'train', finetune_train_rows from dataset
     union all select 'pretrain', 'valid', pretrain_valid_rows from dataset
     union all select 'pretrain', 'train', pretrain_rows - pretrain_valid_rows from dataset
 )
