@@ -1,9 +1,11 @@
 """Ridge regression on counts of all 1- to 6-mers of the insert: the yardstick beside a trained model.
 
 python bench/ridge.py dataset.duckdb            trains on finetune's train split, scores its test split
+python bench/ridge.py dataset.duckdb --json     for scripts
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +54,18 @@ def split(dataset: Path, name: str) -> tuple[sparse.csr_matrix, npt.NDArray[np.f
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("dataset", type=Path)
-    dataset = cli.parse_args().dataset
+    cli.add_argument("--json", action="store_true", help="print the result as JSON")
+    args = cli.parse_args()
+    dataset = args.dataset
     (train, y), (valid, y_valid), (test, y_test) = (split(dataset, name) for name in ("train", "valid", "test"))
     mean = y.mean()
     fits = {alpha: Ridge(alpha=alpha, solver="sparse_cg", tol=1e-4).fit(train, y - mean) for alpha in ALPHAS}
     alpha, best = max(fits.items(), key=lambda fit: pearsonr(fit[1].predict(valid), y_valid).statistic)
     prediction = best.predict(test) + mean
     r, rho = pearsonr(prediction, y_test).statistic, spearmanr(prediction, y_test).statistic
+    if args.json:
+        print(json.dumps({"pearson": r, "spearman": rho, "alpha": alpha}))
+        return
     print(
         f"ridge on 1- to {LONGEST}-mers, alpha {alpha:g} (chosen on valid): "
         f"{train.shape[0]:,} train, {len(y_test):,} test"

@@ -1,0 +1,104 @@
+"""What bench/quality.py trains and scores: each trial a dataset, a method and its settings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SEEDS = (0, 1, 2)
+"""Of the split, the weights and the order of the batches."""
+SPLITS = ("random", "grouped")
+SIZES = (1000, 8000, 50_000)
+"""Promoters that are fine-tuned on."""
+SCHEDULES = {
+    1000: ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
+    8000: ("finetune.max_epochs=12", "finetune.evaluate_every=0.5"),
+    50_000: ("finetune.max_epochs=5", "finetune.evaluate_every=0.2"),
+}
+"""Fewer promoters are gone through more often."""
+CHOICES_AT = 8000
+"""Promoters that the original team's open choices are compared at, in a random split."""
+DREAM = (
+    "dataset.pretrain_valid=0.1", "dataset.finetune_valid=10000", "dataset.finetune_test=20000",
+    "pretrain.max_epochs=3", "finetune.max_epochs=2", "finetune.evaluate_every=0.1",
+)  # fmt: skip
+"""For 500,000 promoters with the noise of the assay."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """rows: which file; method: bert, ridge or cnn; variant: how it differs; start: the trial whose pretraining it
+    starts from."""
+
+    study: str
+    rows: str
+    split: str
+    seed: int
+    size: int | None
+    method: str
+    variant: str
+    settings: tuple[str, ...]
+    start: str | None = None
+    stages: str = "both"
+
+    @property
+    def name(self) -> str:
+        """Of its run, such as yeast-random-0-8000-pretrained."""
+        return "-".join((self.rows, self.split, str(self.seed), str(self.size or "all"), self.variant))
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The settings that its dataset depends on."""
+        mine = tuple(setting for setting in self.settings if setting.startswith(("dataset.", "assay.")))
+        drawn = (
+            f"dataset.split={self.split}",
+            f"dataset.seed={self.seed}",
+            f"dataset.finetune_train={self.size or 'all'}",
+        )
+        return (*drawn, *mine)
+
+
+def pretraining() -> Iterator[Trial]:
+    """On the top fifth of all training promoters, once for all sizes."""
+    for split in SPLITS:
+        for seed in SEEDS:
+            yield Trial("pretraining", "yeast", split, seed, None, "bert", "pretraining", (), stages="pretrain")
+
+
+def learning_curves() -> Iterator[Trial]:
+    """Pretrained, from scratch, ridge and CNN at each size of both splits."""
+    for split in SPLITS:
+        for seed in SEEDS:
+            for size in SIZES:
+                fixed = ("sizes", "yeast", split, seed, size)
+                yield Trial(*fixed, "ridge", "ridge", ())
+                yield Trial(*fixed, "bert", "scratch", ("finetune.start=scratch", *SCHEDULES[size]))
+                yield Trial(*fixed, "bert", "pretrained", SCHEDULES[size], f"yeast-{split}-{seed}-all-pretraining")
+                yield Trial(*fixed, "cnn", "cnn", ())
+
+
+def choices() -> Iterator[Trial]:
+    """One thing changed at a time from `pretrained` of CHOICES_AT promoters; pretraining with it, where it matters."""
+    schedule = SCHEDULES[CHOICES_AT]
+    variants: dict[str, tuple[str, ...]] = {
+        "smooth-l1": ("finetune.loss=smooth_l1",),
+        "overlapping": ("finetune.tokens=overlapping",),
+        "two-strands": ("pretrain.reverse_complement=true", "finetune.reverse_complement=true"),
+        "flank-150": ("assay.flank=150",),
+        "flank-150-insert-masked": ("assay.flank=150", "pretrain.masked=insert"),
+    }
+    for name, changed in variants.items():
+        for seed in SEEDS:
+            fixed = ("choices", "yeast", "random", seed, CHOICES_AT, "bert")
+            start = f"yeast-random-{seed}-all-pretraining" if name == "smooth-l1" else None
+            yield Trial(*fixed, name, (*schedule, *changed), start)
+
+
+def dream() -> Iterator[Trial]:
+    """Both stages on promoters with the assay's noise, and a CNN beside them."""
+    for seed in SEEDS:
+        yield Trial("dream", "dream", "random", seed, None, "bert", "pretrained", DREAM)
+        yield Trial("dream", "dream", "random", seed, None, "cnn", "cnn", DREAM)
+
+
+def trials() -> list[Trial]:
+    """All of them; a trial comes after the one that it starts from."""
+    return [*pretraining(), *learning_curves(), *choices(), *dream()]
