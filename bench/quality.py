@@ -5,9 +5,9 @@
     ... --test test_sequences.txt --labels public_leaderboard_ids     their models scored on the challenge's public rows
     ... --jobs 2 --only sizes choices                             two trials at a time, of these studies
 
-What is done already is not done again (--work FOLDER, default quality/). Writes every number into bench/quality.json, from
-which `python bench/quality_tables.py` makes the tables and the plot of docs/results.md. The trials: quality_trials.py;
-the model and its training: quality.yaml.
+What is done already is not done again (--work FOLDER, default quality/). Writes every number into bench/quality.json,
+from which `python bench/quality_tables.py` makes the tables and the plot of docs/results.md. The trials:
+quality_trials.py; the model and its training: quality.yaml.
 """
 
 import argparse

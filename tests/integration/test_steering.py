@@ -52,13 +52,13 @@ def test_the_rate_falls_at_each_plateau_the_weights_move_less_and_the_stage_stop
     assert moved[-1] < 1e-4 * moved[0]
 
 
-def test_a_frozen_encoder_stays_and_the_rest_learns(trained):
+def test_another_runs_frozen_encoder_stays_and_the_rest_learns(trained):
     run = trained.folder / "runs" / "frozen"
-    run.mkdir(parents=True)
-    shutil.copytree(trained.folder / "runs" / "paper" / "pretrained", run / "pretrained")
-    frozen = ("python", "train.py", "--stage", "finetune", "finetune.start=frozen", "run.name=frozen")
+    pretrained = trained.folder / "runs" / "paper" / "pretrained"
+    frozen = ("python", "train.py", "finetune.start=frozen", f"finetune.pretrained={pretrained}", "run.name=frozen")
     trained.run(*frozen, "run.keep_checkpoints=9")
-    before, after = (load_file(run / name / "model.safetensors") for name in ("pretrained", "model"))
+    assert not (run / "pretrained").exists()
+    before, after = (load_file(folder / "model.safetensors") for folder in (pretrained, run / "model"))
     shared = [name for name in before if name.startswith("bert.")]
     assert len(shared) > 10
     for name in shared:

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import BertConfig
 
 from model.flops import StageCost
 from model.manifest import Layout, Standing, damage, read_manifest, write_manifest
@@ -64,9 +66,6 @@ def test_zero_stages_that_do_not_are_refused(tmp_path, written, wanted):
 def test_the_papers_model_costs_19_gflop_a_promoter(made):
     """Its layers hold 3 (4 512^2 + 2 512 2048) = 9.4 million weights: 6 operations for each and for each token, but for
     three quarters of the last layer, of which only the [CLS] is read."""
-    import numpy as np
-    from transformers import BertConfig
-
     size = BertConfig(vocab_size=130, hidden_size=512, num_hidden_layers=3, intermediate_size=2048)
     tokens, operations = StageCost(size, 3, None).of(np.array([410]))
     assert tokens == (136 + 136 + 136) + 3 * 2
@@ -79,3 +78,11 @@ def test_the_papers_model_costs_19_gflop_a_promoter(made):
     assert overlapping == 408 + 2
     _, frozen = StageCost(size, 3, None, frozen=True).of(np.array([410]))
     assert frozen == pytest.approx((operations - heads) / 3 + heads)
+
+
+def test_pretraining_costs_less_where_the_plasmid_is_not_masked():
+    """What is left out is the rest of the last layer and the head, of 15 % of the plasmid's 100 k-mers."""
+    size = BertConfig(vocab_size=130, hidden_size=512, num_hidden_layers=3, intermediate_size=2048)
+    (_, whole), (_, insert) = (StageCost(size, 3, 0.15, never_masked=n).of(np.array([410])) for n in (0, 300))
+    read = 3 * 2 * (512**2 + 2 * 512 * 2048) + 3 * 2 * (512**2 + 512 * 130)
+    assert whole - insert == pytest.approx(0.15 * 100 * read)

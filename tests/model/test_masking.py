@@ -1,6 +1,9 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from model.frames import kmers_in_frames
 from model.masking import IGNORED, draw, mask
 from model.seeds import generator
 from pipeline.kmers import CLS, MASK, PAD, SEP
@@ -14,6 +17,14 @@ def batch(rows=20_000, kmers=40, columns=50):
     input_ids[:, 1 : kmers + 1] = torch.randint(5, 130, (rows, kmers), generator=generator(CPU, "ids"))
     input_ids[:, kmers + 1] = SEP
     return input_ids, torch.full((rows,), kmers)
+
+
+@given(length=st.integers(0, 60), k=st.integers(1, 8), before=st.integers(0, 20), behind=st.integers(0, 20))
+def test_kmers_between_flanks_are_counted(length, k, before, behind):
+    found = kmers_in_frames(torch.tensor([length]), k, (before, behind))[0]
+    for frame in range(k):
+        begins = range(frame, length - k + 1, k)
+        assert found[frame] == sum(begin >= before and begin + k <= length - behind for begin in begins)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.5])

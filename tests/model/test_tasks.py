@@ -54,6 +54,34 @@ def test_expression_is_that_of_the_whole_stock_model(made, layers, view):
         assert torch.allclose(plain, ours, rtol=1e-4, atol=1e-5)
 
 
+def test_masking_the_insert_alone_masks_what_the_sentences_masking_has_there(made):
+    """Same draws: what is wholly inside is masked alike, nothing else is, and as many are expected."""
+    model = torch.nn.Identity()
+    both = [PretrainTask(model, 3, 0.3, (7, 6), insert_only) for insert_only in (False, True)]
+    batch = next(steps(made, batch=64))[0].micro_batches[0]
+    draws = both[0].draws(batch, generator(CPU, "insert"))
+    here = to_device(batch, both[0].width(batch, CPU), draws, CPU)
+    sentence, insert = (task.masked(here) for task in both)
+    inside = both[0].within(here, sentence.labels)
+    assert torch.equal(insert.labels, torch.where(inside, sentence.labels, IGNORED))
+    assert torch.equal(insert.read, torch.where(inside, sentence.read, insert.read))
+    assert 0 < inside.sum() < (sentence.labels != IGNORED).sum()
+    everything = PretrainTask(model, 3, 0.999999, (7, 6), insert_only=True)
+    count = (everything.masked(here).labels != IGNORED).sum()
+    assert everything.normaliser(batch, draws) == pytest.approx(int(count), abs=0.01)
+
+
+@pytest.mark.parametrize(("loss", "torchs"), [("mse", torch.nn.MSELoss), ("smooth_l1", torch.nn.SmoothL1Loss)])
+def test_the_loss_is_that_of_standardised_labels(made, loss, torchs):
+    model = regression_model(without_dropout(made.config), read_index(made.shards), None)
+    batch = next(steps(made, batch=40))[0].micro_batches[0]
+    task = FinetuneTask(model, 3, 10.0, 2.0, loss=loss)
+    sums = task(to_device(batch, task.width(batch, CPU), None, CPU))
+    labels = (torch.from_numpy(batch.expression) - 10) / 2
+    expected = torchs(reduction="sum")((sums.prediction - 10) / 2, labels)
+    assert sums.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_the_masked_loss_is_that_of_the_whole_stock_model(made):
     """Loss, count, hits and gradients, though last layer and head are worked out for the masked k-mers only."""
     torch.manual_seed(0)

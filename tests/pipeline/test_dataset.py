@@ -57,6 +57,32 @@ def everything(path):
     return found
 
 
+def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
+    """finetune_train takes the first training rows; held-out rows and pretraining stay the same."""
+    file = write(tmp_path / "toy.tsv", GOOD)
+    found = {}
+    for size in ("all", 4, 0.5, 7):
+        config = toy_config(tmp_path, f"dataset.path={tmp_path}/{size}.duckdb", f"dataset.finetune_train={size}")
+        built = build([file], config)
+        rows = everything(config.dataset.path)
+        found[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
+        assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
+        assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
+        with reading(config.dataset.path) as connection:
+            copied = connection.execute(f"select count(*) from '{built.parquet}/finetune/train.parquet'").fetchall()
+        assert copied == [(built.info.finetune_train_rows,)]
+        found[size, "key"] = built.info.key
+    for size in (4, 0.5):
+        rows = built.info.split_rows["finetune/test"] + built.info.split_rows["finetune/valid"]
+        assert found[size][0] == found["all"][0][: rows + (4 if size == 4 else 6)]
+        assert found[size][1:] == found["all"][1:]
+        assert found[size, "key"] != found["all", "key"]
+    assert found[7] == found["all"]
+    assert found[7, "key"] == found["all", "key"]
+    with pytest.raises(UserError, match="finetune_train = 8 rows, but only 7 are not held out"):
+        build([file], toy_config(tmp_path, "dataset.finetune_train=8"))
+
+
 def test_a_dozen_rows_by_hand(tmp_path):
     config = toy_config(tmp_path)
     built = build([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
