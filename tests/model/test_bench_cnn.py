@@ -109,7 +109,7 @@ def test_the_command_says_one_line_of_json_or_what_is_wrong(planted, tmp_path):
     done = said(planted, "--size", "small", "--epochs", "1", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["asked"] == {"size": "small", "epochs": 1, "batch": 128, "learning_rate": 5e-3, "seed": 0}
+    assert found["asked"] == {"size": "small", "epochs": 1, "batch": 128, "learning_rate": 1e-2, "seed": 0}
     assert found["train_rows"] == 640
     assert found["epochs"] == found["best_epoch"] == 1
     none = said(tmp_path)
