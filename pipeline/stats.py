@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import plots
 from pipeline.answers import Columns, answer
-from pipeline.atomic import new_file
+from pipeline.atomic import expect_folder, new_file
 from pipeline.database import DatasetInfo, dataset_info, reading
 from pipeline.drawing import Draw, svg
 from pipeline.errors import UserError
@@ -49,6 +49,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
     out = Path(out)
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"{out}: expected a name ending in .html")
+    expect_folder(out)
     with reading(dataset) as connection:
         info = dataset_info(connection)
         with new_file(out) as file:
