@@ -11,6 +11,7 @@ from pipeline import plots
 from pipeline.answers import Columns, answer
 from pipeline.atomic import expect_folder, new_file
 from pipeline.database import DatasetInfo, dataset_info, reading
+from pipeline.describe import counted
 from pipeline.drawing import Draw, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
@@ -68,8 +69,8 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
     return page(
         "promoter-bert: the dataset",
-        f"{info.promoters:,} promoters, of {info.input_rows:,} rows of input. Below each table and picture "
-        "stands the query that it comes from; promoter-bert query FILE prints its numbers.",
+        f"{counted(info.promoters, 'promoter')}, of {counted(info.input_rows, 'row')} of input. Below each table and "
+        "picture stands the query that it comes from; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
             _splits(results["splits"]),
