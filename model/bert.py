@@ -1,9 +1,7 @@
 """transformers' own BERT, sized by config.yaml."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
 
@@ -12,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from model.manifest import NAME, damage
+from model.model_folder import facts_of_model, settings_of
 from pipeline.config import Config
 from pipeline.errors import UserError
 from pipeline.index import Index
@@ -47,6 +45,7 @@ def bert_config(config: Config, index: Index) -> BertConfig:
         promoter_bert={
             "k": index.k,
             "tokens": config.finetune.tokens,
+            "reverse_complement": config.finetune.reverse_complement,
             "assay": config.assay.model_dump(),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
@@ -87,7 +86,7 @@ def regression_model(
 def check_pretrained(folder: Path, wanted: BertConfig) -> None:
     """Raise UserError where a folder holds no masked language model that one of this size can start from."""
     expected = "expected the folder runs/NAME/pretrained that train.py wrote"
-    settings = _settings_of(folder, expected)
+    settings = settings_of(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
     differing = [
@@ -100,38 +99,6 @@ def check_pretrained(folder: Path, wanted: BertConfig) -> None:
             f"finetune.pretrained: the model in {folder} is another one ({'; '.join(differing)}): give this run its k, "
             "flank and model section"
         )
-
-
-def facts_of_model(folder: Path) -> dict[str, Any]:
-    """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
-
-    Raises UserError where the folder holds no such model.
-    """
-    wanted = "expected the folder runs/NAME/model that train.py wrote"
-    settings = _settings_of(folder, wanted)
-    if settings.get("architectures") != ["BertForSequenceClassification"]:
-        # transformers would give it a fresh, random head without a word.
-        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
-    return dict(settings["promoter_bert"])
-
-
-def _settings_of(folder: Path, wanted: str) -> dict[str, Any]:
-    """config.json of a model that train.py wrote and that is whole; wanted: what to say where there is none."""
-    wrong = damage(folder) if (folder / NAME).exists() else ""
-    if wrong:
-        raise UserError(
-            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
-            f"checkpoints; where you changed it on purpose, remove its {NAME}"
-        )
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{folder}: no model here; {wanted}") from None
-    except ValueError as error:
-        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
-    if "promoter_bert" not in settings:
-        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
-    return dict(settings)
 
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:

@@ -15,13 +15,15 @@ from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
 from pipeline.config import DEFAULT_CONFIG, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
-from pipeline.progress import naming, progress, with_speed
+from pipeline.progress import naming, progress, tell, with_speed
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "report", "compare")
 """Commands for which a setting would have no effect."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
+NOT_READ = 128 + signal.SIGPIPE
+"""Exit code where who reads our output has had enough (| head), as shells have it."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 
 
@@ -62,14 +64,19 @@ def predict(
 
     A killed run goes on with the same command. Several GPUs: deepspeed --module model.cli predict ...
     """
+    from model.asked import Asked, check_asked
     from model.outputs import is_stream
-    from model.predict_files import Asked, predict_files
     from pipeline.inputs import Columns
 
     asked = Asked(model, files, output, Columns(sequence_column), both_strands, workers, leaderboard)
+    if "RANK" not in os.environ:  # a mistake is told before torch is loaded, which takes seconds
+        check_asked(asked)
+
+    from model.predict_files import predict_files
+
     leads = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not leads) as show:
-        result = predict_files(asked, with_speed(show))
+        result = predict_files(asked, with_speed(show), lambda text: tell(f"warning: {text}"))
     if result is None:
         return
     place = "standard output" if output == "-" else output
@@ -139,8 +146,9 @@ def explain(
         as_json,
         [
             f"{', '.join(result.outputs)}: {counted(result.substitutions, 'substitution')}",
-            f"predicted expression {result.prediction:.3f}; it {way} most without {result.base} at {result.position} "
-            f"of the insert: {abs(result.loss):.3f} in the mean over its substitutions",
+            f"predicted expression {result.prediction:.3f}; it {way} most where "
+            f"{'the unknown base N' if result.base == 'N' else result.base} at {result.position} of the insert is "
+            f"replaced: {abs(result.loss):.3f} in the mean over its substitutions",
         ],
     )
 
@@ -230,7 +238,8 @@ def relaunch(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. Exit code 0, 1 (the data or the run failed) or 2 (wrong usage)."""
+    """Run a command. Exit code 0, 1 (the data or the run failed) or 2 (wrong usage); 128 + the signal's number after
+    Ctrl-C, and where the reader of our output has gone, as of other programs."""
     given = sys.argv[1:] if arguments is None else arguments
     if "LOCAL_RANK" in os.environ:  # DeepSpeed's launcher says it on the command line, too
         given = [text for text in given if not text.startswith("--local_rank=")]
@@ -241,7 +250,10 @@ def main(arguments: list[str] | None = None) -> None:
             _check_override(text)
         if overrides and given[0] in TAKE_NO_SETTINGS:
             raise UserError(f"{overrides[0]}: {given[0]} goes by no configuration")
-        app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
+        try:
+            app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
+        finally:
+            sys.stdout.flush()  # not later, when nobody catches what comes of it
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -250,15 +262,15 @@ def main(arguments: list[str] | None = None) -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
             _interrupted()
+        if isinstance(end.__context__, BrokenPipeError):  # typer has caught that, too
+            _not_read()
         raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
             raise
         _interrupted()
     except BrokenPipeError:
-        # Who reads our output has had enough; what is left of it goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _not_read()
     except OSError as error:
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         sys.exit(1)
@@ -267,6 +279,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _interrupted() -> NoReturn:
     print("interrupted; the same command starts anew or goes on", file=sys.stderr)
     sys.exit(INTERRUPTED)
+
+
+def _not_read() -> NoReturn:
+    """End without a word; what is left of our output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(NOT_READ)
 
 
 def _check_override(text: str) -> None:

@@ -12,8 +12,9 @@ from model.figures import DASHES, HUES, Bar, Curve, bars, curves, key
 from model.report import check_page_name
 from model.report_run import SAYS, SCORES, SPLITS, TITLES, interval_of, score_text
 from model.run_files import STAGES, RunFiles, read_run
-from pipeline.atomic import new_file
+from pipeline.atomic import expect_folder, new_file
 from pipeline.drawing import HALF_WIDTH, MIDDLE_WIDTH, svg
+from pipeline.errors import UserError
 from pipeline.page import Content, Section, Side, Table, page
 
 NOT_COMPARED = ("run.name", "run.path")
@@ -55,11 +56,12 @@ class Comparison:
 def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     """Write the page of several run directories to `out`, an .html file.
 
-    Runs that are not finished are shown with what is there. Raises UserError for a folder that is no run, and for a
-    place that cannot be written to.
+    Runs that are not finished are shown with what is there. Raises UserError for folders that are no runs or are named
+    twice, and for a place that cannot be written to.
     """
     check_page_name(out)
-    runs = [read_run(folder) for folder in folders]
+    expect_folder(out)
+    runs = _read(folders)
     names = _names(runs)
     differing = differences(runs)
     same = len({run.facts["dataset_key"] for run in runs}) == 1
@@ -98,6 +100,22 @@ def score_lines(found: Comparison) -> list[str]:
         shown = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {shown}")
     return lines
+
+
+def _read(folders: Sequence[Path]) -> list[RunFiles]:
+    """Raises UserError that names all of the folders that cannot be compared, so that they can be left out at once."""
+    runs, problems = [], []
+    for place, folder in enumerate(folders):
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            problems.append(str(error))
+        if folder.resolve() in {other.resolve() for other in folders[:place]}:
+            problems.append(f"{folder}: named twice")
+    if problems:
+        way_out = [f"leave {'it' if len(problems) == 1 else 'them'} out to compare the others"] if runs else []
+        raise UserError("\n".join([*problems, *way_out]))
+    return runs
 
 
 def _names(runs: Sequence[RunFiles]) -> list[str]:

@@ -16,6 +16,7 @@ def score_lines(score: ChallengeScore) -> list[str]:
         lines.append(f"no scores: no subset file of {', '.join(score.missing)}")
     else:
         lines.append(f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}")
+        lines.append("(weighted means, as the challenge has them: of r squared, and of Spearman's rho as it is)")
     return lines
 
 

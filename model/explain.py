@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model.effect_map import effect_map, map_height
+from model.model_folder import facts_of_model
 from model.mutagenesis import BASES, Mutagenesis, mutate
-from model.predict import Predictor
-from pipeline.atomic import new_file
+from model.usable import repaired
+from pipeline.atomic import expect_folder, new_file
+from pipeline.config import Assay
 from pipeline.drawing import standalone, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
@@ -37,9 +39,14 @@ class Explained:
 def explain(model: Path, promoter: str, outputs: list[Path]) -> Explained:
     """Predict a promoter and all its substitutions, and write files: .html, .svg, .tsv or .parquet by their names.
 
-    Raises UserError for a model or sequence that cannot be used and for names of another ending, before the work.
+    Raises UserError for a model or sequence that cannot be used, for names of another ending and for folders that are
+    not there, before the work.
     """
     writers = [(output, _writer_of(output)) for output in outputs]
+    repaired([promoter], Assay(**facts_of_model(model)["assay"]))
+
+    from model.predict import Predictor  # torch takes seconds: a mistake is told before
+
     found = mutate(Predictor(model), promoter)
     for output, write in writers:
         with new_file(output) as temporary:
@@ -58,6 +65,7 @@ def explain(model: Path, promoter: str, outputs: list[Path]) -> Explained:
 def _writer_of(output: Path) -> Callable[[Mutagenesis, Path, Path], None]:
     if output.suffix not in WRITERS:
         raise UserError(f"{output}: expected a name ending in {', '.join(WRITERS)}")
+    expect_folder(output)
     return WRITERS[output.suffix]
 
 

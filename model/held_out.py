@@ -43,10 +43,14 @@ def dataset_of(run: RunFiles, given: Path | None) -> Iterator[tuple[duckdb.DuckD
     given: the file, if not that of the run's configuration. Raises UserError where it is missing, and where the dataset
     is another one than the run's.
     """
-    path = Path(run.config["dataset"]["path"]) if given is None else given
-    if given is None and not path.exists():
+    found = next((place for place in run.dataset_places if place.exists()), None)
+    path = found if given is None else given
+    if path is None:
         yield None
         return
+    if not Path(path).exists():
+        there = f"{found} is there; leave --dataset away" if found else f"it was {run.config['dataset']['path']}"
+        raise UserError(f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on: {there}")
     with reading(path) as connection:
         info = dataset_info(connection)
         expected = run.facts["dataset_key"]

@@ -233,6 +233,8 @@ def _stage(
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
     engine = make_engine(task, optimizer, job.settings, plan, world, found is not None and found.universal)
     if config.model.compile:
+        if world.leads:
+            tell(f"{name}: compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.compile()
 
     def export(folder: Path) -> None:

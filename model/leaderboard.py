@@ -1,5 +1,6 @@
 """Predictions as the challenge's public leaderboard takes them: JSON of the rows that its sample submission names."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -8,14 +9,19 @@ import numpy as np
 
 from model.json_files import read_json
 from model.outputs import Format, Rows
+from model.rows import Part
 from pipeline.errors import UserError
+
+
+class RefusedError(UserError):
+    """These rows are not those that the leaderboard asks for: the same command would end like this again."""
 
 
 def leaderboard(sample: Path) -> Format:
     """Row numbers, from 0 and as strings, to predictions. sample: sample_submission.json, whose keys are the rows.
 
-    Raises UserError for a sample that is none, and, when writing, where a row that is asked for has no prediction or
-    does not come.
+    Raises UserError for a sample that is none, and, when writing, RefusedError where a row that is asked for has no
+    prediction or does not come.
     """
     asked = leaderboard_rows(sample)
 
@@ -28,19 +34,35 @@ def leaderboard(sample: Path) -> Format:
                     continue
                 value = part.prediction[row - part.first]
                 if not np.isfinite(value):
-                    sequence = part.sequence[row - part.first].as_py()
-                    raise UserError(f"row {row:,} of the leaderboard has no prediction: {sequence[:200]!r}")
+                    sequence, problem = (each[row - part.first].as_py() for each in (part.sequence, part.problem))
+                    raise RefusedError(
+                        f"row {row:,} (from 0), which the leaderboard asks for, has no prediction: {problem}: "
+                        f"{sequence[:200]!r}; predict the challenge's test_sequences.txt, as it is"
+                    )
                 file.write(f'{", " if written else "{"}"{row}": {value:.9g}'.encode())
                 written += 1
         if written < len(asked):
             lacking = min(row for row in asked if row >= end)
-            raise UserError(
+            raise RefusedError(
                 f"the leaderboard asks for row {lacking:,} (from 0), but there are {end:,} rows; predict the "
                 "challenge's test_sequences.txt, whole"
             )
         file.write(b"}\n")
 
     return write
+
+
+def check_rows(sample: Path, parts: Iterator[Part]) -> None:
+    """Raise RefusedError where a row that is asked for does not come or is no promoter, before any is predicted."""
+
+    def foreseen() -> Iterator[Rows]:
+        for part in parts:
+            problem = part.table["problem"]
+            value = np.where(problem.is_null().to_numpy(), np.float32(0), np.float32(np.nan))
+            yield Rows(part.first, part.table["sequence"], value, problem)
+
+    with Path(os.devnull).open("wb") as nowhere:
+        leaderboard(sample)(nowhere, foreseen())
 
 
 def leaderboard_rows(sample: Path) -> frozenset[int]:

@@ -1,13 +1,16 @@
 """In-silico saturation mutagenesis: what every single substitution in an insert does to the predicted expression."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.predict import Predictor
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from model.predict import Predictor
 
 BASES = "ACGT"
 
@@ -50,7 +53,7 @@ class Mutagenesis:
         )
 
 
-def mutate(predictor: Predictor, promoter: str) -> Mutagenesis:
+def mutate(predictor: "Predictor", promoter: str) -> Mutagenesis:
     """Predict a promoter, adapters included, and all substitutions in its insert, in one call of the model.
 
     Raises UserError for what is no promoter of the model's assay.

@@ -85,12 +85,16 @@ def problems_beside(output: str) -> Path:
 
 
 class Problems:
-    """Rows that have no prediction: counted by reason, and told one by one in a file of lines, or up to `most`."""
+    """Rows that have no prediction: counted by reason, and told one by one in a file of lines.
+
+    most: tell so many only, under a title, where the lines are for a person.
+    """
 
     def __init__(self, file: TextIO, most: int | None = None) -> None:
         self.counts: dict[str, int] = {}
         self._file = file
-        self._left = most
+        self._most = most
+        self._told = 0
 
     def note(self, rows: Rows) -> None:
         """Tell those among some rows."""
@@ -100,15 +104,20 @@ class Problems:
         for number, (problem, sequence) in enumerate(problems, rows.first + 1):
             if problem is not None:
                 if not self.counts:
-                    self._file.write("\t".join(PROBLEM_COLUMNS) + "\n")
+                    title = "" if self._most is None else "rows without a prediction:\n"
+                    self._file.write(title + "\t".join(PROBLEM_COLUMNS) + "\n")
                 self.counts[problem] = self.counts.get(problem, 0) + 1
-                self._tell(number, problem, sequence)
+                if self._most is None or self._told < self._most:
+                    self._tell(number, problem, sequence)
+
+    def end(self) -> None:
+        """Say how many were not told."""
+        left = sum(self.counts.values()) - self._told
+        if left:
+            self._file.write(f"... and {left:,} more; an output file (-o NAME.tsv) gets all of them beside it\n")
 
     def _tell(self, number: int, problem: str, sequence: str) -> None:
-        if self._left is not None:
-            if not self._left:
-                return
-            self._left -= 1
+        self._told += 1
         wrong = re.search("[^ACGTN]", sequence)
         where = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
         self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{where}\t{sequence}\n")

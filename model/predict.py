@@ -7,7 +7,6 @@ predictor.predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,11 +15,9 @@ from transformers import BertForSequenceClassification
 
 from model.frames import read_width
 from model.tasks import mean_over_frames, moved, of_width
+from model.usable import repaired
 from pipeline.config import Assay
-from pipeline.database import rows_of
 from pipeline.encode import encode_promoters
-from pipeline.errors import UserError
-from pipeline.input_view import define_rules
 from pipeline.padding import padded_tokens
 from pipeline.reverse import reverse_complement
 
@@ -59,26 +56,7 @@ class Predictor:
 
     def repaired(self, sequences: list[str]) -> pa.ChunkedArray:
         """Promoters as the model is given them: repaired where its assay says so. Raises UserError as predict."""
-        if isinstance(sequences, str):
-            raise UserError("expected a list of promoters, got one string")
-        column = pa.array(sequences, pa.string())
-        with duckdb.connect() as connection:
-            define_rules(connection, self.assay)
-            connection.register("given", pa.table({"sequence": column}))
-            bad = rows_of(
-                connection,
-                "select place, sequence, problem from (select row_number() over () - 1 as place, sequence, "
-                "sequence_problem(repaired(sequence)) as problem from given) where problem is not null "
-                "order by place limit 1",
-            )
-            repaired = connection.sql("select repaired(sequence) as sequence from given").to_arrow_table()["sequence"]
-        if bad:
-            place, sequence, problem = bad[0]
-            raise UserError(
-                f"sequence {place}: {problem}: {(sequence or '')[:200]!r}; expected "
-                f"{self.assay.left_adapter}...insert...{self.assay.right_adapter} in letters ACGTN"
-            )
-        return repaired
+        return repaired(sequences, self.assay)
 
     def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
         """The same for a string column that has passed the rules of sql/01_rules.sql."""

@@ -13,43 +13,34 @@ from typing import BinaryIO
 
 import numpy as np
 
-from model.bert import facts_of_model
+from model.asked import Asked, check_is_no_input, format_asked
 from model.distributed import World, joined
 from model.guarded import guarded
 from model.journal import Journal, Values
-from model.leaderboard import leaderboard
-from model.outputs import Problems, Rows, format_of, is_stream, problems_beside
+from model.leaderboard import RefusedError, check_rows
+from model.model_folder import facts_of_model
+from model.outputs import Problems, Rows, is_stream, problems_beside
 from model.predict import BATCH, device
-from model.rows import STANDARD_INPUT, Given, Part, count_rows, find_rows, read_parts
+from model.rows import STANDARD_INPUT, Part, count_rows, find_rows, read_parts
 from model.spread import Use, follow, lead, predict_parts
 from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.errors import UserError
-from pipeline.inputs import Columns
 from pipeline.lock import hold_lock
 
 MOST_TOLD = 20
 """Rows without a prediction that are told on standard error, where the output is no file."""
+HELD_ROWS = 65_536
+"""Rows without a prediction that a stream waits for: if no other come, nothing is written to it."""
+ONE_STRAND = (
+    "the model was fine-tuned on one strand (finetune.reverse_complement=false): what it says of the other one means "
+    "little. Leave --both-strands away, or take a model that was fine-tuned on both"
+)
 JOURNAL_FORMAT = 1
 
 Spread = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
 Progress = Callable[[int, int, int], None]
 """Told rows that are through, rows in all (0 where that is not known), and how many were there from a killed run."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What to predict. names: input files, patterns, or - for standard input; output: a .tsv, .txt or .parquet file,
-    - for standard output, or a device or pipe; workers: see predict_parts; leaderboard: a sample submission, by which a
-    .json file is written."""
-
-    model: Path
-    names: list[str]
-    output: str
-    columns: Columns | None = None
-    both_strands: bool = False
-    workers: int | None = None
-    leaderboard: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,42 +57,56 @@ class Predicted:
     rows_per_second: float
 
 
-def predict_files(asked: Asked, progress: Progress = lambda _done, _total, _found: None) -> Predicted | None:
+def predict_files(
+    asked: Asked,
+    progress: Progress = lambda _done, _total, _found: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Predicted | None:
     """Predict every row, in the order of the input; a row that cannot be predicted keeps its place, without a value.
 
     An output file appears whole or not at all. A killed call leaves what it had predicted beside it, in .NAME.partial,
     and the next one for the same rows, model and settings goes on from there, to the same bytes, with any number of
     processes. Under a launcher (deepspeed, torchrun) all ranks call this and predict; None on all but rank 0.
 
-    Raises UserError for a model, input or output that cannot be used, and where not one row is a promoter.
+    warn: told what is done all the same, but is hardly meant. Raises UserError for a model, input or output that cannot
+    be used, and where not one row is a promoter.
     """
     use = Use(asked.model, asked.both_strands)
     if "RANK" not in os.environ:
-        return _predict(asked, lambda parts: predict_parts(parts, use, asked.workers), progress)
+        return _predict(asked, lambda parts: predict_parts(parts, use, asked.workers), progress, warn)
     with guarded(os.environ) as guard, joined(guard) as world:
-        return _predict_as_rank(asked, use, world, progress)
+        return _predict_as_rank(asked, use, world, progress, warn)
 
 
-def _predict_as_rank(asked: Asked, use: Use, world: World, progress: Progress) -> Predicted | None:
+def _predict_as_rank(
+    asked: Asked, use: Use, world: World, progress: Progress, warn: Callable[[str], None]
+) -> Predicted | None:
     if not world.leads:
         follow(use)
         return None
-    return _predict(asked, lambda parts: lead(parts, use, world), progress)
+    return _predict(asked, lambda parts: lead(parts, use, world), progress, warn)
 
 
-def _predict(asked: Asked, spread: Spread, progress: Progress) -> Predicted:
+def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[str], None]) -> Predicted:
     began = time.monotonic()
     given = find_rows(asked.names, asked.columns)
-    write = format_of(asked.output) if asked.leaderboard is None else leaderboard(asked.leaderboard)
-    _check_is_no_input(asked.output, given)
-    assay = Assay(**facts_of_model(asked.model)["assay"])
+    write = format_asked(asked)
+    check_is_no_input(asked.output, given)
+    facts = facts_of_model(asked.model)
+    if asked.both_strands and not facts.get("reverse_complement", True):
+        warn(ONE_STRAND)
+    assay = Assay(**facts["assay"])
+    if asked.leaderboard is not None and asked.names != [STANDARD_INPUT]:
+        check_rows(asked.leaderboard, read_parts(find_rows(asked.names, asked.columns), assay, HELD_ROWS))
     total = count_rows(given, assay)
     with ExitStack() as stack:
         journal = None if is_stream(asked.output) else stack.enter_context(_journal(asked))
         file, problems = stack.enter_context(_sink(asked.output))
         parts = stack.enter_context(closing(read_parts(given, assay, BATCH[device().type])))
         through = _Through(total, problems, progress)
-        write(file, through.rows(_remembered(parts, spread, journal, through)))
+        rows = through.rows(_remembered(parts, spread, journal, through))
+        write(file, rows if journal is not None else _from_a_prediction_on(rows))
+        problems.end()
         if through.done == sum(problems.counts.values()):
             why = ", ".join(f"{count:,}: {problem}" for problem, count in problems.counts.items()) or "no rows"
             raise UserError(f"{_named(asked.names)}: nothing to predict ({why})")
@@ -134,6 +139,17 @@ class _Through:
             self._progress(self.done, self._total, self.found)
 
 
+def _from_a_prediction_on(rows: Iterator[Rows]) -> Iterator[Rows]:
+    """All rows, once one of them has a prediction; what is written to a stream cannot be taken back."""
+    held: list[Rows] = []
+    for part in rows:
+        held.append(part)
+        if part.problem.null_count or sum(len(each.prediction) for each in held) > HELD_ROWS:
+            yield from held
+            held.clear()
+            yield from rows
+
+
 def _remembered(
     parts: Iterator[Part], spread: Spread, journal: Journal | None, through: _Through
 ) -> Generator[tuple[Part, Values]]:
@@ -160,7 +176,6 @@ def _remembered(
 def _journal(asked: Asked) -> Iterator[Journal]:
     """What an earlier, killed call predicted for the same output; nobody else writes it meanwhile."""
     output = Path(asked.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     path = output.with_name(f".{output.name}.partial")
     lock_path = output.with_name(f".{output.name}.lock")
     with hold_lock(lock_path, f"is predicting into {output}; wait for it, or name another output"):
@@ -171,8 +186,8 @@ def _journal(asked: Asked) -> Iterator[Journal]:
         with closing(Journal(path, _key(asked))) as journal:
             try:
                 yield journal
-            except BaseException:
-                if not journal.holds_any:
+            except BaseException as error:
+                if not journal.holds_any or isinstance(error, RefusedError):
                     path.unlink()
                     lock_path.unlink()
                 raise
@@ -215,12 +230,3 @@ def _on_standard_error() -> Problems:
 
 def _named(names: list[str]) -> str:
     return "standard input" if names == [STANDARD_INPUT] else ", ".join(names)
-
-
-def _check_is_no_input(output: str, given: Given) -> None:
-    """Before any work is done."""
-    if is_stream(output):
-        return
-    for path in (Path(output), problems_beside(output)):
-        if path.exists() and any(path.samefile(file) for file in given.files):
-            raise UserError(f"{path}: this is an input file, too; write the predictions to another one")

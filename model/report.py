@@ -1,5 +1,6 @@
 """A run as one HTML page: its directory and its dataset -> tables and pictures, as much as is there."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from model.report_held_out import prediction_sections
 from model.report_run import data_section, run_section, scores_section, stage_section
 from model.run_files import RunFiles, read_run
 from pipeline.answers import Columns, answer
-from pipeline.atomic import new_file
+from pipeline.atomic import expect_folder, new_file
 from pipeline.database import DatasetInfo
 from pipeline.errors import UserError
 from pipeline.page import Section, page
@@ -56,6 +57,7 @@ def write_report(
     run = read_run(folder)
     out = folder / "report.html" if out is None else out
     check_page_name(out)
+    expect_folder(out)
     scored = None if score is None else read_score(score)
     with new_file(out) as file:
         file.touch()  # a place that cannot be written to is noticed before the work
@@ -90,8 +92,11 @@ def _missing(run: RunFiles, found: _Found) -> list[str]:
     if run.summary is None:
         lines.append("Scores and predictions come with the end of the run.")
     if found.info is None:
-        place = run.config["dataset"]["path"]
-        lines.append(f"The dataset is not at {place}: without it there are no labels to show; name it with --dataset.")
+        places = " or ".join(map(str, run.dataset_places))
+        lines.append(
+            f"The dataset is not at {places}: without it there are no labels to show; name it: promoter-bert report "
+            f"{shlex.quote(str(run.folder))} --dataset PATH/{Path(run.config['dataset']['path']).name}"
+        )
     elif run.summary is not None and found.held_out is None:
         lines.append("The run predicted no held-out promoters: its dataset has neither a test nor a validation split.")
     elif found.held_out is not None and found.held_out.split != "test":

@@ -1,6 +1,5 @@
 """What a run directory holds, read without torch: as much as is there, since a run may not be finished."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,10 +10,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from model.json_files import read_written
 from model.tracking import read_metrics
 from pipeline.errors import UserError
 
 STAGES = ("pretrain", "finetune")
+SUMMARY: dict[str, type] = {
+    "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
+}  # fmt: skip
+"""What summary.json is read for."""
+FACTS: dict[str, type] = {
+    "command": list, "config": dict, "ds_config": dict, "dataset_key": str, "shard_key": str, "packages": dict,
+}  # fmt: skip
+"""What run.json is read for."""
+AGAIN = "and the training's own command writes it again"
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,17 @@ class RunFiles:
             "The same train.py command goes on from its last checkpoint; this page shows what is there."
         )
 
+    @property
+    def dataset_places(self) -> list[Path]:
+        """Where the run's dataset may lie: its path as seen from where the training was started, from the folder in
+        which the run lies as it did then (the whole may have moved), and from here."""
+        folders = [Path(self.facts["started_in"])] if "started_in" in self.facts else []
+        runs = Path(self.config["run"]["path"])
+        if not runs.is_absolute() and ".." not in runs.parts:
+            folders += self.folder.resolve().parents[len(runs.parts) :][:1]
+        path = Path(self.config["dataset"]["path"])
+        return list(dict.fromkeys(folder / path for folder in (*folders, Path())))
+
     def predictions(self) -> pa.Table | None:
         """id, split and prediction of the held-out promoters; None where there are none."""
         path = self.folder / "predictions.parquet"
@@ -76,20 +96,15 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Raises UserError for a folder that is no run."""
+    """Raises UserError for a folder that is no run, and for files of it that are empty or damaged."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run directory such as runs/demo, which train.py makes")
     if not (folder / "run.json").exists():
         raise UserError(f"{folder}: no run (it holds no run.json); expected a folder of train.py, such as runs/demo")
     summary = folder / "summary.json"
     return RunFiles(
-        folder, _json(folder / "run.json"), _json(summary) if summary.exists() else None,
+        folder,
+        read_written(folder / "run.json", FACTS, AGAIN),
+        read_written(summary, SUMMARY, AGAIN) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
-    )  # fmt: skip
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    )

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import torch
 import yaml
 
 from model.facts import flat, package_version
+from model.json_files import read_written
+from model.run_files import SUMMARY
 from model.tracking import PLACE, read_metrics
 from pipeline.atomic import write_text
 from pipeline.config import Config
@@ -39,10 +40,6 @@ MAY_CHANGE = (
     "shards.cache", "shards.cache_gigabytes", *LIMITS,
 )  # fmt: skip
 """What a run that goes on may state anew: none of it changes what was done so far."""
-SUMMARY: dict[str, type] = {
-    "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
-}  # fmt: skip
-"""What summary.json is read for."""
 WRITTEN = ("config.yaml", "run.json", "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model")
 """What a run writes first under another name."""
 
@@ -85,26 +82,7 @@ def read_summary(config: Config) -> dict[str, Any] | None:
     path = config.run.directory / "summary.json"
     if not path.exists():
         return None
-    return _read_json(path, SUMMARY, "and the same command computes the scores again")
-
-
-def _read_json(path: Path, expected: dict[str, type], way_out: str) -> dict[str, Any]:
-    """A file that this run wrote. Raises UserError where it lacks one of the keys, or is of another kind."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, kind in expected.items() if not isinstance(values[name], kind)]
-        problem = f"{', '.join(wrong)} damaged" if wrong else ""
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem:
-        size = path.stat().st_size
-        raise UserError(
-            f"{path} is {f'damaged ({problem})' if size else 'empty'}; expected what this run wrote. Remove it "
-            f"(rm {shlex.quote(str(path))}), {way_out}"
-        )
-    return dict(values)
+    return read_written(path, SUMMARY, "and the same command computes the scores again")
 
 
 def _tidy(folder: Path) -> None:
@@ -120,7 +98,7 @@ def _check_same(config: Config, index: Index) -> None:
     """Raise UserError where a run of this name has other shards or settings, or has ended and is asked for more."""
     folder = config.run.directory
     again = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
-    earlier = _read_json(folder / "run.json", {"shard_key": str, "config": dict}, again)
+    earlier = read_written(folder / "run.json", {"shard_key": str, "config": dict}, again)
     way_out = "give this run another name (run.name=...), or remove the folder to start anew"
     if earlier["shard_key"] != index.key:
         keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
@@ -146,6 +124,7 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
     facts = {
         "command": sys.argv,
+        "started_in": str(Path.cwd()),
         "config": config.model_dump(),
         "ds_config": ds_config,
         "dataset_key": index.dataset_key,

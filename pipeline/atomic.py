@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -14,6 +15,16 @@ from pipeline.errors import UserError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+
+def expect_folder(path: Path) -> None:
+    """Raise UserError where a user names an output in a folder that is not there: a typo is to make no new folders."""
+    folder = path.parent
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise UserError(f"{path}: {folder} is not a folder; name another place")
+    raise UserError(f"{path}: no folder {folder}; make it (mkdir -p {shlex.quote(str(folder))}), or name another place")
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def shards(
         as_json,
         [
             *(f"replaced the shards that stood there ({difference})" for difference in written.replaced),
-            f"{written.folder}: {written.shards:,} shards ({state}), {written.rows:,} promoters, "
+            f"{written.folder}: {counted(written.shards, 'shard')} ({state}), {counted(written.rows, 'promoter')}, "
             f"{written.bytes / 1e6:,.1f} MB",
             *([f"note: {written.note}"] if written.note else []),
         ],
@@ -184,7 +184,10 @@ def verify(
     say(
         asdict(found),
         as_json,
-        [f"{found.folder}: whole; {found.shards:,} shards, {found.records:,} records, {found.rows:,} promoters"],
+        [
+            f"{found.folder}: whole; {counted(found.shards, 'shard')}, {counted(found.records, 'record')}, "
+            f"{counted(found.rows, 'promoter')}"
+        ],
     )
 
 
@@ -253,7 +256,11 @@ def stats(
     settings = configured(context, config, dataset__path=_text(dataset))
     with progress("stats", "steps", quiet=as_json) as show:
         written = write_stats(settings.dataset.path, out, naming(show, STEPS))
-    say(asdict(written), as_json, [f"{written.page}: {written.promoters:,} promoters, {written.bytes / 1e3:,.0f} kB"])
+    say(
+        asdict(written),
+        as_json,
+        [f"{written.page}: {counted(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"],
+    )
 
 
 @app.command()
@@ -272,7 +279,7 @@ def ceiling(
         asdict(score),
         as_json,
         [
-            f"test Pearson of run {settings.run.name} on {score.promoters:,} promoters",
+            f"test Pearson of run {settings.run.name} on {counted(score.promoters, 'promoter')}",
             f"  mean predictor   {0:.3f}",
             f"  trained model    {score.pearson:.3f}",
             f"  ceiling          {score.ceiling:.3f}",

@@ -18,7 +18,8 @@ def describe_built(built: "Built") -> list[str]:
     info = built.info
     there = " (built from the same files and settings before: nothing to do)" if built.was_there else ""
     lines = [
-        f"{built.dataset}: {info.promoters:,} promoters of {info.input_rows:,} rows; Parquet in {built.parquet}{there}"
+        f"{built.dataset}: {counted(info.promoters, 'promoter')} of {counted(info.input_rows, 'row')}; "
+        f"Parquet in {built.parquet}{there}"
     ]
     if info.cut is None:
         lines.append(f"no labels  to be predicted only: all {info.promoters:,} promoters are test rows of finetune")

@@ -1,6 +1,7 @@
 """SQL over the dataset, read-only: one statement in, a table, CSV, TSV, JSON or Parquet out."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.atomic import new_file
+from pipeline.atomic import expect_folder, new_file
 from pipeline.database import explain, reading
 from pipeline.errors import UserError
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
 """What would write files although the dataset itself is read-only."""
+READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
 READ_ROWS = 100_000
 """Rows held at once while a result is written."""
 
@@ -27,12 +29,16 @@ READ_ROWS = 100_000
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> None:
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
+    A select that names no relation, but files only (read_json('runs/*/metrics.jsonl')), needs no dataset to be there.
     A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
     or not at all, or None for standard output.
     """
     if form == "parquet" and output is None:
         raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
-    with reading(dataset) as connection:
+    sql = _text_of(sql)
+    if output is not None:
+        expect_folder(output)
+    with _opened(dataset, sql) as connection:
         relation = _relation(connection, sql)
         try:
             if form == "table":
@@ -87,12 +93,38 @@ def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
     sink.flush()
 
 
-def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
-    if sql.endswith(".sql") and "\n" not in sql:
+def _text_of(sql: str) -> str:
+    """The statement, also where a file is named."""
+    if not sql.endswith(".sql") or "\n" in sql:
+        return sql
+    try:
+        return Path(sql).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{sql}: {error.strerror}") from None
+
+
+@contextmanager
+def _opened(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The dataset; an empty database where there is none and none is asked for."""
+    if Path(dataset).exists() or not _reads_files_only(sql):
+        with reading(dataset) as connection:
+            yield connection
+    else:
+        with duckdb.connect() as connection:
+            yield connection
+
+
+def _reads_files_only(sql: str) -> bool:
+    with duckdb.connect() as connection:
         try:
-            sql = Path(sql).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{sql}: {error.strerror}") from None
+            return READS_FILE.search(sql) is not None and not connection.get_table_names(sql)
+        except duckdb.IOException:  # a file is missing, which is said when it is read
+            return True
+        except duckdb.Error:  # what else is wrong is said of the dataset
+            return False
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     try:
         statements = duckdb.extract_statements(sql)
         if len(statements) != 1:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pipeline import plots
 from pipeline.answers import Columns, answer
-from pipeline.atomic import new_file
+from pipeline.atomic import expect_folder, new_file
 from pipeline.database import DatasetInfo, dataset_info, reading
+from pipeline.describe import counted
 from pipeline.drawing import Draw, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
@@ -49,6 +50,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
     out = Path(out)
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"{out}: expected a name ending in .html")
+    expect_folder(out)
     with reading(dataset) as connection:
         info = dataset_info(connection)
         with new_file(out) as file:
@@ -67,8 +69,8 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
     return page(
         "promoter-bert: the dataset",
-        f"{info.promoters:,} promoters, of {info.input_rows:,} rows of input. Below each table and picture "
-        "stands the query that it comes from; promoter-bert query FILE prints its numbers.",
+        f"{counted(info.promoters, 'promoter')}, of {counted(info.input_rows, 'row')} of input. Below each table and "
+        "picture stands the query that it comes from; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
             _splits(results["splits"]),

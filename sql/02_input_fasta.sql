@@ -16,7 +16,8 @@ numbered as (
     select
         *,
         row - min(row) over (partition by file) + 1 as line,
-        count(*) filter (starts_with(text, '>')) over (partition by file order by row) as entry
+        -- (A count with a filter is computed anew for each row, which takes some 200 times as long.)
+        sum(starts_with(text, '>')::integer) over (partition by file order by row rows unbounded preceding) as entry
     from lines
 ),
 entries as (

@@ -169,8 +169,9 @@ def test_a_run_is_reported_and_compared(trained):
     for heading in ("Scores", "What was run", "Data", "Pretraining", "Fine-tuning", "Predicted and measured"):
         assert f"<h2>{heading}</h2>" in page
     assert "<h2>Challenge</h2>" not in page
-    trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "-o", "two.html")
-    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "runs/paper", "--json").stdout)
+    shutil.copytree(run, trained.folder / "again" / "paper")
+    trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "-o", "two.html")
+    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "--json").stdout)
     assert found["page"] == "compare.html"
     assert [each["scores"] for each in found["runs"]] == [summary["scores"]] * 2
     assert found["differences"] == {}
@@ -224,7 +225,7 @@ for wrong in (["{L}ACGT{R}", "ACGT"], [""], ["acgt"], [None], "{L}ACGT{R}"):
         raise SystemExit(f"{{wrong}} went through")
 """
     said = trained.run("python", "-c", code).stdout
-    assert "sequence 1: left adapter missing: 'ACGT'" in said
+    assert "sequence 1 (from 0): left adapter missing: 'ACGT'" in said
 
 
 def test_predictions_keep_the_order_and_say_what_cannot_be(trained):

@@ -1,6 +1,7 @@
 """`make demo` in a copy of the checkout, on fewer rows: the whole job, and a model that has learned."""
 
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -31,3 +32,9 @@ def test_demo(tmp_path):
         assert place in done.stdout
         assert (tmp_path / place).exists()
     assert len(re.findall(r"steps \(", done.stderr)) > 3
+    # What the README types to watch a run.
+    (query,) = re.findall(r"^promoter-bert query .*metrics\.jsonl.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = subprocess.run(
+        shlex.split(query), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.count("runs/demo/metrics.jsonl") == 5

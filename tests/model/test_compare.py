@@ -73,6 +73,19 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     assert not other.same_promoters
     assert list(other.differences) == ["dataset_key"]
     assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
-    with pytest.raises(UserError, match="no such folder"):
-        compare_runs([run, tmp_path / "nowhere"], tmp_path / "none.html")
-    assert not (tmp_path / "none.html").exists()
+
+
+def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "summary.json").write_text("")
+    with pytest.raises(UserError) as error:
+        compare_runs([run, tmp_path / "nowhere", broken, run], tmp_path / "none.html")
+    nowhere, empty, twice, way_out = str(error.value).splitlines()
+    assert "nowhere: no such folder" in nowhere
+    assert "broken/summary.json is empty" in empty
+    assert twice == f"{run}: named twice"
+    assert way_out == "leave them out to compare the others"
+    with pytest.raises(UserError, match=r"no folder .*typo"):
+        compare_runs([run, broken], tmp_path / "typo" / "none.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]

@@ -61,7 +61,8 @@ def test_page_picture_and_tables_tell_the_same(model, tmp_path):
 
 def test_what_cannot_be_explained(model, tmp_path):
     for promoter, output, message in (
-        ("ACGT", "out.html", "left adapter missing"),
+        ("ACGT", "out.html", "the sequence: left adapter missing"),
+        (f"{L}{INSERT}{R}", "typo/out.html", "no folder .*typo"),
         (f"{L}acgt{R}", "out.html", "lower-case bases"),
         (f"{L}{INSERT}{R}", "out.png", r"expected a name ending in \.html, \.svg, \.tsv, \.parquet"),
     ):

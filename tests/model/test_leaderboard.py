@@ -61,7 +61,9 @@ def test_what_the_leaderboard_would_refuse(toy):
     with pytest.raises(UserError, match=rf"asks for row {asked[-1]} \(from 0\), but there are {asked[-1]} rows"):
         write(leaderboard(sample), toy.sequences, values, parts=(asked[-1],))
     values[asked[0]] = np.nan
-    with pytest.raises(UserError, match=f"row {asked[0]} of the leaderboard has no prediction"):
+    with pytest.raises(
+        UserError, match=rf"row {asked[0]} \(from 0\), which the leaderboard asks for, has no prediction: bad"
+    ):
         write(leaderboard(sample), toy.sequences, values)
     for text, message in (("[]", "row numbers"), ('{"a": 1}', "row numbers"), ("{", "not JSON")):
         (toy.folder / "sample.json").write_text(text)

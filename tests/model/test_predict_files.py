@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from model.asked import Asked, check_asked
+from model.bert import bert_config
 from model.predict import BATCH, Predictor
-from model.predict_files import Asked, predict_files
+from model.predict_files import predict_files
 from pipeline.errors import UserError
 from pipeline.generate import generate
+from pipeline.index import read_index
 from tests.model.saved_model import save_model
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
@@ -191,6 +195,7 @@ def test_both_strands_are_the_mean_of_either(tmp_path, made):
         (["rows.tsv"], "rows.tsv", "input file, too"),
         (["out.problems.tsv"], "out.tsv", "input file, too"),
         (["wrong.tsv"], "out.tsv", "nothing to predict"),
+        (["rows.tsv"], "typo/out.tsv", r"no folder typo; make it \(mkdir -p typo\)"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypatch, names, output, message):
@@ -202,6 +207,129 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypa
     with pytest.raises(UserError, match=message):
         predict_files(Asked(folder / "model", names, output, workers=1))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_can_be_told_before_torch_is(folder, tmp_path):
+    """Importing it takes seconds."""
+    script = """
+import sys
+from pathlib import Path
+from model.asked import Asked, check_asked
+from model.explain import explain
+from pipeline.errors import UserError
+model, rows = Path(sys.argv[1]), sys.argv[2]
+for call in (
+    lambda: check_asked(Asked(Path("nowhere"), [rows], "out.tsv")),
+    lambda: check_asked(Asked(model, ["nowhere.tsv"], "out.tsv")),
+    lambda: check_asked(Asked(model, [rows], "typo/out.tsv")),
+    lambda: check_asked(Asked(model, [rows], rows)),
+    lambda: explain(Path("nowhere"), "ACGT", [Path("out.html")]),
+    lambda: explain(model, "ACGT", [Path("out.html")]),
+):
+    try:
+        call()
+    except UserError:
+        continue
+    sys.exit("went through")
+check_asked(Asked(model, [rows], "out.tsv"))
+sys.exit(", ".join({"torch", "transformers", "matplotlib"} & set(sys.modules)) or 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder / "model", folder / "rows.tsv"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_other_strand_of_a_model_that_has_not_seen_it_is_warned_of(folder, made, tmp_path, both):
+    told = []
+    save_model(tmp_path / "model", made.config.assay, reverse_complement=both)
+    (tmp_path / "rows.tsv").write_text(f"{L}ACGT{R}\n")
+    for strands in (False, True):
+        asked = Asked(tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands)
+        assert predict_files(asked, warn=told.append).rows == 1
+    assert [text[:41] for text in told] == ([] if both else ["the model was fine-tuned on one strand (f"])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_trained_model_knows_its_strands(made, known):
+    config = made.config.model_copy(
+        update={"finetune": made.config.finetune.model_copy(update={"reverse_complement": known})}
+    )
+    assert bert_config(config, read_index(made.shards)).promoter_bert["reverse_complement"] is known
+
+
+@pytest.mark.parametrize("bad", [5, 25])
+def test_a_stream_of_rows_without_a_prediction_stays_empty_and_says_what_is_wrong(folder, tmp_path, capfd, bad):
+    (tmp_path / "rows.tsv").write_text("acgt\n" * bad)
+    asked = Asked(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
+    with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
+        predict_files(asked)
+    assert capfd.readouterr().out == ""
+    (tmp_path / "rows.tsv").write_text("acgt\n" * bad + f"{L}ACGT{R}\n")
+    predict_files(asked)
+    out, said = capfd.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
+    title, heads, *lines = said.splitlines()
+    assert (title, heads) == ("rows without a prediction:", "row\tproblem\tbases\tfirst_wrong_base\tsequence")
+    assert len(lines) == min(bad, 21)
+    assert lines[0] == "1\tlower-case bases\t4\t'a' at 1\tacgt"
+    assert lines[-1].startswith("... and 5 more" if bad > 20 else "5\t")
+
+
+@pytest.mark.parametrize("form", ["tsv", "fasta", "stdin"])
+def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_path, monkeypatch, form):
+    """Before the model is loaded where the rows can be read twice; and nothing is left."""
+    good, sample = f"{L}ACGT{R}", tmp_path / "sample.json"
+    monkeypatch.chdir(tmp_path)
+
+    def given(sequences):
+        text = "".join(f">\n{each}\n" if form == "fasta" else f"{each}\n" for each in sequences)
+        Path(f"rows.{form}").write_text(text)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        name = "-" if form == "stdin" else f"rows.{form}"
+        done = []
+        asked = Asked(folder / "model", [name], "board.json", workers=1, leaderboard=sample)
+        try:
+            predict_files(asked, lambda rows, *_: done.append(rows))
+        except UserError as error:
+            assert done == [] or form == "stdin"
+            assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows.{form}", "sample.json"]
+            return str(error)
+        return sorted(json.loads(Path("board.json").read_text()))
+
+    sample.write_text('{"1": 0, "3": 0}')
+    assert "asks for row 3 (from 0), but there are 3 rows" in given([good] * 3)
+    assert "row 1 (from 0), which the leaderboard asks for, has no prediction: lower-case" in given(
+        [good, "acgt", good, good]
+    )
+    assert given(["acgt", good, good, good]) == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("output", "sample", "message"),
+    [("board.tsv", "{}", r"ending in \.json"), ("board.json", '{"a": 1}', "row numbers"), ("board.json", None, "read")],
+)
+def test_a_leaderboard_that_cannot_be_is_refused(folder, tmp_path, output, sample, message):
+    if sample is not None:
+        (tmp_path / "sample.json").write_text(sample)
+    asked = Asked(folder / "model", [], str(tmp_path / output), leaderboard=tmp_path / "sample.json")
+    with pytest.raises(UserError, match=message):
+        check_asked(asked)
+
+
+@pytest.mark.parametrize("form", ["predict", "csv", "json", "table"])
+def test_a_reader_that_has_had_enough_ends_a_command_as_it_does_others(folder, made, form):
+    """As after | head: no message, and the exit code that shells give to SIGPIPE."""
+    query = ["query", "from promoters", "--dataset", made.config.dataset.path, "--format", form]
+    command = ["predict", folder / "model", folder / "rows.tsv", "-o", "-"] if form == "predict" else query
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as closed:  # noqa: PTH123 (of a descriptor)
+        done = subprocess.run([COMMAND[0], *command], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert not [line for line in done.stderr.splitlines() if "\t" not in line and line != "rows without a prediction:"]
 
 
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
@@ -217,7 +345,8 @@ def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
 PEAK = """
 import io, resource, subprocess, sys
 from pathlib import Path
-from model.predict_files import Asked, predict_files
+from model.asked import Asked
+from model.predict_files import predict_files
 for rows in (200_000, 1_000_000):
     endless = subprocess.Popen(f"yes {'acgt' * 60} | head -n {rows}; echo {sys.argv[2]}", shell=True, stdout=-1)
     sys.stdin = io.TextIOWrapper(endless.stdout)

@@ -16,8 +16,10 @@ from scipy.stats import pearsonr, spearmanr, ttest_1samp
 from model.challenge import ChallengeScore, Correlation
 from model.curves import POINTS
 from model.figures import FEW, SHADES, class_limits
+from model.held_out import dataset_of
 from model.report import write_report
 from model.report_challenge import BOARD
+from model.run_files import read_run
 from model.tracking import Tracker, read_metrics
 from pipeline.database import reading
 from pipeline.drawing import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
@@ -35,7 +37,7 @@ def run(finished_run):
 
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("page") / "new" / "report.html"
+    out = tmp_path_factory.mktemp("page") / "report.html"
     told = []
     result = write_report(run, out, step=told.append)
     assert told == ["asking the dataset", "drawing", ""]
@@ -308,13 +310,39 @@ def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
     for name in ("run.json", "summary.json"):
         facts = json.loads((moved / name).read_text())
         facts["config"]["dataset"]["path"] = "elsewhere.duckdb"
-        (moved / name).write_text(json.dumps(facts))
+        (moved / name).write_text(json.dumps({**facts, "started_in": "/started"}))
     result = write_report(moved)
     assert result.missing == [
-        "The dataset is not at elsewhere.duckdb: without it there are no labels to show; name it with --dataset."
+        "The dataset is not at /started/elsewhere.duckdb or elsewhere.duckdb: without it there are no labels to show; "
+        f"name it: promoter-bert report {moved} --dataset PATH/elsewhere.duckdb"
     ]
     assert "Fine-tuning: loss" in pictures((moved / "report.html").read_text())
     assert write_report(moved, dataset=made.config.dataset.path).missing == []
+
+
+def test_the_dataset_is_found_from_any_folder(made, run, tmp_path, monkeypatch):
+    """A path of the settings is meant from where the training was started, also when that folder has moved."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    folder = project / "runs" / "first"
+    shutil.copytree(run, folder)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    dataset = project / "dataset.duckdb"
+    shutil.copy(made.config.dataset.path, dataset)
+    (elsewhere / "dataset.duckdb").write_text("another one")
+
+    def started_in(place):
+        for name in ("run.json", "summary.json"):
+            facts = json.loads((folder / name).read_text())
+            facts["config"]["dataset"]["path"], facts["config"]["run"]["path"] = "dataset.duckdb", "runs"
+            (folder / name).write_text(json.dumps(facts | ({"started_in": str(place)} if place else {})))
+
+    for place in (None, project, tmp_path / "moved away"):
+        started_in(place)
+        with dataset_of(read_run(folder), None) as opened:
+            assert opened is not None
+    with pytest.raises(UserError, match=rf"nowhere: no such dataset; .*trained on: {dataset} is there; leave"):
+        write_report(folder, dataset=tmp_path / "nowhere")
 
 
 def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
@@ -332,13 +360,17 @@ def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     (broken / "summary.json").write_text("{")
+    hollow = tmp_path / "hollow"
+    shutil.copytree(run, hollow)
+    (hollow / "run.json").write_text("")
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out.html"
     for folder, message in (
         (other, r"not the dataset that .* was trained on .*expected 0123456789abcdef"),
         (foreign, "1 of 2 promoters are not in the dataset"),
         (cut_off, "predictions.parquet: cannot be read"),
-        (broken, "summary.json: cannot be read"),
+        (broken, r"summary.json is damaged \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
+        (hollow, r"run.json is empty; .*\(rm .*run.json\), and the training's own"),
         (tmp_path / "empty", "holds no run.json"),
         (tmp_path / "nowhere", "no such folder"),
     ):
@@ -348,6 +380,9 @@ def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
         write_report(run, out, tmp_path / "none.duckdb")
     with pytest.raises(UserError, match=r"ending in \.html"):
         write_report(run, tmp_path / "report.pdf")
+    with pytest.raises(UserError, match=r"no folder .*typo; make it"):
+        write_report(run, tmp_path / "typo" / "report.html")
+    assert not (tmp_path / "typo").exists()
     assert not out.exists()
 
 

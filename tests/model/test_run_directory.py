@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer
 
@@ -248,6 +249,15 @@ def test_transformers_4_knows_the_tokenizers_class(run):
         settings = json.loads((run / name / "tokenizer_config.json").read_text())
         assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
         assert AutoTokenizer.from_pretrained(run / name).mask_token == "[MASK]"
+
+
+def test_compiling_is_said_before_it_takes_minutes(trainer, empty, capfd):
+    """Without doing it: torch.compile leaves all as it is."""
+    with torch._dynamo.config.patch(disable=True):
+        trainer.train("model.compile=true", stages="pretrain")
+    said = capfd.readouterr().err.splitlines()
+    (place,) = [number for number, line in enumerate(said) if line.startswith("pretrain: compiling the training step")]
+    assert not any("step" in line for line in said[:place])
 
 
 def test_a_damaged_model_predicts_nothing(run):

@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.database import reading, statement, writing
 from pipeline.dataset import build
+from pipeline.errors import UserError
+from pipeline.query import run_query
 from tests.conftest import ROOT
 from tests.pipeline.test_dataset import L, R, line, shell, toy_config, write
 
@@ -190,6 +192,24 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
         ("a", "test", place, 1, prediction, label, None) for place, (prediction, _, label) in enumerate(sorted(rows), 1)
     ]
     assert ask(toy, "calibration.sql")[1] == expected
+
+
+def test_files_are_asked_without_a_dataset(tmp_path, capfd):
+    """As the metrics of a run are, wherever its dataset lies."""
+    nowhere, file = str(tmp_path / "dataset.duckdb"), write(tmp_path / "metrics.jsonl", '{"step": 7}\n')
+    run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv")
+    assert capfd.readouterr().out == '"n"\n8\n'
+    for select, message in (
+        ("from promoters", "no such dataset"),
+        (f"select * from read_json('{file}') join promoters using (step)", "no such dataset"),
+        (f"select * from read_json('{tmp_path}/none.jsonl')", "No files found"),
+        (f"copy (select * from read_json('{file}')) to '{tmp_path}/copied.csv'", "expected a select"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_query(nowhere, select, "csv")
+    with pytest.raises(UserError, match=r"no folder .*typo"):
+        run_query(nowhere, "select 1", "csv", tmp_path / "typo" / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_enrichment_is_that_of_counting_every_kmer(made):

@@ -69,7 +69,7 @@ def toy_page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made_page(made, tmp_path_factory):
-    out = tmp_path_factory.mktemp("stats") / "new" / "stats.html"
+    out = tmp_path_factory.mktemp("stats") / "stats.html"
     told = []
     result = stats.write_stats(made.config.dataset.path, out, told.append)
     assert told == [*stats.QUERIES, "drawing", ""]
@@ -176,9 +176,10 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(made, tmp_path):
     (tmp_path / "folder.html").mkdir()
     for out, message in (
         ("stats.duckdb", "ending in .html"),
-        ("file/stats.html", "cannot write"),
+        ("file/stats.html", "file is not a folder"),
+        ("typo/stats.html", r"no folder .*/typo; make it \(mkdir -p .*/typo\)"),
         ("folder.html", "cannot write"),
     ):
         with pytest.raises(UserError, match=message):
             stats.write_stats(made.config.dataset.path, tmp_path / out)
-    assert not list(tmp_path.glob(".*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html"]

@@ -1,0 +1,55 @@
+"""What `predict` is asked for, and what can be said against it before torch is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.leaderboard import leaderboard
+from model.model_folder import facts_of_model
+from model.outputs import Format, format_of, is_stream, problems_beside
+from model.rows import STANDARD_INPUT, Given, find_rows
+from pipeline.atomic import expect_folder
+from pipeline.errors import UserError
+from pipeline.inputs import Columns
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to predict. names: input files, patterns, or - for standard input; output: a .tsv, .txt or .parquet file,
+    - for standard output, or a device or pipe; workers: see predict_parts; leaderboard: a sample submission, by which a
+    .json file is written."""
+
+    model: Path
+    names: list[str]
+    output: str
+    columns: Columns | None = None
+    both_strands: bool = False
+    workers: int | None = None
+    leaderboard: Path | None = None
+
+
+def check_asked(asked: Asked) -> None:
+    """Raise UserError for a model, input or output that cannot be used, as far as can be told without reading rows."""
+    facts_of_model(asked.model)
+    format_asked(asked)
+    if STANDARD_INPUT not in asked.names:  # its first bytes can be looked at once only
+        check_is_no_input(asked.output, find_rows(asked.names, asked.columns))
+
+
+def format_asked(asked: Asked) -> Format:
+    """How the output is written. Raises UserError for a place or an ending that it cannot have."""
+    if not is_stream(asked.output):
+        expect_folder(Path(asked.output))
+    if asked.leaderboard is None:
+        return format_of(asked.output)
+    if not is_stream(asked.output) and Path(asked.output).suffix != ".json":
+        raise UserError(f"{asked.output}: the leaderboard takes JSON; expected a name ending in .json (-o NAME.json)")
+    return leaderboard(asked.leaderboard)
+
+
+def check_is_no_input(output: str, given: Given) -> None:
+    """Raise UserError where the output, or what is written beside it, is one of the inputs."""
+    if is_stream(output):
+        return
+    for path in (Path(output), problems_beside(output)):
+        if path.exists() and any(path.samefile(file) for file in given.files):
+            raise UserError(f"{path}: this is an input file, too; write the predictions to another one")

@@ -1,0 +1,40 @@
+"""What the folder of a trained model says of it. Imports no torch, so that a wrong path is told at once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model.manifest import NAME, damage
+from pipeline.errors import UserError
+
+
+def facts_of_model(folder: Path) -> dict[str, Any]:
+    """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
+
+    Raises UserError where the folder holds no such model.
+    """
+    wanted = "expected the folder runs/NAME/model that train.py wrote"
+    settings = settings_of(folder, wanted)
+    if settings.get("architectures") != ["BertForSequenceClassification"]:
+        # transformers would give it a fresh, random head without a word.
+        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+    return dict(settings["promoter_bert"])
+
+
+def settings_of(folder: Path, wanted: str) -> dict[str, Any]:
+    """config.json of a model that train.py wrote and that is whole; wanted: what to say where there is none."""
+    wrong = damage(folder) if (folder / NAME).exists() else ""
+    if wrong:
+        raise UserError(
+            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
+            f"checkpoints; where you changed it on purpose, remove its {NAME}"
+        )
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{folder}: no model here; {wanted}") from None
+    except ValueError as error:
+        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
+    if "promoter_bert" not in settings:
+        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
+    return dict(settings)
