@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.progress import naming, progress, tell, with_speed
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "report", "compare")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "onnx", "report", "compare")
 """Commands for which a setting would have no effect."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
@@ -151,6 +151,30 @@ def explain(
             f"replaced: {abs(result.loss):.3f} in the mean over its substitutions",
         ],
     )
+
+
+@app.command()
+def onnx(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model: runs/NAME/model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .onnx.")] = Path("model.onnx"),
+    as_json: Json = False,
+) -> None:
+    """Write a model as one ONNX file that takes the letters of promoters, for programs in any language.
+
+    Takes the extra: pip install 'promoter-bert[onnx]'. Where onnxruntime is installed, the file is compared with the
+    model before it gets its name.
+    """
+    from model.onnx_export import STEPS, export_onnx
+
+    with progress("onnx", "steps", quiet=as_json) as show:
+        written = export_onnx(model, output, naming(show, STEPS))
+    compared = (
+        "not compared with the model: onnxruntime is not installed"
+        if written.difference is None
+        else f"predicts {counted(written.promoters_compared, 'promoter')} as the model does, within "
+        f"{written.difference:.1g}"
+    )
+    say(asdict(written), as_json, [f"{written.file}: {written.bytes / 1e6:,.1f} MB", compared])
 
 
 @app.command()

@@ -30,9 +30,10 @@ class Predictor:
 
     both_strands: a promoter's expression is the mean of what the model says of the promoter and of its reverse
     complement, flanks included. That is for models that were fine-tuned on both.
+    on: the device, in place of this process's own.
     """
 
-    def __init__(self, folder: Path | str, both_strands: bool = False) -> None:
+    def __init__(self, folder: Path | str, both_strands: bool = False, on: torch.device | None = None) -> None:
         from model.bert import load_regression_model
 
         self.model = load_regression_model(Path(folder))
@@ -41,7 +42,7 @@ class Predictor:
         self.view = str(facts.get("tokens", "frames"))
         self.assay = Assay(**facts["assay"])
         self.both_strands = both_strands
-        self.device = device()
+        self.device = device() if on is None else on
         self.batch = BATCH[self.device.type]
         self.model.to(self.device).eval()
         if self.device.type == "cuda":

@@ -206,7 +206,7 @@ def mean_over_frames(
     overlapping tokens (see frames.VIEWS): (rows,) float32."""
     frames = VIEWS[view](tokens, lengths, k)
     logits = expression_logits(model, frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1))
-    mean: torch.Tensor = logits.float().view(len(tokens), -1).mean(1)
+    mean: torch.Tensor = logits.float().view(tokens.shape[0], -1).mean(1)
     return mean
 
 

@@ -12,15 +12,20 @@ K = 3
 
 
 def save_model(
-    folder: Path, assay: Assay, tokens: str = "frames", seed: int = 0, reverse_complement: bool = True
+    folder: Path,
+    assay: Assay,
+    tokens: str = "frames",
+    seed: int = 0,
+    reverse_complement: bool = True,
+    k: int = K,
 ) -> Path:
     """A small BERT with random weights, large enough that its predictions differ."""
     torch.manual_seed(seed)
     size = BertConfig(
-        vocab_size=vocabulary_size(K), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=vocabulary_size(k), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=256, num_labels=1, initializer_range=0.5,
         promoter_bert={
-            "k": K, "tokens": tokens, "reverse_complement": reverse_complement, "assay": assay.model_dump(),
+            "k": k, "tokens": tokens, "reverse_complement": reverse_complement, "assay": assay.model_dump(),
         },
     )  # fmt: skip
     BertForSequenceClassification(size).save_pretrained(folder)
