@@ -61,9 +61,12 @@ class Studio:
         """Train and score."""
         if trial.method == "ridge":
             return self.call(sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2], "--json")
-        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.settings)
         if trial.method == "cnn":
-            return self.call(sys.executable, str(HERE / "cnn.py"), *config, "--json")
+            shards, seed = data[1].partition("=")[2], str(trial.seed)
+            command = (str(HERE / "cnn.py"), f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options)
+            found = self.call(sys.executable, *command, "--json")
+            return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
+        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.settings)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")

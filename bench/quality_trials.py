@@ -14,12 +14,12 @@ SCHEDULES = {
     50_000: ("finetune.max_epochs=5", "finetune.evaluate_every=0.2"),
 }
 """Fewer promoters are gone through more often."""
+CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
+"""Found on the validation rows of one seed; the BERT's were not tuned."""
 CHOICES_AT = 8000
 """Promoters that the original team's open choices are compared at, in a random split."""
-DREAM = (
-    "dataset.pretrain_valid=0.1", "dataset.finetune_valid=10000", "dataset.finetune_test=20000",
-    "pretrain.max_epochs=3", "finetune.max_epochs=2", "finetune.evaluate_every=0.1",
-)  # fmt: skip
+DREAM_DATASET = ("dataset.pretrain_valid=0.1", "dataset.finetune_valid=10000", "dataset.finetune_test=20000")
+DREAM = (*DREAM_DATASET, "pretrain.max_epochs=3", "finetune.max_epochs=2", "finetune.evaluate_every=0.1")
 """For 500,000 promoters with the noise of the assay."""
 
 
@@ -43,6 +43,11 @@ class Trial:
     def name(self) -> str:
         """Of its run, such as yeast-random-0-8000-pretrained."""
         return "-".join((self.rows, self.split, str(self.seed), str(self.size or "all"), self.variant))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those of its settings that are not its dataset's."""
+        return tuple(setting for setting in self.settings if setting not in self.data)
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -72,7 +77,7 @@ def learning_curves() -> Iterator[Trial]:
                 yield Trial(*fixed, "ridge", "ridge", ())
                 yield Trial(*fixed, "bert", "scratch", ("finetune.start=scratch", *SCHEDULES[size]))
                 yield Trial(*fixed, "bert", "pretrained", SCHEDULES[size], f"yeast-{split}-{seed}-all-pretraining")
-                yield Trial(*fixed, "cnn", "cnn", ())
+                yield Trial(*fixed, "cnn", "cnn", CNN_SCHEDULES[size])
 
 
 def choices() -> Iterator[Trial]:
@@ -96,7 +101,7 @@ def dream() -> Iterator[Trial]:
     """Both stages on promoters with the assay's noise, and a CNN beside them."""
     for seed in SEEDS:
         yield Trial("dream", "dream", "random", seed, None, "bert", "pretrained", DREAM)
-        yield Trial("dream", "dream", "random", seed, None, "cnn", "cnn", DREAM)
+        yield Trial("dream", "dream", "random", seed, None, "cnn", "cnn", ("--epochs", "2", *DREAM_DATASET))
 
 
 def trials() -> list[Trial]:
