@@ -43,20 +43,20 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What a configuration does in a stage. All rates are a second, over all ranks; those of promoters are the median,
-    the slowest and the fastest of three parts of the steps.
+    """What a configuration does in a stage, over all ranks. promoters_per_second is the median, slowest and fastest are
+    those of three parts of the steps.
 
-    operations: useful ones (see flops.py); matmul: what the devices do in plain matrix products of the same precision;
+    operations: useful ones (see flops.py); matmul: those of the devices in plain matrix products of the same precision;
     data_wait: share of the time; host_waits: waits for the GPU in a step, None on a CPU.
     """
 
     name: str
-    promoters: float
+    promoters_per_second: float
     slowest: float
     fastest: float
-    tokens: float
-    operations: float
-    matmul: float
+    tokens_per_second: float
+    operations_per_second: float
+    matmul_per_second: float
     data_wait: float
     gigabytes: float
     host_waits: int | None
@@ -64,7 +64,7 @@ class Measured:
     @property
     def utilisation(self) -> float:
         """Share of the plain matrix products' rate."""
-        return self.operations / self.matmul
+        return self.operations_per_second / self.matmul_per_second
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -154,7 +154,7 @@ def make_shards(config: Config, folder: Path, rows: int) -> None:
 def measure(asked: Measurement, world: World, told: Callable[[int], None] = lambda _: None) -> Measured:
     """The training loop's own step on the training split's own stream. told: of the steps done."""
     config, stage, plan = asked.config, asked.of_stage, asked.plan
-    _forget(world.device)
+    forget(world.device)
     if world.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.model.tf32 else "highest")
     matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, asked.settings.precision), device=world.device))[0]
@@ -238,8 +238,8 @@ def full_steps(stream: Stream) -> Generator[Step]:
             yield from (step for step in steps if step.micro_batches[0].global_rows == stream.global_batch)
 
 
-def _forget(device: torch.device) -> None:
-    """What the row before has left."""
+def forget(device: torch.device) -> None:
+    """Let go what the measurement before has left."""
     gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
@@ -250,8 +250,9 @@ def _forget(device: torch.device) -> None:
 def as_line(found: Measured) -> str:
     """A row for a person."""
     return (
-        f"{found.name}: {found.promoters:,.0f} promoters/s ({found.slowest:,.0f} to {found.fastest:,.0f}), "
-        f"{found.tokens:,.0f} tokens/s, {found.operations / 1e12:,.3g} TFLOP/s, {found.utilisation:.1%} of matmul "
-        f"({found.matmul / 1e12:,.3g}), data wait {found.data_wait:.2%}, {found.gigabytes:.1f} GB"
+        f"{found.name}: {found.promoters_per_second:,.0f} promoters/s ({found.slowest:,.0f} to {found.fastest:,.0f}), "
+        f"{found.tokens_per_second:,.0f} tokens/s, {found.operations_per_second / 1e12:,.3g} TFLOP/s, "
+        f"{found.utilisation:.1%} of matmul ({found.matmul_per_second / 1e12:,.3g}), data wait {found.data_wait:.2%}, "
+        f"{found.gigabytes:.1f} GB"
         + (f", {found.host_waits} host waits a step" if found.host_waits is not None else "")
     )

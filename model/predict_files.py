@@ -22,6 +22,7 @@ from model.outputs import Problems, Rows, format_of, is_stream, problems_beside
 from model.predict import BATCH, device
 from model.rows import STANDARD_INPUT, Given, Part, count_rows, find_rows, read_parts
 from model.spread import Use, follow, lead, predict_parts
+from pipeline.ahead import ahead
 from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.errors import UserError
@@ -31,6 +32,8 @@ from pipeline.lock import hold_lock
 MOST_TOLD = 20
 """Rows without a prediction that are told on standard error, where the output is no file."""
 JOURNAL_FORMAT = 1
+PARTS_AHEAD = 2
+"""Parts read before they are needed, so that a GPU does not wait for the reader."""
 
 Spread = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
 Progress = Callable[[int, int, int], None]
@@ -99,7 +102,8 @@ def _predict(asked: Asked, spread: Spread, progress: Progress) -> Predicted:
     with ExitStack() as stack:
         journal = None if is_stream(asked.output) else stack.enter_context(_journal(asked))
         file, problems = stack.enter_context(_sink(asked.output))
-        parts = stack.enter_context(closing(read_parts(given, assay, BATCH[device().type])))
+        read = read_parts(given, assay, BATCH[device().type])
+        parts = stack.enter_context(closing(ahead(read, PARTS_AHEAD, "read promoters")))
         through = _Through(total, problems, progress)
         write(file, through.rows(_remembered(parts, spread, journal, through)))
         if through.done == sum(problems.counts.values()):
