@@ -2,14 +2,15 @@
 
     python bench/gpu.py                              everything, into bench/gpu.md; some minutes on one GPU
     python bench/gpu.py --trace trace.json           and a profile of three steps of the first row, for chrome://tracing
-    python bench/gpu.py --prepare FOLDER             makes promoters and shards only (where DuckDB is) ...
+    python bench/gpu.py --prepare FOLDER             makes promoters and shards only (without a GPU) ...
     python bench/gpu.py --data FOLDER                ... and uses them (where the GPU is)
     python bench/gpu.py --tiny                       a small model, few steps, any machine: does it all run?
 
 The paper's model; promoters as `promoter-bert generate` makes them. From a base (eager, ZeRO 1, fp16, 4,096 promoters a
 step) one thing is changed at a time. Utilisation is useful operations (model/flops.py) over the rate of plain matrix
-products that was measured in the same precision right before. Beside it, fine-tuning with the Hugging Face Trainer, and
-as the original team did: tokens made a sample at a time by a tokenizer in DataLoader workers, autocast, GradScaler.
+products that was measured in the same precision right before. Beside it predictions, and fine-tuning with the Hugging
+Face Trainer, and as the original team did: tokens made a sample at a time by a tokenizer in DataLoader workers,
+autocast, GradScaler. One's own configuration: promoter-bert bench-train.
 """
 
 import argparse
@@ -18,16 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from gpu_forms import Form, Measured, Setting, hugging_face, original, ours, set_precision
+from gpu_forms import Form, Setting, hugging_face, original, ours, predicting
 from measure import markdown
 
+from model.bench_train import Measured, made, make_shards
 from model.distributed import start, stop
-from model.flops import matmul_rate
+from model.timing import Plan, Rates
 from pipeline.config import Config, load_config
 
 HERE = Path(__file__).resolve().parent
@@ -54,37 +55,45 @@ def forms(tiny: bool) -> Iterable[Form]:
 
 def prepare(folder: Path, tiny: bool) -> None:
     """Promoters as rows and as shards."""
-    settings: dict[str, Any] = {"base": str(HERE.parent / "config.yaml")}
+    config = load_config(HERE.parent / "config.yaml")
     if tiny:
-        settings |= {"model": TINY, "assay": {"flank": 0}}
-    settings["dataset"] = {"finetune_valid": 0.01, "finetune_test": 0.01, "top_fraction": 0.5, "pretrain_valid": 0.05}
-    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    command = str(Path(sys.executable).with_name("promoter-bert"))
-    rows = "600" if tiny else "100000"
-    for words in (["generate", "rows.tsv", "--rows", rows], ["build", "rows.tsv"], ["shards"]):
-        config = [] if words[0] == "generate" else ["--config", "config.yaml"]
-        subprocess.run([command, *words, *config], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        model, assay = config.model.model_copy(update=TINY), config.assay.model_copy(update={"flank": 0})
+        config = config.model_copy(update={"model": model, "assay": assay})
+    config = made(config, folder)
+    make_shards(config, folder, 600 if tiny else 200_000)
+    (folder / "config.json").write_text(config.model_dump_json())
 
 
-def attempt(name: str, measure: Callable[[], Measured], rate: float | None) -> list[str]:
-    """A row of the table. rate: of plain matrix products, operations a second."""
-    try:
-        found = measure()
-    except torch.OutOfMemoryError:
-        return [name, "out of memory", *[""] * (len(HEAD) - 2)]
-    except (ImportError, RuntimeError) as error:
-        return [name, f"failed: {str(error).splitlines()[0][:80]}", *[""] * (len(HEAD) - 2)]
-    counted = found.operations_per_second
+def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
+    """The columns that every way to train has."""
     return [
         name,
-        f"{found.promoters_per_second:,.0f}",
-        f"{found.slowest:,.0f} to {found.fastest:,.0f}",
-        f"{counted / 1e12:,.3g}" if counted else "",
-        f"{counted / rate:.1%}" if counted and rate else "",
-        f"{found.data_wait:.2%}" if found.data_wait is not None else "",
-        f"{found.gigabytes:.1f}",
-        "" if found.host_waits is None else str(found.host_waits),
+        f"{rates.middle:,.0f}",
+        f"{rates.slowest:,.0f} to {rates.fastest:,.0f}",
+        "",
+        "",
+        "",
+        f"{gigabytes:.1f}",
+        "",
     ]
+
+
+def row_of_ours(found: Measured) -> list[str]:
+    """All columns."""
+    columns = row(found.name, Rates(found.promoters_per_second, found.slowest, found.fastest), found.gigabytes)
+    columns[3:6] = f"{found.operations_per_second / 1e12:,.3g}", f"{found.utilisation:.1%}", f"{found.data_wait:.2%}"
+    columns[7] = "" if found.host_waits is None else str(found.host_waits)
+    return columns
+
+
+def attempt(name: str, measure: Callable[[], list[list[str]]]) -> list[list[str]]:
+    """Rows of the table; where they cannot be had, one that says why."""
+    try:
+        return measure()
+    except torch.OutOfMemoryError:
+        return [[name, "out of memory", *[""] * (len(HEAD) - 2)]]
+    except (ImportError, RuntimeError) as error:
+        return [[name, f"failed: {str(error).splitlines()[0][:80]}", *[""] * (len(HEAD) - 2)]]
 
 
 def machine(device: torch.device) -> str:
@@ -114,40 +123,52 @@ def main() -> None:
         work = args.data or Path(temporary)
         if args.data is None:
             prepare(work, args.tiny)
-        config = load_config(
-            work / "config.yaml", [f"shards.path={work}/shards", f"dataset.path={work}/dataset.duckdb"]
-        )
+        # Prepared elsewhere, its files had other places.
+        config = made(Config.model_validate_json((work / "config.json").read_text()), work)
         measure_all(config, work, args)
 
 
 def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     """Write the table anew after each row: what was measured stays, whatever ends the rest."""
     world = start()
-    setting = Setting(config, work, world, args.steps)
-    precisions = ["fp32"] if args.tiny else ["fp16", "bf16", "tf32"]
-    rates = {}
-    for precision in precisions:
-        set_precision(precision)
-        rates[precision] = matmul_rate(world.device, "fp32" if precision == "tf32" else precision)
-    said = ", ".join(f"{name} {rate / 1e12:,.3g}" for name, rate in rates.items())
+    setting = Setting(config, work, world, Plan(2 if args.tiny else 8, args.steps), 1 if args.tiny else 10)
+    rates: dict[str, float] = {}
     rows: list[list[str]] = []
 
-    def add(row: list[str]) -> None:
-        rows.append(row)
-        print(" | ".join(row), flush=True)
+    def add(name: str, measure: Callable[[], list[list[str]]]) -> None:
+        for found in attempt(name, measure):
+            rows.append(found)
+            print(" | ".join(found), flush=True)
         command = " ".join(["python bench/gpu.py", *sys.argv[1:]])
+        matmul = ", ".join(f"{precision} {rate / 1e12:,.3g}" for precision, rate in rates.items())
         text = f"# Training on one GPU\n\n{machine(world.device)}. `{command}`: {args.steps} steps each, spread over "
-        text += f"three parts of them. Plain matrix products, TFLOP/s: {said}.\n\n{markdown(HEAD, rows)}\n"
+        text += f"three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n{markdown(HEAD, rows)}\n"
         args.out.write_text(text)
+
+    def of_form(form: Form, trace: Path | None) -> list[list[str]]:
+        found = ours(setting, form, trace)
+        rates[form.precision] = found.matmul_per_second
+        return [row_of_ours(found)]
+
+    def of_predictions() -> list[list[str]]:
+        found, whole = predicting(setting)
+        how = "fp16" if world.device.type == "cuda" else "fp32"
+        from_file = [f"predict, {how}, from file to file", f"{whole:,.0f}", *[""] * (len(HEAD) - 2)]
+        return [row(f"predict, {how}, sequences in memory", found.rates, found.gigabytes), from_file]
 
     for number, form in enumerate(forms(args.tiny)):
         trace = args.trace if number == 0 else None
-        add(attempt(form.name, lambda form=form, trace=trace: ours(setting, form, trace), rates[form.precision]))
+        add(
+            ", ".join(str(value) for value in astuple(form) if value != ""),
+            lambda form=form, trace=trace: of_form(form, trace),
+        )
+    add("predict", of_predictions)
     batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
-    add(attempt(f"Hugging Face Trainer, finetune, {precision}, batch {batch}",
-                lambda: hugging_face(setting, batch, precision), None))  # fmt: skip
-    batch = 32 if args.tiny else 64
-    add(attempt(f"as the original team did, finetune, batch {batch}", lambda: original(setting, batch), None))
+    name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
+    add(name, lambda: [row(name, (found := hugging_face(setting, batch, precision)).rates, found.gigabytes)])
+    few = 32 if args.tiny else 64
+    team = f"as the original team did, finetune, batch {few}"
+    add(team, lambda: [row(team, (found := original(setting, few)).rates, found.gigabytes)])
     stop()
 
 

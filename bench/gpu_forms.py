@@ -1,40 +1,36 @@
-"""What gpu.py (in this folder) measures: our training step, and two other ways to fine-tune the same model."""
+"""What gpu.py (in this folder) measures: our steps and predictions, and two other ways to fine-tune the model."""
 
-import gc
 import json
-import statistics
+import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model.bert import masked_language_model, regression_model
+from model.bench_train import Measured, Measurement, forget, measure
+from model.bert import regression_model
 from model.distributed import World
-from model.engine import make_engine, make_optimizer, read_ds_config
-from model.export import stock_tokenizer
-from model.flops import stage_cost
+from model.engine import read_ds_config
+from model.export import export_model, stock_tokenizer
 from model.frames import reading_frames
-from model.loop import train_step
 from model.meter import peak_memory
-from model.tasks import FinetuneTask, PretrainTask
+from model.predict import Predictor
+from model.predict_files import Asked, predict_files
+from model.stage_task import StageName
+from model.timing import Plan, Rates, timed, wait
 from pipeline.config import Config
 from pipeline.freshness import shard_folder
 from pipeline.index import Index, read_index
-from pipeline.stream import Part, Step, Stream
+from pipeline.stream import Part, Stream
 
-WARM_UP = 8
-"""Steps before the clock starts: caches fill, and what is compiled is compiled for its second shape."""
-PARTS = 3
-"""Parts of the measured steps that the spread is taken over."""
 MICRO_BATCH = 4096
 SCALING = {"loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1}
 
@@ -43,16 +39,11 @@ SCALING = {"loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000
 class Form:
     """A configuration of ours. precision: fp32, tf32, fp16 or bf16; compiled: torch.compile's backend, or empty."""
 
-    stage: str
+    stage: StageName
     precision: str
     zero: int
     batch: int
     compiled: str = ""
-
-    @property
-    def name(self) -> str:
-        """What its row is called."""
-        return f"{self.stage}, {self.precision}, ZeRO {self.zero}, batch {self.batch}, {self.compiled or 'eager'}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,9 @@ class Setting:
     config: Config
     work: Path
     world: World
-    steps: int
+    plan: Plan
+    passes: int
+    """Times that `predict` goes through the promoters."""
 
     @property
     def index(self) -> Index:
@@ -71,156 +64,58 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """promoters_per_second: median of the parts. host_waits: places in a step where the host waits for the GPU."""
+class Peer:
+    """What another way does."""
 
-    promoters_per_second: float
-    slowest: float
-    fastest: float
+    rates: Rates
     gigabytes: float
-    operations_per_second: float = 0.0
-    data_wait: float | None = None
-    host_waits: int | None = None
-
-
-def set_precision(precision: str) -> None:
-    """TF32 or not for matrix products in float32; on a CPU nothing changes."""
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-
-
-def timed(step: Callable[[], int], steps: int, device: torch.device) -> list[float]:
-    """Promoters a second in each part of the steps. The host waits for the device at the ends of the parts only."""
-    rates = []
-    for _ in range(WARM_UP):
-        step()
-    for _ in range(PARTS):
-        wait(device)
-        began, promoters = time.perf_counter(), 0
-        for _ in range(max(steps // PARTS, 1)):
-            promoters += step()
-        wait(device)
-        rates.append(promoters / (time.perf_counter() - began))
-    return rates
-
-
-def wait(device: torch.device) -> None:
-    """For all that was given to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def fresh(device: torch.device) -> None:
-    """Forget what the form before has left."""
-    gc.collect()
-    torch._dynamo.reset()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-class Sums:
-    """In the meter's place: sums that stay on the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
-
-    def add(self, loss: torch.Tensor, count: torch.Tensor, correct: torch.Tensor) -> None:
-        """A micro-batch."""
-        self.sums += torch.stack([loss.double(), count.double(), correct.double()])
-
-    def add_step(self, step: Step) -> None:
-        """A step."""
 
 
 def ours(setting: Setting, form: Form, trace: Path | None = None) -> Measured:
     """The training loop's own step on the training split's own stream."""
-    config, world, index = setting.config, setting.world, setting.index
-    fresh(world.device)
-    set_precision(form.precision)
     values: dict[str, Any] = {"train_micro_batch_size_per_gpu": min(MICRO_BATCH, form.batch)}
     values["zero_optimization"] = {"stage": form.zero}
     if form.precision in ("fp16", "bf16"):
         values[form.precision] = {"enabled": True, **(SCALING if form.precision == "fp16" else {})}
-    (setting.work / "ds.json").write_text(json.dumps(values))
-    settings = read_ds_config(setting.work / "ds.json", world.device.type == "cuda")
-    torch.manual_seed(0)
-    task: PretrainTask | FinetuneTask
-    if form.stage == "pretrain":
-        task = PretrainTask(masked_language_model(config, index), index.k, config.pretrain.mask_share)
-    else:
-        task = FinetuneTask(regression_model(config, index, None), index.k, index.label_mean, index.label_sd)
-    stage = config.pretrain if form.stage == "pretrain" else config.finetune
-    plan = settings.plan(form.batch, world.ranks)
-    engine = make_engine(task, make_optimizer(task, stage, form.stage == "pretrain"), settings, plan, world)
-    if form.compiled:
-        engine.compile(backend=form.compiled)
-    engine.train()
-    run = SimpleNamespace(engine=engine, world=world, run=config.run, name=form.stage, plan=plan)
-    part = Part(world.rank, world.ranks, plan.micro_batches)
-    stream = Stream(shard_folder(config), index, f"{form.stage}/train", form.batch, part)
-    steps = full_steps(stream, form.batch)
-    sums, cost = Sums(world.device), stage_cost(config, index, form.stage)
-    waited, operations = [0.0], [0.0]
+    file = setting.work / "ds.json"
+    file.write_text(json.dumps(values))
+    config = setting.config
+    model = config.model.model_copy(update={"tf32": form.precision == "tf32"})
+    stage = getattr(config, form.stage).model_copy(update={"global_batch": form.batch})
+    config = config.model_copy(update={"model": model, form.stage: stage})
+    settings = read_ds_config(file, setting.world.device.type == "cuda")
+    return measure(Measurement(config, form.stage, settings, setting.plan, form.compiled, trace), setting.world)
+
+
+def begin(device: torch.device) -> None:
+    """Forget what the form before has left; no TF32."""
+    forget(device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("highest")
+
+
+def predicting(setting: Setting) -> tuple[Peer, float]:
+    """Predictor, which is fp16 on a GPU, on sequences in memory; and the rate of `predict` from file to file."""
+    config, world, index = setting.config, setting.world, setting.index
+    begin(world.device)
+    folder = setting.work / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = regression_model(config, index, None)
+    export_model(model, model.state_dict(), config, folder, index.label_mean, index.label_sd)
+    rows = setting.work / "rows.tsv"
+    predictor = Predictor(folder)
+    lines = rows.read_text().splitlines()[: 4 * predictor.batch]
+    sequences = pa.array([line.partition("\t")[0] for line in lines])
 
     def step() -> int:
-        asked = time.perf_counter()
-        given = next(steps)
-        waited[0] += time.perf_counter() - asked
-        operations[0] += cost.of(given.micro_batches[0].global_lengths)[1]
-        train_step(run, given, sums)  # type: ignore[arg-type]
-        return given.micro_batches[0].global_rows
+        return len(predictor.predict_usable(sequences))
 
-    began = time.perf_counter()
-    rates = timed(step, setting.steps, world.device)
-    promoters = form.batch * (WARM_UP + PARTS * max(setting.steps // PARTS, 1))
-    data_wait = waited[0] / (time.perf_counter() - began)
-    found = measured(rates, world.device, operations[0] / promoters, data_wait, host_waits(step, world.device))
-    if trace is not None:
-        profile(step, trace)
-    steps.close()
-    engine.destroy()
-    return found
-
-
-def full_steps(stream: Stream, batch: int) -> Any:
-    """Steps of whole global batches, epoch after epoch. Raises RuntimeError where the split holds none."""
-    if stream.rows < batch:
-        raise RuntimeError(f"the split holds {stream.rows:,} promoters only")
-    for epoch in range(10**9):
-        yield from (step for step in stream.epoch(epoch) if step.micro_batches[0].global_rows == batch)
-
-
-def measured(
-    rates: list[float], device: torch.device, operations: float = 0.0, data_wait: float | None = None,
-    waits: int | None = None,
-) -> Measured:  # fmt: skip
-    """operations: of a promoter."""
-    middle = statistics.median(rates)
-    memory = peak_memory(device) / 1e9
-    return Measured(middle, min(rates), max(rates), memory, middle * operations, data_wait, waits)
-
-
-def host_waits(step: Callable[[], int], device: torch.device) -> int | None:
-    """Places in a step where the host waits for the GPU, as torch sees them; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        step()
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing" in str(warning.message) for warning in caught)
-
-
-def profile(step: Callable[[], int], trace: Path) -> None:
-    """Three steps for chrome://tracing, and the longest operations beside them."""
-    with torch.profiler.profile() as profiler:
-        for _ in range(3):
-            step()
-    profiler.export_chrome_trace(str(trace))
-    order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    trace.with_suffix(".txt").write_text(profiler.key_averages().table(sort_by=order, row_limit=40))
+    rates = timed(step, setting.plan, world.device)
+    gigabytes = peak_memory(world.device) / 1e9
+    out = setting.work / "predictions.tsv"
+    done = predict_files(Asked(folder, [str(rows)] * setting.passes, str(out), workers=1))
+    assert done is not None
+    return Peer(rates, gigabytes), done.rows_per_second
 
 
 class MeanOverFrames(torch.nn.Module):
@@ -237,14 +132,13 @@ class MeanOverFrames(torch.nn.Module):
         return {"loss": torch.nn.functional.mse_loss(found, labels), "logits": found}
 
 
-def hugging_face(setting: Setting, batch: int, precision: str) -> Measured:
+def hugging_face(setting: Setting, batch: int, precision: str) -> Peer:
     """The Trainer on a Hugging Face dataset of ready token ids, four worker processes."""
     from datasets import Dataset as Table
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     config, world, index = setting.config, setting.world, setting.index
-    fresh(world.device)
-    set_precision(precision)
+    begin(world.device)
     stream = Stream(shard_folder(config), index, "finetune/train", min(batch * 4, index.rows("finetune/train")), Part())
     (rows,) = next(stream.epoch(0)).micro_batches
     frames = reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
@@ -255,16 +149,16 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Measured:
         "labels": labels,
     }).with_format("torch")  # fmt: skip
     ends: list[float] = []
-    steps = WARM_UP + PARTS * max(setting.steps // PARTS, 1)
+    plan = setting.plan
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            if len(ends) in range(WARM_UP - 1, steps, max(setting.steps // PARTS, 1)):
+            if len(ends) in range(plan.warm_up - 1, plan.total, plan.part):
                 wait(world.device)
             ends.append(time.perf_counter())
 
     arguments = TrainingArguments(
-        output_dir=str(setting.work / "trainer"), max_steps=steps, learning_rate=1e-4, weight_decay=0.0,
+        output_dir=str(setting.work / "trainer"), max_steps=plan.total, learning_rate=1e-4, weight_decay=0.0,
         max_grad_norm=0.0, per_device_train_batch_size=batch, optim="adamw_torch_fused", dataloader_drop_last=True,
         lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
         fp16=precision == "fp16", bf16=precision == "bf16", dataloader_num_workers=4,
@@ -274,9 +168,8 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Measured:
         model=MeanOverFrames(regression_model(config, index, None)), args=arguments, train_dataset=table,
         callbacks=[Clock()],
     ).train()  # fmt: skip
-    size = max(setting.steps // PARTS, 1)
-    marks = ends[WARM_UP - 1 :: size]
-    return measured([size * batch / (b - a) for a, b in pairwise(marks)], world.device)
+    marks = ends[plan.warm_up - 1 :: plan.part]
+    return Peer(Rates.of([plan.part * batch / (b - a) for a, b in pairwise(marks)]), peak_memory(world.device) / 1e9)
 
 
 class Samples(Dataset):  # type: ignore[type-arg]
@@ -303,11 +196,10 @@ class Samples(Dataset):  # type: ignore[type-arg]
         return {"input_ids": frames["input_ids"], "attention_mask": frames["attention_mask"], "labels": label}
 
 
-def original(setting: Setting, batch: int) -> Measured:
+def original(setting: Setting, batch: int) -> Peer:
     """Tokens made a sample at a time in four DataLoader workers; autocast to fp16, GradScaler, Adam."""
     config, world, index = setting.config, setting.world, setting.index
-    fresh(world.device)
-    set_precision("fp32")
+    begin(world.device)
     cuda = world.device.type == "cuda"
     samples = Samples(config, setting.work / "rows.tsv", 20_000)
     loader = DataLoader(samples, batch, shuffle=True, num_workers=4, pin_memory=cuda, drop_last=True)
@@ -327,4 +219,4 @@ def original(setting: Setting, batch: int) -> Measured:
         loss.item()  # as for a progress bar
         return batch
 
-    return measured(timed(step, setting.steps, world.device), world.device)
+    return Peer(timed(step, setting.plan, world.device), peak_memory(world.device) / 1e9)

@@ -75,8 +75,9 @@ def regression_model(
     """
     settings = bert_config(config, index)
     if pretrained is None:
-        return BertForSequenceClassification(settings)
-    model = BertForSequenceClassification.from_pretrained(pretrained, config=settings)
+        model = BertForSequenceClassification(settings)
+    else:
+        model = BertForSequenceClassification.from_pretrained(pretrained, config=settings)
     if frozen:
         for part in (model.bert.embeddings, model.bert.encoder):
             part.requires_grad_(False)

@@ -207,6 +207,48 @@ def doctor(
     sys.exit(1 if wrong else 0)
 
 
+@app.command(name="bench-train")
+def bench_train(
+    context: typer.Context,
+    config: ConfigFile = DEFAULT_CONFIG,
+    deepspeed_config: Annotated[
+        list[Path] | None,
+        typer.Option("--deepspeed_config", help="[default: ds_config.json]; several give a row each."),
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="pretrain or finetune only [default: both].")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=3, help="Steps timed, in three parts.")] = 100,
+    warm_up: Annotated[int, typer.Option(min=1, help="Steps before.")] = 20,
+    rows: Annotated[
+        int | None, typer.Option(min=100, help="Promoters generated [default: enough for 40 steps an epoch].")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Profile of three steps of the first row, for chrome://tracing.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a configuration trains here: a fixed number of steps on generated promoters.
+
+    A row for each stage and DeepSpeed config. Several GPUs: deepspeed --module model.cli bench-train ...
+    """
+    from model.bench_train import STAGES, as_line
+    from model.bench_train import bench_train as run
+    from model.distributed import joined
+    from model.guarded import guarded
+    from model.timing import Plan
+
+    settings, files = configured(context, config), deepspeed_config or [shipped("ds_config.json")]
+    stages = [name for name in STAGES if stage in (None, name)]
+    if not stages:
+        raise typer.BadParameter(f"{stage!r}: expected {' or '.join(STAGES)}", param_hint="--stage")
+    with guarded(os.environ) as guard, joined(guard) as world:
+        with progress("bench-train", "steps", quiet=as_json or not world.leads) as show:
+            found = run(settings, files, stages, Plan(warm_up, steps), world, rows, trace, show)
+        if world.leads:
+            say({"rows": [row.as_dict() for row in found]}, as_json, [as_line(row) for row in found])
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory: runs/NAME.")],

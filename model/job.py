@@ -11,17 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import BertForSequenceClassification
 
 from model.agreement import agreed_index
 from model.baselines import baselines
-from model.bert import (
-    bert_config,
-    check_pretrained,
-    load_regression_model,
-    masked_language_model,
-    regression_model,
-)
+from model.bert import bert_config, check_pretrained, load_regression_model, regression_model
 from model.best import BestModel
 from model.bootstrap import correlation_intervals
 from model.card import write_card
@@ -36,8 +30,9 @@ from model.manifest import Layout, Standing
 from model.meter import Speed
 from model.runs import long_metrics, open_run, owner_keys, read_summary
 from model.seeds import seed_of
+from model.stage_task import stage_task
 from model.stopping import StopRequest, stop_requests
-from model.tasks import FinetuneTask, PretrainTask
+from model.tasks import FinetuneTask
 from model.tracking import Tracker
 from model.trouble import agreeing
 from pipeline.atomic import new_file, write_text
@@ -207,24 +202,14 @@ def _stage(
             tell(f"{name}: has ended before, at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
-    frozen = name == "finetune" and config.finetune.start == "frozen"
-    task: PretrainTask | FinetuneTask
-    model: PreTrainedModel
-    stage: Stage
-    if name == "pretrain":
-        model, stage = masked_language_model(config, index), config.pretrain
-        flanks = len(index.left_flank), len(index.right_flank)
-        task = PretrainTask(model, index.k, config.pretrain.mask_share, flanks, config.pretrain.masked == "insert")
-    else:
-        finetune, start = config.finetune, None
-        stage = finetune
-        if finetune.wants_pretraining:
-            start = job.pretrained.folder
-            by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
-        elif finetune.start != "scratch":
-            start = Path(finetune.pretrained)
-        model = regression_model(config, index, start, frozen)
-        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    stage: Stage = config.pretrain if name == "pretrain" else config.finetune
+    start = None
+    if name == "finetune" and config.finetune.wants_pretraining:
+        start = job.pretrained.folder
+        by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
+    elif name == "finetune" and config.finetune.start != "scratch":
+        start = Path(config.finetune.pretrained)
+    model, task = stage_task(config, index, name, start)
     layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
     checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
     found = checkpoints.find(lambda line: tell(f"{name}: {line}"))

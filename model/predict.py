@@ -25,6 +25,24 @@ BATCH = {"cpu": 64, "cuda": 4096}
 """Promoters through the model at once, by the kind of device."""
 
 
+class Pending:
+    """Predictions that a GPU may still be at: (rows,). What is given to it later is not waited for."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values, self._done = values, None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
+
+    def read(self) -> npt.NDArray[np.float32]:
+        """The values, once they are there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._values.numpy()
+
+
 class Predictor:
     """A regression model with what it needs to know of its assay.
 
@@ -61,8 +79,12 @@ class Predictor:
 
     def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
         """The same for a string column that has passed the rules of sql/01_rules.sql."""
+        return self.begin(sequences).read()
+
+    def begin(self, sequences: pa.Array | pa.ChunkedArray) -> Pending:
+        """The same without waiting for a GPU: more can be prepared, or begun, before the values are read."""
         if not len(sequences):
-            return np.empty(0, np.float32)
+            return Pending(torch.empty(0))
         tokens = encode_promoters(sequences, self.assay, self.k)
         out = []
         with torch.inference_mode():
@@ -72,7 +94,7 @@ class Predictor:
                 ids = padded_tokens(tokens, rows, lengths)
                 strands = [ids, reverse_complement(ids, lengths, self.k)] if self.both_strands else [ids]
                 out.append(torch.stack([self._read(strand, lengths) for strand in strands]).mean(0))
-        return torch.cat(out).cpu().numpy()  # only here a GPU is waited for
+            return Pending(torch.cat(out))
 
     def _read(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """One strand through the model: (rows,)."""

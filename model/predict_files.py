@@ -23,6 +23,7 @@ from model.outputs import Problems, Rows, is_stream, problems_beside
 from model.predict import BATCH, device
 from model.rows import STANDARD_INPUT, Part, count_rows, find_rows, read_parts
 from model.spread import Use, follow, lead, predict_parts
+from pipeline.ahead import ahead
 from pipeline.atomic import new_file
 from pipeline.config import Assay
 from pipeline.errors import UserError
@@ -37,6 +38,8 @@ ONE_STRAND = (
     "little. Leave --both-strands away, or take a model that was fine-tuned on both"
 )
 JOURNAL_FORMAT = 1
+PARTS_AHEAD = 2
+"""Parts read before they are needed, so that a GPU does not wait for the reader."""
 
 Spread = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
 Progress = Callable[[int, int, int], None]
@@ -102,7 +105,8 @@ def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[s
     with ExitStack() as stack:
         journal = None if is_stream(asked.output) else stack.enter_context(_journal(asked))
         file, problems = stack.enter_context(_sink(asked.output))
-        parts = stack.enter_context(closing(read_parts(given, assay, BATCH[device().type])))
+        read = read_parts(given, assay, BATCH[device().type])
+        parts = stack.enter_context(closing(ahead(read, PARTS_AHEAD, "read promoters")))
         through = _Through(total, problems, progress)
         rows = through.rows(_remembered(parts, spread, journal, through))
         write(file, rows if journal is not None else _from_a_prediction_on(rows))

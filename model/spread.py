@@ -22,7 +22,7 @@ import torch.distributed as dist
 from model.distributed import World
 from model.journal import Values
 from model.meeting import TIMEOUT
-from model.predict import Predictor, device
+from model.predict import Pending, Predictor, device
 from model.rows import Part
 from pipeline.errors import UserError
 from pipeline.pool import submit, worker_pool
@@ -64,15 +64,21 @@ def predict_parts(parts: Iterator[Part], use: Use, workers: int | None) -> Gener
 
 
 def _here(parts: Iterator[Part], use: Use, seconds: float) -> Generator[tuple[Part, Values]]:
-    """Those parts that are begun within so many seconds."""
+    """Those parts that are begun within so many seconds. A GPU is at one while the next is prepared."""
     began = time.monotonic()
     with one_thread():
         predictor = None
+        before: tuple[Part, Pending] | None = None
         for part in parts:
             predictor = predictor or use.load()
-            yield part, predictor.predict_usable(part.usable)
+            here = part, predictor.begin(part.usable)
+            if before is not None:
+                yield before[0], before[1].read()
+            before = here
             if time.monotonic() - began > seconds:
-                return
+                break
+        if before is not None:
+            yield before[0], before[1].read()
 
 
 def _in_processes(parts: Iterator[Part], use: Use, workers: int) -> Generator[tuple[Part, Values]]:
@@ -132,7 +138,8 @@ def follow(use: Use) -> None:
 
 
 def _all(predictor: Predictor, share: Iterable[pa.Array]) -> list[Values]:
-    return [predictor.predict_usable(sequences) for sequences in share]
+    begun = [predictor.begin(sequences) for sequences in share]
+    return [values.read() for values in begun]
 
 
 def _group() -> dist.ProcessGroup:

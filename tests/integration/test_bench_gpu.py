@@ -1,19 +1,102 @@
+"""What is to be measured on a GPU, in small forms that run anywhere."""
+
+import json
 import shutil
 
+import numpy as np
+import pytest
+
+from model.flops import stage_cost
+from pipeline.config import load_config
+from pipeline.freshness import shard_folder
+from pipeline.index import read_index
 from tests.conftest import ROOT
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import BIN, Workspace
+from tests.model.toy_challenge import ROWS, make_challenge
+
+PROGRAM = str(BIN / "promoter-bert")
+
+
+def bench(workspace, script, *words):
+    return workspace.run("python", str(ROOT / "bench" / script), *words).stdout
 
 
 def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    words = ("--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
-    work.run("python", str(ROOT / "bench" / "gpu.py"), *words)
+    bench(work, "gpu.py", "--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
     rows = [line.split("|")[1:-1] for line in (tmp_path / "gpu.md").read_text().splitlines() if line.startswith("| ")]
     measured = {name.strip(): numbers[0].strip() for name, *numbers in rows[2:]}
-    assert len(measured) == 6
+    assert len(measured) == 8
     for name, rate in measured.items():
         missing = rate == "failed: No module named 'datasets'" and "Hugging Face" in name
         assert missing or float(rate.replace(",", "")) > 0, (name, rate)
     assert (tmp_path / "t.json").stat().st_size > 10_000
+
+
+def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
+    """A row for each stage and DeepSpeed config; tokens and operations are those of its model and flanks."""
+    (tmp_path / "ds2.json").write_text('{"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}}')
+    short = (PROGRAM, "bench-train", "--steps", "3", "--warm-up", "1")
+    configs = [word for file in ("ds_config.json", f"{tmp_path}/ds2.json") for word in ("--deepspeed_config", file)]
+    words = ("--rows", "1000", "--trace", f"{tmp_path}/t.json", "--json", "finetune.global_batch=24")
+    rows = json.loads(prepared.run(*short, *configs, *words).stdout)["rows"]
+    assert [row["name"] for row in rows] == [
+        "pretrain, fp32, ZeRO 1, batch 32, eager",
+        "finetune, fp32, ZeRO 1, batch 24, eager",
+        "pretrain, fp32, ZeRO 2, batch 32, eager",
+        "finetune, fp32, ZeRO 2, batch 24, eager",
+    ]
+    config = load_config(prepared.folder / "config.yaml", [f"shards.path={prepared.folder}/shards"])
+    index = read_index(shard_folder(config))
+    for row, stage in zip(rows, ("pretrain", "finetune") * 2, strict=True):
+        assert row["slowest"] <= row["promoters_per_second"] <= row["fastest"]
+        assert 0 < row["flop_utilisation"] < 1
+        assert 0 <= row["data_wait"] < 1
+        per_promoter = [row[f"{name}_per_second"] / row["promoters_per_second"] for name in ("tokens", "operations")]
+        usual = np.array([len(index.left_flank) + 80 + len(index.right_flank)])
+        assert per_promoter == pytest.approx(stage_cost(config, index, stage).of(usual), rel=0.05)
+    assert (tmp_path / "t.json").stat().st_size > 10_000
+    few = prepared.run(*short, "--rows", "100", "finetune.global_batch=500", "--stage", "finetune", check=False)
+    assert few.returncode == 1
+    assert "fewer than the 500 of a step; generate more: --rows" in few.stderr
+
+
+def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path):
+    rows = (prepared.folder / "train_sequences.txt").read_text().splitlines()
+    toy = make_challenge(tmp_path)
+    toy.sequences = [row.split("\t")[0] for row in rows[:ROWS]]
+    toy.write()
+    words = ["train_sequences.txt", "--work", f"{tmp_path}/run", "--json", "--config", "config.yaml"]
+    words += [
+        "--test",
+        f"{tmp_path}/test.txt",
+        "--labels",
+        f"{tmp_path}/labels.tsv",
+        "--subsets",
+        f"{tmp_path}/subsets",
+    ]
+    words += ["pretrain.max_epochs=0.5", "finetune.max_epochs=0.5"]
+    found = json.loads(bench(prepared, "real_run.py", *words))
+    assert list(found["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
+    assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in found["stages"].values())
+    assert set(found["scores"]) == {"valid", "test"}
+    assert "pearson_score" in found["stages"]["score"]["said"]
+    assert json.loads(bench(prepared, "real_run.py", *words)) == found  # its times, too
+    assert "| fine-tune |" in bench(prepared, "real_run.py", *[word for word in words if word != "--json"])
+
+
+def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
+    words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128"]
+    said = bench(prepared, "large_batch.py", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5")
+    own, large = json.loads((tmp_path / "large_batch.json").read_text())
+    assert (own["batch"], own["settings"]) == (32, [])
+    # The rate by the square root, warmed up over three of the nine or ten steps.
+    assert large["settings"][3:] == [
+        "finetune.global_batch=128",
+        "finetune.learning_rate=2.000e-03",
+        "finetune.warm_up=3",
+    ]
+    assert [max(map(int, form["curve"])) for form in (own, large)] == [1200, 1200]
+    assert f"| 1,200 | {own['curve']['1200']:.4f} | {large['curve']['1200']:.4f} |" in said

@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).parent / "zero_and_precision.py"
-TOLERANCE = {"fp32": 1e-6, "bf16": 5e-3, "fp16": 5e-3}
-"""Of each loss, relative to that of ZeRO 0 in float32. Worst seen: 3e-8, 1.3e-3, 3e-3."""
+TOLERANCE = {"fp32": 1e-6, "compiled": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
+"""Of each loss, relative to that of ZeRO 0 in float32. Worst seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,11 @@ def found(made, tmp_path_factory):
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_the_same_losses_at_every_zero_stage_and_precision(found, zero, precision):
     result = found[f"{zero} {precision}"]
-    assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, 20)
+    steps = 5 if precision == "compiled" else 20
+    assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, steps)
     assert result["scale"] == (4096 if precision == "fp16" else None)
-    assert result["losses"] == pytest.approx(found["0 fp32"]["losses"], rel=TOLERANCE[precision])
+    assert result["waits"] == 0  # DeepSpeed would measure its own throughput, twice a micro-batch
+    assert result["losses"] == pytest.approx(found["0 fp32"]["losses"][:steps], rel=TOLERANCE[precision])
 
 
 def test_gradients_that_overflow_halve_the_loss_scale_until_the_run_ends(found):

@@ -1,9 +1,12 @@
 """Run by test_zero_and_precision.py in several processes: the first losses at each ZeRO stage and precision, as JSON.
 
+Each stage compiled, too; the backend stops before code is generated, which would take a compiler and minutes.
+
 DeepSpeed refuses fp16 on a CPU by one question to its accelerator; the answer is changed here, so that its scaling of
 the loss runs as on a GPU.
 """
 
+import gc
 import itertools
 import json
 import sys
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from deepspeed.accelerator import get_accelerator
 
 from model.bert import regression_model
 from model.distributed import start, stop, sums_over_ranks
@@ -23,7 +27,7 @@ from pipeline.freshness import shard_folder
 from pipeline.index import read_index
 from pipeline.stream import Part, Stream
 
-STEPS = 20
+STEPS, COMPILED_STEPS = 20, 5
 PRECISIONS = {
     "fp32": {},
     "bf16": {"bf16": {"enabled": True}},
@@ -47,8 +51,9 @@ class Losses:
         self.sums.zero_()
 
 
-def first_losses(config, world, zero, precision, learning_rate=None):
-    """Losses, steps not applied, scale of the loss and what ended the run, if anything."""
+def first_losses(config, world, zero, precision, learning_rate=None, compiled=False):
+    """Losses, steps not applied, scale of the loss, what ended the run, if anything, and how often the device was
+    waited for."""
     file = Path(f"ds-{world.rank}.json")
     zero_optimization = {"stage": zero, **({"stage3_param_persistence_threshold": 0} if zero == 3 else {})}
     file.write_text(
@@ -66,6 +71,9 @@ def first_losses(config, world, zero, precision, learning_rate=None):
     optimizer = make_optimizer(task, stage, decoupled=False)
     plan = settings.plan(stage.global_batch, world.ranks)
     engine = make_engine(task, optimizer, settings, plan, world)
+    if compiled:
+        torch._dynamo.reset()
+        engine.compile(backend="aot_eager")
     engine.train()
     run = SimpleNamespace(engine=engine, world=world, run=config.run, name="finetune", plan=plan)
     stream = Stream(
@@ -73,9 +81,12 @@ def first_losses(config, world, zero, precision, learning_rate=None):
         Part(world.rank, world.ranks, plan.micro_batches), seed=0,
     )  # fmt: skip
     meter = Losses()
-    problem = ""
+    gc.collect()  # engines before, at whose end the device is waited for
+    problem, waits = "", []
+    accelerator = type(get_accelerator())
+    accelerator.synchronize = lambda *_: waits.append(1)
     try:
-        for step in itertools.islice(stream.epoch(0), STEPS):
+        for step in itertools.islice(stream.epoch(0), COMPILED_STEPS if compiled else STEPS):
             train_step(run, step, meter)
     except UserError as error:
         problem = str(error)
@@ -84,6 +95,7 @@ def first_losses(config, world, zero, precision, learning_rate=None):
         "skipped": int(engine.skipped_steps),
         "scale": loss_scale(engine),
         "problem": problem,
+        "waits": len(waits),
     }
     engine.destroy()
     return found
@@ -92,10 +104,9 @@ def first_losses(config, world, zero, precision, learning_rate=None):
 def main():
     config = Config.model_validate_json(Path(sys.argv[1]).read_text())
     world = start()
-    from deepspeed.accelerator import get_accelerator
-
     type(get_accelerator()).is_fp16_supported = lambda _: True
     found = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
+    found |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in range(4)}
     found["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.leads:
         Path("found.json").write_text(json.dumps(found))
