@@ -1,9 +1,10 @@
 """Do large batches learn as much from each promoter? Validation scores at equal numbers of promoters seen.
 
-    python bench/large_batch.py ROWS --batches 4096 --epochs 2 --seeds 0 1 2 [--config FILE] [key=value ...]
+    python bench/large_batch.py ROWS --batches 4096 4096:6.4e-3 --epochs 2 --seeds 0 1 2 [--config FILE] [key=value ...]
 
 One training for each seed and batch: the config's own batch and learning rate first, then each of --batches by the rule
-of configs/h200.yaml: the rate grown with the square root of the batch, and warmed up over the first part of an epoch.
+of configs/h200.yaml: the rate grown with the square root of the batch (of fine-tuning: or as it stands behind the
+colon), and warmed up over the first part of an epoch.
 All else is the config's, the plateau too. Fine-tuning from scratch; with --pretrain both stages. ROWS is what
 `promoter-bert build` reads, and all is made in --work (default large_batch/), where what is done already is not done
 again. The default model is that of bench/quality.yaml, for CPUs; on a GPU: --config config.yaml --deepspeed_config
@@ -38,9 +39,16 @@ METRIC = {"pretrain": "valid_accuracy", "finetune": "valid_pearson"}
 
 @dataclass(frozen=True)
 class Form:
-    """A batch and what goes with it. batch: None for the config's own."""
+    """A batch and what goes with it. batch: None for the config's own; rate: of fine-tuning, None for the rule's."""
 
     batch: int | None
+    rate: float | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "Form":
+        """4096, or 4096:6.4e-3."""
+        batch, _, rate = text.partition(":")
+        return cls(int(batch), float(rate) if rate else None)
 
     def settings(self, config: Config, rows: Mapping[str, int]) -> list[str]:
         """Of both stages. rows: of each training split."""
@@ -48,7 +56,8 @@ class Form:
             return []
         found = []
         for stage, each in (("pretrain", config.pretrain), ("finetune", config.finetune)):
-            rate = each.learning_rate * sqrt(self.batch / each.global_batch)
+            by_rule = each.learning_rate * sqrt(self.batch / each.global_batch)
+            rate = self.rate if stage == "finetune" and self.rate else by_rule
             warm_up = round(WARM_UP[stage] * rows[stage] / self.batch)
             found += [f"{stage}.global_batch={self.batch}", f"{stage}.learning_rate={rate:.3e}"]
             found.append(f"{stage}.warm_up={warm_up}")
@@ -57,7 +66,8 @@ class Form:
     @property
     def name(self) -> str:
         """Of its column."""
-        return "own" if self.batch is None else str(self.batch)
+        own = "own" if self.batch is None else str(self.batch)
+        return own if self.rate is None else f"{own}-{self.rate:g}"
 
 
 def call(command: list[str]) -> None:
@@ -100,7 +110,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("rows", help="file of rows")
     cli.add_argument("overrides", nargs="*", metavar="key=value")
-    cli.add_argument("--batches", type=int, nargs="+", default=[4096])
+    cli.add_argument("--batches", type=Form.of, nargs="+", default=[Form(4096)], metavar="BATCH[:RATE]")
     cli.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     cli.add_argument("--epochs", type=float, default=2)
     cli.add_argument("--every", type=float, default=0.1, help="part of an epoch between two evaluations; default: 0.1")
@@ -126,7 +136,7 @@ def main() -> None:
                         f"{stage}.early_stop=1000000")
     ]  # fmt: skip
     start = [] if args.pretrain else ["finetune.start=scratch"]
-    forms = [Form(None), *(Form(batch) for batch in args.batches)]
+    forms = [Form(None), *args.batches]
 
     def train(form: Form, seed: int) -> Path:
         name = f"{form.name}-{seed}"
@@ -148,7 +158,7 @@ def main() -> None:
         # Where the form with the fewest steps was evaluated: all were, or nearly.
         seen = sorted(min(curves.values(), key=lambda each: len(each[0]))[0])
         own = getattr(config, stage).global_batch
-        head = ["promoters seen", *(f"batch {own if form.batch is None else form.batch}" for form in forms)]
+        head = ["promoters seen", *(f"batch {own if form.batch is None else form.name}" for form in forms)]
         tables.append(f"{stage}, {METRIC[stage]}\n\n{markdown(head, told(curves, seen))}")
         everything += [
             {"stage": stage, "batch": form.batch or own, "seed": seed, "settings": form.settings(config, rows),

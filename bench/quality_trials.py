@@ -51,13 +51,13 @@ class Trial:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those of its settings that are not its dataset's."""
+        """Those of its settings that are not its dataset's or shards'."""
         return tuple(setting for setting in self.settings if setting not in self.data)
 
     @property
     def data(self) -> tuple[str, ...]:
-        """The settings that its dataset depends on."""
-        mine = tuple(setting for setting in self.settings if setting.startswith(("dataset.", "assay.")))
+        """The settings that its dataset and shards depend on."""
+        mine = tuple(setting for setting in self.settings if setting.startswith(("dataset.", "assay.", "shards.")))
         drawn = (
             f"dataset.split={self.split}",
             f"dataset.seed={self.seed}",
@@ -88,9 +88,12 @@ def learning_curves() -> Iterator[Trial]:
 def choices() -> Iterator[Trial]:
     """One thing changed at a time from `pretrained` of CHOICES_AT promoters; pretraining with it, where it matters."""
     schedule = SCHEDULES[CHOICES_AT]
+    same_pretraining = ("smooth-l1", "overlapping", "longer")
     variants: dict[str, tuple[str, ...]] = {
         "smooth-l1": ("finetune.loss=smooth_l1",),
         "overlapping": ("finetune.tokens=overlapping",),
+        "k-6": ("shards.k=6",),
+        "longer": ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
         "two-strands": ("pretrain.reverse_complement=true", "finetune.reverse_complement=true"),
         "flank-150": ("assay.flank=150",),
         "flank-150-insert-masked": ("assay.flank=150", "pretrain.masked=insert"),
@@ -98,7 +101,7 @@ def choices() -> Iterator[Trial]:
     for name, changed in variants.items():
         for seed in SEEDS:
             fixed = ("choices", "yeast", "random", seed, CHOICES_AT, "bert")
-            start = f"yeast-random-{seed}-all-pretraining" if name == "smooth-l1" else None
+            start = f"yeast-random-{seed}-all-pretraining" if name in same_pretraining else None
             yield Trial(*fixed, name, (*schedule, *changed), start)
 
 
@@ -111,4 +114,4 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """All of them; a trial comes after the one that it starts from."""
-    return [*pretraining(), *learning_curves(), *choices(), *dream()]
+    return [*pretraining(), *learning_curves(), *dream(), *choices()]

@@ -88,14 +88,15 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
 
 
 def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
-    words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128"]
+    words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
     said = bench(prepared, "large_batch.py", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5")
     own, large = json.loads((tmp_path / "large_batch.json").read_text())
     assert (own["batch"], own["settings"]) == (32, [])
-    # The rate by the square root, warmed up over three of the nine or ten steps.
+    assert large["settings"][1] == "pretrain.learning_rate=2.000e-03"  # by the square root of the batch
+    # As given, warmed up over three of the nine or ten steps.
     assert large["settings"][3:] == [
         "finetune.global_batch=128",
-        "finetune.learning_rate=2.000e-03",
+        "finetune.learning_rate=3.000e-03",
         "finetune.warm_up=3",
     ]
     assert [max(map(int, form["curve"])) for form in (own, large)] == [1200, 1200]
