@@ -13,25 +13,23 @@ configs/ds_h200.json. Every number: large_batch.json in --work.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from measure import markdown
+from trainings import COMMAND, TRAIN, at_a_time, call
 
 from pipeline.config import Config, load_config
 from pipeline.freshness import shard_folder
 from pipeline.index import read_index
 
 HERE = Path(__file__).resolve().parent
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 WARM_UP = {"pretrain": 0.25, "finetune": 0.31}
 """Part of an epoch: that of the steps in configs/h200.yaml on the challenge's rows."""
 METRIC = {"pretrain": "valid_accuracy", "finetune": "valid_pearson"}
@@ -68,13 +66,6 @@ class Form:
         """Of its column."""
         own = "own" if self.batch is None else str(self.batch)
         return own if self.rate is None else f"{own}-{self.rate:g}"
-
-
-def call(command: list[str]) -> None:
-    """Run a command to its end; its output is shown where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1", **os.environ})
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
 
 
 def curve(run: Path, stage: str, rows: int) -> dict[int, float]:
@@ -140,20 +131,19 @@ def main() -> None:
 
     def train(form: Form, seed: int) -> Path:
         name = f"{form.name}-{seed}"
-        command = [sys.executable, str(HERE.parent / "train.py"), "--config", str(args.config)]
+        command = [sys.executable, TRAIN, "--config", str(args.config)]
         command += ["--deepspeed_config", str(args.deepspeed_config), *settings, *length, *start]
         call([*command, *form.settings(config, rows), f"run.name={name}", f"run.seed={seed}"])
         print(f"{name}: done", file=sys.stderr, flush=True)
         return config.run.directory.parent / name
 
-    with ThreadPoolExecutor(args.jobs) as pool:
-        runs = {(form.name, seed): pool.submit(train, form, seed) for seed in args.seeds for form in forms}
-        done = {key: future.result() for key, future in runs.items()}
+    tasks = {f"{form.name}-{seed}": partial(train, form, seed) for seed in args.seeds for form in forms}
+    done = at_a_time(args.jobs, tasks)
     tables = []
     everything: list[dict[str, Any]] = []
     for stage in stages:
         curves = {
-            form.name: [curve(done[form.name, seed], stage, rows[stage]) for seed in args.seeds] for form in forms
+            form.name: [curve(done[f"{form.name}-{seed}"], stage, rows[stage]) for seed in args.seeds] for form in forms
         }
         # Where the form with the fewest steps was evaluated: all were, or nearly.
         seen = sorted(min(curves.values(), key=lambda each: len(each[0]))[0])

@@ -5,28 +5,27 @@
     ... --test test_sequences.txt --labels public_leaderboard_ids     their models scored on the challenge's public rows
     ... --jobs 2 --only sizes choices                             two trials at a time, of these studies
 
-What is done already is not done again (--work FOLDER, default quality/). Writes every number into bench/quality.json,
-from which `python bench/quality_tables.py` makes the tables and the plot of docs/results.md. The trials:
-quality_trials.py; the model and its training: quality.yaml.
+What is done already is not done again (--work FOLDER, default quality/; after a change of quality.yaml take another).
+Writes every number that is found by then, by earlier calls too, into bench/quality.json, from which
+`python bench/quality_tables.py` makes the tables and the plot of docs/results.md. The trials: quality_trials.py; the
+model and its training: quality.yaml.
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from quality_trials import Trial, trials
+from trainings import COMMAND, TRAIN, at_a_time, call
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
-STUDIES = ("pretraining", "sizes", "choices", "dream")
+STUDIES = ("sizes", "choices", "dream")
 
 
 class Studio:
@@ -36,52 +35,57 @@ class Studio:
         self.files, self.work, self.test, self.labels = files, work, test, labels
         self.building = threading.Lock()
 
-    def result(self, trial: Trial) -> dict[str, Any]:
-        """Of a trial that is run now, or was before."""
-        path = self.work / "results" / f"{trial.name}.json"
-        if not path.exists():
+    def result(self, trial: Trial) -> None:
+        """Of a trial that is run now, unless it was before with the same rows and settings."""
+        path = self.path(trial)
+        facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
+        facts |= {"settings": list(trial.settings), "bytes": self.files[trial.rows].stat().st_size}
+        found = json.loads(path.read_text()) if path.exists() else {}
+        if not facts.items() <= found.items():
             began = time.monotonic()
-            found = self.run(trial, self.places(trial))
-            facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({**facts, **found, "seconds": round(time.monotonic() - began)}) + "\n")
-            print(f"{trial.name}: {found}", flush=True)
-        return json.loads(path.read_text())
+            found = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - began)}
+        if trial.rows == "dream" and trial.method == "bert" and self.test and self.labels and "public" not in found:
+            found["public"] = self.public(self.work / "runs" / trial.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found) + "\n")
+        print(json.dumps(found), flush=True)
+
+    def path(self, trial: Trial) -> Path:
+        """Of a trial's numbers."""
+        return self.work / "results" / f"{trial.name}.json"
 
     def places(self, trial: Trial) -> list[str]:
         """The settings of a trial's dataset and shards, which are made where they are not there."""
         name = "-".join((trial.rows, *(setting.partition("=")[2] for setting in trial.data)))
         data = [f"dataset.path={self.work / name}.duckdb", f"shards.path={self.work / name}-shards", *trial.data]
         with self.building:
-            self.call(COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data)
-            self.call(COMMAND, "shards", "--config", str(CONFIG), *data)
+            call((COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data))
+            call((COMMAND, "shards", "--config", str(CONFIG), *data))
         return data
 
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
         """Train and score."""
         if trial.method == "ridge":
-            return self.call(sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2], "--json")
+            return numbers(sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2])
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
             command = (str(HERE / "cnn.py"), f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options)
-            found = self.call(sys.executable, *command, "--json")
+            found = numbers(sys.executable, *command)
             return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.settings)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")
-        train = (sys.executable, str(HERE.parent / "train.py"))
-        self.call(*train, *config, *names, *start, "--stage", trial.stages)
+        call((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
         if trial.stages == "pretrain":
             values = [json.loads(line) for line in (run / "metrics.jsonl").open()]
-            return {"insert_accuracy": max(value.get("valid_insert_accuracy", 0) for value in values)}
+            best = min((value for value in values if "valid_loss" in value), key=lambda value: value["valid_loss"])
+            return {"insert_accuracy": best["valid_insert_accuracy"]}
         summary = json.loads((run / "summary.json").read_text())
         found = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
         found |= {"masked": summary["masked"]} if summary["masked"] else {}
         if trial.variant == "two-strands":
             found |= self.both_strands(run, Path(data[0].partition("=")[2]))
-        if trial.rows == "dream" and self.test and self.labels:
-            found["public"] = self.public(run)
         return found
 
     def both_strands(self, run: Path, dataset: Path) -> dict[str, float]:
@@ -96,7 +100,7 @@ class Studio:
             ).fetchall()
         given, out = run / "test.tsv", run / "test-both-strands.tsv"
         given.write_text("".join(f"{sequence}\t{label}\n" for sequence, label in rows))
-        self.call(COMMAND, "predict", str(run / "model"), str(given), "-o", str(out), "--both-strands")
+        call((COMMAND, "predict", str(run / "model"), str(given), "-o", str(out), "--both-strands"))
         predictions = [float(line.rpartition("\t")[2]) for line in out.read_text().splitlines()]
         labels = [label for _, label in rows]
         r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
@@ -105,17 +109,15 @@ class Studio:
     def public(self, run: Path) -> dict[str, Any]:
         """The challenge's score on the public rows, by subset."""
         out = run / "test_sequences.tsv"
-        self.call(COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out))
+        call((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
         labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))
-        return self.call(COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json")
+        return numbers(COMMAND, "score", str(out), *labels, "--test", str(self.test))
 
-    def call(self, *command: str) -> dict[str, Any]:
-        """Run a command on one thread. Gives what it printed, where that is JSON."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
-        return json.loads(done.stdout) if command[-1] == "--json" else {}
+
+def numbers(*command: str) -> dict[str, Any]:
+    """What a command prints with --json."""
+    found: dict[str, Any] = json.loads(call((*command, "--json")))
+    return found
 
 
 def main() -> None:
@@ -131,20 +133,15 @@ def main() -> None:
     args = cli.parse_args()
     files = {"yeast": args.yeast, **({"dream": args.dream} if args.dream else {})}
     studio = Studio({name: path.resolve() for name, path in files.items()}, args.work.resolve(), args.test, args.labels)
-    wanted = [t for t in trials() if t.rows in files and t.study in (*args.only, "pretraining")]
-    done: dict[str, Future[dict[str, Any]]] = {}
-
-    def after(trial: Trial) -> dict[str, Any]:
-        if trial.start:
-            done[trial.start].result()
-        return studio.result(trial)
-
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for trial in wanted:
-            if trial.method not in args.without:
-                done[trial.name] = pool.submit(after, trial)
-        found = [future.result() for future in done.values()]
-    (HERE / "quality.json").write_text("[\n" + ",\n".join(json.dumps(each) for each in found) + "\n]\n")
+    wanted = [t for t in trials() if t.rows in files and t.study in args.only and t.method not in args.without]
+    starts = {trial.start for trial in wanted}
+    try:
+        for each in ([trial for trial in trials() if trial.name in starts], wanted):
+            at_a_time(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
+    finally:
+        paths = [studio.path(trial) for trial in trials()]
+        found = [path.read_text().strip() for path in paths if path.exists()]
+        (HERE / "quality.json").write_text("[\n" + ",\n".join(found) + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def learning_curves() -> Iterator[Trial]:
 def choices() -> Iterator[Trial]:
     """One thing changed at a time from `pretrained` of CHOICES_AT promoters; pretraining with it, where it matters."""
     schedule = SCHEDULES[CHOICES_AT]
-    same_pretraining = ("smooth-l1", "overlapping", "longer")
+    same_pretraining = ("smooth-l1", "longer")
     variants: dict[str, tuple[str, ...]] = {
         "smooth-l1": ("finetune.loss=smooth_l1",),
         "overlapping": ("finetune.tokens=overlapping",),

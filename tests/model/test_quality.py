@@ -1,15 +1,21 @@
-"""The tables of docs/results.md from numbers that are known."""
+"""Which trials are run, when again, and the tables of docs/results.md from numbers that are known."""
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
 
 from pipeline.config import load_config
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
+from quality import Studio
 from quality_tables import cell, difference, tables
 from quality_trials import trials
+from trainings import at_a_time
 
 SEEDS = (0, 1, 2)
 
@@ -50,7 +56,52 @@ def test_a_trial_comes_after_the_one_that_it_starts_from():
         assert trial.start is None or trial.start in names[:place]
 
 
-def test_settings_are_known():
+def test_settings_are_known_and_a_pretrained_model_fits():
+    config = {
+        trial.name: load_config(ROOT / "bench" / "quality.yaml", [*trial.data, *trial.settings])
+        for trial in trials()
+        if trial.method == "bert"
+    }
     for trial in trials():
-        if trial.method == "bert":
-            load_config(ROOT / "bench" / "quality.yaml", [*trial.data, *trial.settings])
+        if trial.start:
+            started, mine = config[trial.start], config[trial.name]
+            assert (started.model, started.assay, started.shards.k) == (mine.model, mine.assay, mine.shards.k)
+            assert started.finetune.tokens == mine.finetune.tokens
+
+
+def test_a_trial_is_run_again_where_its_settings_or_rows_are_others(tmp_path):
+    begun = []
+
+    class Counting(Studio):
+        def places(self, trial):
+            return []
+
+        def run(self, trial, data):
+            begun.append(trial)
+            return {"pearson": len(begun)}
+
+    rows = tmp_path / "yeast.tsv"
+    rows.write_text("ACGT\t1\n")
+    studio = Counting({"yeast": rows}, tmp_path / "work", None, None)
+    trial = next(trial for trial in trials() if trial.study == "sizes")
+    changed = replace(trial, settings=(*trial.settings, "finetune.max_epochs=7"))
+    for each in (trial, trial, changed, changed):
+        studio.result(each)
+    assert begun == [trial, changed]
+    assert json.loads(studio.path(trial).read_text())["pearson"] == 2
+    rows.write_text("ACGT\t1\nACCT\t1\n")
+    studio.result(changed)
+    assert len(begun) == 3
+
+
+def test_after_a_failure_no_other_task_is_begun():
+    begun = []
+
+    def task(name):
+        begun.append(name)
+        if name == "b":
+            sys.exit("b: status 1")
+
+    with pytest.raises(SystemExit, match="b: status 1"):
+        at_a_time(1, {name: partial(task, name) for name in "abcd"})
+    assert begun == ["a", "b"]
