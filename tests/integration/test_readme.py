@@ -21,6 +21,7 @@ ELSEWHERE = {
     "promoter-bert download": "test_download.py, from a server of its own",
     "deepspeed train.py shards.path=s3://bucket/shards": "test_remote_shards.py, from a server of its own",
     "deepspeed train.py --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "test_engine.py: a GPU's",
+    "promoter-bert bench-train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "the same",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 
@@ -76,6 +77,10 @@ def test_commands_and_snippets(workspace):
     # The four ways to start: hostfile, launcher, launcher with two processes, none.
     assert set(scores) == {"paper", "four-mers", "all-machines", "two-processes", "one-process"}
     assert scores["paper"] == scores["all-machines"] == scores["one-process"]
+    held_out = ("--json", "--dataset", "tenth.duckdb", "select finetune_train_rows, finetune_test_rows from dataset")
+    (tenth,) = json.loads(workspace.run("promoter-bert", "query", *held_out).stdout)
+    (whole,) = json.loads(workspace.run("promoter-bert", "query", "--json", held_out[-1]).stdout)
+    assert tenth == {**whole, "finetune_train_rows": 120}
     assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == ROWS
     assert {"report.html", "model"} < {path.name for path in (workspace.folder / "runs" / "paper").iterdir()}
     assert {"compare.html", "page.html", "effects.tsv", "leaderboard.json"} < {
