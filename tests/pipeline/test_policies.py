@@ -109,7 +109,10 @@ def within(a, b):
     return len(long) == len(short) + 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
-def test_near_duplicates_lie_in_one_split(tmp_path):
+@pytest.mark.parametrize("train", ["all", 90])
+def test_near_duplicates_lie_in_one_split(tmp_path, train):
+    """Nor does a random split leak by rows that finetune_train leaves out."""
+    fewer = f"dataset.finetune_train={train}"
     rng = np.random.default_rng(3)
     inserts = families(rng, 25, 5, 150)
     rows = [line(insert, round(rng.uniform(0, 17), 3)) for insert in [*inserts, *inserts[:20]]]
@@ -117,7 +120,7 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     for number in range(2):
         random.Random(number).shuffle(rows)
         file = write(tmp_path / f"{number}.tsv", "".join(rows))
-        config = small_config(tmp_path / str(number), "dataset.split=grouped")
+        config = small_config(tmp_path / str(number), "dataset.split=grouped", fewer)
         built = build([file], config, threads=1 + number)
         found.append(everything(config.dataset.path))
     assert found[0] == found[1]
@@ -129,7 +132,7 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     train = {insert for insert, split in split_of if split == "train"}
     assert not any(within(a, b) for a in held for b in train)
     # The report of what a random split would have done, by brute force.
-    random_split = small_config(tmp_path / "random")
+    random_split = small_config(tmp_path / "random", fewer)
     build([file], random_split)
     with reading(random_split.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
