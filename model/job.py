@@ -115,7 +115,7 @@ def _check_splits(index: Index, config: Config) -> None:
     if empty:
         raise UserError(
             f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
-            "(dataset.pretrain_valid, dataset.finetune_valid)"
+            "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
         )
 
 
@@ -298,7 +298,8 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[
 def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
     """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them.
 
-    The loss is that of standardised labels, as in training: the exported model's is on the labels' scale.
+    The loss is the squared error of standardised labels, whatever the loss trained on was; the exported model's is on
+    the labels' scale.
     """
     found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
     scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}

@@ -20,9 +20,11 @@ TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 SAYS = {
     "pretrain": "Masked language model: loss is the cross-entropy of the masked k-mers (nats), accuracy the share of "
     "them that is predicted right.",
-    "finetune": "Regression: loss is the mean squared error of the standardised labels; the best weights are those of "
-    "the highest validation Pearson.",
+    "finetune": "Regression: loss is the {loss} of the standardised labels; the best weights are those of the highest "
+    "validation Pearson.",
 }
+LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
+"""What finetune.loss is called."""
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
@@ -173,7 +175,16 @@ def stage_section(run: RunFiles, stage: str) -> Section:
         more.append(_masked(run.summary["masked"]))
     if evaluations(run, stage):
         more.append(Fold("Evaluations", _evaluations(run, stage)))
-    return Section(TITLES[stage], f"{_length_says(run, stage)} {SAYS[stage]}", Side(pictures), more=more)
+    return Section(TITLES[stage], f"{_length_says(run, stage)} {stage_says([run], stage)}", Side(pictures), more=more)
+
+
+def stage_says(runs: Sequence[RunFiles], stage: str) -> str:
+    """What the curves of a stage are; and where the runs' fine-tuning had several losses, that these are no measure."""
+    losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
+    text = SAYS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
+    if stage == "pretrain" or len(losses) == 1:
+        return text
+    return f"{text} Lines of different losses (finetune.loss) cannot be compared."
 
 
 def _masked(masked: dict[str, Any]) -> Table:
