@@ -1,7 +1,7 @@
 """Sections of a run's page on its scores, what was run, its data and its training."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -115,7 +115,7 @@ def run_section(run: RunFiles) -> Section:
         ("model", f"BERT: {size['layers']} layers, hidden {size['hidden']}, {size['heads']} heads, intermediate "
                   f"{size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
-        ("start", START[config["finetune"]["start"]]),
+        ("start", _start(config["finetune"], facts)),
         ("dataset", config["dataset"]["path"]),
         ("splits", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
         ("seed of the run", str(config["run"]["seed"])),
@@ -134,11 +134,16 @@ def run_section(run: RunFiles) -> Section:
     return Section("What was run", "", Table((), rows), more=folds)
 
 
-START = {
-    "pretrained": "fine-tuned from the pretrained weights",
-    "scratch": "fine-tuned from random weights, without pretraining",
-    "frozen": "fine-tuned from the pretrained weights, encoder frozen",
-}
+def _start(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Where the weights that were fine-tuned came from."""
+    if finetune["start"] == "scratch":
+        return "fine-tuned from random weights, without pretraining"
+    frozen = ", encoder frozen" if finetune["start"] == "frozen" else ""
+    if finetune.get("pretrained", "own") == "own":
+        return f"fine-tuned from the pretrained weights{frozen}"
+    sha256 = facts.get("pretrained_sha256")
+    known = f" (sha256 {sha256[:16]})" if sha256 else ""
+    return f"fine-tuned from the weights that another run pretrained, {finetune['pretrained']}{known}{frozen}"
 
 
 def data_section(info: DatasetInfo, labels: Columns) -> Section:

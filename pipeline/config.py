@@ -248,10 +248,21 @@ class Finetune(Stage):
     loss: Literal["mse", "smooth_l1"]
     """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear beyond."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Finetune":
+        if self.start == "scratch" and self.pretrained != "own":
+            raise ValueError(f"start is scratch, so expected pretrained: own, got {self.pretrained}")
+        return self
+
     @property
     def wants_pretraining(self) -> bool:
         """Whether it starts from what this run's own pretraining found."""
         return self.start != "scratch" and self.pretrained == "own"
+
+    @property
+    def other_pretraining(self) -> Path | None:
+        """The folder of another run's pretrained model, where it starts from one."""
+        return None if self.pretrained == "own" else Path(self.pretrained)
 
 
 class Run(_Section):

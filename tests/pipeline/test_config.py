@@ -91,6 +91,11 @@ def test_a_wrong_number_of_training_rows_is_one_line_in_the_settings_own_words(v
     assert line.endswith(" (on the command line)")
 
 
+def test_a_start_from_nothing_and_from_another_run_at_once_is_refused():
+    with pytest.raises(UserError, match=r"finetune: start is scratch, so expected pretrained: own, got runs/a/pretr"):
+        load_config(ROOT / "config.yaml", ["finetune.start=scratch", "finetune.pretrained=runs/a/pretrained"])
+
+
 @pytest.mark.parametrize("value", ["all", 8000, 0.5, 0])
 def test_numbers_of_training_rows(value):
     config = load_config(ROOT / "config.yaml", [f"dataset.finetune_train={value}"])
