@@ -388,7 +388,7 @@ def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
     assert "nothing was trained" in trainer.train(*from_another, "run.name=whole")["note"]
 
 
-def test_another_run_must_have_pretrained_to_its_end_and_held_out_the_same(trainer, run, capsys):
+def test_another_run_must_have_pretrained_to_its_end_and_held_out_the_same(trainer, run):
     """Else nothing is made, and a note says so."""
     other, given = run / "pretrained", f"finetune.pretrained={run}/pretrained"
     with pytest.raises(UserError, match="this run would not use what it pretrains"):
