@@ -50,7 +50,7 @@ def main(guard: Guarded | None) -> None:
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     with joined(guard) as world:
-        job = prepare(config, settings, world)
+        job = prepare(config, settings, world, args.stage)
         if world.leads:
             print(describe_job(job), flush=True)
         summary = run_job(job, args.stage)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
+from model.manifest import read_manifest
 from model.model_folder import facts_of_model, settings_of
 from pipeline.config import Config
 from pipeline.errors import UserError
@@ -85,11 +86,18 @@ def regression_model(
 
 
 def check_pretrained(folder: Path, wanted: BertConfig) -> None:
-    """Raise UserError where a folder holds no masked language model that one of this size can start from."""
+    """Raise UserError where a folder holds no masked language model that one of this size can start from, or one whose
+    training goes on."""
     expected = "expected the folder runs/NAME/pretrained that train.py wrote"
     settings = settings_of(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
+    manifest = read_manifest(folder)  # none where the model was changed on purpose
+    if manifest is not None and (manifest.standing is None or not manifest.standing.ended):
+        raise UserError(
+            f"finetune.pretrained: the pretraining of {folder} has not ended, and better weights may come: let its run "
+            "go on to its end first"
+        )
     differing = [
         f"{name} {settings.get(name)}, this run's {getattr(wanted, name)}"
         for name in SIZES

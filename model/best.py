@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from model.checkpoints import HUGGING_FACE, tag_of
 from model.manifest import Manifest, Standing, damage, put_manifest, read_manifest
+from model.stage_task import StageName
 from pipeline.atomic import replace_folder
 from pipeline.errors import UserError
 
@@ -26,7 +26,7 @@ class BestModel:
     For the leading rank alone.
     """
 
-    stage: Literal["pretrain", "finetune"]
+    stage: StageName
     folder: Path
     checkpoints: Path
     owner: dict[str, str]

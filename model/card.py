@@ -15,9 +15,8 @@ SPLITS = {"test": "test split", "valid": "validation split"}
 METRICS = {"pearson": ("pearsonr", "Pearson"), "spearman": ("spearmanr", "Spearman"), "mse": ("mse", "MSE")}
 """Our name of a score, the Hub's, and what it is called."""
 STARTS = {
-    "pretrained": "then fine-tuned to predict expression",
-    "frozen": "then fine-tuned to predict expression with its encoder frozen",
-    "scratch": "",
+    "pretrained": "fine-tuned to predict expression",
+    "frozen": "fine-tuned to predict expression with its encoder frozen",
 }
 FRAMES = """\
 extended = tokenizer.backend_tokenizer.normalizer.normalize_str(promoter)  # adapters off, flanks on
@@ -46,7 +45,7 @@ def model_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Inde
     front = yaml.safe_dump(_front_matter(summary), sort_keys=False, allow_unicode=True)
     parts = [
         f"# promoter-bert: {summary['run']}",
-        _what(summary, index),
+        _what(summary, facts, index),
         "## How to load it",
         _load(summary),
         "## Data",
@@ -94,22 +93,30 @@ def _best_split(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
     return [(split, scores[split]) for split in SPLITS if split in scores][:1]
 
 
-def _what(summary: Mapping[str, Any], index: Index) -> str:
+def _what(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index) -> str:
     config = summary["config"]
-    size, start = config["model"], config["finetune"]["start"]
+    size, trained = config["model"], _trained(config["finetune"], facts)
     reads = (
         f"the {index.k} reading frames of its {index.k}-mers; the prediction is the mean over them"
         if config["finetune"]["tokens"] == "frames"
         else f"the overlapping {index.k}-mers at all of its bases"
     )
-    trained = (
-        "It was trained from random weights."
-        if start == "scratch"
-        else f"It was pretrained as a masked language model on strong promoters, {STARTS[start]}."
-    )
     return (
         f"A BERT of {_count(size['layers'], 'layer')}, hidden size {size['hidden']}, that reads the DNA of a promoter "
         f"and predicts how strongly it drives expression, on the scale of the labels. {trained} It reads {reads}."
+    )
+
+
+def _trained(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    if finetune["start"] == "scratch":
+        return "It was trained from random weights."
+    if finetune["pretrained"] == "own":
+        return f"It was pretrained as a masked language model on strong promoters, then {STARTS[finetune['start']]}."
+    sha256 = facts.get("pretrained_sha256")
+    known = f" (sha256 `{sha256}`)" if sha256 else ""
+    return (
+        f"It starts from a masked language model that another run has pretrained, `{finetune['pretrained']}`{known}, "
+        f"and was {STARTS[finetune['start']]}."
     )
 
 
@@ -139,7 +146,9 @@ promoter = "{promoter}"
 def _data(summary: Mapping[str, Any], index: Index) -> str:
     config = summary["config"]
     dataset, assay = config["dataset"], config["assay"]
-    sizes = [(split, index.rows(split)) for split in index.splits]
+    pretrained = config["finetune"]["start"] != "scratch" and config["finetune"]["pretrained"] == "own"
+    sizes = [(split, index.rows(split)) for split in index.splits if pretrained or not split.startswith("pretrain/")]
+    top = f"Pretraining takes the top {dataset['top_fraction']:.0%} by expression, ties included. " * pretrained
     return "\n".join(
         [
             "| split | promoters |",
@@ -147,10 +156,9 @@ def _data(summary: Mapping[str, Any], index: Index) -> str:
             *(f"| {split} | {rows:,} |" for split, rows in sizes),
             "",
             f"Labels of the training split: mean {index.label_mean:.4g}, standard deviation {index.label_sd:.4g}, in "
-            f"the range {assay['min_expression']:g} to {assay['max_expression']:g}. Pretraining takes the top "
-            f"{dataset['top_fraction']:.0%} by expression, ties included. Each insert is set between {assay['flank']} "
-            f"bases of plasmid on either side. Splits: {dataset['split']}, seed {dataset['seed']}. Dataset key "
-            f"`{index.dataset_key}`, shard key `{index.key}`.",
+            f"the range {assay['min_expression']:g} to {assay['max_expression']:g}. {top}Each insert is set between "
+            f"{assay['flank']} bases of plasmid on either side. Splits: {dataset['split']}, seed {dataset['seed']}. "
+            f"Dataset key `{index.dataset_key}`, shard key `{index.key}`.",
         ]
     )
 

@@ -10,7 +10,7 @@ from model.curves import Series, series
 from model.facts import flat
 from model.figures import DASHES, HUES, Bar, Curve, bars, curves, key
 from model.report import check_page_name
-from model.report_run import SAYS, SCORES, SPLITS, TITLES, interval_of, score_text
+from model.report_run import SCORES, SPLITS, TITLES, interval_of, score_text, stage_says
 from model.run_files import STAGES, RunFiles, read_run
 from pipeline.atomic import expect_folder, new_file
 from pipeline.drawing import HALF_WIDTH, MIDDLE_WIDTH, svg
@@ -180,7 +180,8 @@ def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Sectio
         if lines:
             heading = f"{TITLES[stage]}: {title}"
             pictures.append(svg(f"{stage}-{metric}", heading, 2.5, curves(lines, title, named=False), HALF_WIDTH))
-    return Section(TITLES[stage], SAYS[stage], _key(names, stage), more=[Side(pictures)])
+    says = stage_says([run for run in runs if stage in run.stages], stage)
+    return Section(TITLES[stage], says, _key(names, stage), more=[Side(pictures)])
 
 
 def _key(names: Sequence[str], stage: str) -> str:

@@ -19,7 +19,7 @@ from model.bert import bert_config, check_pretrained, load_regression_model, reg
 from model.best import BestModel
 from model.bootstrap import correlation_intervals
 from model.card import write_card
-from model.checkpoints import Checkpoints
+from model.checkpoints import HUGGING_FACE, Checkpoints
 from model.distributed import World, by_leader, from_leader, sums_over_ranks
 from model.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.evaluate import Evaluation, EvaluationData, evaluate
@@ -28,9 +28,10 @@ from model.flops import matmul_rate, stage_cost
 from model.loop import StageRun, train_stage
 from model.manifest import Layout, Standing
 from model.meter import Speed
-from model.runs import long_metrics, open_run, owner_keys, read_summary
+from model.other_run import held_out_otherwise
+from model.runs import has_weights, long_metrics, open_run, owner_keys, read_summary
 from model.seeds import seed_of
-from model.stage_task import stage_task
+from model.stage_task import StageName, stage_task
 from model.stopping import StopRequest, stop_requests
 from model.tasks import FinetuneTask
 from model.tracking import Tracker
@@ -48,7 +49,8 @@ from pipeline.shard_access import find_index, shard_source, whole_index
 from pipeline.shard_cache import ShardCache
 from pipeline.stream import Agree
 
-StageName = Literal["pretrain", "finetune", "both"]
+Stages = Literal["pretrain", "finetune", "both"]
+"""What is asked for of a run."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,21 @@ class Job:
         """The best regression model."""
         return self._best("finetune", "model")
 
-    def _best(self, stage: Literal["pretrain", "finetune"], folder: str) -> BestModel:
+    def _best(self, stage: StageName, folder: str) -> BestModel:
         run = self.config.run.directory
         return BestModel(stage, run / folder, run / "checkpoints" / stage, owner_keys(self.config, self.index))
 
 
-def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
+def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both") -> Job:
     """Find the shards, check that they are those of the dataset, open the run directory; check that all hosts agree.
 
     What is wrong is raised on every rank.
     """
+    if stages == "pretrain" and config.finetune.other_pretraining is not None:
+        raise UserError(
+            "--stage pretrain: this run would not use what it pretrains, as it starts from "
+            f"finetune.pretrained={config.finetune.pretrained}; leave one of them away"
+        )
     index: Index | None = None
     lock: TextIO | None = None
 
@@ -96,8 +103,12 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World) -> Job:
         built = as_built(config, info)
         check_fresh(index, built, info)
         _check_splits(index, built)
-        if built.finetune.start != "scratch" and not built.finetune.wants_pretraining:
-            check_pretrained(Path(built.finetune.pretrained), bert_config(built, index))
+        other = built.finetune.other_pretraining
+        if other is not None and not has_weights(built):
+            check_pretrained(other, bert_config(built, index))
+            note = held_out_otherwise(other, built)
+            if note:
+                tell(note)
         lock = open_run(built, index, settings.values)
         return built
 
@@ -115,11 +126,11 @@ def _check_splits(index: Index, config: Config) -> None:
     if empty:
         raise UserError(
             f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
-            "(dataset.pretrain_valid, dataset.finetune_valid)"
+            "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
         )
 
 
-def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
+def run_job(job: Job, stages: Stages = "both") -> dict[str, Any]:
     """Run the stages that are not done yet. Returns the summary; a finished run returns the one it wrote.
 
     Key `note` of the summary says what the user should know beside the scores; a run that was asked to stop has
@@ -130,7 +141,7 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
         by_leader(job.world, lambda: _see_to_models(job, stages))
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
-    wanted: list[Literal["pretrain", "finetune"]] = []
+    wanted: list[StageName] = []
     if stages == "pretrain" or (stages == "both" and job.config.finetune.wants_pretraining):
         wanted.append("pretrain")
     if stages != "pretrain":
@@ -159,7 +170,7 @@ def run_job(job: Job, stages: StageName = "both") -> dict[str, Any]:
         return _finish(job, stop, _trained(states), masked)
 
 
-def _see_to_models(job: Job, stages: StageName) -> None:
+def _see_to_models(job: Job, stages: Stages) -> None:
     """Make a finished run's damaged models again. Raises UserError where that of the last stage asked for is lost."""
     asked, other = (job.pretrained, job.model) if stages == "pretrain" else (job.model, job.pretrained)
     outdated = job.config.run.directory / "summary.json"
@@ -190,9 +201,7 @@ def _masked_scores(job: Job, standing: Standing, stop: StopRequest) -> dict[str,
     return {**standing.best_values, "rows": job.index.rows("pretrain/valid"), "baselines": guesses}
 
 
-def _stage(
-    job: Job, name: Literal["pretrain", "finetune"], tracker: Tracker, stop: StopRequest, peak: float
-) -> Standing:
+def _stage(job: Job, name: StageName, tracker: Tracker, stop: StopRequest, peak: float) -> Standing:
     """Run a stage from where it stands. peak: operations a second of all devices in plain matrix products."""
     config, index, world = job.config, job.index, job.world
     best = job.pretrained if name == "pretrain" else job.model
@@ -203,16 +212,18 @@ def _stage(
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     stage: Stage = config.pretrain if name == "pretrain" else config.finetune
+    layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
+    checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
+    found = checkpoints.find(lambda line: tell(f"{name}: {line}"))
     start = None
     if name == "finetune" and config.finetune.wants_pretraining:
         start = job.pretrained.folder
         by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
-    elif name == "finetune" and config.finetune.start != "scratch":
-        start = Path(config.finetune.pretrained)
+    elif name == "finetune":
+        # A run that goes on takes its own: the other run's folder may be gone, or hold other weights by now, and the
+        # frozen ones must stay those that the rest was trained with.
+        start = config.finetune.other_pretraining if found is None else best.checkpoints / found.tag / HUGGING_FACE
     model, task = stage_task(config, index, name, start)
-    layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
-    checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
-    found = checkpoints.find(lambda line: tell(f"{name}: {line}"))
     kept = frozen_weights(model)
     plan = job.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
@@ -298,7 +309,8 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[
 def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
     """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them.
 
-    The loss is that of standardised labels, as in training: the exported model's is on the labels' scale.
+    The loss is the squared error of standardised labels, whatever the loss trained on was; the exported model's is on
+    the labels' scale.
     """
     found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
     scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}

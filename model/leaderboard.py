@@ -20,8 +20,8 @@ class RefusedError(UserError):
 def leaderboard(sample: Path) -> Format:
     """Row numbers, from 0 and as strings, to predictions. sample: sample_submission.json, whose keys are the rows.
 
-    Raises UserError for a sample that is none, and, when writing, RefusedError where a row that is asked for has no
-    prediction or does not come.
+    Raises UserError for a sample that is none and, when writing, for a prediction that is not a finite number;
+    RefusedError where a row that is asked for has none or does not come.
     """
     asked = leaderboard_rows(sample)
 
@@ -35,9 +35,15 @@ def leaderboard(sample: Path) -> Format:
                 value = part.prediction[row - part.first]
                 if not np.isfinite(value):
                     sequence, problem = (each[row - part.first].as_py() for each in (part.sequence, part.problem))
+                    which = f"row {row:,} (from 0), which the leaderboard asks for,"
+                    if problem is None:
+                        raise UserError(
+                            f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. On a GPU "
+                            "models predict in fp16, which may be too narrow: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
+                        )
                     raise RefusedError(
-                        f"row {row:,} (from 0), which the leaderboard asks for, has no prediction: {problem}: "
-                        f"{sequence[:200]!r}; predict the challenge's test_sequences.txt, as it is"
+                        f"{which} has no prediction: {problem}: {sequence[:200]!r}; predict the challenge's "
+                        "test_sequences.txt, as it is"
                     )
                 file.write(f'{", " if written else "{"}"{row}": {value:.9g}'.encode())
                 written += 1

@@ -1,7 +1,7 @@
 """Sections of a run's page on its scores, what was run, its data and its training."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,9 +20,11 @@ TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 SAYS = {
     "pretrain": "Masked language model: loss is the cross-entropy of the masked k-mers (nats), accuracy the share of "
     "them that is predicted right.",
-    "finetune": "Regression: loss is the mean squared error of the standardised labels; the best weights are those of "
-    "the highest validation Pearson.",
+    "finetune": "Regression: loss is the {loss} of the standardised labels; the best weights are those of the highest "
+    "validation Pearson.",
 }
+LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
+"""What finetune.loss is called."""
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
@@ -113,7 +115,7 @@ def run_section(run: RunFiles) -> Section:
         ("model", f"BERT: {size['layers']} layers, hidden {size['hidden']}, {size['heads']} heads, intermediate "
                   f"{size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
-        ("start", START[config["finetune"]["start"]]),
+        ("start", _start(config["finetune"], facts)),
         ("dataset", config["dataset"]["path"]),
         ("splits", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
         ("seed of the run", str(config["run"]["seed"])),
@@ -132,11 +134,16 @@ def run_section(run: RunFiles) -> Section:
     return Section("What was run", "", Table((), rows), more=folds)
 
 
-START = {
-    "pretrained": "fine-tuned from the pretrained weights",
-    "scratch": "fine-tuned from random weights, without pretraining",
-    "frozen": "fine-tuned from the pretrained weights, encoder frozen",
-}
+def _start(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Where the weights that were fine-tuned came from."""
+    if finetune["start"] == "scratch":
+        return "fine-tuned from random weights, without pretraining"
+    frozen = ", encoder frozen" if finetune["start"] == "frozen" else ""
+    if finetune.get("pretrained", "own") == "own":
+        return f"fine-tuned from the pretrained weights{frozen}"
+    sha256 = facts.get("pretrained_sha256")
+    known = f" (sha256 {sha256[:16]})" if sha256 else ""
+    return f"fine-tuned from the weights that another run pretrained, {finetune['pretrained']}{known}{frozen}"
 
 
 def data_section(info: DatasetInfo, labels: Columns) -> Section:
@@ -173,7 +180,16 @@ def stage_section(run: RunFiles, stage: str) -> Section:
         more.append(_masked(run.summary["masked"]))
     if evaluations(run, stage):
         more.append(Fold("Evaluations", _evaluations(run, stage)))
-    return Section(TITLES[stage], f"{_length_says(run, stage)} {SAYS[stage]}", Side(pictures), more=more)
+    return Section(TITLES[stage], f"{_length_says(run, stage)} {stage_says([run], stage)}", Side(pictures), more=more)
+
+
+def stage_says(runs: Sequence[RunFiles], stage: str) -> str:
+    """What the curves of a stage are; and where the runs' fine-tuning had several losses, that these are no measure."""
+    losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
+    text = SAYS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
+    if stage == "pretrain" or len(losses) == 1:
+        return text
+    return f"{text} Lines of different losses (finetune.loss) cannot be compared."
 
 
 def _masked(masked: dict[str, Any]) -> Table:

@@ -14,6 +14,7 @@ import yaml
 
 from model.facts import flat, package_version
 from model.json_files import read_written
+from model.other_run import weights_hash
 from model.run_files import SUMMARY
 from model.tracking import PLACE, read_metrics
 from pipeline.atomic import write_text
@@ -85,6 +86,18 @@ def read_summary(config: Config) -> dict[str, Any] | None:
     return read_written(path, SUMMARY, "and the same command computes the scores again")
 
 
+def has_weights(config: Config) -> bool:
+    """Whether fine-tuning has weights of its own already: checkpoints to go on from, or it is finished."""
+    folder = config.run.directory
+    return (folder / "summary.json").exists() or any((folder / "checkpoints" / "finetune").glob("step-*"))
+
+
+def _starts_from(config: Config) -> str | None:
+    """The sha256 of the weights of another run that fine-tuning is to start from."""
+    other = config.finetune.other_pretraining
+    return None if other is None or has_weights(config) else weights_hash(other)
+
+
 def _tidy(folder: Path) -> None:
     """Remove what killed starts of this run have left half written."""
     for name in WRITTEN:
@@ -107,6 +120,9 @@ def _check_same(config: Config, index: Index) -> None:
     changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
     if changed:
         raise UserError(f"{folder} was started with another configuration ({_said(changed, before, now)}): {way_out}")
+    weights = earlier.get("pretrained_sha256"), _starts_from(config)
+    if None not in weights and weights[0] != weights[1]:
+        raise UserError(f"{folder} was started from other weights than {config.finetune.pretrained} holds: {way_out}")
     summary = read_summary(config)
     ended = flat(summary["config"]) if summary is not None else now
     changed = [name for name in LIMITS if ended.get(name) != now[name]]
@@ -129,6 +145,7 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "ds_config": ds_config,
         "dataset_key": index.dataset_key,
         "shard_key": index.key,
+        "pretrained_sha256": _starts_from(config),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in PACKAGES},

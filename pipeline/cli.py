@@ -233,7 +233,10 @@ def query(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File [default: standard output].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Ask the dataset in SQL; it is opened read-only."""
+    """Ask the dataset in SQL; it is opened read-only.
+
+    A select that reads files only, by read_json('runs/*/metrics.jsonl') or another read_ function, needs no dataset.
+    """
     from pipeline.query import FORMATS, format_of, run_query
 
     if form is not None and form not in FORMATS:

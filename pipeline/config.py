@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.errors import UserError
 
@@ -29,13 +38,25 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 def _count_or_share(size: float) -> float:
-    if size >= 1 and size != int(size):
+    if size >= 1 and not float(size).is_integer():
         raise ValueError("a size from 1 on is a number of rows: expected a whole number")
     return size
 
 
 Size = Annotated[float, Field(ge=0), AfterValidator(_count_or_share)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _all_or_size(size: Any) -> Any:
+    """Checked as one: of a wrong value pydantic would say what is wrong with it as either."""
+    if size == "all":
+        return size
+    if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 0:
+        raise ValueError("expected all, a number of rows or a share below 1")
+    return _count_or_share(size)
+
+
+AllOrSize = Annotated[Literal["all"] | float, BeforeValidator(_all_or_size)]
 
 
 class _Section(BaseModel):
@@ -121,8 +142,8 @@ class Dataset(_Section):
     """Fine-tuning rows held out for validation."""
     finetune_test: Size
     """Fine-tuning rows held out for the test."""
-    finetune_train: Literal["all"] | Size
-    """Fine-tuning rows trained on, of those that are left."""
+    finetune_train: AllOrSize
+    """Fine-tuning rows trained on: all that are not held out, or so many of these; a share is one of all promoters."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Dataset":
@@ -227,10 +248,21 @@ class Finetune(Stage):
     loss: Literal["mse", "smooth_l1"]
     """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear beyond."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> "Finetune":
+        if self.start == "scratch" and self.pretrained != "own":
+            raise ValueError(f"start is scratch, so expected pretrained: own, got {self.pretrained}")
+        return self
+
     @property
     def wants_pretraining(self) -> bool:
         """Whether it starts from what this run's own pretraining found."""
         return self.start != "scratch" and self.pretrained == "own"
+
+    @property
+    def other_pretraining(self) -> Path | None:
+        """The folder of another run's pretrained model, where it starts from one."""
+        return None if self.pretrained == "own" else Path(self.pretrained)
 
 
 class Run(_Section):

@@ -115,6 +115,8 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
     try:
         (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
     except (duckdb.Error, ValueError):
+        if rows_of(connection, "from duckdb_columns() where (table_name, column_name) = ('dataset', 'key')"):
+            raise UserError("this dataset was built by another version of promoter-bert; build it again") from None
         raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build") from None
     return DatasetInfo(*row)
 

@@ -342,16 +342,17 @@ def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 def _carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Take the shards, runs and predictions of the dataset that stood there into the same dataset built again.
 
-    Those of another dataset would join with other promoters: they stay out, and their runs are counted.
+    Those of another dataset would join with other promoters: they stay out, and their runs are counted. So do those of
+    one that another version built, whatever else it says of itself: it has another key.
     """
+    key = "select key from dataset"
     try:
         with reading(target) as before:
-            same = dataset_info(before).key == dataset_info(connection).key
+            if rows_of(before, key) != rows_of(connection, key):
+                return _count(before, "runs")
             tables = {name: before.sql(f"from {name}").to_arrow_table() for name in PRODUCTS}
-    except (UserError, duckdb.CatalogException):  # nothing stood there, or no dataset of ours
+    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # nothing stood there, or no dataset of ours
         return 0
-    if not same:
-        return len(tables["runs"])
     for name, rows in tables.items():
         connection.register("rows_before", rows)
         connection.execute(f"insert into {name} by name from rows_before")

@@ -30,24 +30,24 @@ def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int
     connection.execute("create or replace temp table near as from near_found")
     connection.unregister("near_found")
     connection.execute(statement("04_promoters_grouped.sql"))
-    ((test, valid, test_asked, valid_asked),) = rows_of(connection, statement("04_grouped_sizes.sql"))
+    ((test, valid, test_asked, valid_asked, train),) = rows_of(connection, statement("04_grouped_sizes.sql"))
     if (test, valid) != (test_asked, valid_asked):
         raise UserError(
             f"the groups of near-duplicates leave {test:,} test and {valid:,} validation rows instead of "
             f"{test_asked:,} and {valid_asked:,}: too few promoters stand alone; take smaller sizes, a lower "
             "dataset.max_mismatches or dataset.split=random"
         )
-    return _across(inserts, rows["place"].to_numpy(), test + valid, max_mismatches)
+    return _across(inserts, rows["place"].to_numpy(), test + valid, train, max_mismatches)
 
 
-def _across(inserts: pa.DictionaryArray, places: np.ndarray, held_out: int, max_mismatches: int) -> int:
-    """Rows among the first `held_out` of the random order that have a near-duplicate (or equal) insert behind them."""
+def _across(inserts: pa.DictionaryArray, places: np.ndarray, held_out: int, train: int, max_mismatches: int) -> int:
+    """Rows among the first `held_out` of the random order that have a near-duplicate (or equal) insert among the
+    `train` rows behind them."""
     order = np.argsort(places, kind="stable")
-    is_held_out = np.zeros(len(places), bool)
-    is_held_out[order[:held_out]] = True
     codes = inserts.indices.to_numpy()
     distinct = len(inserts.dictionary)
-    held, trained = (np.bincount(codes[rows], minlength=distinct) for rows in (is_held_out, ~is_held_out))
+    parts = order[:held_out], order[held_out : held_out + train]
+    held, trained = (np.bincount(codes[rows], minlength=distinct) for rows in parts)
     leaks = (held > 0) & (trained > 0)
     for i, j in pair_chunks(inserts.dictionary, max_mismatches):
         for a, b in ((i, j), (j, i)):

@@ -29,7 +29,8 @@ READ_ROWS = 100_000
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> None:
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
-    A select that names no relation, but files only (read_json('runs/*/metrics.jsonl')), needs no dataset to be there.
+    A select that names no relation, but reads files only, by read_json('runs/*/metrics.jsonl') or another read_
+    function, needs no dataset to be there; one that names a file alone, from 'metrics.jsonl', does.
     A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
     or not at all, or None for standard output.
     """

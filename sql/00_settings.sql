@@ -35,5 +35,5 @@ set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
 set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
 set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);
--- Of the rows that are left: all, or so many.
+-- The training rows: all that are not held out, or so many of these. A fraction is one of all promoters, too.
 set variable finetune_train = coalesce(getvariable('finetune_train'), 'all');

@@ -83,3 +83,8 @@ create or replace temp macro rows_of(size, n) as case
     when size < 1 then floor(size::double * n)::bigint
     else size::bigint
 end;
+-- The training rows of finetune: all promoters that are not held out, or as many as finetune_train says.
+create or replace temp macro training_rows(promoters, held_out) as case
+    when getvariable('finetune_train')::varchar = 'all' then promoters - held_out
+    else rows_of(try_cast(getvariable('finetune_train') as double), promoters)
+end;

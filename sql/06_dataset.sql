@@ -46,11 +46,11 @@ sizes as (
 -- The training rows of finetune: what is left, or the first of them.
 training as (
     select
-        case
-            when getvariable('finetune_train')::varchar = 'all' or not getvariable('labelled')
-                then promoters - finetune_test_rows - finetune_valid_rows
-            else rows_of(try_cast(getvariable('finetune_train') as double), promoters)
-        end as finetune_train_rows
+        if(
+            getvariable('labelled'),
+            training_rows(promoters, finetune_test_rows + finetune_valid_rows),
+            promoters - finetune_test_rows - finetune_valid_rows
+        ) as finetune_train_rows
     from sizes
 ),
 -- The id that the training rows of pretrain begin at.

@@ -25,7 +25,7 @@ comment on column rejects.file is 'name or URL of the input file';
 comment on column rejects.reason is 'the first rule that the row breaks';
 comment on column repairs.rule is 'setting of the assay, such as lower_case';
 comment on column near_duplicates.leader is 'the alphabetically first insert of the group';
-comment on column near_duplicates.split is 'split of finetune that the whole group lies in';
+comment on column near_duplicates.split is 'split of finetune that the whole group lies in, but for rows that finetune_train leaves out';
 comment on column dataset.input_rows is 'rows of the input: promoters and rejects';
 comment on column dataset.pretrain_valid_rows is 'rows of pretrain held out for validation';
 comment on column dataset.pretrain_train_from is 'id from which on rows of pretrain are trained on';

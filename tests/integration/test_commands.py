@@ -154,6 +154,7 @@ def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
     done = workspace.run("python", "train.py", check=False)
     assert done.returncode == 1
     assert "has no rows in pretrain/train, pretrain/valid, finetune/train, finetune/valid: no labels" in done.stderr
+    assert "dataset.finetune_train" in done.stderr
 
 
 def test_a_run_is_reported_and_compared(trained):

@@ -81,7 +81,14 @@ def test_cards_of_other_runs(made, card):
     (code,) = re.findall(r"```python\n(.*?)```", overlapping, flags=re.DOTALL)
     compile(code, "card", "exec")
     assert "pretrained" not in other(made, summary, start="scratch").split("## How to load it")[0].split("---\n", 2)[2]
-    assert "encoder frozen" in other(made, summary, start="frozen")
+    frozen = other(made, summary, start="frozen")
+    assert "encoder frozen" in frozen
+    assert "Pretraining takes the top 20%" in frozen
+    for start, where in (("scratch", "own"), ("frozen", "runs/other/pretrained")):
+        without = other(made, summary, start=start, pretrained=where)
+        assert "Pretraining takes" not in without
+        assert "| pretrain/train |" not in without
+    assert "a masked language model that another run has pretrained, `runs/other/pretrained`, and was" in without
     facts = json.loads((folder_of(summary) / "run.json").read_text())
     index = replace(read_index(made.shards), splits={})
     unscored = model_card({**summary, "scores": {}}, facts, index)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from model.compare import compare_runs, score_lines
+from model.report_run import stage_says
+from model.run_files import read_run
 from model.tracking import read_metrics
 from pipeline.drawing import BLUE, ORANGE
 from pipeline.errors import UserError
@@ -43,6 +45,8 @@ def test_runs_side_by_side(run, second, tmp_path):
     ]
     page = out.read_text()
     assert "second is not finished." in page
+    assert "loss is the mean squared error of the standardised labels" in text_of(page)
+    assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
     drawn = pictures(page)
     for stage, metric, title in (
@@ -73,6 +77,16 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     assert not other.same_promoters
     assert list(other.differences) == ["dataset_key"]
     assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
+
+
+def test_different_losses_are_named_and_said_to_be_no_measure(made, run, tmp_path):
+    other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
+    both = [read_run(run), read_run(other)]
+    said = stage_says(both, "finetune")
+    assert "loss is the mean squared error or the smooth L1 loss of the standardised labels" in said
+    assert "Lines of different losses (finetune.loss) cannot be compared." in said
+    assert "cannot be compared" not in stage_says(both, "pretrain")
+    assert stage_says(both[1:], "finetune").startswith("Regression: loss is the smooth L1 loss of the standardised")
 
 
 def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from model.challenge_files import read_labels, read_predictions
-from model.leaderboard import leaderboard, leaderboard_rows
+from model.leaderboard import RefusedError, leaderboard, leaderboard_rows
 from model.outputs import Rows, write_lines
 from pipeline.errors import UserError
 from tests.model.toy_challenge import ROWS, make_challenge
@@ -65,6 +65,10 @@ def test_what_the_leaderboard_would_refuse(toy):
         UserError, match=rf"row {asked[0]} \(from 0\), which the leaderboard asks for, has no prediction: bad"
     ):
         write(leaderboard(sample), toy.sequences, values)
+    values[asked[0]] = np.inf  # of a promoter: what was predicted is kept
+    with pytest.raises(UserError, match="a prediction that is not a finite number") as error:
+        write(leaderboard(sample), toy.sequences, values)
+    assert not isinstance(error.value, RefusedError)
     for text, message in (("[]", "row numbers"), ('{"a": 1}', "row numbers"), ("{", "not JSON")):
         (toy.folder / "sample.json").write_text(text)
         with pytest.raises(UserError, match=message):

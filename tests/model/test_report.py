@@ -244,7 +244,7 @@ def test_what_was_run(run, page, made):
         f"dataset key {facts['dataset_key'][:16]}",
         f"Dataset {facts['dataset_key']}; shards {facts['shard_key']}",
         "fine-tuning 1,200 150 150",
-        "180 steps, 2.25 epochs, 3,725 s; best at step 120.",
+        "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: loss is the mean squared error of the",
     ):
         assert said in text, said
     assert "global_batch: 32" in page

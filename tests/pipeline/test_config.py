@@ -69,6 +69,7 @@ def test_text_that_looks_like_something_else_stays_as_it_was_typed(tmp_path, nam
         ("dataset.top_fraction=0", "dataset.top_fraction"),
         ("dataset.finetune_test=10.5", "dataset.finetune_test"),
         ("dataset.finetune_test=-1", "dataset.finetune_test"),
+        ("dataset.finetune_test=.inf", "dataset.finetune_test"),
         ("finetune.start=best", "finetune.start"),
         ("pretrain.plateau=3", "pretrain.plateau"),
         ("pretrain.learning_rate=nan", "pretrain.learning_rate"),
@@ -79,6 +80,26 @@ def test_text_that_looks_like_something_else_stays_as_it_was_typed(tmp_path, nam
 def test_what_cannot_be_is_refused_with_the_keys_name(override, name):
     with pytest.raises(UserError, match=name):
         load_config(ROOT / "config.yaml", [override])
+
+
+@pytest.mark.parametrize("value", ["lots", "-1", ".nan", ".inf", "10.5", "true", "", "[1]"])
+def test_a_wrong_number_of_training_rows_is_one_line_in_the_settings_own_words(value):
+    with pytest.raises(UserError) as error:
+        load_config(ROOT / "config.yaml", [f"dataset.finetune_train={value}"])
+    _, line = str(error.value).splitlines()
+    assert line.startswith(("  dataset.finetune_train: expected all, ", "  dataset.finetune_train: a size from 1 on"))
+    assert line.endswith(" (on the command line)")
+
+
+def test_a_start_from_nothing_and_from_another_run_at_once_is_refused():
+    with pytest.raises(UserError, match=r"finetune: start is scratch, so expected pretrained: own, got runs/a/pretr"):
+        load_config(ROOT / "config.yaml", ["finetune.start=scratch", "finetune.pretrained=runs/a/pretrained"])
+
+
+@pytest.mark.parametrize("value", ["all", 8000, 0.5, 0])
+def test_numbers_of_training_rows(value):
+    config = load_config(ROOT / "config.yaml", [f"dataset.finetune_train={value}"])
+    assert config.model_dump()["dataset"]["finetune_train"] == value
 
 
 @pytest.mark.parametrize(

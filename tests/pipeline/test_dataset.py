@@ -401,6 +401,21 @@ def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
     assert not Path(f"{config.dataset.path}.wal").exists()
 
 
+def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(tmp_path):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    config = toy_config(tmp_path)
+    build([file], config)
+    with duckdb.connect(config.dataset.path) as connection:
+        connection.execute("alter table dataset drop finetune_train_rows")
+        connection.execute("update dataset set key = 'of version 2'")
+        connection.execute("insert into runs (run) values ('first'), ('second')")
+    with reading(config.dataset.path) as connection, pytest.raises(UserError, match="built by another version"):
+        dataset_info(connection)
+    assert build([file], config).runs_left_out == 2
+    with reading(config.dataset.path) as connection:
+        assert connection.execute("from runs").fetchall() == []
+
+
 def test_a_setting_that_comes_too_late_is_refused(tmp_path):
     build([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
     with reading(config.dataset.path) as connection:

@@ -109,6 +109,15 @@ def within(a, b):
     return len(long) == len(short) + 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
+def leaks(file, config):
+    """Held-out rows of a random split with a near-duplicate in training, by brute force."""
+    build([file], config)
+    with reading(config.dataset.path) as connection:
+        split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
+    train = {insert for insert, split in split_of if split == "train"}
+    return sum(any(within(insert, other) for other in train) for insert, split in split_of if split != "train")
+
+
 def test_near_duplicates_lie_in_one_split(tmp_path):
     rng = np.random.default_rng(3)
     inserts = families(rng, 25, 5, 150)
@@ -128,14 +137,11 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     held = [insert for insert, split in split_of if split != "train"]
     train = {insert for insert, split in split_of if split == "train"}
     assert not any(within(a, b) for a in held for b in train)
-    # The report of what a random split would have done, by brute force.
-    random_split = small_config(tmp_path / "random")
-    build([file], random_split)
-    with reading(random_split.dataset.path) as connection:
-        split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
-    held = [insert for insert, split in split_of if split != "train"]
-    train = {insert for insert, split in split_of if split == "train"}
-    assert built.info.random_split_leaks == sum(any(within(a, b) for b in train) for a in held) > 0
+    assert built.info.random_split_leaks == leaks(file, small_config(tmp_path / "random")) > 0
+    # What finetune_train leaves out leaks nothing.
+    few = "dataset.finetune_train=90"
+    fewer = build([file], small_config(tmp_path / "few", "dataset.split=grouped", few)).info.random_split_leaks
+    assert 0 < fewer == leaks(file, small_config(tmp_path / "random-few", few)) < built.info.random_split_leaks
 
 
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):

@@ -201,6 +201,7 @@ def test_files_are_asked_without_a_dataset(tmp_path, capfd):
     assert capfd.readouterr().out == '"n"\n8\n'
     for select, message in (
         ("from promoters", "no such dataset"),
+        (f"from '{file}'", "no such dataset"),
         (f"select * from read_json('{file}') join promoters using (step)", "no such dataset"),
         (f"select * from read_json('{tmp_path}/none.jsonl')", "No files found"),
         (f"copy (select * from read_json('{file}')) to '{tmp_path}/copied.csv'", "expected a select"),
