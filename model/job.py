@@ -89,7 +89,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
     if stages == "pretrain" and config.finetune.other_pretraining is not None:
         raise UserError(
             "--stage pretrain: this run would not use what it pretrains, as it starts from "
-            f"finetune.pretrained={config.finetune.pretrained}; leave one of them away"
+            f"finetune.pretrained={config.finetune.pretrained}; leave one of them out"
         )
     index: Index | None = None
     lock: TextIO | None = None
