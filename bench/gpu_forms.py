@@ -103,7 +103,7 @@ def begin(device: torch.device) -> None:
 def predicting(setting: Setting) -> tuple[Peer, float]:
     """Predictor, which is fp16 on a GPU, on sequences in memory; and the rate of `predict` from file to file.
 
-    In no group of processes: `predict` would share its rows out.
+    Not as a rank of a group: `predict` would share its rows out.
     """
     config, world, index = setting.config, setting.world, setting.index
     begin(world.device)
