@@ -197,18 +197,24 @@ class Baseline:
         self.network = Network(SIZES[asked.size]).to(self.device)
 
     def train(self, tell: Callable[[str], None]) -> Found:
-        """Train, keep the best weights, score them. tell: gets a line an epoch."""
+        """Train, keep the best weights, score them. tell: gets a line an epoch.
+
+        Raises UserError where the loss is no number any more.
+        """
         asked, network = self.asked, self.network
         stream = self._stream("train", asked.batch, shuffle=True)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
         schedule = OneCycleLR(optimizer, asked.learning_rate, asked.epochs * len(stream), pct_start=WARM_UP)
-        epoch, best, best_epoch, kept = 0, -math.inf, 0, network.state_dict()
+        epoch, best, best_epoch = 0, -math.inf, 0
+        kept: dict[str, torch.Tensor] = {}
         began, training = time.monotonic(), 0.0
         while epoch < asked.epochs and epoch - best_epoch < PATIENCE:
             epoch += 1
             training -= time.monotonic()
             loss = self._train_epoch(stream, epoch, optimizer, schedule)
             training += time.monotonic()
+            if not math.isfinite(loss):  # its predictions are none either, for which Pearson's r counts as 0
+                raise UserError(f"the loss is {loss} in epoch {epoch}; try a lower --learning-rate")
             reached = pearson(*self.predict("valid"))
             tell(f"epoch {epoch} of {asked.epochs}: loss {loss:.4f}, valid Pearson {reached:.4f}")
             if reached > best:

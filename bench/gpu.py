@@ -14,22 +14,26 @@ autocast, GradScaler. One's own configuration: promoter-bert bench-train.
 """
 
 import argparse
+import os
 import platform
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
-from gpu_forms import Form, Setting, hugging_face, original, ours, predicting
+from gpu_forms import Form, Setting, asked, hugging_face, original, predicting
 from measure import markdown
 
-from model.bench_train import Measured, made, make_shards
+from model.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
 from model.distributed import start, stop
 from model.timing import Plan, Rates
+from pipeline.atomic import expect_folder
 from pipeline.config import Config, load_config
+from pipeline.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 BASE = Form("finetune", "fp16", 1, 4096)
@@ -86,14 +90,17 @@ def row_of_ours(found: Measured) -> list[str]:
     return columns
 
 
-def attempt(name: str, measure: Callable[[], list[list[str]]]) -> list[list[str]]:
-    """Rows of the table; where they cannot be had, one that says why."""
+def attempt(name: str, found: Callable[[], list[list[str]]]) -> list[list[str]]:
+    """Rows of the table; where they cannot be had, one that says why. Whatever it is: the other rows are wanted."""
     try:
-        return measure()
+        return found()
     except torch.OutOfMemoryError:
-        return [[name, "out of memory", *[""] * (len(HEAD) - 2)]]
-    except (ImportError, RuntimeError) as error:
-        return [[name, f"failed: {str(error).splitlines()[0][:80]}", *[""] * (len(HEAD) - 2)]]
+        why = "out of memory"
+    except Exception as error:
+        traceback.print_exc()
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        why = f"failed: {line[:80].replace('|', '/')}"
+    return [[name, why, *[""] * (len(HEAD) - 2)]]
 
 
 def machine(device: torch.device) -> str:
@@ -101,9 +108,18 @@ def machine(device: torch.device) -> str:
     name, driver = platform.processor() or platform.machine(), ""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = f", driver {subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()}"
+        driver = f", driver {driver_version()}"
     return f"{name}{driver}, torch {torch.__version__}, CUDA {torch.version.cuda}, Python {platform.python_version()}"
+
+
+def driver_version() -> str:
+    """Of the GPUs; a container may lack the program that knows it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.partition("\n")[0].strip()
 
 
 def main() -> None:
@@ -115,6 +131,11 @@ def main() -> None:
     cli.add_argument("--data", type=Path)
     cli.add_argument("--out", type=Path, default=HERE / "gpu.md")
     args = cli.parse_args()
+    try:
+        expect_folder(args.out)
+        check_trace(args.trace)
+    except UserError as error:
+        cli.error(str(error))
     if args.prepare:
         args.prepare.mkdir(parents=True, exist_ok=True)
         prepare(args.prepare, args.tiny)
@@ -130,45 +151,58 @@ def main() -> None:
 
 def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     """Write the table anew after each row: what was measured stays, whatever ends the rest."""
-    world = start()
-    setting = Setting(config, work, world, Plan(2 if args.tiny else 8, args.steps), 1 if args.tiny else 10)
     rates: dict[str, float] = {}
     rows: list[list[str]] = []
 
-    def add(name: str, measure: Callable[[], list[list[str]]]) -> None:
-        for found in attempt(name, measure):
-            rows.append(found)
-            print(" | ".join(found), flush=True)
+    def add(name: str, found: Callable[[], list[list[str]]]) -> None:
+        for each in attempt(name, found):
+            rows.append(each)
+            print(" | ".join(each), flush=True)
         command = " ".join(["python bench/gpu.py", *sys.argv[1:]])
         matmul = ", ".join(f"{precision} {rate / 1e12:,.3g}" for precision, rate in rates.items())
-        text = f"# Training on one GPU\n\n{machine(world.device)}. `{command}`: {args.steps} steps each, spread over "
-        text += f"three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n{markdown(HEAD, rows)}\n"
+        text = f"# Training on one GPU\n\n{machine(setting.world.device)}. `{command}`: {args.steps} steps each, "
+        text += (
+            f"spread over three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n{markdown(HEAD, rows)}\n"
+        )
         args.out.write_text(text)
 
-    def of_form(form: Form, trace: Path | None) -> list[list[str]]:
-        found = ours(setting, form, trace)
+    def of_form(form: Form, measurement: Measurement) -> list[list[str]]:
+        found = measure(measurement, setting.world)
         rates[form.precision] = found.matmul_per_second
         return [row_of_ours(found)]
 
     def of_predictions() -> list[list[str]]:
         found, whole = predicting(setting)
-        how = "fp16" if world.device.type == "cuda" else "fp32"
+        how = "fp16" if setting.world.device.type == "cuda" else "fp32"
         from_file = [f"predict, {how}, from file to file", f"{whole:,.0f}", *[""] * (len(HEAD) - 2)]
         return [row(f"predict, {how}, sequences in memory", found.rates, found.gigabytes), from_file]
 
-    for number, form in enumerate(forms(args.tiny)):
-        trace = args.trace if number == 0 else None
-        add(
-            ", ".join(str(value) for value in astuple(form) if value != ""),
-            lambda form=form, trace=trace: of_form(form, trace),
-        )
-    add("predict", of_predictions)
+    before = dict(os.environ)
+    plan = Plan(2 if args.tiny else 8, args.steps)
+    setting = Setting(config, work, start(), plan, 2 if args.tiny else 10)
+
+    def alone(name: str, found: Callable[[], list[list[str]]]) -> None:
+        # Without the group of one that DeepSpeed wants: as its rank, predict and the Trainer would work otherwise.
+        with patch.dict(os.environ, before, clear=True):
+            add(name, found)
+
+    ours = [
+        (form, asked(setting, form, args.trace if number == 0 else None))
+        for number, form in enumerate(forms(args.tiny))
+    ]
+    for form, one in ours:
+        if not form.compiled:
+            add(one.name, lambda form=form, one=one: of_form(form, one))
+    alone("predict", of_predictions)
     batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
     name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
-    add(name, lambda: [row(name, (found := hugging_face(setting, batch, precision)).rates, found.gigabytes)])
+    alone(name, lambda: [row(name, (found := hugging_face(setting, batch, precision)).rates, found.gigabytes)])
     few = 32 if args.tiny else 64
     team = f"as the original team did, finetune, batch {few}"
-    add(team, lambda: [row(team, (found := original(setting, few)).rates, found.gigabytes)])
+    alone(team, lambda: [row(team, (found := original(setting, few)).rates, found.gigabytes)])
+    for form, one in ours:  # last, as a compiler may take minutes, or more than that
+        if form.compiled:
+            add(one.name, lambda form=form, one=one: of_form(form, one))
     stop()
 
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model.bench_train import Measured, Measurement, forget, measure
+from model.asked import Asked
+from model.bench_train import Measurement, forget
 from model.bert import regression_model
 from model.distributed import World
 from model.engine import read_ds_config
@@ -23,7 +24,7 @@ from model.export import export_model, stock_tokenizer
 from model.frames import reading_frames
 from model.meter import peak_memory
 from model.predict import Predictor
-from model.predict_files import Asked, predict_files
+from model.predict_files import predict_files
 from model.stage_task import StageName
 from model.timing import Plan, Rates, timed, wait
 from pipeline.config import Config
@@ -31,7 +32,12 @@ from pipeline.freshness import shard_folder
 from pipeline.index import Index, read_index
 from pipeline.stream import Part, Stream
 
-MICRO_BATCH = 4096
+MICRO_BATCH = {"fp16": 4096, "bf16": 4096, "tf32": 2048, "fp32": 2048}
+"""Promoters at once. What the paper's model keeps of 4,096 for the way back is 69 GB in fine-tuning with two bytes a
+number, 138 GB with four: half of an H200's memory, and too near to all of it."""
+TRAINER_MICRO_BATCH = 1024
+"""Autocast keeps half as much again; and what four workers hand over of 1,024 fits into the 64 MB of shared memory that
+a container has."""
 SCALING = {"loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1}
 
 
@@ -55,7 +61,7 @@ class Setting:
     world: World
     plan: Plan
     passes: int
-    """Times that `predict` goes through the promoters."""
+    """Times that a file which `predict` reads holds the promoters."""
 
     @property
     def index(self) -> Index:
@@ -71,9 +77,9 @@ class Peer:
     gigabytes: float
 
 
-def ours(setting: Setting, form: Form, trace: Path | None = None) -> Measured:
-    """The training loop's own step on the training split's own stream."""
-    values: dict[str, Any] = {"train_micro_batch_size_per_gpu": min(MICRO_BATCH, form.batch)}
+def asked(setting: Setting, form: Form, trace: Path | None = None) -> Measurement:
+    """What is measured of a form."""
+    values: dict[str, Any] = {"train_micro_batch_size_per_gpu": min(MICRO_BATCH[form.precision], form.batch)}
     values["zero_optimization"] = {"stage": form.zero}
     if form.precision in ("fp16", "bf16"):
         values[form.precision] = {"enabled": True, **(SCALING if form.precision == "fp16" else {})}
@@ -84,7 +90,7 @@ def ours(setting: Setting, form: Form, trace: Path | None = None) -> Measured:
     stage = getattr(config, form.stage).model_copy(update={"global_batch": form.batch})
     config = config.model_copy(update={"model": model, form.stage: stage})
     settings = read_ds_config(file, setting.world.device.type == "cuda")
-    return measure(Measurement(config, form.stage, settings, setting.plan, form.compiled, trace), setting.world)
+    return Measurement(config, form.stage, settings, setting.plan, form.compiled, trace)
 
 
 def begin(device: torch.device) -> None:
@@ -95,16 +101,19 @@ def begin(device: torch.device) -> None:
 
 
 def predicting(setting: Setting) -> tuple[Peer, float]:
-    """Predictor, which is fp16 on a GPU, on sequences in memory; and the rate of `predict` from file to file."""
+    """Predictor, which is fp16 on a GPU, on sequences in memory; and the rate of `predict` from file to file.
+
+    Not as a rank of a group: `predict` would share its rows out.
+    """
     config, world, index = setting.config, setting.world, setting.index
     begin(world.device)
     folder = setting.work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     model = regression_model(config, index, None)
     export_model(model, model.state_dict(), config, folder, index.label_mean, index.label_sd)
-    rows = setting.work / "rows.tsv"
+    text = (setting.work / "rows.tsv").read_text()
     predictor = Predictor(folder)
-    lines = rows.read_text().splitlines()[: 4 * predictor.batch]
+    lines = text.splitlines()[: 4 * predictor.batch]
     sequences = pa.array([line.partition("\t")[0] for line in lines])
 
     def step() -> int:
@@ -112,8 +121,9 @@ def predicting(setting: Setting) -> tuple[Peer, float]:
 
     rates = timed(step, setting.plan, world.device)
     gigabytes = peak_memory(world.device) / 1e9
-    out = setting.work / "predictions.tsv"
-    done = predict_files(Asked(folder, [str(rows)] * setting.passes, str(out), workers=1))
+    rows, out = setting.work / "rows-many.tsv", setting.work / "predictions.tsv"
+    rows.write_text(text * setting.passes)
+    done = predict_files(Asked(folder, [str(rows)], str(out), workers=1))
     assert done is not None
     return Peer(rates, gigabytes), done.rows_per_second
 
@@ -139,7 +149,9 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Peer:
 
     config, world, index = setting.config, setting.world, setting.index
     begin(world.device)
-    stream = Stream(shard_folder(config), index, "finetune/train", min(batch * 4, index.rows("finetune/train")), Part())
+    plan = setting.plan
+    number = min(batch * plan.total, index.rows("finetune/train"))  # each epoch, it starts its workers anew
+    stream = Stream(shard_folder(config), index, "finetune/train", number, Part())
     (rows,) = next(stream.epoch(0)).micro_batches
     frames = reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
     labels = ((rows.expression - index.label_mean) / index.label_sd).astype(np.float32)
@@ -149,7 +161,7 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Peer:
         "labels": labels,
     }).with_format("torch")  # fmt: skip
     ends: list[float] = []
-    plan = setting.plan
+    micro_batch = min(TRAINER_MICRO_BATCH, batch)
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -159,7 +171,8 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Peer:
 
     arguments = TrainingArguments(
         output_dir=str(setting.work / "trainer"), max_steps=plan.total, learning_rate=1e-4, weight_decay=0.0,
-        max_grad_norm=0.0, per_device_train_batch_size=batch, optim="adamw_torch_fused", dataloader_drop_last=True,
+        max_grad_norm=0.0, per_device_train_batch_size=micro_batch, gradient_accumulation_steps=batch // micro_batch,
+        optim="adamw_torch_fused", dataloader_drop_last=True, dataloader_persistent_workers=True,
         lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
         fp16=precision == "fp16", bf16=precision == "bf16", dataloader_num_workers=4,
         use_cpu=world.device.type == "cpu",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Cost:
 
 def run(command: Sequence[str]) -> Cost:
     """Run a command to its end. Its output is shown only where it fails."""
-    return _ended(command)[1]
+    return ended(command)[1]
 
 
 def answer(command: Sequence[str], stubs: bool = False) -> dict[str, float]:
@@ -38,20 +39,24 @@ def answer(command: Sequence[str], stubs: bool = False) -> dict[str, float]:
     stubs: it finds stand-ins for packages that mosaicml-streaming imports and does not use here.
     """
     paths = os.pathsep.join(filter(None, (str(STUBS) if stubs else "", os.environ.get("PYTHONPATH"))))
-    said, _ = _ended(command, {**os.environ, **ONE_THREAD, "PYTHONPATH": paths})
+    said, _ = ended(command, {**os.environ, **ONE_THREAD, "PYTHONPATH": paths})
     return json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
 
 
-def _ended(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[str, Cost]:
-    """What a command printed and cost."""
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
-    assert process.stdout is not None
-    said = process.stdout.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - began
+def ended(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, log: Path | None = None
+) -> tuple[str, Cost]:
+    """What a command printed and cost. log: file for what it writes to standard error; None: that is printed, too."""
+    with nullcontext() if log is None else log.open("wb") as errors:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors or subprocess.STDOUT, env=environment)
+        assert process.stdout is not None
+        said = process.stdout.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
     if status:
-        sys.exit(f"{' '.join(command)}: status {status}\n{said[-3000:]}")
+        logged = "" if log is None else log.read_text(errors="replace")
+        sys.exit(f"{' '.join(command)}: status {status}\n{said[-3000:]}{logged[-3000:]}")
     scale = 1e6 if sys.platform == "linux" else 1e9  # ru_maxrss is in kB on Linux, in bytes elsewhere
     return said, Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
 

@@ -6,20 +6,22 @@
 ROWS is anything that `promoter-bert build` reads; LABELS, FOLDER are what `promoter-bert score` takes. All is made in
 --work (default real_run/), with a log of each stage; costs.json there holds every number. Killed, it goes on with the
 same command: stages that are through are not run again, and one that was started several times says so, as only its
-last start is timed. Wall seconds; CPU seconds of all processes of the stage; peak memory of the largest.
+last start is timed. What is trained there is timed once: other settings take another --work. Wall seconds; CPU seconds
+of all processes of the stage; peak memory of the largest.
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measure import markdown
+from measure import ended, markdown
+
+from pipeline.config import load_config
+from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -36,12 +38,14 @@ def stages(args: argparse.Namespace) -> dict[str, list[str]]:
     if args.processes > 1:
         launch = [str(BIN / "deepspeed"), "--num_accelerators", str(args.processes)]
     train = [*launch, str(ROOT / "train.py"), "--deepspeed_config", str(args.deepspeed_config), *config, "--stage"]
+    trained = {"pretrain": [*train, "pretrain"], "fine-tune": [*train, "finetune"]}
+    if not load_config(args.config, args.overrides).finetune.wants_pretraining:
+        del trained["pretrain"]
     predictions = f"{work}/predictions.tsv"
     found = {
         "build": [command, "build", *map(str, args.rows), *config],
         "shards": [command, "shards", *config],
-        "pretrain": [*train, "pretrain"],
-        "fine-tune": [*train, "finetune"],
+        **trained,
         "predict": [command, "predict", f"{work}/runs/real/model", str(args.test), "-o", predictions],
     }
     if args.labels:
@@ -52,30 +56,36 @@ def stages(args: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
-def run(name: str, command: list[str], work: Path, costs: dict[str, Any]) -> dict[str, Any]:
-    """What a stage costs; one that is through is not run again."""
-    path, known = work / "costs.json", costs.get(name, {})
+def check_begun(commands: dict[str, list[str]], costs: dict[str, Any], work: Path) -> None:
+    """End where train.py would take for finished what these commands are to be timed with."""
+    trained = [name for name in TRAINED if name in commands]
+    through = [name for name in trained if "wall" in costs.get(name, {})]
+    before = list(commands)[: list(commands).index(through[-1]) + 1] if through else []
+    for name in before:
+        if costs.get(name, {}).get("command") != commands[name] or "wall" not in costs[name]:
+            sys.exit(f"{work}: {through[-1]} is through there, after another {name}; name another folder: --work")
+    if (work / "runs" / "real").exists() and not any(name in costs for name in trained):
+        sys.exit(f"{work}/runs/real: a run that {work}/costs.json knows nothing of; name another folder: --work")
+
+
+def run(name: str, commands: dict[str, list[str]], work: Path, costs: dict[str, Any]) -> None:
+    """A stage and what it costs; one that is through is not run again. Those after it were of what it makes anew."""
+    path, known, command = work / "costs.json", costs.get(name, {}), commands[name]
     if known.get("command") == command and "wall" in known:
-        return known
-    starts = known.get("starts", 0) + 1 if known.get("command") == command else 1
-    costs[name] = {"command": command, "starts": starts}
+        return
+    # A training that was ended goes on from its checkpoint, with other settings, too.
+    begun = known and "wall" not in known and (known["command"] == command or name in TRAINED)
+    costs[name] = {"command": command, "starts": known["starts"] + 1 if begun else 1}
+    for later in list(commands)[list(commands).index(name) + 1 :]:
+        if "wall" in costs.get(later, {}):
+            del costs[later]
     path.write_text(json.dumps(costs, indent=1) + "\n")
     print(f"{name}: {' '.join(command)}", file=sys.stderr, flush=True)
-    log = work / f"{name}.log"
-    with log.open("wb") as out:
-        began = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out)
-        assert process.stdout is not None
-        said = process.stdout.read().decode(errors="replace")
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.monotonic() - began
-    if status:
-        sys.exit(f"{name}: status {status}\n{said[-2000:]}{log.read_text(errors='replace')[-3000:]}")
-    costs[name] |= {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "gigabytes": usage.ru_maxrss / 1e6}
+    said, cost = ended(command, log=work / f"{name}.log")
+    costs[name] |= asdict(cost)
     if command[-1] == "--json":
         costs[name]["said"] = json.loads(said)
     path.write_text(json.dumps(costs, indent=1) + "\n")
-    return costs[name]
 
 
 def speed(folder: Path, stage: str) -> dict[str, float]:
@@ -103,10 +113,17 @@ def main() -> None:
     args.rows = [word for word in args.rows if "=" not in word]
     if not args.rows or (args.labels and not args.subsets):
         cli.error("expected files of rows, and --subsets beside --labels")
+    try:
+        commands = stages(args)
+    except UserError as error:
+        cli.error(str(error))
     args.work.mkdir(parents=True, exist_ok=True)
     path = args.work / "costs.json"
     costs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    found = {name: run(name, command, args.work, costs) for name, command in stages(args).items()}
+    check_begun(commands, costs, args.work)
+    for name in commands:
+        run(name, commands, args.work, costs)
+    found = {name: costs[name] for name in commands}
     folder = args.work / "runs" / "real"
     summary = json.loads((folder / "summary.json").read_text())
     speeds = {name: speed(folder, name.replace("-", "")) for name in TRAINED}

@@ -4,8 +4,8 @@ import gc
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from model.meter import peak_memory
 from model.seeds import seed_of
 from model.stage_task import StageName, stage_task
 from model.timing import Plan, host_waits, profile, timed
+from pipeline.atomic import expect_folder
 from pipeline.config import Config, Stage
 from pipeline.dataset import build
 from pipeline.errors import UserError
@@ -110,8 +111,9 @@ def bench_train(
     """Measure each stage with each DeepSpeed config, in a temporary folder. All ranks, of one machine, call this.
 
     rows: promoters generated, None: so many that an epoch has 40 steps; trace: for the first row. told: of steps done,
-    steps in all and the row. Raises UserError for settings that cannot be used.
+    steps in all and the row. Raises UserError for settings that cannot be used, before anything is measured.
     """
+    check_trace(trace)
     cuda = world.device.type == "cuda"
     settings = [read_ds_config(path, cuda) for path in ds_configs]
     backend = "inductor" if config.model.compile else ""
@@ -134,6 +136,15 @@ def bench_train(
             found.append(measure(one, world, step_done))
         by_leader(world, lambda: None)  # the leading rank takes the folder away
     return found
+
+
+def check_trace(trace: Path | None) -> None:
+    """Raise UserError where a profile cannot be written there; a table gets the name that ends in .txt beside it."""
+    if trace is None:
+        return
+    if trace.suffix != ".json" or trace.is_dir():
+        raise UserError(f"{trace}: expected the name of a file that ends in .json")
+    expect_folder(trace)
 
 
 def made(config: Config, folder: Path) -> Config:
@@ -163,18 +174,18 @@ def measure(asked: Measurement, world: World, told: Callable[[int], None] = lamb
     _, task = stage_task(config, index, asked.stage)
     batches = asked.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=asked.stage == "pretrain")
-    engine = make_engine(task, optimizer, asked.settings, batches, world)
-    if asked.backend:
-        engine.compile(backend=asked.backend)
-    engine.train()
-    run = SimpleNamespace(engine=engine, world=world, run=config.run, name=asked.stage, plan=batches)
     part = Part(world.rank, world.ranks, batches.micro_batches)
     stream = Stream(
         shard_folder(config), index, f"{asked.stage}/train", stage.global_batch, part, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
     meter = _Counts(world.device, stage_cost(config, index, asked.stage))
-    with closing(full_steps(stream)) as steps:
+    engine = make_engine(task, optimizer, asked.settings, batches, world)
+    with _let_go(engine), closing(full_steps(stream)) as steps:
+        if asked.backend:
+            engine.compile(backend=asked.backend)
+        engine.train()
+        run = SimpleNamespace(engine=engine, world=world, run=config.run, name=asked.stage, plan=batches)
 
         def step() -> int:
             began = time.perf_counter()
@@ -191,11 +202,19 @@ def measure(asked: Measurement, world: World, told: Callable[[int], None] = lamb
         waits = host_waits(step, world.device)
         if asked.trace is not None:
             profile(step, asked.trace if world.leads else None)
-    engine.destroy()
     memory = peak_memory(world.device) / 1e9
     return Measured(
         asked.name, rates.middle, rates.slowest, rates.fastest, tokens, operations, matmul, waited, memory, waits
     )
+
+
+@contextmanager
+def _let_go(engine: Any) -> Iterator[None]:
+    """Have an engine give its memory back at the end, which may be an error: the next measurement needs it."""
+    try:
+        yield
+    finally:
+        engine.destroy()
 
 
 class _Counts:

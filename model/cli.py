@@ -318,11 +318,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"{overrides[0]}: {given[0]} goes by no configuration")
         try:
             app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
-        finally:
+        except SystemExit:  # so typer ends, well or not
             sys.stdout.flush()  # not later, when nobody catches what comes of it
+            raise
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _failed(str(error))
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as end:
@@ -338,19 +338,39 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         _not_read()
     except OSError as error:
-        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
-        sys.exit(1)
+        _failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def _failed(why: str) -> NoReturn:
+    """End with what went wrong; whether our output is read any more changes nothing about that."""
+    print(f"error: {why}", file=sys.stderr)
+    _flush()
+    sys.exit(1)
 
 
 def _interrupted() -> NoReturn:
     print("interrupted; the same command starts anew or goes on", file=sys.stderr)
+    _flush()
     sys.exit(INTERRUPTED)
 
 
 def _not_read() -> NoReturn:
-    """End without a word; what is left of our output goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """End without a word."""
+    _drop_output()
     sys.exit(NOT_READ)
+
+
+def _flush() -> None:
+    """Write what is left of our output, or drop it where that cannot be done."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """What is left of our output goes nowhere: Python would complain of it as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_override(text: str) -> None:

@@ -18,19 +18,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from model.letters import ReadsLetters
-from model.predict import Predictor
-from pipeline.atomic import new_file
+from model.model_folder import facts_of_model
+from pipeline.atomic import expect_folder, new_file
 from pipeline.config import Assay
 from pipeline.errors import UserError
 from pipeline.kmers import ALPHABET
+
+if TYPE_CHECKING:
+    from model.predict import Predictor
 
 OPSET = 18
 """The oldest that torch's exporter writes: the more runtimes read it."""
@@ -63,7 +64,14 @@ def export_onnx(folder: Path, output: Path, say: Say = lambda _: None) -> Export
     """
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"{output}: expected the name of a file that ends in .onnx")
+    expect_folder(output)
+    facts_of_model(folder)
     onnx = _tools()
+
+    import torch  # takes seconds: a mistake is told before
+
+    from model.predict import Predictor
+
     say("loading the model")
     predictor = Predictor(folder, on=torch.device("cpu"))  # in float32, as the file will be
     promoters = drawn_promoters(predictor.assay, COMPARED)
@@ -99,7 +107,7 @@ def largest_difference(output: Path, found: Predictions, expected: Predictions) 
 
 
 def letters(promoters: list[str]) -> npt.NDArray[np.uint8]:
-    """What the graph takes: (promoters, letters of the longest), zeros past each end."""
+    """What the graph takes: (promoters, letters of the longest), zeros past each end. Of one promoter at least."""
     return np.array(promoters, "S").view(np.uint8).reshape(len(promoters), -1)
 
 
@@ -121,9 +129,12 @@ def _tools() -> Any:
     return onnx
 
 
-def _traced(predictor: Predictor) -> Any:
+def _traced(predictor: "Predictor") -> Any:
     """The graph as an onnx.ModelProto, without what the exporter notes of the code and its place on this machine."""
+    import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    from model.letters import ReadsLetters
 
     model = ReadsLetters(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
     example = torch.from_numpy(letters(drawn_promoters(predictor.assay, 3)))
@@ -162,17 +173,18 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _describe(graph: Any, predictor: Predictor, promoter: str, expression: float) -> None:
+def _describe(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
     """Write into the file what its user must know."""
     assay = predictor.assay
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
         "Expression of promoters, on the scale of the training labels. Input bases: uint8 (promoters, columns), each "
         f"row the ASCII letters of a promoter, {assay.left_adapter}...insert...{assay.right_adapter}, then zeros; both "
-        "sizes are free. Output expression: float32 (promoters,); NaN for a row that is no promoter: letters other "
-        f"than {ALPHABET}, an adapter missing, or an insert of other than {assay.min_insert} to {assay.max_insert} "
-        "bases. Flanks, k-mers and the mean over reading frames are in the graph. Properties: promoter_bert, what the "
-        "model knows of its assay, as JSON; example_promoter and example_expression, to try a program on."
+        "sizes are free, but there must be one promoter at least. Output expression: float32 (promoters,); NaN for a "
+        f"row that is no promoter: letters other than {ALPHABET}, an adapter missing, or an insert of other than "
+        f"{assay.min_insert} to {assay.max_insert} bases. Flanks, k-mers and the mean over reading frames are in the "
+        "graph. Properties: promoter_bert, what the model knows of its assay, as JSON; example_promoter and "
+        "example_expression, to try a program on."
     )
     facts = {
         "promoter_bert": json.dumps(predictor.model.config.promoter_bert, sort_keys=True),

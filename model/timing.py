@@ -87,8 +87,10 @@ def host_waits(step: TakeStep, device: torch.device) -> int | None:
     with warnings.catch_warnings(record=True) as caught, patch.object(torch.cuda, "synchronize", counted):
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
-        step()
-        torch.cuda.set_sync_debug_mode("default")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     return whole + sum("synchronizing" in str(warning.message) for warning in caught)
 
 

@@ -1,13 +1,18 @@
 """What is to be measured on a GPU, in small forms that run anywhere."""
 
+import importlib
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from model.bench_train import bench_train
 from model.flops import stage_cost
+from model.timing import Plan
 from pipeline.config import load_config
+from pipeline.errors import UserError
 from pipeline.freshness import shard_folder
 from pipeline.index import read_index
 from tests.conftest import ROOT
@@ -29,10 +34,42 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     rows = [line.split("|")[1:-1] for line in (tmp_path / "gpu.md").read_text().splitlines() if line.startswith("| ")]
     measured = {name.strip(): numbers[0].strip() for name, *numbers in rows[2:]}
     assert len(measured) == 8
+    assert {"finetune, fp32, ZeRO 0, batch 32, eager", "predict, fp32, from file to file"} < measured.keys()
     for name, rate in measured.items():
         missing = rate == "failed: No module named 'datasets'" and "Hugging Face" in name
         assert missing or float(rate.replace(",", "")) > 0, (name, rate)
     assert (tmp_path / "t.json").stat().st_size > 10_000
+
+
+def module(monkeypatch, name):
+    """A script of bench/, whose modules find each other there."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module(name)
+
+
+def test_a_row_that_cannot_be_had_says_why_and_ends_nothing(monkeypatch):
+    gpu = module(monkeypatch, "gpu")
+
+    def fails(error):
+        def measure():
+            raise error
+
+        ((name, why, *rest),) = gpu.attempt("row", measure)
+        assert (name, len(rest), "".join(rest)) == ("row", len(gpu.HEAD) - 2, "")
+        return why
+
+    assert fails(UserError("a split | of no rows\nand more")) == "failed: a split / of no rows"
+    assert fails(AssertionError()) == "failed: AssertionError"
+    assert fails(FileNotFoundError(2, "none", "x")) == "failed: [Errno 2] none: 'x'"
+    assert fails(torch.OutOfMemoryError("CUDA")) == "out of memory"
+
+
+@pytest.mark.parametrize("place", ["typo/t.json", "res.txt", "folder.json"])
+def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, place):
+    (tmp_path / "folder.json").mkdir()
+    config = load_config(ROOT / "config.yaml")
+    with pytest.raises(UserError, match=place):
+        bench_train(config, [], ["finetune"], Plan(1, 3), None, trace=tmp_path / place)
 
 
 def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
@@ -85,6 +122,43 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
     assert "pearson_score" in found["stages"]["score"]["said"]
     assert json.loads(bench(prepared, "real_run.py", *words)) == found  # its times, too
     assert "| fine-tune |" in bench(prepared, "real_run.py", *[word for word in words if word != "--json"])
+    other = prepared.run("python", str(ROOT / "bench" / "real_run.py"), *words, "--processes", "2", check=False)
+    assert other.returncode == 1
+    assert "fine-tune is through there, after another pretrain; name another folder: --work" in other.stderr
+
+
+def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(monkeypatch, tmp_path):
+    real_run = module(monkeypatch, "real_run")
+    names = ("build", "shards", "pretrain", "fine-tune", "predict", "score")
+    ran, costs = tmp_path / "ran", {}
+
+    def start(**changed):
+        """The stages that a start runs; changed: further words of their commands."""
+        ran.write_text("")
+        more = {name.replace("_", "-"): words for name, words in changed.items()}
+        commands = {name: ["sh", "-c", f"echo {name} >> {ran}", *more.get(name, [])] for name in names}
+        real_run.check_begun(commands, costs, tmp_path)
+        for name in names:
+            real_run.run(name, commands, tmp_path, costs)
+        assert json.loads((tmp_path / "costs.json").read_text()) == costs
+        return ran.read_text().split()
+
+    assert start() == list(names)
+    assert start() == []
+    del costs["fine-tune"]["wall"]  # as a kill leaves it
+    assert start() == ["fine-tune", "predict", "score"]
+    assert [costs[name]["starts"] for name in names] == [1, 1, 1, 2, 1, 1]
+    assert start(predict=["another test"]) == ["predict", "score"]
+    for changed in ("build", "pretrain", "fine_tune"):
+        with pytest.raises(SystemExit, match=f"fine-tune is through there, after another {changed.replace('_', '-')}"):
+            start(**{changed: ["another"]})
+    del costs["fine-tune"]["wall"]
+    assert start(fine_tune=["a smaller micro-batch"]) == ["fine-tune", "predict", "score"]
+    assert costs["fine-tune"]["starts"] == 3  # it went on from its checkpoint
+    (tmp_path / "runs" / "real").mkdir(parents=True)
+    costs.clear()
+    with pytest.raises(SystemExit, match=r"costs\.json knows nothing of"):
+        start()
 
 
 def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from bench.cnn import SIZES, Asked, Baseline, Network, one_hot
 from pipeline.dataset import build
+from pipeline.errors import UserError
 from pipeline.freshness import shard_folder
 from pipeline.kmers import ids_of_text
 from pipeline.shards import write_shards
@@ -49,6 +50,11 @@ def test_it_learns_a_planted_motif_and_equal_seeds_give_equal_numbers(planted):
     assert (found.train_rows, found.test_rows) == (640, 80)
     assert lines[: found.epochs] == lines[found.epochs :]
     assert (found.pearson, found.spearman, found.best_epoch) == (again.pearson, again.spearman, again.best_epoch)
+
+
+def test_a_training_that_diverges_is_no_result(planted):
+    with pytest.raises(UserError, match=r"the loss is (inf|nan) in epoch 1; try a lower --learning-rate"):
+        Baseline(planted, Asked(**{**vars(SMALL), "learning_rate": 1e30})).train(lambda _: None)
 
 
 def test_what_is_scored_are_the_weights_of_the_best_epoch(planted):

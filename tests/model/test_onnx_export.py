@@ -27,6 +27,7 @@ def exported(request, tmp_path_factory, made):
     folder = tmp_path_factory.mktemp("onnx")
     assay = made.config.assay.model_copy(update=rules)
     model = save_model(folder / "model", assay, request.param, k=k)
+    (folder / "out").mkdir()
     return Predictor(model, on=torch.device("cpu")), model, export_onnx(model, folder / "out" / "model.onnx")
 
 
@@ -74,6 +75,7 @@ def test_the_file_stands_alone_and_says_how_it_is_used(exported):
     facts = {each.key: each.value for each in graph.metadata_props}
     assert json.loads(facts["promoter_bert"]) == predictor.model.config.promoter_bert
     assert "uint8 (promoters, columns)" in graph.doc_string
+    assert "one promoter at least" in graph.doc_string  # a maximum over none is an error
     assert written.promoters_compared == 16
     assert written.difference < 1e-4
 
@@ -113,8 +115,11 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
         with pytest.raises(UserError, match=r"expected the name of a file that ends in \.onnx"):
             export_onnx(model, tmp_path / output)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/model\.onnx: cannot write"):
+    with pytest.raises(UserError, match=r"file is not a folder; name another place"):
         export_onnx(model, tmp_path / "file" / "model.onnx")
+    with pytest.raises(UserError, match=r"typo/model\.onnx: no folder .*typo; make it"):
+        export_onnx(model, tmp_path / "typo" / "model.onnx")
+    assert not (tmp_path / "typo").exists()
     with pytest.raises(UserError, match="no model here"):
         export_onnx(tmp_path / "nowhere", tmp_path / "model.onnx")
     BertForMaskedLM(predictor.model.config).save_pretrained(tmp_path / "pretrained")
@@ -124,6 +129,29 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
     with pytest.raises(UserError, match=r"onnxscript is not installed; pip install 'promoter-bert\[onnx\]'"):
         export_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+TOLD_WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from model.onnx_export import export_onnx
+from pipeline.errors import UserError
+for words in (sys.argv[1:3], sys.argv[3:5]):
+    try:
+        export_onnx(*map(Path, words))
+    except UserError as error:
+        print(error)
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("exported", ["frames"], indirect=True)
+def test_a_mistake_is_told_before_torch_is_loaded(exported, tmp_path):
+    words = [exported[1], tmp_path / "typo" / "model.onnx", tmp_path, tmp_path / "model.onnx"]
+    command = [sys.executable, "-c", TOLD_WITHOUT_TORCH, *map(str, words)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert "no folder" in said
+    assert "no model here" in said
 
 
 def test_a_file_that_would_predict_otherwise_is_refused(tmp_path):

@@ -20,6 +20,7 @@ from model.predict_files import predict_files
 from pipeline.errors import UserError
 from pipeline.generate import generate
 from pipeline.index import read_index
+from tests.conftest import ROOT
 from tests.model.saved_model import save_model
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
@@ -330,6 +331,29 @@ def test_a_reader_that_has_had_enough_ends_a_command_as_it_does_others(folder, m
         done = subprocess.run([COMMAND[0], *command], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 128 + signal.SIGPIPE
     assert not [line for line in done.stderr.splitlines() if "\t" not in line and line != "rows without a prediction:"]
+
+
+FAILS = """
+import sys
+from model.cli import app, main
+from pipeline.errors import UserError
+@app.command()
+def half():
+    print("the first half")
+    raise {"user": UserError("the other half is missing"), "disk": OSError(5, "the disk failed")}[sys.argv[1]]
+main(["half"])
+"""
+
+
+@pytest.mark.parametrize(("error", "told"), [("user", "the other half is missing"), ("disk", "the disk failed")])
+def test_what_went_wrong_is_told_though_nobody_reads_the_output(monkeypatch, error, told):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with that, the print itself would end it
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as closed:  # noqa: PTH123 (of a descriptor)
+        command = [sys.executable, "-c", FAILS, error]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, f"error: {told}\n")
 
 
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
