@@ -18,6 +18,7 @@ from model.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds
 from model.flops import StageCost, matmul_rate, stage_cost
 from model.loop import train_step
 from model.meter import peak_memory
+from model.run_files import STAGES
 from model.seeds import seed_of
 from model.stage_task import StageName, stage_task
 from model.timing import Plan, host_waits, profile, timed
@@ -31,7 +32,6 @@ from pipeline.index import read_index
 from pipeline.shards import write_shards
 from pipeline.stream import Part, Step, Stream
 
-STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
 STEPS_AN_EPOCH = 40
 """Global batches that are generated: as in a real run, epochs seldom begin anew."""
 FEWEST_ROWS = 20_000

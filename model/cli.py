@@ -232,10 +232,11 @@ def bench_train(
 
     A row for each stage and DeepSpeed config. Several GPUs: deepspeed --module model.cli bench-train ...
     """
-    from model.bench_train import STAGES, as_line
+    from model.bench_train import as_line
     from model.bench_train import bench_train as run
     from model.distributed import joined
     from model.guarded import guarded
+    from model.run_files import STAGES
     from model.timing import Plan
 
     settings, files = configured(context, config), deepspeed_config or [shipped("ds_config.json")]
