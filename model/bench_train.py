@@ -18,7 +18,6 @@ from model.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds
 from model.flops import StageCost, matmul_rate, stage_cost
 from model.loop import train_step
 from model.meter import peak_memory
-from model.run_files import STAGES
 from model.seeds import seed_of
 from model.stage_task import StageName, stage_task
 from model.timing import Plan, host_waits, profile, timed
