@@ -93,6 +93,7 @@ def choices() -> Iterator[Trial]:
         "smooth-l1": ("finetune.loss=smooth_l1",),
         "overlapping": ("finetune.tokens=overlapping",),
         "k-6": ("shards.k=6",),
+        "k-6-overlapping": ("shards.k=6", "finetune.tokens=overlapping"),
         "longer": ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
         "two-strands": ("pretrain.reverse_complement=true", "finetune.reverse_complement=true"),
         "flank-150": ("assay.flank=150",),
