@@ -161,7 +161,7 @@ def onnx(
 ) -> None:
     """Write a model as one ONNX file that takes the letters of promoters, for programs in any language.
 
-    Takes the extra: pip install 'promoter-bert[onnx]'. Where onnxruntime is installed, the file is compared with the
+    Takes the extra: pip install -e '.[onnx]'. Where onnxruntime is installed, the file is compared with the
     model before it gets its name.
     """
     from model.onnx_export import STEPS, export_onnx
