@@ -142,7 +142,9 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
     unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
     check_fresh(compressed, unsaid, info)
     assert as_written(unsaid, compressed).shards == config.shards
-    with pytest.raises(UserError, match=r"stale \(shards.record_promoters: 100 -> 50; shards.shard_megabytes: 0.05 -> 1"):
+    with pytest.raises(
+        UserError, match=r"stale \(shards.record_promoters: 100 -> 50; shards.shard_megabytes: 0.05 -> 1"
+    ):
         check_fresh(compressed, with_shards_in(made.config, tmp_path, *OTHER_ORDER), info)
     again = with_shards_in(made.config, tmp_path / "again", "shards.compression=zstd", "shards.workers=3")
     write_shards(again)
