@@ -176,6 +176,15 @@ def test_predictions_that_cannot_be_scored(toy, change, message):
         read_predictions(path, read_labels(toy.folder / "labels.tsv"))
 
 
+@pytest.mark.parametrize("missing", ["predictions", "labels", "subsets", "public", "test_rows"])
+def test_what_is_not_there_is_named_first(toy, missing):
+    places = {"predictions": toy.folder / "labels.tsv", "labels": toy.folder / "subsets"}  # no labels, but there
+    places |= {"subsets": toy.folder, "public": toy.folder, "test_rows": toy.folder, missing: toy.folder / "nope.json"}
+    kind = "folder" if missing in ("subsets", "public") else "file"
+    with pytest.raises(UserError, match=f"nope.json: no such {kind}$"):
+        score_files(**places)
+
+
 def test_line_ends_of_any_system(toy):
     path = toy.folder / "predictions.tsv"
     path.write_bytes("".join(lines_of(toy)).replace("\n", "\r\n").encode())
