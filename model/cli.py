@@ -146,8 +146,8 @@ def explain(
     way = "loses" if result.loss > 0 else "gains"
     base = "the unknown base N" if result.base == "N" else result.base
     most = (
-        f"it {way} most where {base} at {result.position} of the insert is replaced: {abs(result.loss):.3f} in the mean "
-        "over its substitutions"
+        f"it {way} most where {base} at {result.position} of the insert is replaced: {abs(result.loss):.3f} in the "
+        "mean over its substitutions"
     )
     say(
         asdict(result),
