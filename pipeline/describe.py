@@ -81,9 +81,10 @@ def describe_built(built: "Built") -> list[str]:
         )
     empty = [] if info.cut is None else _empty_splits(info)
     if empty:
+        larger = " ".join(f"dataset.{split.replace('/', '_')}=0.1" for split in empty)
+        verb = "has" if len(empty) == 1 else "have"
         lines.append(
-            f"note       {', '.join(empty)} {'has' if len(empty) == 1 else 'have'} no rows, which train.py needs; for "
-            "larger shares: dataset.finetune_valid=0.1 dataset.pretrain_valid=0.1"
+            f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with larger ones: {larger}"
         )
     if built.runs_left_out:
         lines.append(
@@ -94,9 +95,8 @@ def describe_built(built: "Built") -> list[str]:
 
 
 def _empty_splits(info: "DatasetInfo") -> list[str]:
-    """Those of no rows that training needs."""
+    """Those of no rows that training needs; a pretrain/train without any is refused."""
     rows = {
-        "pretrain/train": info.pretrain_rows - info.pretrain_valid_rows,
         "pretrain/valid": info.pretrain_valid_rows,
         "finetune/train": info.finetune_train_rows,
         "finetune/valid": info.finetune_valid_rows,

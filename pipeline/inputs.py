@@ -105,14 +105,14 @@ def _matching(names: list[str]) -> list[str]:
         if not path.exists():
             raise UserError(f"{file}: no such file")
         if not path.is_file():
-            raise UserError(f"{file}: not a file; name the files in it{_pattern_in(path)}")
+            raise UserError(f"{file}: not a file; {_instead_of(path)}")
         if path.stat().st_size == 0:
             raise UserError(f"{file}: the file is empty")
     return files
 
 
-def _pattern_in(folder: Path) -> str:
-    """A pattern for the most files of one folder and ending below a folder; an empty text where there are none."""
+def _instead_of(folder: Path) -> str:
+    """What to name in place of a folder: the most files of rows of one ending that lie together in it or below."""
     files = [path for path in islice(folder.rglob("*"), LOOKED_AT) if path.is_file()]
     endings = [*(f"{suffix}{packed}" for suffix in TEXT_SUFFIXES + FASTA_SUFFIXES for packed in PACKED), ".parquet"]
     patterns = Counter(
@@ -121,7 +121,9 @@ def _pattern_in(folder: Path) -> str:
         for ending in endings
         if path.name.endswith(ending)
     )
-    return f", such as {patterns.most_common(1)[0][0]}" if patterns else ""
+    if not patterns:
+        return "no files of rows lie in it"
+    return f"name the files in it, such as {patterns.most_common(1)[0][0]}"
 
 
 def _kind(file: str) -> str:

@@ -152,7 +152,7 @@ def test_files_that_differ(tmp_path):
     with pytest.raises(UserError, match="named twice"):
         find_input([files[0], str(tmp_path / "*.tsv")])
     (tmp_path / "made").mkdir()
-    with pytest.raises(UserError, match=r"made: not a file; name the files in it$"):
+    with pytest.raises(UserError, match=r"made: not a file; no files of rows lie in it$"):
         find_input([str(tmp_path / "made")])
     for name in ("rejects", "finetune/test", "finetune/train"):
         path = tmp_path / "made" / f"{name}.parquet"

@@ -47,7 +47,8 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
 def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
     said = "\n".join(describe_built(build([write(tmp_path / "toy.tsv", GOOD)], config)))
-    assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs" in said
+    assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in said
+    assert said.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
 
 
 def test_all_repairs_together(tmp_path):
