@@ -83,9 +83,7 @@ def describe_built(built: "Built") -> list[str]:
     if empty:
         larger = " ".join(f"dataset.{split.replace('/', '_')}=0.1" for split in empty)
         verb = "has" if len(empty) == 1 else "have"
-        lines.append(
-            f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with larger ones: {larger}"
-        )
+        lines.append(f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with {larger}")
     if built.runs_left_out:
         lines.append(
             f"note       {counted(built.runs_left_out, 'run')} of the dataset that stood here before are of other rows "
