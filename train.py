@@ -52,7 +52,7 @@ def main(guard: Guarded | None) -> None:
     with joined(guard) as world:
         job = prepare(config, settings, world, args.stage)
         if world.leads:
-            print(describe_job(job), flush=True)
+            print(describe_job(job, args.stage), flush=True)
         summary = run_job(job, args.stage)
         if world.leads:
             print(describe_summary(summary), flush=True)

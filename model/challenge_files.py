@@ -35,6 +35,9 @@ def score_files(
     test_rows: the test file, where labels come by row number and predictions by sequence. Subset `all` is every row
     with a label. Raises UserError for files that do not belong together.
     """
+    for path in (predictions, labels, subsets, public, test_rows):
+        if path is not None and not path.exists():
+            raise UserError(f"{path}: no such {'folder' if path in (subsets, public) else 'file'}")
     measured = read_labels(labels, test_rows)
     chosen = {"all": np.flatnonzero(np.isfinite(measured.values)), **read_subsets(subsets, measured)}
     if public is not None:

@@ -20,6 +20,8 @@ from pipeline.progress import naming, progress, tell, with_speed
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "onnx", "report", "compare")
 """Commands for which a setting would have no effect."""
+GO_ON = ("download", "shards", "predict")
+"""Commands that take up what a start before has finished."""
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 NOT_READ = 128 + signal.SIGPIPE
@@ -137,18 +139,22 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show what a model sees in a promoter: the effect of each substitution in its insert."""
+    from model.explain import NONE_SEEN, SEEN
     from model.explain import explain as run
 
     result = run(model or configured(context, config).run.directory / "model", sequence, output)
     way = "loses" if result.loss > 0 else "gains"
+    base = "the unknown base N" if result.base == "N" else result.base
+    most = (
+        f"it {way} most where {base} at {result.position} of the insert is replaced: {abs(result.loss):.3f} in the "
+        "mean over its substitutions"
+    )
     say(
         asdict(result),
         as_json,
         [
             f"{', '.join(result.outputs)}: {counted(result.substitutions, 'substitution')}",
-            f"predicted expression {result.prediction:.3f}; it {way} most where "
-            f"{'the unknown base N' if result.base == 'N' else result.base} at {result.position} of the insert is "
-            f"replaced: {abs(result.loss):.3f} in the mean over its substitutions",
+            f"predicted expression {result.prediction:.3f}; {NONE_SEEN if result.largest < SEEN else most}",
         ],
     )
 
@@ -161,7 +167,7 @@ def onnx(
 ) -> None:
     """Write a model as one ONNX file that takes the letters of promoters, for programs in any language.
 
-    Takes the extra: pip install 'promoter-bert[onnx]'. Where onnxruntime is installed, the file is compared with the
+    Takes the extra: pip install -e '.[onnx]'. Where onnxruntime is installed, the file is compared with the
     model before it gets its name.
     """
     from model.onnx_export import STEPS, export_onnx
@@ -325,17 +331,17 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         _failed(str(error))
     except KeyboardInterrupt:
-        _interrupted()
+        _interrupted(given)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
-            _interrupted()
+            _interrupted(given)
         if isinstance(end.__context__, BrokenPipeError):  # typer has caught that, too
             _not_read()
         raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
             raise
-        _interrupted()
+        _interrupted(given)
     except BrokenPipeError:
         _not_read()
     except OSError as error:
@@ -349,8 +355,9 @@ def _failed(why: str) -> NoReturn:
     sys.exit(1)
 
 
-def _interrupted() -> NoReturn:
-    print("interrupted; the same command starts anew or goes on", file=sys.stderr)
+def _interrupted(given: list[str]) -> NoReturn:
+    goes_on = given[:1] and given[0] in GO_ON and "-" not in given  # standard input and output are gone
+    print(f"interrupted; the same command {'goes on from there' if goes_on else 'starts anew'}", file=sys.stderr)
     _flush()
     sys.exit(INTERRUPTED)
 

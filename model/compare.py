@@ -35,6 +35,7 @@ PANELS = {
 }
 """Metrics of each stage, and what they are."""
 COMPARED = ("Pearson", "Spearman", "R²")
+OTHER_PROMOTERS = "They are not all of the same dataset and splits, so that their scores are not of the same promoters."
 LONGEST = 30
 """Letters of a name in a picture."""
 LETTERS = 72
@@ -99,6 +100,8 @@ def score_lines(found: Comparison) -> list[str]:
         split = "test" if "test" in run["scores"] else next(iter(run["scores"]), "")
         shown = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {shown}")
+    if not found.same_promoters:
+        lines.append(f"note: {OTHER_PROMOTERS}")
     return lines
 
 
@@ -141,7 +144,7 @@ def _page(runs: Sequence[RunFiles], names: Sequence[str], differing: dict[str, l
     comparable = (
         "All are of one dataset and its splits, so that they were scored on the same promoters."
         if same
-        else "They are not all of the same dataset and splits, so that their scores are not of the same promoters."
+        else OTHER_PROMOTERS
     )
     unfinished = [f"{name} is not finished." for run, name in zip(runs, names, strict=True) if run.summary is None]
     return page(
@@ -169,8 +172,13 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
     if not differing:
         return Section("What differs", "Nothing: the runs have the same settings, versions and machine.", None)
-    rows = [[name, *("" if value is None else str(value) for value in values)] for name, values in differing.items()]
+    rows = [[name, *map(_cell, values)] for name, values in differing.items()]
     return Section("What differs", "All other settings, versions and machines are the same.", Table(["", *names], rows))
+
+
+def _cell(value: Any) -> str:
+    """A setting for a table: an empty text and what an older run does not know are said."""
+    return "not known" if value is None else str(value) or "(empty)"
 
 
 def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Section:

@@ -7,9 +7,10 @@ import numpy as np
 
 from model.bert import bert_config, parameters
 from model.flops import stage_cost
-from model.job import Job
+from model.guessed import below_the_guess
+from model.job import Job, Stages
 from model.loop import STEERED_BY
-from pipeline.config import Stage
+from pipeline.config import Config, Stage
 from pipeline.describe import counted
 
 CPU_RATE = 1.5e10
@@ -18,11 +19,12 @@ USUAL_INSERT = 80
 """Bases."""
 
 
-def describe_job(job: Job) -> str:
-    """Size of model, data and batches, before the start."""
+def describe_job(job: Job, asked: Stages = "both") -> str:
+    """Size of model, data and batches, before the start. asked: the stages that are to be run."""
     index, world, config = job.index, job.world, job.config
     size = bert_config(config, index)
-    planned = _planned_operations(job)
+    stages = _stages(config, asked)
+    planned = _planned_operations(job, stages)
     lines = [
         f"run        {config.run.directory}",
         f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
@@ -30,15 +32,15 @@ def describe_job(job: Job) -> str:
         f"{size.vocab_size} tokens, {parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
     ]
-    for name, stage in (("pretrain", config.pretrain), ("finetune", config.finetune)):
+    for name, stage in stages.items():
         plan = job.settings.plan(stage.global_batch, world.ranks)
         lines.append(
             f"{name:10} {stage.global_batch} promoters a step = {counted(world.ranks, 'rank')} x "
             f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
         )
-        if name in planned:
-            once, total = planned[name]
-            lines[-1] += f"; {once:.1e} FLOP a promoter, {total:.1e} in {stage.max_epochs:g} epochs"
+        once, total = planned[name]
+        epochs = f"{stage.max_epochs:g} epoch{'' if stage.max_epochs == 1 else 's'}"
+        lines[-1] += f"; {once:.1e} FLOP a promoter, {total:.1e} in {epochs}"
     clipping = job.settings.values.get("gradient_clipping", 0.0)
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
     if job.settings.note:
@@ -52,13 +54,17 @@ def describe_job(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _planned_operations(job: Job) -> dict[str, tuple[float, float]]:
-    """For each stage that will run: operations a promoter of usual length, and for all its epochs."""
+def _stages(config: Config, asked: Stages) -> dict[str, Stage]:
+    """Those that are run, in their order."""
+    pretrains = asked == "pretrain" or (asked == "both" and config.finetune.wants_pretraining)
+    stages: dict[str, Stage] = {"pretrain": config.pretrain} if pretrains else {}
+    return stages if asked == "pretrain" else {**stages, "finetune": config.finetune}
+
+
+def _planned_operations(job: Job, stages: dict[str, Stage]) -> dict[str, tuple[float, float]]:
+    """For each stage: operations a promoter of usual length, and for all its epochs."""
     config, index = job.config, job.index
     usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
-    stages: dict[str, Stage] = {"finetune": config.finetune}
-    if config.finetune.wants_pretraining:
-        stages = {"pretrain": config.pretrain, **stages}
     planned = {}
     for name, stage in stages.items():
         _, operations = stage_cost(config, index, name).of(usual)
@@ -81,8 +87,10 @@ def describe_summary(summary: dict[str, Any]) -> str:
     for split, score in summary.get("scores", {}).items():
         lines.append(
             f"{split:10} Pearson {_with_interval(score, 'pearson')}, Spearman {_with_interval(score, 'spearman')}"
-            f"{_errors(score)}({score['rows']:,} promoters; a mean predictor: 0)"
+            f"{_errors(score)}({counted(score['rows'], 'promoter')})"
         )
+    if summary.get("scores"):
+        lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
@@ -100,7 +108,8 @@ def _masked_lines(masked: dict[str, Any]) -> list[str]:
         kmers = f" ({found['kmer']}, inside {found['insert_kmer']})" if "kmer" in found else ""
         said = name.replace("_", " ").replace("kmer", "k-mer")
         lines.append(f"           {said}{kmers}: {found['accuracy']:.4f}, inside {found['insert_accuracy']:.4f}")
-    return lines
+    verdict = below_the_guess(masked)
+    return [*lines, f"note       pretraining is {verdict}"] if verdict else lines
 
 
 def _with_interval(score: dict[str, Any], name: str) -> str:

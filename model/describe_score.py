@@ -17,6 +17,9 @@ def score_lines(score: ChallengeScore) -> list[str]:
     else:
         lines.append(f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}")
         lines.append("(weighted means, as the challenge has them: of r squared, and of Spearman's rho as it is)")
+        negative = [name.replace("_", " ") for name, part in score.subsets.items() if part.pearson < 0]
+        if negative:
+            lines.append(f"note: Pearson is negative for {', '.join(negative)}, which its square hides")
     return lines
 
 

@@ -18,6 +18,9 @@ from pipeline.drawing import standalone, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
 
+SEEN = 0.0005
+"""Effects below it are zeros in a table of three decimals."""
+NONE_SEEN = f"no substitution changes the prediction by {SEEN} or more"
 STRONGEST = 12
 """Substitutions in the page's table."""
 TITLE = "Every substitution of the insert"
@@ -25,8 +28,8 @@ TITLE = "Every substitution of the insert"
 
 @dataclass(frozen=True)
 class Explained:
-    """What `explain` wrote. strongest: position (from 1), the base there, and how much expression loses without it,
-    mean over the substitutions, for the most important base."""
+    """What `explain` wrote. position (from 1), base, loss: of the most important base, and how much expression loses
+    without it, mean over its substitutions; largest: the strongest effect of a single one, without its sign."""
 
     outputs: list[str]
     prediction: float
@@ -34,6 +37,7 @@ class Explained:
     position: int
     base: str
     loss: float
+    largest: float
 
 
 def explain(model: Path, promoter: str, outputs: list[Path]) -> Explained:
@@ -59,6 +63,7 @@ def explain(model: Path, promoter: str, outputs: list[Path]) -> Explained:
         place + 1,
         found.insert[place],
         float(found.importance[place]),
+        float(np.abs(found.effects).max()),
     )
 
 
@@ -137,6 +142,8 @@ def _picture(found: Mutagenesis) -> str:
 
 def _strongest(found: Mutagenesis, source: str) -> Section:
     effects = np.where(found.substituted, found.effects, 0)
+    if np.abs(effects).max() < SEEN:
+        return Section("The strongest substitutions", f"{NONE_SEEN.capitalize()}.", None)
     order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:STRONGEST]
     rows = [
         (f"{place + 1}", f"{found.insert[place]} → {BASES[base]}", f"{effects[place, base]:+.3f}",

@@ -40,7 +40,7 @@ from pipeline.atomic import new_file, write_text
 from pipeline.config import Config, Stage
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
-from pipeline.freshness import check_fresh
+from pipeline.freshness import as_written, check_fresh
 from pipeline.index import Index
 from pipeline.products import publish_run
 from pipeline.progress import tell
@@ -100,7 +100,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
         shard_source(config, index)  # whether it can be read, before the run directory is made
         with reading(config.dataset.path) as connection:
             info = dataset_info(connection)
-        built = as_built(config, info)
+        built = as_written(as_built(config, info), index)
         check_fresh(index, built, info)
         _check_splits(index, built)
         other = built.finetune.other_pretraining

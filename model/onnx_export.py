@@ -125,7 +125,7 @@ def _tools() -> Any:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'promoter-bert[onnx]'") from None
+        raise UserError(f"{error.name} is not installed; in the project's folder: pip install -e '.[onnx]'") from None
     return onnx
 
 

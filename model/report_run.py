@@ -1,6 +1,7 @@
 """Sections of a run's page on its scores, what was run, its data and its training."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from model.curves import evaluations, series
 from model.figures import Bar, Curve, bars, curves
+from model.guessed import below_the_guess
 from model.held_out import HeldOut
 from model.run_files import RunFiles
 from pipeline import plots
@@ -25,6 +27,10 @@ SAYS = {
 }
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
 """What finetune.loss is called."""
+GUESSES_SAY = (
+    "In the table, beside the best weights, two guesses without a model: always the k-mer that is most frequent in the "
+    "training split; and, given neighbours, the likeliest k-mer between the bases that can be read on either side."
+)
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
@@ -111,7 +117,7 @@ def run_section(run: RunFiles) -> Section:
     facts, config = run.facts, run.config
     size, gpus = config["model"], facts["gpus"]
     rows = [
-        ("command", " ".join(facts["command"])),
+        ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
         ("model", f"BERT: {size['layers']} layers, hidden {size['hidden']}, {size['heads']} heads, intermediate "
                   f"{size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
@@ -175,12 +181,15 @@ def stage_section(run: RunFiles, stage: str) -> Section:
         for name, title, lines in _panels(run, stage)
         if lines
     ]
-    more: list[Content] = []
+    says, more = f"{_length_says(run, stage)} {stage_says([run], stage)}", list[Content]()
     if stage == "pretrain" and run.summary is not None and run.summary.get("masked"):
         more.append(_masked(run.summary["masked"]))
+        says = f"{says} {GUESSES_SAY}"
+        verdict = below_the_guess(run.summary["masked"])
+        says += f" The pretraining is {verdict}." if verdict else ""
     if evaluations(run, stage):
         more.append(Fold("Evaluations", _evaluations(run, stage)))
-    return Section(TITLES[stage], f"{_length_says(run, stage)} {stage_says([run], stage)}", Side(pictures), more=more)
+    return Section(TITLES[stage], says, Side(pictures), more=more)
 
 
 def stage_says(runs: Sequence[RunFiles], stage: str) -> str:

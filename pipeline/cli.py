@@ -242,7 +242,10 @@ def query(
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: expected {', '.join(FORMATS)}", param_hint="--format")
     asked = form or ("json" if as_json else "table" if output is None else format_of(output))
-    run_query(configured(context, config, dataset__path=_text(dataset)).dataset.path, sql, asked, output, rows)
+    place = configured(context, config, dataset__path=_text(dataset)).dataset.path
+    written = run_query(place, sql, asked, output, rows)
+    if output is not None and written is not None:
+        print(f"{output}: {counted(written, 'row')}")
 
 
 @app.command()

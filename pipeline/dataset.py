@@ -21,6 +21,7 @@ import duckdb
 from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Config
 from pipeline.database import SQL, DatasetInfo, dataset_info, explain, is_duckdb, reading, rows_of, statement
+from pipeline.describe import repair_of
 from pipeline.errors import UserError
 from pipeline.input_view import define_input, set_variables
 from pipeline.inputs import Columns, Input, find_input
@@ -267,7 +268,7 @@ def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, st
         connection.execute(statement("04_promoters.sql"))
     connection.execute(statement("05_rejects.sql"))
     if _count(connection, "promoters") == 0:
-        raise UserError(_nothing_usable(connection, files))
+        raise UserError(_nothing_usable(connection, files, config))
     step("cutting and splitting")
     for name in ("06_dataset.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))
@@ -277,14 +278,16 @@ def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, st
     return given
 
 
-def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str) -> str:
+def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str, config: Config) -> str:
     first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
     if not first:
         return f"{files}: no rows"
     file, line, reason, text = first[0]
+    repair = repair_of(reason, config.assay.model_dump())
     return (
         f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be "
-        "used. Expected lines of sequence<TAB>expression, the sequence with the adapters of config.yaml's assay section"
+        f"used{f'; to repair such rows: {repair}' if repair else ''}. Expected lines of sequence<TAB>expression, the "
+        "sequence with the adapters of config.yaml's assay section"
     )
 
 

@@ -1,11 +1,35 @@
 """What the commands say of what they did."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.database import DatasetInfo
     from pipeline.dataset import Built
 
 FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
+
+
+REPAIRS = {
+    "white space in the sequence": ("white_space", "strip"),
+    "lower-case bases": ("lower_case", "upper"),
+    "U in the sequence": ("uracil", "thymine"),
+    "IUPAC codes other than ACGTN": ("iupac", "n"),
+    "left adapter missing": ("missing_adapters", "add"),
+}
+"""The assay's setting that repairs what a row is rejected for."""
+
+
+def repair_of(reason: str, assay: Mapping[str, Any]) -> str:
+    """What would repair what rows are rejected for, as on a command line; an empty text where nothing would.
+
+    assay: the settings that they were rejected by.
+    """
+    name, value = REPAIRS.get(reason, ("", ""))
+    if not name or assay.get(name) == value:
+        return ""
+    return f"assay.{name}={value}{', for bare inserts' if name == 'missing_adapters' else ''}"
 
 
 def counted(n: int, one: str, many: str = "") -> str:
@@ -31,7 +55,10 @@ def describe_built(built: "Built") -> list[str]:
             f"test {info.finetune_test_rows:,}",
         ]
     lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
-    lines += [f"rejected   {count:,}: {reason}" for reason, count in built.rejects.items()]
+    assay = json.loads(info.settings)["assay"] if info.settings else {}
+    for reason, count in built.rejects.items():
+        way_out = repair_of(reason, assay)
+        lines.append(f"rejected   {count:,}: {reason}{f' (to repair: {way_out})' if way_out else ''}")
     if built.layout is not None and built.layout["kind"] == "fasta" and info.cut is not None:
         lines.append("read       FASTA: labels from the last word of each header")
     elif built.layout is not None and (built.layout["skip_lines"] or built.layout["columns"] > 2):
@@ -48,12 +75,28 @@ def describe_built(built: "Built") -> list[str]:
         )
     if built.held_out_pretrained:
         lines.append(
-            f"note       {built.held_out_pretrained:,} promoters held out from fine-tuning are pretrained on (without "
-            "their labels); a larger dataset.pretrain_valid keeps them out"
+            f"note       {counted(built.held_out_pretrained, 'promoter')} held out from fine-tuning "
+            f"{'is' if built.held_out_pretrained == 1 else 'are'} pretrained on (without labels); a larger "
+            "dataset.pretrain_valid keeps them out"
         )
+    empty = [] if info.cut is None else _empty_splits(info)
+    if empty:
+        larger = " ".join(f"dataset.{split.replace('/', '_')}=0.1" for split in empty)
+        verb = "has" if len(empty) == 1 else "have"
+        lines.append(f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with {larger}")
     if built.runs_left_out:
         lines.append(
             f"note       {counted(built.runs_left_out, 'run')} of the dataset that stood here before are of other rows "
             "or splits and not in this one; their folders keep what they found"
         )
     return lines
+
+
+def _empty_splits(info: "DatasetInfo") -> list[str]:
+    """Those of no rows that training needs; a pretrain/train without any is refused."""
+    rows = {
+        "pretrain/valid": info.pretrain_valid_rows,
+        "finetune/train": info.finetune_train_rows,
+        "finetune/valid": info.finetune_valid_rows,
+    }
+    return [split for split, count in rows.items() if not count]

@@ -41,7 +41,7 @@ def on_ray(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[tuple[ShardTas
     try:
         import ray
     except ImportError:
-        raise UserError("ray is not installed; pip install 'promoter-bert[cluster]'") from None
+        raise UserError("ray is not installed; in the project's folder: pip install -e '.[cluster]'") from None
     ours = not ray.is_initialized()
     if ours:
         ray.init(logging_level="warning", log_to_driver=False)

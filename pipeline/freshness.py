@@ -41,15 +41,28 @@ def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
     return found
 
 
+def as_written(config: Config, index: Index) -> Config:
+    """The configuration with the compression that the shards have: either is read, and gives the same batches.
+
+    The sizes of records and shards decide the order of an epoch: they have to be those that were asked for.
+    """
+    return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
+
+
 def check_fresh(index: Index, config: Config, info: DatasetInfo) -> None:
-    """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings."""
-    place, again = shard_place(config), f"write them again: {shards_command(config)}"
+    """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings.
+
+    Shards of either compression will do.
+    """
+    config = as_written(config, index)
+    place, write = shard_place(config), shards_command(config)
+    again = f"write them again: {write}"
     key = expected_key(config, info)
     if index.key != key:
         raise UserError(f"{place}: these shards are stale ({'; '.join(differences(index, config, info))}); {again}")
     lacking = [split for split, rows in info.split_rows.items() if rows and split not in index.splits]
     if lacking:
-        raise UserError(f"{place}: shards of {', '.join(lacking)} are not written yet; {again}")
+        raise UserError(f"{place}: shards of {', '.join(lacking)} are not written yet; write them: {write}")
     if place.startswith(("http://", "https://")):
         return  # such a server lists no files; one that is not there is named when it is read
     present = shard_store(place, key).present(index)

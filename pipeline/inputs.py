@@ -3,9 +3,11 @@
 import csv
 import glob
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -103,10 +105,25 @@ def _matching(names: list[str]) -> list[str]:
         if not path.exists():
             raise UserError(f"{file}: no such file")
         if not path.is_file():
-            raise UserError(f"{file}: not a file; name the files in it, such as {file.rstrip('/')}/*.tsv")
+            raise UserError(f"{file}: not a file; {_instead_of(path)}")
         if path.stat().st_size == 0:
             raise UserError(f"{file}: the file is empty")
     return files
+
+
+def _instead_of(folder: Path) -> str:
+    """What to name in place of a folder: the most files of rows of one ending that lie together in it or below."""
+    files = [path for path in islice(folder.rglob("*"), LOOKED_AT) if path.is_file()]
+    endings = [*(f"{suffix}{packed}" for suffix in TEXT_SUFFIXES + FASTA_SUFFIXES for packed in PACKED), ".parquet"]
+    patterns = Counter(
+        f"{shlex.quote(str(path.parent))}/*{ending}"
+        for path in sorted(files)
+        for ending in endings
+        if path.name.endswith(ending)
+    )
+    if not patterns:
+        return "no files of rows lie in it"
+    return f"name the files in it, such as {patterns.most_common(1)[0][0]}"
 
 
 def _kind(file: str) -> str:
@@ -171,20 +188,58 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
     asked = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
     known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *asked}
     # A first row with a sequence in it is a row, whatever its other cells say.
-    has_header = not known.isdisjoint(names) and not any(len(name) > 9 and _is_sequence(name) for name in names)
+    has_header = not known.isdisjoint(names) and not any(map(_is_long_sequence, names))
+    has_header = has_header or _looks_like_names(rows)
     body = rows[1:] if has_header else rows
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(names)
     header = names if has_header else []
     sequence = _field(file, columns.sequence, header, width, SEQUENCE_NAMES)
     if sequence is None:
-        # Of several columns of DNA the longer one: the other is a barcode.
-        sequence = max(range(1, width + 1), key=lambda f: (_share(body, f, _is_sequence), _mean_length(body, f)))
+        sequence = _sequence_column(file, body, width, header)
     expression = _field(file, columns.expression, header, width, EXPRESSION_NAMES)
     if expression is None and labelled:
         expression = _only_label_column(file, body, [f for f in range(1, width + 1) if f != sequence], header)
     if expression and labelled and _share(body, expression, _is_decimal_comma) > 0:
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; write them with a point")
     return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0)
+
+
+def _looks_like_names(rows: list[list[str]]) -> bool:
+    """Whether a first row is one of names that are not known: words over columns of which one holds numbers.
+
+    Rows of two columns, the challenge's own form, have no header line: a first one of words is a row gone wrong.
+    """
+    names, body = rows[0], rows[1:]
+    words = all(re.fullmatch(r"[^\W\d][\w .()/%-]*", name) and not _is_missing(name) for name in names)
+    if len(names) < 3 or not words or len(set(names)) < len(names) or any(map(_is_long_sequence, names)):
+        return False
+    return any(_share(body, field, _is_number) > 0.5 for field in range(1, len(names) + 1))
+
+
+def _sequence_column(file: str, body: list[list[str]], width: int, header: list[str]) -> int:
+    """The column of DNA; of several one that is much longer than the others, which are barcodes.
+
+    Raises UserError where two could be meant, and where a header line stands over none.
+    """
+    shares = {field: _share(body, field, _is_sequence) for field in range(1, width + 1)}
+    if header and body and not any(shares.values()):
+        raise UserError(
+            f"{file}: no column holds sequences; columns: {', '.join(header)}; if it is one of them, "
+            "name it: --sequence-column NAME"
+        )
+    dna = [field for field, share in shares.items() if share > 0.5]
+    if not dna:
+        return max(shares, key=lambda field: (shares[field], _mean_length(body, field)))
+    longest = max(_mean_length(body, field) for field in dna)
+    close = [field for field in dna if _mean_length(body, field) > longest / 2]
+    if len(close) > 1:
+        raise _several(file, close, header, "--sequence-column")
+    return close[0]
+
+
+def _several(file: str, fields: list[int], header: list[str], option: str) -> UserError:
+    names = ", ".join(f"{field} ({header[field - 1]})" if header else str(field) for field in fields)
+    return UserError(f"{file}: columns {names} could each be meant; choose one: {option} NUMBER")
 
 
 def _only_label_column(file: str, body: list[list[str]], others: list[int], header: list[str]) -> int:
@@ -194,10 +249,20 @@ def _only_label_column(file: str, body: list[list[str]], others: list[int], head
     """
     numbers = [field for field in others if _share(body, field, _is_number) > 0.2]
     if len(numbers) > 1 or (header and numbers):
-        names = ", ".join(header[field - 1] if header else str(field) for field in (others if header else numbers))
-        raise UserError(f"{file}: which column is the label? There are {names}: --expression-column")
+        names = {field: header[field - 1] if header else str(field) for field in numbers}
+        # Labels are hardly ever whole numbers; those of rows are.
+        example = next((field for field in numbers if _share(body, field, str.isdecimal) < 1), numbers[0])
+        raise _which_label(file, list(names.values()), names[example])
     missing = [field for field in others if _share(body, field, _is_missing) > 0.5]
     return (numbers or missing or others or [0])[0]
+
+
+def _which_label(file: str, names: list[str], example: str) -> UserError:
+    verb = "is" if len(names) == 1 else "are"
+    return UserError(
+        f"{file}: which column is the label? There {verb} {', '.join(names)}; "
+        f"name it, such as --expression-column {shlex.quote(example)}"
+    )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -209,9 +274,8 @@ def _field(file: str, asked: str | None, header: list[str], width: int, known: t
     if asked is None:
         found = [place + 1 for place, name in enumerate(header) if name in known]
         if len(found) > 1:
-            names = ", ".join(f"{place} ({header[place - 1]})" for place in found)
             option = "--sequence-column" if known is SEQUENCE_NAMES else "--expression-column"
-            raise UserError(f"{file}: columns {names} could each be meant; choose one: {option} NUMBER")
+            raise _several(file, found, header, option)
         return found[0] if found else None
     if asked.lower() in header:
         return header.index(asked.lower()) + 1
@@ -238,8 +302,14 @@ def _is_decimal_comma(cell: str) -> bool:
 
 
 def _is_sequence(cell: str) -> bool:
-    """DNA, and not a short word that happens to be of its letters."""
-    return len(cell) > 3 and _DNA.fullmatch(cell) is not None
+    """DNA, spaces or none in it, and not a short word that happens to be of its letters."""
+    letters = "".join(cell.split())
+    return len(letters) > 3 and _DNA.fullmatch(letters) is not None
+
+
+def _is_long_sequence(cell: str) -> bool:
+    """DNA that is no word."""
+    return len(cell) > 9 and _is_sequence(cell)
 
 
 def _is_number(cell: str) -> bool:
@@ -271,24 +341,28 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     others: list[str] = []
     for file in files:
         try:
-            found = pq.read_schema(file).names
+            schema = pq.read_schema(file)
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
+        found = schema.names
         sequence = _parquet_column(file, columns.sequence, found, SEQUENCE_NAMES)
         expression = _parquet_column(file, columns.expression, found, EXPRESSION_NAMES)
         if sequence is None:
             raise UserError(f"{file}: no column sequence; it has {', '.join(found)}; name it: --sequence-column NAME")
         if chosen is not None and chosen != (sequence, expression):
             raise UserError(f"{file} has other columns than {files[0]}; build from one of them")
-        others = others or [name for name in found if name != sequence]
+        numbers = [name for name, kind in zip(found, schema.types, strict=True) if _is_number_type(kind)]
+        others = others or [name for name in numbers or found if name != sequence]
         chosen = sequence, expression
     assert chosen is not None
     sequence, expression = chosen
     if labelled and expression is None and others:
-        raise UserError(
-            f"{files[0]}: which column is the label? It has {', '.join([sequence, *others])}: --expression-column NAME"
-        )
+        raise _which_label(files[0], others, others[0])
     return Input(files, None, labelled and expression is not None, sequence, expression or "expression")
+
+
+def _is_number_type(kind: pa.DataType) -> bool:
+    return any(is_number(kind) for is_number in (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal))
 
 
 def _parquet_column(file: str, asked: str | None, found: list[str], known: tuple[str, ...]) -> str | None:

@@ -26,13 +26,13 @@ READ_ROWS = 100_000
 """Rows held at once while a result is written."""
 
 
-def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> None:
+def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
     A select that names no relation, but reads files only, by read_json('runs/*/metrics.jsonl') or another read_
     function, needs no dataset to be there; one that names a file alone, from 'metrics.jsonl', does.
     A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
-    or not at all, or None for standard output.
+    or not at all, or None for standard output. Returns the rows written, None for a table.
     """
     if form == "parquet" and output is None:
         raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
@@ -45,9 +45,9 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
             if form == "table":
                 wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
                 relation.show(max_rows=rows, max_width=wide)
-                return
+                return None
             with _sink(output) as sink:
-                _write(relation.to_arrow_reader(READ_ROWS), form, sink)
+                return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
         except duckdb.Error as error:
             raise explain(error) from None
 
@@ -69,29 +69,33 @@ def _sink(output: Path | None) -> Iterator[BinaryIO]:
         yield file
 
 
-def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> None:
+def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
     if form == "json":
-        _write_json(rows, sink)
-        return
+        return _write_json(rows, sink)
     if form == "parquet":
         writer: Any = pa.parquet.ParquetWriter(sink, rows.schema, compression="snappy")
     else:
         options = pa.csv.WriteOptions(delimiter="\t" if form == "tsv" else ",", quoting_style="needed")
         writer = pa.csv.CSVWriter(sink, rows.schema, write_options=options)
     with writer:
+        written = 0
         for batch in rows:
             writer.write_batch(batch)
+            written += batch.num_rows
+    return written
 
 
-def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> None:
+def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> int:
     """An array with one object a line."""
-    before = "[\n"
+    before, written = "[\n", 0
     for batch in rows:
+        written += batch.num_rows
         for row in batch.to_pylist():
             sink.write((before + json.dumps(row, default=str)).encode())
             before = ",\n"
     sink.write(b"[]\n" if before == "[\n" else b"\n]\n")
     sink.flush()
+    return written
 
 
 def _text_of(sql: str) -> str:

@@ -32,8 +32,23 @@ def as_built(config: Config, info: DatasetInfo) -> Config:
         for name, value in asked.items():
             if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
                 raise UserError(
-                    f"{section}.{name} is {value}, but {config.dataset.path} was built with {built[section][name]}; "
-                    "build it again with that setting, best under another name (--dataset)"
+                    f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with "
+                    f"{_plain(built[section][name])}; {_another_dataset(config)}"
                 )
     assay = config.assay.model_copy(update=built["assay"])
     return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
+
+
+def _plain(value: Any) -> Any:
+    """A size is a float, be it a number of rows."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _another_dataset(config: Config) -> str:
+    """What to type to have another dataset with the settings given, and its shards, beside the one there is."""
+    given = [word for word in config.given("assay", "dataset") if not word.startswith("dataset.path=")]
+    place = "dataset.path=other.duckdb"
+    return (
+        f"for another dataset: {' '.join(['promoter-bert build FILES', *given, place])}, then promoter-bert shards and "
+        f"train.py with {place} shards.path=other-shards"
+    )

@@ -105,7 +105,7 @@ def test_the_forms_of_a_query(prepared):
         '"split","n"\n"test",150\n"train",1200\n"valid",150\n'
     )
     for name in ("q.json", "q.parquet"):
-        prepared.run("promoter-bert", "query", select, "-o", name)
+        assert prepared.run("promoter-bert", "query", select, "-o", name).stdout == f"{name}: 3 rows\n"
     assert json.loads((prepared.folder / "q.json").read_text()) == expected
     assert pq.read_table(prepared.folder / "q.parquet").to_pylist() == expected
     assert json.loads(prepared.run("promoter-bert", "query", "--json", f"{select} limit 0").stdout) == []

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -160,6 +161,8 @@ def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
         first = copy.run("python", "train.py", "finetune.start=scratch", "run.name=held")
         assert "Pearson" in first.stdout
         assert "not in the dataset yet" in first.stdout
+        assert "\npretrain " not in first.stdout  # it is not run
+        assert re.search(r"\nfinetune .* in 1 epoch\n", first.stdout)
         assert json.loads(copy.run("promoter-bert", "query", "--json", runs).stdout) == []
         process.communicate(b"\n")
     copy.run("python", "train.py", "finetune.start=scratch", "run.name=held")

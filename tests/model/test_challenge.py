@@ -1,6 +1,7 @@
 """The challenge's score: by hand, under changes that must not matter, and from its own files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy import stats
 
 from model.challenge import PAIRED, WEIGHTS, challenge_score, final_subsets, weighted_mean
 from model.challenge_files import read_labels, read_predictions, read_subsets, score_files
+from model.describe_score import score_lines
 from pipeline.errors import UserError
 from tests.model.toy_challenge import ROWS, make_challenge, write_csv
 
@@ -174,6 +176,23 @@ def test_predictions_that_cannot_be_scored(toy, change, message):
     path.write_text("".join(change(lines_of(toy))))
     with pytest.raises(UserError, match=message):
         read_predictions(path, read_labels(toy.folder / "labels.tsv"))
+
+
+def test_a_square_that_hides_a_sign_is_pointed_out(toy):
+    found = scored(toy, toy.labels)
+    assert "negative" not in score_lines(found)[-1]
+    low = replace(found.subsets["low"], pearson=-0.1)
+    said = score_lines(replace(found, subsets={**found.subsets, "low": low}))
+    assert said[-1] == "note: Pearson is negative for low, which its square hides"
+
+
+@pytest.mark.parametrize("missing", ["predictions", "labels", "subsets", "public", "test_rows"])
+def test_what_is_not_there_is_named_first(toy, missing):
+    places = {"predictions": toy.folder / "labels.tsv", "labels": toy.folder / "subsets"}  # no labels, but there
+    places |= {"subsets": toy.folder, "public": toy.folder, "test_rows": toy.folder, missing: toy.folder / "nope.json"}
+    kind = "folder" if missing in ("subsets", "public") else "file"
+    with pytest.raises(UserError, match=f"nope.json: no such {kind}$"):
+        score_files(**places)
 
 
 def test_line_ends_of_any_system(toy):

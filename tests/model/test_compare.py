@@ -72,10 +72,15 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     assert same.differences == {}
     assert "Nothing: the runs have the same settings" in (tmp_path / "same.html").read_text()
     facts = json.loads((twin / "run.json").read_text())
+    facts["config"]["assay"]["left_adapter"] = ""
+    summary = json.loads((twin / "summary.json").read_text())
+    (twin / "summary.json").write_text(json.dumps({**summary, "config": facts["config"]}))
     (twin / "run.json").write_text(json.dumps({**facts, "dataset_key": "0" * 64}))
     other = compare_runs([run, twin], tmp_path / "other.html")
     assert not other.same_promoters
-    assert list(other.differences) == ["dataset_key"]
+    assert list(other.differences) == ["assay.left_adapter", "dataset_key"]
+    assert "assay.left_adapter TGCATTTTTTTCACATC (empty) dataset_key" in text_of((tmp_path / "other.html").read_text())
+    assert score_lines(other)[-1].startswith("note: They are not all of the same dataset")
     assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
 
 

@@ -4,8 +4,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from transformers import BertForSequenceClassification
 
-from model.explain import explain
+from model.explain import NONE_SEEN, SEEN, explain
 from model.mutagenesis import BASES, mutate
 from model.predict import Predictor
 from pipeline.errors import UserError
@@ -57,6 +58,19 @@ def test_page_picture_and_tables_tell_the_same(model, tmp_path):
     # The letters of each line of the picture, then the names of the map's rows below it.
     assert letters == f"{INSERT[:32]}{BASES}{INSERT[32:]}{BASES}"
     assert found.importance[said.position - 1] == found.importance.max() == pytest.approx(said.loss)
+
+
+def test_a_model_that_predicts_a_constant(model, tmp_path):
+    constant = BertForSequenceClassification.from_pretrained(model)
+    constant.classifier.weight.data.zero_()
+    constant.save_pretrained(tmp_path / "model")
+    said = explain(tmp_path / "model", f"{L}ACGTACGT{R}", [tmp_path / "out.html"])
+    assert said.largest < SEEN
+    page = (tmp_path / "out.html").read_text()
+    assert NONE_SEEN.capitalize() in page
+    assert not re.search(r"[-+]0\.000", page)
+    assert explain(model, f"{L}ACGTACGT{R}", [tmp_path / "out.html"]).largest > SEEN
+    assert NONE_SEEN.capitalize() not in (tmp_path / "out.html").read_text()
 
 
 def test_what_cannot_be_explained(model, tmp_path):

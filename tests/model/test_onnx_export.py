@@ -126,7 +126,9 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
     with pytest.raises(UserError, match="pretrained only"):
         export_onnx(tmp_path / "pretrained", tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as Python has a package that is not installed
-    with pytest.raises(UserError, match=r"onnxscript is not installed; pip install 'promoter-bert\[onnx\]'"):
+    with pytest.raises(
+        UserError, match=r"onnxscript is not installed; in the project's folder: pip install -e '.\[onnx\]'"
+    ):
         export_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 

@@ -4,6 +4,7 @@ import html
 import itertools
 import json
 import re
+import shlex
 import shutil
 from dataclasses import asdict
 
@@ -15,6 +16,7 @@ from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
 from model.challenge import ChallengeScore, Correlation
 from model.curves import POINTS
+from model.describe import describe_summary
 from model.figures import FEW, SHADES, class_limits
 from model.held_out import dataset_of
 from model.report import write_report
@@ -237,7 +239,7 @@ def test_what_was_run(run, page, made):
         "promoter-bert: run first",
         "Finished on 2026-01-02 at 03:04:05 UTC.",
         "BERT: 1 layers, hidden 16, 2 heads, intermediate 32, dropout 0.1; 3-mers, frames, flank 5",
-        " ".join(facts["command"]),
+        shlex.join(facts["command"]),
         facts["machine"],
         f"torch {facts['packages']['torch']}",
         f"python {facts['python']}",
@@ -431,9 +433,19 @@ def test_masked_kmers_beside_guesses(made, tmp_path):
         "most_frequent_kmer": {"accuracy": 0.1571, "insert_accuracy": 0.1482, "kmer": "TTT", "insert_kmer": "AAA"},
         "kmer_given_neighbours": {"accuracy": 0.1663, "insert_accuracy": 0.1594},
     }
-    summary["masked"] = {"accuracy": 0.1961, "insert_accuracy": 0.1772, "base_perplexity": 3.1234, "baselines": guesses}
+    facts = json.loads((folder / "run.json").read_text())
+    asked = ["train.py", "--local_rank=0", "dataset.path=my rows.duckdb"]  # by DeepSpeed's launcher
+    (folder / "run.json").write_text(json.dumps({**facts, "command": asked}))
+    summary["masked"] = {"accuracy": 0.1561, "insert_accuracy": 0.1772, "base_perplexity": 3.1234, "baselines": guesses}
     (folder / "summary.json").write_text(json.dumps(summary))
     write_report(folder)
     text = text_of((folder / "report.html").read_text())
     assert "best weights most frequent k-mer (TTT) k-mer given neighbours" in text
-    assert "masked k-mers right 0.1961 0.1571 0.1663 the same inside the insert 0.1772 0.1482 0.1594" in text
+    assert "masked k-mers right 0.1561 0.1571 0.1663 the same inside the insert 0.1772 0.1482 0.1594" in text
+    assert "the likeliest k-mer between the bases" in text
+    assert "command train.py 'dataset.path=my rows.duckdb' model" in text
+    below = "below the guess of the most frequent k-mer: too few steps"
+    assert below in text
+    masked = summary["masked"] | {"insert_base_perplexity": 3.2}
+    assert below in describe_summary({"masked": masked})
+    assert below not in describe_summary({"masked": masked | {"accuracy": 0.1961}})

@@ -1,5 +1,6 @@
 import gzip
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,7 +244,11 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         ("empty.tsv", b"", "the file is empty"),
         ("none.tsv", None, "no such file"),
         ("rows.xlsx", b"x", "expected a name ending in"),
-        ("all_bad.tsv", b"a\tb\nc\td\n", r"all_bad.tsv:1: lower-case bases.*none of the 2 rows"),
+        (
+            "all_bad.tsv",
+            b"a\tb\nc\td\n",
+            r"bad.tsv:1: lower-case bases.*none of the 2 rows.*to repair .*lower_case=upper",
+        ),
         ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500)[:-20], "(?i)truncated"),
         ("latin.tsv", line(*TOY[0]).encode() + b"\xff\xfe\t1\n", "(?i)utf"),
         ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
@@ -266,7 +271,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
     file = str(tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; name it: --sequence-column NAME"):
         build([file], toy_config(tmp_path))
-    with pytest.raises(UserError, match=r"which column is the label\? It has dna, strength"):
+    with pytest.raises(UserError, match=r"which column is the label\? There is strength; name it"):
         build([file], toy_config(tmp_path), columns=Columns("dna"))
     with pytest.raises(UserError, match=r"no column force; it has dna, strength"):
         build([file], toy_config(tmp_path), columns=Columns("dna", "force"))
@@ -420,8 +425,14 @@ def test_a_setting_that_comes_too_late_is_refused(tmp_path):
     build([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
     with reading(config.dataset.path) as connection:
         info = dataset_info(connection)
-    with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; build it again"):
+    with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; for another .*seed=7"):
         as_built(toy_config(tmp_path, "dataset.seed=7"), info)
+    with pytest.raises(UserError) as late:
+        as_built(toy_config(tmp_path, "dataset.finetune_train=3"), info)
+    assert "dataset.finetune_train is 3, but" in str(late.value)
+    (again,) = re.findall("promoter-bert build FILES (.*), then promoter-bert shards and train.py", str(late.value))
+    assert {"dataset.finetune_train=3", "dataset.path=other.duckdb"} < set(again.split())
+    assert config.dataset.path not in again
     with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
         as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
     # What a file says by now, but nobody asked for here, gives way to how it was built.

@@ -93,7 +93,12 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
     build([write(tmp_path / "n.tsv", named)], config := toy_config(tmp_path / "n"), columns=Columns(expression="2"))
     assert everything(config.dataset.path) == plain
     text = "dna,other,strength\n" + "".join(f"{s},1,{e}\n" for s, e in ROWS)
-    for columns in (Columns("dna", "strength"), Columns("dna", "3"), Columns(expression="strength")):
+    for columns in (
+        Columns("dna", "strength"),
+        Columns("dna", "3"),
+        Columns(expression="strength"),
+        Columns(None, "3"),
+    ):
         config = toy_config(tmp_path / f"{columns.sequence}{columns.expression}")
         build([write(tmp_path / "own.csv", text)], config, columns=columns)
         assert everything(config.dataset.path) == plain
@@ -109,7 +114,17 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
         # Which of two columns of numbers is the label cannot be seen.
         ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, r"which column is the label\? There are 2, 3"),
-        ("a.tsv", "id\tpromoter_seq\tmean\tsd\na\tACGTA\t3\t1\n", None, r"which column is the label\? There are 3, 4"),
+        (
+            "a.tsv",
+            "id\tpromoter_seq\tmean\tsd\na\tACGTA\t3\t1\n",
+            None,
+            "There are mean, sd; name it, such as --.* mean",
+        ),
+        ("a.tsv", "seq\tid\tlab\texpr\nACGTA\t3\tx\t1.5\n", None, "There are id, expr; name it, such as --.* expr$"),
+        # Two columns of DNA, neither of which is a barcode; the header line holds no known name.
+        ("a.csv", "a,b,y\nACGTAC,ACGTACG,1\n", None, r"columns 1 \(a\), 2 \(b\) .* choose one: --sequence-column"),
+        ("a.csv", "ACGTAC,ACGTACG,1\n", None, "columns 1, 2 could each be meant; choose one: --sequence-column"),
+        ("a.csv", "name,score,organism\np1,1.5,yeast\n", None, "no column holds sequences; columns: name, score, org"),
         (
             "a.csv",
             "sequence,expression,expression\nACGTA,5,6\n",
@@ -136,8 +151,15 @@ def test_files_that_differ(tmp_path):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
     with pytest.raises(UserError, match="named twice"):
         find_input([files[0], str(tmp_path / "*.tsv")])
-    with pytest.raises(UserError, match="not a file; name the files in it"):
-        find_input([str(tmp_path)])
+    (tmp_path / "made").mkdir()
+    with pytest.raises(UserError, match=r"made: not a file; no files of rows lie in it$"):
+        find_input([str(tmp_path / "made")])
+    for name in ("rejects", "finetune/test", "finetune/train"):
+        path = tmp_path / "made" / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with pytest.raises(UserError, match=r"not a file; name the files in it, such as /.*/made/finetune/\*\.parquet$"):
+        find_input([str(tmp_path / "made")])
 
 
 def test_no_row_is_taken_for_a_header(tmp_path):

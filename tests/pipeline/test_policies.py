@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.database import reading, statement
 from pipeline.dataset import build
+from pipeline.describe import describe_built
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 from tests.pipeline.test_dataset import GOOD, TOY, L, R, everything, line, toy_config, write
@@ -32,6 +33,9 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
     plain = toy_config(tmp_path / "plain")
     built = build([file], plain)
     assert (built.rejects, built.repairs) == ({reason: 1}, {})
+    said = describe_built(built)
+    assert any(line.startswith(f"rejected   1: {reason} (to repair: {setting}") for line in said)
+    assert not any("no rows" in line for line in said)
     config = toy_config(tmp_path / "repaired", setting)
     built = build([file], config)
     assert (built.rejects, built.repairs) == ({}, {setting.partition("=")[0].removeprefix("assay."): 1})
@@ -40,11 +44,19 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
     assert (becomes,) in found
 
 
+def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
+    config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
+    said = "\n".join(describe_built(build([write(tmp_path / "toy.tsv", GOOD)], config)))
+    assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in said
+    assert said.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
+
+
 def test_all_repairs_together(tmp_path):
     settings = ["assay.white_space=strip", "assay.lower_case=upper", "assay.uracil=thymine", "assay.iupac=n",
                 "assay.missing_adapters=add"]  # fmt: skip
     config = toy_config(tmp_path, *settings)
     built = build([write(tmp_path / "toy.tsv", f"{GOOD}ac gur\t5\n{L}ACGT\t5\n")], config)
+    assert describe_built(built)[-1] == "rejected   1: right adapter missing"
     assert built.rejects == {"right adapter missing": 1}  # one adapter without the other is no bare insert
     assert built.repairs == dict.fromkeys((s.partition("=")[0].removeprefix("assay.") for s in settings), 1)
     with reading(config.dataset.path) as connection:
@@ -202,7 +214,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
             continue
         assert "Traceback" not in errors
         if end == signal.SIGINT:
-            assert errors.endswith("interrupted; the same command starts anew or goes on\n")
+            assert errors.endswith("interrupted; the same command starts anew\n")
             assert {path.name for path in folder.iterdir()} == {
                 "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
             }  # fmt: skip

@@ -197,7 +197,7 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
 def test_files_are_asked_without_a_dataset(tmp_path, capfd):
     """As the metrics of a run are, wherever its dataset lies."""
     nowhere, file = str(tmp_path / "dataset.duckdb"), write(tmp_path / "metrics.jsonl", '{"step": 7}\n')
-    run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv")
+    assert run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv") == 1
     assert capfd.readouterr().out == '"n"\n8\n'
     for select, message in (
         ("from promoters", "no such dataset"),
@@ -211,6 +211,9 @@ def test_files_are_asked_without_a_dataset(tmp_path, capfd):
     with pytest.raises(UserError, match=r"no folder .*typo"):
         run_query(nowhere, "select 1", "csv", tmp_path / "typo" / "out.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    for form in ("csv", "json", "parquet"):
+        rows = f"select unnest([step, step + 1]) from read_json('{file}')"
+        assert run_query(nowhere, rows, form, tmp_path / f"out.{form}") == 2
 
 
 def test_enrichment_is_that_of_counting_every_kmer(made):

@@ -12,10 +12,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.database import reading, rows_of
+from pipeline.database import dataset_info, reading, rows_of
 from pipeline.dataset import build
 from pipeline.errors import UserError
-from pipeline.freshness import shard_folder, shard_place
+from pipeline.freshness import as_written, check_fresh, shard_folder, shard_place
 from pipeline.generate import generate
 from pipeline.index import read_index
 from pipeline.peek import peek
@@ -123,6 +123,9 @@ def test_parts_one_after_another_are_the_whole(made, tmp_path):
         splits_of("pretrain", "test")
 
 
+OTHER_ORDER = ("shards.record_promoters=50", "shards.shard_megabytes=1")
+
+
 def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
     config = with_shards_in(made.config, tmp_path, "shards.compression=zstd")
     write_shards(config)
@@ -134,6 +137,15 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
         there = peek(made.shards, plain, split, everything)
         assert peek(shard_folder(config), compressed, split, everything) == there
     assert sum(s.bytes for s in compressed.shards) < 0.8 * sum(s.bytes for s in plain.shards)
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
+    check_fresh(compressed, unsaid, info)
+    assert as_written(unsaid, compressed).shards == config.shards
+    with pytest.raises(
+        UserError, match=r"stale \(shards.record_promoters: 100 -> 50; shards.shard_megabytes: 0.05 -> 1"
+    ):
+        check_fresh(compressed, with_shards_in(made.config, tmp_path, *OTHER_ORDER), info)
     again = with_shards_in(made.config, tmp_path / "again", "shards.compression=zstd", "shards.workers=3")
     write_shards(again)
     assert hashes(shard_folder(again)) == hashes(shard_folder(config))
