@@ -43,10 +43,18 @@ def predict(
         typer.Option(
             "-o",
             "--output",
-            help="File of sequence<TAB>prediction lines (.tsv, .txt), or .parquet; - for standard output.",
+            help="File of sequence<TAB>prediction lines (.tsv, .txt), .csv (with a header line) or .parquet; - for "
+            "lines on standard output.",
         ),
     ],
     sequence_column: SequenceColumn = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="First column of the output: the name in each FASTA header, up to a space.")
+    ] = False,
+    name_column: Annotated[
+        str | None,
+        typer.Option(help="First column of the output: this one of the input, by its name or number from 1."),
+    ] = None,
     both_strands: Annotated[
         bool,
         typer.Option(
@@ -75,9 +83,8 @@ def predict(
     from model.outputs import is_stream
     from pipeline.inputs import Columns
 
-    asked = Asked(
-        model, files, output, Columns(sequence_column), both_strands, workers, leaderboard, _overrides(context)
-    )
+    columns = Columns(sequence_column, name=name_column)
+    asked = Asked(model, files, output, columns, both_strands, workers, leaderboard, _overrides(context), names)
     if "RANK" not in os.environ:  # a mistake is told before torch is loaded, which takes seconds
         check_asked(asked)
 

@@ -21,7 +21,7 @@ from model.leaderboard import RefusedError, check_rows
 from model.model_folder import facts_of_model, model_of, unfinished
 from model.outputs import Problems, Rows, is_stream, problems_beside
 from model.predict import BATCH, device
-from model.rows import STANDARD_INPUT, Part, count_rows, find_rows, read_parts
+from model.rows import STANDARD_INPUT, Part, count_rows, read_parts
 from model.spread import Use, follow, lead, predict_parts
 from pipeline.ahead import ahead
 from pipeline.atomic import new_file
@@ -94,7 +94,7 @@ def _predict_as_rank(
 
 def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[str], None]) -> Predicted:
     began = time.monotonic()
-    given = find_rows(asked.names, asked.columns)
+    given = asked.find_rows()
     write = format_asked(asked)
     check_is_no_input(asked.output, given)
     facts = facts_of_model(asked.model)
@@ -104,7 +104,7 @@ def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[s
         warn(state)
     assay = with_repairs(facts["assay"], asked.overrides)
     if asked.leaderboard is not None and asked.names != [STANDARD_INPUT]:
-        check_rows(asked.leaderboard, read_parts(find_rows(asked.names, asked.columns), assay, HELD_ROWS))
+        check_rows(asked.leaderboard, read_parts(asked.find_rows(), assay, HELD_ROWS))
     total = count_rows(given, assay)
     with ExitStack() as stack:
         journal = None if is_stream(asked.output) else stack.enter_context(_journal(asked))
@@ -142,7 +142,8 @@ class _Through:
             problem = part.table["problem"]
             prediction = np.full(len(part), np.nan, np.float32)
             prediction[problem.is_null().to_numpy()] = values
-            rows = Rows(part.first, part.table["sequence"], prediction, problem)
+            name = part.table["name"] if "name" in part.table.column_names else None
+            rows = Rows(part.first, part.table["sequence"], prediction, problem, name)
             self._problems.note(rows)
             yield rows
             self.done += len(part)

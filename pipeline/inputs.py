@@ -29,15 +29,20 @@ _NO_LABEL = {"", "nan", "na", "n/a", "null", "none", "."}
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1."""
+    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1.
+
+    name: of what is carried along to the predictions.
+    """
 
     sequence: str | None = None
     expression: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of text or FASTA files are written. Fields are counted from 1; expression_field 0: there is none."""
+    """How the rows of text or FASTA files are written. Fields are counted from 1; expression_field and name_field 0:
+    there is none."""
 
     kind: Literal["text", "fasta"]
     delimiter: str = "\t"
@@ -46,6 +51,7 @@ class Layout:
     columns: int = 2
     sequence_field: int = 1
     expression_field: int = 2
+    name_field: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Input:
     labelled: bool
     sequence_column: str = "sequence"
     expression_column: str = "expression"
+    name_column: str | None = None
 
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
@@ -168,7 +175,9 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
     quoted = any('"' in line for line in lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     names = [cell.lower() for cell in rows[0]]
-    asked = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
+    asked = {
+        name.lower() for name in (columns.sequence, columns.expression, columns.name) if name and not name.isdecimal()
+    }
     known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *asked}
     # A first row with a sequence in it is a row, whatever its other cells say.
     has_header = not known.isdisjoint(names) and not any(len(name) > 9 and _is_sequence(name) for name in names)
@@ -184,7 +193,8 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
         expression = _only_label_column(file, body, [f for f in range(1, width + 1) if f != sequence], header)
     if expression and labelled and _share(body, expression, _is_decimal_comma) > 0:
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; write them with a point")
-    return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0)
+    name = _field(file, columns.name, header, width, ())
+    return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0, name or 0)
 
 
 def _only_label_column(file: str, body: list[list[str]], others: list[int], header: list[str]) -> int:
@@ -260,14 +270,14 @@ def _has_label(layout: Layout, line: str) -> bool:
 
 
 def _differences(a: Layout, b: Layout) -> str:
-    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field")
+    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field", "name_field")
     return ", ".join(f"{n}: {getattr(a, n)!r} and {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n))
 
 
 def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     import pyarrow.parquet as pq
 
-    chosen: tuple[str, str | None] | None = None
+    chosen: tuple[str, str | None, str | None] | None = None
     others: list[str] = []
     for file in files:
         try:
@@ -278,17 +288,18 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
         expression = _parquet_column(file, columns.expression, found, EXPRESSION_NAMES)
         if sequence is None:
             raise UserError(f"{file}: no column sequence; it has {', '.join(found)}; name it: --sequence-column NAME")
-        if chosen is not None and chosen != (sequence, expression):
+        name = _parquet_column(file, columns.name, found, ())
+        if chosen is not None and chosen != (sequence, expression, name):
             raise UserError(f"{file} has other columns than {files[0]}; build from one of them")
-        others = others or [name for name in found if name != sequence]
-        chosen = sequence, expression
+        others = others or [other for other in found if other != sequence]
+        chosen = sequence, expression, name
     assert chosen is not None
-    sequence, expression = chosen
+    sequence, expression, name = chosen
     if labelled and expression is None and others:
         raise UserError(
             f"{files[0]}: which column is the label? It has {', '.join([sequence, *others])}: --expression-column NAME"
         )
-    return Input(files, None, labelled and expression is not None, sequence, expression or "expression")
+    return Input(files, None, labelled and expression is not None, sequence, expression or "expression", name)
 
 
 def _parquet_column(file: str, asked: str | None, found: list[str], known: tuple[str, ...]) -> str | None:

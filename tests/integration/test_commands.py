@@ -134,7 +134,7 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
         ("runs/paper/pretrained", "out.tsv", "pretrained only"),
         ("runs", "out.tsv", "no model here"),
         ("runs/paper/model", "few.txt", "input file, too"),
-        ("runs/paper/model", "out.doc", "expected a name ending in .tsv, .txt, .parquet"),
+        ("runs/paper/model", "out.doc", "expected a name ending in .tsv, .txt, .csv, .parquet"),
         ("runs/paper/model", "runs", "is a folder"),
     ):
         done = trained.run("promoter-bert", "predict", model, "few.txt", "-o", output, check=False)
