@@ -34,8 +34,10 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize(("form", "column"), [("fasta", None), ("tsv", "3"), ("csv", "ID"), ("csv", "1")])
+@pytest.mark.parametrize(
+    ("form", "column", "piped"),
+    [("fasta", None, False), ("fasta", None, True), ("tsv", "3", False), ("csv", "ID", False), ("csv", "1", True)],
+)
 def test_names_come_with_their_sequences(tmp_path, monkeypatch, form, column, piped):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FORMS[form].encode())))
     (tmp_path / f"rows.{form}").write_text(FORMS[form])
