@@ -10,13 +10,15 @@ from model.rows import STANDARD_INPUT, Given, find_rows
 from pipeline.atomic import expect_folder
 from pipeline.errors import UserError
 from pipeline.inputs import Columns
+from pipeline.repairs import with_repairs
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to predict. names: input files, patterns, or - for standard input; output: a .tsv, .txt or .parquet file,
-    - for standard output, or a device or pipe; workers: see predict_parts; leaderboard: a sample submission, by which a
-    .json file is written."""
+    """What to predict. model: a model's folder, or its run's; names: input files, patterns, or - for standard input;
+    output: a .tsv, .txt, .csv or .parquet file, - for standard output, or a device or pipe; workers: see predict_parts;
+    leaderboard: a sample submission, by which a .json file is written; overrides: repairs, see with_repairs;
+    header_names: see find_rows."""
 
     model: Path
     names: list[str]
@@ -25,14 +27,20 @@ class Asked:
     both_strands: bool = False
     workers: int | None = None
     leaderboard: Path | None = None
+    overrides: tuple[str, ...] = ()
+    header_names: bool = False
+
+    def find_rows(self) -> Given:
+        """See find_rows."""
+        return find_rows(self.names, self.columns, self.header_names)
 
 
 def check_asked(asked: Asked) -> None:
     """Raise UserError for a model, input or output that cannot be used, as far as can be told without reading rows."""
-    facts_of_model(asked.model)
+    with_repairs(facts_of_model(asked.model)["assay"], asked.overrides)
     format_asked(asked)
     if STANDARD_INPUT not in asked.names:  # its first bytes can be looked at once only
-        check_is_no_input(asked.output, find_rows(asked.names, asked.columns))
+        check_is_no_input(asked.output, asked.find_rows())
 
 
 def format_asked(asked: Asked) -> Format:
@@ -43,6 +51,8 @@ def format_asked(asked: Asked) -> Format:
         return format_of(asked.output)
     if not is_stream(asked.output) and Path(asked.output).suffix != ".json":
         raise UserError(f"{asked.output}: the leaderboard takes JSON; expected a name ending in .json (-o NAME.json)")
+    if asked.header_names or (asked.columns is not None and asked.columns.name is not None):
+        raise UserError("the leaderboard goes by row numbers; leave out --names and --name-column")
     return leaderboard(asked.leaderboard)
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.progress import naming, progress, tell, with_speed
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
-TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "predict", "score", "onnx", "report", "compare")
+TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "score", "onnx", "report", "compare")
 """Commands for which a setting would have no effect."""
 GO_ON = ("download", "shards", "predict")
 """Commands that take up what a start before has finished."""
@@ -27,24 +27,36 @@ INTERRUPTED = 128 + signal.SIGINT
 NOT_READ = 128 + signal.SIGPIPE
 """Exit code where who reads our output has had enough (| head), as shells have it."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
+MODEL = "Folder of a run, runs/NAME, or of its model, runs/NAME/model."
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a trained model: runs/NAME/model.")],
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help=MODEL)],
     files: Annotated[
         list[str],
-        typer.Argument(help=f"Promoters: {FILES}; - for standard input (lines or FASTA); without labels."),
+        typer.Argument(
+            help=f"Promoters: {FILES}; - for standard input (lines or FASTA). Labels are not needed, and not read."
+        ),
     ],
     output: Annotated[
         str,
         typer.Option(
             "-o",
             "--output",
-            help="File of sequence<TAB>prediction lines (.tsv, .txt), or .parquet; - for standard output.",
+            help="File of sequence<TAB>prediction lines (.tsv, .txt), .csv (with a header line) or .parquet; - for "
+            "lines on standard output.",
         ),
     ],
     sequence_column: SequenceColumn = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="First column of the output: the name in each FASTA header, up to a space.")
+    ] = False,
+    name_column: Annotated[
+        str | None,
+        typer.Option(help="First column of the output: this one of the input, by its name or number from 1."),
+    ] = None,
     both_strands: Annotated[
         bool,
         typer.Option(
@@ -65,12 +77,16 @@ def predict(
     """Predict the expression of promoters, in the order they come.
 
     A killed run goes on with the same command. Several GPUs: deepspeed --module model.cli predict ...
+
+    The model's folder holds its settings. Only repairs of sequences can be asked for beside them:
+    assay.white_space=strip, assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add.
     """
     from model.asked import Asked, check_asked
     from model.outputs import is_stream
     from pipeline.inputs import Columns
 
-    asked = Asked(model, files, output, Columns(sequence_column), both_strands, workers, leaderboard)
+    columns = Columns(sequence_column, name=name_column)
+    asked = Asked(model, files, output, columns, both_strands, workers, leaderboard, _overrides(context), names)
     if "RANK" not in os.environ:  # a mistake is told before torch is loaded, which takes seconds
         check_asked(asked)
 
@@ -92,6 +108,7 @@ def predict(
                 + (f", {result.found:,} of them by a run before that was ended" if result.found else "")
                 + f" ({result.rows_per_second:,.0f} a second)",
                 *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
+                *([result.remedy] if result.remedy else []),
                 *([f"row by row in {result.problems_file}"] if result.problems_file else []),
             ],
         )
@@ -133,16 +150,23 @@ def explain(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Folder of a trained model [default: that of the config's run].")
+        Path | None, typer.Option(help="Folder of a run, or of its model [default: that of the config's run].")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Show what a model sees in a promoter: the effect of each substitution in its insert."""
+    """Show what a model sees in a promoter: the effect of each substitution in its insert.
+
+    Of the settings run.name and run.path choose the model; repairs of the sequence, as for predict, go to it.
+    """
     from model.explain import NONE_SEEN, SEEN
     from model.explain import explain as run
 
-    result = run(model or configured(context, config).run.directory / "model", sequence, output)
+    overrides = _overrides(context)
+    if model is None:
+        model = configured(context, config).run.directory / "model"
+        overrides = tuple(text for text in overrides if not text.startswith("run."))
+    result = run(model, sequence, output, overrides)
     way = "loses" if result.loss > 0 else "gains"
     base = "the unknown base N" if result.base == "N" else result.base
     most = (
@@ -161,7 +185,7 @@ def explain(
 
 @app.command()
 def onnx(
-    model: Annotated[Path, typer.Argument(help="Folder of a trained model: runs/NAME/model.")],
+    model: Annotated[Path, typer.Argument(help=MODEL)],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .onnx.")] = Path("model.onnx"),
     as_json: Json = False,
 ) -> None:
@@ -353,6 +377,10 @@ def _failed(why: str) -> NoReturn:
     print(f"error: {why}", file=sys.stderr)
     _flush()
     sys.exit(1)
+
+
+def _overrides(context: typer.Context) -> tuple[str, ...]:
+    return tuple(context.obj or ())
 
 
 def _interrupted(given: list[str]) -> NoReturn:

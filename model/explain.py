@@ -1,6 +1,6 @@
 """What a model sees in a promoter: its mutagenesis as a page, a picture or a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model.effect_map import effect_map, map_height
-from model.model_folder import facts_of_model
+from model.model_folder import facts_of_model, model_of
 from model.mutagenesis import BASES, Mutagenesis, mutate
 from model.usable import repaired
 from pipeline.atomic import expect_folder, new_file
-from pipeline.config import Assay
 from pipeline.drawing import standalone, svg
 from pipeline.errors import UserError
 from pipeline.page import Section, Table, page
+from pipeline.repairs import with_repairs
 
 SEEN = 0.0005
 """Effects below it are zeros in a table of three decimals."""
@@ -40,18 +40,19 @@ class Explained:
     largest: float
 
 
-def explain(model: Path, promoter: str, outputs: list[Path]) -> Explained:
+def explain(model: Path, promoter: str, outputs: list[Path], overrides: Sequence[str] = ()) -> Explained:
     """Predict a promoter and all its substitutions, and write files: .html, .svg, .tsv or .parquet by their names.
 
-    Raises UserError for a model or sequence that cannot be used, for names of another ending and for folders that are
-    not there, before the work.
+    model: its folder, or its run's; overrides: repairs of the promoter, see with_repairs. Raises UserError for a model
+    or sequence that cannot be used, for names of another ending and for folders that are not there, before the work.
     """
     writers = [(output, _writer_of(output)) for output in outputs]
-    repaired([promoter], Assay(**facts_of_model(model)["assay"]))
+    model = model_of(model)
+    repaired([promoter], with_repairs(facts_of_model(model)["assay"], overrides))
 
     from model.predict import Predictor  # torch takes seconds: a mistake is told before
 
-    found = mutate(Predictor(model), promoter)
+    found = mutate(Predictor(model, overrides=overrides), promoter)
     for output, write in writers:
         with new_file(output) as temporary:
             write(found, model, temporary)

@@ -8,17 +8,34 @@ from model.manifest import NAME, damage
 from pipeline.errors import UserError
 
 
+def model_of(folder: Path) -> Path:
+    """The folder of a model: this one, or of a run's folder the one in it."""
+    return folder / "model" if (folder / "run.json").exists() else folder
+
+
 def facts_of_model(folder: Path) -> dict[str, Any]:
     """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
 
-    Raises UserError where the folder holds no such model.
+    folder: the model's, or its run's. Raises UserError where there is no such model.
     """
-    wanted = "expected the folder runs/NAME/model that train.py wrote"
+    folder = model_of(folder)
+    wanted = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
     settings = settings_of(folder, wanted)
     if settings.get("architectures") != ["BertForSequenceClassification"]:
         # transformers would give it a fresh, random head without a word.
         raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
     return dict(settings["promoter_bert"])
+
+
+def unfinished(folder: Path) -> str:
+    """A warning where the model in a folder is of a run that has not ended; else an empty text."""
+    run = folder.resolve().parent
+    if not (run / "run.json").exists() or (run / "summary.json").exists():
+        return ""
+    return (
+        f"the run in {run} is not finished (it is training still, was stopped or failed): its model holds the best "
+        "weights so far"
+    )
 
 
 def settings_of(folder: Path, wanted: str) -> dict[str, Any]:

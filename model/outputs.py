@@ -1,14 +1,18 @@
 """Predicted rows, in the order of the input -> a file: each format is a function that takes them and writes them."""
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
@@ -22,12 +26,23 @@ PROBLEM_COLUMNS = ("row", "problem", "bases", "first_wrong_base", "sequence")
 @dataclass(frozen=True)
 class Rows:
     """Some rows of the output. first: number of the first one, from 0; sequence: as it came; prediction: (rows,),
-    NaN where problem is not null."""
+    NaN where problem is not null; name: None where no names were asked for."""
 
     first: int
     sequence: pa.ChunkedArray
     prediction: npt.NDArray[np.float32]
     problem: pa.ChunkedArray
+    name: pa.ChunkedArray | None = None
+
+    @property
+    def texts(self) -> dict[str, pa.ChunkedArray]:
+        """The columns before the prediction: the name, if it was asked for, and the sequence."""
+        return {"sequence": self.sequence} if self.name is None else {"name": self.name, "sequence": self.sequence}
+
+    def cells(self) -> Iterator[tuple[str, ...]]:
+        """Each row as text: nan where there is no prediction."""
+        texts = (column.to_pylist() for column in self.texts.values())
+        return zip(*texts, (f"{value:.9g}" for value in self.prediction.tolist()), strict=True)
 
 
 Format = Callable[[BinaryIO, Iterator[Rows]], None]
@@ -35,21 +50,38 @@ Format = Callable[[BinaryIO, Iterator[Rows]], None]
 
 
 def write_lines(file: BinaryIO, rows: Iterator[Rows]) -> None:
-    """`sequence<TAB>prediction`, no header; nan where there is none."""
+    """`sequence<TAB>prediction`, behind the name and a tab if there are names; no header; nan where there is none."""
     for part in rows:
-        lines = zip(part.sequence.to_pylist(), part.prediction.tolist(), strict=True)
-        file.write("".join(f"{sequence}\t{value:.9g}\n" for sequence, value in lines).encode())
+        if part.name is not None:  # a tab or line end in it would be taken for one of this file
+            part = replace(part, name=pc.replace_substring_regex(part.name, r"\s", " "))
+        file.write("".join("\t".join(cells) + "\n" for cells in part.cells()).encode())
         file.flush()  # who reads a pipe is not kept waiting
 
 
+def write_csv(file: BinaryIO, rows: Iterator[Rows]) -> None:
+    """A header line, then the name if there are names, sequence and prediction; nan where there is none."""
+    for part in rows:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if part.first == 0:
+            writer.writerow([*part.texts, "prediction"])
+        writer.writerows(part.cells())
+        file.write(text.getvalue().encode())
+
+
 def write_parquet(file: BinaryIO, rows: Iterator[Rows]) -> None:
-    """Columns sequence, prediction (null where there is none) and problem (null where there is none)."""
-    schema = pa.schema([("sequence", pa.string()), ("prediction", pa.float32()), ("problem", pa.string())])
+    """Columns name if there are names, sequence, prediction and problem (null where there is none, both)."""
+    begin = next(rows, None)
+    texts = ["sequence"] if begin is None else list(begin.texts)
+    schema = pa.schema(
+        [*((name, pa.string()) for name in texts), ("prediction", pa.float32()), ("problem", pa.string())]
+    )
     batches = (
         batch
-        for part in rows
+        for part in chain([] if begin is None else [begin], rows)
         for batch in pa.table(
-            [part.sequence, pa.array(part.prediction, pa.float32(), from_pandas=True), part.problem], schema=schema
+            [*part.texts.values(), pa.array(part.prediction, pa.float32(), from_pandas=True), part.problem],
+            schema=schema,
         ).to_batches()
     )
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -57,8 +89,8 @@ def write_parquet(file: BinaryIO, rows: Iterator[Rows]) -> None:
             writer.write_table(group, GROUP_ROWS)
 
 
-FORMATS: dict[str, Format] = {"tsv": write_lines, "parquet": write_parquet}
-SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".parquet": "parquet"}
+FORMATS: dict[str, Format] = {"tsv": write_lines, "csv": write_csv, "parquet": write_parquet}
+SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".parquet": "parquet"}
 
 
 def format_of(output: str) -> Format:

@@ -1,10 +1,13 @@
 """Expression of promoters from a trained model:
 
 from model.predict import Predictor
-predictor = Predictor("runs/demo/model")
+predictor = Predictor("runs/demo")
 predictor.predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 """
 
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,12 @@ import torch
 from transformers import BertForSequenceClassification
 
 from model.frames import read_width
+from model.model_folder import model_of
 from model.tasks import mean_over_frames, moved, of_width
-from model.usable import repaired
-from pipeline.config import Assay
+from model.usable import checked, repaired
 from pipeline.encode import encode_promoters
 from pipeline.padding import padded_tokens
+from pipeline.repairs import remedy, with_repairs
 from pipeline.reverse import reverse_complement
 
 BATCH = {"cpu": 64, "cuda": 4096}
@@ -44,21 +48,28 @@ class Pending:
 
 
 class Predictor:
-    """A regression model with what it needs to know of its assay.
+    """A regression model with what it needs to know of its assay. folder: the model's, or its run's.
 
     both_strands: a promoter's expression is the mean of what the model says of the promoter and of its reverse
     complement, flanks included. That is for models that were fine-tuned on both.
     on: the device, in place of this process's own.
+    overrides: repairs of sequences beside those that the model was trained with, such as assay.lower_case=upper.
     """
 
-    def __init__(self, folder: Path | str, both_strands: bool = False, on: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        both_strands: bool = False,
+        on: torch.device | None = None,
+        overrides: Sequence[str] = (),
+    ) -> None:
         from model.bert import load_regression_model
 
-        self.model = load_regression_model(Path(folder))
+        self.model = load_regression_model(model_of(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
         self.view = str(facts.get("tokens", "frames"))
-        self.assay = Assay(**facts["assay"])
+        self.assay = with_repairs(facts["assay"], overrides)
         self.both_strands = both_strands
         self.device = device() if on is None else on
         self.batch = BATCH[self.device.type]
@@ -69,12 +80,32 @@ class Predictor:
     def predict(self, sequences: list[str]) -> npt.NDArray[np.float32]:
         """Expression of promoters, adapters included, on the scale of the training labels: (rows,).
 
-        Raises UserError naming the first sequence that is no promoter of the model's assay, and why.
+        NaN, and a warning with the reasons, for what is no promoter of the model's assay; `problems` tells each.
         """
-        return self.predict_usable(self.repaired(sequences))
+        found = checked(sequences, self.assay)
+        problem = found["problem"]
+        usable = problem.is_null()
+        prediction = np.full(len(found), np.nan, np.float32)
+        prediction[usable.to_numpy()] = self.predict_usable(found["repaired"].filter(usable))
+        if problem.null_count < len(problem):
+            counts = Counter(problem.drop_null().to_pylist())
+            why, mend = ", ".join(f"{count:,}: {each}" for each, count in counts.items()), remedy(counts, self.assay)
+            warnings.warn(
+                f"no prediction (nan) for {why}{f'; {mend}' if mend else ''}. Predictor.problems(sequences) says which",
+                stacklevel=2,
+            )
+        return prediction
+
+    def problems(self, sequences: list[str]) -> list[str | None]:
+        """Why each sequence has no prediction; None for a promoter of the model's assay."""
+        found: list[str | None] = checked(sequences, self.assay)["problem"].to_pylist()
+        return found
 
     def repaired(self, sequences: list[str]) -> pa.ChunkedArray:
-        """Promoters as the model is given them: repaired where its assay says so. Raises UserError as predict."""
+        """Promoters as the model is given them: repaired where its assay says so.
+
+        Raises UserError naming the first sequence that is no promoter of the assay, and why.
+        """
         return repaired(sequences, self.assay)
 
     def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:

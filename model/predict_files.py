@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -18,16 +18,16 @@ from model.distributed import World, joined
 from model.guarded import guarded
 from model.journal import Journal, Values
 from model.leaderboard import RefusedError, check_rows
-from model.model_folder import facts_of_model
+from model.model_folder import facts_of_model, model_of, unfinished
 from model.outputs import Problems, Rows, is_stream, problems_beside
 from model.predict import BATCH, device
-from model.rows import STANDARD_INPUT, Part, count_rows, find_rows, read_parts
+from model.rows import STANDARD_INPUT, Part, count_rows, read_parts
 from model.spread import Use, follow, lead, predict_parts
 from pipeline.ahead import ahead
 from pipeline.atomic import new_file
-from pipeline.config import Assay
 from pipeline.errors import UserError
 from pipeline.lock import hold_lock
+from pipeline.repairs import remedy, with_repairs
 
 MOST_TOLD = 20
 """Rows without a prediction that are told on standard error, where the output is no file."""
@@ -49,12 +49,13 @@ Progress = Callable[[int, int, int], None]
 @dataclass(frozen=True)
 class Predicted:
     """What `predict_files` did. found: rows that a killed run had predicted; problems: rows without a prediction, by
-    reason; problems_file: where they are told one by one."""
+    reason; remedy: what would repair some of them, or nothing; problems_file: where they are told one by one."""
 
     output: str
     rows: int
     found: int
     problems: dict[str, int]
+    remedy: str
     problems_file: str | None
     seconds: float
     rows_per_second: float
@@ -74,6 +75,7 @@ def predict_files(
     warn: told what is done all the same, but is hardly meant. Raises UserError for a model, input or output that cannot
     be used, and where not one row is a promoter.
     """
+    asked = replace(asked, model=model_of(asked.model))
     use = Use(asked.model, asked.both_strands)
     if "RANK" not in os.environ:
         return _predict(asked, lambda parts: predict_parts(parts, use, asked.workers), progress, warn)
@@ -92,15 +94,17 @@ def _predict_as_rank(
 
 def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[str], None]) -> Predicted:
     began = time.monotonic()
-    given = find_rows(asked.names, asked.columns)
+    given = asked.find_rows()
     write = format_asked(asked)
     check_is_no_input(asked.output, given)
     facts = facts_of_model(asked.model)
     if asked.both_strands and not facts.get("reverse_complement", True):
         warn(ONE_STRAND)
-    assay = Assay(**facts["assay"])
+    if state := unfinished(asked.model):
+        warn(state)
+    assay = with_repairs(facts["assay"], asked.overrides)
     if asked.leaderboard is not None and asked.names != [STANDARD_INPUT]:
-        check_rows(asked.leaderboard, read_parts(find_rows(asked.names, asked.columns), assay, HELD_ROWS))
+        check_rows(asked.leaderboard, read_parts(asked.find_rows(), assay, HELD_ROWS))
     total = count_rows(given, assay)
     with ExitStack() as stack:
         journal = None if is_stream(asked.output) else stack.enter_context(_journal(asked))
@@ -113,11 +117,13 @@ def _predict(asked: Asked, spread: Spread, progress: Progress, warn: Callable[[s
         problems.end()
         if through.done == sum(problems.counts.values()):
             why = ", ".join(f"{count:,}: {problem}" for problem, count in problems.counts.items()) or "no rows"
-            raise UserError(f"{_named(asked.names)}: nothing to predict ({why})")
+            mend = remedy(problems.counts, assay)
+            raise UserError(f"{_named(asked.names)}: nothing to predict ({why}){f'; {mend}' if mend else ''}")
     seconds = time.monotonic() - began
     told = str(problems_beside(asked.output)) if problems.counts and not is_stream(asked.output) else None
     rate = round((through.done - through.found) / seconds, 1)
-    return Predicted(asked.output, through.done, through.found, problems.counts, told, round(seconds, 3), rate)
+    mend = remedy(problems.counts, assay)
+    return Predicted(asked.output, through.done, through.found, problems.counts, mend, told, round(seconds, 3), rate)
 
 
 class _Through:
@@ -136,7 +142,8 @@ class _Through:
             problem = part.table["problem"]
             prediction = np.full(len(part), np.nan, np.float32)
             prediction[problem.is_null().to_numpy()] = values
-            rows = Rows(part.first, part.table["sequence"], prediction, problem)
+            name = part.table["name"] if "name" in part.table.column_names else None
+            rows = Rows(part.first, part.table["sequence"], prediction, problem, name)
             self._problems.note(rows)
             yield rows
             self.done += len(part)

@@ -23,12 +23,15 @@ READ_ROWS = 4096
 HEAD_BYTES = 1 << 16
 """What is looked at of standard input, to see how its rows are written."""
 A_SEQUENCE_A_LINE = Layout("text", columns=1, expression_field=0)
+NAME_AND_SEQUENCE = Layout("text", columns=2, sequence_field=2, expression_field=0, name_field=1)
+
+NAME = ", coalesce(name, '') as name"
 
 
 @dataclass(frozen=True)
 class Part:
     """Some rows of the input. first: number of the first one, from 0; table: sequence as it came, repaired,
-    problem (null for a promoter of the assay)."""
+    problem (null for a promoter of the assay), and name where the input has names."""
 
     first: int
     table: pa.Table
@@ -55,25 +58,43 @@ class Given:
         return self.input.files
 
 
-def find_rows(names: list[str], columns: Columns | None) -> Given:
-    """Files, patterns, or - for standard input. Raises UserError for what cannot be read."""
+def find_rows(names: list[str], columns: Columns | None, header_names: bool = False) -> Given:
+    """Files, patterns, or - for standard input. header_names: of FASTA entries the first word of the header, too.
+
+    Raises UserError for what cannot be read, and for names asked for otherwise than they stand.
+    """
     if names == [STANDARD_INPUT]:
-        return _standard_input(sys.stdin.buffer, columns)
+        return _standard_input(sys.stdin.buffer, columns, header_names)
     if STANDARD_INPUT in names:
         raise UserError("- stands for standard input and is named alone, without files")
     found = find_input(names, columns, labelled=False)
     if found.layout is not None and found.layout.kind == "fasta":
-        return Given(replace(found, layout=A_SEQUENCE_A_LINE), fasta_lines(found.files))
+        return Given(replace(found, layout=_fasta(columns, header_names)), fasta_lines(found.files, header_names))
+    _check_no_header_names(header_names)
     return Given(found, None)
 
 
-def _standard_input(stream: BinaryIO, columns: Columns | None) -> Given:
+def _fasta(columns: Columns | None, header_names: bool) -> Layout:
+    """Of the lines that stand for FASTA entries."""
+    if columns is not None and columns.name is not None:
+        raise UserError(f"--name-column {columns.name}: FASTA has no columns; for the names in its headers: --names")
+    return NAME_AND_SEQUENCE if header_names else A_SEQUENCE_A_LINE
+
+
+def _check_no_header_names(header_names: bool) -> None:
+    if header_names:
+        raise UserError("--names takes the names of FASTA headers; of a table name their column: --name-column NAME")
+
+
+def _standard_input(stream: BinaryIO, columns: Columns | None, header_names: bool) -> Given:
     head = b""
     while len(head) < HEAD_BYTES and (more := stream.read(HEAD_BYTES - len(head))):
         head += more
     layout = layout_of_text("standard input", head, columns)
     if layout.kind == "fasta":
-        return Given(Input([], A_SEQUENCE_A_LINE, labelled=False), sequence_lines(_lines(head, stream)))
+        lines = sequence_lines(_lines(head, stream), header_names)
+        return Given(Input([], _fasta(columns, header_names), labelled=False), lines)
+    _check_no_header_names(header_names)
     return Given(Input([], layout, labelled=False), _chunks(head, stream))
 
 
@@ -107,9 +128,10 @@ def read_parts(given: Given, assay: Assay, rows: int) -> Generator[Part]:
 def _tables(connection: duckdb.DuckDBPyConnection, source: Input, assay: Assay, rows: int) -> Generator[pa.Table]:
     try:
         define_input(connection, assay, source)
+        named = source.name_column is not None or (source.layout is not None and source.layout.name_field > 0)
         reader = connection.sql(
             "select coalesce(sequence, '') as sequence, repaired(sequence) as repaired, "
-            "sequence_problem(repaired(sequence)) as problem from input"
+            f"sequence_problem(repaired(sequence)) as problem{NAME if named else ''} from input"
         ).to_arrow_reader(READ_ROWS)
         yield from in_parts(reader, rows)
     except duckdb.Error as error:

@@ -2,11 +2,25 @@
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import Assay
-from pipeline.database import rows_of
 from pipeline.errors import UserError
 from pipeline.input_view import define_rules
+from pipeline.repairs import remedy
+
+
+def checked(sequences: list[str], assay: Assay) -> pa.Table:
+    """Promoters, adapters included, held to the rules: repaired, and problem (null for a promoter of the assay)."""
+    if isinstance(sequences, str):
+        raise UserError("expected a list of promoters, got one string")
+    with duckdb.connect() as connection:
+        define_rules(connection, assay)
+        connection.register("given", pa.table({"sequence": pa.array(sequences, pa.string())}))
+        return connection.sql(
+            "select repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem "
+            "from (select row_number() over () as place, sequence from given) order by place"
+        ).to_arrow_table()
 
 
 def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
@@ -14,24 +28,14 @@ def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
 
     Raises UserError naming the first one that is no promoter of the assay, and why.
     """
-    if isinstance(sequences, str):
-        raise UserError("expected a list of promoters, got one string")
-    column = pa.array(sequences, pa.string())
-    with duckdb.connect() as connection:
-        define_rules(connection, assay)
-        connection.register("given", pa.table({"sequence": column}))
-        bad = rows_of(
-            connection,
-            "select place, sequence, problem from (select row_number() over () - 1 as place, sequence, "
-            "sequence_problem(repaired(sequence)) as problem from given) where problem is not null "
-            "order by place limit 1",
-        )
-        usable = connection.sql("select repaired(sequence) as sequence from given").to_arrow_table()["sequence"]
-    if bad:
-        place, sequence, problem = bad[0]
-        which = "the sequence" if len(sequences) == 1 else f"sequence {place} (from 0)"
+    found = checked(sequences, assay)
+    bad = pc.index(pc.is_valid(found["problem"]), True).as_py()
+    if bad >= 0:
+        problem, sequence = found["problem"][bad].as_py(), sequences[bad] or ""
+        which = "the sequence" if len(sequences) == 1 else f"sequence {bad} (from 0)"
+        mend = remedy([problem], assay)
         raise UserError(
-            f"{which}: {problem}: {(sequence or '')[:200]!r}; expected "
-            f"{assay.left_adapter}...insert...{assay.right_adapter} in letters ACGTN"
+            f"{which}: {problem}: {sequence[:200]!r}; expected "
+            f"{assay.left_adapter}...insert...{assay.right_adapter} in letters ACGTN{f'; {mend}' if mend else ''}"
         )
-    return usable
+    return found["repaired"]

@@ -21,13 +21,13 @@ import duckdb
 from pipeline.atomic import flush_to_disk, replace_folder
 from pipeline.config import Config
 from pipeline.database import SQL, DatasetInfo, dataset_info, explain, is_duckdb, reading, rows_of, statement
-from pipeline.describe import repair_of
 from pipeline.errors import UserError
 from pipeline.input_view import define_input, set_variables
 from pipeline.inputs import Columns, Input, find_input
 from pipeline.interrupts import uninterrupted
 from pipeline.lock import hold_lock
 from pipeline.remote import fetch, is_remote
+from pipeline.repairs import repair_of
 from pipeline.settings import dataset_settings
 
 STORAGE_VERSION = "v1.2.0"
@@ -283,7 +283,7 @@ def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str, config: C
     if not first:
         return f"{files}: no rows"
     file, line, reason, text = first[0]
-    repair = repair_of(reason, config.assay.model_dump())
+    repair = repair_of(reason, config.assay)
     return (
         f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be "
         f"used{f'; to repair such rows: {repair}' if repair else ''}. Expected lines of sequence<TAB>expression, the "

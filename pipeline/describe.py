@@ -1,35 +1,16 @@
 """What the commands say of what they did."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipeline.config import Assay
+from pipeline.repairs import repair_of
 
 if TYPE_CHECKING:
     from pipeline.database import DatasetInfo
     from pipeline.dataset import Built
 
 FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
-
-
-REPAIRS = {
-    "white space in the sequence": ("white_space", "strip"),
-    "lower-case bases": ("lower_case", "upper"),
-    "U in the sequence": ("uracil", "thymine"),
-    "IUPAC codes other than ACGTN": ("iupac", "n"),
-    "left adapter missing": ("missing_adapters", "add"),
-}
-"""The assay's setting that repairs what a row is rejected for."""
-
-
-def repair_of(reason: str, assay: Mapping[str, Any]) -> str:
-    """What would repair what rows are rejected for, as on a command line; an empty text where nothing would.
-
-    assay: the settings that they were rejected by.
-    """
-    name, value = REPAIRS.get(reason, ("", ""))
-    if not name or assay.get(name) == value:
-        return ""
-    return f"assay.{name}={value}{', for bare inserts' if name == 'missing_adapters' else ''}"
 
 
 def counted(n: int, one: str, many: str = "") -> str:
@@ -55,9 +36,9 @@ def describe_built(built: "Built") -> list[str]:
             f"test {info.finetune_test_rows:,}",
         ]
     lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
-    assay = json.loads(info.settings)["assay"] if info.settings else {}
+    assay = Assay(**json.loads(info.settings)["assay"]) if info.settings else None
     for reason, count in built.rejects.items():
-        way_out = repair_of(reason, assay)
+        way_out = repair_of(reason, assay) if assay else ""
         lines.append(f"rejected   {count:,}: {reason}{f' (to repair: {way_out})' if way_out else ''}")
     if built.layout is not None and built.layout["kind"] == "fasta" and info.cut is not None:
         lines.append("read       FASTA: labels from the last word of each header")

@@ -23,11 +23,16 @@ def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
 
 
 def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, given: Input) -> None:
-    """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy)."""
+    """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy; and
+    name where the input has a column of names)."""
     define_rules(connection, assay)
     settings: dict[str, Any] = {"input_files": given.files, "labelled": given.labelled, "skip_lines": 0, "columns": 2}
     if given.layout is None:
-        columns = {"sequence_column": given.sequence_column, "expression_column": given.expression_column}
+        columns: dict[str, str | None] = {
+            "sequence_column": given.sequence_column,
+            "expression_column": given.expression_column,
+            "name_column": given.name_column,
+        }
         set_variables(connection, settings | columns)
         connection.execute(statement(f"02_input_parquet{'' if given.labelled else '_unlabelled'}.sql"))
     else:

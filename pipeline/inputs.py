@@ -31,15 +31,20 @@ _NO_LABEL = {"", "nan", "na", "n/a", "null", "none", "."}
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1."""
+    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1.
+
+    name: of what is carried along to the predictions.
+    """
 
     sequence: str | None = None
     expression: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of text or FASTA files are written. Fields are counted from 1; expression_field 0: there is none."""
+    """How the rows of text or FASTA files are written. Fields are counted from 1; expression_field and name_field 0:
+    there is none."""
 
     kind: Literal["text", "fasta"]
     delimiter: str = "\t"
@@ -48,6 +53,7 @@ class Layout:
     columns: int = 2
     sequence_field: int = 1
     expression_field: int = 2
+    name_field: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Input:
     labelled: bool
     sequence_column: str = "sequence"
     expression_column: str = "expression"
+    name_column: str | None = None
 
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
@@ -185,7 +192,9 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
     quoted = any('"' in line for line in lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     names = [cell.lower() for cell in rows[0]]
-    asked = {name.lower() for name in (columns.sequence, columns.expression) if name and not name.isdecimal()}
+    asked = {
+        name.lower() for name in (columns.sequence, columns.expression, columns.name) if name and not name.isdecimal()
+    }
     known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *asked}
     # A first row with a sequence in it is a row, whatever its other cells say.
     has_header = not known.isdisjoint(names) and not any(map(_is_long_sequence, names))
@@ -201,7 +210,8 @@ def _layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> La
         expression = _only_label_column(file, body, [f for f in range(1, width + 1) if f != sequence], header)
     if expression and labelled and _share(body, expression, _is_decimal_comma) > 0:
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; write them with a point")
-    return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0)
+    name = _field(file, columns.name, header, width, ())
+    return Layout("text", delimiter, quoted, int(has_header), width, sequence, expression or 0, name or 0)
 
 
 def _looks_like_names(rows: list[list[str]]) -> bool:
@@ -330,14 +340,14 @@ def _has_label(layout: Layout, line: str) -> bool:
 
 
 def _differences(a: Layout, b: Layout) -> str:
-    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field")
+    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field", "name_field")
     return ", ".join(f"{n}: {getattr(a, n)!r} and {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n))
 
 
 def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     import pyarrow.parquet as pq
 
-    chosen: tuple[str, str | None] | None = None
+    chosen: tuple[str, str | None, str | None] | None = None
     others: list[str] = []
     for file in files:
         try:
@@ -349,16 +359,17 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
         expression = _parquet_column(file, columns.expression, found, EXPRESSION_NAMES)
         if sequence is None:
             raise UserError(f"{file}: no column sequence; it has {', '.join(found)}; name it: --sequence-column NAME")
-        if chosen is not None and chosen != (sequence, expression):
+        name = _parquet_column(file, columns.name, found, ())
+        if chosen is not None and chosen != (sequence, expression, name):
             raise UserError(f"{file} has other columns than {files[0]}; build from one of them")
-        numbers = [name for name, kind in zip(found, schema.types, strict=True) if _is_number_type(kind)]
-        others = others or [name for name in numbers or found if name != sequence]
-        chosen = sequence, expression
+        numbers = [column for column, kind in zip(found, schema.types, strict=True) if _is_number_type(kind)]
+        others = others or [other for other in numbers or found if other != sequence]
+        chosen = sequence, expression, name
     assert chosen is not None
-    sequence, expression = chosen
+    sequence, expression, name = chosen
     if labelled and expression is None and others:
         raise _which_label(files[0], others, others[0])
-    return Input(files, None, labelled and expression is not None, sequence, expression or "expression")
+    return Input(files, None, labelled and expression is not None, sequence, expression or "expression", name)
 
 
 def _is_number_type(kind: pa.DataType) -> bool:

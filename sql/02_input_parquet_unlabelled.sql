@@ -1,8 +1,13 @@
 -- One row a row of the Parquet files, in file order, where there are no labels or none are asked for.
 set variable sequence_column = coalesce(getvariable('sequence_column'), 'sequence');
+-- There must be one, also where no names are asked for.
+set variable name_column = coalesce(getvariable('name_column'), getvariable('sequence_column'));
 create or replace temp view input as
 with cells as (
-    select filename as file, columns(lambda c: c = getvariable('sequence_column'))::varchar as sequence
+    select
+        filename as file,
+        columns(lambda c: c = getvariable('sequence_column'))::varchar as sequence,
+        columns(lambda c: c = getvariable('name_column'))::varchar as name
     from read_parquet(getvariable('input_files'), filename = true)
 )
 select
@@ -12,5 +17,6 @@ select
     getvariable('columns') as fields,
     sequence,
     null::varchar as expression,
-    1 as copy
+    1 as copy,
+    name
 from cells;

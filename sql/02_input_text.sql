@@ -24,7 +24,13 @@ cells as (
             getvariable('quoted'),
             coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
             split_part(text, getvariable('delimiter'), getvariable('expression_field'))
-        ) as expression
+        ) as expression,
+        -- Of rows to be predicted, where names are asked for.
+        if(
+            getvariable('quoted'),
+            coalesce(trim(fields[getvariable('name_field')], '" '), ''),
+            trim(split_part(text, getvariable('delimiter'), getvariable('name_field')))
+        ) as name
     from lines
 )
 select
@@ -40,5 +46,6 @@ select
     end as fields,
     sequence,
     expression,
-    1 as copy
+    1 as copy,
+    name
 from cells;

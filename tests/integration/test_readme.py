@@ -42,6 +42,9 @@ def workspace(tmp_path_factory):
     made.run("promoter-bert", "generate", "train_sequences.txt", "--rows", "1200")
     made.run("promoter-bert", "generate", "test.tsv", "--rows", str(ROWS), "--seed", "9")
     with_files_of_the_challenge(made.folder)
+    promoters = (made.folder / "test_sequences.txt").read_text().splitlines()[:3]
+    entries = (f">gene{n} some words\n{line.split()[0].lower()}\n" for n, line in enumerate(promoters))
+    (made.folder / "genes.fasta").write_text("".join(entries))
     return made
 
 
@@ -82,6 +85,9 @@ def test_commands_and_snippets(workspace):
     (whole,) = json.loads(workspace.run("promoter-bert", "query", "--json", held_out[-1]).stdout)
     assert tenth == {**whole, "finetune_train_rows": 120}
     assert len((workspace.folder / "predictions.tsv").read_text().splitlines()) == ROWS
+    genes = (workspace.folder / "genes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in genes] == ["name", "gene0", "gene1", "gene2"]
+    assert not any("nan" in line for line in genes)
     assert {"report.html", "model"} < {path.name for path in (workspace.folder / "runs" / "paper").iterdir()}
     assert {"compare.html", "page.html", "effects.tsv", "leaderboard.json"} < {
         p.name for p in workspace.folder.iterdir()

@@ -192,7 +192,7 @@ def test_both_strands_are_the_mean_of_either(tmp_path, made):
     ("names", "output", "message"),
     [
         (["-", "rows.tsv"], "out.tsv", "named alone"),
-        (["rows.tsv"], "out.doc", r"expected a name ending in \.tsv, \.txt, \.parquet"),
+        (["rows.tsv"], "out.doc", r"expected a name ending in \.tsv, \.txt, \.csv, \.parquet"),
         (["rows.tsv"], "rows.tsv", "input file, too"),
         (["out.problems.tsv"], "out.tsv", "input file, too"),
         (["wrong.tsv"], "out.tsv", "nothing to predict"),
