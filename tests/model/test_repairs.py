@@ -64,7 +64,7 @@ def test_repairs_that_are_asked_for_reach_the_model(run, tmp_path):
 
 
 def test_where_nothing_can_be_predicted_the_repair_is_named_unless_it_is_asked_for_already(run, tmp_path):
-    (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\n{L}ACGT\n")
+    (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     asked = Asked(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     add = r"assay\.missing_adapters=add \(for bare inserts\)"
     with pytest.raises(UserError, match=rf"missing\); repair them with assay\.lower_case=upper {add}$"):
