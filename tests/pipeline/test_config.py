@@ -1,5 +1,6 @@
 import pytest
 
+from model.facts import flat
 from pipeline.config import load_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -115,3 +116,15 @@ def test_a_missing_section_is_named(tmp_path):
     (tmp_path / "part.yaml").write_text("run: {name: a}\n")
     with pytest.raises(UserError, match=r"missing: .*assay"):
         load_config(tmp_path / "part.yaml")
+
+
+def test_the_preset_of_what_was_better_differs_from_the_papers_in_that_alone():
+    paper, best = (flat(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
+    assert {name: best[name] for name in paper if best[name] != paper[name]} == {
+        "run.name": "best",
+        "assay.flank": 0,
+        "dataset.path": "best.duckdb",
+        "shards.path": "best-shards",
+        "shards.k": 6,
+        "finetune.tokens": "overlapping",
+    }
