@@ -283,7 +283,7 @@ def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str, config: C
     if not first:
         return f"{files}: no rows"
     file, line, reason, text = first[0]
-    repair = repair_of(reason, config.assay)
+    repair = repair_of(reason, config.assay.model_dump())
     return (
         f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {_count(connection, 'rejects'):,} rows can be "
         f"used{f'; to repair such rows: {repair}' if repair else ''}. Expected lines of sequence<TAB>expression, the "

@@ -3,7 +3,6 @@
 import json
 from typing import TYPE_CHECKING
 
-from pipeline.config import Assay
 from pipeline.repairs import repair_of
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def describe_built(built: "Built") -> list[str]:
             f"test {info.finetune_test_rows:,}",
         ]
     lines += [f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()]
-    assay = Assay(**json.loads(info.settings)["assay"]) if info.settings else None
+    assay = json.loads(info.settings)["assay"] if info.settings else {}
     for reason, count in built.rejects.items():
         way_out = repair_of(reason, assay) if assay else ""
         lines.append(f"rejected   {count:,}: {reason}{f' (to repair: {way_out})' if way_out else ''}")

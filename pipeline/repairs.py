@@ -1,6 +1,6 @@
 """Repairs of sequences that break an assay's rules: which setting asks for each, and which problem it mends."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import Assay
@@ -24,17 +24,20 @@ MENDS = {
 """What sequence_problem of sql/01_rules.sql says, and the setting that mends it."""
 
 
-def repair_of(problem: str, assay: Assay) -> str:
-    """The setting that would repair a problem, as on a command line; an empty text where none would."""
+def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
+    """The setting that would repair a problem, as on a command line; an empty text where none would.
+
+    assay: settings, those of repairs among them.
+    """
     key = MENDS.get(problem)
-    if key is None or getattr(assay, _field(key)) != "reject":
+    if key is None or assay[_field(key)] != "reject":
         return ""
     return f"{key}={REPAIRS[key]}{' (for bare inserts)' if key == 'assay.missing_adapters' else ''}"
 
 
 def remedy(problems: Iterable[str], assay: Assay) -> str:
     """Which settings would repair some of the problems; an empty text where none would."""
-    settings = filter(None, (repair_of(problem, assay) for problem in problems))
+    settings = filter(None, (repair_of(problem, assay.model_dump()) for problem in problems))
     found = " ".join(settings)
     return f"repair them with {found}" if found else ""
 

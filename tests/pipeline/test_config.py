@@ -123,7 +123,6 @@ def test_the_preset_of_what_was_better_differs_from_the_papers_in_that_alone():
     assert {name: best[name] for name in paper if best[name] != paper[name]} == {
         "run.name": "best",
         "assay.flank": 0,
-        "dataset.path": "best.duckdb",
         "shards.path": "best-shards",
         "shards.k": 6,
         "finetune.tokens": "overlapping",
