@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from measure import markdown
-from quality_trials import CHOICES_AT, SIZES, SPLITS
+from quality_trials import SIZES, SPLITS
 from scipy import stats
 
 HERE = Path(__file__).resolve().parent
@@ -71,18 +71,19 @@ def sizes(found: Found, metric: str) -> str:
 
 
 def choices(found: Found) -> str:
-    """A row for each choice, beside the same training without it."""
-    base = scores(found, study="sizes", split="random", size=CHOICES_AT, variant="pretrained")
-    names = dict.fromkeys(one["variant"] for one in found if one["study"] == "choices")
-    rows = [["pretrained, as above", cell(base), ""]]
-    for name in names:
-        mine = scores(found, study="choices", variant=name)
-        rows.append([name, cell(mine), difference(mine, base)])
-        both = [one for one in found if one["variant"] == name and "both_pearson" in one]
-        if both:
-            mean = scores(both, "both_pearson")
-            rows.append([f"{name}, both strands predicted", cell(mean), difference(mean, base)])
-    return markdown([f"{CHOICES_AT:,} training rows, random split", "Pearson", "less the first"], rows)
+    """A row for each choice, beside the same training without it on as many promoters."""
+    mine = [one for one in found if one["study"] == "choices"]
+    rows: list[list[str]] = []
+    for size in sorted({one["size"] for one in mine}):
+        base = scores(found, study="sizes", split="random", size=size, variant="pretrained")
+        rows.append([f"{size:,}: pretrained, as above", cell(base), ""])
+        for name in dict.fromkeys(one["variant"] for one in mine if one["size"] == size):
+            these = [one for one in mine if (one["size"], one["variant"]) == (size, name)]
+            rows.append([f"{size:,}: {name}", cell(scores(these)), difference(scores(these), base)])
+            both = scores([one for one in these if "both_pearson" in one], "both_pearson")
+            if both:
+                rows.append([f"{size:,}: {name}, both strands predicted", cell(both), difference(both, base)])
+    return markdown(["training rows, random split", "Pearson", "less pretrained"], rows)
 
 
 def dream(found: Found) -> str:
@@ -95,9 +96,19 @@ def dream(found: Found) -> str:
     public = {one["seed"]: one["public"] for one in mine if "public" in one}
     for subset in next(iter(public.values()), {}).get("subsets", {}):
         parts = {seed: score["subsets"][subset] for seed, score in public.items()}
-        rows.append([f"public rows: {subset}", *(by_metric(parts, metric) for metric in ("pearson", "spearman"))])
+        rows.append(
+            [
+                f"{LABELS['pretrained']}: public rows, {subset}",
+                *(by_metric(parts, metric) for metric in ("pearson", "spearman")),
+            ]
+        )
     if public:
-        rows.append(["public rows: Score", *(by_metric(public, f"{m}_score") for m in ("pearson", "spearman"))])
+        rows.append(
+            [
+                f"{LABELS['pretrained']}: public rows, Score",
+                *(by_metric(public, f"{m}_score") for m in ("pearson", "spearman")),
+            ]
+        )
     return markdown(["", "Pearson", "Spearman"], rows)
 
 

@@ -18,6 +18,8 @@ CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "
 """Found on the validation rows of one seed; the BERT's were not tuned."""
 CHOICES_AT = 8000
 """Promoters that the original team's open choices are compared at, in a random split."""
+BEST = ("shards.k=6", "finetune.tokens=overlapping")
+"""What turned out better, of configs/best.yaml; compared at the most promoters, too."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
@@ -93,7 +95,7 @@ def choices() -> Iterator[Trial]:
         "smooth-l1": ("finetune.loss=smooth_l1",),
         "overlapping": ("finetune.tokens=overlapping",),
         "k-6": ("shards.k=6",),
-        "k-6-overlapping": ("shards.k=6", "finetune.tokens=overlapping"),
+        "k-6-overlapping": BEST,
         "longer": ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
         "two-strands": ("pretrain.reverse_complement=true", "finetune.reverse_complement=true"),
         "flank-150": ("assay.flank=150",),
@@ -104,6 +106,10 @@ def choices() -> Iterator[Trial]:
             fixed = ("choices", "yeast", "random", seed, CHOICES_AT, "bert")
             start = f"yeast-random-{seed}-all-pretraining" if name in same_pretraining else None
             yield Trial(*fixed, name, (*schedule, *changed), start)
+    most, best = max(SIZES), "k-6-overlapping"
+    for seed in SEEDS:
+        start = f"yeast-random-{seed}-{CHOICES_AT}-{best}"
+        yield Trial("choices", "yeast", "random", seed, most, "bert", best, (*SCHEDULES[most], *BEST), start)
 
 
 def dream() -> Iterator[Trial]:

@@ -44,9 +44,9 @@ def test_each_number_is_in_its_row():
     assert "| random, 8,000 | .710 (.700 to .720) | .610 (.600 to .620) |  |  | +.100 (+.100 to +.100) |" in pearson
     assert "| grouped, 1,000 |  |  | .800 (.800 to .800) |  |  |" in pearson
     assert "| random, 8,000 | .700 (.690 to .710) |" in spearman
-    assert "| smooth-l1 | .720 (.710 to .730) | +.010 (+.010 to +.010) |" in choices
+    assert "| 8,000: smooth-l1 | .720 (.710 to .730) | +.010 (+.010 to +.010) |" in choices
     assert "held-out rows | .550 (.550 to .550) | .540 (.540 to .540) |" in dream
-    assert "| public rows: all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
+    assert "| BERT, pretrained: public rows, all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
 
 
 def test_a_trial_comes_after_the_one_that_it_starts_from():
