@@ -76,7 +76,7 @@ def test_a_leaderboard_knows_no_names(tmp_path):
     model = save_model(tmp_path / "model", ASSAY)
     (tmp_path / "sample.json").write_text('{"0": 0}')
     for asked in ({"header_names": True}, {"columns": Columns(name="id")}):
-        with pytest.raises(UserError, match="leave --names and --name-column away"):
+        with pytest.raises(UserError, match="leave out --names and --name-column"):
             check_asked(Asked(model, [], str(tmp_path / "out.json"), leaderboard=tmp_path / "sample.json", **asked))
 
 
