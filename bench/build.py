@@ -14,10 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Cost, compare, run, table
+from measure import COMMAND, Cost, compare, run, table
 
 HERE = Path(__file__).resolve().parent
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 FULL = 6_739_258
 
 

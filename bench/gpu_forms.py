@@ -25,9 +25,8 @@ from model.frames import reading_frames
 from model.meter import peak_memory
 from model.predict import Predictor
 from model.predict_files import predict_files
-from model.stage_task import StageName
 from model.timing import Plan, Rates, timed, wait
-from pipeline.config import Config
+from pipeline.config import Config, StageName
 from pipeline.freshness import shard_folder
 from pipeline.index import Index, read_index
 from pipeline.stream import Part, Stream

@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from measure import markdown
-from trainings import COMMAND, TRAIN, at_a_time, call
+from measure import COMMAND, markdown
+from trainings import TRAIN, at_a_time, call
 
 from pipeline.config import Config, load_config
 from pipeline.freshness import shard_folder
@@ -147,7 +147,7 @@ def main() -> None:
         }
         # Where the form with the fewest steps was evaluated: all were, or nearly.
         seen = sorted(min(curves.values(), key=lambda each: len(each[0]))[0])
-        own = getattr(config, stage).global_batch
+        own = config.stage(stage).global_batch
         head = ["promoters seen", *(f"batch {own if form.batch is None else form.name}" for form in forms)]
         tables.append(f"{stage}, {METRIC[stage]}\n\n{markdown(head, told(curves, seen))}")
         everything += [

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 STUBS = Path(__file__).resolve().parent / "stubs"
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
@@ -53,6 +54,7 @@ def ended(
         assert process.stdout is not None
         said = process.stdout.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # or subprocess would wait for it, too, in any thread
         wall = time.monotonic() - began
     if status:
         logged = "" if log is None else log.read_text(errors="replace")

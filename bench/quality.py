@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from measure import COMMAND, answer
 from quality_trials import Trial, trials
-from trainings import COMMAND, TRAIN, at_a_time, call
+from trainings import TRAIN, at_a_time, call
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
@@ -66,13 +67,13 @@ class Studio:
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
         """Train and score."""
         if trial.method == "ridge":
-            return numbers(sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2])
+            return answer((sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
             command = (str(HERE / "cnn.py"), f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options)
-            found = numbers(sys.executable, *command)
+            found = answer((sys.executable, *command, "--json"))
             return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
-        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.settings)
+        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")
@@ -111,13 +112,7 @@ class Studio:
         out = run / "test_sequences.tsv"
         call((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
         labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))
-        return numbers(COMMAND, "score", str(out), *labels, "--test", str(self.test))
-
-
-def numbers(*command: str) -> dict[str, Any]:
-    """What a command prints with --json."""
-    found: dict[str, Any] = json.loads(call((*command, "--json")))
-    return found
+        return answer((COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json"))
 
 
 def main() -> None:

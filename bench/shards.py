@@ -18,11 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measure import answer, in_turn, markdown, run
+from measure import COMMAND, answer, in_turn, markdown, run
 from promoters import ids, promoters, write_tsv
 
 HERE = Path(__file__).resolve().parent
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 INSERT, K = 111, 3
 OURS = "promoter-bert, ready records"
 PEERS = {  # form, and which share of the rows it gets

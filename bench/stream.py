@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import answer, in_turn, markdown, run
+from measure import COMMAND, answer, in_turn, markdown, run
 
-from shards import COMMAND, K, by_form, prepare
+from shards import K, by_form, prepare
 
 HERE = Path(__file__).resolve().parent
 OURS = "promoter-bert"

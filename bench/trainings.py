@@ -1,25 +1,21 @@
 """Commands that build, train and predict, some at a time, a thread each."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
+from measure import ONE_THREAD, ended
+
 TRAIN = str(Path(__file__).resolve().parent.parent / "train.py")
 
 Result = TypeVar("Result")
 
 
-def call(command: Sequence[str]) -> str:
-    """Run a command on one thread to its end. Gives what it printed; where it fails, SystemExit shows that."""
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
-    return done.stdout
+def call(command: Sequence[str]) -> None:
+    """Run a command on one thread to its end; where it fails, SystemExit shows what it printed."""
+    ended(command, {**os.environ, **ONE_THREAD})
 
 
 def at_a_time(jobs: int, tasks: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:

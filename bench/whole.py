@@ -7,14 +7,12 @@ Needs 12 GB of disk at full size.
 
 import argparse
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from measure import in_turn, markdown, run
+from measure import COMMAND, in_turn, markdown, run
 
-COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
 FULL = 6_739_258
 
 

@@ -19,10 +19,10 @@ from model.flops import StageCost, matmul_rate, stage_cost
 from model.loop import train_step
 from model.meter import peak_memory
 from model.seeds import seed_of
-from model.stage_task import StageName, stage_task
+from model.stage_task import stage_task
 from model.timing import Plan, host_waits, profile, timed
 from pipeline.atomic import expect_folder
-from pipeline.config import Config, Stage
+from pipeline.config import Config, Stage, StageName
 from pipeline.dataset import build
 from pipeline.errors import UserError
 from pipeline.freshness import shard_folder
@@ -85,7 +85,7 @@ class Measurement:
     @property
     def of_stage(self) -> Stage:
         """The stage's section."""
-        return self.config.pretrain if self.stage == "pretrain" else self.config.finetune
+        return self.config.stage(self.stage)
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ def bench_train(
     backend = "inductor" if config.model.compile else ""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as own:
         folder = by_leader(world, lambda: own)
-        batches = [(config.pretrain if stage == "pretrain" else config.finetune).global_batch for stage in stages]
+        batches = [config.stage(stage).global_batch for stage in stages]
         enough = max(FEWEST_ROWS, 2 * STEPS_AN_EPOCH * max(batches)) if rows is None else rows
         here = made(config, Path(folder))
         by_leader(world, lambda: make_shards(here, Path(folder), enough))

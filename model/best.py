@@ -12,8 +12,8 @@ from pathlib import Path
 
 from model.checkpoints import HUGGING_FACE, tag_of
 from model.manifest import Manifest, Standing, damage, put_manifest, read_manifest
-from model.stage_task import StageName
 from pipeline.atomic import replace_folder
+from pipeline.config import StageName
 from pipeline.errors import UserError
 
 Say = Callable[[str], None]

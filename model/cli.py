@@ -2,17 +2,17 @@
 
 import os
 import re
-import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from model.endings import INTERRUPTED, failed, interrupted, not_read
 from pipeline.cli import ConfigFile, Json, SequenceColumn, app, configured, say
-from pipeline.config import DEFAULT_CONFIG, shipped
+from pipeline.config import DEFAULT_CONFIG, STAGES, shipped
 from pipeline.describe import FILES, counted
 from pipeline.errors import UserError
 from pipeline.progress import naming, progress, tell, with_speed
@@ -20,12 +20,6 @@ from pipeline.progress import naming, progress, tell, with_speed
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "score", "onnx", "report", "compare")
 """Commands for which a setting would have no effect."""
-GO_ON = ("download", "shards", "predict")
-"""Commands that take up what a start before has finished."""
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as shells have it."""
-NOT_READ = 128 + signal.SIGPIPE
-"""Exit code where who reads our output has had enough (| head), as shells have it."""
 BARE_KEY = re.compile(r"([a-z_]+)=")
 MODEL = "Folder of a run, runs/NAME, or of its model, runs/NAME/model."
 
@@ -266,7 +260,6 @@ def bench_train(
     from model.bench_train import bench_train as run
     from model.distributed import joined
     from model.guarded import guarded
-    from model.run_files import STAGES
     from model.timing import Plan
 
     settings, files = configured(context, config), deepspeed_config or [shipped("ds_config.json")]
@@ -353,60 +346,27 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()  # not later, when nobody catches what comes of it
             raise
     except UserError as error:
-        _failed(str(error))
+        failed(str(error))
     except KeyboardInterrupt:
-        _interrupted(given)
+        interrupted(given)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
-            _interrupted(given)
+            interrupted(given)
         if isinstance(end.__context__, BrokenPipeError):  # typer has caught that, too
-            _not_read()
+            not_read()
         raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # how DuckDB passes Ctrl-C on
             raise
-        _interrupted(given)
+        interrupted(given)
     except BrokenPipeError:
-        _not_read()
+        not_read()
     except OSError as error:
-        _failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-
-
-def _failed(why: str) -> NoReturn:
-    """End with what went wrong; whether our output is read any more changes nothing about that."""
-    print(f"error: {why}", file=sys.stderr)
-    _flush()
-    sys.exit(1)
+        failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
 def _overrides(context: typer.Context) -> tuple[str, ...]:
     return tuple(context.obj or ())
-
-
-def _interrupted(given: list[str]) -> NoReturn:
-    goes_on = given[:1] and given[0] in GO_ON and "-" not in given  # standard input and output are gone
-    print(f"interrupted; the same command {'goes on from there' if goes_on else 'starts anew'}", file=sys.stderr)
-    _flush()
-    sys.exit(INTERRUPTED)
-
-
-def _not_read() -> NoReturn:
-    """End without a word."""
-    _drop_output()
-    sys.exit(NOT_READ)
-
-
-def _flush() -> None:
-    """Write what is left of our output, or drop it where that cannot be done."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_output()
-
-
-def _drop_output() -> None:
-    """What is left of our output goes nowhere: Python would complain of it as it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_override(text: str) -> None:

@@ -11,8 +11,9 @@ from model.facts import flat
 from model.figures import DASHES, HUES, Bar, Curve, bars, curves, key
 from model.report import check_page_name
 from model.report_run import SCORES, SPLITS, TITLES, interval_of, score_text, stage_says
-from model.run_files import STAGES, RunFiles, read_run
+from model.run_files import RunFiles, read_run
 from pipeline.atomic import expect_folder, new_file
+from pipeline.config import STAGES
 from pipeline.drawing import HALF_WIDTH, MIDDLE_WIDTH, svg
 from pipeline.errors import UserError
 from pipeline.page import Content, Section, Side, Table, page

@@ -8,9 +8,9 @@ import numpy as np
 from model.bert import bert_config, parameters
 from model.flops import stage_cost
 from model.guessed import below_the_guess
-from model.job import Job, Stages
+from model.job import Job
 from model.loop import STEERED_BY
-from pipeline.config import Config, Stage
+from pipeline.config import Stage, StageName, Stages
 from pipeline.describe import counted
 
 CPU_RATE = 1.5e10
@@ -23,7 +23,7 @@ def describe_job(job: Job, asked: Stages = "both") -> str:
     """Size of model, data and batches, before the start. asked: the stages that are to be run."""
     index, world, config = job.index, job.world, job.config
     size = bert_config(config, index)
-    stages = _stages(config, asked)
+    stages = {name: config.stage(name) for name in config.stages(asked)}
     planned = _planned_operations(job, stages)
     lines = [
         f"run        {config.run.directory}",
@@ -54,14 +54,7 @@ def describe_job(job: Job, asked: Stages = "both") -> str:
     return "\n".join(lines)
 
 
-def _stages(config: Config, asked: Stages) -> dict[str, Stage]:
-    """Those that are run, in their order."""
-    pretrains = asked == "pretrain" or (asked == "both" and config.finetune.wants_pretraining)
-    stages: dict[str, Stage] = {"pretrain": config.pretrain} if pretrains else {}
-    return stages if asked == "pretrain" else {**stages, "finetune": config.finetune}
-
-
-def _planned_operations(job: Job, stages: dict[str, Stage]) -> dict[str, tuple[float, float]]:
+def _planned_operations(job: Job, stages: dict[StageName, Stage]) -> dict[StageName, tuple[float, float]]:
     """For each stage: operations a promoter of usual length, and for all its epochs."""
     config, index = job.config, job.index
     usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +31,13 @@ from model.meter import Speed
 from model.other_run import held_out_otherwise
 from model.runs import has_weights, long_metrics, open_run, owner_keys, read_summary
 from model.seeds import seed_of
-from model.stage_task import StageName, stage_task
+from model.stage_task import stage_task
 from model.stopping import StopRequest, stop_requests
 from model.tasks import FinetuneTask
 from model.tracking import Tracker
 from model.trouble import agreeing
 from pipeline.atomic import new_file, write_text
-from pipeline.config import Config, Stage
+from pipeline.config import Config, StageName, Stages
 from pipeline.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.freshness import as_written, check_fresh
@@ -48,9 +48,6 @@ from pipeline.settings import as_built
 from pipeline.shard_access import find_index, shard_source, whole_index
 from pipeline.shard_cache import ShardCache
 from pipeline.stream import Agree
-
-Stages = Literal["pretrain", "finetune", "both"]
-"""What is asked for of a run."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +138,6 @@ def run_job(job: Job, stages: Stages = "both") -> dict[str, Any]:
         by_leader(job.world, lambda: _see_to_models(job, stages))
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
-    wanted: list[StageName] = []
-    if stages == "pretrain" or (stages == "both" and job.config.finetune.wants_pretraining):
-        wanted.append("pretrain")
-    if stages != "pretrain":
-        wanted.append("finetune")
     if job.world.device.type == "cuda" and job.config.model.tf32:
         torch.set_float32_matmul_precision("high")
     peak = sums_over_ranks(
@@ -153,7 +145,7 @@ def run_job(job: Job, stages: Stages = "both") -> dict[str, Any]:
     )[0]
     states: dict[str, Standing] = {}
     with stop_requests(job.world) as stop, Tracker(job.config.run.directory, job.world.leads) as tracker:
-        for name in wanted:
+        for name in job.config.stages(stages):
             states[name] = _stage(job, name, tracker, stop, peak)
             if not states[name].ended:
                 return {"stopped": f"{name} after step {states[name].step:,}; the same command goes on from there"}
@@ -211,7 +203,7 @@ def _stage(job: Job, name: StageName, tracker: Tracker, stop: StopRequest, peak:
             tell(f"{name}: has ended before, at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
-    stage: Stage = config.pretrain if name == "pretrain" else config.finetune
+    stage = config.stage(name)
     layout = Layout(world.ranks, job.settings.zero_stage, job.settings.precision)
     checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
     found = checkpoints.find(lambda line: tell(f"{name}: {line}"))

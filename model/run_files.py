@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from model.json_files import read_written
 from model.tracking import read_metrics
+from pipeline.config import STAGES
 from pipeline.errors import UserError
 
-STAGES: tuple[Literal["pretrain", "finetune"], ...] = ("pretrain", "finetune")
 SUMMARY: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
 }  # fmt: skip

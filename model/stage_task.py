@@ -1,16 +1,13 @@
 """A configuration -> what a stage trains."""
 
 from pathlib import Path
-from typing import Literal
 
 from transformers import PreTrainedModel
 
 from model.bert import masked_language_model, regression_model
 from model.tasks import FinetuneTask, PretrainTask
-from pipeline.config import Config
+from pipeline.config import Config, StageName
 from pipeline.index import Index
-
-StageName = Literal["pretrain", "finetune"]
 
 
 def stage_task(

@@ -35,6 +35,11 @@ DEFAULT_CONFIG = shipped("config.yaml")
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
 Share = Annotated[float, Field(gt=0, le=1)]
+StageName = Literal["pretrain", "finetune"]
+Stages = Literal["pretrain", "finetune", "both"]
+"""What is asked for of a run."""
+STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
+"""In their order."""
 
 
 def _count_or_share(size: float) -> float:
@@ -296,6 +301,16 @@ class Config(_Section):
     finetune: Finetune
     _file: Path = PrivateAttr(default=DEFAULT_CONFIG)
     _overrides: tuple[str, ...] = PrivateAttr(default=())
+
+    def stage(self, name: StageName) -> Stage:
+        """The section of a stage."""
+        return self.pretrain if name == "pretrain" else self.finetune
+
+    def stages(self, asked: Stages) -> list[StageName]:
+        """Those that a run goes through where these are asked for, in their order."""
+        if asked == "both":
+            return list(STAGES) if self.finetune.wants_pretraining else ["finetune"]
+        return [asked]
 
     def was_overridden(self, key: str) -> bool:
         """Whether a key such as dataset.seed was given on the command line."""

@@ -37,8 +37,8 @@ def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
 
 def remedy(problems: Iterable[str], assay: Assay) -> str:
     """Which settings would repair some of the problems; an empty text where none would."""
-    settings = filter(None, (repair_of(problem, assay.model_dump()) for problem in problems))
-    found = " ".join(settings)
+    settings = assay.model_dump()
+    found = " ".join(filter(None, (repair_of(problem, settings) for problem in problems)))
     return f"repair them with {found}" if found else ""
 
 
