@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from model.guarded import Guarded, guarded
+from model.watchdog.client import Guarded, guarded
 from pipeline.errors import UserError
 
 # What takes longer to import is imported when this process has its guard.
@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 
 def arguments() -> argparse.Namespace:
     """The command line; DeepSpeed's launcher adds --local_rank."""
-    from pipeline.config import DEFAULT_CONFIG
+    from pipeline.config.schema import DEFAULT_CONFIG
 
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("overrides", nargs="*", metavar="key=value", help="such as pretrain.learning_rate=3e-4")
@@ -36,17 +36,17 @@ def arguments() -> argparse.Namespace:
 
 def main(guard: Guarded | None) -> None:
     """Parse, build, run, say what came out."""
-    from pipeline.config import load_config
+    from pipeline.config.schema import load_config
 
     args = arguments()
     config = load_config(args.config, args.overrides)
 
     import torch
 
-    from model.describe import describe_job, describe_summary
-    from model.distributed import joined
-    from model.engine import DEFAULT_DS_CONFIG, read_ds_config
-    from model.job import prepare, run_job
+    from model.distributed.process_group import joined
+    from model.training.engine import DEFAULT_DS_CONFIG, read_ds_config
+    from model.training.job import prepare, run_job
+    from model.training.messages import describe_job, describe_summary
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     with joined(guard) as world:

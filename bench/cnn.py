@@ -28,12 +28,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
-from model.metrics import pearson, spearman
-from model.seeds import seed_of
+from model.bert.rng import seed_of
+from model.scoring.metrics import pearson, spearman
 from pipeline.errors import UserError
-from pipeline.index import read_index
-from pipeline.kmers import ALPHABET, SPECIALS
-from pipeline.stream import Part, Stream
+from pipeline.shards.index import read_index
+from pipeline.stream.stream import Part, Stream
+from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
 Values = npt.NDArray[np.float32]
 LETTERS = ALPHABET.index("N")

@@ -28,12 +28,12 @@ import torch
 from gpu_forms import Form, Setting, asked, hugging_face, original, predicting
 from measure import markdown
 
-from model.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
-from model.distributed import start, stop
-from model.timing import Plan, Rates
-from pipeline.atomic import expect_folder
-from pipeline.config import Config, load_config
+from model.distributed.process_group import start, stop
+from model.training.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
+from model.training.timing import Plan, Rates
+from pipeline.config.schema import Config, load_config
 from pipeline.errors import UserError
+from pipeline.io.atomic import expect_folder
 
 HERE = Path(__file__).resolve().parent
 BASE = Form("finetune", "fp16", 1, 4096)

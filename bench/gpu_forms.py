@@ -15,21 +15,21 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model.asked import Asked
-from model.bench_train import Measurement, forget
-from model.bert import regression_model
-from model.distributed import World
-from model.engine import read_ds_config
-from model.export import export_model, stock_tokenizer
-from model.frames import reading_frames
-from model.meter import peak_memory
-from model.predict import Predictor
-from model.predict_files import predict_files
-from model.timing import Plan, Rates, timed, wait
-from pipeline.config import Config, StageName
-from pipeline.freshness import shard_folder
-from pipeline.index import Index, read_index
-from pipeline.stream import Part, Stream
+from model.bert.build import regression_model
+from model.bert.frames import reading_frames
+from model.distributed.process_group import World
+from model.prediction.files import predict_files
+from model.prediction.predictor import Predictor
+from model.prediction.request import Asked
+from model.training.bench_train import Measurement, forget
+from model.training.engine import read_ds_config
+from model.training.hf_export import export_model, stock_tokenizer
+from model.training.throughput import peak_memory
+from model.training.timing import Plan, Rates, timed, wait
+from pipeline.config.schema import Config, StageName
+from pipeline.shards.index import Index, read_index
+from pipeline.shards.staleness import shard_folder
+from pipeline.stream.stream import Part, Stream
 
 MICRO_BATCH = {"fp16": 4096, "bf16": 4096, "tf32": 2048, "fp32": 2048}
 """Promoters at once. What the paper's model keeps of 4,096 for the way back is 69 GB in fine-tuning with two bytes a

@@ -25,9 +25,9 @@ from typing import Any
 from measure import COMMAND, markdown
 from trainings import TRAIN, at_a_time, call
 
-from pipeline.config import Config, load_config
-from pipeline.freshness import shard_folder
-from pipeline.index import read_index
+from pipeline.config.schema import Config, load_config
+from pipeline.shards.index import read_index
+from pipeline.shards.staleness import shard_folder
 
 HERE = Path(__file__).resolve().parent
 WARM_UP = {"pretrain": 0.25, "finetune": 0.31}

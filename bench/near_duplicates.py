@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.groups import near_duplicate_groups
+from pipeline.near_duplicates.clusters import near_duplicate_groups
 
 LENGTHS = np.array([60, 70, 77, 78, 79, 80, 81, 82, 100])
 SHARES = np.array([0.004, 0.004, 0.01, 0.024, 0.128, 0.82, 0.005, 0.003, 0.002])

@@ -93,7 +93,7 @@ class Studio:
         """The mean of the predictions for both strands of the test promoters."""
         from scipy.stats import pearsonr, spearmanr
 
-        from pipeline.database import reading
+        from pipeline.dataset.database import reading
 
         with reading(dataset) as connection:
             rows = connection.execute(

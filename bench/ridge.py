@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import Ridge
 
-from pipeline.database import reading
+from pipeline.dataset.database import reading
 
 LONGEST = 6
 ALPHAS = (1.0, 10.0, 100.0, 1000.0)

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.kmers import Ragged
-from pipeline.records import Record
-from pipeline.shard_writer import write_tar
+from pipeline.shards.records import Record
+from pipeline.shards.writer import write_tar
+from pipeline.tokens.kmers import Ragged
 
 RECORD = 4096
 SHARD_BYTES = 64_000_000
@@ -140,8 +140,8 @@ def litdata_samples(file: Path, rows: tuple[int, int]) -> Iterator[dict]:
 
 # Each is given its part of the rows in memory and a folder of its own, and is run in as many processes as asked for.
 SPREAD: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
-    "packed": ("pipeline.shard_writer", packed),
-    "packed-zstd": ("pipeline.shard_writer", partial(packed, zstd=True)),
+    "packed": ("pipeline.shards.writer", packed),
+    "packed-zstd": ("pipeline.shards.writer", partial(packed, zstd=True)),
     "raw": ("numpy", raw),
     "webdataset-npy": ("webdataset", webdataset_npy),
     "webdataset-bytes": ("webdataset", webdataset_bytes),

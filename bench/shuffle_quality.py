@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.order import WINDOW_RECORDS, epoch_order
+from pipeline.stream.shuffle import WINDOW_RECORDS, epoch_order
 
 RECORD, RECORDS_A_SHARD = 4096, 41
 """Promoters a record, and records in a shard of 64 MB at k = 3 and flank 150."""

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import load_config
-from pipeline.dataset import build
-from pipeline.freshness import shard_folder
-from pipeline.generate import generate
-from pipeline.index import read_index
-from pipeline.shards import write_shards
-from pipeline.stream import Part, Stream
-from pipeline.stream_state import StreamState
+from pipeline.config.schema import load_config
+from pipeline.dataset.build import build
+from pipeline.dataset.synthetic import generate
+from pipeline.shards.index import read_index
+from pipeline.shards.staleness import shard_folder
+from pipeline.shards.write import write_shards
+from pipeline.stream.state import StreamState
+from pipeline.stream.stream import Part, Stream
 
 SPLIT = "finetune/train"
 BATCH = 96

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.index import read_index
-from pipeline.stream import Part, Stream
+from pipeline.shards.index import read_index
+from pipeline.stream.stream import Part, Stream
 
 BATCH = 256
 BUFFER = 5000

@@ -20,9 +20,9 @@ import numpy as np
 from promoters import ASSAY, RECORD, calls, extended, ids, promoters
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipeline.encode import encode_promoters
-from pipeline.kmers import vocabulary
-from pipeline.shard_writer import MEMORY
+from pipeline.shards.writer import MEMORY
+from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.kmers import vocabulary
 
 INSERT, BASES = 110, 410
 OURS = "promoter-bert"

@@ -21,11 +21,11 @@ import torch
 import yaml
 from measure import answer, in_turn, markdown
 
-from model.frames import reading_frames
-from pipeline.config import load_config
-from pipeline.freshness import shard_folder
-from pipeline.index import read_index
-from pipeline.stream import Part, Stream
+from model.bert.frames import reading_frames
+from pipeline.config.schema import load_config
+from pipeline.shards.index import read_index
+from pipeline.shards.staleness import shard_folder
+from pipeline.stream.stream import Part, Stream
 
 HERE = Path(__file__).resolve().parent
 ROWS, BATCH = 6000, 64

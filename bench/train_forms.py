@@ -43,7 +43,7 @@ def report(ends: list[tuple[float, float]], promoters: int) -> None:
 def ours(work: Path) -> None:
     """train.py itself; a step has ended when the next one is asked for."""
     os.chdir(work)
-    from pipeline.stream import Stream
+    from pipeline.stream.stream import Stream
 
     ends: list[tuple[float, float]] = []
     epoch = Stream.epoch

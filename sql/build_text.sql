@@ -3,13 +3,13 @@
 ;
 .read sql/00_settings.sql
 .read sql/01_rules.sql
-.read sql/02_input_text.sql
-.read sql/03_usable.sql
-.read sql/04_promoters.sql
+.read sql/inputs/text.sql
+.read sql/03_usable_rows.sql
+.read sql/splits/random.sql
 .read sql/05_rejects.sql
 .read sql/06_dataset.sql
 .read sql/07_finetune.sql
 .read sql/08_pretrain.sql
 .read sql/09_sequence_macros.sql
-.read sql/10_products.sql
+.read sql/10_results.sql
 .read sql/11_comments.sql

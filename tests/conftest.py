@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, load_config
-from pipeline.dataset import build
-from pipeline.freshness import shard_folder
-from pipeline.generate import generate
-from pipeline.shards import write_shards
+from pipeline.config.schema import Config, load_config
+from pipeline.dataset.build import build
+from pipeline.dataset.synthetic import generate
+from pipeline.shards.staleness import shard_folder
+from pipeline.shards.write import write_shards
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So has a shell what it runs in the background, with all that the tests start; some of them need Ctrl-C.

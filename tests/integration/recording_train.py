@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, "")
 
-from pipeline.stream import Stream
+from pipeline.stream.stream import Stream
 
 epoch_of_stream = Stream.epoch
 rank = os.environ.get("RANK", "0")

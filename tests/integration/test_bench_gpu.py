@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.bench_train import bench_train
-from model.flops import stage_cost
-from model.timing import Plan
-from pipeline.config import load_config
+from model.bert.flops import stage_cost
+from model.training.bench_train import bench_train
+from model.training.timing import Plan
+from pipeline.config.schema import load_config
 from pipeline.errors import UserError
-from pipeline.freshness import shard_folder
-from pipeline.index import read_index
+from pipeline.shards.index import read_index
+from pipeline.shards.staleness import shard_folder
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN, Workspace
-from tests.model.toy_challenge import ROWS, make_challenge
+from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
 PROGRAM = str(BIN / "promoter-bert")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace, by_the_model_card, make_workspace
-from tests.integration.test_go_on import free_port
+from tests.integration.test_resume import free_port
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 
@@ -22,7 +22,7 @@ def workspace(tmp_path):
 def test_the_command_line_answers_at_once():
     """Nothing heavy is imported before it is needed."""
     code = (
-        "import sys, model.cli; "
+        "import sys, model.cli.app; "
         "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests',"
         "'matplotlib'}; "
         "heavy &= set(sys.modules); "
@@ -212,7 +212,7 @@ def test_predictions_to_standard_output(trained):
 
 def test_predictions_in_python_hold_to_the_rules(trained):
     code = f"""
-from model.predict import Predictor
+from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 p = Predictor("runs/paper/model")
 assert p.predict(["{L}ACGTNACGT{R}", "{L}A{R}"]).shape == (2,)

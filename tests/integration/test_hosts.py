@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from model.tracking import read_metrics
+from model.runs.metric_log import read_metrics
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import ENVIRONMENT, Workspace
-from tests.integration.test_go_on import free_port
+from tests.integration.test_resume import free_port
 
 pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
 
@@ -113,7 +113,9 @@ def test_whatever_is_killed_frozen_or_cut_off_it_ends_in_time_and_goes_on_to_the
             for number, (event, _) in enumerate(EVENTS):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
                 there = {
-                    pid for host in (1, 2) for pid in (*hosts.ranks(host), *hosts.processes(host, "-m model.guard"))
+                    pid
+                    for host in (1, 2)
+                    for pid in (*hosts.ranks(host), *hosts.processes(host, "-m model.watchdog.process"))
                 }
                 assert len(there) == 4
                 event(hosts, loop)

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import pytest
 import yaml
 
-from pipeline.config import load_config
+from pipeline.config.schema import load_config
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import make_workspace
-from tests.model.toy_challenge import ROWS, make_challenge
+from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.integration.conftest import Workspace
-from tests.model.toy_challenge import make_challenge
+from tests.model.scoring.toy_challenge import make_challenge
 
 
 def test_the_score_of_a_file(tmp_path):

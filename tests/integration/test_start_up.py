@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.integration.conftest import ENVIRONMENT, Workspace
-from tests.integration.test_go_on import free_port
+from tests.integration.test_resume import free_port
 
 BOUND = 60
 """Seconds in which everything has ended that was there."""
@@ -36,7 +36,7 @@ def running_in(folder: Path, words: str) -> list[psutil.Process]:
 
 
 COMMAND, LAUNCHER, RANK = "bin/deepspeed --master_port", "-u -m deepspeed.launcher.launch", "-u train.py --local_rank="
-GUARD = "-m model.guard"
+GUARD = "-m model.watchdog.process"
 EVENTS = [
     # (how many of which there are, seconds after that at most, who gets which signal, what is said)
     (1, LAUNCHER, 0, LAUNCHER, signal.SIGKILL, "relaunch: the run ended before it was finished"),

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from model.tracking import read_metrics
+from model.runs.metric_log import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
 CLOCK = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.model.run_pieces import finish, log, start
+from tests.model.run_fixtures import finish, log, start
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from pipeline.config import Assay
-from pipeline.kmers import vocabulary_size
+from pipeline.config.schema import Assay
+from pipeline.tokens.kmers import vocabulary_size
 
 K = 3
 

@@ -1,0 +1,1 @@
+"""What a trained model's directory holds: manifest, facts, JSON files."""

@@ -1,0 +1,57 @@
+"""What the folder of a trained model says of it. Imports no torch, so that a wrong path is told at once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model.artifacts.manifest import NAME, damage
+from pipeline.errors import UserError
+
+
+def model_of(folder: Path) -> Path:
+    """The folder of a model: this one, or of a run's folder the one in it."""
+    return folder / "model" if (folder / "run.json").exists() else folder
+
+
+def facts_of_model(folder: Path) -> dict[str, Any]:
+    """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
+
+    folder: the model's, or its run's. Raises UserError where there is no such model.
+    """
+    folder = model_of(folder)
+    wanted = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
+    settings = settings_of(folder, wanted)
+    if settings.get("architectures") != ["BertForSequenceClassification"]:
+        # transformers would give it a fresh, random head without a word.
+        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+    return dict(settings["promoter_bert"])
+
+
+def unfinished(folder: Path) -> str:
+    """A warning where the model in a folder is of a run that has not ended; else an empty text."""
+    run = folder.resolve().parent
+    if not (run / "run.json").exists() or (run / "summary.json").exists():
+        return ""
+    return (
+        f"the run in {run} is not finished (it is training still, was stopped or failed): its model holds the best "
+        "weights so far"
+    )
+
+
+def settings_of(folder: Path, wanted: str) -> dict[str, Any]:
+    """config.json of a model that train.py wrote and that is whole; wanted: what to say where there is none."""
+    wrong = damage(folder) if (folder / NAME).exists() else ""
+    if wrong:
+        raise UserError(
+            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
+            f"checkpoints; where you changed it on purpose, remove its {NAME}"
+        )
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{folder}: no model here; {wanted}") from None
+    except ValueError as error:
+        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
+    if "promoter_bert" not in settings:
+        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
+    return dict(settings)

@@ -1,0 +1,1 @@
+"""The BERT of both stages: build, forward pass, reading frames, masking, objectives, FLOPs."""

@@ -1,0 +1,1 @@
+"""The command promoter-bert: all commands, composed in app."""

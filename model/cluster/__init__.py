@@ -1,0 +1,1 @@
+"""Commands for several hosts: doctor, relaunch, cleanup of left processes."""

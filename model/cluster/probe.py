@@ -1,0 +1,138 @@
+"""What `promoter-bert doctor` asks of one host; runs there, started by ssh as the training would be."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from model.distributed.network import own_address
+from model.runs.fingerprint import facts_of
+from model.training.engine import read_ds_config
+from pipeline.config.schema import Config, load_config
+from pipeline.dataset.built_settings import as_built
+from pipeline.dataset.database import dataset_info, reading
+from pipeline.errors import UserError
+from pipeline.shards.staleness import check_fresh
+from pipeline.stream.shard_access import find_index, whole_index
+
+PATIENCE = 20.0
+"""Seconds to wait for another host's connection, or for a file to be seen over a shared disk."""
+
+
+def probe(config_path: str, overrides: list[str], ds_config: str, port: int, first: bool) -> dict[str, Any]:
+    """This host's facts. first: also what only the host of rank 0 needs."""
+    config = load_config(config_path, overrides)
+    ds_values = read_ds_config(Path(ds_config), cuda=True).values
+    found = {
+        "host": socket.gethostname(),
+        "own_address": own_address(),
+        "facts": facts_of(config, ds_values, whole_index(config)),
+        "pkill": shutil.which("pkill") is not None,
+        "gpus": _gpus(),
+        "cores": os.cpu_count(),
+    }
+    if first:
+        addresses = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+        found |= {"address": addresses[0] if addresses else "", "port_problem": _port_problem(port)}
+        found |= {"shards_problem": _shards_problem(config), **_disk(config)}
+    return {**found, "time": time.time()}
+
+
+def listen(port: int, guests: int, marker: str) -> dict[str, Any]:
+    """On the first host: how many others came. The marker file is there while they look for it."""
+    Path(marker).parent.mkdir(parents=True, exist_ok=True)
+    Path(marker).touch()
+    end = time.monotonic() + PATIENCE
+    try:
+        with ExitStack() as stack:
+            server = stack.enter_context(socket.create_server(("", port)))
+            links: list[socket.socket] = []
+            while len(links) < guests and time.monotonic() < end:
+                server.settimeout(max(end - time.monotonic(), 0.01))
+                try:
+                    links.append(stack.enter_context(server.accept()[0]))
+                except TimeoutError:
+                    break
+            for link in links:
+                link.settimeout(PATIENCE)
+                link.recv(1)  # closed when the other has looked
+            return {"came": len(links)}
+    finally:
+        Path(marker).unlink(missing_ok=True)
+
+
+def reach(address: str, port: int, marker: str) -> dict[str, Any]:
+    """On another host: whether it gets through to the first, and sees the file that the first has made."""
+    end = time.monotonic() + PATIENCE
+    problem = ""
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection((address, port), timeout=5):
+                looks = 20
+                while not Path(marker).exists() and looks:
+                    time.sleep(0.2)
+                    looks -= 1
+                return {"problem": "", "shared": Path(marker).exists()}
+        except OSError as error:
+            problem = error.strerror or str(error)
+            time.sleep(0.3)
+    return {"problem": problem, "shared": None}
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _port_problem(port: int) -> str:
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _shards_problem(config: Config) -> str:
+    """What train.py would say of dataset and shards; empty where all is well."""
+    try:
+        with reading(config.dataset.path) as connection:
+            info = dataset_info(connection)
+        built = as_built(config, info)
+        check_fresh(find_index(built), built, info)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _disk(config: Config) -> dict[str, Any]:
+    """Free bytes where the run will be written, and what its checkpoints and models take, roughly."""
+    folder = config.run.directory.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    model, vocabulary = config.model, 5 + 5**config.shards.k
+    layer = 4 * model.hidden**2 + 2 * model.hidden * model.intermediate
+    weights = model.layers * layer + (vocabulary + 512) * model.hidden
+    stages = 2 * (config.run.keep_checkpoints + 1)  # one more while it is written
+    return {
+        "run_folder": str(folder),
+        "free_bytes": shutil.disk_usage(folder).free,
+        "writable": os.access(folder, os.W_OK),
+        "needed_bytes": weights * (16 * stages + 4 * 4),  # weight, two moments, working copy; the exported models
+    }
+
+
+if __name__ == "__main__":
+    questions: dict[str, Callable[..., dict[str, Any]]] = {"probe": probe, "listen": listen, "reach": reach}
+    try:
+        answer = questions[sys.argv[1]](**json.loads(sys.argv[2]))
+    except (UserError, OSError) as problem:
+        sys.exit(str(problem))
+    sys.stdout.write(json.dumps(answer) + "\n")

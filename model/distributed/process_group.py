@@ -1,0 +1,148 @@
+"""Starting the processes' group, under any launcher or none, and the few collectives that are needed."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
+
+from model.distributed.network import choose_interface
+from model.distributed.rendezvous import TIMEOUT, meet
+from model.watchdog.client import Guarded
+from pipeline.errors import UserError
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all. device: where its model and batches live."""
+
+    rank: int
+    ranks: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and lines for all."""
+        return self.rank == 0
+
+
+@contextmanager
+def joined(guard: Guarded | None) -> Iterator[World]:
+    """This process as one of the group until the block ends. An error in it ends the run on every rank."""
+    world = start(guard)
+    try:
+        yield world
+    except BaseException as error:
+        if guard is not None:
+            guard.ends_by(error)
+        # NCCL would wait for the others; gloo does not, and its threads must not outlive Python.
+        if dist.is_initialized() and dist.get_backend() == "gloo":
+            stop()
+        raise
+    stop()
+
+
+def start(guard: Guarded | None = None) -> World:
+    """Join the group that the launcher describes in the environment; alone, make a group of one."""
+    choose_interface(os.environ)
+    if "RANK" not in os.environ:
+        alone = {
+            "RANK": 0,
+            "LOCAL_RANK": 0,
+            "WORLD_SIZE": 1,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": _free_port(),
+        }
+        os.environ.update({name: str(value) for name, value in alone.items()})
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # what DeepSpeed would find out itself, with a warning
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.WARNING)
+    # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    try:
+        meeting = meet(guard)
+        deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        port = os.environ.get("MASTER_PORT")
+        raise UserError(
+            f"port {port} is taken, perhaps by another training on this machine; give this one another: "
+            "deepspeed --master_port 29501 train.py ..."
+        ) from None
+    del meeting  # DeepSpeed has its own on the same port by now
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+        torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def stop() -> None:
+    """Leave the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def limit_waits() -> None:
+    """Set the time limit of every process group: those that DeepSpeed makes for itself have another."""
+    for group in list(c10d._world.pg_map):
+        c10d._set_pg_timeout(TIMEOUT, group)
+
+
+def sums_over_ranks(*values: torch.Tensor) -> list[float]:
+    """Each scalar summed over all ranks, in float64."""
+    total = torch.stack([value.detach().double() for value in values])
+    dist.all_reduce(total)
+    return [float(value) for value in total]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's object, on every rank, in the order of the ranks."""
+    out: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(out, value)
+    return out
+
+
+def from_leader(value: Any) -> Any:
+    """Rank 0's object on every rank."""
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def by_leader(world: World, work: Callable[[], Result]) -> Result:
+    """What rank 0's work gives, on every rank; where it raises UserError, every rank does. All ranks call this."""
+    result: Result | None = None
+    problem: str | None = None
+    if world.leads:
+        try:
+            result = work()
+        except UserError as error:
+            problem = str(error)
+    agreed: tuple[Result, str | None] = from_leader((result, problem))
+    if agreed[1] is not None:
+        raise UserError(agreed[1])
+    return agreed[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""In-silico saturation mutagenesis and its page."""

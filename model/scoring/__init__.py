@@ -1,0 +1,1 @@
+"""Scores of predictions: correlations, bootstrap intervals, the DREAM Challenge's score."""

@@ -1,0 +1,1 @@
+"""The training job: prepare -> stage -> results."""

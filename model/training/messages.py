@@ -1,0 +1,116 @@
+"""What train.py says before and after the work."""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from model.bert.build import bert_config, parameters
+from model.bert.flops import stage_cost
+from model.runs.guessed import below_the_guess
+from model.training.job import Job
+from model.training.loop import STEERED_BY
+from pipeline.cli.messages import counted
+from pipeline.config.schema import Stage, StageName, Stages
+
+CPU_RATE = 1.5e10
+"""Operations a second and core, as seen in training here: only to warn by."""
+USUAL_INSERT = 80
+"""Bases."""
+
+
+def describe_job(job: Job, asked: Stages = "both") -> str:
+    """Size of model, data and batches, before the start. asked: the stages that are to be run."""
+    index, world, config = job.index, job.world, job.config
+    size = bert_config(config, index)
+    stages = {name: config.stage(name) for name in config.stages(asked)}
+    planned = _planned_operations(job, stages)
+    lines = [
+        f"run        {config.run.directory}",
+        f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"{size.vocab_size} tokens, {parameters(size):,} parameters",
+        f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
+    ]
+    for name, stage in stages.items():
+        plan = job.settings.plan(stage.global_batch, world.ranks)
+        lines.append(
+            f"{name:10} {stage.global_batch} promoters a step = {counted(world.ranks, 'rank')} x "
+            f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
+        )
+        once, total = planned[name]
+        epochs = f"{stage.max_epochs:g} epoch{'' if stage.max_epochs == 1 else 's'}"
+        lines[-1] += f"; {once:.1e} FLOP a promoter, {total:.1e} in {epochs}"
+    clipping = job.settings.values.get("gradient_clipping", 0.0)
+    lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
+    if job.settings.note:
+        lines.append(f"note       {job.settings.note}")
+    days = sum(total for _, total in planned.values()) / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
+    if world.device.type == "cpu" and days > 2:
+        lines.append(
+            f"warning    this model on these rows takes some {days:,.0f} days on a CPU; it is made for GPUs. "
+            "A smaller one: --config configs/demo.yaml"
+        )
+    return "\n".join(lines)
+
+
+def _planned_operations(job: Job, stages: dict[StageName, Stage]) -> dict[StageName, tuple[float, float]]:
+    """For each stage: operations a promoter of usual length, and for all its epochs."""
+    config, index = job.config, job.index
+    usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
+    planned = {}
+    for name, stage in stages.items():
+        _, operations = stage_cost(config, index, name).of(usual)
+        planned[name] = operations, operations * index.rows(f"{name}/train") * stage.max_epochs
+    return planned
+
+
+def describe_summary(summary: dict[str, Any]) -> str:
+    """Scores of the held-out splits, and where everything is."""
+    if "stopped" in summary:
+        return f"stopped    {summary['stopped']}"
+    lines = []
+    for name, stage in summary.get("training", {}).items():
+        lines.append(
+            f"{name:10} best {STEERED_BY[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
+            f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
+        )
+    if summary.get("masked"):
+        lines += _masked_lines(summary["masked"])
+    for split, score in summary.get("scores", {}).items():
+        lines.append(
+            f"{split:10} Pearson {_with_interval(score, 'pearson')}, Spearman {_with_interval(score, 'spearman')}"
+            f"{_errors(score)}({counted(score['rows'], 'promoter')})"
+        )
+    if summary.get("scores"):
+        lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
+    names = ("directory", "model", "pretrained", "dataset", "note")
+    lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
+    return "\n".join(lines)
+
+
+def _masked_lines(masked: dict[str, Any]) -> list[str]:
+    """What the best pretrained model made of the masked tokens, and what guesses without a model make of them."""
+    lines = []
+    if "insert_accuracy" in masked:
+        lines.append(
+            f"masked     accuracy {masked['accuracy']:.4f}, inside the insert {masked['insert_accuracy']:.4f}; "
+            f"perplexity a base {masked['base_perplexity']:.3f}, inside {masked['insert_base_perplexity']:.3f}"
+        )
+    for name, found in masked["baselines"].items():
+        kmers = f" ({found['kmer']}, inside {found['insert_kmer']})" if "kmer" in found else ""
+        said = name.replace("_", " ").replace("kmer", "k-mer")
+        lines.append(f"           {said}{kmers}: {found['accuracy']:.4f}, inside {found['insert_accuracy']:.4f}")
+    verdict = below_the_guess(masked)
+    return [*lines, f"note       pretraining is {verdict}"] if verdict else lines
+
+
+def _with_interval(score: dict[str, Any], name: str) -> str:
+    if "intervals" not in score:  # a run of an earlier version
+        return f"{score[name]:.4f}"
+    low, high = score["intervals"][name]
+    return f"{score[name]:.4f} (95 % {low:.4f} to {high:.4f})"
+
+
+def _errors(score: dict[str, Any]) -> str:
+    return f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "

@@ -1,0 +1,1 @@
+"""The data commands of promoter-bert."""

@@ -1,0 +1,1 @@
+"""The configuration: typed sections (schema) and the YAML loader with overrides."""

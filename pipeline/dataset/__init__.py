@@ -1,0 +1,1 @@
+"""Rows in files to dataset.duckdb: input formats, row rules, splits, queries."""

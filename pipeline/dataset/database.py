@@ -1,0 +1,146 @@
+"""Opening dataset.duckdb: read-only for all readers, for writing only as long as a table takes."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.errors import UserError
+from pipeline.paths import SQL
+
+WAIT_FOR_LOCK = 20.0
+"""Seconds that a writer waits for readers to let go of the file."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The one row of relation `dataset`."""
+
+    key: str
+    input_rows: int
+    promoters: int
+    cut: float | None
+    """None where there are no labels."""
+    pretrain_rows: int
+    pretrain_valid_rows: int
+    finetune_valid_rows: int
+    finetune_test_rows: int
+    finetune_train_rows: int
+    seed: int
+    split: str
+    max_mismatches: int
+    random_split_leaks: int | None
+    """For split = grouped: held-out rows of a random split that would have a near-duplicate in training."""
+    top_fraction: float
+    left_adapter: str
+    right_adapter: str
+    upstream: str
+    downstream: str
+    settings: str | None
+    """JSON of the settings it was built with; None where it was built by hand."""
+
+    @property
+    def split_rows(self) -> dict[str, int]:
+        """Rows of each split, such as finetune/train."""
+        return {
+            "pretrain/train": self.pretrain_rows - self.pretrain_valid_rows,
+            "pretrain/valid": self.pretrain_valid_rows,
+            "finetune/train": self.finetune_train_rows,
+            "finetune/valid": self.finetune_valid_rows,
+            "finetune/test": self.finetune_test_rows,
+        }
+
+
+def statement(name: str) -> str:
+    """The text of one file below sql/."""
+    return (SQL / name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to a dataset; any number of processes may hold one."""
+    with _connection(path, read_only=True) as connection:
+        yield connection
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that may write; waits a little while others read. Keep it short."""
+    with _connection(path, read_only=False) as connection:
+        yield connection
+
+
+def is_duckdb(path: Path | str) -> bool:
+    """By the mark in its ninth to twelfth byte. Raises OSError where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
+
+
+@contextmanager
+def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        known = is_duckdb(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: no such dataset ({error.strerror}); make one with: promoter-bert build FILE --dataset {path}"
+        ) from None
+    if not known:  # DuckDB opens text files, too, as something else
+        raise UserError(
+            f"{path}: not a DuckDB file; make a dataset with: promoter-bert build FILE --dataset {path}.duckdb"
+        )
+    deadline = time.monotonic() + WAIT_FOR_LOCK
+    while True:
+        try:
+            connection = duckdb.connect(str(path), read_only=read_only)
+            break
+        except duckdb.Error as error:
+            if "lock" not in str(error).lower():
+                raise UserError(f"{path}: not a DuckDB file, or damaged: {_first_line(error)}") from None
+            if time.monotonic() > deadline:
+                raise UserError(f"{path}: in use by another process: {_first_line(error)}") from None
+            time.sleep(0.1)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
+    """The sizes, cut and key of an opened dataset."""
+    fields = list(DatasetInfo.__dataclass_fields__)
+    try:
+        (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
+    except (duckdb.Error, ValueError):
+        if rows_of(connection, "from duckdb_columns() where (table_name, column_name) = ('dataset', 'key')"):
+            raise UserError("this dataset was built by another version of promoter-bert; build it again") from None
+        raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build") from None
+    return DatasetInfo(*row)
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
+    rows: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
+    return rows
+
+
+def explain(error: duckdb.Error) -> UserError:
+    """A DuckDB error as a message for the user: its first lines, without the advice on DuckDB's own options."""
+    text = str(error)
+    if "gzip" in text.lower() or "zstd" in text.lower():
+        return UserError(f"a compressed input file is damaged or cut off; fetch it again ({_first_line(error)})")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return UserError(f"not enough memory; raise --memory, or lower --threads ({_first_line(error)})")
+    if "No space left" in text:
+        return UserError(f"the disk is full ({_first_line(error)})")
+    if "not utf-8" in text.lower() or "invalid unicode" in text.lower():
+        return UserError(f"an input file is not text in UTF-8 ({_first_line(error)})")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return UserError("; ".join(lines[:3]))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

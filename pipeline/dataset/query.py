@@ -1,0 +1,144 @@
+"""SQL over the dataset, read-only: one statement in, a table, CSV, TSV, JSON or Parquet out."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from pipeline.dataset.database import explain, reading
+from pipeline.errors import UserError
+from pipeline.io.atomic import expect_folder, new_file
+
+FORMATS = ("table", "csv", "tsv", "json", "parquet")
+WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
+"""What would write files although the dataset itself is read-only."""
+READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
+READ_ROWS = 100_000
+"""Rows held at once while a result is written."""
+
+
+def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
+    """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
+
+    A select that names no relation, but reads files only, by read_json('runs/*/metrics.jsonl') or another read_
+    function, needs no dataset to be there; one that names a file alone, from 'metrics.jsonl', does.
+    A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
+    or not at all, or None for standard output. Returns the rows written, None for a table.
+    """
+    if form == "parquet" and output is None:
+        raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
+    sql = _text_of(sql)
+    if output is not None:
+        expect_folder(output)
+    with _opened(dataset, sql) as connection:
+        relation = _relation(connection, sql)
+        try:
+            if form == "table":
+                wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+                relation.show(max_rows=rows, max_width=wide)
+                return None
+            with _sink(output) as sink:
+                return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
+        except duckdb.Error as error:
+            raise explain(error) from None
+
+
+def format_of(output: Path) -> str:
+    """The format that a file's name asks for."""
+    form = output.suffix.removeprefix(".")
+    if form not in FORMATS[1:]:
+        raise UserError(f"{output}: expected a name ending in .csv, .tsv, .json or .parquet")
+    return form
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    with new_file(output) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
+    if form == "json":
+        return _write_json(rows, sink)
+    if form == "parquet":
+        writer: Any = pa.parquet.ParquetWriter(sink, rows.schema, compression="snappy")
+    else:
+        options = pa.csv.WriteOptions(delimiter="\t" if form == "tsv" else ",", quoting_style="needed")
+        writer = pa.csv.CSVWriter(sink, rows.schema, write_options=options)
+    with writer:
+        written = 0
+        for batch in rows:
+            writer.write_batch(batch)
+            written += batch.num_rows
+    return written
+
+
+def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> int:
+    """An array with one object a line."""
+    before, written = "[\n", 0
+    for batch in rows:
+        written += batch.num_rows
+        for row in batch.to_pylist():
+            sink.write((before + json.dumps(row, default=str)).encode())
+            before = ",\n"
+    sink.write(b"[]\n" if before == "[\n" else b"\n]\n")
+    sink.flush()
+    return written
+
+
+def _text_of(sql: str) -> str:
+    """The statement, also where a file is named."""
+    if not sql.endswith(".sql") or "\n" in sql:
+        return sql
+    try:
+        return Path(sql).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{sql}: {error.strerror}") from None
+
+
+@contextmanager
+def _opened(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The dataset; an empty database where there is none and none is asked for."""
+    if Path(dataset).exists() or not _reads_files_only(sql):
+        with reading(dataset) as connection:
+            yield connection
+    else:
+        with duckdb.connect() as connection:
+            yield connection
+
+
+def _reads_files_only(sql: str) -> bool:
+    with duckdb.connect() as connection:
+        try:
+            return READS_FILE.search(sql) is not None and not connection.get_table_names(sql)
+        except duckdb.IOException:  # a file is missing, which is said when it is read
+            return True
+        except duckdb.Error:  # what else is wrong is said of the dataset
+            return False
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
+    try:
+        statements = duckdb.extract_statements(sql)
+        if len(statements) != 1:
+            raise UserError(f"expected one statement, got {len(statements)}")
+        if statements[0].type in WRITING:
+            raise UserError("expected a select: the dataset is opened read-only; for a file of the result: -o NAME.csv")
+        relation = connection.sql(sql)
+    except duckdb.Error as error:
+        raise UserError(str(error).strip()) from None
+    if relation is None:
+        raise UserError("the statement returns no rows; the dataset is opened read-only, so expected a select")
+    return relation

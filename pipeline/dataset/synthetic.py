@@ -1,0 +1,224 @@
+"""Generate promoters in the challenge's format, with an expression that can be learned and a known ceiling.
+
+1. draw inserts: lengths, base composition and N as in the challenge's training rows;
+2. noise-free expression: motif hits (gains and losses), weighted by place, summed, saturated;
+3. the assay: a sorting-bin average with noise, a whole number for promoters seen in one bin only.
+
+    promoter-bert generate demo.tsv --rows 20000
+
+Rows come in blocks, each from its own random stream, so a file is the same on any machine, and the first
+rows of a long file are those of a short one.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from pipeline.errors import UserError
+from pipeline.io.atomic import new_file
+
+LEFT_ADAPTER = b"TGCATTTTTTTCACATC"
+RIGHT_ADAPTER = b"GGTTACGGCTGTT"
+BASES = np.frombuffer(b"ACGT", np.uint8)
+BASE_SHARE = np.array([0.226, 0.192, 0.281, 0.301])
+# Insert lengths of real rows: 80 nominally, mostly shorter by a synthesis error; the tails are thin.
+LENGTHS = np.array([57, 68, 74, 77, 78, 79, 80, 81, 82, 84, 92, 105])
+LENGTH_SHARE = np.array([0.001, 0.002, 0.003, 0.006, 0.024, 0.128, 0.82, 0.005, 0.004, 0.003, 0.002, 0.002])
+N_ROW_SHARE = 0.0039
+"""Share of rows that hold a stretch of N."""
+
+LOWEST, HIGHEST = 4.5, 16.0
+"""Where the noise-free expression saturates, on the assay's scale of 0 to 17."""
+BASAL = 0.3
+"""Logit of the expression of an insert without any motif."""
+NOISE_SD = 1.6
+WHOLE_NUMBER_SHARE = 0.58
+"""Share of promoters seen in one sorting bin only: their label is a whole number."""
+
+BLOCK_ROWS = 65_536
+MOTIF_WIDTH = 6
+IUPAC = {
+    "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Motif:
+    """A binding site as six IUPAC letters (N = any base) and what one hit adds to the logit of expression."""
+
+    name: str
+    sites: tuple[str, ...]
+    gain: float
+
+
+# After sites of yeast's own factors, shortened so that every promoter holds some; gains are ours. The short ones
+# are a preference spread over the whole insert, the longer ones are single sites that count for much.
+MOTIFS = (
+    Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
+    Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
+    Motif("Rap1-like", ("CCCATN", "ATGGGN"), 0.6),
+    Motif("TATA-like", ("TATANN",), 0.5),
+    Motif("poly-dA:dT", ("AAANNN", "TTTNNN"), 0.16),
+    Motif("Ume6-like", ("GGCGGN", "CCGCCN"), -0.8),
+    Motif("Mig1-like", ("GTGGGN", "CCCACN"), -0.7),
+    Motif("Gal4-like", ("CGGNNN", "CCGNNN"), -0.25),
+    Motif("Rgt1-like", ("GTGNNN", "CACNNN"), -0.2),
+)
+
+
+def motif_table(motifs: tuple[Motif, ...] = MOTIFS) -> npt.NDArray[np.float32]:
+    """The gain of each of the 4,096 six-mers (base-4 order over ACGT): (4096,) float32."""
+    table = np.zeros(4**MOTIF_WIDTH, np.float32)
+    for motif in motifs:
+        for site in motif.sites:
+            for letters in itertools.product(*(IUPAC[letter] for letter in site)):
+                code = 0
+                for letter in letters:
+                    code = 4 * code + "ACGT".index(letter)
+                table[code] += motif.gain
+    return table
+
+
+def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
+
+    inserts: (rows, width) ASCII, anything after a row's length is ignored; lengths: (rows,).
+    A hit counts half at the upstream end of the insert and one and a half times at the downstream end,
+    nearest to the start of transcription. A site that holds an N is no hit.
+    """
+    width = inserts.shape[1]
+    sites = width - MOTIF_WIDTH + 1
+    if sites <= 0:
+        return np.full(len(inserts), LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-BASAL)))
+    base_code = np.full(256, 255, np.uint8)
+    base_code[BASES] = np.arange(4)
+    bases = base_code[inserts]
+    no_base = bases == 255
+    bases[no_base] = 0
+    codes = np.zeros((len(inserts), sites), np.uint16)
+    blocked = np.zeros((len(inserts), sites), bool)
+    for i in range(MOTIF_WIDTH):
+        codes *= 4
+        codes += bases[:, i : i + sites]
+        if no_base.any():
+            blocked |= no_base[:, i : i + sites]
+    place = 0.5 + np.arange(sites, dtype=np.float32)[None, :] / np.maximum(lengths[:, None] - MOTIF_WIDTH, 1)
+    inside = np.arange(sites)[None, :] + MOTIF_WIDTH <= lengths[:, None]
+    gains = motif_table()[codes] * place.astype(np.float32)
+    logit = BASAL + np.where(inside & ~blocked, gains, 0).sum(1, dtype=np.float64)
+    return np.asarray(LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-logit)))
+
+
+def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
+    """Noise-free expression of promoters as text, adapters included: (len(promoters),)."""
+    inserts = [p.encode()[len(LEFT_ADAPTER) : len(p) - len(RIGHT_ADAPTER)] for p in promoters]
+    lengths = np.array([len(insert) for insert in inserts], np.int64)
+    width = max(int(lengths.max(initial=0)), MOTIF_WIDTH)
+    rows = np.frombuffer(b"".join(i.ljust(width, b"N") for i in inserts), np.uint8).reshape(-1, width)
+    return true_expression(rows, lengths)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some generated rows: promoters as an Arrow string array, their labels, the noise-free expression."""
+
+    sequence: pa.Array
+    expression: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.float64]
+
+
+def generate_block(rows: int, seed: int, block: int) -> Block:
+    """Rows `block * BLOCK_ROWS` and on of the file with this seed."""
+    rng = np.random.default_rng([seed, block])
+    # Always a whole block is drawn, so that a shorter file is a prefix of a longer one.
+    lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
+    width = int(LENGTHS.max())
+    thresholds = np.cumsum(BASE_SHARE)[:3] * 256
+    draw = rng.integers(0, 256, (BLOCK_ROWS, width), np.uint8)
+    inserts = BASES[sum((draw >= round(t)).astype(np.uint8) for t in thresholds)]
+    for row in np.flatnonzero(rng.random(BLOCK_ROWS) < N_ROW_SHARE):
+        start = rng.integers(0, 60)
+        inserts[row, start : start + rng.integers(1, 32)] = ord("N")
+    truth = true_expression(inserts, lengths)
+    label = np.clip(truth + NOISE_SD * rng.standard_normal(BLOCK_ROWS), 0, 17)
+    whole = rng.random(BLOCK_ROWS) < WHOLE_NUMBER_SHARE
+    label = np.where(whole, np.rint(label), label)
+    return Block(_promoters(inserts[:rows], lengths[:rows]), label[:rows], truth[:rows])
+
+
+def _promoters(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> pa.Array:
+    """Adapters around each insert, as an Arrow string array; no Python per row."""
+    rows, width = inserts.shape
+    left, right = (np.frombuffer(a, np.uint8) for a in (LEFT_ADAPTER, RIGHT_ADAPTER))
+    full = np.concatenate([np.tile(left, (rows, 1)), inserts, np.zeros((rows, len(right)), np.uint8)], 1)
+    ends = len(left) + lengths
+    full[np.arange(rows)[:, None], ends[:, None] + np.arange(len(right))] = right
+    totals = ends + len(right)
+    data = full[np.arange(len(left) + width + len(right)) < totals[:, None]]
+    offsets = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def generate_blocks(rows: int, seed: int) -> Iterator[Block]:
+    """All blocks of a file of so many rows."""
+    for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
+        yield generate_block(min(BLOCK_ROWS, rows - start), seed, block)
+
+
+@dataclass
+class Generated:
+    """What `generate` made. ceiling: Pearson of the noise-free expression with the labels written, the
+    highest correlation to expect of any model on these rows."""
+
+    path: str
+    rows: int
+    seed: int
+    ceiling: float
+
+
+def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> Generated:
+    """Write `rows` promoters to a .tsv, .tsv.gz or .parquet file. progress is told the rows of each block."""
+    if rows < 1:
+        raise UserError(f"--rows {rows}: expected 1 or more")
+    suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
+    if suffix not in (".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet"):
+        raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
+    schema = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
+    # Moments for the correlation of truth and label, so that no more than a block is held.
+    n = 0
+    moments = np.zeros(5)
+    with new_file(out) as temporary, _open_writer(temporary, suffix, schema) as writer:
+        for block in generate_blocks(rows, seed):
+            writer.write_table(pa.table([block.sequence, pa.array(block.expression)], schema=schema))
+            x, y = block.truth, block.expression
+            moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
+            n += len(x)
+            progress(len(x))
+    sx, sy, sxx, syy, sxy = moments
+    spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
+    ceiling = float((n * sxy - sx * sy) / np.sqrt(spread)) if spread > 0 else 0.0
+    return Generated(str(out), rows, seed, round(ceiling, 4))
+
+
+@contextmanager
+def _open_writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
+    if suffix == ".parquet":
+        with pa.parquet.ParquetWriter(path, schema, compression="snappy") as writer:
+            yield writer
+        return
+    options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+    compression = "gzip" if suffix.endswith(".gz") else None
+    with (
+        pa.output_stream(str(path), compression=compression) as sink,
+        pa.csv.CSVWriter(sink, schema, write_options=options) as writer,
+    ):
+        yield writer

@@ -1,0 +1,63 @@
+"""How far a run on generated rows came: its test predictions beside the noise-free expression."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.dataset.database import reading
+from pipeline.dataset.synthetic import true_expression_of
+from pipeline.errors import UserError
+
+USUAL_CEILING = 0.84
+"""Correlation of the generator's labels with its noise-free expression, in large files."""
+
+ENOUGH_TO_TELL = 100
+"""Rows from which on chance is no reason for generated rows to look like others."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Pearson of predictions and of the noise-free expression, each with the labels of the test split."""
+
+    promoters: int
+    pearson: float
+    ceiling: float
+
+
+def score_against_ceiling(dataset: str, run: str) -> Score:
+    """Score a finished run. Raises UserError for rows that `promoter-bert generate` did not make."""
+    with reading(dataset) as connection:
+        rows = connection.execute(
+            "select sequence, expression, prediction from predictions join promoters using (id) "
+            "where run = ? and split = 'test' order by id",
+            [run],
+        ).fetchall()
+    if not rows:
+        raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; train it first: train.py")
+    sequences, labels, predictions = (list(column) for column in zip(*rows, strict=True))
+    highest = _pearson(list(true_expression_of(sequences)), labels)
+    if _lies_below(highest, USUAL_CEILING, len(rows)):
+        raise UserError(
+            f"{dataset}: its rows are not those of promoter-bert generate (their expression correlates with the "
+            f"generator's by {highest:.2f}, not {USUAL_CEILING}), so their ceiling is not known"
+        )
+    return Score(len(rows), _pearson(predictions, labels), highest)
+
+
+def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
+    """Pearson of the labels with the noise-free expression; None where `promoter-bert generate` did not make the rows,
+    or where they are too few to tell.
+    """
+    highest = _pearson(list(true_expression_of(sequences)), labels)
+    if len(labels) < ENOUGH_TO_TELL or _lies_below(highest, USUAL_CEILING, len(labels)):
+        return None
+    return highest
+
+
+def _lies_below(found: float, expected: float, rows: int) -> bool:
+    """Whether a correlation is lower than chance allows (Fisher's z, six standard errors)."""
+    return bool(np.arctanh(found) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(expected))
+
+
+def _pearson(x: list[float], y: list[float]) -> float:
+    return round(float(np.corrcoef(x, y)[0, 1]), 4) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0

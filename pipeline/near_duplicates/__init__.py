@@ -1,0 +1,1 @@
+"""Exact search for near-duplicate inserts and their clusters."""

@@ -1,0 +1,89 @@
+"""Equal keys in sorted arrays: where they stand, and the pairs that they make, a bounded number at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.near_duplicates.packing import Indices, Words
+
+CHUNK = 1 << 17
+"""Candidate pairs at once. Those of one insert stay together, so a chunk may hold as many more as its bucket has."""
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Bucket b holds members[starts[b] : starts[b] + sizes[b]], which share a key."""
+
+    members: Indices
+    starts: Indices
+    sizes: Indices
+
+    def chosen(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "Buckets":
+        """Some of the buckets; which: a boolean each."""
+        starts, sizes = self.starts[which], self.sizes[which]
+        return _packed(self.members[ranges(starts, sizes)], sizes)
+
+    def labels(self) -> Words:
+        """The number of its bucket for each member."""
+        return np.repeat(np.arange(len(self.sizes), dtype=np.uint64), self.sizes)
+
+
+def ranges(starts: Indices, sizes: Indices) -> Indices:
+    """The numbers starts[0] .. starts[0] + sizes[0] - 1, then those of the next, end to end: (sum of sizes,)."""
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(starts - before, sizes) + np.arange(int(sizes.sum()))
+
+
+def buckets_of(at: Indices, keys: Words) -> Buckets:
+    """Members `at` by equal keys; those alone with theirs are left out."""
+    order = np.argsort(keys)
+    equal = keys[order]
+    equal_to_next = equal[1:] == equal[:-1]
+    starts = np.flatnonzero(equal_to_next & ~np.concatenate([[False], equal_to_next[:-1]]))
+    lasts = np.flatnonzero(equal_to_next & ~np.concatenate([equal_to_next[1:], [False]])) + 1
+    sizes = lasts - starts + 1
+    return _packed(at[order[ranges(starts, sizes)]], sizes)
+
+
+def shared_buckets(left_at: Indices, left_keys: Words, right_at: Indices, right_keys: Words) -> tuple[Buckets, Buckets]:
+    """Members of two sides by equal keys: bucket b of the one and of the other; keys of one side only are left out."""
+    left_order, right_order = np.argsort(left_keys), np.argsort(right_keys)
+    left_keys, right_keys = left_keys[left_order], right_keys[right_order]
+    first = np.searchsorted(right_keys, left_keys)
+    found = np.flatnonzero(first < len(right_keys))
+    found = found[right_keys[first[found]] == left_keys[found]]
+    keys, sizes = np.unique(left_keys[found], return_counts=True)
+    left = _packed(left_at[left_order[found]], sizes)
+    starts = np.searchsorted(right_keys, keys)
+    sizes = np.searchsorted(right_keys, keys, side="right") - starts
+    return left, _packed(right_at[right_order[ranges(starts, sizes)]], sizes)
+
+
+def pairs_within(buckets: Buckets) -> Iterator[tuple[Indices, Indices]]:
+    """Every two members of a bucket once, in chunks."""
+    places = np.arange(len(buckets.members))
+    ends = np.repeat(buckets.starts + buckets.sizes, buckets.sizes)
+    for place, partner in _chunks(places, places + 1, ends - places - 1):
+        yield buckets.members[place], buckets.members[partner]
+
+
+def pairs_between(left: Buckets, right: Buckets) -> Iterator[tuple[Indices, Indices]]:
+    """Every member of a left bucket with every member of the right bucket of that number, in chunks."""
+    places = np.arange(len(left.members))
+    for place, partner in _chunks(places, np.repeat(right.starts, left.sizes), np.repeat(right.sizes, left.sizes)):
+        yield left.members[place], right.members[partner]
+
+
+def _packed(members: Indices, sizes: Indices) -> Buckets:
+    return Buckets(members, np.cumsum(sizes) - sizes, sizes)
+
+
+def _chunks(places: Indices, first: Indices, counts: Indices) -> Iterator[tuple[Indices, Indices]]:
+    """Each place beside first, first + 1, ... (counts of them), in chunks."""
+    chunk = np.cumsum(counts) // CHUNK
+    cuts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(places)]
+    for start, stop in pairwise(cuts):
+        some = slice(start, stop)
+        yield np.repeat(places[some], counts[some]), ranges(first[some], counts[some])

@@ -1,0 +1,153 @@
+"""Inserts as machine words: 3 bits a base, 20 bases in a 64-bit word, one array per length.
+
+Two inserts are compared 20 bases at a time with one exclusive or, and any set of positions is cut out of all of them
+with one mask a word. A fourth of the text's memory and more than enough letters: N is one like the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UserError
+from pipeline.tokens.encode import string_buffers
+from pipeline.tokens.kmers import ALPHABET
+
+Indices = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+
+BITS = 3
+BASES = 20
+"""In a word: the four bits left over make room for counting (see mismatches)."""
+
+_CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
+_BASE = np.uint64((1 << BITS) - 1)
+_ONE_A_BASE = np.uint64(sum(1 << BITS * base for base in range(BASES)))
+_PAIR = np.uint64((1 << 2 * BITS) - 1)
+_ONE_A_PAIR = np.uint64(sum(1 << 2 * BITS * pair for pair in range(BASES // 2)))
+_TENTH_PAIR = np.uint64(BITS * (BASES - 2))
+_SHIFT = np.uint64(BITS)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_HALF_WORD = np.uint64(32)
+
+_READ = 1 << 17
+"""Inserts packed at once, and keys computed at once: their scratch memory stays at a few megabytes."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The inserts of one length.
+
+    words: (length / 20 rounded up, n); base i of an insert is bits 3 (i % 20) and up of word i // 20, and what is past
+    the end is 0. rows: (n,) the rows of the column that they came from, ascending.
+    """
+
+    length: int
+    words: Words
+    rows: Indices
+
+    def word(self, number: int, at: Indices, skip: int = 0) -> Words:
+        """One word of the inserts `at`, as if their first `skip` (0 or 1) bases were not there: (len(at),)."""
+        here: Words = self.words[number][at]
+        if not skip:
+            return here
+        here >>= _SHIFT
+        if number + 1 < len(self.words):
+            here |= (self.words[number + 1][at] & _BASE) << np.uint64(BITS * (BASES - 1))
+        return here
+
+    def keys(self, at: Indices, positions: Indices, label: Words | None = None, skip: int = 0) -> Words:
+        """A hash of the bases at some positions and of a label, equal where these are: (len(at),).
+
+        at, label: (n,); skip: as in word.
+        """
+        keys = np.zeros(len(at), np.uint64) if label is None else label * _MULTIPLIER
+        masks = position_masks(positions)
+        for start in range(0, len(at), _READ):
+            part, some = keys[start : start + _READ], at[start : start + _READ]
+            for number, mask in masks:
+                part ^= self.word(number, some, skip) & mask
+                part *= _MULTIPLIER
+                part ^= part >> _HALF_WORD
+        return keys
+
+
+def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
+    """The words that hold some positions of an insert, each with the mask that cuts these out."""
+    numbers = positions // BASES
+    return [
+        (int(number), np.bitwise_or.reduce(_BASE << (positions[numbers == number] % BASES * BITS).astype(np.uint64)))
+        for number in np.unique(numbers)
+    ]
+
+
+def differing_bases(left: Words, right: Words) -> Words:
+    """The lowest bit of each base in which words differ: (n,)."""
+    different = left ^ right
+    different |= (different >> np.uint64(1)) | (different >> np.uint64(2))
+    different &= _ONE_A_BASE
+    return different
+
+
+def mismatches(left: Words, right: Words) -> Words:
+    """The number of bases, 0 to 20, in which words differ: (n,)."""
+    count = differing_bases(left, right)
+    # Sums of two bases, 6 bits each; the product has the sum of all ten of them in the tenth place.
+    count += count >> _SHIFT
+    count &= _ONE_A_PAIR * _BASE
+    count *= _ONE_A_PAIR
+    count >>= _TENTH_PAIR
+    count &= _PAIR
+    return count
+
+
+def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
+    """The inserts of a column by their length, shortest first.
+
+    Raises UserError where one is null or holds letters other than ACGTN.
+    """
+    if inserts.null_count:
+        raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
+    lengths = pc.binary_length(inserts).to_numpy().astype(np.int32, copy=False)
+    sizes = np.bincount(lengths)
+    packed = {
+        int(length): Packed(
+            int(length), np.empty((-(-length // BASES), sizes[length]), np.uint64), np.empty(sizes[length], np.int64)
+        )
+        for length in np.flatnonzero(sizes)
+    }
+    filled = np.zeros(len(sizes), np.int64)
+    for start in range(0, len(inserts), _READ):
+        text, starts, _ = string_buffers(inserts.slice(start, _READ))
+        here = lengths[start : start + _READ]
+        for length in np.unique(here):
+            rows = np.flatnonzero(here == length)
+            into = slice(filled[length], filled[length] + len(rows))
+            packed[length].rows[into] = rows + start
+            packed[length].words[:, into] = _words(_codes(text, starts[rows], int(length)))
+            filled[length] = into.stop
+    return packed
+
+
+def _codes(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
+    """0 to 4 for each base of inserts of one length, 0 past their end: (n, length rounded up to whole words)."""
+    codes = np.zeros((len(starts), -(-length // BASES) * BASES), np.uint8)
+    if length:
+        windows = np.lib.stride_tricks.sliding_window_view(text, length)[starts]
+        codes[:, :length] = np.frombuffer(windows.tobytes().translate(_CODE), np.uint8).reshape(-1, length)
+        if codes.max() >= len(ALPHABET):
+            wrong = windows[(codes >= len(ALPHABET)).any(1).argmax()].tobytes().decode(errors="replace")
+            raise UserError(f"insert {wrong!r}: expected letters {ALPHABET} only")
+    return codes
+
+
+def _words(codes: npt.NDArray[np.uint8]) -> Words:
+    """(n, 20 words) codes to (words, n): neighbours are joined while they are narrow, 1 byte, 2 bytes, 8 bytes."""
+    twos = codes[:, 0::2] | codes[:, 1::2] << BITS
+    fours = twos[:, 0::2] | twos[:, 1::2].astype(np.uint16) << 2 * BITS
+    words = np.zeros((len(codes), codes.shape[1] // BASES), np.uint64)
+    for place in range(BASES // 4):
+        words |= fours[:, place :: BASES // 4].astype(np.uint64) << np.uint64(4 * BITS * place)
+    return words.T

@@ -1,0 +1,193 @@
+"""Near-duplicates among millions of inserts: all pairs within d mismatches or one indel of each other, none missed.
+
+Mismatches: cut equally long inserts into d + 1 blocks; two that differ in at most d bases have a block in common
+(pigeonhole). One indel: a base is taken out of the first or of the second half, so the other half is shared. Inserts
+that share a block stand together in a bucket, found by sorting hashes, and every two in a bucket are compared base by
+base. A bucket that is large (a family, a constant region) is divided again in the same way by the rest of its bases. A
+pair that shares several blocks is found in each and given for the first.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.near_duplicates.blocks import cut_blocks
+from pipeline.near_duplicates.candidates import buckets_of, pairs_between, pairs_within, shared_buckets
+from pipeline.near_duplicates.packing import Indices, Packed, Words, differing_bases, mismatches, pack, position_masks
+
+LARGE = 256
+"""Inserts in a bucket from which on dividing it is cheaper than comparing every two of them.
+
+A bucket is divided once for each block, and so is each part of it again: so the bound grows as often at each level, and
+members that no block tells apart cost little more than comparing them at once would.
+"""
+FEWEST = 4
+"""Bases in a block below which a bucket is not divided any more: too few to tell inserts apart."""
+
+Pairs = tuple[Indices, Indices]
+
+
+def near_duplicate_pairs(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Pairs:
+    """All pairs of inserts that are near-duplicates, as two arrays of row numbers i < j, sorted.
+
+    Near-duplicates are equally long and differ in 1 to max_mismatches bases (Hamming distance), or become equal when
+    one base is deleted from the longer one. Equal inserts count as one, and the first of their rows stands for them.
+    inserts: strings over ACGTN of any length, 0 included; max_mismatches: 0 to about 4, beyond which blocks are so
+    short that most inserts share one. Memory as in pair_chunks, and some 50 bytes a pair. Raises UserError for other
+    letters or nulls, and for a negative max_mismatches.
+    """
+    chunks = list(pair_chunks(inserts, max_mismatches))
+    nothing = np.empty(0, np.int64)
+    i = np.concatenate([nothing, *(chunk[0] for chunk in chunks)])
+    j = np.concatenate([nothing, *(chunk[1] for chunk in chunks)])
+    order = np.lexsort((j, i))
+    return i[order], j[order]
+
+
+def pair_chunks(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Iterator[Pairs]:
+    """What near_duplicate_pairs gives, each pair once, in chunks without an order.
+
+    Memory beside the column: 100 bytes an insert of 80 bases where few are alike, up to 170 where all are; a chunk
+    holds at most buckets.CHUNK pairs and one insert's more.
+    """
+    if max_mismatches < 0:
+        raise UserError(f"{max_mismatches} mismatches: expected 0 or more")
+    return _pair_chunks(pack(inserts), max_mismatches)
+
+
+def _pair_chunks(packed: dict[int, Packed], max_mismatches: int) -> Iterator[Pairs]:
+    shorter, shorter_at = None, np.empty(0, np.int64)
+    for length, these in packed.items():
+        at, positions = _distinct(these), np.arange(length)
+        for i, j in _within_mismatches(these, at, None, positions, max_mismatches, [], LARGE):
+            yield _ordered(these.rows[i], these.rows[j])
+        if shorter is not None and shorter.length == length - 1:
+            for i, j in _one_indel(shorter, these, (shorter_at, at), (None, None), positions[:-1], [], LARGE):
+                yield _ordered(shorter.rows[i], these.rows[j])
+        shorter, shorter_at = these, at
+
+
+def _ordered(i: Indices, j: Indices) -> Pairs:
+    return np.minimum(i, j), np.maximum(i, j)
+
+
+def _distinct(these: Packed) -> Indices:
+    """The first of equal inserts, and all others: ascending."""
+    keys = these.keys(np.arange(len(these.rows)), np.arange(these.length))
+    buckets = buckets_of(np.arange(len(these.rows)), keys)
+    at, label = buckets.members, buckets.labels()
+    columns = [label, *(word[at] for word in these.words)]  # the label alone would trust the hash
+    order = np.lexsort((at, *columns))
+    equal_to_previous = np.logical_and.reduce([column[order][1:] == column[order][:-1] for column in columns])
+    first = np.ones(len(these.rows), bool)
+    first[at[order][1:][equal_to_previous]] = False
+    return np.flatnonzero(first)
+
+
+def _within_mismatches(
+    these: Packed,
+    at: Indices,
+    label: Words | None,
+    positions: Indices,
+    most: int,
+    earlier: list[Indices],
+    bound: int,
+) -> Iterator[Pairs]:
+    """Pairs of the inserts `at` within `most` mismatches that share a label, which stands for all but `positions`.
+
+    earlier: blocks that other calls look at: pairs that are equal on one of them are left to those. bound: the size
+    from which on a bucket is divided.
+    """
+    blocks = cut_blocks(these, at, label, positions, most + 1)
+    for number, block in enumerate(blocks):
+        found = [*earlier, *blocks[:number]]
+        rest = np.setdiff1d(positions, block)
+        buckets = buckets_of(at, these.keys(at, block, label))
+        large = _worth_dividing(buckets.sizes > bound, rest, most + 1)
+        for i, j in pairs_within(buckets.chosen(~large)):
+            yield _not_equal_on(found, these, these, *_verified_mismatches(these, i, j, most))
+        if large.any():
+            buckets = buckets.chosen(large)
+            yield from _within_mismatches(
+                these, buckets.members, buckets.labels(), rest, most, found, bound * (most + 1)
+            )
+        if not len(block):
+            return  # all inserts share a block without bases, so that was every pair
+
+
+def _one_indel(
+    short: Packed,
+    long: Packed,
+    at: tuple[Indices, Indices],
+    label: tuple[Words | None, Words | None],
+    positions: Indices,
+    earlier: list[Indices],
+    bound: int,
+) -> Iterator[Pairs]:
+    """Pairs (short, long) of the inserts `at` that are one indel apart and share a label, as in _within_mismatches.
+
+    positions: of the short one. A base that is deleted in or after its first half leaves the first half as it is; one
+    deleted before leaves the second, which then starts one base later in the long one. The rest as above.
+    """
+    more = int(len(at[1]) > len(at[0]))
+    first, second = cut_blocks((short, long)[more], at[more], label[more], positions, 2)
+    for block, rest, skip, found in ((first, second, 0, earlier), (second, first, 1, [*earlier, first])):
+        short_keys = short.keys(at[0], block, label[0])
+        long_keys = long.keys(at[1], block, label[1], skip)
+        shorts, longs = shared_buckets(at[0], short_keys, at[1], long_keys)
+        large = _worth_dividing(shorts.sizes * longs.sizes > bound**2, rest, 2)
+        for i, j in pairs_between(shorts.chosen(~large), longs.chosen(~large)):
+            yield _not_equal_on(found, short, long, *_verified_indel(short, long, i, j))
+        if large.any():
+            shorts, longs = shorts.chosen(large), longs.chosen(large)
+            members, labels = (shorts.members, longs.members), (shorts.labels(), longs.labels())
+            yield from _one_indel(short, long, members, labels, rest, found, bound * 2)
+
+
+def _worth_dividing(
+    large: np.ndarray[tuple[int], np.dtype[np.bool_]], rest: Indices, blocks: int
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return large if len(rest) >= FEWEST * blocks else np.zeros_like(large)
+
+
+def _verified_mismatches(these: Packed, i: Indices, j: Indices, most: int) -> Pairs:
+    """Those of some pairs that are within `most` mismatches."""
+    count = np.zeros(len(i), np.uint64)
+    for number in range(len(these.words)):
+        count += mismatches(these.word(number, i), these.word(number, j))
+        near = count <= most
+        if not near.all():
+            i, j, count = i[near], j[near], count[near]
+    return i, j
+
+
+def _verified_indel(short: Packed, long: Packed, i: Indices, j: Indices) -> Pairs:
+    """Those of some pairs (short, long) that are one indel apart.
+
+    That is so where no base differs from the long one's next base at or after the first that differs from its own.
+    """
+    differed = np.zeros(len(i), bool)
+    for number in range(len(short.words)):
+        word = short.word(number, i)
+        own = differing_bases(word, long.word(number, j))
+        following = word ^ long.word(number, j, skip=1)
+        # All bits below the first base that differs, or all where none does.
+        below = (own & (~own + np.uint64(1))) - np.uint64(1)
+        below[differed] = 0
+        near = (following & ~below) == 0
+        differed |= own != 0
+        if not near.all():
+            i, j, differed = i[near], j[near], differed[near]
+    return i, j
+
+
+def _not_equal_on(blocks: list[Indices], left: Packed, right: Packed, i: Indices, j: Indices) -> Pairs:
+    """Those of some pairs that differ on every block."""
+    for block in blocks:
+        differ = np.zeros(len(i), bool)
+        for number, mask in position_masks(block):
+            differ |= ((left.word(number, i) ^ right.word(number, j)) & mask) != 0
+        i, j = i[differ], j[differ]
+    return i, j

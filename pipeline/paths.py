@@ -1,0 +1,14 @@
+"""Where the project's own files lie, found from this file's place."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout, with pipeline/, model/, sql/ and config.yaml: the package is installed in editable mode."""
+SQL = ROOT / "sql"
+"""The SQL statements."""
+
+
+def shipped(name: str) -> Path:
+    """A settings file such as config.yaml: the one in the working directory if it exists, else the project's own."""
+    here = Path(name)
+    return here if here.exists() else ROOT / name

@@ -1,0 +1,1 @@
+"""The dataset's promoters to WebDataset shards: plan, records, writers, index, verification."""

@@ -1,0 +1,134 @@
+"""One shard: rows from the dataset -> ids -> records -> a tar file, and a note when it is whole."""
+
+import hashlib
+import socket
+import zlib
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.config.schema import Assay, Config
+from pipeline.dataset.database import dataset_info, reading
+from pipeline.errors import UserError
+from pipeline.shards.index import RecordEntry, ShardEntry
+from pipeline.shards.plan import ShardTask
+from pipeline.shards.records import END, Record, record_blocks
+from pipeline.shards.staleness import expected_key
+from pipeline.shards.store import ShardStore
+from pipeline.tokens.encode import encode_promoters
+
+MEMORY = 8 * 2**20
+"""Bytes kept for the ids of a record; they take 1.6 MB in the paper's preset."""
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """What every writer process is given. config: as the dataset was built."""
+
+    config: Config
+    store: ShardStore
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard, and whether it was written now or found finished."""
+
+    entry: ShardEntry
+    now: bool
+
+
+def write_shard(task: ShardTask, job: WriteJob) -> Done:
+    """Write one shard, unless an interrupted run finished it; its note comes last.
+
+    Memory: some records and what DuckDB reads ahead, whatever the size of the shard. Raises UserError where the
+    dataset is not the one that was planned with, or the shard cannot be written.
+    """
+    found = job.store.finished(task.file)
+    if found is not None:
+        return Done(found, now=False)
+    config = job.config
+    with reading(config.dataset.path) as connection:
+        if expected_key(config, dataset_info(connection)) != job.store.key:
+            raise UserError(
+                f"{config.dataset.path} on {socket.gethostname()} is not the dataset that the shards were planned from"
+            )
+        # Closed also where writing fails: DuckDB opens a file again only when no result of it is left.
+        with (
+            closing(_records(connection, task, config)) as records,
+            job.store.new_shard(task.file) as path,
+            path.open("wb") as file,
+        ):
+            entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
+    job.store.note(entry)
+    return Done(entry, now=True)
+
+
+def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Config) -> Generator[Record]:
+    """The shard's promoters, record by record; each is good until the next one is asked for."""
+    connection.execute("set threads = 1")
+    # The table lies in the order of its ids. Sorting it again takes longer than reading; the check below does not.
+    rows = connection.sql(
+        "select id, sequence, expression from promoters "
+        "where id between $1 and $2 and ($3 is null or expression >= $3)",
+        params=[task.first_id, task.last_id, task.at_or_above],
+    )
+    memory = np.empty(MEMORY, np.uint8)
+    read, last = 0, -1
+    for part in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
+        record = encode_rows(part, config.assay, config.shards.k, memory)
+        if record.id[0] <= last or (np.diff(record.id) <= 0).any():
+            raise UserError(
+                f"{config.dataset.path}: its promoters do not lie in the order of their ids; build it again"
+            )
+        read, last = read + len(record), int(record.id[-1])
+        yield record
+    if read != task.rows:
+        raise UserError(f"{task.file}: planned {task.rows:,} rows, found {read:,}: the dataset changed")
+
+
+def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """Batches as they come -> tables of `size` rows each, the last one shorter."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in reader:
+        while rows + batch.num_rows >= size:
+            yield pa.Table.from_batches([*waiting, batch.slice(0, size - rows)])
+            batch, waiting, rows = batch.slice(size - rows), [], 0
+        if batch.num_rows:
+            waiting.append(batch)
+            rows += batch.num_rows
+    if rows:
+        yield pa.Table.from_batches(waiting)
+
+
+def encode_rows(rows: pa.Table, assay: Assay, k: int, memory: npt.NDArray[np.uint8] | None = None) -> Record:
+    """Rows of the dataset (id, sequence, expression) as a record. memory: see ids_of_inserts."""
+    return Record(
+        tokens=encode_promoters(rows["sequence"], assay, k, memory),
+        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN where there is no label
+        id=rows["id"].to_numpy().astype(np.int64),
+    )
+
+
+def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:
+    """Write records as a tar. name: of the shard in the index; first_record: number of the first in its split."""
+    sha256 = hashlib.sha256()
+    entries: list[RecordEntry] = []
+    offset = 0
+    for number, record in enumerate(records, first_record):
+        crc32, size = 0, 0
+        for block in record_blocks(number, record, zstd):
+            sha256.update(block)
+            crc32 = zlib.crc32(block, crc32)
+            size += file.write(block)
+        entries.append(RecordEntry(offset, size, len(record), crc32))
+        offset += size
+    sha256.update(END)
+    file.write(END)
+    return ShardEntry(name, sum(e.rows for e in entries), offset + len(END), sha256.hexdigest(), entries)

@@ -1,0 +1,1 @@
+"""Shards to batches for one rank: shuffle order, reader, batching, shard cache."""

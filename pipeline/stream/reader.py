@@ -1,0 +1,105 @@
+"""Records of shard files -> windows: the promoters that are shuffled together, in memory and found whole."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import UserError
+from pipeline.shards.index import ShardEntry
+from pipeline.shards.record_reader import checked_record
+from pipeline.shards.records import Record
+from pipeline.stream.sources import ShardSource
+from pipeline.tokens.padding import Ids, Numbers, padded_width
+
+
+@dataclass(frozen=True)
+class Window:
+    """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]]; position: its place in the
+    split. values goes on behind the last promoter for the width of the longest."""
+
+    values: Ids
+    starts: Numbers
+    lengths: Numbers
+    expression: npt.NDArray[np.float32]
+    id: Numbers
+    position: Numbers
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def rows(self, which: slice | Numbers) -> "Window":
+        """Some of the promoters, or all in another order. values stays as it is."""
+        return Window(
+            values=self.values,
+            starts=self.starts[which],
+            lengths=self.lengths[which],
+            expression=self.expression[which],
+            id=self.id[which],
+            position=self.position[which],
+        )
+
+
+class RecordReader:
+    """The records of a split, counted through its shards."""
+
+    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
+        self._source = source
+        self._shards = shards
+        self._places = [(at, number) for at, shard in enumerate(shards) for number in range(len(shard.records))]
+        self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
+
+    def expect(self, numbers: Sequence[int]) -> None:
+        """These will be read soon, in this order."""
+        self._source.expect([self._shards[at] for at in dict.fromkeys(self._places[number][0] for number in numbers)])
+
+    def window(self, numbers: Sequence[int], threads: Executor) -> Window:
+        """These records, read and checked side by side. Raises UserError where one cannot be had as it was written."""
+        with contextlib.ExitStack() as stack:
+            # What is open can be read to its end, even where a cache that others use throws it away meanwhile.
+            shards = dict.fromkeys(self._places[number][0] for number in numbers)
+            files = {at: stack.enter_context(self._source.open(self._shards[at])) for at in shards}
+            records = list(threads.map(lambda number: self._read(number, files[self._places[number][0]]), numbers))
+        return join_records(records, [self._first_positions[number] for number in numbers])
+
+    def _read(self, number: int, file: BinaryIO) -> Record:
+        at, place = self._places[number]
+        shard = self._shards[at]
+        try:
+            return checked_record(_bytes(file, shard, place), str(self._source), shard, place)
+        except UserError:
+            if not self._source.replace(shard):
+                raise
+        with self._source.open(shard) as fresh:
+            return checked_record(_bytes(fresh, shard, place), str(self._source), shard, place)
+
+
+def _bytes(file: BinaryIO, shard: ShardEntry, number: int) -> bytes:
+    entry = shard.records[number]
+    try:
+        return os.pread(file.fileno(), entry.bytes, entry.offset)
+    except OSError as error:
+        raise UserError(f"{shard.file}: record {number} cannot be read: {error.strerror}") from None
+
+
+def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:
+    """The window of these records. first_positions: the place in the split of each one's first promoter."""
+    lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
+    firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
+    starts = [record.tokens.offsets[:-1] + first for record, first in zip(records, firsts, strict=False)]
+    room = np.zeros(padded_width(lengths), records[0].tokens.values.dtype)
+    positions = [np.arange(first, first + len(r)) for first, r in zip(first_positions, records, strict=True)]
+    return Window(
+        values=np.concatenate([*(record.tokens.values for record in records), room]),
+        starts=np.concatenate(starts),
+        lengths=lengths,
+        expression=np.concatenate([record.expression for record in records]),
+        id=np.concatenate([record.id for record in records]),
+        position=np.concatenate(positions),
+    )

@@ -1,0 +1,91 @@
+-- For split = grouped: stands in for splits/random.sql. Temp table inserts is of splits/inserts.sql, temp table
+-- near the inserts that have near-duplicates, each with the leader of its group.
+
+-- One row a group: rows of equal or near-duplicate inserts; most promoters are a group of their own.
+create or replace temp table groups as
+with members as (
+    select coalesce(leader, "insert") as leader
+    from inserts
+    left join near using ("insert")
+),
+sizes as (
+    select rows_of(getvariable('finetune_test'), count(*)) as test,
+        rows_of(getvariable('finetune_valid'), count(*)) as valid,
+        count(*) as promoters
+    from inserts
+),
+found as (
+    select leader, count(*) as rows, shuffle_hash(leader, getvariable('seed')) as place
+    from members
+    group by leader
+),
+-- A group of several rows goes where its hash says, with the splits' shares as chances...
+drawn as (
+    select
+        leader,
+        rows,
+        place,
+        case
+            when rows = 1 then 'any'
+            when place::double < pow(2, 64) * test / promoters then 'test'
+            when place::double < pow(2, 64) * (test + valid) / promoters then 'valid'
+            else 'train'
+        end as drawn
+    from found, sizes
+),
+-- ... unless it does not fit there any more.
+fitted as (
+    select
+        leader,
+        rows,
+        place,
+        case
+            when drawn = 'test' and sum(rows) over in_order > test then 'train'
+            when drawn = 'valid' and sum(rows) over in_order > valid then 'train'
+            else drawn
+        end as split,
+        row_number() over in_order as rank
+    from drawn, sizes
+    window in_order as (partition by drawn order by place, leader)
+),
+-- Promoters that stand alone fill the splits up to their exact sizes.
+lacking as (
+    select
+        any_value(test) - coalesce(sum(rows) filter (split = 'test'), 0) as test,
+        any_value(valid) - coalesce(sum(rows) filter (split = 'valid'), 0) as valid
+    from fitted, sizes
+)
+select
+    leader,
+    rows,
+    place,
+    case
+        when split <> 'any' then split
+        when rank <= test then 'test'
+        when rank <= test + valid then 'valid'
+        else 'train'
+    end as split
+from fitted, lacking;
+
+-- One row a usable input row: test, validation and training rows in turn, each in random order.
+create or replace table promoters as
+with shuffled as (
+    select sequence, expression
+    from inserts
+    left join near using ("insert")
+    join groups on groups.leader = coalesce(near.leader, "insert")
+    order by
+        case split when 'test' then 0 when 'valid' then 1 else 2 end,
+        groups.place,
+        expression,
+        sequence
+)
+select row_number() over () - 1 as id, sequence, expression
+from shuffled;
+
+-- One row an insert that has near-duplicates, with the split that its group lies in.
+create or replace table near_duplicates as
+select "insert", leader, split
+from near
+join groups using (leader)
+order by all;

@@ -1,0 +1,107 @@
+"""Which trials are run, when again, and the tables of docs/results.md from numbers that are known."""
+
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from pipeline.config.schema import load_config
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "bench"))
+
+from quality import Studio
+from quality_tables import cell, difference, tables
+from quality_trials import trials
+from trainings import at_a_time
+
+SEEDS = (0, 1, 2)
+
+
+def one(study, variant, seed, pearson, size=8000, split="random", **more):
+    return {"study": study, "variant": variant, "seed": seed, "size": size, "split": split, "rows": "yeast",
+            "pearson": pearson, "spearman": pearson - 0.01, **more}  # fmt: skip
+
+
+def test_means_ranges_and_paired_differences():
+    assert cell({0: 0.5, 1: 0.75, 2: 0.625}) == ".625 (.500 to .750)"
+    assert cell({}) == ""
+    # Differences .01, .02, .03: mean .02, sd .01, half-width 4.3027 x .01 / sqrt 3.
+    assert difference({0: 0.51, 1: 0.62, 2: 0.73}, {2: 0.7, 0: 0.5, 1: 0.6}) == "+.020 (-.005 to +.045)"
+    assert difference({0: 0.5}, {0: 0.4, 1: 0.3}) == ""
+
+
+def test_each_number_is_in_its_row():
+    found = [one("sizes", "pretrained", seed, 0.7 + seed / 100) for seed in SEEDS]
+    found += [one("sizes", "scratch", seed, 0.6 + seed / 100) for seed in SEEDS]
+    found += [one("sizes", "ridge", 0, 0.8, split="grouped", size=1000)]
+    found += [one("choices", "smooth-l1", seed, 0.71 + seed / 100) for seed in SEEDS]
+    subsets = {"subsets": {"all": {"pearson": 0.5, "spearman": 0.4}}, "pearson_score": 0.3, "spearman_score": 0.2}
+    found += [one("dream", "pretrained", 0, 0.55, size=None, public=subsets)]
+    pearson, spearman, choices, dream = tables(json.loads(json.dumps(found)))
+    assert "| random, 8,000 | .710 (.700 to .720) | .610 (.600 to .620) |  |  | +.100 (+.100 to +.100) |" in pearson
+    assert "| grouped, 1,000 |  |  | .800 (.800 to .800) |  |  |" in pearson
+    assert "| random, 8,000 | .700 (.690 to .710) |" in spearman
+    assert "| 8,000: smooth-l1 | .720 (.710 to .730) | +.010 (+.010 to +.010) |" in choices
+    assert "held-out rows | .550 (.550 to .550) | .540 (.540 to .540) |" in dream
+    assert "| BERT, pretrained: public rows, all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
+
+
+def test_a_trial_comes_after_the_one_that_it_starts_from():
+    names = [trial.name for trial in trials()]
+    assert len(set(names)) == len(names)
+    for place, trial in enumerate(trials()):
+        assert trial.start is None or trial.start in names[:place]
+
+
+def test_settings_are_known_and_a_pretrained_model_fits():
+    config = {
+        trial.name: load_config(ROOT / "bench" / "quality.yaml", [*trial.data, *trial.settings])
+        for trial in trials()
+        if trial.method == "bert"
+    }
+    for trial in trials():
+        if trial.start:
+            started, mine = config[trial.start], config[trial.name]
+            assert (started.model, started.assay, started.shards.k) == (mine.model, mine.assay, mine.shards.k)
+            assert started.finetune.tokens == mine.finetune.tokens
+
+
+def test_a_trial_is_run_again_where_its_settings_or_rows_are_others(tmp_path):
+    begun = []
+
+    class Counting(Studio):
+        def places(self, trial):
+            return []
+
+        def run(self, trial, data):
+            begun.append(trial)
+            return {"pearson": len(begun)}
+
+    rows = tmp_path / "yeast.tsv"
+    rows.write_text("ACGT\t1\n")
+    studio = Counting({"yeast": rows}, tmp_path / "work", None, None)
+    trial = next(trial for trial in trials() if trial.study == "sizes")
+    changed = replace(trial, settings=(*trial.settings, "finetune.max_epochs=7"))
+    for each in (trial, trial, changed, changed):
+        studio.result(each)
+    assert begun == [trial, changed]
+    assert json.loads(studio.path(trial).read_text())["pearson"] == 2
+    rows.write_text("ACGT\t1\nACCT\t1\n")
+    studio.result(changed)
+    assert len(begun) == 3
+
+
+def test_after_a_failure_no_other_task_is_begun():
+    begun = []
+
+    def task(name):
+        begun.append(name)
+        if name == "b":
+            sys.exit("b: status 1")
+
+    with pytest.raises(SystemExit, match="b: status 1"):
+        at_a_time(1, {name: partial(task, name) for name in "abcd"})
+    assert begun == ["a", "b"]

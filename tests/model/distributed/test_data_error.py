@@ -1,0 +1,66 @@
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+from pipeline.shards.index import read_index
+from tests.conftest import ROOT
+
+RANK = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+import torch.distributed as dist
+from model.distributed.trouble import agreeing
+from pipeline.errors import UserError
+from pipeline.shards.index import read_index
+from pipeline.stream.stream import Part, Stream
+rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+stream = Stream(folder, read_index(folder), "finetune/train", 32, Part(rank, 2), seed=1, agree=agreeing(rank))
+steps = 0
+try:
+    for epoch in range(3):
+        for step in stream.epoch(epoch):
+            steps += 1
+            dist.barrier()  # a training step: no rank gets through it alone
+    print(steps, "whole")
+except UserError as error:
+    print(steps, error)
+dist.destroy_process_group()
+"""
+
+
+def run_ranks(*folders):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(folder)],
+            env={**os.environ, **places, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank, folder in enumerate(folders)
+    ]
+    return [process.communicate(timeout=90)[0].strip() for process in ranks]
+
+
+def test_a_shard_damaged_for_one_rank_ends_all_with_its_name(made, tmp_path):
+    shutil.copytree(made.shards, tmp_path / "k3")
+    shard = read_index(made.shards).splits["finetune/train"][-1]
+    path = tmp_path / "k3" / shard.file
+    data = bytearray(path.read_bytes())
+    data[shard.records[-1].offset + 700] ^= 1
+    path.write_bytes(data)
+    whole, damaged = run_ranks(made.shards, tmp_path / "k3")
+    assert whole.split(" ", 1)[0] == damaged.split(" ", 1)[0]  # as many steps
+    assert f"{shard.file}: record {len(shard.records) - 1}, bytes" in damaged
+    assert whole.split(" ", 1)[1] == "rank 1: " + damaged.split(" ", 1)[1]
+
+
+def test_whole_shards_are_read_to_the_end(made):
+    assert run_ranks(made.shards, made.shards) == ["114 whole"] * 2

@@ -1,0 +1,179 @@
+"""Launchers and ranks that are killed or frozen at any moment of the start-up; nothing of torch, so each ends soon."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from model.cluster.cleanup import MARK, marked
+from tests.conftest import ROOT
+
+COMMAND = """
+import os, subprocess, sys
+words = [sys.executable, "-c", sys.argv[1], "deepspeed.launcher.launch"]
+subprocess.run(words, start_new_session="SSH_CONNECTION" in os.environ)
+"""
+"""As `deepspeed` on one machine, or sshd: hands no signal on."""
+LAUNCHER = """
+import os, subprocess, sys
+print("launcher", os.getpid(), flush=True)
+ranks = [
+    subprocess.Popen(
+        [sys.executable, "-c", os.environ["RANK_SCRIPT"]],
+        env=os.environ | {"CROSS_RANK": "0", "RANK": str(n), "LOCAL_RANK": str(n), "WORLD_SIZE": "2"},
+    )
+    for n in range(2)
+]
+print("ranks", *(rank.pid for rank in ranks), flush=True)
+for rank in ranks:
+    rank.wait()
+"""
+"""As DeepSpeed's: its ranks outlive it."""
+RANK = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: asked to end"))
+from model.watchdog.client import guarded
+with guarded(os.environ):
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        sum(range(100_000))  # imports
+        time.sleep(0.01)
+"""
+HANGS = """
+import os, signal, time
+from model.watchdog.client import guarded
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+with guarded(os.environ):
+    time.sleep(300)
+"""
+SOON = 50
+"""Seconds in which everything has ended; idle machines take three."""
+
+
+class Run:
+    """A command, its launcher and its ranks."""
+
+    def __init__(self, script: str = RANK, ssh: bool = False) -> None:
+        self.mark = uuid4().hex
+        inherited = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
+        environment = {**inherited, MARK: self.mark, "RANK_SCRIPT": script, "PYTHONPATH": str(ROOT)}
+        environment |= {"SSH_CONNECTION": "1.2.3.4 5 6.7.8.9 22"} if ssh else {}
+        self.command = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, LAUNCHER], env=environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def processes(self, word: str) -> list[int]:
+        """Waits until they are there; killed ones may leave their parents' words unsaid."""
+        for line in self.command.stdout:
+            if line.startswith(word):
+                return [int(number) for number in line.split()[1:]]
+        raise AssertionError(self.command.stderr.read())
+
+    def ended(self) -> str:
+        """When nothing is left: what was said."""
+        end = time.monotonic() + SOON
+        while left := marked(self.mark):
+            assert time.monotonic() < end, left
+            time.sleep(0.1)
+        return self.command.communicate()[1]
+
+
+@pytest.fixture
+def start():
+    runs: list[Run] = []
+
+    def started(script: str = RANK, ssh: bool = False) -> Run:
+        runs.append(Run(script, ssh))
+        return runs[-1]
+
+    yield started
+    for run in runs:
+        for process in marked(run.mark):
+            process.kill()
+        run.command.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_command_whenever_it_is_killed(start, number):
+    moments = random.Random(int(number))
+    runs = []
+    for _ in range(6):
+        runs.append(start())
+        runs[-1].processes("launcher")
+        time.sleep(moments.uniform(0, 0.6))
+        runs[-1].command.send_signal(number)
+    for run in runs:
+        assert run.ended().count("lost: the launcher of rank 0 on ") == 1
+
+
+def test_nothing_outlives_the_ssh_that_started_the_launcher(start):
+    """sshd gives what it starts a session of its own, so that the launcher leads a group."""
+    run = start(ssh=True)
+    (launcher,) = run.processes("launcher")
+    run.command.kill()
+    run.command.wait()
+    if psutil.Process(launcher).ppid() != 1:
+        pytest.skip("orphans are not taken in by process 1 here")
+    assert "lost: the launcher of rank 0 on " in run.ended()
+
+
+def test_nothing_outlives_deepspeeds_launcher_whenever_it_is_killed(start):
+    moments = random.Random(1)
+    runs = []
+    for _ in range(6):
+        runs.append(start())
+        (launcher,) = runs[-1].processes("launcher")
+        runs[-1].processes("ranks")
+        time.sleep(moments.uniform(0, 0.6))
+        os.kill(launcher, signal.SIGKILL)
+    for run in runs:
+        assert run.ended().count("lost: the launcher of rank 0 on ") == 1
+
+
+def test_a_rank_that_does_not_hear_that_its_launcher_is_gone_is_killed(start):
+    run = start(HANGS)
+    run.processes("ranks")
+    time.sleep(1)
+    run.command.kill()
+    assert "lost: the launcher of rank 0 on " in run.ended()
+
+
+def test_a_rank_that_is_stopped_or_stands_still_in_its_imports_is_named(start):
+    stopped, hanging = start(), start(HANGS)
+    first, second = stopped.processes("ranks")
+    end = time.monotonic() + SOON
+    while len(marked(stopped.mark)) < 6:  # the guards, too
+        assert time.monotonic() < end
+    time.sleep(random.Random(2).uniform(0.2, 1))
+    os.kill(second, signal.SIGSTOP)
+    while second in [process.pid for process in marked(stopped.mark)]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.kill(first, signal.SIGTERM)  # as DeepSpeed's launcher then does
+    name = f"lost: rank 1 on {socket.gethostname()} (process {second}): stopped (SIGSTOP) for 20 s"
+    said = stopped.ended()
+    assert name in said
+    assert "rank 0" not in said
+    assert "no progress in its start-up for 40 s" in hanging.ended()
+
+
+def test_a_rank_under_another_parent_may_outlive_it(start):
+    """A shell that started it in the background is no launcher."""
+    run = start("")
+    run.ended()
+    environment = {**os.environ, MARK: run.mark, "RANK": "0", "WORLD_SIZE": "1", "PYTHONPATH": str(ROOT)}
+    shell = ["sh", "-c", '"$0" -c "$1" & sleep 1', sys.executable, RANK]
+    subprocess.run(shell, env=environment, check=True, timeout=SOON)
+    end = time.monotonic() + SOON
+    while len(marked(run.mark)) < 2:  # the rank and its guard
+        assert time.monotonic() < end
+    time.sleep(3)
+    assert len(marked(run.mark)) == 2

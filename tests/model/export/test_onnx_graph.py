@@ -1,0 +1,71 @@
+"""A model that takes letters says what `predict` says, and NaN where `predict` has a problem to tell."""
+
+import random
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from model.export.onnx import letters
+from model.export.onnx_graph import ReadsLetters
+from model.prediction.predictor import Predictor
+from pipeline.dataset.input_view import define_rules
+from tests.model.saved_model import save_model
+
+L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
+LONGEST = 40
+LENIENT = {"lower_case": "upper", "uracil": "thymine", "iupac": "n", "missing_adapters": "add"}
+BARE = {"left_adapter": "", "right_adapter": "", "flank": 0, "min_insert": 0}
+
+
+def predicted(predictor, sequences):
+    """What `predict` writes: NaN beside a problem."""
+    with duckdb.connect() as connection:
+        define_rules(connection, predictor.assay)
+        connection.register("given", pa.table({"place": range(len(sequences)), "sequence": sequences}))
+        rows = connection.sql(
+            "select repaired(sequence) as sequence, sequence_problem(repaired(sequence)) is null as usable "
+            "from given order by place"
+        ).to_arrow_table()
+    usable = rows["usable"].to_numpy()
+    assert usable.sum() > 100
+    assert (~usable).sum() > 100
+    out = np.full(len(sequences), np.nan, np.float32)
+    out[usable] = predictor.predict_usable(rows["sequence"].filter(rows["usable"]))
+    return out
+
+
+def drawn_rows(draw, number):
+    """Promoters and what is none: of all lengths up to too long, bare, with one adapter, with letters that are odd."""
+    rows = ["", L, R, L + R, L[:-1] + R, L + R[1:], "A" * 300]
+    while len(rows) < number:
+        odd = draw.choice(["", "", "a", "u", "U", "R", "acgtu", "X", "-", " ", "\n", "é", "acgtnURYSWKMBDHVrq"])
+        insert = "".join(draw.choices("ACGT" * 8 + "N" + odd, k=draw.randrange(LONGEST + 3)))
+        row = draw.choice([L, L, L, ""]) + insert + draw.choice([R, R, R, ""])
+        rows.append(draw.choice([row, row, row, row.lower(), row.replace("T", "U")]))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("view", "k", "rules"),
+    [
+        ("frames", 3, {}),
+        ("overlapping", 4, LENIENT),
+        ("frames", 4, BARE),
+        ("overlapping", 1, {"lower_case": "upper"}),
+        ("frames", 8, {**LENIENT, "lower_case": "reject", "min_insert": 5}),
+        ("frames", 2, {**BARE, "uracil": "thymine", "missing_adapters": "add"}),
+    ],
+)
+def test_it_says_what_predict_says(made, tmp_path, view, k, rules):
+    assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
+    predictor = Predictor(save_model(tmp_path, assay, view, k=k), on=torch.device("cpu"))
+    model = ReadsLetters(predictor.model, assay, k, view).eval()
+    rows = drawn_rows(random.Random(k), 1000)
+    expected = predicted(predictor, rows)
+    for some in (slice(0, 6), slice(0, 7), slice(100, 101), slice(None)):
+        with torch.inference_mode():
+            found = model(torch.from_numpy(letters([row.encode() for row in rows[some]]))).numpy()
+        np.testing.assert_allclose(found, expected[some], rtol=1e-4, atol=1e-4)

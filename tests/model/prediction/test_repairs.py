@@ -1,0 +1,143 @@
+"""Sequences that break the rules of a model's assay: what is said of them, and the repairs that can be asked for."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.artifacts.model_directory import unfinished
+from model.cli.app import main
+from model.interpretation.page import explain
+from model.prediction.files import predict_files
+from model.prediction.predictor import Predictor
+from model.prediction.request import Asked, check_asked
+from model.prediction.validate import repaired
+from pipeline.dataset.repairs import with_repairs
+from pipeline.errors import UserError
+from tests.conftest import ROOT, small_config
+from tests.model.saved_model import save_model
+
+L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
+ASSAY = small_config(Path()).assay
+GOOD = f"{L}ACGTNACGTT{R}"
+BROKEN = {
+    "assay.white_space=strip": GOOD.replace("N", " N "),
+    "assay.lower_case=upper": GOOD.lower(),
+    "assay.uracil=thymine": GOOD.replace("T", "U"),
+    "assay.iupac=n": GOOD.replace("N", "R"),
+    "assay.missing_adapters=add": "ACGTNACGTT",
+}
+"""What each repair makes GOOD of."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run that is not finished, with its model."""
+    folder = tmp_path_factory.mktemp("run")
+    save_model(folder / "model", ASSAY)
+    (folder / "run.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("setting", BROKEN)
+def test_what_is_said_of_a_problem_mends_it(setting):
+    with pytest.raises(UserError, match=f"repair them with {setting}"):
+        repaired([BROKEN[setting]], ASSAY)
+    mended = with_repairs(ASSAY.model_dump(), [setting])
+    assert repaired([BROKEN[setting]], mended).to_pylist() == [GOOD]
+    assert with_repairs(mended.model_dump(), [f"{setting.partition('=')[0]}=reject"]) == ASSAY
+
+
+def test_repairs_that_are_asked_for_reach_the_model(run, tmp_path):
+    (tmp_path / "rows.txt").write_text("\n".join([GOOD, *BROKEN.values()]) + "\n")
+    asked = Asked(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
+    done = predict_files(asked)
+    assert sum(done.problems.values()) == len(BROKEN)
+    assert all(setting in done.remedy for setting in BROKEN)
+    mended = predict_files(replace(asked, overrides=tuple(BROKEN)))
+    assert (mended.problems, mended.remedy) == ({}, "")
+    lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
+    assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
+    assert len({value for _, value in lines}) == 1
+
+
+def test_where_nothing_can_be_predicted_the_repair_is_named_unless_it_is_asked_for_already(run, tmp_path):
+    (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
+    asked = Asked(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
+    add = r"assay\.missing_adapters=add \(for bare inserts\)"
+    with pytest.raises(UserError, match=rf"missing\); repair them with assay\.lower_case=upper {add}$"):
+        predict_files(asked)
+    (tmp_path / "rows.txt").write_text(f"{L}ACGT\n")
+    with pytest.raises(UserError, match=r"\(1: right adapter missing\)$"):
+        predict_files(replace(asked, overrides=("assay.missing_adapters=add",)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("assay.flank=3", "no effect on a trained model.* what can be given .* assay.white_space=strip"),
+        ("shards.k=4", "shards.k=4: has no effect"),
+        ("assay.iupac=N", "expected assay.iupac=reject or assay.iupac=n"),
+    ],
+)
+def test_other_settings_are_refused(run, tmp_path, override, message):
+    (tmp_path / "rows.txt").write_text(f"{GOOD}\n")
+    with pytest.raises(UserError, match=message):
+        check_asked(Asked(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), overrides=(override,)))
+    for call in (
+        lambda: explain(run, GOOD, [tmp_path / "out.tsv"], [override]),
+        lambda: Predictor(run, overrides=[override]),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_in_python_what_is_no_promoter_gives_nan_and_its_reason(run):
+    predictor = Predictor(run)
+    rows = ["", GOOD, GOOD.lower(), None, f"{L}A{R}"]
+    with pytest.warns(
+        UserWarning, match=r"\(nan\) for 2: no sequence, 1: lower-case bases; repair .*lower_case=upper\."
+    ):
+        found = predictor.predict(rows)
+    assert np.isnan(found).tolist() == [True, False, True, True, False]
+    assert predictor.problems(rows) == ["no sequence", None, "lower-case bases", "no sequence", None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found[[1, 4]] == pytest.approx(predictor.predict([GOOD, f"{L}A{R}"]), abs=1e-5)
+        assert predictor.predict([]).shape == (0,)
+
+
+def test_a_run_that_is_not_finished_is_warned_of(run, tmp_path):
+    (tmp_path / "rows.txt").write_text(f"{GOOD}\n")
+    asked = Asked(run / "model", [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
+    told: list[str] = []
+    predict_files(asked, warn=told.append)
+    assert [text for text in told if "is not finished" in text] == told == [unfinished(run / "model")]
+    (run / "summary.json").write_text("{}")
+    assert unfinished(run / "model") == ""
+    (run / "summary.json").unlink()
+
+
+def test_the_commands_take_repairs_and_the_folder_of_a_run(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
+    Path("runs").mkdir()
+    Path("runs/one").symlink_to(run)
+    said = {}
+    for command, code in (
+        ("predict runs/one rows.txt -o out.txt assay.lower_case=upper", 0),
+        (f"explain {GOOD.lower()} -o out.tsv --config {ROOT}/config.yaml run.name=one assay.lower_case=upper", 0),
+        (f"explain {GOOD} -o out.tsv --model runs/one run.name=one", 1),
+        ("predict runs/one rows.txt -o out.txt assay.flank=1", 1),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(command.split())
+        assert end.value.code == code
+        said[command] = "".join(capsys.readouterr())
+    of_predict, of_explain, of_a_run_twice, of_a_flank = said.values()
+    assert "no prediction for 1: left adapter missing\nrepair them with assay.missing_adapters=add" in of_predict
+    assert f"predicted expression {float(Path('out.txt').read_text().split()[1]):.3f}" in of_explain
+    assert "run.name=one: has no effect" in of_a_run_twice
+    assert "assay.flank=1: has no effect" in of_a_flank

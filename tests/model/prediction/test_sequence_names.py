@@ -1,0 +1,130 @@
+"""Names of promoters: from FASTA headers or a column of a table, beside their predictions."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.prediction.files import predict_files
+from model.prediction.inputs import find_rows, read_parts
+from model.prediction.predictor import BATCH
+from model.prediction.request import Asked, check_asked
+from model.prediction.writers import Rows, format_of
+from pipeline.dataset.input_format import Columns
+from pipeline.errors import UserError
+from tests.conftest import small_config
+from tests.model.saved_model import save_model
+
+L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
+ASSAY = small_config(Path()).assay
+NAMES = ["YAL001C", "p,2", "", "YAL001C", "äö", "7"]
+SEQUENCES = [f"{L}ACGT{'A' * n}{R}" if n != 3 else "acgt" for n in range(len(NAMES))]
+PAIRS = list(zip(NAMES, SEQUENCES, strict=True))
+FORMS = {
+    "fasta": "".join(
+        f">{name}{name and ' other words 1.5'}\n{sequence[:20]}\n{sequence[20:]}\n" for name, sequence in PAIRS
+    ),
+    "tsv": "".join(f"{sequence}\t1.5\t {name}\n" for name, sequence in PAIRS),
+    "csv": "id,strength,sequence\n" + "".join(f'"{name}",1.5,{sequence}\n' for name, sequence in PAIRS),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "column", "piped"),
+    [("fasta", None, False), ("fasta", None, True), ("tsv", "3", False), ("csv", "ID", False), ("csv", "1", True)],
+)
+def test_names_come_with_their_sequences(tmp_path, monkeypatch, form, column, piped):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FORMS[form].encode())))
+    (tmp_path / f"rows.{form}").write_text(FORMS[form])
+    given = ["-"] if piped else [str(tmp_path / f"rows.{form}")]
+    parts = list(read_parts(find_rows(given, Columns(name=column), column is None), ASSAY, 4))
+    assert [len(part) for part in parts] == [4, 2]
+    rows = [row for part in parts for row in part.table.to_pylist()]
+    assert [(row["name"], row["sequence"]) for row in rows] == PAIRS
+
+
+def test_names_of_parquet_files(tmp_path):
+    for number in (0, 1):
+        table = {"id": [None, 10 * number], "sequence": SEQUENCES[:2], "of": ["a", None]}
+        pq.write_table(pa.table(table), tmp_path / f"{number}.parquet")
+    for column, expected in (("id", ["", "0", "", "10"]), ("3", ["a", "", "a", ""])):
+        (part,) = read_parts(find_rows([str(tmp_path / "*.parquet")], Columns(name=column)), ASSAY, 9)
+        assert part.table["name"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "column", "headers", "message"),
+    [
+        ("fasta", "id", False, "--name-column id: FASTA has no columns.*: --names"),
+        ("tsv", None, True, "of a table name their column: --name-column"),
+        ("tsv", "4", False, "no column 4; it has 3"),
+        ("csv", "name", False, "no column name; it has"),
+    ],
+)
+def test_names_that_are_not_there(tmp_path, form, column, headers, message):
+    (tmp_path / f"rows.{form}").write_text(FORMS[form])
+    with pytest.raises(UserError, match=message):
+        find_rows([str(tmp_path / f"rows.{form}")], Columns(name=column), headers)
+
+
+def test_a_leaderboard_knows_no_names(tmp_path):
+    model = save_model(tmp_path / "model", ASSAY)
+    (tmp_path / "sample.json").write_text('{"0": 0}')
+    for asked in ({"header_names": True}, {"columns": Columns(name="id")}):
+        with pytest.raises(UserError, match="leave out --names and --name-column"):
+            check_asked(Asked(model, [], str(tmp_path / "out.json"), leaderboard=tmp_path / "sample.json", **asked))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_each_format_holds_the_same(tmp_path, named):
+    """Also of names and sequences with the marks of the format in them."""
+    texts = ["a\tb", 'say "x", y', "", "two\nlines"]
+    values = np.array([1.25, np.nan, -1e-7, 3], np.float32)
+
+    def rows():
+        for part in (slice(0, 3), slice(3, 4)):
+            column = pa.chunked_array([texts[part]])
+            problem = pa.chunked_array([["bad" if np.isnan(value) else None for value in values[part]]], pa.string())
+            yield Rows(part.start, column, values[part], problem, column if named else None)
+
+    written = {}
+    for ending in ("tsv", "csv", "parquet"):
+        file = io.BytesIO()
+        format_of(f"out.{ending}")(file, rows())
+        written[ending] = file.getvalue()
+    heads, *lines = csv.reader(io.StringIO(written["csv"].decode(), newline=""))
+    assert heads == ["name", "sequence", "prediction"][not named :]
+    assert lines == [[*[text] * (1 + named), f"{value:.9g}"] for text, value in zip(texts, values, strict=True)]
+    table = pq.read_table(io.BytesIO(written["parquet"]))
+    assert table.column_names == [*heads, "problem"]
+    assert [table[name].to_pylist() for name in heads[:-1]] == [texts] * (1 + named)
+    assert table["prediction"].to_pylist() == [1.25, None, pytest.approx(-1e-7), 3]
+    if named:
+        names = [line.split("\t")[0] for line in written["tsv"].decode().split("\n")]
+        assert [names[0], names[1], names[-3]] == ["a b", texts[1], "two lines"]
+
+
+def test_a_run_that_ended_goes_on_to_the_same_bytes(tmp_path):
+    rows = 3 * BATCH["cpu"] + 5
+    sequences = [f"{L}{'ACGT' * (n % 9 + 1)}{R}" for n in range(rows)]
+    (tmp_path / "rows.fa").write_text("".join(f">name{n}\n{sequence}\n" for n, sequence in enumerate(sequences)))
+    model = save_model(tmp_path / "model", ASSAY)
+
+    def predicted(output, named, progress=lambda *_: None):
+        asked = Asked(model, [str(tmp_path / "rows.fa")], str(tmp_path / output), workers=1, header_names=named)
+        return predict_files(asked, progress).found, (tmp_path / output).read_text().splitlines()
+
+    def end(done, _total, _found):
+        if done >= 2 * BATCH["cpu"]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predicted("out.tsv", True, end)
+    found, lines = predicted("out.tsv", True)
+    assert found == 2 * BATCH["cpu"]
+    assert lines == [f"name{n}\t{line}" for n, line in enumerate(predicted("plain.tsv", False)[1])]

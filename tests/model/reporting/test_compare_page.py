@@ -1,0 +1,110 @@
+"""Runs side by side."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from model.reporting.compare_page import compare_runs, score_lines
+from model.reporting.run_sections import stage_says
+from model.runs.metric_log import read_metrics
+from model.runs.read import read_run
+from pipeline.errors import UserError
+from pipeline.reporting.svg import BLUE, ORANGE
+from tests.model.reporting.svg_reader import pictures
+from tests.model.run_fixtures import log, start, text_of
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return finished_run
+
+
+@pytest.fixture(scope="module")
+def second(made, tmp_path_factory):
+    folder = start(
+        made, tmp_path_factory.mktemp("run"), "run.name=second", "finetune.learning_rate=5e-4", "model.hidden=32"
+    )
+    log(folder, readings=6)
+    return folder
+
+
+def test_runs_side_by_side(run, second, tmp_path):
+    out = tmp_path / "compare.html"
+    found = compare_runs([run, second], out)
+    assert found.same_promoters
+    assert found.differences == {"model.hidden": [16, 32], "finetune.learning_rate": [1e-3, 5e-4]}
+    assert [each["run"] for each in found.runs] == ["first", "second"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert found.runs[0]["scores"] == summary["scores"]
+    assert (found.runs[1]["finished"], found.runs[1]["scores"]) == (None, {})
+    assert score_lines(found) == [
+        f"  first   test Pearson {summary['scores']['test']['pearson']:.4f} (0.1110 to 0.8880)",
+        "  second  not finished",
+    ]
+    page = out.read_text()
+    assert "second is not finished." in page
+    assert "loss is the mean squared error of the standardised labels" in text_of(page)
+    assert "cannot be compared" not in text_of(page)
+    assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
+    drawn = pictures(page)
+    for stage, metric, title in (
+        ("pretrain", "loss", "Pretraining: training loss"),
+        ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
+        ("finetune", "valid_loss", "Fine-tuning: validation loss"),
+        ("finetune", "valid_pearson", "Fine-tuning: validation Pearson"),
+        ("finetune", "promoters_per_second", "Fine-tuning: promoters a second"),
+    ):
+        for folder, colour in ((run, BLUE), (second, ORANGE)):
+            lines = read_metrics(folder / "metrics.jsonl")
+            points = [(line["epoch"], line[metric]) for line in lines if line["stage"] == stage and metric in line]
+            (line,) = drawn[title][0].lines(colour)
+            assert line == pytest.approx(np.array(points), rel=1e-3)
+    assert drawn["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+
+
+def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
+    twin = tmp_path / "twin"
+    shutil.copytree(run, twin)
+    same = compare_runs([run, twin], tmp_path / "same.html")
+    assert [each["run"] for each in same.runs] == [str(run), str(twin)]
+    assert same.differences == {}
+    assert "Nothing: the runs have the same settings" in (tmp_path / "same.html").read_text()
+    facts = json.loads((twin / "run.json").read_text())
+    facts["config"]["assay"]["left_adapter"] = ""
+    summary = json.loads((twin / "summary.json").read_text())
+    (twin / "summary.json").write_text(json.dumps({**summary, "config": facts["config"]}))
+    (twin / "run.json").write_text(json.dumps({**facts, "dataset_key": "0" * 64}))
+    other = compare_runs([run, twin], tmp_path / "other.html")
+    assert not other.same_promoters
+    assert list(other.differences) == ["assay.left_adapter", "dataset_key"]
+    assert "assay.left_adapter TGCATTTTTTTCACATC (empty) dataset_key" in text_of((tmp_path / "other.html").read_text())
+    assert score_lines(other)[-1].startswith("note: They are not all of the same dataset")
+    assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
+
+
+def test_different_losses_are_named_and_said_to_be_no_measure(made, run, tmp_path):
+    other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
+    both = [read_run(run), read_run(other)]
+    said = stage_says(both, "finetune")
+    assert "loss is the mean squared error or the smooth L1 loss of the standardised labels" in said
+    assert "Lines of different losses (finetune.loss) cannot be compared." in said
+    assert "cannot be compared" not in stage_says(both, "pretrain")
+    assert stage_says(both[1:], "finetune").startswith("Regression: loss is the smooth L1 loss of the standardised")
+
+
+def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "summary.json").write_text("")
+    with pytest.raises(UserError) as error:
+        compare_runs([run, tmp_path / "nowhere", broken, run], tmp_path / "none.html")
+    nowhere, empty, twice, way_out = str(error.value).splitlines()
+    assert "nowhere: no such folder" in nowhere
+    assert "broken/summary.json is empty" in empty
+    assert twice == f"{run}: named twice"
+    assert way_out == "leave them out to compare the others"
+    with pytest.raises(UserError, match=r"no folder .*typo"):
+        compare_runs([run, broken], tmp_path / "typo" / "none.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]

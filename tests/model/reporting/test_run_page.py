@@ -1,0 +1,451 @@
+"""A run's page: each picture is read back and held against numbers computed here."""
+
+import html
+import itertools
+import json
+import re
+import shlex
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from scipy.stats import pearsonr, spearmanr, ttest_1samp
+
+from model.reporting.curves import POINTS
+from model.reporting.dream_section import BOARD
+from model.reporting.plots import FEW, SHADES, class_limits
+from model.reporting.predictions import dataset_of
+from model.reporting.run_page import write_report
+from model.runs.metric_log import Tracker, read_metrics
+from model.runs.read import read_run
+from model.scoring.dream import ChallengeScore, Correlation
+from model.training.messages import describe_summary
+from pipeline.dataset.database import reading
+from pipeline.dataset.synthetic import true_expression_of
+from pipeline.errors import UserError
+from pipeline.reporting.svg import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
+from tests.model.reporting.svg_reader import pictures
+from tests.model.run_fixtures import finish, held_out_rows, log, start, text_of
+from tests.pipeline.reporting.test_dataset_page import Reader
+
+
+@pytest.fixture(scope="module")
+def run(finished_run):
+    return finished_run
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    told = []
+    result = write_report(run, out, step=told.append)
+    assert told == ["asking the dataset", "drawing", ""]
+    assert (result.page, result.run, result.finished, result.missing) == (str(out), "first", True, [])
+    assert result.bytes == out.stat().st_size
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def drawn(page):
+    return pictures(page)
+
+
+@pytest.fixture(scope="module")
+def test_split(made, run):
+    """Sequences, labels and predictions, without SQL of ours."""
+    _, sequences, labels = held_out_rows(made, "test")
+    rows = pa.parquet.read_table(run / "predictions.parquet").to_pylist()
+    return sequences, labels, np.array([row["prediction"] for row in rows if row["split"] == "test"])
+
+
+def shows(axes, colour, points, like=None):
+    """Whether a line through these points stands there."""
+    lines = axes.lines(colour, like)
+    return any(line.shape == points.shape and np.allclose(line, points, rtol=1e-4, atol=1e-4) for line in lines)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_curves_are_what_was_logged(run, drawn, stage):
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
+    title = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[stage]
+    metric = {"pretrain": "masked k-mers right", "finetune": "validation correlation"}[stage]
+    expected = [
+        ("loss", BLUE, "loss"),
+        ("loss", ORANGE, "valid_loss"),
+        ("learning rate", BLUE, "learning_rate"),
+        ("promoters a second", BLUE, "promoters_per_second"),
+        *{
+            "pretrain": [(metric, BLUE, "accuracy"), (metric, ORANGE, "valid_accuracy")],
+            "finetune": [(metric, ORANGE, "valid_pearson"), (metric, GREEN, "valid_spearman")],
+        }[stage],
+    ]
+    for picture, colour, name in expected:
+        points = np.array([(line["epoch"], line[name]) for line in lines if name in line])
+        assert len(points) == (3 if name.startswith("valid") else 9)
+        axes = drawn[f"{title}: {picture}"][0]
+        (line,) = axes.lines(colour)
+        assert line == pytest.approx(points, rel=1e-3)
+        if name.startswith("valid"):
+            assert axes.marks(colour) == pytest.approx(points, rel=1e-3)
+
+
+def test_long_curves_are_means_of_neighbours(made, tmp_path):
+    folder = start(made, tmp_path)
+    values = np.random.default_rng(1).random(3 * POINTS - 1)
+    with Tracker(folder, leads=True) as tracker:
+        tracker.begin("pretrain", 0)
+        for step, value in enumerate(values, 1):
+            tracker.log("pretrain", step, step / 100, {"loss": value})
+    write_report(folder)
+    (line,) = pictures((folder / "report.html").read_text())["Pretraining: loss"][0].lines(BLUE)
+    ends = np.append(np.arange(0, len(values), 3), len(values))
+    expected = [values[a:b].mean() for a, b in itertools.pairwise(ends)]
+    assert len(line) <= POINTS
+    assert line[:, 1] == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_density_is_the_count_of_every_cell(drawn, test_split):
+    _, labels, predictions = test_split
+    axes = drawn["Predicted and measured"][0]
+    cells = {}
+    for label, prediction in zip(labels, predictions, strict=True):
+        cell = (np.floor(2 * label + 0.5) / 2, np.floor(2 * prediction + 0.5) / 2)
+        cells[cell] = cells.get(cell, 0) + 1
+    limits = class_limits(max(cells.values()))
+    boxes = {shade: axes.boxes(shade) for shade in SHADES}
+    assert sum(len(found) for found in boxes.values()) == len(cells)
+    used = [shade for shade in SHADES if len(boxes[shade])]
+    assert len(used) == len(limits)  # few promoters: every class is there
+    for place, shade in enumerate(used):
+        high = limits[place + 1] if place + 1 < len(limits) else np.inf
+        expected = sorted(cell for cell, n in cells.items() if limits[place] <= n < high)
+        assert boxes[shade][:, 1] - boxes[shade][:, 0] == pytest.approx(0.5, abs=1e-3)
+        middles = np.stack([boxes[shade][:, :2].mean(1), boxes[shade][:, 2:].mean(1)], axis=1)
+        assert np.array(sorted(map(tuple, np.round(2 * middles) / 2))) == pytest.approx(np.array(expected))
+
+
+def test_limits_of_the_cells_classes():
+    assert class_limits(1) == [1]
+    assert class_limits(4) == [1, 2]
+    assert class_limits(120) == [1, 2, 5, 10, 20, 50, 100]
+    assert class_limits(900) == [1, 3, 10, 30, 100, 300]
+    assert class_limits(10**9) == [1, 10, 100, 1000, 10**4, 10**5, 10**6]
+
+
+def interval_of_mean(values):
+    return ttest_1samp(values, 0).confidence_interval(0.95)
+
+
+def by_label(_insert, label):
+    return np.floor(label + 0.5)
+
+
+def by_length(insert, _label):
+    return len(insert)
+
+
+def by_gc(insert, _label):
+    """Steps of 5 %, counted from 0."""
+    return sum(insert.count(base) for base in "GC") * 20 // sum(insert.count(base) for base in "ACGT")
+
+
+@pytest.mark.parametrize(
+    ("title", "group", "width", "shift"),
+    [
+        ("Residuals by expression", by_label, 1, 0),
+        ("Residuals by insert length", by_length, 1, 0),
+        ("Residuals by GC content", by_gc, 5, 2.5),
+    ],
+)
+def test_residuals_by_group(drawn, page, test_split, title, group, width, shift):
+    sequences, labels, predictions = test_split
+    groups = {}
+    for sequence, label, prediction in zip(sequences, labels, predictions, strict=True):
+        groups.setdefault(group(sequence[17:-13], label), []).append(label - prediction)
+    steps = sorted(groups)
+    upper, lower, _ = drawn[title]
+    means = np.array([(width * step + shift, np.mean(groups[step])) for step in steps])
+    many = np.array([len(groups[step]) >= FEW for step in steps])
+    assert many.any()
+    assert (~many).any()
+    assert upper.marks(BLUE, lower) == pytest.approx(means[many], abs=1e-3)
+    assert upper.marks(BLUE, lower, hollow=True) == pytest.approx(means[~many], abs=1e-3)
+    for step, x, has_interval in zip(steps, means[:, 0], many, strict=True):
+        low, high = np.quantile(groups[step], [0.25, 0.75])
+        assert shows(upper, PALE_BLUE, np.array([(x, low), (x, high)]), lower)
+        low, high = interval_of_mean(groups[step]) if has_interval else (np.nan, np.nan)
+        assert shows(upper, BLUE, np.array([(x, low), (x, high)]), lower) == has_interval
+    bars = lower.boxes(GREY)
+    assert bars[:, 3] == pytest.approx([len(groups[step]) for step in steps], rel=1e-3)
+    assert bars[:, 1] - bars[:, 0] == pytest.approx(0.88 * width, rel=1e-3)
+    # The same numbers stand below the picture.
+    section = page[page.index(f"<h2>{title}</h2>") :]
+    table = text_of(section[section.index("<table>") : section.index("</table>") + len("</table>")])
+    assert all(f" {np.mean(groups[step]):.6g} " in table for step in steps)
+
+
+def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
+    _, labels, predictions = test_split
+    groups = np.array_split(np.argsort(predictions, kind="stable"), 20)
+    axes = drawn["Calibration"][0]
+    expected = np.array([(predictions[rows].mean(), labels[rows].mean()) for rows in groups])
+    assert axes.marks(BLUE) == pytest.approx(expected, abs=1e-3)
+    for rows, (x, _) in zip(groups, expected, strict=True):
+        low, high = interval_of_mean(labels[rows])
+        assert shows(axes, BLUE, np.array([(x, low), (x, high)]))
+
+
+def test_scores_stand_beside_the_ceiling(run, page, drawn, test_split):
+    sequences, labels, predictions = test_split
+    r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
+    ceiling = np.corrcoef(true_expression_of(sequences), labels)[0, 1]
+    axes = drawn["Scores"][0]
+    assert axes.boxes(BLUE)[0, 1] == pytest.approx(r, abs=1e-3)
+    assert axes.boxes(GREY)[:, 1] == pytest.approx([0, ceiling], abs=1e-3)
+    assert axes.lines("#374151")[0][:, 0] == pytest.approx([0.111, 0.888], abs=1e-3)
+    assert {"0.000", f"{r:.3f}", f"{ceiling:.3f}"} <= set(axes.texts)
+    text = text_of(page)
+    summary = json.loads((run / "summary.json").read_text())
+    valid = summary["scores"]["valid"]
+    assert f"Pearson {valid['pearson']:.4f} (0.1110 to 0.8880) {r:.4f} (0.1110 to 0.8880)" in text
+    assert f"Spearman {valid['spearman']:.4f} (0.2220 to 0.7770) {rho:.4f} (0.2220 to 0.7770)" in text
+    assert f"mean squared error {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}" in text
+    assert f"correlates with their labels by {ceiling:.4f}" in text
+
+
+def test_labels_and_the_cut(made, drawn):
+    with reading(made.config.dataset.path) as connection:
+        labels = np.array([label for (label,) in connection.execute("select expression from promoters").fetchall()])
+        ((cut,),) = connection.execute("select cut from dataset").fetchall()
+    axes = drawn["Labels and the cut"][0]
+    below, above = axes.boxes(GREY), axes.boxes(BLUE)
+    values = np.unique(np.floor(labels))
+    assert below[:, 0] == pytest.approx(values, abs=1e-2)
+    assert below[:, 3] == pytest.approx([np.sum((labels // 1 == v) & (labels < cut)) for v in values], abs=0.2)
+    assert above[:, 3] - above[:, 2] == pytest.approx(
+        [np.sum((labels // 1 == v) & (labels >= cut)) for v in values], abs=0.2
+    )
+    assert axes.lines(ORANGE)[0][:, 0] == pytest.approx(cut, abs=1e-3)
+
+
+def test_what_was_run(run, page, made):
+    text = text_of(page)
+    facts = json.loads((run / "run.json").read_text())
+    for said in (
+        "promoter-bert: run first",
+        "Finished on 2026-01-02 at 03:04:05 UTC.",
+        "BERT: 1 layers, hidden 16, 2 heads, intermediate 32, dropout 0.1; 3-mers, frames, flank 5",
+        shlex.join(facts["command"]),
+        facts["machine"],
+        f"torch {facts['packages']['torch']}",
+        f"python {facts['python']}",
+        f"dataset key {facts['dataset_key'][:16]}",
+        f"Dataset {facts['dataset_key']}; shards {facts['shard_key']}",
+        "fine-tuning 1,200 150 150",
+        "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: loss is the mean squared error of the",
+    ):
+        assert said in text, said
+    assert "global_batch: 32" in page
+    assert html.escape('"zero_optimization"') in page
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    found = Reader(page)
+    assert "http" not in page
+    assert not {"script", "img", "link", "iframe", "image"} & set(found.seen)
+    assert len(found.ids) == len(set(found.ids))
+    assert all(reference[0] == "#" and reference[1:] in found.ids for reference in found.references)
+    assert "nan" not in text_of(page).split()
+
+
+def test_the_same_run_gives_the_same_bytes(run, page, tmp_path):
+    write_report(run, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_a_run_that_has_just_begun(made, tmp_path):
+    folder = start(made, tmp_path)
+    result = write_report(folder)
+    text = text_of((folder / "report.html").read_text())
+    assert not result.finished
+    assert "This run is not finished" in text
+    assert "Nothing was logged yet." in text
+    assert "What was run" in text
+    assert "Labels and the cut" in text
+    assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
+
+
+def test_a_run_that_stopped_midway_shows_its_curves(made, tmp_path):
+    folder = start(made, tmp_path)
+    log(folder)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:15]) + '{"stage": "fine')  # a kill in the middle of a line
+    result = write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert result.missing == ["Scores and predictions come with the end of the run."]
+    assert "The last that it logged is step 60 of finetune" in page
+    assert "Fine-tuning: loss" in pictures(page)
+    assert "Calibration" not in pictures(page)
+
+
+def test_without_a_test_split_the_validation_split_is_shown_and_named(made, tmp_path):
+    folder = start(made, tmp_path)
+    log(folder)
+    finish(made, folder, ("valid",), intervals=False)
+    result = write_report(folder)
+    assert result.missing[0].startswith("There is no test split.")
+    text = text_of((folder / "report.html").read_text())
+    assert "150 promoters of the valid split" in text
+    assert "95 % intervals, by bootstrap" not in text
+
+
+def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
+    folder = start(made, tmp_path)
+    finish(made, folder, ())
+    assert "predicted no held-out promoters" in write_report(folder).missing[0]
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    for name in ("run.json", "summary.json"):
+        facts = json.loads((moved / name).read_text())
+        facts["config"]["dataset"]["path"] = "elsewhere.duckdb"
+        (moved / name).write_text(json.dumps({**facts, "started_in": "/started"}))
+    result = write_report(moved)
+    assert result.missing == [
+        "The dataset is not at /started/elsewhere.duckdb or elsewhere.duckdb: without it there are no labels to show; "
+        f"name it: promoter-bert report {moved} --dataset PATH/elsewhere.duckdb"
+    ]
+    assert "Fine-tuning: loss" in pictures((moved / "report.html").read_text())
+    assert write_report(moved, dataset=made.config.dataset.path).missing == []
+
+
+def test_the_dataset_is_found_from_any_folder(made, run, tmp_path, monkeypatch):
+    """A path of the settings is meant from where the training was started, also when that folder has moved."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    folder = project / "runs" / "first"
+    shutil.copytree(run, folder)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    dataset = project / "dataset.duckdb"
+    shutil.copy(made.config.dataset.path, dataset)
+    (elsewhere / "dataset.duckdb").write_text("another one")
+
+    def started_in(place):
+        for name in ("run.json", "summary.json"):
+            facts = json.loads((folder / name).read_text())
+            facts["config"]["dataset"]["path"], facts["config"]["run"]["path"] = "dataset.duckdb", "runs"
+            (folder / name).write_text(json.dumps(facts | ({"started_in": str(place)} if place else {})))
+
+    for place in (None, project, tmp_path / "moved away"):
+        started_in(place)
+        with dataset_of(read_run(folder), None) as opened:
+            assert opened is not None
+    with pytest.raises(UserError, match=rf"nowhere: no such dataset; .*trained on: {dataset} is there; leave"):
+        write_report(folder, dataset=tmp_path / "nowhere")
+
+
+def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    facts = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**facts, "dataset_key": "0123456789abcdef" * 4}))
+    foreign = tmp_path / "foreign"
+    shutil.copytree(run, foreign)
+    rows = pa.table({"id": [1, 10**9], "split": ["test"] * 2, "prediction": [1.0, 2.0]})
+    pa.parquet.write_table(rows, foreign / "predictions.parquet")
+    cut_off = tmp_path / "cut_off"
+    shutil.copytree(run, cut_off)
+    (cut_off / "predictions.parquet").write_bytes((run / "predictions.parquet").read_bytes()[:100])
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "summary.json").write_text("{")
+    hollow = tmp_path / "hollow"
+    shutil.copytree(run, hollow)
+    (hollow / "run.json").write_text("")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out.html"
+    for folder, message in (
+        (other, r"not the dataset that .* was trained on .*expected 0123456789abcdef"),
+        (foreign, "1 of 2 promoters are not in the dataset"),
+        (cut_off, "predictions.parquet: cannot be read"),
+        (broken, r"summary.json is damaged \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
+        (hollow, r"run.json is empty; .*\(rm .*run.json\), and the training's own"),
+        (tmp_path / "empty", "holds no run.json"),
+        (tmp_path / "nowhere", "no such folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_report(folder, out)
+    with pytest.raises(UserError, match="no such dataset"):
+        write_report(run, out, tmp_path / "none.duckdb")
+    with pytest.raises(UserError, match=r"ending in \.html"):
+        write_report(run, tmp_path / "report.pdf")
+    with pytest.raises(UserError, match=r"no folder .*typo; make it"):
+        write_report(run, tmp_path / "typo" / "report.html")
+    assert not (tmp_path / "typo").exists()
+    assert not out.exists()
+
+
+SUBSETS = {
+    name: Correlation(rows, r, r - 0.1, (r - 0.05, r + 0.05), (r - 0.2, r + 0.07))
+    for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
+}
+SCORE = asdict(ChallengeScore(SUBSETS, 0.76, 0.6, []))
+"""As promoter-bert score --json prints it."""
+
+
+def test_the_challenges_score_beside_the_teams(run, tmp_path):
+    score = tmp_path / "score.json"
+    score.write_text(json.dumps(SCORE))
+    write_report(run, tmp_path / "report.html", score=score)
+    page = (tmp_path / "report.html").read_text()
+    drawn = pictures(page)
+    by_subset = drawn["Pearson by subset"][0]
+    boxes = by_subset.boxes(BLUE)
+    assert np.where(boxes[:, 0] < -1e-3, boxes[:, 0], boxes[:, 1]) == pytest.approx([0.71, 0.13, -0.02], abs=1e-3)
+    intervals = [line[:, 0] for line in by_subset.lines("#374151")]
+    assert np.array(intervals) == pytest.approx(np.array([[0.66, 0.76], [0.08, 0.18], [-0.07, 0.03]]), abs=1e-3)
+    for place, kind in enumerate(("Pearson", "Spearman")):
+        board = drawn[f"{kind} Score"][0]
+        teams = sorted((scores[place] for scores in BOARD.values()), reverse=True)
+        assert board.boxes(GREY)[:, 1] == pytest.approx(teams, abs=1e-3)
+        assert board.boxes(BLUE)[:, 1] == pytest.approx([SCORE[f"{kind.lower()}_score"]], abs=1e-3)
+        assert {"first", *BOARD} <= set(board.texts)
+    text = text_of(page)
+    assert "motif tiling 263 -0.0200 (-0.0700 to 0.0300) -0.1200 (-0.2200 to 0.0500)" in text
+    assert "other rows than these 9,045" in text
+    score.write_text(json.dumps({**SCORE, "pearson_score": None, "spearman_score": None, "missing": ["SNVs"]}))
+    write_report(run, tmp_path / "report.html", score=score)
+    assert "no Pearson Score and no Spearman Score" in (tmp_path / "report.html").read_text()
+    for wrong in ("[]", "{", "{}", '{"subsets": {}, "pearson_score": null, "spearman_score": null}'):
+        score.write_text(wrong)
+        with pytest.raises(UserError, match=r"score\.json: "):
+            write_report(run, score=score)
+
+
+def test_masked_kmers_beside_guesses(made, tmp_path):
+    folder = start(made, tmp_path)
+    log(folder)
+    summary = finish(made, folder)
+    guesses = {
+        "most_frequent_kmer": {"accuracy": 0.1571, "insert_accuracy": 0.1482, "kmer": "TTT", "insert_kmer": "AAA"},
+        "kmer_given_neighbours": {"accuracy": 0.1663, "insert_accuracy": 0.1594},
+    }
+    facts = json.loads((folder / "run.json").read_text())
+    asked = ["train.py", "--local_rank=0", "dataset.path=my rows.duckdb"]  # by DeepSpeed's launcher
+    (folder / "run.json").write_text(json.dumps({**facts, "command": asked}))
+    summary["masked"] = {"accuracy": 0.1561, "insert_accuracy": 0.1772, "base_perplexity": 3.1234, "baselines": guesses}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    write_report(folder)
+    text = text_of((folder / "report.html").read_text())
+    assert "best weights most frequent k-mer (TTT) k-mer given neighbours" in text
+    assert "masked k-mers right 0.1561 0.1571 0.1663 the same inside the insert 0.1772 0.1482 0.1594" in text
+    assert "the likeliest k-mer between the bases" in text
+    assert "command train.py 'dataset.path=my rows.duckdb' model" in text
+    below = "below the guess of the most frequent k-mer: too few steps"
+    assert below in text
+    masked = summary["masked"] | {"insert_base_perplexity": 3.2}
+    assert below in describe_summary({"masked": masked})
+    assert below not in describe_summary({"masked": masked | {"accuracy": 0.1961}})

@@ -1,0 +1,98 @@
+"""The model card holds the run's own values, and the Hub's own reader understands its front matter."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from model.training.model_card import NAME, model_card, write_card
+from pipeline.shards.index import read_index
+
+
+@pytest.fixture
+def card(made, finished_run, tmp_path):
+    summary = json.loads((finished_run / "summary.json").read_text())
+    write_card(tmp_path, summary, read_index(made.shards))
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    return summary, (tmp_path / NAME).read_text()
+
+
+def other(made, summary, **settings):
+    """The card of the same run with other settings of fine-tuning."""
+    config = {**summary["config"], "finetune": {**summary["config"]["finetune"], **settings}}
+    facts = json.loads((folder_of(summary) / "run.json").read_text())
+    return model_card({**summary, "config": config}, facts, read_index(made.shards))
+
+
+def folder_of(summary):
+
+    return Path(summary["directory"])
+
+
+def test_the_front_matter_is_the_hubs(card):
+    summary, text = card
+    data = ModelCard(text).data
+    given = data.to_dict()
+    assert (given["library_name"], given["pipeline_tag"]) == ("transformers", "text-classification")
+    assert data.model_name == "promoter-bert-first"
+    test = summary["scores"]["test"]
+    found = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert found == {
+        "pearsonr": pytest.approx(test["pearson"], abs=1e-6),
+        "spearmanr": pytest.approx(test["spearman"], abs=1e-6),
+        "mse": pytest.approx(test["mse"], abs=1e-6),
+    }
+    assert {result.dataset_split for result in data.eval_results} == {"test"}
+    assert all(isinstance(tag, str) for tag in data.tags)
+
+
+def test_the_text_holds_the_runs_values(made, card):
+    summary, text = card
+    index = read_index(made.shards)
+    test = summary["scores"]["test"]
+    for said in (
+        "# promoter-bert: first",
+        "1 layer, hidden size 16",
+        "the 3 reading frames of its 3-mers",
+        f"| test split | 150 | Pearson | {test['pearson']:.4f} | 0.1110 to 0.8880 |",
+        f"| test split | 150 | Spearman | {test['spearman']:.4f} | 0.2220 to 0.7770 |",
+        f"| test split | 150 | MSE | {test['mse']:.4f} |",
+        f"| validation split | 150 | Pearson | {summary['scores']['valid']['pearson']:.4f} |",
+        *(f"| {split} | {index.rows(split):,} |" for split in index.splits),
+        "| finetune | 180 | 120 | 3,725 | 32 | 0.001 |",
+        index.dataset_key,
+        index.key,
+        f"mean {index.label_mean:.4g}, standard deviation {index.label_sd:.4g}",
+        "Splits are random: near-duplicates",
+        f"{summary['directory']}/model",
+    ):
+        assert said in text, said
+    assert len(index.splits) == 5
+    assert not re.search(r"\bNone\b|\bnan\b", text)
+
+
+def test_cards_of_other_runs(made, card):
+    summary, _ = card
+    overlapping = other(made, summary, tokens="overlapping")
+    assert "overlapping 3-mers at all of its bases" in overlapping
+    (code,) = re.findall(r"```python\n(.*?)```", overlapping, flags=re.DOTALL)
+    compile(code, "card", "exec")
+    assert "pretrained" not in other(made, summary, start="scratch").split("## How to load it")[0].split("---\n", 2)[2]
+    frozen = other(made, summary, start="frozen")
+    assert "encoder frozen" in frozen
+    assert "Pretraining takes the top 20%" in frozen
+    for start, where in (("scratch", "own"), ("frozen", "runs/other/pretrained")):
+        without = other(made, summary, start=start, pretrained=where)
+        assert "Pretraining takes" not in without
+        assert "| pretrain/train |" not in without
+    assert "a masked language model that another run has pretrained, `runs/other/pretrained`, and was" in without
+    facts = json.loads((folder_of(summary) / "run.json").read_text())
+    index = replace(read_index(made.shards), splits={})
+    unscored = model_card({**summary, "scores": {}}, facts, index)
+    assert ModelCard(unscored).data.eval_results is None
+    assert "nothing is known of how well it predicts" in unscored
+    valid = model_card({**summary, "scores": {"valid": summary["scores"]["valid"]}}, facts, index)
+    assert {result.dataset_split for result in ModelCard(valid).data.eval_results} == {"valid"}

@@ -1,0 +1,161 @@
+"""Guards of real processes that do what ranks may do; nothing of torch, so each ends in seconds."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Client
+
+import psutil
+import pytest
+
+from model.watchdog.client import Guarded, Post
+from tests.conftest import ROOT
+
+RANK = """
+import os, sys, time
+from model.watchdog.client import Guarded, Post
+from pipeline.errors import UserError
+rank, ranks, port, key = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+guarded = Guarded(Post(rank, ranks, os.getpid(), speaks=True))
+guarded.waits()
+if rank:
+    guarded.join("127.0.0.1", port, key)
+else:
+    port = guarded.listen("127.0.0.1", key)
+print(port, flush=True)
+word = input()
+if word == "goodbye":
+    guarded.goodbye()
+elif word == "error":
+    guarded.ends_by(UserError("no shards here"))
+    sys.exit("error: no shards here")
+elif word == "fail":
+    guarded.ends_by(ValueError("what"))
+    sys.exit("a traceback")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def ranks():
+    """Starts ranks that wait for a word each."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(count: int, before=int) -> list["subprocess.Popen[str]"]:
+        key, port = secrets.token_hex(16), "0"
+        for rank in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-c", RANK, str(rank), str(count), port, key], cwd=ROOT, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            started.append(process)
+            answer = process.stdout.readline().strip()
+            if rank == 0:
+                port = answer
+                before(int(port))
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def say(process, word):
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+
+
+def ended(processes) -> list[tuple[int, str]]:
+    """Exit code and standard error of each, when all have ended."""
+    return [(process.wait(timeout=30), process.stderr.read()) for process in processes]
+
+
+def test_one_that_is_killed_ends_all(ranks):
+    first, second, third = ranks(3)
+    time.sleep(2)
+    third.kill()
+    for code, errors in ended([first, second]):
+        assert code == -signal.SIGKILL
+        assert "lost: rank 2 on " in errors
+        assert f"(process {third.pid}): killed" in errors
+
+
+def test_one_that_fails_says_so_itself_and_ends_the_others(ranks):
+    first, second = ranks(2)
+    time.sleep(2)
+    say(second, "fail")
+    (code, errors), (own_code, own_errors) = ended([first, second])
+    assert code == -signal.SIGKILL
+    assert "lost: rank 1 on " in errors
+    assert "ValueError: what" in errors
+    assert own_code == 1
+    assert own_errors == "a traceback\n"
+
+
+def test_a_failure_that_comes_from_the_loss_of_another_names_that_one(ranks):
+    first, second = ranks(2)
+    time.sleep(2)
+    say(first, "fail")
+    time.sleep(0.5)
+    second.kill()
+    ((code, errors),) = ended([first])
+    assert code == -signal.SIGKILL
+    assert "lost: rank 1 on " in errors
+    assert "traceback" not in errors
+
+
+def test_an_error_that_all_have_is_left_to_them(ranks):
+    processes = ranks(3)
+    time.sleep(2)
+    for process in processes:
+        say(process, "error")
+    for code, errors in ended(processes):
+        assert code == 1
+        assert errors.endswith("error: no shards here\n")
+
+
+def test_those_that_are_done_earlier_are_no_loss(ranks):
+    first, second, third = ranks(3)
+    time.sleep(2)
+    say(first, "goodbye")  # the one that all the others are connected to
+    time.sleep(2.5)
+    assert [process.poll() for process in (second, third)] == [None, None]
+    say(second, "goodbye")
+    say(third, "error")
+    ((code, errors),) = ended([third])
+    assert (code, errors) == (1, "error: no shards here\n")
+
+
+def test_who_does_not_know_the_key_is_not_heard(ranks):
+    def stray(port):
+        with socket.create_connection(("127.0.0.1", port)) as link:
+            link.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            Client(("127.0.0.1", port), authkey=b"wrong")
+
+    first, second = ranks(2, before=stray)
+    time.sleep(3)
+    assert [first.poll(), second.poll()] == [None, None]
+    second.kill()
+    ((_, errors),) = ended([first])
+    assert "lost: rank 1 on " in errors
+
+
+def test_a_rank_does_not_outlive_its_guard(ranks):
+    (first,) = ranks(1)
+    (guard,) = psutil.Process(first.pid).children()
+    guard.kill()
+    ((code, errors),) = ended([first])
+    assert code == 1
+    assert "lost: the guard of process" in errors
+
+
+def test_a_rank_may_be_alone():
+    guarded = Guarded(Post(0, 1, os.getpid(), True))
+    assert guarded.listen("127.0.0.1", "00" * 16) > 0
+    guarded.goodbye()

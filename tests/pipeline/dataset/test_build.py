@@ -1,0 +1,440 @@
+import gzip
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config.schema import load_config
+from pipeline.dataset.build import build
+from pipeline.dataset.built_settings import as_built
+from pipeline.dataset.database import dataset_info, reading, statement
+from pipeline.dataset.input_format import Columns
+from pipeline.errors import UserError
+from tests.conftest import ROOT, small_config
+
+L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
+
+# Twelve rows, worked out by hand. Descending: 9 9 8 7 7 7 5 4 3 2 1 0; index int(0.4 * 12) = 4 holds a 7, so the cut
+# is 7 and its three ties are in: six rows.
+TOY = [("A" * n, e) for n, e in zip(range(3, 15), (7, 0, 9, 1, 7, 2, 8, 3, 7, 4, 9, 5), strict=True)]
+
+
+def line(insert, expression):
+    return f"{L}{insert}{R}\t{expression}\n"
+
+
+GOOD = "".join(line(*row) for row in TOY)
+
+
+def toy_config(folder, *overrides):
+    sizes = [
+        "dataset.top_fraction=0.4",
+        "dataset.pretrain_valid=0.5",
+        "dataset.finetune_valid=3",
+        "dataset.finetune_test=2",
+    ]
+    return small_config(folder, *sizes, *overrides)
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def everything(path):
+    """All that a dataset says, but for where the rejects came from."""
+    with reading(path) as connection:
+        relations = ("promoters", "finetune", "pretrain", "dataset")
+        found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
+        # All of the one row but what files it came from.
+        found["dataset"] = connection.execute("select * exclude (source) from dataset").fetchall()
+        found["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
+    return found
+
+
+def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
+    """finetune_train takes the first training rows; held-out rows and pretraining stay the same."""
+    file = write(tmp_path / "toy.tsv", GOOD)
+    found = {}
+    for size in ("all", 4, 0.5, 7):
+        config = toy_config(tmp_path, f"dataset.path={tmp_path}/{size}.duckdb", f"dataset.finetune_train={size}")
+        built = build([file], config)
+        rows = everything(config.dataset.path)
+        found[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
+        assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
+        assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
+        with reading(config.dataset.path) as connection:
+            copied = connection.execute(f"select count(*) from '{built.parquet}/finetune/train.parquet'").fetchall()
+        assert copied == [(built.info.finetune_train_rows,)]
+        found[size, "key"] = built.info.key
+    for size in (4, 0.5):
+        rows = built.info.split_rows["finetune/test"] + built.info.split_rows["finetune/valid"]
+        assert found[size][0] == found["all"][0][: rows + (4 if size == 4 else 6)]
+        assert found[size][1:] == found["all"][1:]
+        assert found[size, "key"] != found["all", "key"]
+    assert found[7] == found["all"]
+    assert found[7, "key"] == found["all", "key"]
+    with pytest.raises(UserError, match="finetune_train = 8 rows, but only 7 are not held out"):
+        build([file], toy_config(tmp_path, "dataset.finetune_train=8"))
+
+
+def test_a_dozen_rows_by_hand(tmp_path):
+    config = toy_config(tmp_path)
+    built = build([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
+    assert built.info.cut == 7
+    assert built.info.pretrain_rows == 6
+    assert built.info.pretrain_valid_rows == 3
+    assert built.rejects == {}
+    with reading(config.dataset.path) as connection:
+        rows = connection.execute("select id, sequence, expression from promoters order by id").fetchall()
+        hashes = dict(connection.execute("select id, hash(hash(sequence, 0::ubigint)) from promoters").fetchall())
+        splits = connection.execute("select id, split, position from finetune order by id").fetchall()
+        top = connection.execute("select id, split, position from pretrain order by id").fetchall()
+    assert sorted((s, e) for _, s, e in rows) == sorted((f"{L}{i}{R}", float(e)) for i, e in TOY)
+    assert [i for i, _, _ in rows] == list(range(12))
+    assert [hashes[i] for i in range(12)] == sorted(hashes.values())
+    assert [(s, p) for _, s, p in splits] == [
+        *(("test", p) for p in range(2)), *(("valid", p) for p in range(3)), *(("train", p) for p in range(7))
+    ]  # fmt: skip
+    above = [i for i, _, e in rows if e >= 7]
+    assert [i for i, _, _ in top] == above
+    assert [(s, p) for _, s, p in top] == [*(("valid", p) for p in range(3)), *(("train", p) for p in range(3))]
+
+
+def test_parquet_beside_it_says_the_same(tmp_path):
+    config = toy_config(tmp_path)
+    built = build([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) + "bad\n")], config)
+    with reading(config.dataset.path) as connection:
+        for stage, splits in (("finetune", ("train", "valid", "test")), ("pretrain", ("train", "valid"))):
+            for split in splits:
+                table = pq.read_table(f"{built.parquet}/{stage}/{split}.parquet")
+                rows = connection.execute(
+                    f"select id, sequence, expression from {stage} where split = ? order by position", [split]
+                ).fetchall()
+                assert [tuple(row.values()) for row in table.to_pylist()] == rows
+        table = pq.read_table(f"{built.parquet}/rejects.parquet")
+        assert [tuple(row.values()) for row in table.to_pylist()] == connection.execute("from rejects").fetchall()
+
+
+REJECTED = [
+    ("", "no sequence"),
+    ("\t5", "no sequence"),
+    (f"{L}ACGT{R}", "1 column, expected 2"),
+    (f"{L}ACGT{R}\t5\t6", "3 columns, expected 2"),
+    (f"{L}acgt{R}\t5", "lower-case bases"),
+    (f"{L}ACUT{R}\t5", "U in the sequence"),
+    (f"{L}ACRT{R}\t5", "IUPAC codes other than ACGTN"),
+    (f"{L}AC-T{R}\t5", "letters other than ACGTN"),
+    (f"{L}AC T{R}\t5", "white space in the sequence"),
+    (f"ACGTACGT{R}\t5", "left adapter missing"),
+    (f"{L}ACGT\t5", "right adapter missing"),
+    (f"{L}{R}\t5", "insert too short"),
+    (f"{L}{'A' * 501}{R}\t5", "insert too long"),
+    (f"{L}ACGT{R}\t", "expression is not a number"),
+    (f"{L}ACGT{R}\thigh", "expression is not a number"),
+    (f"{L}ACGT{R}\t1_0", "expression is not a number"),
+    (f"{L}ACGT{R}\tnan", "expression is NaN"),
+    (f"{L}ACGT{R}\tinf", "expression out of the assay's range"),
+    (f"{L}ACGT{R}\t-1e308", "expression out of the assay's range"),
+    (f"{L}ACGT{R}\t17.01", "expression out of the assay's range"),
+    ('"quoted', "1 column, expected 2"),
+    ("sequence\texpression", "letters other than ACGTN"),
+]
+
+
+def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
+    good = [line(*row) for row in TOY]
+    lines = [text for (bad, _), fine in zip(REJECTED, good * 2, strict=False) for text in (f"{bad}\n", fine)]
+    config = toy_config(tmp_path)
+    file = write(tmp_path / "mixed.tsv", "".join(lines))
+    built = build([file], config)
+    with reading(config.dataset.path) as connection:
+        rejects = connection.execute("select file, line, reason, text from rejects order by line").fetchall()
+    assert rejects == [(file, 2 * i + 1, reason, text) for i, (text, reason) in enumerate(REJECTED)]
+    assert built.info.input_rows == len(lines)
+    assert built.info.promoters == len(REJECTED)
+    assert sum(built.rejects.values()) == len(REJECTED)
+
+
+def test_lines_are_counted_in_each_file(tmp_path):
+    files = [write(tmp_path / f"{n}.tsv", "".join(line(*row) for row in TOY) + "bad\n" * n) for n in (1, 2)]
+    build([str(tmp_path / "?.tsv")], config := toy_config(tmp_path))
+    with reading(config.dataset.path) as connection:
+        rejects = connection.execute("select file, line from rejects").fetchall()
+    assert rejects == [(files[0], 13), (files[1], 13), (files[1], 14)]
+
+
+def test_every_kind_of_file_gives_the_same_dataset(tmp_path):
+    text = "".join(line(*row) for row in TOY)
+    table = pa.table(
+        {"expression": [float(e) for _, e in TOY], "extra": [1] * 12, "sequence": [f"{L}{i}{R}" for i, _ in TOY]}
+    )
+    pq.write_table(table, tmp_path / "toy.parquet")
+    files = [
+        write(tmp_path / "toy.tsv", text),
+        write(tmp_path / "toy.txt.gz", gzip.compress(text.encode())),
+        write(tmp_path / "crlf.tsv", text.replace("\n", "\r\n")),
+        write(tmp_path / "no_end.tsv", text.rstrip("\n")),
+        str(tmp_path / "toy.parquet"),
+    ]
+    found = []
+    for number, file in enumerate(files):
+        config = toy_config(tmp_path / str(number))
+        build([file], config)
+        found.append(everything(config.dataset.path))
+    assert all(other == found[0] for other in found[1:])
+
+
+def test_same_dataset_whatever_the_row_order_threads_and_memory(tmp_path, made):
+    lines = made.rows.read_text().splitlines(keepends=True)
+    lines += lines[:50]  # duplicates
+    found = []
+    for number, (threads, memory) in enumerate([(1, None), (2, "200MB"), (4, None), (3, "100MB")]):
+        random.Random(number).shuffle(lines)
+        half = len(lines) // 2 if number % 2 else len(lines)
+        files = [write(tmp_path / f"{number}a.tsv", "".join(lines[:half]))]
+        if half < len(lines):
+            files.append(write(tmp_path / f"{number}b.tsv", "".join(lines[half:])))
+        config = small_config(tmp_path / str(number))
+        build(files, config, threads=threads, memory_limit=memory)
+        found.append(everything(config.dataset.path))
+    assert all(other == found[0] for other in found[1:])
+    other_seed = small_config(tmp_path / "other", "dataset.seed=1")
+    build([str(made.rows)], other_seed)
+    assert everything(other_seed.dataset.path)["finetune"] != found[0]["finetune"]
+
+
+def test_equal_sequences_lie_together(tmp_path):
+    rows = [line("ACGTACGT"[: 2 + i % 7], e) for i, e in enumerate([3, 4, 5] * 7)]
+    config = toy_config(tmp_path)
+    build([write(tmp_path / "twins.tsv", "".join(rows))], config)
+    with reading(config.dataset.path) as connection:
+        groups = connection.execute(
+            "select max(id) - min(id) + 1 = count(*) from promoters group by sequence having count(*) > 1"
+        ).fetchall()
+    assert groups == [(True,)] * 7
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 1.0])
+def test_the_cut_is_the_value_at_its_index(tmp_path, made, fraction):
+    config = small_config(tmp_path, f"dataset.top_fraction={fraction}", "dataset.pretrain_valid=0.1")
+    info = build([str(made.rows)], config).info
+    labels = sorted((float(x.split("\t")[1]) for x in made.rows.read_text().splitlines()), reverse=True)
+    assert info.cut == labels[min(int(fraction * 1500), 1499)]
+    assert info.pretrain_rows == sum(x >= info.cut for x in labels)
+
+
+def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
+    with reading(made.config.dataset.path) as connection:
+        seen = connection.execute(
+            "select count(*) from pretrain p join finetune f using (id) where p.split = 'train' and f.split <> 'train'"
+        ).fetchone()
+    assert seen == (0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.tsv", b"", "the file is empty"),
+        ("none.tsv", None, "no such file"),
+        ("rows.xlsx", b"x", "expected a name ending in"),
+        (
+            "all_bad.tsv",
+            b"a\tb\nc\td\n",
+            r"bad.tsv:1: lower-case bases.*none of the 2 rows.*to repair .*lower_case=upper",
+        ),
+        ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500)[:-20], "(?i)truncated"),
+        ("latin.tsv", line(*TOY[0]).encode() + b"\xff\xfe\t1\n", "(?i)utf"),
+        ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
+    ],
+)
+def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tmp_path, name, content, message):
+    config = toy_config(tmp_path)
+    build([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
+    before = everything(config.dataset.path)
+    if content is not None:
+        write(tmp_path / name, content)
+    with pytest.raises(UserError, match=message):
+        build([str(tmp_path / name)], config)
+    assert everything(config.dataset.path) == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_missing_column_is_named_with_those_found(tmp_path):
+    pq.write_table(pa.table({"dna": ["A"], "strength": [1.0]}), tmp_path / "a.parquet")
+    file = str(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; name it: --sequence-column NAME"):
+        build([file], toy_config(tmp_path))
+    with pytest.raises(UserError, match=r"which column is the label\? There is strength; name it"):
+        build([file], toy_config(tmp_path), columns=Columns("dna"))
+    with pytest.raises(UserError, match=r"no column force; it has dna, strength"):
+        build([file], toy_config(tmp_path), columns=Columns("dna", "force"))
+
+
+def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
+    file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))
+    with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; give shares"):
+        build([file], toy_config(tmp_path, "dataset.finetune_valid=10"))
+
+
+AUDITS_AGAINST = {
+    "every_row_once.sql": "delete from rejects where line = 13",
+    "ids_are_consecutive.sql": "update promoters set id = 100 where id = 3",
+    "usable_rows_only.sql": "update promoters set expression = 'nan' where id = 3",
+    "splits_have_their_sizes.sql": "update dataset set finetune_test_rows = 13",
+    "pretrain_is_the_top.sql": "update dataset set cut = 9",
+    "groups_stay_together.sql": "insert into near_duplicates select insert_of(sequence), 'A', '' from promoters;"
+    "update dataset set split = 'grouped'",
+}
+
+
+@pytest.mark.parametrize("audit", sorted(p.name for p in (ROOT / "sql" / "audits").glob("*.sql")))
+def test_each_audit_finds_what_it_is_for(tmp_path, audit):
+    config = toy_config(tmp_path)
+    build([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) + "bad\n")], config)
+    connection = duckdb.connect(config.dataset.path)
+    assert connection.execute(statement(f"audits/{audit}")).fetchall() == []
+    connection.execute(AUDITS_AGAINST[audit])
+    assert connection.execute(statement(f"audits/{audit}")).fetchall() != []
+    connection.close()
+
+
+def shell(*arguments):
+    return subprocess.run(
+        [Path(sys.executable).with_name("duckdb"), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
+def test_the_duckdb_command_line_opens_it_and_builds_the_same(tmp_path):
+    """The command line from PyPI is of DuckDB 1.5, the library here of 2.0."""
+    config = small_config(tmp_path, "assay.flank=150", "dataset.finetune_valid=0.05", "dataset.finetune_test=0.05",
+                          "dataset.pretrain_valid=0.05")  # fmt: skip
+    file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) * 10 + "bad\n")
+    built = build([file], config)
+    key = "select key from dataset"
+    assert shell("-noheader", "-csv", "-readonly", config.dataset.path, key).strip() == built.info.key
+    by_hand = tmp_path / "by_hand.duckdb"
+    shell(str(by_hand), "-c", f"set variable input_files = ['{file}']", "-c", ".read sql/build_text.sql")
+    assert shell("-noheader", "-csv", "-readonly", str(by_hand), key).strip() == built.info.key
+    assert "from 0" in shell(
+        "-readonly", config.dataset.path, "select comment from duckdb_columns() where comment is not null"
+    )
+
+
+def test_real_challenge_rows(tmp_path, real_data):
+    config = small_config(tmp_path)
+    built = build([str(real_data / "dream_train_7k.tsv")], config)
+    assert built.info.promoters == 7369
+    assert built.rejects == {}
+    assert (built.info.cut, built.info.pretrain_rows) == (13, 1918)
+    with reading(config.dataset.path) as connection:
+        lengths = connection.execute(
+            "select avg((length(insert_of(sequence)) = 80)::int), min(length(insert_of(sequence))), "
+            "max(length(insert_of(sequence))), count(*) filter (contains(sequence, 'N')) from promoters"
+        ).fetchone()
+    assert lengths == (pytest.approx(0.82, abs=0.005), 57, 105, 31)
+
+
+def test_real_measured_rows(tmp_path, real_data):
+    file = str(real_data / "yeast_measured_64k.tsv")
+    built = build([file], small_config(tmp_path / "a"))
+    assert built.info.promoters == 62_782
+    assert built.rejects == {"expression out of the assay's range": 304}  # -1.9 to 0 and 17 to 19.4
+    wider = small_config(tmp_path / "b", "assay.min_expression=-2", "assay.max_expression=20")
+    assert build([file], wider).info.promoters == 63_086
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "dataset", "message"),
+    [
+        ({"rows.tsv": GOOD}, ["rows.tsv"], "rows.tsv", "a dataset's name ends in .duckdb"),
+        ({"a.duckdb": GOOD, "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is there and is no DuckDB file"),
+        ({"a.parquet/mine.txt": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
+        ({"a.parquet": "x"}, ["a.parquet"], "a.duckdb", "where an input file is"),
+        ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
+    ],
+)
+def test_nothing_of_the_users_is_written_over(tmp_path, monkeypatch, files, names, dataset, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        write(Path(name), text)
+    with pytest.raises(UserError, match=message):
+        build(names, toy_config(tmp_path, f"dataset.path={dataset}"))
+    assert {name: Path(name).read_text() for name in files} == files
+    assert {str(path) for path in Path().iterdir()} == {name.partition("/")[0] for name in files}
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_tables_of_the_users_are_not_lost(tmp_path, ours):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    config = toy_config(tmp_path)
+    if ours:
+        build([file], config)
+    with duckdb.connect(config.dataset.path) as connection:
+        connection.execute("create table mine as select 1 as x")
+    with pytest.raises(UserError, match=r"is there and holds mine, which would be lost"):
+        build([file], toy_config(tmp_path, "dataset.seed=1"))
+    with duckdb.connect(config.dataset.path) as connection:
+        assert connection.execute("from mine").fetchall() == [(1,)]
+
+
+def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
+    config = toy_config(tmp_path)
+    build([write(tmp_path / "toy.tsv", GOOD)], config)
+    code = f"""if True:
+        import duckdb, os
+        connection = duckdb.connect({config.dataset.path!r})
+        connection.execute("insert into runs (run) values ('ghost')")
+        os._exit(0)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert Path(f"{config.dataset.path}.wal").exists()
+    build([str(tmp_path / "toy.tsv")], other := toy_config(tmp_path, "dataset.seed=5"))
+    with reading(other.dataset.path) as connection:
+        assert connection.execute("select run from runs").fetchall() == []
+    assert not Path(f"{config.dataset.path}.wal").exists()
+
+
+def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(tmp_path):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    config = toy_config(tmp_path)
+    build([file], config)
+    with duckdb.connect(config.dataset.path) as connection:
+        connection.execute("alter table dataset drop finetune_train_rows")
+        connection.execute("update dataset set key = 'of version 2'")
+        connection.execute("insert into runs (run) values ('first'), ('second')")
+    with reading(config.dataset.path) as connection, pytest.raises(UserError, match="built by another version"):
+        dataset_info(connection)
+    assert build([file], config).runs_left_out == 2
+    with reading(config.dataset.path) as connection:
+        assert connection.execute("from runs").fetchall() == []
+
+
+def test_a_setting_that_comes_too_late_is_refused(tmp_path):
+    build([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; for another .*seed=7"):
+        as_built(toy_config(tmp_path, "dataset.seed=7"), info)
+    with pytest.raises(UserError) as late:
+        as_built(toy_config(tmp_path, "dataset.finetune_train=3"), info)
+    assert "dataset.finetune_train is 3, but" in str(late.value)
+    (again,) = re.findall("promoter-bert build FILES (.*), then promoter-bert shards and train.py", str(late.value))
+    assert {"dataset.finetune_train=3", "dataset.path=other.duckdb"} < set(again.split())
+    assert config.dataset.path not in again
+    with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
+        as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
+    # What a file says by now, but nobody asked for here, gives way to how it was built.
+    today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
+    assert as_built(today, info).dataset == config.dataset

@@ -1,0 +1,84 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.io import atomic
+from tests.conftest import ROOT
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    atomic.write_text(path, "one")
+
+    def interrupted():
+        with atomic.new_file(path) as temporary:
+            temporary.write_text("tw")
+            assert path.read_text() == "one"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    assert path.read_text() == "one"
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        atomic.write_text(tmp_path / "file" / "a.txt", "one")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+def test_a_full_disk_is_a_clear_error(tmp_path):
+
+    def write():
+        with atomic.new_file(tmp_path / "a.txt") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("one")
+
+    with pytest.raises(UserError, match="No space left on device; make room, then start the same command again"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("can_swap", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, can_swap):
+    if not can_swap:
+        monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)
+    for name in ("first", "second"):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / name).touch()
+        atomic.replace_folder(tmp_path / "new", tmp_path / "target")
+        assert [p.name for p in (tmp_path / "target").iterdir()] == [name]
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]
+
+
+SWAP = """
+import sys; from pathlib import Path; from pipeline.atomic import replace_folder
+base = Path(sys.argv[1])
+for i in range(10**9):
+    (base / f"new{i}").mkdir(); (base / f"new{i}" / "content").write_text(str(i))
+    replace_folder(base / f"new{i}", base / "target")
+"""
+
+
+def test_no_kill_leaves_neither_folder(tmp_path):
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", SWAP, str(tmp_path)], cwd=ROOT)
+        while not (tmp_path / "target").exists():
+            time.sleep(0.001)
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            assert (tmp_path / "target" / "content").read_text()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (tmp_path / "target" / "content").read_text()
+        for path in tmp_path.glob("new*"):
+            for content in path.iterdir():
+                content.unlink()
+            path.rmdir()

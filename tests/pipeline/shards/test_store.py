@@ -1,0 +1,318 @@
+"""Shards in an S3 bucket, from a real server on this machine, and on ground that gives way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline.dataset.build import build
+from pipeline.dataset.database import dataset_info, reading, rows_of
+from pipeline.dataset.synthetic import generate
+from pipeline.errors import UserError
+from pipeline.shards.index import read_index
+from pipeline.shards.plan import splits_of
+from pipeline.shards.preview import peek
+from pipeline.shards.staleness import as_written, check_fresh, shard_folder, shard_place
+from pipeline.shards.store import RemoteStore
+from pipeline.shards.verify import verify_shards
+from pipeline.shards.write import write_shards
+from tests.conftest import SMALL, small_config
+from tests.pipeline.shards.test_write import hashes, with_shards_in
+
+
+def download(url, folder):
+    """The bucket's files as a folder."""
+    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    files.get(url.removeprefix("s3://"), str(folder), recursive=True)
+    return folder
+
+
+def objects(url):
+    return sorted(fsspec.filesystem("s3", skip_instance_cache=True).find(url))
+
+
+def test_a_bucket_holds_the_same_bytes_as_a_folder(made, tmp_path, s3):
+    config = with_shards_in(made.config, s3, "shards.workers=2")
+    assert write_shards(config).written > 5
+    assert hashes(download(f"{s3}/k3", tmp_path / "k3")) == hashes(made.shards)
+    assert write_shards(config).written == 0
+    found = verify_shards(f"{s3}/k3")
+    assert found.rows == verify_shards(made.shards).rows
+    there = read_index(made.shards)
+    assert peek(f"{s3}/k3", read_index(f"{s3}/k3")) == peek(made.shards, there)
+
+
+def test_a_bucket_after_a_kill(made, tmp_path, s3):
+    """kill -9 in the midst; the next start writes what is missing, and no index was seen before."""
+    config = with_shards_in(made.config, s3)
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.workers=1",
+        f"dataset.path={config.dataset.path}", f"shards.path={s3}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while len(objects(s3)) < 9 and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = objects(s3)
+    assert f"{s3.removeprefix('s3://')}/k3/index.json" not in before
+    written = write_shards(config)
+    assert 0 < written.written < written.shards
+    assert hashes(download(f"{s3}/k3", tmp_path / "k3")) == hashes(made.shards)
+    assert not [name for name in objects(s3) if ".partial" in name]
+
+
+def test_a_bucket_of_stale_shards_and_a_missing_one(made, tmp_path, s3):
+    write_shards(with_shards_in(made.config, s3, "assay.flank=6"))
+    config = with_shards_in(made.config, s3)
+    assert write_shards(config).replaced == ["assay.flank: 6 -> 5"]
+    assert hashes(download(f"{s3}/k3", tmp_path / "k3")) == hashes(made.shards)
+    lost = f"{s3}/k3/finetune/train-000001.tar"
+    fsspec.filesystem("s3").rm_file(lost)
+    with pytest.raises(UserError, match=r"train-000001\.tar: no such file"):
+        verify_shards(f"{s3}/k3")
+    assert write_shards(config).written == 1
+    assert hashes(download(f"{s3}/k3", tmp_path / "again")) == hashes(made.shards)
+
+
+def test_two_runs_into_one_bucket(made, s3):
+    """Of two runs that write different shards to one URL, the one that finds the other's notes gives way."""
+    config = with_shards_in(made.config, s3)
+    other = RemoteStore(shard_place(config), "0" * 64)
+    entry = next(read_index(made.shards).shards)
+
+    def meanwhile(done, _total, _size):
+        if done:
+            with other.new_shard(entry.file) as path:
+                path.write_bytes(b"another shard")
+            other.note(entry)
+
+    with pytest.raises(UserError, match="another run writes other shards there"):
+        write_shards(config, progress=meanwhile)
+    assert not [name for name in objects(s3) if name.endswith("index.json")]
+    write_shards(config)
+    assert verify_shards(shard_place(config)).shards > 5
+
+
+def test_a_bucket_that_is_not_there(made, s3):
+    with pytest.raises(UserError, match=r"s3://nowhere/k3.*cannot"):
+        write_shards(with_shards_in(made.config, "s3://nowhere"))
+    with pytest.raises(UserError, match="no-such-system"):
+        write_shards(with_shards_in(made.config, "no-such-system://bucket"))
+
+
+def test_parts_one_after_another_are_the_whole(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    first = write_shards(config, splits_of("finetune", "test"))
+    assert set(read_index(shard_folder(config)).splits) == {"finetune/test"}
+    verify_shards(shard_folder(config))
+    second = write_shards(config, splits_of(None, "valid"))
+    assert set(read_index(shard_folder(config)).splits) == {"pretrain/valid", "finetune/valid", "finetune/test"}
+    third = write_shards(config)
+    assert first.written + second.written + third.written == third.shards
+    assert hashes(shard_folder(config)) == hashes(made.shards)
+    assert write_shards(config, splits_of("pretrain")).written == 0
+    with pytest.raises(UserError, match=r"no split pretrain/test; there are pretrain/train"):
+        splits_of("pretrain", "test")
+
+
+OTHER_ORDER = ("shards.record_promoters=50", "shards.shard_megabytes=1")
+
+
+def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path, "shards.compression=zstd")
+    write_shards(config)
+    assert read_index(shard_folder(config)).key != read_index(made.shards).key
+    verify_shards(shard_folder(config))
+    plain, compressed = read_index(made.shards), read_index(shard_folder(config))
+    everything = 10**6
+    for split in plain.splits:
+        there = peek(made.shards, plain, split, everything)
+        assert peek(shard_folder(config), compressed, split, everything) == there
+    assert sum(s.bytes for s in compressed.shards) < 0.8 * sum(s.bytes for s in plain.shards)
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
+    check_fresh(compressed, unsaid, info)
+    assert as_written(unsaid, compressed).shards == config.shards
+    with pytest.raises(
+        UserError, match=r"stale \(shards.record_promoters: 100 -> 50; shards.shard_megabytes: 0.05 -> 1"
+    ):
+        check_fresh(compressed, with_shards_in(made.config, tmp_path, *OTHER_ORDER), info)
+    again = with_shards_in(made.config, tmp_path / "again", "shards.compression=zstd", "shards.workers=3")
+    write_shards(again)
+    assert hashes(shard_folder(again)) == hashes(shard_folder(config))
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
+def test_a_second_ctrl_c_ends_at_once(made, tmp_path, gap):
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.workers=2", "shards.record_promoters=5",
+        "shards.shard_megabytes=0.001", f"dataset.path={made.config.dataset.path}", f"shards.path={tmp_path}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(tmp_path.glob(".k3.*/*/*.json")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(gap)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+
+
+@contextmanager
+def mounted(folder, *options):
+    """A small file system of its own at a folder."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", *options, folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk(made, tmp_path, workers):
+    config = with_shards_in(made.config, tmp_path / "small", f"shards.workers={workers}")
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=60k", "tmpfs"):
+        with pytest.raises(UserError, match="cannot write: No space left on device"):
+            write_shards(config)
+        assert not shard_folder(config).exists()
+        subprocess.run(["mount", "-o", "remount,size=4m", tmp_path / "small"], check=True)
+        written = write_shards(config)
+        assert 0 < written.written < written.shards
+        assert hashes(shard_folder(config)) == hashes(made.shards)
+
+
+def test_a_folder_that_cannot_be_written_to(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path / "fixed")
+    with (
+        mounted(tmp_path / "fixed", "-t", "tmpfs", "-o", "ro", "tmpfs"),
+        pytest.raises(UserError, match=r"fixed.*cannot write: Read-only file system"),
+    ):
+        write_shards(config)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Not a directory|File exists"):
+        write_shards(with_shards_in(made.config, tmp_path / "file"))
+
+
+def test_what_is_not_ours_is_left_alone(made, tmp_path, s3):
+    """A user's file where shards would go: refused before anything is written, in a bucket it stays."""
+    config = with_shards_in(made.config, tmp_path)
+    shard_folder(config).mkdir()
+    (shard_folder(config) / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"k3 holds notes\.txt, which is no shard"):
+        write_shards(config)
+    assert (shard_folder(config) / "notes.txt").read_text() == "precious"
+    (shard_folder(config) / "notes.txt").unlink()
+    shard_folder(config).rmdir()
+    shard_folder(config).write_text("precious")
+    with pytest.raises(UserError, match="k3 is a file"):
+        write_shards(config)
+    assert shard_folder(config).read_text() == "precious"
+
+    with fsspec.open(f"{s3}/k3/notes.txt", "w") as file:
+        file.write("precious")
+    write_shards(with_shards_in(made.config, s3))
+    assert [name for name in objects(s3) if name.endswith("notes.txt")]
+
+
+def test_links_urls_and_slashes(made, tmp_path, s3):
+    """k3 may be a link to a larger disk; file:// is a folder; a slash at the end changes nothing."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "k3").symlink_to(tmp_path / "large")
+    write_shards(with_shards_in(made.config, tmp_path))
+    assert (tmp_path / "k3").is_symlink()
+    assert hashes(tmp_path / "large") == hashes(made.shards)
+    assert write_shards(with_shards_in(made.config, f"file://{tmp_path}/url/")).folder == f"{tmp_path}/url/k3"
+    assert hashes(tmp_path / "url/k3") == hashes(made.shards)
+    write_shards(with_shards_in(made.config, f"{s3}/"))
+    assert verify_shards(f"{s3}/k3/").rows == read_index(f"{s3}/k3/").rows("finetune/train") + sum(
+        read_index(made.shards).rows(split) for split in read_index(made.shards).splits if split != "finetune/train"
+    )
+    with pytest.raises(UserError, match="gone with this process"):
+        write_shards(with_shards_in(made.config, "memory://shards"))
+
+
+def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeypatch):
+    """Another process may hold the dataset open: the shards are there, and the same again enters them into it."""
+    generate(tmp_path / "rows.tsv", 300, seed=3)
+    config = small_config(tmp_path)
+    build([str(tmp_path / "rows.tsv")], config)
+    monkeypatch.setattr("pipeline.dataset.database.WAIT_FOR_LOCK", 0.3)
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, config.dataset.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    reader.stdout.readline()
+    written = write_shards(config)
+    assert "relations `shards` and `records` are not up to date" in written.note
+    verify_shards(shard_folder(config))
+    reader.kill()
+    reader.wait()
+    again = write_shards(config)
+    assert (again.written, again.note) == (0, "")
+    with reading(config.dataset.path) as connection:
+        assert rows_of(connection, "select count(*) from shards") == [(again.shards,)]
+
+
+def test_a_writer_that_the_kernel_kills(made, tmp_path):
+    """Its work is lost, and no more: the run ends with a message, the same again goes on."""
+    many = "shards.record_promoters=10", "shards.shard_megabytes=0.002"
+    config = with_shards_in(made.config, tmp_path, "shards.workers=2", *many)
+    victims = []
+
+    def shoot_one(done, _total, _size):
+        if done and not victims:
+            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            writers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            victims.append(int(writers[0]))
+            os.kill(victims[0], signal.SIGKILL)
+
+    with pytest.raises(UserError, match=r"a writer process was killed.*goes on from the finished shards"):
+        write_shards(config, progress=shoot_one)
+    assert not shard_folder(config).exists()
+    written = write_shards(config)
+    assert written.written < written.shards
+    whole = with_shards_in(made.config, tmp_path / "whole", *many)
+    write_shards(whole)
+    assert hashes(shard_folder(config)) == hashes(shard_folder(whole))
+
+
+def test_ctrl_c_ends_quietly_and_is_gone_on_from(made, tmp_path):
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.workers=2", "shards.record_promoters=10",
+        "shards.shard_megabytes=0.002", f"dataset.path={made.config.dataset.path}", f"shards.path={tmp_path}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob(".k3.*/*/*.json")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in said, said
+    finished = len(list(tmp_path.glob(".k3.*/*/*.json")))
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert result["shards"] - result["written"] == finished > 0
+    verify_shards(tmp_path / "k3")
+
+
+def test_an_index_that_is_none(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    path = shard_folder(config) / "index.json"
+    for text in ("[]", "{}", '{"format": 1}', json.dumps({**json.loads(path.read_text()), "splits": {"a": [{}]}})):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"index\.json: (format|not an index of shards|changed since)"):
+            read_index(shard_folder(config))
+    assert write_shards(config).written > 0
+    assert hashes(shard_folder(config)) == hashes(made.shards)

@@ -1,0 +1,320 @@
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+
+from pipeline.config.schema import load_config
+from pipeline.dataset.build import build
+from pipeline.dataset.database import reading
+from pipeline.dataset.synthetic import generate
+from pipeline.errors import UserError
+from pipeline.shards.index import index_text, read_index, shard_entry
+from pipeline.shards.plan import SPLITS
+from pipeline.shards.preview import insert_shown, peek
+from pipeline.shards.record_reader import read_record
+from pipeline.shards.staleness import shard_folder
+from pipeline.shards.verify import verify_shards
+from pipeline.shards.write import write_shards
+from pipeline.tokens.kmers import text_of_ids
+from tests.conftest import ROOT, SMALL, small_config
+
+
+def hashes(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def with_shards_in(config, folder, *overrides):
+    """The same configuration with its shards in another folder."""
+    places = [f"dataset.path={config.dataset.path}", f"shards.path={folder}"]
+    return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+def rows_of(config, split):
+    stage, part = split.split("/")
+    with reading(config.dataset.path) as connection:
+        return connection.execute(
+            f"select id, extended(sequence, {config.assay.flank}), expression from {stage} "
+            "where split = ? order by position",
+            [part],
+        ).fetchall()
+
+
+def test_plain_webdataset_reads_every_row(made):
+    """No code of ours between the tar and the arrays."""
+    index = json.loads((made.shards / "index.json").read_text())
+    for split in SPLITS:
+        urls = [str(made.shards / shard["file"]) for shard in index["splits"][split]]
+        rows = []
+        for record in wds.WebDataset(urls, shardshuffle=False).decode():
+            tokens, offsets = record["tokens.npy"], record["offsets.npy"]
+            assert tokens.dtype == np.uint8
+            for i, (number, label) in enumerate(zip(record["id.npy"], record["expression.npy"], strict=True)):
+                ids = tokens[offsets[i] : offsets[i + 1]]
+                rows.append((number, "".join("ACGTN"[(t - 5) // 25] for t in ids), label))
+        assert rows == [(i, s, np.float32(e)) for i, s, e in rows_of(made.config, split)]
+
+
+def test_index_and_relations_lead_to_every_record(made):
+    write_shards(made.config)  # they are there; other tests may have written other ones of this dataset since
+    index = read_index(made.shards)
+    with reading(made.config.dataset.path) as connection:
+        records = connection.execute(
+            'select s.file, r."offset", r.bytes, r.rows, r.crc32 from records r '
+            "join shards s using (k, stage, split, shard) where k = 3 order by s.file, r.record"
+        ).fetchall()
+        lost = connection.execute(
+            "select count(*) from finetune f where (select count(*) from records r where r.k = 3 and "
+            "r.stage = 'finetune' and r.split = f.split and f.position >= r.first_position and "
+            "f.position < r.first_position + r.rows) <> 1"
+        ).fetchone()
+    assert lost == (0,)
+    assert len(records) == sum(len(s.records) for shards in index.splits.values() for s in shards)
+    for file, offset, size, rows, crc32 in records:
+        with Path(file).open("rb") as tar:
+            tar.seek(offset)
+            assert zlib.crc32(tar.read(size)) == crc32
+        assert 0 < rows <= 100
+    for shards in index.splits.values():
+        counts = [len(shard.records) for shard in shards]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_same_bytes_with_any_number_of_writers(made, tmp_path):
+    for workers in (1, 4):
+        config = with_shards_in(made.config, tmp_path / str(workers), f"shards.workers={workers}")
+        assert write_shards(config).written > 5
+        assert hashes(shard_folder(config)) == hashes(made.shards)
+
+
+def test_same_bytes_after_random_kills(tmp_path):
+    """kill -9 of the whole group of writers at random moments; each start goes on, the end is the same."""
+    rows = tmp_path / "rows.tsv"
+    generate(rows, 20_000, seed=2)
+    config = small_config(tmp_path, "shards.record_promoters=200")
+    build([str(rows)], config)
+    whole = with_shards_in(config, tmp_path / "whole", "shards.record_promoters=200")
+    write_shards(whole)
+    command = [
+        sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.record_promoters=200",
+        f"dataset.path={config.dataset.path}", f"shards.path={config.shards.path}",
+    ]  # fmt: skip
+
+    def writers():
+        found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
+        return [pid for pid in found if state(pid) not in ("Z", "gone")]
+
+    def state(pid):
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2]
+        except (FileNotFoundError, ProcessLookupError):
+            return "gone"
+
+    def notes():
+        return len(list((tmp_path / "shards").glob(".k3.*/*/[a-z]*.json")))
+
+    finished = 0
+    for more in random.Random(5).sample(range(1, 16), 3):
+        process = subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        while notes() < finished + more:
+            time.sleep(0.001)
+        process.kill()  # its writers end by themselves
+        process.wait()
+        deadline = time.monotonic() + 20
+        while writers() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not writers()
+        assert not shard_folder(config).exists()
+        assert notes() >= finished
+        finished = notes()
+    last = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert hashes(shard_folder(config)) == hashes(shard_folder(whole))
+    assert [p.name for p in (tmp_path / "shards").iterdir() if p.name != ".k3.lock"] == ["k3"]
+
+
+def test_a_second_call_does_nothing_and_another_k_leaves_the_first(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    before = hashes(shard_folder(config))
+    began = time.monotonic()
+    assert write_shards(config).written == 0
+    assert time.monotonic() - began < 1
+    four = with_shards_in(made.config, tmp_path, "shards.k=4")
+    assert write_shards(four).written > 0
+    assert read_index(shard_folder(four)).dtype == "uint16"
+    assert hashes(shard_folder(config)) == before
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 8])
+def test_any_k_gives_the_sequences_back(made, tmp_path, k):
+    config = with_shards_in(made.config, tmp_path, f"shards.k={k}")
+    write_shards(config)
+    verify_shards(shard_folder(config))
+    index = read_index(shard_folder(config))
+    urls = [str(shard_folder(config) / shard.file) for shard in index.splits["finetune/test"]]
+    found = []
+    for record in wds.WebDataset(urls, shardshuffle=False).decode():
+        bounds = record["offsets.npy"]
+        found += [text_of_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
+    assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
+
+
+def test_a_changed_flank_or_dataset_makes_shards_anew(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    key = read_index(shard_folder(config)).key
+    changed = with_shards_in(made.config, tmp_path, "assay.flank=6")
+    assert write_shards(changed).written > 0
+    assert read_index(shard_folder(config)).key != key
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made.shards, tmp_path / "k3")
+    return tmp_path / "k3"
+
+
+def test_verify_names_the_record_with_a_flipped_bit(copy):
+    index = read_index(copy)
+    shard = index.splits["finetune/train"][-1]
+    record = shard.records[-1]
+    data = bytearray((copy / shard.file).read_bytes())
+    data[record.offset + 700] ^= 1
+    (copy / shard.file).write_bytes(data)
+    with pytest.raises(UserError, match=rf"{shard.file}: record {len(shard.records) - 1}, bytes {record.offset:,}"):
+        verify_shards(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-600]),
+            "expected 1,024 zeros at the end of a file of 20,480",
+        ),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "record 1, bytes .*: expected .* bytes, got"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "expected 1,024 zeros at the end"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "expected 1,024 zeros at the end"),
+    ],
+)
+def test_verify_finds_other_damage(copy, damage, message):
+    damage(copy / read_index(copy).splits["pretrain/valid"][0].file)
+    with pytest.raises(UserError, match=message):
+        verify_shards(copy)
+
+
+def test_an_index_that_was_changed_is_not_read(copy):
+    values = json.loads((copy / "index.json").read_text())
+    for change in ({"label_mean": 99.0}, {"splits": {**values["splits"], "finetune/train": []}}):
+        (copy / "index.json").write_text(json.dumps({**values, **change}))
+        with pytest.raises(UserError, match="changed since it was written"):
+            read_index(copy)
+    (copy / "index.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        verify_shards(copy)
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        (lambda shard: shard["records"][0].update(rows=101), "expected 101 promoters, got 100"),
+        (lambda shard: shard["records"][0].update(crc32=7), "expected CRC-32 00000007"),
+        (lambda shard: shard["records"].pop(), "expected 1,024 zeros at the end|do not add up"),
+        (lambda shard: shard["records"].reverse(), "begins at"),
+        (lambda shard: shard.update(sha256="0" * 64), "expected sha256 0000000000000000..."),
+        (lambda shard: shard.update(rows=7), "do not add up to 7 promoters"),
+        (lambda shard: shard.update(bytes=7), "at the end of a file of 7"),
+    ],
+)
+def test_verify_finds_an_index_that_lies(copy, lie, message):
+    """In itself it is whole, its hash included: another shard of the same name would be."""
+    index = read_index(copy)
+    values = asdict(index)
+    lie(values["splits"]["finetune/train"][0])
+    lying = replace(index, splits={name: list(map(shard_entry, shards)) for name, shards in values["splits"].items()})
+    (copy / "index.json").write_text(index_text(lying))
+    with pytest.raises(UserError, match=message):
+        verify_shards(copy)
+
+
+def test_few_large_records_make_no_empty_shards(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path, "shards.shard_megabytes=1e-9")
+    write_shards(config)
+    shards = list(read_index(shard_folder(config)).shards)
+    assert [len(shard.records) for shard in shards] == [1] * len(shards)
+    verify_shards(shard_folder(config))
+
+
+def test_two_writers_on_one_folder(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "f.write('4711'); f.flush(); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".k3.lock")], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(UserError, match="process 4711 is writing shards"):
+        write_shards(config)
+    holder.kill()
+    holder.wait()
+    assert write_shards(config).written > 0
+
+
+def test_other_adapters_than_the_dataset_was_built_with_are_refused(made, tmp_path):
+    with pytest.raises(UserError, match="left_adapter"):
+        write_shards(with_shards_in(made.config, tmp_path, "assay.left_adapter=ACGT"))
+
+
+@pytest.mark.parametrize("name", ["dream_train_7k.tsv", "yeast_measured_64k.tsv"])
+def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name):
+    """Inserts of 57 to 105 bases, some with N: every sequence of the dataset, from every split, for k = 1 to 6."""
+    if not (real_data / name).exists():
+        pytest.skip(f"{name} is not here")
+    wide = "assay.min_expression=-5", "assay.max_expression=25"
+    build([str(real_data / name)], small_config(tmp_path, *wide))
+    for k in range(1, 7):
+        sizes = "shards.record_promoters=1000", "shards.shard_megabytes=4"
+        config = small_config(tmp_path, *wide, *sizes, f"shards.k={k}")
+        write_shards(config)
+        index = read_index(shard_folder(config))
+        for split, shards in index.splits.items():
+            found = []
+            for shard in shards:
+                for number in range(len(shard.records)):
+                    record = read_record(shard_folder(config), shard, number)
+                    text = text_of_ids(record.tokens.values, k)  # all rows in one go, then cut
+                    texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
+                    found += list(zip(record.id.tolist(), texts, strict=True))
+            assert found == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
+
+
+def test_peek_shows_what_the_dataset_holds(made):
+    index = read_index(made.shards)
+    found = peek(made.shards, index, "finetune/test", 130)  # more than a record
+    rows = rows_of(made.config, "finetune/test")
+    assert [(p.id, p.extended) for p in found] == [(id_, extended) for id_, extended, _ in rows[:130]]
+    assert [p.expression for p in found] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
+    left, insert, right = insert_shown(found[0], index).split("|")
+    assert left + insert + right == found[0].extended
+    assert (left, right) == (index.left_flank, index.right_flank)
+    assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
+    with pytest.raises(UserError, match="no split finetune/none; it has pretrain/train"):
+        peek(made.shards, index, "finetune/none")

@@ -1,0 +1,190 @@
+"""The parts that the stream is made of, each held against a slow way of saying the same."""
+
+import threading
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.runtime.prefetch import ahead
+from pipeline.shards.records import Record
+from pipeline.stream.batching import Part, lay_out, share_of, split_off
+from pipeline.stream.reader import join_records
+from pipeline.stream.state import StreamState
+from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
+from pipeline.tokens.padding import padded_rows, padded_tokens
+from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+
+dtypes = st.sampled_from([np.uint8, np.uint16, np.uint32])
+
+
+def ragged(lengths, dtype, seed=0):
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values = np.random.default_rng(seed).integers(1, np.iinfo(dtype).max, offsets[-1], dtype, endpoint=True)
+    return Ragged(values, offsets)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=30), dtypes, st.integers(0, 40), st.data())
+def test_padded_rows_are_the_rows_and_zeros(lengths, dtype, more, data):
+    rows = ragged(lengths, dtype)
+    picks = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=20)), np.int64)
+    width = max(lengths) + more
+    roomy = np.concatenate([rows.values, np.full(width, 7, dtype)])  # what lies behind must not matter
+    found = padded_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
+    assert found.shape == (len(picks), width)
+    assert found.dtype == dtype
+    for row, pick in zip(found, picks, strict=True):
+        assert np.array_equal(row[: lengths[pick]], rows.row(pick))
+        assert not row[lengths[pick] :].any()
+    every = padded_tokens(rows, np.arange(len(rows)), np.array(lengths))
+    assert every.shape[1] == -(-max(lengths) // 8) * 8
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=4),
+    st.integers(1, 7),
+    st.integers(1, 16),
+    st.integers(1, 4),
+    dtypes,
+    st.data(),
+)
+def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, micro, dtype, data):
+    """Any pieces of any windows, also batches that lie in several and parts that are empty."""
+    pieces, flat, first = [], [], 0
+    for number, lengths in enumerate(windows):
+        tokens = ragged(lengths, dtype, number)
+        ids = first + np.arange(len(lengths))
+        record = Record(tokens, ids.astype(np.float32) / 2, ids * 3)
+        picks = np.array(data.draw(st.permutations(range(len(lengths)))))
+        pieces.append(join_records([record], [first]).rows(picks))
+        flat += [(first + int(pick), tokens.row(pick)) for pick in picks]
+        first += len(lengths)
+    whole = len(flat) // batch * batch
+    pieces, _ = split_off(pieces, whole)
+    found = [[] for _ in range(whole // batch)]
+    for rank in range(ranks if whole else 0):
+        block = lay_out(pieces, share_of(Part(rank, ranks, micro), batch), batch)
+        steps = list(block.steps(epoch=4, number=7, consumed=100))
+        assert [(s.epoch, s.number, s.consumed) for s in steps] == [
+            (4, 7 + i, 100 + (i + 1) * batch) for i in range(whole // batch)
+        ]
+        for i, step in enumerate(steps):
+            rows = flat[i * batch : (i + 1) * batch]
+            width = -(-max(len(ids) for _, ids in rows) // 8) * 8
+            assert len(step.micro_batches) == micro
+            for part in step.micro_batches:
+                assert part.global_lengths.tolist() == [len(ids) for _, ids in rows]
+                assert part.tokens.shape == (len(part.id), width)
+                assert part.tokens.dtype == dtype
+                assert len(set(part.weight)) == 1
+                for j, ids in enumerate(part.tokens):
+                    number, expected = rows[part.first_row + j]
+                    assert (part.id[j], part.expression[j], part.lengths[j]) == (number * 3, number / 2, len(expected))
+                    assert np.array_equal(ids[: len(expected)], expected)
+                    assert not ids[len(expected) :].any()
+                if part.weight[0]:
+                    found[i] += range(part.first_row, part.first_row + len(part.id))
+    assert all(sorted(numbers) == list(range(batch)) for numbers in found)
+
+
+texts = st.lists(st.text(alphabet="ACGTN", max_size=25), min_size=1, max_size=6)
+COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+
+
+def laid_out(sequences, k, width):
+    tokens = np.zeros((len(sequences), width), np.min_scalar_type(vocabulary_size(k) - 1))
+    for row, sequence in zip(tokens, sequences, strict=True):
+        row[: len(sequence)] = ids_of_text(sequence, k)
+    return tokens
+
+
+@settings(deadline=None, max_examples=150)
+@given(texts, st.integers(1, 8), st.integers(0, 20))
+def test_ids_of_the_other_strand_are_those_of_the_reverse_complement(sequences, k, more):
+    width = max(map(len, sequences)) + more
+    lengths = np.array([len(sequence) for sequence in sequences])
+    tokens = laid_out(sequences, k, width)
+    other = reverse_complement(tokens, lengths, k)
+    assert np.array_equal(other, laid_out([s.translate(COMPLEMENT)[::-1] for s in sequences], k, width))
+    assert other.dtype == tokens.dtype
+    assert np.array_equal(reverse_complement(other, lengths, k), tokens)
+
+
+def test_the_other_strand_by_hand():
+    ids = {text: int(ids_of_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
+    tokens = np.array([[ids["ACG"], ids["CGT"], ids["GTA"], ids["TAN"], ids["ANN"], 0]], np.uint8)  # ACGTA
+    other = reverse_complement(tokens, np.array([5]), 3)  # TACGT
+    assert other.tolist() == [[int(ids_of_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
+
+
+def test_strands_are_drawn_for_each_promoter_by_itself():
+    positions = np.arange(100_000)
+    drawn = drawn_strands(1, 2, positions)
+    assert np.array_equal(drawn_strands(1, 2, positions[::-1]), drawn[::-1])
+    assert np.array_equal(drawn_strands(1, 2, positions[500:600]), drawn[500:600])
+    for other in (drawn_strands(1, 3, positions), drawn_strands(2, 2, positions), drawn[1:], drawn[4096:]):
+        assert abs((drawn[: len(other)] == other).mean() - 0.5) < 0.01  # 6 standard deviations
+    assert abs(drawn.mean() - 0.5) < 0.01
+
+
+def test_work_is_done_ahead_and_no_further():
+    made = []
+    items = ahead((made.append(i) or i for i in count()), 3, "test")
+    assert [next(items) for _ in range(5)] == list(range(5))
+    items.close()
+    assert 5 <= len(made) <= 5 + 3 + 1
+
+
+def test_an_error_comes_in_its_place_and_the_thread_ends():
+    def work():
+        yield from range(3)
+        raise UserError("broken")
+
+    before = threading.active_count()
+    items = ahead(work(), 1, "test")
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(UserError, match="broken"):
+        next(items)
+    assert threading.active_count() == before
+
+
+def test_a_reader_that_leaves_ends_the_threads_of_threads():
+    closed = threading.Event()
+
+    def work():
+        try:
+            yield from count()
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    outer = ahead(ahead(work(), 1, "inner"), 1, "outer")
+    next(outer)
+    outer.close()
+    assert closed.is_set()
+    assert threading.active_count() == before
+
+
+STATE = StreamState("key", "finetune/train", 3, False, 5, 1000)
+
+
+def test_a_state_is_a_line_of_json():
+    assert StreamState.from_json(STATE.to_json()) == STATE
+    assert len(STATE.to_json()) < 200
+    for text in ("", "[]", "{}", STATE.to_json().replace("1000", '"1000"'), STATE.to_json().replace("3", "true")):
+        with pytest.raises(UserError, match="not the state of a stream"):
+            StreamState.from_json(text)
+
+
+@pytest.mark.parametrize("field", ["shard_key", "split", "seed", "reverse_complement"])
+def test_a_state_of_another_stream_is_refused(field):
+    other = {"shard_key": "other", "split": "pretrain/train", "seed": 4, "reverse_complement": True}
+    now = StreamState(**{"shard_key": "key", "split": "finetune/train", "seed": 3, "reverse_complement": False})
+    STATE.check(now)
+    with pytest.raises(UserError, match=f"{field} .* this one has {other[field]}"):
+        STATE.check(StreamState(**{**now.__dict__, field: other[field]}))

@@ -1,0 +1,158 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.dataset.database import reading
+from pipeline.errors import UserError
+from pipeline.shards.index import read_index
+from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, deal, epoch_order
+from pipeline.stream.stream import Part, Stream
+
+sizes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=5)
+
+
+def sequence_of(order):
+    """All (record, row) of an epoch in order."""
+    return [(window, row) for window in range(order.windows) for row in order.window_rows(window).tolist()]
+
+
+@settings(deadline=None, max_examples=100)
+@given(sizes, st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_an_epoch_is_a_permutation(record_rows, seed, epoch, shuffle):
+    order = epoch_order(record_rows, seed, epoch, shuffle)
+    flat = [rows for shard in record_rows for rows in shard]
+    assert sorted(order.records) == list(range(len(flat)))
+    assert order.rows == sum(flat)
+    for window in range(order.windows):
+        expected = sum(flat[record] for record in order.window_records(window))
+        assert sorted(order.window_rows(window)) == list(range(expected))
+        assert order.window_of(int(order.starts[window])) == window
+        assert order.window_of(int(order.starts[window + 1]) - 1) == window
+
+
+def test_order_by_hand():
+    plain = epoch_order([[2, 3], [4]], seed=1, epoch=0, shuffle=False)
+    assert plain.records.tolist() == [0, 1, 2]
+    assert plain.window_rows(0).tolist() == list(range(9))
+    found = epoch_order([[1] * 5] * (2 * SHARDS_TOGETHER), seed=1, epoch=0).records // 5
+    first, second = set(found[: 5 * SHARDS_TOGETHER].tolist()), set(found[5 * SHARDS_TOGETHER :].tolist())
+    assert len(first) == len(second) == SHARDS_TOGETHER  # whole shards, so many at a time
+    assert len(set(found[:WINDOW_RECORDS].tolist())) > SHARDS_TOGETHER / 2  # and a window is of most of them
+    assert sequence_of(epoch_order([[9] * 40], 1, 0)) == sequence_of(epoch_order([[9] * 40], 1, 0))
+    assert sequence_of(epoch_order([[9] * 40], 1, 0)) != sequence_of(epoch_order([[9] * 40], 1, 1))
+    assert len(epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
+
+
+@given(st.integers(0, 1000), st.integers(1, 40))
+def test_rows_are_dealt_out_evenly(rows, parts):
+    counts = np.diff(deal(rows, parts))
+    assert counts.sum() == rows
+    assert counts.max() - counts.min() <= 1
+
+
+def stream(made, batch, rank=0, ranks=1, micro=1, seed=0, shuffle=True, split="finetune/train"):
+    return Stream(made.shards, read_index(made.shards), split, batch, Part(rank, ranks, micro), seed, shuffle)
+
+
+def global_batches(made, batch, ranks, micro, epoch=0, consumed=0, **options):
+    """The ids of each global batch, put together from all ranks' micro-batches."""
+    streams = [stream(made, batch, rank, ranks, micro, **options) for rank in range(ranks)]
+    steps = [list(s.epoch(epoch, consumed)) for s in streams]
+    assert len({len(s) for s in steps}) == 1
+    assert all(len(step.micro_batches) == micro for rank in steps for step in rank)
+    return [
+        np.concatenate([b.id[b.weight > 0] for step in together for b in step.micro_batches])
+        for together in zip(*steps, strict=True)
+    ]
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(1, 16), st.integers(1, 5), st.integers(1, 400), st.integers(0, 2), st.data())
+def test_same_global_batches_on_any_world_each_promoter_once_and_a_resume_is_the_rest(
+    made, ranks, micro, batch, seed, data
+):
+    alone = global_batches(made, batch, 1, 1, seed=seed)
+    everyone = np.concatenate(alone)
+    assert sorted(everyone) == list(range(300, 1500))  # the first 300 are test and validation
+    assert [len(ids) for ids in alone[:-1]] == [batch] * (len(alone) - 1)
+    assert len(alone) == len(stream(made, batch))
+    split = global_batches(made, batch, ranks, micro, seed=seed)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, split, strict=True))
+    done = data.draw(st.integers(0, len(alone)))
+    rest = global_batches(made, batch, ranks, micro, seed=seed, consumed=min(done * batch, 1200))
+    assert all(np.array_equal(a, b) for a, b in zip(alone[done:], rest, strict=True))
+
+
+def test_epochs_and_seeds_differ_and_repeat(made):
+    def order(**place):
+        return np.concatenate(global_batches(made, 100, 1, 1, **place)).tolist()
+
+    assert order() == order()
+    assert order() != order(epoch=1)
+    assert order() != order(seed=1)
+    assert order(shuffle=False) == order(shuffle=False, epoch=3) == list(range(300, 1500))
+
+
+def test_batches_hold_what_the_dataset_says(made):
+    with reading(made.config.dataset.path) as connection:
+        rows = connection.execute("select id, kmer_ids(extended(sequence, 5), 3), expression from promoters").fetchall()
+    expected = {number: (ids, np.float32(label)) for number, ids, label in rows}
+    for step in stream(made, 128, micro=2).epoch(0):
+        widths = {batch.tokens.shape[1] for batch in step.micro_batches}
+        assert len(widths) == 1
+        assert widths.pop() % 8 == 0
+        for batch in step.micro_batches:
+            assert batch.global_rows == len(batch.global_lengths)
+            for i, number in enumerate(batch.id):
+                ids, label = expected[int(number)]
+                assert batch.tokens[i, : batch.lengths[i]].tolist() == ids
+                assert not batch.tokens[i, batch.lengths[i] :].any()
+                assert batch.expression[i] == label
+                assert batch.global_lengths[batch.first_row + i] == batch.lengths[i]
+
+
+def test_more_parts_than_rows_are_filled_with_weightless_rows(made):
+    batches = [next(stream(made, 3, rank, 4, 2).epoch(0)).micro_batches for rank in range(4)]
+    weights = [b.weight.tolist() for rank in batches for b in rank]
+    assert sum(sum(w) for w in weights) == 3
+    assert all(len(w) == 1 for w in weights)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_shard_is_an_error_that_names_it(made, tmp_path, damage):
+    import shutil
+
+    shutil.copytree(made.shards, tmp_path / "k3")
+    index = read_index(tmp_path / "k3")
+    shard = index.splits["finetune/valid"][0]
+    path = tmp_path / "k3" / shard.file
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    {"flip": lambda: path.write_bytes(data), "truncate": lambda: path.write_bytes(data[:300]), "remove": path.unlink}[
+        damage
+    ]()
+    with pytest.raises(UserError, match=r"valid-000000\.tar"):
+        list(Stream(tmp_path / "k3", index, "finetune/valid", 32, Part()).epoch(0))
+
+
+def test_a_reader_that_stops_early_leaves_no_thread(made):
+    before = threading.active_count()
+    steps = stream(made, 8).epoch(0)
+    next(steps)
+    steps.close()
+    assert threading.active_count() == before
+
+
+def test_a_split_that_is_not_there(made):
+    with pytest.raises(UserError, match="no split"):
+        stream(made, 8, split="pretrain/test")
+
+
+def test_shards_of_one_folder_are_found_from_anywhere(made, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert next(stream(made, 8).epoch(0)).consumed == 8
+    assert Path.cwd() == tmp_path

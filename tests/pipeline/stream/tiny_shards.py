@@ -1,0 +1,48 @@
+"""Shards of any shape, written in a moment: promoter i has id 10 i, label i / 2 and a sequence made from i."""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.shards.index import Index, RecordEntry, ShardEntry
+from pipeline.shards.records import END, Record, record_blocks
+from pipeline.tokens.kmers import Ragged, id_dtype, vocabulary_size
+
+SPLIT = "finetune/train"
+
+
+def ids_of(number: int, longest: int, k: int) -> np.ndarray:
+    """The k-mer ids of promoter `number`: not those of a real sequence, but its own."""
+    rng = np.random.default_rng(number)
+    return rng.integers(5, vocabulary_size(k), rng.integers(0, longest + 1)).astype(id_dtype(k))
+
+
+def write_tiny(
+    folder: Path, record_rows: Sequence[Sequence[int]], longest: int = 12, k: int = 3, zstd: bool = False
+) -> Index:
+    """Shards of records of so many promoters each, and their index."""
+    shards, number, record_number = [], 0, 0
+    for shard_number, sizes in enumerate(record_rows):
+        name = f"{SPLIT}-{shard_number:06d}.tar"
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data, records = b"", []
+        for rows in sizes:
+            numbers = np.arange(number, number + rows)
+            sequences = [ids_of(int(i), longest, k) for i in numbers]
+            offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])])
+            tokens = Ragged(np.concatenate([np.empty(0, id_dtype(k)), *sequences]), offsets)
+            record = Record(tokens, (numbers / 2).astype(np.float32), numbers * 10)
+            written = b"".join(record_blocks(record_number, record, zstd))
+            records.append(RecordEntry(len(data), len(written), rows, zlib.crc32(written)))
+            data += written
+            number, record_number = number + rows, record_number + 1
+        data += END
+        path.write_bytes(data)
+        shards.append(ShardEntry(name, sum(sizes), len(data), hashlib.sha256(data).hexdigest(), records))
+    return Index(
+        "key", "dataset", k, id_dtype(k).name, "", "", 8, 1.0, "zstd" if zstd else "none", 0.0, 1.0, {SPLIT: shards}
+    )

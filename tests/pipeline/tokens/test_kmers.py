@@ -1,0 +1,146 @@
+import itertools
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config.schema import load_config
+from pipeline.dataset.database import statement
+from pipeline.tokens import kmers
+from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.hf_tokenizer import build_tokenizer
+from tests.conftest import ROOT
+
+bases = st.text(alphabet="ACGTN", max_size=40)
+ks = st.integers(1, 8)
+
+
+@pytest.fixture(scope="module")
+def sql():
+    """The reference: the macro of the dataset, alone in a database."""
+    connection = duckdb.connect()
+    connection.execute(
+        "create table dataset as select 'A' as left_adapter, 'A' as right_adapter, '' as upstream, '' as downstream"
+    )
+    connection.execute(statement("09_sequence_macros.sql"))
+    yield connection
+    connection.close()
+
+
+def assay(flank=0):
+    return load_config(ROOT / "config.yaml", [f"assay.flank={flank}"]).assay
+
+
+def test_the_vocabulary_of_three_has_the_papers_130_tokens():
+    tokens = kmers.vocabulary(3)
+    assert len(tokens) == kmers.vocabulary_size(3) == 130
+    assert tokens[:5] == ["[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]"]
+    assert tokens[5:] == ["".join(letters) for letters in itertools.product("ACGTN", repeat=3)]
+
+
+@pytest.mark.parametrize(
+    ("k", "dtype"), [(1, "uint8"), (3, "uint8"), (4, "uint16"), (6, "uint16"), (7, "uint32"), (8, "uint32")]
+)
+def test_ids_take_the_smallest_type(k, dtype):
+    assert kmers.id_dtype(k) == dtype
+    assert kmers.ids_of_text("N" * 10, k).dtype == dtype
+    assert kmers.ids_of_text("N" * 10, k).max() == kmers.vocabulary_size(k) - 1
+
+
+def test_ids_by_hand():
+    assert kmers.ids_of_text("ACGT", 1).tolist() == [5, 6, 7, 8]
+    # ACG = 0*25 + 1*5 + 2, CGT = 25 + 10 + 3, GTN = 50 + 15 + 4, TNN = 75 + 20 + 4; and the five specials
+    assert kmers.ids_of_text("ACGT", 3).tolist() == [12, 43, 74, 104]
+    assert kmers.ids_of_text("", 3).tolist() == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(bases, ks)
+def test_equal_to_the_sql_reference(sql, sequence, k):
+    (expected,) = sql.execute("select kmer_ids(?, ?)", [sequence, k]).fetchone()
+    assert kmers.ids_of_text(sequence, k).tolist() == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(bases, st.integers(1, 5), st.booleans())
+def test_equal_to_the_users_tokenizer(sequence, k, lower):
+    tokenizer = build_tokenizer(assay(), k)
+    ids = kmers.ids_of_text(sequence, k)
+    for frame in range(k):
+        whole = max(len(sequence) - frame, 0) // k
+        expected = [kmers.CLS, *ids[frame::k][:whole], kmers.SEP]
+        text = sequence[frame:]
+        assert tokenizer.encode(text.lower() if lower else text).ids == expected
+
+
+def test_the_users_tokenizer_sets_the_flanks_on():
+    for flank in (0, 5, 150):
+        where = assay(flank)
+        tokenizer = build_tokenizer(where, 3)
+        extended = where.left_flank + "ACGTACGNA" + where.right_flank
+        promoter = where.left_adapter + "ACGTACGNA" + where.right_adapter
+        assert tokenizer.encode(promoter).ids == tokenizer.encode(extended).ids
+        assert (
+            tokenizer.encode(promoter).ids[1:-1] == kmers.ids_of_text(extended, 3)[::3][: len(extended) // 3].tolist()
+        )
+
+
+def test_a_letter_that_is_no_base_is_unknown_to_the_users_tokenizer():
+    assert build_tokenizer(assay(), 3).encode("ACGXCGACG").tokens == ["[CLS]", "ACG", "[UNK]", "ACG", "[SEP]"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(bases, ks)
+def test_the_bases_come_back(sequence, k):
+    assert kmers.text_of_ids(kmers.ids_of_text(sequence, k), k) == sequence
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(bases, min_size=1, max_size=20), ks, st.integers(0, 12))
+def test_many_promoters_at_once_are_each_as_alone(inserts, k, flank):
+    where = assay(flank)
+    promoters = pa.chunked_array([[where.left_adapter + i + where.right_adapter for i in inserts]])
+    together = encode_promoters(promoters, where, k)
+    assert len(together) == len(inserts)
+    for i, insert in enumerate(inserts):
+        expected = kmers.ids_of_text(where.left_flank + insert + where.right_flank, k)
+        assert np.array_equal(together.row(i), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data(), ks, st.integers(0, 30), st.integers(0, 99))
+def test_lengths_far_apart_and_many_rows(data, k, flank, seed):
+    """More rows than are worked on at once, lengths that differ by more than the flanks, memory used before."""
+    where = assay(flank)
+    longest = data.draw(st.sampled_from([0, 1, 12, 300]))
+    rng = np.random.default_rng(seed)
+    rows = data.draw(st.sampled_from([1, 7, kmers.BLOCK_ROWS, kmers.BLOCK_ROWS + 1]))
+    inserts = ["".join(rng.choice(list("ACGTN"), rng.integers(0, longest + 1))) for _ in range(min(rows, 40))]
+    inserts = (inserts * (rows // len(inserts) + 1))[:rows]
+    promoters = pa.array([where.left_adapter + i + where.right_adapter for i in inserts])
+    memory = np.full(data.draw(st.sampled_from([0, 1000, 20_000_000])), 77, np.uint8)
+    together = encode_promoters(promoters, where, k, memory)
+    assert together.values.dtype == kmers.id_dtype(k)
+    alone = {i: kmers.ids_of_text(where.left_flank + i + where.right_flank, k) for i in set(inserts)}
+    assert np.array_equal(together.values, np.concatenate([alone[i] for i in inserts]))
+    assert together.offsets.tolist() == np.cumsum([0, *(len(alone[i]) for i in inserts)]).tolist()
+
+
+def test_slices_and_chunks_of_a_column_are_read_in_their_place():
+    where = assay(3)
+    rows = [where.left_adapter + i + where.right_adapter for i in ("ACG", "T", "GGGTT", "", "NAC")]
+    whole = encode_promoters(pa.array(rows), where, 3)
+    for column in (pa.chunked_array([rows[:2], [], rows[2:]]), pa.chunked_array([["x", *rows]]).slice(1)):
+        other = encode_promoters(column, where, 3)
+        assert np.array_equal(whole.values, other.values)
+        assert np.array_equal(whole.offsets, other.offsets)
+    none = encode_promoters(pa.chunked_array([], pa.string()), where, 3)
+    assert (len(none), none.offsets.tolist()) == (0, [0])
+
+
+def test_another_letter_is_an_error():
+    with pytest.raises(ValueError, match="letters other than"):
+        kmers.ids_of_text("ACGU", 3)
