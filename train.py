@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
 
 def main(guard: Guarded | None) -> None:
     """Parse, build, run, say what came out."""
-    from pipeline.config.schema import load_config
+    from model.config import load_config
 
     args = arguments()
     config = load_config(args.config, args.overrides)

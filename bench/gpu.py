@@ -28,10 +28,10 @@ import torch
 from gpu_forms import Form, Setting, asked, hugging_face, original, predicting
 from measure import markdown
 
+from model.config import Config, load_config
 from model.distributed.process_group import start, stop
 from model.training.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
 from model.training.timing import Plan, Rates
-from pipeline.config.schema import Config, load_config
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 

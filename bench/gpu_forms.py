@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from model.bert.build import regression_model
 from model.bert.frames import reading_frames
+from model.config import Config, StageName
 from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
@@ -26,7 +27,6 @@ from model.training.engine import read_ds_config
 from model.training.hf_export import export_model, stock_tokenizer
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, Rates, timed, wait
-from pipeline.config.schema import Config, StageName
 from pipeline.shards.index import Index, read_index
 from pipeline.shards.staleness import shard_folder
 from pipeline.stream.stream import Part, Stream

@@ -25,7 +25,7 @@ from typing import Any
 from measure import COMMAND, markdown
 from trainings import TRAIN, at_a_time, call
 
-from pipeline.config.schema import Config, load_config
+from model.config import Config, load_config
 from pipeline.shards.index import read_index
 from pipeline.shards.staleness import shard_folder
 

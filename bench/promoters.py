@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.config.schema import DEFAULT_CONFIG, Assay, load_config
+from model.config import load_config
+from pipeline.config.schema import DEFAULT_CONFIG, Assay
 from pipeline.tokens.encode import encode_promoters
 
 ASSAY: Assay = load_config(DEFAULT_CONFIG).assay

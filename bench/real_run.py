@@ -20,7 +20,7 @@ from typing import Any
 
 from measure import ended, markdown
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.shards.index import read_index

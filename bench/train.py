@@ -22,7 +22,7 @@ import yaml
 from measure import answer, in_turn, markdown
 
 from model.bert.frames import reading_frames
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.shards.index import read_index
 from pipeline.shards.staleness import shard_folder
 from pipeline.stream.stream import Part, Stream

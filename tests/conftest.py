@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import Config, load_config
+from model.config import Config, load_config
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.shards.staleness import shard_folder

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
 from model.artifacts.model_directory import facts_of_model, settings_of
-from pipeline.config.schema import Config
+from model.config import Config
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.tokens.kmers import PAD, vocabulary_size

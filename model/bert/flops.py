@@ -22,7 +22,7 @@ import torch
 from transformers import BertConfig
 
 from model.bert.build import bert_config
-from pipeline.config.schema import Config
+from model.config import Config
 from pipeline.shards.index import Index
 
 TRAINED = 3

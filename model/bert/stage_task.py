@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from model.bert.build import masked_language_model, regression_model
 from model.bert.objectives import FinetuneTask, PretrainTask
-from pipeline.config.schema import Config, StageName
+from model.config import Config, StageName
 from pipeline.shards.index import Index
 
 

@@ -6,17 +6,20 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from model.cli.exit_codes import INTERRUPTED, failed, interrupted, not_read
-from pipeline.cli.dataset import ConfigFile, Json, SequenceColumn, app, configured, say
-from pipeline.cli.messages import FILES, counted
-from pipeline.config.schema import DEFAULT_CONFIG, STAGES
+from model.config import STAGES, Config
+from pipeline.cli.dataset import ConfigFile, DatasetFile, Invocation, Json, SequenceColumn, app, say
+from pipeline.cli.dataset import configured as data_configured
+from pipeline.cli.messages import FILES
+from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.errors import UserError
 from pipeline.paths import shipped
 from pipeline.runtime.progress import naming, progress, tell, with_speed
+from pipeline.runtime.text import counted
 
 OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 TAKE_NO_SETTINGS = ("generate", "download", "verify", "peek", "score", "onnx", "report", "compare")
@@ -107,6 +110,30 @@ def predict(
                 *([f"row by row in {result.problems_file}"] if result.problems_file else []),
             ],
         )
+
+
+@app.command()
+def ceiling(
+    context: typer.Context,
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    as_json: Json = False,
+) -> None:
+    """For generated rows: the run's test Pearson beside a mean predictor and the highest to be expected."""
+    from pipeline.dataset.synthetic_ceiling import score_against_ceiling
+
+    settings = configured(context, config, dataset__path=None if dataset is None else str(dataset))
+    score = score_against_ceiling(settings.dataset.path, settings.run.name)
+    say(
+        asdict(score),
+        as_json,
+        [
+            f"test Pearson of run {settings.run.name} on {counted(score.promoters, 'promoter')}",
+            f"  mean predictor   {0:.3f}",
+            f"  trained model    {score.pearson:.3f}",
+            f"  ceiling          {score.ceiling:.3f}",
+        ],
+    )
 
 
 @app.command()
@@ -224,7 +251,7 @@ def doctor(
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # what cannot be read here is no host's trouble
-    asked = Asked(settings, config, list(context.obj or ()), ds_config, master_port, ssh_port)
+    asked = Asked(settings, config, list(_overrides(context)), ds_config, master_port, ssh_port)
     findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
@@ -342,7 +369,11 @@ def main(arguments: list[str] | None = None) -> None:
         if overrides and given[0] in TAKE_NO_SETTINGS:
             raise UserError(f"{overrides[0]}: {given[0]} goes by no configuration")
         try:
-            app([text for text in given if text not in overrides], prog_name="promoter-bert", obj=overrides)
+            app(
+                [text for text in given if text not in overrides],
+                prog_name="promoter-bert",
+                obj=Invocation(tuple(overrides), Config),
+            )
         except SystemExit:  # so typer ends, well or not
             sys.stdout.flush()  # not later, when nobody catches what comes of it
             raise
@@ -366,16 +397,23 @@ def main(arguments: list[str] | None = None) -> None:
         failed(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
+def configured(context: typer.Context, path: Path, **given: Any) -> Config:
+    """See pipeline.cli.dataset.configured; with the training sections."""
+    config = data_configured(context, path, **given)
+    assert isinstance(config, Config)
+    return config
+
+
 def _overrides(context: typer.Context) -> tuple[str, ...]:
-    return tuple(context.obj or ())
+    return tuple(context.obj.overrides)
 
 
 def _check_override(text: str) -> None:
     """Raise UserError for a setting without its section, which would be taken for a file."""
     found = BARE_KEY.match(text)
     if found and not Path(text).exists():
-        from pipeline.config.schema import sections_with
+        from pipeline.config.loader import sections_with
 
-        names = sections_with(found[1])
+        names = sections_with(found[1], Config)
         if names:
             raise UserError(f"{text}: the setting's full name is {' or '.join(names)}")

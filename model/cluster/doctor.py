@@ -12,9 +12,9 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from model.cluster.hosts import FAILED, Host, as_launched, check_environment_files, on_all, read_hostfile, ssh
+from model.config import Config
 from model.distributed.network import is_reachable
 from model.runs.fingerprint import MENDED_BY, differences
-from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
 CLOCK = 30.0

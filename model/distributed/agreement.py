@@ -4,9 +4,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from model.config import Config
 from model.distributed.process_group import gathered
 from model.runs.fingerprint import differences, explained, facts_of
-from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.config import STAGES
 from model.reporting.curves import Series, series
 from model.reporting.plots import DASHES, HUES, Bar, Curve, bars, curves, key
 from model.reporting.run_page import check_page_name
 from model.reporting.run_sections import SCORES, SPLITS, TITLES, interval_of, score_text, stage_says
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
-from pipeline.config.schema import STAGES
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Content, Section, Side, Table, page

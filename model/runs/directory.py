@@ -13,11 +13,11 @@ import torch
 import yaml
 
 from model.artifacts.json_files import read_written
+from model.config import Config
 from model.runs.fingerprint import flat, package_version
 from model.runs.metric_log import PLACE, read_metrics
 from model.runs.other_run import weights_hash
 from model.runs.read import SUMMARY
-from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 from pipeline.io.locks import hold_lock

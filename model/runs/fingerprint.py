@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipeline.config.schema import Config
+from model.config import Config
 from pipeline.paths import ROOT
 from pipeline.shards.index import Index
 

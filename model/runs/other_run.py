@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pipeline.config.schema import Config
+from model.config import Config
 
 HELD_OUT_BY = ("seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test")
 """Settings of a dataset that decide which promoters are held out; finetune_train does not."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model.artifacts.json_files import read_written
+from model.config import STAGES
 from model.runs.metric_log import read_metrics
-from pipeline.config.schema import STAGES
 from pipeline.errors import UserError
 
 SUMMARY: dict[str, type] = {

@@ -16,12 +16,12 @@ import torch
 from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
+from model.config import Config, Stage, StageName
 from model.distributed.process_group import World, by_leader, sums_over_ranks
 from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, host_waits, profile, timed
-from pipeline.config.schema import Config, Stage, StageName
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError

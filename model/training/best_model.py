@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.artifacts.manifest import Manifest, Standing, damage, put_manifest, read_manifest
+from model.config import StageName
 from model.training.checkpoints import HUGGING_FACE, tag_of
-from pipeline.config.schema import StageName
 from pipeline.errors import UserError
 from pipeline.io.atomic import replace_folder
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from model.config import Stage
 from model.distributed.process_group import World, limit_waits
-from pipeline.config.schema import Stage
 from pipeline.errors import UserError
 from pipeline.paths import shipped
 

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
+from model.config import Config
 from model.distributed.process_group import from_leader
-from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.tokens.hf_tokenizer import build_tokenizer
 from pipeline.tokens.kmers import SPECIALS

@@ -19,6 +19,7 @@ from model.bert.flops import matmul_rate, stage_cost
 from model.bert.objectives import FinetuneTask
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
+from model.config import Config, StageName, Stages
 from model.distributed.agreement import agreed_index
 from model.distributed.process_group import World, by_leader, from_leader, sums_over_ranks
 from model.distributed.stop_signals import StopRequest, stop_requests
@@ -26,6 +27,7 @@ from model.distributed.trouble import agreeing
 from model.runs.directory import has_weights, long_metrics, open_run, owner_keys, read_summary
 from model.runs.metric_log import Tracker
 from model.runs.other_run import held_out_otherwise
+from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.training.best_model import BestModel
 from model.training.checkpoints import HUGGING_FACE, Checkpoints
@@ -36,10 +38,8 @@ from model.training.loop import StageRun, train_stage
 from model.training.mlm_baselines import baselines
 from model.training.model_card import write_card
 from model.training.throughput import Speed
-from pipeline.config.schema import Config, StageName, Stages
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, reading
-from pipeline.dataset.results import publish_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import tell

@@ -15,6 +15,7 @@ import torch
 
 from model.bert.objectives import to_device
 from model.bert.rng import generator, seed_of
+from model.config import Run, Stage
 from model.distributed.process_group import World, by_leader, from_leader
 from model.distributed.stop_signals import StopRequest
 from model.runs.metric_log import Tracker
@@ -23,7 +24,6 @@ from model.training.checkpoints import Checkpoints, Found, StageState
 from model.training.engine import BatchPlan, loss_scale
 from model.training.evaluate import EvaluationData, evaluate
 from model.training.throughput import Meter, Speed
-from pipeline.config.schema import Run, Stage
 from pipeline.errors import UserError
 from pipeline.runtime.progress import Update, progress, tell
 from pipeline.stream.stream import Part, Step, Stream

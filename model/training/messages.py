@@ -7,11 +7,11 @@ import numpy as np
 
 from model.bert.build import bert_config, parameters
 from model.bert.flops import stage_cost
+from model.config import Stage, StageName, Stages
 from model.runs.guessed import below_the_guess
 from model.training.job import Job
 from model.training.loop import STEERED_BY
-from pipeline.cli.messages import counted
-from pipeline.config.schema import Stage, StageName, Stages
+from pipeline.runtime.text import counted
 
 CPU_RATE = 1.5e10
 """Operations a second and core, as seen in training here: only to warn by."""

@@ -1,16 +1,18 @@
 """The commands from rows to shards, and SQL. Thin: each calls one function and says what came of it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.messages import FILES, counted, describe_built
-from pipeline.config.schema import DEFAULT_CONFIG, Config, load_config
+from pipeline.cli.messages import FILES, describe_built
+from pipeline.config.loader import load_config
+from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.dataset.download import ZENODO
 from pipeline.runtime.progress import counting, naming, progress, with_rates
+from pipeline.runtime.text import counted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,10 +34,20 @@ SequenceColumn = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def configured(context: typer.Context, path: Path, **given: Any) -> Config:
+@dataclass(frozen=True)
+class Invocation:
+    """What a command line says beside a command's own options. overrides: `key.path=value`; schema: of the
+    configuration."""
+
+    overrides: tuple[str, ...] = ()
+    schema: type[DataConfig] = DataConfig
+
+
+def configured(context: typer.Context, path: Path, **given: Any) -> DataConfig:
     """The configuration with the command line's overrides; `given` are options by key, None for those not given."""
+    invocation: Invocation = context.obj or Invocation()
     options = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    return load_config(path, [*(context.obj or ()), *options])
+    return load_config(path, [*invocation.overrides, *options], invocation.schema)
 
 
 def say(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -266,30 +278,6 @@ def stats(
         asdict(written),
         as_json,
         [f"{written.page}: {counted(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"],
-    )
-
-
-@app.command()
-def ceiling(
-    context: typer.Context,
-    config: ConfigFile = DEFAULT_CONFIG,
-    dataset: DatasetFile = None,
-    as_json: Json = False,
-) -> None:
-    """For generated rows: the run's test Pearson beside a mean predictor and the highest to be expected."""
-    from pipeline.dataset.synthetic_ceiling import score_against_ceiling
-
-    settings = configured(context, config, dataset__path=_text(dataset))
-    score = score_against_ceiling(settings.dataset.path, settings.run.name)
-    say(
-        asdict(score),
-        as_json,
-        [
-            f"test Pearson of run {settings.run.name} on {counted(score.promoters, 'promoter')}",
-            f"  mean predictor   {0:.3f}",
-            f"  trained model    {score.pearson:.3f}",
-            f"  ceiling          {score.ceiling:.3f}",
-        ],
     )
 
 

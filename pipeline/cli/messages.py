@@ -4,17 +4,13 @@ import json
 from typing import TYPE_CHECKING
 
 from pipeline.dataset.repairs import repair_of
+from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:
     from pipeline.dataset.build import Built
     from pipeline.dataset.database import DatasetInfo
 
 FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
-
-
-def counted(n: int, one: str, many: str = "") -> str:
-    """1 row, 2 rows."""
-    return f"{n:,} {one}" if n == 1 else f"{n:,} {many or f'{one}s'}"
 
 
 def describe_built(built: "Built") -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import duckdb
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.built_settings import dataset_settings
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, is_duckdb, reading, rows_of, statement
 from pipeline.dataset.input_format import Columns, Input, find_input
@@ -77,7 +77,7 @@ class Built:
 
 def build(
     names: list[str],
-    config: Config,
+    config: DataConfig,
     *,
     columns: Columns | None = None,
     threads: int | None = None,
@@ -177,7 +177,7 @@ def _working_folder(target: Path) -> Iterator[Path]:
                 lock.unlink(missing_ok=True)
 
 
-def _source(names: list[str], given: Input, config: Config) -> str:
+def _source(names: list[str], given: Input, config: DataConfig) -> str:
     """A hash of all that a dataset depends on: files by size and time of change, layout, settings, statements."""
     states = [(Path(file).resolve(), Path(file).stat()) for file in given.files]
     files = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
@@ -245,7 +245,7 @@ def _set_up(
     connection.execute("use dataset")
 
 
-def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, step: Callable[[str], None]) -> Input:
+def _run(connection: duckdb.DuckDBPyConnection, config: DataConfig, given: Input, step: Callable[[str], None]) -> Input:
     """The numbered statements, in order. Returns the input as it was taken."""
     files = ", ".join(given.files)
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
@@ -280,7 +280,7 @@ def _run(connection: duckdb.DuckDBPyConnection, config: Config, given: Input, st
     return given
 
 
-def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str, config: Config) -> str:
+def _nothing_usable(connection: duckdb.DuckDBPyConnection, files: str, config: DataConfig) -> str:
     first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
     if not first:
         return f"{files}: no rows"

@@ -1,19 +1,21 @@
 """The settings that a dataset was built with, and what came later: what stands in the dataset holds."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
 
+C = TypeVar("C", bound=DataConfig)
 
-def dataset_settings(config: Config) -> dict[str, dict[str, Any]]:
+
+def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
     """The settings that a dataset depends on."""
     return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
 
 
-def as_built(config: Config, info: DatasetInfo) -> Config:
+def as_built(config: C, info: DatasetInfo) -> C:
     """The configuration with the settings that the dataset was built with, whatever the config file says by now.
 
     Raises UserError where one was given otherwise on the command line, as it would have no effect, and where the
@@ -44,7 +46,7 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _another_dataset(config: Config) -> str:
+def _another_dataset(config: DataConfig) -> str:
     """What to type to have another dataset with the settings given, and its shards, beside the one there is."""
     given = [word for word in config.given("assay", "dataset") if not word.startswith("dataset.path=")]
     place = "dataset.path=other.duckdb"

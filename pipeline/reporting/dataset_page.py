@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cli.messages import counted
 from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
@@ -15,6 +14,7 @@ from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, page
 from pipeline.reporting.svg import Draw, svg
+from pipeline.runtime.text import counted
 
 QUERIES = (
     "splits",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, rows_of
 from pipeline.errors import UserError
 from pipeline.tokens.kmers import id_dtype
@@ -43,7 +43,7 @@ class ShardTask:
 
 
 def plan_shards(
-    connection: duckdb.DuckDBPyConnection, config: Config, splits: Sequence[str] = SPLITS
+    connection: duckdb.DuckDBPyConnection, config: DataConfig, splits: Sequence[str] = SPLITS
 ) -> list[ShardTask]:
     """Every shard of the splits, all of a split within one record of each other in size."""
     shards = config.shards
@@ -84,7 +84,7 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     return (float(mean), float(sd)) if mean is not None else (0.0, 1.0)
 
 
-def _mean_bases(connection: duckdb.DuckDBPyConnection, config: Config) -> float:
+def _mean_bases(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:
     """Mean length of an extended sequence."""
     ((mean,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
     assay = config.assay

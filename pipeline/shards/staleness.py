@@ -1,30 +1,33 @@
 """Whether shards are those that a dataset and configuration ask for, and what to type where they are not."""
 
 from pathlib import Path
+from typing import TypeVar
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
 from pipeline.shards.index import Index, shard_key
 from pipeline.shards.store import shard_store
 
+C = TypeVar("C", bound=DataConfig)
 
-def shard_place(config: Config) -> str:
+
+def shard_place(config: DataConfig) -> str:
     """The folder or URL where the shards of this k lie."""
     return f"{config.shards.path.removeprefix('file://').rstrip('/')}/k{config.shards.k}"
 
 
-def shard_folder(config: Config) -> Path:
+def shard_folder(config: DataConfig) -> Path:
     """The same as a folder of this machine."""
     return Path(shard_place(config))
 
 
-def expected_key(config: Config, info: DatasetInfo) -> str:
+def expected_key(config: DataConfig, info: DatasetInfo) -> str:
     """The key that shards of this dataset and configuration have."""
     return shard_key(info.key, config.assay, config.shards)
 
 
-def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
+def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
     """In what shards differ from those that a dataset and configuration ask for, as `setting: is -> asked for`."""
     assay, shards = config.assay, config.shards
     pairs = {
@@ -41,7 +44,7 @@ def differences(index: Index, config: Config, info: DatasetInfo) -> list[str]:
     return found
 
 
-def as_written(config: Config, index: Index) -> Config:
+def as_written(config: C, index: Index) -> C:
     """The configuration with the compression that the shards have: either is read, and gives the same batches.
 
     The sizes of records and shards decide the order of an epoch: they have to be those that were asked for.
@@ -49,7 +52,7 @@ def as_written(config: Config, index: Index) -> Config:
     return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
 
 
-def check_fresh(index: Index, config: Config, info: DatasetInfo) -> None:
+def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
     """Raise UserError, naming what it is, where shards are missing or not those of the dataset and settings.
 
     Shards of either compression will do.
@@ -71,6 +74,6 @@ def check_fresh(index: Index, config: Config, info: DatasetInfo) -> None:
         raise UserError(f"{place}: {len(missing)} shards are missing or cut off, such as {missing[0]}; {again}")
 
 
-def shards_command(config: Config) -> str:
+def shards_command(config: DataConfig) -> str:
     """What to type to write the shards of a configuration."""
     return " ".join(["promoter-bert shards", *config.given("assay", "dataset", "shards")])

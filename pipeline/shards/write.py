@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
-from pipeline.dataset.results import publish_shards
 from pipeline.errors import UserError
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, here
 from pipeline.shards.index import Index, ShardEntry
 from pipeline.shards.plan import SPLITS, label_scale, plan_shards
+from pipeline.shards.publish import publish_shards
 from pipeline.shards.staleness import differences, expected_key, shard_place
 from pipeline.shards.store import ShardStore, shard_store, standing_index
 from pipeline.shards.writer import WriteJob
@@ -50,7 +50,7 @@ class Written:
 
 
 def write_shards(
-    config: Config,
+    config: DataConfig,
     splits: Sequence[str] = SPLITS,
     executor: Executor = here,
     progress: Progress = lambda _done, _all, _bytes: None,
@@ -103,7 +103,7 @@ def _complete(standing: Index, there: dict[str, ShardEntry], wanted: Sequence[st
 
 
 def _write(
-    config: Config,
+    config: DataConfig,
     info: DatasetInfo,
     store: ShardStore,
     splits: Sequence[str],
@@ -148,7 +148,7 @@ def _absolute(place: str) -> str:
     return place if is_remote(place) else str(Path(place).resolve())
 
 
-def _lock_file(place: str, config: Config) -> Path:
+def _lock_file(place: str, config: DataConfig) -> Path:
     """Beside the folder; for a URL beside the dataset, which its writers have in common."""
     if is_remote(place):
         digest = hashlib.sha256(place.encode()).hexdigest()[:8]

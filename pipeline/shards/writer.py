@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.config.schema import Assay, Config
+from pipeline.config.schema import Assay, DataConfig
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.shards.index import RecordEntry, ShardEntry
@@ -31,7 +31,7 @@ MEMORY = 8 * 2**20
 class WriteJob:
     """What every writer process is given. config: as the dataset was built."""
 
-    config: Config
+    config: DataConfig
     store: ShardStore
 
 
@@ -69,7 +69,7 @@ def write_shard(task: ShardTask, job: WriteJob) -> Done:
     return Done(entry, now=True)
 
 
-def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Config) -> Generator[Record]:
+def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
     """The shard's promoters, record by record; each is good until the next one is asked for."""
     connection.execute("set threads = 1")
     # The table lies in the order of its ids. Sorting it again takes longer than reading; the check below does not.

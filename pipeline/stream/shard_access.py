@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.index import INDEX, Index, read_index
@@ -12,7 +12,7 @@ from pipeline.stream.cache import FETCHERS, ShardCache, read_remote_index
 from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
-def find_index(config: Config) -> Index:
+def find_index(config: DataConfig) -> Index:
     """The index of the shards of `shards.k`. Raises UserError where there is none."""
     place = shard_place(config)
     if is_remote(place):
@@ -22,7 +22,7 @@ def find_index(config: Config) -> Index:
     return read_index(place)
 
 
-def whole_index(config: Config) -> Index | None:
+def whole_index(config: DataConfig) -> Index | None:
     """The same where every shard is there, too; None otherwise.
 
     A URL is the same for every host: a shard that is not there is named when it is read.
@@ -38,7 +38,7 @@ def whole_index(config: Config) -> Index | None:
     return index if all(shard.file in present for shard in index.shards) else None
 
 
-def shard_source(config: Config, index: Index) -> Path | ShardCache:
+def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
     """Where the stream reads these shards from. Raises UserError where the cache cannot hold what is read together."""
     place, shards = shard_place(config), config.shards
     if not is_remote(place):

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from model.bert.flops import stage_cost
+from model.config import load_config
 from model.training.bench_train import bench_train
 from model.training.timing import Plan
-from pipeline.config.schema import load_config
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.staleness import shard_folder

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 import yaml
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import make_workspace

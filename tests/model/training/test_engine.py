@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from model.config import load_config
 from model.training.engine import read_ds_config
-from pipeline.config.schema import load_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 

@@ -18,10 +18,10 @@ from deepspeed.accelerator import get_accelerator
 
 from model.bert.build import regression_model
 from model.bert.objectives import FinetuneTask
+from model.config import Config
 from model.distributed.process_group import start, stop, sums_over_ranks
 from model.training.engine import loss_scale, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
-from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.staleness import shard_folder

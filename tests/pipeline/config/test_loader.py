@@ -1,7 +1,7 @@
 import pytest
 
+from model.config import load_config
 from model.runs.fingerprint import flat
-from pipeline.config.schema import load_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 

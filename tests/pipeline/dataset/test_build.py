@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.dataset.build import build
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, reading, statement

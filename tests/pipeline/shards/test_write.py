@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.dataset.build import build
 from pipeline.dataset.database import reading
 from pipeline.dataset.synthetic import generate

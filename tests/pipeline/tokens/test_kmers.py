@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.schema import load_config
+from model.config import load_config
 from pipeline.dataset.database import statement
 from pipeline.tokens import kmers
 from pipeline.tokens.encode import encode_promoters

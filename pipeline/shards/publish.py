@@ -1,0 +1,45 @@
+"""Publish an index into the dataset: relations `shards` and `records`."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.dataset.database import reading
+from pipeline.dataset.results import replace_rows
+from pipeline.shards.index import Index
+
+
+def publish_shards(dataset: str, folder: str, index: Index) -> None:
+    """Relations `shards` and `records`; nothing is written where they hold these shards already.
+
+    folder: that of the index, or its URL.
+    """
+    with reading(dataset) as connection:
+        there = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
+    shards: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    for split, entries in index.splits.items():
+        stage, part = split.split("/")
+        position, number = 0, 0
+        for shard, entry in enumerate(entries):
+            place = {"k": index.k, "stage": stage, "split": part, "shard": shard}
+            shards.append(
+                {
+                    **place,
+                    "file": f"{folder}/{entry.file}",
+                    "records": len(entry.records),
+                    "first_position": position,
+                    "rows": entry.rows,
+                    "bytes": entry.bytes,
+                    "sha256": entry.sha256,
+                }
+            )
+            for record in entry.records:
+                records.append({**place, "record": number, "first_position": position, **asdict(record)})
+                position += record.rows
+                number += 1
+    if there == sorted((shard["file"], shard["sha256"]) for shard in shards):
+        return
+    tables = {"shards": pa.Table.from_pylist(shards), "records": pa.Table.from_pylist(records)}
+    replace_rows(dataset, "k", index.k, tables)
