@@ -90,8 +90,8 @@ def predict(
 
     from model.prediction.files import predict_files
 
-    leads = os.environ.get("RANK", "0") == "0"
-    with progress("predict", "promoters", quiet=as_json or not leads) as show:
+    is_rank0 = os.environ.get("RANK", "0") == "0"
+    with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
         result = predict_files(asked, with_speed(show), lambda text: tell(f"warning: {text}"))
     if result is None:
         return
@@ -295,9 +295,9 @@ def bench_train(
     if not stages:
         raise typer.BadParameter(f"{stage!r}: expected {' or '.join(STAGES)}", param_hint="--stage")
     with guarded(os.environ) as guard, joined(guard) as world:
-        with progress("bench-train", "steps", quiet=as_json or not world.leads) as show:
+        with progress("bench-train", "steps", quiet=as_json or not world.is_rank0) as show:
             found = run(settings, files, stages, Plan(warm_up, steps), world, rows, trace, show)
-        if world.leads:
+        if world.is_rank0:
             say({"rows": [row.as_dict() for row in found]}, as_json, [as_line(row) for row in found])
 
 

@@ -17,7 +17,7 @@ from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
 from model.config import Config, Stage, StageName
-from model.distributed.process_group import World, by_leader, sums_over_ranks
+from model.distributed.process_group import World, run_on_rank0, sums_over_ranks
 from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
@@ -117,11 +117,11 @@ def bench_train(
     settings = [read_ds_config(path, cuda) for path in ds_configs]
     backend = "inductor" if config.model.compile else ""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as own:
-        folder = by_leader(world, lambda: own)
+        folder = run_on_rank0(world, lambda: own)
         batches = [config.stage(stage).global_batch for stage in stages]
         enough = max(FEWEST_ROWS, 2 * STEPS_AN_EPOCH * max(batches)) if rows is None else rows
         here = made(config, Path(folder))
-        by_leader(world, lambda: make_shards(here, Path(folder), enough))
+        run_on_rank0(world, lambda: make_shards(here, Path(folder), enough))
         asked = [
             Measurement(here, stage, each, plan, backend, trace if number == 0 else None)
             for number, (each, stage) in enumerate(itertools.product(settings, stages))
@@ -133,7 +133,7 @@ def bench_train(
 
         for one in asked:
             found.append(measure(one, world, step_done))
-        by_leader(world, lambda: None)  # the leading rank takes the folder away
+        run_on_rank0(world, lambda: None)  # rank 0 takes the folder away
     return found
 
 
@@ -200,7 +200,7 @@ def measure(asked: Measurement, world: World, told: Callable[[int], None] = lamb
         waited = meter.waited / seconds
         waits = host_waits(step, world.device)
         if asked.trace is not None:
-            profile(step, asked.trace if world.leads else None)
+            profile(step, asked.trace if world.is_rank0 else None)
     memory = peak_memory(world.device) / 1e9
     return Measured(
         asked.name, rates.middle, rates.slowest, rates.fastest, tokens, operations, matmul, waited, memory, waits

@@ -96,7 +96,7 @@ def test_curves_are_what_was_logged(run, drawn, stage):
 def test_long_curves_are_means_of_neighbours(made, tmp_path):
     folder = start(made, tmp_path)
     values = np.random.default_rng(1).random(3 * POINTS - 1)
-    with Tracker(folder, leads=True) as tracker:
+    with Tracker(folder, is_rank0=True) as tracker:
         tracker.begin("pretrain", 0)
         for step, value in enumerate(values, 1):
             tracker.log("pretrain", step, step / 100, {"loss": value})
