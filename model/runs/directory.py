@@ -6,8 +6,9 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import yaml
@@ -46,7 +47,7 @@ WRITTEN = ("config.yaml", "run.json", "metrics.jsonl", "predictions.parquet", "s
 """What a run writes first under another name."""
 
 
-def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
+def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitStack:
     """Make the run directory, or check that the one there is of the same configuration and shards.
 
     Returns the directory's lock, held until it is closed.

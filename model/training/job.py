@@ -2,10 +2,11 @@
 
 import json
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ class Job:
     shards: Path | ShardCache
     index: Index
     agree: Agree
-    lock: TextIO | None
+    lock: ExitStack | None
     """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 
     @property
@@ -89,7 +90,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
             f"finetune.pretrained={config.finetune.pretrained}; leave one of them out"
         )
     index: Index | None = None
-    lock: TextIO | None = None
+    lock: ExitStack | None = None
 
     def opened() -> Config:
         nonlocal index, lock

@@ -11,10 +11,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import duckdb
 
@@ -160,7 +160,7 @@ def _working_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target that is gone afterwards; what a killed build left in it goes first."""
     folder = target.with_name(f".{target.name}.partial")
     lock = target.with_name(f".{target.name}.lock")
-    held: TextIO | None = None
+    held: ExitStack | None = None
     try:
         with uninterrupted():
             target.parent.mkdir(parents=True, exist_ok=True)
