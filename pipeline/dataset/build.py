@@ -25,7 +25,7 @@ from pipeline.dataset.input_format import Columns, Input, find_input
 from pipeline.dataset.input_view import define_input, set_variables
 from pipeline.dataset.repairs import repair_of
 from pipeline.errors import UserError
-from pipeline.io.atomic import flush_to_disk, replace_folder
+from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import fetch, is_remote
 from pipeline.paths import SQL
@@ -93,6 +93,7 @@ def build(
     parquet = target.with_suffix(".parquet")
     _check_places(target, parquet, names)
     with _working_folder(target) as folder:
+        recover_folder(parquet)
         local = fetch([name for name in names if is_remote(name)], folder / "fetched")
         given = find_input([local.get(name, name) for name in names], columns)
         source = _source(names, given, config) if not local else None

@@ -18,6 +18,7 @@ from pipeline.config.schema import DataConfig
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, here
@@ -67,6 +68,8 @@ def write_shards(
     absolute = _absolute(place)
     store = shard_store(absolute, expected_key(config, info))
     with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
+        if not is_remote(absolute):
+            recover_folder(Path(absolute))
         before = standing_index(place)
         standing = before if before is not None and before.key == store.key else None
         there = _there(store, standing)
