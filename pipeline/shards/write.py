@@ -31,7 +31,7 @@ from pipeline.shards.writer import WriteJob
 from pipeline.tokens.kmers import id_dtype
 
 Progress = Callable[[int, int, int], None]
-"""Called with promoters done, promoters in all, and bytes of the shards done."""
+"""Called with promoters done, promoters in all, and those of shards that were complete before."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_shards(
     config: DataConfig,
     splits: Sequence[str] = SPLITS,
     executor: Executor = here,
-    progress: Progress = lambda _done, _all, _bytes: None,
+    progress: Progress = lambda _done, _total, _before: None,
 ) -> Written:
     """Write the shards of `config.shards.k` and some splits, unless they are there; those of other splits stay."""
     place, given = shard_place(config), config.dataset.path
@@ -120,13 +120,14 @@ def _write(
         mean, sd = label_scale(connection)
     entries = dict(there)
     total = sum(task.rows for task in tasks)
-    done, size, written = sum(entry.rows for entry in there.values()), 0, 0
-    progress(done, total, size)
+    done = before = sum(entry.rows for entry in there.values())
+    written = 0
+    progress(done, total, before)
     missing = [task for task in tasks if task.file not in there]
     for task, shard in executor(missing, WriteJob(config, store)):
         entries[task.file] = shard.entry
-        done, size, written = done + task.rows, size + shard.entry.bytes, written + shard.now
-        progress(done, total, size)
+        done, written = done + task.rows, written + shard.now
+        progress(done, total, before)
     by_split: dict[str, list[ShardEntry]] = {}
     for task in tasks:
         by_split.setdefault(task.split, []).append(entries[task.file])
