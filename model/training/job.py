@@ -2,10 +2,11 @@
 
 import json
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
 from model.config import Config, StageName, Stages
 from model.distributed.agreement import agreed_index
-from model.distributed.process_group import World, run_on_rank0, broadcast, sums_over_ranks
+from model.distributed.process_group import World, broadcast, run_on_rank0, sums_over_ranks
 from model.distributed.stop_signals import StopRequest, stop_requests
 from model.distributed.trouble import agreeing
 from model.runs.directory import has_weights, long_metrics, open_run, owner_keys, read_summary
@@ -60,7 +61,7 @@ class Job:
     shards: Path | ShardCache
     index: Index
     agree: Agree
-    lock: TextIO | None
+    lock: ExitStack | None
     """Held by rank 0 as long as the job lives, so that no other run writes into its directory."""
 
     @property
@@ -89,7 +90,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
             f"finetune.pretrained={config.finetune.pretrained}; leave one of them out"
         )
     index: Index | None = None
-    lock: TextIO | None = None
+    lock: ExitStack | None = None
 
     def opened() -> Config:
         nonlocal index, lock

@@ -11,7 +11,7 @@ from pipeline.cli.messages import FILES, describe_built
 from pipeline.config.loader import load_config
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.dataset.download import ZENODO
-from pipeline.runtime.progress import counting, naming, progress, with_rates
+from pipeline.runtime.progress import counting, naming, progress, with_speed
 from pipeline.runtime.text import counted
 
 app = typer.Typer(
@@ -169,7 +169,7 @@ def shards(
         shards__workers=workers,
     )
     with progress("shards", "promoters", quiet=as_json) as show:
-        written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_rates(show))
+        written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_speed(show))
     there = "all there already; promoter-bert verify reads every byte of them"
     state = f"{written.written:,} written now" if written.written else there
     say(

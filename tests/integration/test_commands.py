@@ -23,7 +23,7 @@ def test_the_command_line_answers_at_once():
     """Nothing heavy is imported before it is needed."""
     code = (
         "import sys, model.cli.app; "
-        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests',"
+        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'requests',"
         "'matplotlib'}; "
         "heavy &= set(sys.modules); "
         "sys.exit(', '.join(heavy) or 0)"
