@@ -58,7 +58,8 @@ class Section:
 def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """Render a whole page. All texts are escaped; only the <svg> elements are inserted as they are."""
     environment = Environment(
-        loader=PackageLoader("pipeline.reporting"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("page.html")
-    return page.render(title=title, lead=lead, sections=sections, footer=footer) + "\n"
+        loader=PackageLoader("pipeline.reporting"), autoescape=True, trim_blocks=True, keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    template = environment.get_template("page.html")
+    return template.render(title=title, lead=lead, sections=sections, footer=footer)
