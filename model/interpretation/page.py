@@ -16,7 +16,7 @@ from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
-from pipeline.reporting.svg import standalone, svg
+from pipeline.reporting.svg import render_svg, standalone
 
 SEEN = 0.0005
 """Effects below it are zeros in a table of three decimals."""
@@ -141,7 +141,7 @@ def explanation(found: Mutagenesis, model: Path) -> str:
 
 
 def _picture(found: Mutagenesis) -> str:
-    return svg("effects", TITLE, map_height(len(found.insert)), effect_map(found))
+    return render_svg("effects", TITLE, effect_map(found), map_height(len(found.insert)))
 
 
 def _strongest(found: Mutagenesis, source: str) -> Section:
