@@ -65,8 +65,8 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
     return render_page(
         "promoter-bert: the dataset",
-        f"{counted(info.promoters, 'promoter')} from {counted(info.input_rows, 'input row')}. The name of a query "
-        "stands below each table and figure; promoter-bert query NAME prints its numbers.",
+        f"{counted(info.promoters, 'promoter')} from {counted(info.input_rows, 'input row')}. The query "
+        "of each table and figure stands below it; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
             _splits(results["splits"]),
@@ -133,8 +133,8 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "label_histogram",
         "Labels and the cut",
         f"Labels are measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
-        f"{cut:g} (the cut) or more and are used for pretraining. The setting is the top {info.top_fraction:.1%}; "
-        "promoters that tie at the cut are all included. The bar from 11 to 12 counts labels from 11 up to, but not "
+        f"{cut:g} (the cut) or more and are used for pretraining. The setting was the top {info.top_fraction:.1%}; "
+        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels from 11 up to, but not "
         "including, 12.",
         plots.label_histogram(results["label_histogram"], cut),
         3.2,
