@@ -1,9 +1,9 @@
 """What `promoter-bert score` says."""
 
-from model.scoring.dream import PAIRED, WEIGHTS, ChallengeScore
+from model.scoring.dream import PAIRED, WEIGHTS, DreamScore
 
 
-def score_lines(score: ChallengeScore) -> list[str]:
+def score_lines(score: DreamScore) -> list[str]:
     """A table of the subsets, and both scores."""
     lines = [f"{'subset':20}{'weight':>6}{'rows':>15}  {'Pearson (95 %)':29}Spearman (95 %)"]
     for name, part in score.subsets.items():
