@@ -1,15 +1,15 @@
 """Composition of the program: classes of commands, overrides, launcher options, help and version."""
 
 import json
+import sys
 from importlib.metadata import version
-from typing import Any
 
 import pytest
 import typer
 
 from model.cli.app import PANELS, app, main
-from model.config import Config
-from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation
+from model.cli.exit_codes import exit_codes
+from pipeline.cli.command_types import DistributedCommand
 from tests.conftest import ROOT
 
 COMMANDS = typer.main.get_command(app).commands
@@ -21,53 +21,10 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
     return end.value.code, *capsys.readouterr()
 
 
-def parsed(words: list[str], *, kind: type[Command] = ConfiguredCommand) -> tuple[list[str], tuple[str, ...]]:
-    """The words that are left to the parser of `query`'s options, and the overrides."""
-    from pipeline.cli.dataset import query
-
-    program = typer.Typer()
-    program.command(cls=kind)(query)
-    command = typer.main.get_command(program)
-    seen: list[list[str]] = []
-    command.make_parser = lambda _ctx: Spy(seen)
-    context: Any = typer.Context(command, obj=Invocation(Config))
-    with pytest.raises(StopIteration):
-        command.parse_args(context, words)
-    return seen[0], context.obj.overrides
-
-
-class Spy:
-    def __init__(self, seen: list[list[str]]) -> None:
-        self.seen = seen
-
-    def parse_args(self, args: list[str]) -> None:
-        self.seen.append(args)
-        raise StopIteration
-
-
-@pytest.mark.parametrize(
-    ("words", "overrides"),
-    [
-        (["select 1"], ()),
-        (["select 1", "shards.k=4", "--json", "run.name=x=y"], ("shards.k=4", "run.name=x=y")),
-        (["--json", "pretrain.plateau.factor=0.1", "select 1"], ("pretrain.plateau.factor=0.1",)),
-        (["unknown.key=1"], ("unknown.key=1",)),  # refused by name when the configuration is read
-        (["from a join b on a.x=b.x"], ()),
-        (["a.x=1.sql"], ()),  # a file
-        (["select 1", "-o", "shards.k=4"], ()),  # an option's value
-        (["select 1", "--output", "shards.k=4", "shards.k=5"], ("shards.k=5",)),
-        (["select 1", "--output=shards.k=4"], ()),
-        (["select 1", "--json", "shards.k=4"], ("shards.k=4",)),  # --json has no value
-        (["--", "shards.k=4"], ()),
-        (["shards.k=3", "--", "shards.k=4"], ("shards.k=3",)),
-    ],
-)
-def test_overrides_are_taken_out_of_a_commands_own_words(words, overrides, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.x=1.sql").touch()
-    left, found = parsed(words)
-    assert found == overrides
-    assert [word for word in words if word not in overrides] == left
+def test_keys_without_their_section_are_named_from_all_sections(capsys):
+    code, _, error = run(capsys, "build", "seed=1")
+    assert code == 1
+    assert "dataset.seed or run.seed" in error
 
 
 def test_a_command_without_a_configuration_refuses_overrides_only(capsys, tmp_path, monkeypatch):
@@ -77,16 +34,6 @@ def test_a_command_without_a_configuration_refuses_overrides_only(capsys, tmp_pa
     assert error.startswith("error: shards.k=4: promoter-bert generate ")
     assert run(capsys, "generate", "my.rows=2.tsv", "--rows", "10", "--json")[0] == 0
     assert (tmp_path / "my.rows=2.tsv").exists()
-
-
-@pytest.mark.parametrize("command", ["build", "verify"])
-def test_a_key_without_its_section_is_refused_unless_it_is_a_file(command, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, _, error = run(capsys, command, "seed=1")
-    assert code == 1
-    assert "dataset.seed or run.seed" in error
-    (tmp_path / "seed=1").touch()
-    assert "dataset.seed" not in run(capsys, command, "seed=1")[2]
 
 
 def test_an_override_reaches_the_configuration(capsys, tmp_path):
@@ -99,8 +46,6 @@ def test_an_override_reaches_the_configuration(capsys, tmp_path):
 
 
 def test_relaunch_passes_on_all_words_behind_its_own_options(tmp_path, capsys):
-    import sys
-
     script = f"import json, sys; json.dump(sys.argv[1:], open({str(tmp_path / 'words')!r}, 'w')); sys.exit(1)"
     words = ["shards.k=4", "seed=1", "--max-restarts", "9", "--help", "--local_rank=1"]
     code, *_ = run(capsys, "relaunch", "--max-restarts", "0", sys.executable, "-c", script, *words)
@@ -145,8 +90,6 @@ def test_the_version(capsys):
 
 @pytest.mark.parametrize(("command", "resumes"), [("shards", True), ("build", False)])
 def test_an_interrupted_command_says_whether_it_resumes(command, resumes, capsys):
-    from model.cli.exit_codes import exit_codes
-
     with pytest.raises(SystemExit) as end, exit_codes(["--local_rank=0", command]):
         raise KeyboardInterrupt
     assert end.value.code == 130
