@@ -9,7 +9,7 @@ import numpy as np
 
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
-from model.prediction.writers import Format, Rows
+from model.prediction.writers import Format, Rows, as_text
 from pipeline.errors import UserError
 
 
@@ -45,7 +45,7 @@ def leaderboard(sample: Path) -> Format:
                         f"{which} has no prediction: {problem}: {sequence[:200]!r}; predict the challenge's "
                         "test_sequences.txt, as it is"
                     )
-                file.write(f'{", " if written else "{"}"{row}": {value:.9g}'.encode())
+                file.write(f'{", " if written else "{"}"{row}": {as_text(value)}'.encode())
                 written += 1
         if written < len(asked):
             lacking = min(row for row in asked if row >= end)

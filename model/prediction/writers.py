@@ -42,7 +42,16 @@ class Rows:
     def cells(self) -> Iterator[tuple[str, ...]]:
         """Each row as text: nan where there is no prediction."""
         texts = (column.to_pylist() for column in self.texts.values())
-        return zip(*texts, (f"{value:.9g}" for value in self.prediction.tolist()), strict=True)
+        return zip(*texts, map(as_text, self.prediction.tolist()), strict=True)
+
+
+def as_text(value: float) -> str:
+    """Format a prediction for text output with six significant digits.
+
+    float32 holds seven. The last of them, and sometimes the one before, depends on the processor, the number of threads
+    and the other rows of the batch, so more digits would mean nothing. Parquet keeps the float32 as it is.
+    """
+    return f"{value:.6g}"
 
 
 Format = Callable[[BinaryIO, Iterator[Rows]], None]

@@ -17,6 +17,7 @@ from model.bert.build import bert_config
 from model.prediction.files import predict_files
 from model.prediction.predictor import BATCH, Predictor
 from model.prediction.request import Asked, check_asked
+from model.prediction.writers import as_text
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
@@ -90,7 +91,7 @@ def test_the_same_rows_in_any_form_give_the_same_bytes(folder, expected, form, t
 def test_parquet_holds_the_same_and_the_problems(folder, expected, tmp_path):
     predict_files(Asked(folder / "model", [str(folder / "rows.tsv")], str(tmp_path / "out.parquet"), workers=1))
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    lines = [f"{r['sequence']}\t{'nan' if r['prediction'] is None else format(r['prediction'], '.9g')}" for r in rows]
+    lines = [f"{r['sequence']}\t{'nan' if r['prediction'] is None else as_text(r['prediction'])}" for r in rows]
     assert "\n".join(lines) + "\n" == expected.decode()
     problems = {n: row["problem"] for n, row in enumerate(rows, 1) if row["problem"] is not None}
     assert problems == {4: "lower-case bases", 101: "no sequence", ROWS: "letters other than ACGTN"}

@@ -34,7 +34,7 @@ def write(form, sequences, values, parts=(1, 7, 30, 22)):
 
 
 @pytest.mark.parametrize("name", ["p.tsv", "p.json"])
-def test_what_is_written_is_read_back_bit_for_bit(toy, name):
+def test_what_is_written_is_read_back_to_six_digits(toy, name):
     values = np.random.default_rng(0).normal(11, 3, ROWS).astype(np.float32)
     values[3] = 1e-12
     form = leaderboard(toy.folder / "ground.json") if name == "p.json" else write_lines
@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back_bit_for_bit(toy, name):
     (toy.folder / name).write_text(text)
     asked = np.isfinite(labels.values)
     assert 0 < asked.sum() < ROWS
-    assert (read_predictions(toy.folder / name, labels).astype(np.float32)[asked] == values[asked]).all()
+    np.testing.assert_allclose(read_predictions(toy.folder / name, labels)[asked], values[asked], rtol=5e-6)
     assert write(form, toy.sequences, values, parts=(60,)) == text
 
 

@@ -60,7 +60,9 @@ def test_repairs_that_are_asked_for_reach_the_model(run, tmp_path):
     assert (mended.problems, mended.remedy) == ({}, "")
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
-    assert len({value for _, value in lines}) == 1
+    # Equal rows at other places of a batch: equal within a tolerance only.
+    values = [float(value) for _, value in lines]
+    assert values == pytest.approx([values[0]] * len(lines), abs=1e-5)
 
 
 def test_where_nothing_can_be_predicted_the_repair_is_named_unless_it_is_asked_for_already(run, tmp_path):

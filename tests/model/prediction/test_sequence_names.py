@@ -14,7 +14,7 @@ from model.prediction.files import predict_files
 from model.prediction.inputs import find_rows, read_parts
 from model.prediction.predictor import BATCH
 from model.prediction.request import Asked, check_asked
-from model.prediction.writers import Rows, format_of
+from model.prediction.writers import Rows, as_text, format_of
 from pipeline.dataset.input_format import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
@@ -99,7 +99,7 @@ def test_each_format_holds_the_same(tmp_path, named):
         written[ending] = file.getvalue()
     heads, *lines = csv.reader(io.StringIO(written["csv"].decode(), newline=""))
     assert heads == ["name", "sequence", "prediction"][not named :]
-    assert lines == [[*[text] * (1 + named), f"{value:.9g}"] for text, value in zip(texts, values, strict=True)]
+    assert lines == [[*[text] * (1 + named), as_text(value)] for text, value in zip(texts, values, strict=True)]
     table = pq.read_table(io.BytesIO(written["parquet"]))
     assert table.column_names == [*heads, "problem"]
     assert [table[name].to_pylist() for name in heads[:-1]] == [texts] * (1 + named)
