@@ -73,7 +73,7 @@ def export_onnx(folder: Path, output: Path, say: Say = lambda _: None) -> Export
     from model.prediction.predictor import Predictor
 
     say("loading the model")
-    predictor = Predictor(folder, on=torch.device("cpu"))  # in float32, as the file will be
+    predictor = Predictor(folder, device=torch.device("cpu"))  # in float32, as the file will be
     promoters = drawn_promoters(predictor.assay, COMPARED)
     expected = predictor.predict_usable(pa.array(promoters))
     with new_file(output) as temporary:

@@ -28,7 +28,7 @@ def exported(request, tmp_path_factory, made):
     assay = made.config.assay.model_copy(update=rules)
     model = save_model(folder / "model", assay, request.param, k=k)
     (folder / "out").mkdir()
-    return Predictor(model, on=torch.device("cpu")), model, export_onnx(model, folder / "out" / "model.onnx")
+    return Predictor(model, device=torch.device("cpu")), model, export_onnx(model, folder / "out" / "model.onnx")
 
 
 def run(file, promoters):

@@ -61,7 +61,7 @@ def drawn_rows(draw, number):
 )
 def test_it_says_what_predict_says(made, tmp_path, view, k, rules):
     assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
-    predictor = Predictor(save_model(tmp_path, assay, view, k=k), on=torch.device("cpu"))
+    predictor = Predictor(save_model(tmp_path, assay, view, k=k), device=torch.device("cpu"))
     model = ReadsLetters(predictor.model, assay, k, view).eval()
     rows = drawn_rows(random.Random(k), 1000)
     expected = predicted(predictor, rows)
