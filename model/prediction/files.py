@@ -3,15 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model, model_of, unfinished
 from model.distributed.process_group import joined
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
-from model.prediction.journal import Journal, Predict, open_journal
+from model.prediction.journal import Predict, open_journal
 from model.prediction.output import ProblemReport, open_output, problems_file
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, PredictorSpec, Values, default_device
@@ -71,16 +70,21 @@ def predict_files(
     request = replace(request, model=model_of(request.model))
     spec = PredictorSpec(request.model, request.both_strands)
     if "RANK" not in os.environ:
-        return _predict(request, partial(predict_here, spec=spec, workers=request.workers), on_progress, warn)
+        here = partial(predict_here, spec=spec, workers=request.workers)
+        return _predict(request, spec, here, on_progress, warn)
     with guarded(os.environ) as guard, joined(guard) as world:
         if world.rank > 0:
             serve_rank_0(spec, world)
             return None
-        return _predict(request, partial(predict_on_ranks, spec=spec, world=world), on_progress, warn)
+        return _predict(request, spec, partial(predict_on_ranks, spec=spec, world=world), on_progress, warn)
 
 
 def _predict(
-    request: PredictionRequest, predict: Predict, on_progress: OnProgress, warn: Callable[[str], None]
+    request: PredictionRequest,
+    spec: PredictorSpec,
+    predict: Predict,
+    on_progress: OnProgress,
+    warn: Callable[[str], None],
 ) -> PredictionResult:
     began = time.monotonic()
     source, write = request.find_input(), request.find_writer()
@@ -90,17 +94,17 @@ def _predict(
         check_leaderboard_rows(request.leaderboard, read_parts(request.find_input(), assay, HELD_ROWS))
     total = count_rows(source, assay)
     with ExitStack() as stack:
-        journal = stack.enter_context(_journal_of(request))
+        journal = stack.enter_context(open_journal(request.output, spec))
         file, report = stack.enter_context(open_output(request.output))
         reader = read_parts(source, assay, BATCH[default_device().type])
         parts = stack.enter_context(closing(ahead(reader, PARTS_AHEAD, "read promoters")))
-        predicted = predict(parts) if journal is None else journal.resume(parts, predict)
-        rows = _rows(predicted, report, lambda done: on_progress(done, total, _resumed(journal)))
+        predicted = journal.resume(parts, predict)
+        rows = _rows(predicted, report, lambda done: on_progress(done, total, journal.rows_resumed))
         write(file, _hold_until_predicted(rows) if is_stream(request.output) else rows)
         report.finish()
         if report.rows == report.rows_without_prediction:
             raise _nothing_to_predict(request, report, assay)
-    return _result(request, report, _resumed(journal), assay, time.monotonic() - began)
+    return _result(request, report, journal.rows_resumed, assay, time.monotonic() - began)
 
 
 def _assay_of_model(request: PredictionRequest, warn: Callable[[str], None]) -> Assay:
@@ -111,16 +115,6 @@ def _assay_of_model(request: PredictionRequest, warn: Callable[[str], None]) -> 
     if state := unfinished(request.model):
         warn(state)
     return with_repairs(facts["assay"], request.overrides)
-
-
-def _journal_of(request: PredictionRequest) -> AbstractContextManager[Journal | None]:
-    if is_stream(request.output):
-        return nullcontext()
-    return open_journal(Path(request.output), PredictorSpec(request.model, request.both_strands))
-
-
-def _resumed(journal: Journal | None) -> int:
-    return 0 if journal is None else journal.rows_resumed
 
 
 def _rows(

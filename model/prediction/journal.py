@@ -6,6 +6,7 @@ entry is used only for the same sequences and model, and a torn entry does not p
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -18,7 +19,7 @@ import pyarrow as pa
 from model.prediction.inputs import Part
 from model.prediction.output import problems_file
 from model.prediction.predictor import BATCH, PredictorSpec, Values, default_device
-from model.prediction.writers import RefusedError
+from model.prediction.writers import RefusedError, is_stream
 from pipeline.io.locks import hold_lock
 from pipeline.tokens.encode import string_buffers
 
@@ -62,8 +63,9 @@ class Journal:
         if entry[:DIGEST_BYTES] == self._digest(sequences, entry[DIGEST_BYTES:]):
             self.is_empty &= not len(sequences)
             return np.frombuffer(entry, np.float32, offset=DIGEST_BYTES)
-        self._file.seek(start)
-        self._file.truncate()
+        if entry:
+            self._file.seek(start)
+            self._file.truncate()
         return None
 
     def _append(self, sequences: pa.Array, values: Values) -> None:
@@ -82,11 +84,16 @@ class Journal:
 
 
 @contextmanager
-def open_journal(output: Path, spec: PredictorSpec) -> Iterator[Journal]:
-    """Open the journal of an output file, locked against other processes; removed when the block ends.
+def open_journal(output_name: str, spec: PredictorSpec) -> Iterator[Journal]:
+    """Open the journal of an output, locked against other processes; removed when the block ends.
 
-    After an error it is kept, unless it holds nothing that the next run could use.
+    After an error it is kept, unless it holds nothing that the next run could use. That of a stream is kept nowhere.
     """
+    if is_stream(output_name):
+        with Path(os.devnull).open("r+b") as nowhere:
+            yield Journal(nowhere, b"")
+        return
+    output = Path(output_name)
     path, lock = (output.with_name(f".{output.name}.{suffix}") for suffix in ("partial", "lock"))
     with hold_lock(lock, f"is predicting into {output}; wait for it, or name another output"):
         _remove_partial_outputs(output)

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from itertools import count
 from typing import Any, TypeVar
 
@@ -52,10 +52,10 @@ def predict_here(parts: Iterator[Part], spec: PredictorSpec, workers: int | None
         )
     processes = workers or (1 if on_gpu else os.cpu_count() or 1)
     if workers is None or processes == 1:
-        here = _ThisProcess(spec)
+        here = _in_this_process(spec)
         alone = parts if processes == 1 else _for_seconds(parts, ALONE_S)
         with one_thread():
-            yield from _in_order(alone, lambda part: here.submit(part.usable), 1)
+            yield from _in_order(alone, lambda part: here(part.usable), 1)
     with worker_pool(processes, KILLED) as pool:
         in_flight = PARTS_PER_PROCESS * processes
         yield from _in_order(parts, lambda part: submit(pool, _work, spec, part.usable).result, in_flight)
@@ -63,12 +63,12 @@ def predict_here(parts: Iterator[Part], spec: PredictorSpec, workers: int | None
 
 def predict_on_ranks(parts: Iterator[Part], spec: PredictorSpec, world: World) -> Generator[tuple[Part, Values]]:
     """On rank 0: predict the parts on all ranks, by turns. The other ranks call `serve_rank_0`."""
-    here, mail, numbers = _ThisProcess(spec), _Mail(), count()
+    here, mail, numbers = _in_this_process(spec), _Mail(), count()
 
     def send(part: Part) -> ReadValues:
         number = next(numbers)
         if number % world.ranks == 0:
-            return here.submit(part.usable)
+            return here(part.usable)
         mail.send(f"part {number}", part.usable)
         return lambda: mail.receive(f"values {number}")
 
@@ -84,7 +84,7 @@ def predict_on_ranks(parts: Iterator[Part], spec: PredictorSpec, world: World) -
 
 def serve_rank_0(spec: PredictorSpec, world: World) -> None:
     """On the other ranks: predict the parts that rank 0 sends, until it has no more."""
-    here, mail = _ThisProcess(spec), _Mail()
+    here, mail = _in_this_process(spec), _Mail()
 
     def parts() -> Iterator[tuple[int, pa.Array]]:
         for number in count(world.rank, world.ranks):
@@ -94,7 +94,7 @@ def serve_rank_0(spec: PredictorSpec, world: World) -> None:
 
     with one_thread():
         # One more part is received before the values of the last are read: a GPU does not wait.
-        for (number, _), values in _in_order(parts(), lambda part: here.submit(part[1]), 1):
+        for (number, _), values in _in_order(parts(), lambda part: here(part[1]), 1):
             mail.send(f"values {number}", values)
 
 
@@ -119,18 +119,10 @@ def _for_seconds(parts: Iterator[Part], seconds: float) -> Iterator[Part]:
             return
 
 
-class _ThisProcess:
-    """The predictor of this process, loaded for the first part: a resumed run may have none left."""
-
-    def __init__(self, spec: PredictorSpec) -> None:
-        self._spec = spec
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return self._spec.load()
-
-    def submit(self, sequences: pa.Array) -> ReadValues:
-        return self._predictor.begin(sequences).read
+def _in_this_process(spec: PredictorSpec) -> Callable[[pa.Array], ReadValues]:
+    """Return what submits a part to this process. It loads the model for the first: a resumed run may have none."""
+    predictor = cache(spec.load)
+    return lambda sequences: predictor().begin(sequences).read
 
 
 def _work(spec: PredictorSpec, sequences: pa.Array) -> Values:
