@@ -15,7 +15,7 @@ from model.prediction.validate import repaired
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.reporting.html import Section, Table, page
+from pipeline.reporting.html import Figures, Section, Table, render_page
 from pipeline.reporting.svg import standalone, svg
 
 SEEN = 0.0005
@@ -76,16 +76,14 @@ def _writer_of(output: Path) -> Callable[[MutagenesisResult, Path, Path], None]:
 
 
 def _write_page(result: MutagenesisResult, model: Path, file: Path) -> None:
-    file.write_text(explanation(result, model), encoding="utf-8")
+    file.write_text(mutagenesis_page(result, model), encoding="utf-8")
 
 
-def _write_plot(result: MutagenesisResult, model: Path, file: Path) -> None:
-    del model
+def _write_plot(result: MutagenesisResult, _model: Path, file: Path) -> None:
     file.write_text(standalone(_plot(result)), encoding="utf-8")
 
 
-def _write_lines(result: MutagenesisResult, model: Path, file: Path) -> None:
-    del model
+def _write_lines(result: MutagenesisResult, _model: Path, file: Path) -> None:
     table = result.table()
     lines = [table.column_names, *zip(*(column.to_pylist() for column in table.columns), strict=True)]
     file.write_text("".join("\t".join(map(_cell, line)) + "\n" for line in lines), encoding="utf-8")
@@ -95,15 +93,14 @@ def _cell(value: str | int | float) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def _write_parquet(result: MutagenesisResult, model: Path, file: Path) -> None:
-    del model
+def _write_parquet(result: MutagenesisResult, _model: Path, file: Path) -> None:
     pa.parquet.write_table(result.table(), file)
 
 
 WRITERS = {".html": _write_page, ".svg": _write_plot, ".tsv": _write_lines, ".parquet": _write_parquet}
 
 
-def explanation(result: MutagenesisResult, model: Path) -> str:
+def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
     """Return the page as HTML."""
     insert = result.insert
     facts = [
@@ -115,20 +112,23 @@ def explanation(result: MutagenesisResult, model: Path) -> str:
         ("lowest and highest of them", f"{result.predictions.min():.3f}, {result.predictions.max():.3f}"),
     ]
     numbers = "promoter-bert explain SEQUENCE -o effects.tsv"
-    return page(
-        "promoter-bert: what the model sees in a promoter",
-        "Each base of the insert is replaced by each other one, and the promoter predicted anew. What changes is what "
-        "the model has learned to look at; it need not be what the cell does.",
+    return render_page(
+        "promoter-bert: in-silico saturation mutagenesis",
+        "Each base of the insert is replaced by each other base, and the promoter is predicted again. The effects show "
+        "what the model has learned; the cell may do otherwise.",
         [
             Section(
-                "Prediction", "On the scale of the labels that the model was trained on.", Table((), facts), str(model)
+                "Prediction",
+                "On the scale of the labels that the model was trained on.",
+                [Table((), facts)],
+                str(model),
             ),
             Section(
                 TITLE,
-                "Bars: what expression loses when the base is replaced, mean over its substitutions. Blue bars upwards "
-                "hold expression up, as sites of activators do; orange ones downwards hold it down. Cells: what one "
-                "substitution adds (blue) or takes (orange); dots are the promoter's own bases.",
-                _plot(result),
+                "Bars: importance, the mean loss of expression over the substitutions of a base. Blue bars (upwards) "
+                "raise expression, as activator sites do; orange bars (downwards) lower it. Cells: the effect of one "
+                "substitution, a gain (blue) or a loss (orange). Dots mark the promoter's own bases.",
+                [Figures([_plot(result)])],
                 numbers,
             ),
             _strongest(result, numbers),
@@ -144,7 +144,7 @@ def _plot(result: MutagenesisResult) -> str:
 def _strongest(result: MutagenesisResult, source: str) -> Section:
     effects = np.where(result.is_substitution, result.effects, 0)
     if np.abs(effects).max() < SEEN:
-        return Section("The strongest substitutions", f"{NONE_SEEN.capitalize()}.", None)
+        return Section("The strongest substitutions", f"{NONE_SEEN.capitalize()}.")
     order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:STRONGEST]
     rows = [
         (f"{place + 1}", f"{result.insert[place]} → {BASES[base]}", f"{effects[place, base]:+.3f}",
@@ -153,7 +153,7 @@ def _strongest(result: MutagenesisResult, source: str) -> Section:
     ]  # fmt: skip
     return Section(
         "The strongest substitutions",
-        "Positions are counted from the left end of the insert.",
-        Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3})),
+        "Positions are counted from 1 at the left end of the insert.",
+        [Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3}))],
         source,
     )

@@ -15,7 +15,7 @@ from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.reporting.html import Content, Section, Side, Table, page
+from pipeline.reporting.html import Content, Figures, Section, Table, render_page
 from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, svg
 
 NOT_COMPARED = ("run.name", "run.path")
@@ -148,7 +148,7 @@ def _page(runs: Sequence[RunFiles], names: Sequence[str], differing: dict[str, l
         else OTHER_PROMOTERS
     )
     unfinished = [f"{name} is not finished." for run, name in zip(runs, names, strict=True) if run.summary is None]
-    return page(
+    return render_page(
         "promoter-bert: runs compared", " ".join([f"{len(runs)} runs.", comparable, *unfinished]), sections,
         ", ".join(str(run.folder) for run in runs),
     )  # fmt: skip
@@ -166,15 +166,19 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
         found.append(Bar(_short(name), score["pearson"], interval_of(score, "pearson"), _hue(names.index(name))))
     table = Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))
     height = 0.9 + 0.32 * len(found)
-    more: list[Content] = [svg("scores", "Scores", height, bars(found, "Pearson"), MIDDLE_WIDTH)] if found else []
-    return Section("Scores", "In parentheses and as lines: 95 % intervals, where the run holds them.", table, more=more)
+    more: list[Content] = (
+        [Figures([svg("scores", "Scores", height, bars(found, "Pearson"), MIDDLE_WIDTH)])] if found else []
+    )
+    return Section("Scores", "In parentheses and as lines: 95 % intervals, where the run holds them.", [table, *more])
 
 
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
     if not differing:
-        return Section("What differs", "Nothing: the runs have the same settings, versions and machine.", None)
+        return Section("What differs", "Nothing: the runs have the same settings, versions and machine.")
     rows = [[name, *map(_cell, values)] for name, values in differing.items()]
-    return Section("What differs", "All other settings, versions and machines are the same.", Table(["", *names], rows))
+    return Section(
+        "What differs", "All other settings, versions and machines are the same.", [Table(["", *names], rows)]
+    )
 
 
 def _cell(value: Any) -> str:
@@ -190,7 +194,7 @@ def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Sectio
             heading = f"{TITLES[stage]}: {title}"
             pictures.append(svg(f"{stage}-{metric}", heading, 2.5, curves(lines, title, named=False), HALF_WIDTH))
     says = stage_says([run for run in runs if stage in run.stages], stage)
-    return Section(TITLES[stage], says, _key(names, stage), more=[Side(pictures)])
+    return Section(TITLES[stage], says, [Figures([_key(names, stage)]), Figures(pictures)])
 
 
 def _key(names: Sequence[str], stage: str) -> str:

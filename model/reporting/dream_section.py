@@ -8,7 +8,7 @@ from typing import Any
 from model.artifacts.json_files import read_json
 from model.reporting.plots import Bar, bars
 from pipeline.errors import UserError
-from pipeline.reporting.html import Section, Side, Table
+from pipeline.reporting.html import Figures, Section, Table
 from pipeline.reporting.svg import BLUE, GREY, HALF_WIDTH, svg
 
 BOARD = {
@@ -74,7 +74,7 @@ def challenge_section(scored: Scored, run: str) -> Section:
         totals = _beside_teams(scored, kind, run)
         heading = f"{title} Score"
         pictures.append(svg(f"board-{kind}", heading, _height(totals), bars(totals, heading), HALF_WIDTH))
-    return Section("Challenge", _says(scored), table, more=[Side(pictures)])
+    return Section("Challenge", _says(scored), [table, Figures(pictures)])
 
 
 def _says(scored: Scored) -> str:

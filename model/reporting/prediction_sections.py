@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from model.reporting.plots import calibration, density, residuals
 from model.reporting.predictions import HeldOut
 from pipeline.dataset.answers import Columns
-from pipeline.reporting.html import Fold, Section, Table
+from pipeline.reporting.html import Figures, Fold, Section, Table
 from pipeline.reporting.svg import MIDDLE_WIDTH, Draw, svg
 
 RESIDUAL = "A residual is measured less predicted: above 0 the prediction is too low. Bands: the middle half. "
@@ -65,7 +65,9 @@ def _residuals(
 
 def _picture(name: str, heading: str, says: str, height: float, draw: Draw, numbers: Table | None = None) -> Section:
     more = [] if numbers is None else [Fold("Numbers", numbers)]
-    return Section(heading, says, svg(name, heading, height, draw, MIDDLE_WIDTH), f"sql/queries/{name}.sql", more)
+    return Section(
+        heading, says, [Figures([svg(name, heading, height, draw, MIDDLE_WIDTH)]), *more], f"sql/queries/{name}.sql"
+    )
 
 
 def _numbers(found: Columns, names: Sequence[str]) -> Table:

@@ -14,7 +14,7 @@ from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.reporting.html import Section, page
+from pipeline.reporting.html import Section, render_page
 
 STEPS = 3
 """How often `write_report` says what it does now."""
@@ -119,7 +119,7 @@ def _page(run: RunFiles, found: _Found, scored: Scored | None, missing: list[str
         sections += prediction_sections(found.held_out)
     if scored is not None:
         sections.append(challenge_section(scored, run.name))
-    return page(
+    return render_page(
         f"promoter-bert: run {run.name}",
         " ".join([run.state, *missing]),
         sections,

@@ -15,7 +15,7 @@ from model.runs.read import RunFiles
 from pipeline.dataset.answers import Columns
 from pipeline.dataset.database import DatasetInfo
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Content, Fold, Listing, Section, Side, Table
+from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
 from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, svg
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
@@ -60,11 +60,11 @@ def scores_section(run: RunFiles, held_out: HeldOut | None) -> Section:
     ]
     table = Table(heads, rows, frozenset(range(1, len(heads))))
     if held_out is None or held_out.split not in run.scores:
-        return Section("Scores", _best_says(run), table)
+        return Section("Scores", _best_says(run), [table])
     picture = svg(
         "scores", "Scores", 1.9, bars(_scores_bars(run, held_out), f"Pearson, {held_out.split} split"), MIDDLE_WIDTH
     )
-    return Section("Scores", f"{_best_says(run)} {_ceiling_says(held_out)}", table, more=[picture])
+    return Section("Scores", f"{_best_says(run)} {_ceiling_says(held_out)}", [table, Figures([picture])])
 
 
 def _best_says(run: RunFiles) -> str:
@@ -137,7 +137,7 @@ def run_section(run: RunFiles) -> Section:
         Fold("DeepSpeed's settings", Listing(json.dumps(facts["ds_config"], indent=1))),
         Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
     ]
-    return Section("What was run", "", Table((), rows), more=folds)
+    return Section("What was run", "", [Table((), rows), *folds])
 
 
 def _start(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -169,8 +169,7 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
         "Data",
         f"{info.promoters:,} promoters. The {info.pretrain_rows:,} with an expression of {info.cut:g} or above "
         f"({info.pretrain_rows / info.promoters:.1%}) are pretrained on.",
-        Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})),
-        more=[histogram],
+        [Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
 
@@ -189,7 +188,7 @@ def stage_section(run: RunFiles, stage: str) -> Section:
         says += f" The pretraining is {verdict}." if verdict else ""
     if evaluations(run, stage):
         more.append(Fold("Evaluations", _evaluations(run, stage)))
-    return Section(TITLES[stage], says, Side(pictures), more=more)
+    return Section(TITLES[stage], says, [Figures(pictures), *more])
 
 
 def stage_says(runs: Sequence[RunFiles], stage: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.dataset.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Section, Table, page
+from pipeline.reporting.html import Figures, Section, Table, render_page
 from pipeline.reporting.svg import Draw, svg
 from pipeline.runtime.text import counted
 
@@ -67,7 +67,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
-    return page(
+    return render_page(
         "promoter-bert: the dataset",
         f"{counted(info.promoters, 'promoter')}, of {counted(info.input_rows, 'row')} of input. Below each table and "
         "picture stands the query that it comes from; promoter-bert query FILE prints its numbers.",
@@ -91,7 +91,7 @@ def _summary(info: DatasetInfo) -> Section:
         ("splits", f"{info.split}, seed {info.seed}"),
         ("key", info.key),
     ]
-    return Section("Summary", "What was built, and from how much.", Table((), rows), "select * from dataset")
+    return Section("Summary", "What was built, and from how much.", [Table((), rows)], "select * from dataset")
 
 
 def _splits(found: Columns) -> Section:
@@ -103,7 +103,7 @@ def _splits(found: Columns) -> Section:
         "Splits",
         "The means within a stage should be near each other: splits are drawn by a hash of the sequences, whatever "
         "their labels (where they are grouped, families of near-duplicates as a whole).",
-        Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4})),
+        [Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4}))],
         "sql/queries/splits.sql",
     )
 
@@ -121,7 +121,7 @@ def _rejects(info: DatasetInfo, found: Columns) -> Section:
         for reason, n, place in zip(found["reason"], found["rows"], found["first_at"], strict=True)
     ]
     table = Table(("reason", "rows", "first at"), rows or [("none", "0", "")], frozenset({1}))
-    return Section("Rejects by reason", says, table, "sql/queries/rejects_by_reason.sql")
+    return Section("Rejects by reason", says, [table], "sql/queries/rejects_by_reason.sql")
 
 
 def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
@@ -196,7 +196,7 @@ def _effect_pictures(results: dict[str, Columns]) -> Iterator[Section]:
 
 
 def _picture(name: str, heading: str, says: str, height: float, draw: Draw) -> Section:
-    return Section(heading, says, svg(name, heading, height, draw), f"sql/queries/{name}.sql")
+    return Section(heading, says, [Figures([svg(name, heading, height, draw)])], f"sql/queries/{name}.sql")
 
 
 def _number(value: float | None) -> str:

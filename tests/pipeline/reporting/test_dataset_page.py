@@ -124,7 +124,7 @@ def test_the_same_dataset_gives_the_same_bytes_in_another_process(made, made_pag
     """Whatever matplotlib settings a user has."""
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7\nsvg.fonttype: path\n")
     out = tmp_path / "again.html"
-    code = "import sys; from pipeline.stats import write_stats; write_stats(*sys.argv[1:])"
+    code = "import sys; from pipeline.reporting.dataset_page import write_stats; write_stats(*sys.argv[1:])"
     subprocess.run(
         [sys.executable, "-c", code, made.config.dataset.path, str(out)],
         env={"MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"},
