@@ -43,7 +43,7 @@ def test_each_row_is_what_the_model_says_of_that_promoter(model):
 def test_page_picture_and_tables_tell_the_same(model, tmp_path):
     outputs = [tmp_path / f"out.{ending}" for ending in ("html", "svg", "tsv", "parquet")]
     said = explain(model, f"{L}{INSERT}{R}", outputs)
-    found = saturation_mutagenesis(Predictor(model), f"{L}{INSERT}{R}")
+    found = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # a folder serves as well as a predictor
     assert pq.read_table(outputs[3]).equals(found.table())
     heads, *lines = [line.split("\t") for line in outputs[2].read_text().splitlines()]
     assert heads == ["position", "reference", "base", "prediction", "effect"]
