@@ -134,8 +134,8 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "Labels and the cut",
         f"Labels are measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
         f"{cut:g} (the cut) or more and are used for pretraining. The setting was the top {info.top_fraction:.1%}; "
-        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels from 11 up "
-        "to, but not including, 12.",
+        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels of at least 11 "
+        "and below 12.",
         plots.label_histogram(results["label_histogram"], cut),
         3.2,
     )
