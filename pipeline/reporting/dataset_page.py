@@ -11,7 +11,8 @@ from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Section, Table, expect_page_name, query_section, render_page
+from pipeline.reporting.html import Section, Table, expect_page_name, render_page
+from pipeline.reporting.query_section import query_section
 from pipeline.runtime.text import counted
 
 QUERIES = (
