@@ -246,7 +246,7 @@ def doctor(
     Give it the options of the training. Exit code 1 where something is wrong.
     """
     from model.cluster.doctor import Asked, as_line, examine
-    from model.training.engine import read_ds_config
+    from model.training.ds_config import read_ds_config
 
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")

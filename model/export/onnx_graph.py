@@ -24,8 +24,8 @@ IUPAC = "RYSWKMBDHV"
 class ReadsLetters(nn.Module):
     """Letters of promoters -> expression, (promoters,) float32 on the scale of the model's labels.
 
-    k and view: as the model was fine-tuned (see frames.VIEWS). A row that the assay's rules (sql/01_rules.sql) take for
-    no promoter gives NaN. Their repairs are done here, but for white space, which is no base in any case.
+    k and view: as the model was fine-tuned (frames.TOKEN_MODES). A row that the assay's rules (sql/01_rules.sql) take
+    for no promoter gives NaN. Their repairs are done here, but for white space, which is no base in any case.
     """
 
     code_of_byte: torch.Tensor

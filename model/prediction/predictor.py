@@ -17,8 +17,9 @@ import torch
 from transformers import BertForSequenceClassification
 
 from model.artifacts.model_directory import model_of
+from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import read_width
-from model.bert.objectives import mean_over_frames, moved, of_width
+from model.bert.objectives import mean_over_frames
 from model.prediction.validate import checked, repaired
 from pipeline.dataset.repairs import remedy, with_repairs
 from pipeline.tokens.encode import encode_promoters
@@ -130,8 +131,8 @@ class Predictor:
     def _read(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """One strand through the model: (rows,)."""
         width = read_width(int(lengths.max()), self.view, self.k, self.device)
-        there = moved(of_width(ids, width), self.device)
-        return mean_over_frames(self.model, there, moved(lengths, self.device), self.k, self.view)
+        there = to_device(fit_width(ids, width), self.device)
+        return mean_over_frames(self.model, there, to_device(lengths, self.device), self.k, self.view)
 
 
 def halve(model: BertForSequenceClassification) -> None:

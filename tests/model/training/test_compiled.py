@@ -7,7 +7,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from model.bert.build import masked_language_model, regression_model
-from model.bert.objectives import FinetuneTask, PretrainTask, to_device
+from model.bert.device_batch import batch_to_device
+from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import Part, Stream
@@ -34,7 +35,7 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
         (batch,) = step.micro_batches
         width = task.width(batch, CPU)
         widths.add(width)
-        here = to_device(batch, width, task.draws(batch, generator(CPU, step.number)), CPU)
+        here = batch_to_device(batch, width, task.draws(batch, generator(CPU, step.number)), CPU)
         found = []
         for form in (task, compiled):
             task.zero_grad()

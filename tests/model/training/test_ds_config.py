@@ -3,7 +3,7 @@ import json
 import pytest
 
 from model.config import load_config
-from model.training.engine import read_ds_config
+from model.training.ds_config import read_ds_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
