@@ -37,6 +37,12 @@ def test_the_settings_for_an_h200():
     assert config.finetune.learning_rate == pytest.approx(1e-4 * (4096 / 64) ** 0.5, rel=0.01)
 
 
+def test_without_a_zero_stage_nothing_is_sharded_as_in_deepspeed(tmp_path):
+    assert settings(tmp_path).zero_stage == 0
+    assert settings(tmp_path, zero_optimization={"reduce_bucket_size": 1000}).zero_stage == 0
+    assert settings(tmp_path, zero_optimization={"stage": 3}).zero_stage == 3
+
+
 def test_precisions(tmp_path):
     assert settings(tmp_path, bf16={"enabled": True}).precision == "bf16"
     assert settings(tmp_path).precision == "fp32"
