@@ -31,6 +31,11 @@ def steps(made, micro=1, ranks=1, batch=50):
     return zip(*(s.epoch(0) for s in streams), strict=True)
 
 
+def same_hits(one, other):
+    """Equal but for a tie: sums in another order differ in the last digits, which may turn one of two equal logits."""
+    return abs(one - other) <= 1
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("mode", TOKEN_MODES)
 def test_expression_is_that_of_the_whole_stock_model(made, layers, mode):
@@ -104,7 +109,8 @@ def test_the_masked_loss_is_that_of_the_whole_stock_model(made):
     sums = task(here)
     sums.loss.backward()
     assert sums.loss.item() == pytest.approx(loss.item(), rel=1e-5)
-    assert (sums.count, sums.correct) == ((labels != IGNORED).sum(), (logits.argmax(-1) == labels).sum())
+    assert sums.count == (labels != IGNORED).sum()
+    assert same_hits(sums.correct, (logits.argmax(-1) == labels).sum())
     for one, other in zip(plain, (p.grad for p in model.parameters()), strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
@@ -190,7 +196,8 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
         found.append((loss, count, correct, normaliser, gradient))
     for loss, count, correct, normaliser, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
-        assert (count, correct, normaliser) == found[0][1:4]
+        assert (count, normaliser) == (found[0][1], found[0][3])
+        assert same_hits(correct, found[0][2])
         assert torch.allclose(gradient, found[0][4], atol=1e-6)
     if stage == "pretrain":
         assert found[0][1] == pytest.approx(found[0][3], rel=0.25)  # masked against expected to be
