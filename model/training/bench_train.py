@@ -8,18 +8,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from model.bert.build import build_task
 from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
-from model.bert.stage_task import stage_task
 from model.config import Config, Stage, StageName
 from model.distributed.process_group import World, run_on_rank0, sums_over_ranks
-from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
-from model.training.loop import train_step
+from model.training.ds_config import DeepSpeedSettings, read_ds_config
+from model.training.engine import start_engine
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, host_waits, profile, timed
 from pipeline.dataset.build import build
@@ -170,27 +169,25 @@ def measure(asked: Measurement, world: World, told: Callable[[int], None] = lamb
     matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, asked.settings.precision), device=world.device))[0]
     index = read_index(shard_folder(config))
     torch.manual_seed(seed_of(config.run.seed, asked.stage, "weights"))
-    _, task = stage_task(config, index, asked.stage)
-    batches = asked.settings.plan(stage.global_batch, world.ranks)
-    optimizer = make_optimizer(task, stage, decoupled=asked.stage == "pretrain")
-    part = Part(world.rank, world.ranks, batches.micro_batches)
+    task = build_task(config, index, asked.stage)
+    engine = start_engine(asked.stage, stage, task, asked.settings, world, config.run.seed)
+    part = Part(world.rank, world.ranks, engine.plan.micro_batches)
     stream = Stream(
         shard_folder(config), index, f"{asked.stage}/train", stage.global_batch, part, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
     meter = _Counts(world.device, stage_cost(config, index, asked.stage))
-    engine = make_engine(task, optimizer, asked.settings, batches, world)
-    with _let_go(engine), closing(full_steps(stream)) as steps:
+    with _let_go(engine.deepspeed), closing(full_steps(stream)) as steps:
         if asked.backend:
-            engine.compile(backend=asked.backend)
-        engine.train()
-        run = SimpleNamespace(engine=engine, world=world, run=config.run, name=asked.stage, plan=batches)
+            engine.deepspeed.compile(backend=asked.backend)
+        engine.deepspeed.train()
 
         def step() -> int:
             began = time.perf_counter()
             given = next(steps)
             meter.waited += time.perf_counter() - began
-            train_step(run, given, meter)  # type: ignore[arg-type]
+            engine.train_step(given, meter.sums)
+            meter.add_step(given)
             told(meter.steps)
             return given.micro_batches[0].global_rows
 
@@ -222,17 +219,13 @@ class _Counts:
     def __init__(self, device: torch.device, cost: StageCost) -> None:
         self.steps = 0
         self._cost = cost
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.restart()
 
     def restart(self) -> None:
         """When the clock starts."""
         self.promoters, self.tokens, self.operations, self.waited = 0, 0.0, 0.0, 0.0
         self.began = time.perf_counter()
-
-    def add(self, loss: torch.Tensor, count: torch.Tensor, correct: torch.Tensor) -> None:
-        """A micro-batch."""
-        self._sums += torch.stack([loss.double(), count.double(), correct.double()])
 
     def add_step(self, step: Step) -> None:
         """A step of all ranks."""
