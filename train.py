@@ -1,4 +1,4 @@
-"""Pretrain and fine-tune: shards -> BERT -> scored predictions. Goes on by itself where an earlier start ended.
+"""Pretrain and fine-tune a BERT on the shards, then score it. The same command resumes an interrupted run.
 
 deepspeed --hostfile hostfile train.py                          all machines of the hostfile
 deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       two processes here
@@ -9,16 +9,18 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
+from model.runs.status import STATUS, RunStatus, State, launch_record
 from model.watchdog.client import Guarded, guarded
 from pipeline.errors import UserError
 
-# What takes longer to import is imported when this process has its guard.
+# Modules that take long to import are imported after the watchdog of this process has started.
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; DeepSpeed's launcher adds --local_rank."""
+    """Parse the command line; DeepSpeed's launcher adds --local_rank."""
     from pipeline.config.schema import DEFAULT_CONFIG
 
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,8 +36,8 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def main(guard: Guarded | None) -> None:
-    """Parse, build, run, say what came out."""
+def train(guard: Guarded | None) -> State:
+    """Parse the command line, train, print the summary. Returns how the run ended."""
     from model.config import load_config
 
     args = arguments()
@@ -51,24 +53,39 @@ def main(guard: Guarded | None) -> None:
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     with joined(guard) as world:
         job = prepare(config, settings, world, args.stage)
-        if world.is_rank0:
-            print(describe_job(job, args.stage), flush=True)
-        summary = run_job(job, args.stage)
-        if world.is_rank0:
-            print(describe_summary(summary), flush=True)
+        with RunStatus(job.config.run.directory / STATUS if world.is_rank0 else None) as status:
+            if world.is_rank0:
+                print(describe_job(job, args.stage), flush=True)
+            summary = run_job(job, args.stage)
+            if world.is_rank0:
+                print(describe_summary(summary), flush=True)
+            status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
+    return status.state
+
+
+def main() -> int:
+    """Run one process of a training and record how it ends. Returns the exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    status = RunStatus(launch_record(os.environ))
+    try:
+        with status, guarded(os.environ) as guard:
+            status.state = train(guard)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return status.exit_code
 
 
 def interrupt(*_: object) -> None:
-    """A polite end (SIGTERM, as the launcher or a scheduler sends it) is taken like Ctrl-C."""
+    """Handle SIGTERM, as a launcher or a scheduler sends it, like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with guarded(os.environ) as guard:
-            main(guard)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
+    sys.exit(main())

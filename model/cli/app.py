@@ -344,7 +344,7 @@ def relaunch(
 ) -> None:
     """Run a training, and start it again where it failed, until it is finished.
 
-    For runs that nobody watches. Processes that are left on any host are ended before each restart, which waits 5 s
+    For runs that nobody watches. Processes that are left on any host are ended before each restart, which waits 2 s
     at first and up to 5 minutes; a host that is away is waited for. An error that only you can mend is not tried again.
     """
     from model.cluster.relaunch import relaunch as run

@@ -14,7 +14,7 @@ from uuid import uuid4
 from model.cluster.hosts import FAILED, Host, as_launched, check_environment_files, on_all, read_hostfile, ssh
 from model.config import Config
 from model.distributed.network import is_reachable
-from model.runs.fingerprint import MENDED_BY, differences
+from model.runs.fingerprint import FIX_BY_KIND, differences
 from pipeline.errors import UserError
 
 CLOCK = 30.0
@@ -206,7 +206,7 @@ def _check_first(first: str, answer: dict[str, Any], asked: Asked, report: _Repo
 def _check_same(first: str, answers: dict[str, dict[str, Any]], report: _Report) -> None:
     for host, answer in answers.items():
         found = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
-        for kind, fix in MENDED_BY.items():
+        for kind, fix in FIX_BY_KIND.items():
             said = "; ".join(str(each) for each in found if each.kind == kind)
             facts = answer["facts"][kind]
             good = ", ".join(f"{name} {value}" for name, value in facts.items()) if kind != "config" else "the same"

@@ -10,8 +10,7 @@ import yaml
 from model.reporting.curves import evaluations, series
 from model.reporting.plots import Bar, Curve, bars, curves
 from model.reporting.predictions import HeldOut
-from model.runs.guessed import below_the_guess
-from model.runs.read import RunFiles
+from model.runs.read import RunFiles, below_the_guess
 from pipeline.dataset.answers import Columns
 from pipeline.dataset.database import DatasetInfo
 from pipeline.reporting import dataset_plots as plots

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from model.artifacts.manifest import Layout, Standing, damage, read_manifest, write_manifest
-from model.distributed.process_group import World, run_on_rank0, all_gather
+from model.distributed.process_group import World, all_gather, run_on_rank0
 from model.training.reshard import FOLDER, check_convertible, convert
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text

@@ -20,13 +20,11 @@ from model.bert.objectives import FinetuneTask
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
 from model.config import Config, StageName, Stages
-from model.distributed.agreement import agreed_index
-from model.distributed.process_group import World, run_on_rank0, broadcast, sums_over_ranks
+from model.distributed.consensus import agreed_index, error_consensus
+from model.distributed.process_group import World, broadcast, run_on_rank0, sums_over_ranks
 from model.distributed.stop_signals import StopRequest, stop_requests
-from model.distributed.trouble import agreeing
-from model.runs.directory import has_weights, long_metrics, open_run, owner_keys, read_summary
-from model.runs.metric_log import Tracker
-from model.runs.other_run import held_out_otherwise
+from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys, read_summary
+from model.runs.metric_log import Tracker, long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.training.best_model import BestModel
@@ -111,7 +109,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
 
     built = run_on_rank0(world, opened)
     index = agreed_index(config, settings.values, index or whole_index(config))
-    return Job(built, settings, world, shard_source(config, index), index, agreeing(world.rank), lock)
+    return Job(built, settings, world, shard_source(config, index), index, error_consensus(world.rank), lock)
 
 
 def _check_splits(index: Index, config: Config) -> None:

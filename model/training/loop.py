@@ -16,7 +16,7 @@ import torch
 from model.bert.objectives import to_device
 from model.bert.rng import generator, seed_of
 from model.config import Run, Stage
-from model.distributed.process_group import World, run_on_rank0, broadcast
+from model.distributed.process_group import World, broadcast, run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.metric_log import Tracker
 from model.training.best_model import BestModel

@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import bert_config, parameters
 from model.bert.flops import stage_cost
 from model.config import Stage, StageName, Stages
-from model.runs.guessed import below_the_guess
+from model.runs.read import below_the_guess
 from model.training.job import Job
 from model.training.loop import STEERED_BY
 from pipeline.runtime.text import counted

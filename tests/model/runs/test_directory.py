@@ -20,8 +20,8 @@ from model.artifacts.manifest import damage, put_manifest, read_manifest
 from model.bert.build import load_regression_model
 from model.distributed.process_group import World, joined
 from model.reporting.run_sections import run_section
+from model.runs.directory import held_out_otherwise
 from model.runs.metric_log import read_metrics
-from model.runs.other_run import held_out_otherwise
 from model.runs.read import read_run
 from model.training import loop
 from model.training.engine import read_ds_config

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.runs.directory import long_metrics, open_run
-from model.runs.metric_log import Tracker, read_metrics
+from model.runs.directory import open_run
+from model.runs.metric_log import Tracker, long_metrics, read_metrics
 from model.scoring.metrics import pearson, spearman
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
