@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from model.runs.status import STATUS, RunStatus, State, launch_record
-from model.watchdog.client import Guarded, guarded
+from model.watchdog.client import Watchdog, start_watchdog
 from pipeline.errors import UserError
 
 # Modules that take long to import are imported after the watchdog of this process has started.
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def train(guard: Guarded | None) -> State:
+def train(watchdog: Watchdog | None) -> State:
     """Parse the command line, train, print the summary. Returns how the run ended."""
     from model.config import load_config
 
@@ -45,13 +45,13 @@ def train(guard: Guarded | None) -> State:
 
     import torch
 
-    from model.distributed.process_group import joined
+    from model.distributed.process_group import join_group
     from model.training.engine import DEFAULT_DS_CONFIG, read_ds_config
     from model.training.job import prepare, run_job
     from model.training.messages import describe_job, describe_summary
 
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    with joined(guard) as world:
+    with join_group(watchdog) as world:
         job = prepare(config, settings, world, args.stage)
         with RunStatus(job.config.run.directory / STATUS if world.is_rank0 else None) as status:
             if world.is_rank0:
@@ -68,8 +68,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupt)
     status = RunStatus(launch_record(os.environ))
     try:
-        with status, guarded(os.environ) as guard:
-            status.state = train(guard)
+        with status, start_watchdog(os.environ) as watchdog:
+            status.state = train(watchdog)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -284,17 +284,17 @@ def bench_train(
 
     A row for each stage and DeepSpeed config. Several GPUs: deepspeed --module model.cli bench-train ...
     """
-    from model.distributed.process_group import joined
+    from model.distributed.process_group import join_group
     from model.training.bench_train import as_line
     from model.training.bench_train import bench_train as run
     from model.training.timing import Plan
-    from model.watchdog.client import guarded
+    from model.watchdog.client import start_watchdog
 
     settings, files = configured(context, config), deepspeed_config or [shipped("ds_config.json")]
     stages = [name for name in STAGES if stage in (None, name)]
     if not stages:
         raise typer.BadParameter(f"{stage!r}: expected {' or '.join(STAGES)}", param_hint="--stage")
-    with guarded(os.environ) as guard, joined(guard) as world:
+    with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
         with progress("bench-train", "steps", quiet=as_json or not world.is_rank0) as show:
             found = run(settings, files, stages, Plan(warm_up, steps), world, rows, trace, show)
         if world.is_rank0:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from model.artifacts.model_directory import facts_of_model, model_of, unfinished
-from model.distributed.process_group import World, joined
+from model.distributed.process_group import World, join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
 from model.prediction.journal import Journal, Values
 from model.prediction.leaderboard import RefusedError, check_rows
@@ -22,7 +22,7 @@ from model.prediction.parallel import Use, follow, lead, predict_parts
 from model.prediction.predictor import BATCH, device
 from model.prediction.request import Asked, check_is_no_input, format_asked
 from model.prediction.writers import Problems, Rows, is_stream, problems_beside
-from model.watchdog.client import guarded
+from model.watchdog.client import start_watchdog
 from pipeline.dataset.repairs import remedy, with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
@@ -79,7 +79,7 @@ def predict_files(
     use = Use(asked.model, asked.both_strands)
     if "RANK" not in os.environ:
         return _predict(asked, lambda parts: predict_parts(parts, use, asked.workers), progress, warn)
-    with guarded(os.environ) as guard, joined(guard) as world:
+    with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
         return _predict_as_rank(asked, use, world, progress, warn)
 
 

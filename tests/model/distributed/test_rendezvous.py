@@ -12,14 +12,14 @@ STARTS = """
 import os, signal, subprocess, sys
 late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], env=os.environ | {"RANK": "1"})
 late.send_signal(signal.SIGSTOP)
-script = "from model.distributed import process_group as d, rendezvous as m; m.JOIN = 2; d.start()"
+script = "from model.distributed import process_group as d, rendezvous as m; m.JOIN_TIMEOUT_S = 2; d.start()"
 first = subprocess.run([sys.executable, "-c", script], env=os.environ | {"RANK": "0"})
 print(first.returncode, late.wait())
 """
 
 
 def test_a_rank_that_never_comes_is_named_and_not_waited_for_long():
-    """Frozen before it has a guard: only the others can tell. Its host stands on the launcher's command line."""
+    """Frozen before it has a watchdog: only the others can tell. Its host stands on the launcher's command line."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

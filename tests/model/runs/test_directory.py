@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from model.artifacts.manifest import damage, put_manifest, read_manifest
 from model.bert.build import load_regression_model
-from model.distributed.process_group import World, joined
+from model.distributed.process_group import World, join_group
 from model.reporting.run_sections import run_section
 from model.runs.directory import held_out_otherwise
 from model.runs.metric_log import read_metrics
@@ -65,7 +65,7 @@ def trainer(made, tmp_path_factory):
     shutil.copy(made.config.dataset.path, dataset)
     environment = dict(os.environ)
     try:
-        with joined(None) as world:
+        with join_group(None) as world:
             yield Trainer(made, dataset, world)
     finally:
         os.environ.clear()

@@ -40,8 +40,8 @@ for rank in ranks:
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: asked to end"))
-from model.watchdog.client import guarded
-with guarded(os.environ):
+from model.watchdog.client import start_watchdog
+with start_watchdog(os.environ):
     end = time.monotonic() + 300
     while time.monotonic() < end:
         sum(range(100_000))  # imports
@@ -49,9 +49,9 @@ with guarded(os.environ):
 """
 HANGS = """
 import os, signal, time
-from model.watchdog.client import guarded
+from model.watchdog.client import start_watchdog
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-with guarded(os.environ):
+with start_watchdog(os.environ):
     time.sleep(300)
 """
 SOON = 50
@@ -102,7 +102,7 @@ def start():
         run.command.wait()
 
 
-@pytest.launch.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_outlives_the_command_whenever_it_is_killed(start, number):
     moments = random.Random(int(number))
     runs = []
@@ -151,7 +151,7 @@ def test_a_rank_that_is_stopped_or_stands_still_in_its_imports_is_named(start):
     stopped, hanging = start(), start(HANGS)
     first, second = stopped.processes("ranks")
     end = time.monotonic() + SOON
-    while len(find_processes(stopped.launch)) < 6:  # the guards, too
+    while len(find_processes(stopped.launch)) < 6:  # the watchdogs, too
         assert time.monotonic() < end
     time.sleep(random.Random(2).uniform(0.2, 1))
     os.kill(second, signal.SIGSTOP)
@@ -174,7 +174,7 @@ def test_a_rank_under_another_parent_may_outlive_it(start):
     shell = ["sh", "-c", '"$0" -c "$1" & sleep 1', sys.executable, RANK]
     subprocess.run(shell, env=environment, check=True, timeout=SOON)
     end = time.monotonic() + SOON
-    while len(find_processes(run.launch)) < 2:  # the rank and its guard
+    while len(find_processes(run.launch)) < 2:  # the rank and its watchdog
         assert time.monotonic() < end
     time.sleep(3)
     assert len(find_processes(run.launch)) == 2
