@@ -245,14 +245,14 @@ def doctor(
 
     Give it the options of the training. Exit code 1 where something is wrong.
     """
-    from model.cluster.doctor import Asked, as_line, examine
+    from model.cluster.doctor import TrainingPlan, as_line, examine
     from model.training.engine import read_ds_config
 
     settings = configured(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # what cannot be read here is no host's trouble
-    asked = Asked(settings, config, list(_overrides(context)), ds_config, master_port, ssh_port)
-    findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
+    plan = TrainingPlan(settings, config, list(_overrides(context)), ds_config, master_port, ssh_port)
+    findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from model.cli.app import main
-from model.cluster.doctor import Asked, examine
+from model.cluster.doctor import TrainingPlan, examine
 from tests.conftest import ROOT
 
 
@@ -11,8 +11,8 @@ def test_the_doctor_looks_at_this_machine_alone(made, tmp_path, capsys):
     places = {"dataset.path": made.config.dataset.path, "shards.path": made.config.shards.path, "assay.flank": 5}
     places |= {"shards.record_promoters": 100, "shards.shard_megabytes": 0.05, "run.path": str(tmp_path / "runs")}
     overrides = [f"{name}={json.dumps(value)}" for name, value in places.items()]
-    asked = Asked(made.config, ROOT / "config.yaml", overrides, ROOT / "ds_config.json", 29511, None)
-    findings = {finding.check: finding for finding in examine(None, asked, lambda _: None)}
+    plan = TrainingPlan(made.config, ROOT / "config.yaml", overrides, ROOT / "ds_config.json", 29511, None)
+    findings = {finding.check: finding for finding in examine(None, plan, lambda _: None)}
     assert findings.pop("disk").state != "wrong"
     assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
         ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"
