@@ -37,6 +37,8 @@ class Tracker:
         self._status = run / STATUS
         self._status_time = 0.0
         self._is_rank0 = is_rank0
+        self._stage, self._step = "", 0
+        """The last step that was logged, and its stage."""
         self._events: EventFile | None = None
 
     def __enter__(self) -> Self:
@@ -44,6 +46,7 @@ class Tracker:
 
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
+            self._update_status()
             with suppress(OSError):  # a full disk: the error that ended the run was reported
                 self._events.close()
 
@@ -59,7 +62,8 @@ class Tracker:
                 self._events.close()
             # One folder per stage: TensorBoard drops the later steps of a folder whatever their tags are.
             self._events = EventFile(self.path.parent / "tensorboard" / stage, step)
-        self._update_status(stage, step)
+        self._stage, self._step = stage, step
+        self._update_status(state=State.RUNNING)
 
     def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
         """Record the metrics of one step of a stage that has begun."""
@@ -70,12 +74,13 @@ class Tracker:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)  # closed at once: readers see whole lines
             self._events.add(step, {f"{stage}/{name}": value for name, value in values.items()})
+        self._stage, self._step = stage, step
         if time.monotonic() - self._status_time >= STATUS_EVERY_S:
-            self._update_status(stage, step)
+            self._update_status()
 
-    def _update_status(self, stage: str, step: int) -> None:
+    def _update_status(self, **changes: Any) -> None:
         self._status_time = time.monotonic()
-        update_status(self._status, state=State.RUNNING, stage=stage, step=step)
+        update_status(self._status, stage=self._stage, step=self._step, **changes)
 
     @contextmanager
     def _report_full_disk(self) -> Iterator[None]:
