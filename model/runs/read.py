@@ -13,6 +13,7 @@ import pyarrow.parquet
 from model.artifacts.json_files import read_written
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
+from model.runs.status import STATUS, State, read_status
 from pipeline.errors import UserError
 
 SUMMARY: dict[str, type] = {
@@ -23,6 +24,13 @@ FACTS: dict[str, type] = {
     "command": list, "config": dict, "ds_config": dict, "dataset_key": str, "shard_key": str, "packages": dict,
 }  # fmt: skip
 """Keys of run.json that are required, with their types."""
+ENDS: dict[str, str] = {
+    State.INTERRUPTED: "This run was interrupted.",
+    State.FAILED: "This run has failed.",
+    State.USER_ERROR: "This run has stopped with an error.",
+}
+NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
+"""Used for states that a killed process leaves behind, too."""
 AGAIN = "and the training's own command writes it again"
 """What happens after a corrupt file was removed."""
 
@@ -62,7 +70,7 @@ class RunFiles:
         """Describe in a sentence or two whether the run is finished, or how far it is."""
         if self.summary is not None:
             return f"Finished on {self.summary['finished'].replace('T', ' at ')} UTC."
-        why = "This run is not finished: it is training still, or was stopped, or failed."
+        why = ENDS.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
         if not self.stages:
             return f"{why} Nothing was logged yet."
         stage = self.stages[-1]
