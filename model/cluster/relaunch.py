@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-import psutil
-
 from model.cluster.cleanup import Remains, clean_up
 from model.cluster.hosts import KEEP_ALIVE, as_launched, check_environment_files, on_all, ssh
 from model.cluster.launch_command import Target, is_deepspeed, target_of
@@ -31,8 +29,8 @@ GRACE_S = 5.0
 """Time for the processes of a run to end after its command has."""
 SAVE_GRACE_S = 90.0
 """The same after a request to stop: a checkpoint may still be written."""
-OTHER_HOSTS_END_S = 60.0
-"""Time for the other hosts to end after one has failed."""
+LOOK_EVERY_S = 60.0
+"""Time between two looks at the hosts of a run. If one has failed at two in a row, the run is ended."""
 HOSTS_BACK_S = 1800.0
 """Time for an unreachable host to come back."""
 RETRY_S = 10.0
@@ -155,29 +153,14 @@ def _environment(launch: str) -> dict[str, str]:
 
 
 def _wait(child: "subprocess.Popen[bytes]", target: Target, launch: str) -> int:
-    """Wait for the command. Once a host has failed, the others have limited time to end."""
-    connected, most, failed_at = 0, 0, None
+    """Wait for the command, but not for long after one of several hosts has failed: another one may hang."""
+    looks = 0
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return child.wait(1.0 if most == len(target.hosts) else 0.2)  # until all hosts are connected
-        before, connected = connected, _connected_hosts(child.pid) if target.hosts else 0
-        most = max(most, connected)
-        if failed_at is None and connected < before and _any_failed(target, launch):
-            failed_at = time.monotonic()
-        since = 0.0 if failed_at is None else time.monotonic() - failed_at
-        if since > OTHER_HOSTS_END_S:
-            os.killpg(child.pid, signal.SIGTERM if since < 2 * OTHER_HOSTS_END_S else signal.SIGKILL)
-
-
-def _connected_hosts(command: int) -> int:
-    """Count the hosts to which the pdsh of a deepspeed command holds an ssh connection."""
-    count = 0
-    with suppress(psutil.Error):
-        for process in psutil.Process(command).children(recursive=True):
-            with suppress(psutil.Error):
-                alive = process.name() == "ssh" and process.status() != psutil.STATUS_ZOMBIE
-                count += alive and process.parent().name() == "pdsh"
-    return count
+            return child.wait(LOOK_EVERY_S if target.hosts else None)
+        looks = looks + 1 if _any_failed(target, launch) else 0
+        if looks > 1:
+            os.killpg(child.pid, signal.SIGTERM if looks == 2 else signal.SIGKILL)
 
 
 def _any_failed(target: Target, launch: str) -> bool:
