@@ -28,7 +28,7 @@ PROGRESS = 0.1
 """Seconds of CPU time that count as progress; a loop that polls a lock file uses less."""
 DOUBT = 4
 """Ticks after a rank's error in which the loss of another rank may turn out to be its cause."""
-GRACE = 6
+GRACE = 10
 """Ticks in which a rank may end by itself after another rank's error, or after a signal during its start-up."""
 SAVING = 30
 """Ticks in which a rank whose launcher is gone may save a checkpoint and end."""
