@@ -58,17 +58,16 @@ class RunStatus:
         self.exit_code = int(ExitCode.FINISHED)
 
     def __enter__(self) -> Self:
-        self._update(state=State.STARTING, stage=None, step=None, exit_code=None)
+        if self._path is not None:
+            reached = {name: read_status(self._path).get(name) for name in ("stage", "step")}
+            update_status(self._path, state=State.STARTING, exit_code=None, **reached)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self.state, self.exit_code = end_of(error)
-        self._update(state=self.state, exit_code=self.exit_code)
-
-    def _update(self, **changes: Any) -> None:
         if self._path is not None:
-            update_status(self._path, **changes)
+            update_status(self._path, state=self.state, exit_code=self.exit_code)
 
 
 def end_of(error: BaseException) -> tuple[State, int]:
