@@ -8,7 +8,7 @@ create or replace temp table copies as
 with usable as (
     select row, repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
     from numbered
-    where reject_reason(fields, sequence, expression, 1) is null
+    where reject_code(fields, sequence, expression, 1) is null
 )
 select
     row,

@@ -7,8 +7,12 @@ from input;
 create or replace table rejects as
 with numbered as (
     select
-        row_number() over () as row, file, line, text,
-        reject_reason(fields, sequence, expression, copy) as reason
+        row_number() over () as row,
+        file,
+        line,
+        text,
+        fields,
+        reject_code(fields, sequence, expression, copy) as code
     from input
     -- Where every row was used, looking for rejects would check the whole input again.
     where (select input_rows from input_size) > (select count(*) from promoters)
@@ -18,10 +22,14 @@ first_rows as (
     from numbered
     group by file
 )
-select file, coalesce(line, row - first_row + 1 + getvariable('skip_lines')) as line, reason, text
+select
+    file,
+    coalesce(line, row - first_row + 1 + getvariable('skip_lines')) as line,
+    reject_reason(code, fields) as reason,
+    text
 from numbered
 join first_rows using (file)
-where reason is not null
+where code is not null
 order by file, line;
 
 -- How many of the promoters each repair was needed for; a sequence may have needed several.
@@ -39,7 +47,7 @@ with steps as (
         getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
         getvariable('missing_adapters')
     ) <> ('reject', 'reject', 'reject', 'reject', 'reject')
-        and reject_reason(fields, sequence, expression, copy) is null
+        and reject_code(fields, sequence, expression, copy) is null
 ),
 counts as (
     select unnest([

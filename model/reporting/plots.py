@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.svg import (
     BLUE,
     GREEN,

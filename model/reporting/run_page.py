@@ -10,8 +10,8 @@ from model.reporting.prediction_sections import prediction_sections
 from model.reporting.predictions import HeldOut, dataset_of, held_out
 from model.reporting.run_sections import data_section, run_section, scores_section, stage_section
 from model.runs.read import RunFiles, read_run
-from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo
+from pipeline.dataset.query import Columns, answer
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Section, page

@@ -12,8 +12,8 @@ from model.reporting.plots import Bar, Curve, bars, curves
 from model.reporting.predictions import HeldOut
 from model.runs.guessed import below_the_guess
 from model.runs.read import RunFiles
-from pipeline.dataset.answers import Columns
 from pipeline.dataset.database import DatasetInfo
+from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Content, Fold, Listing, Section, Side, Table
 from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, svg

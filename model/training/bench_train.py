@@ -22,7 +22,7 @@ from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, host_waits, profile, timed
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
@@ -157,7 +157,7 @@ def made(config: Config, folder: Path) -> Config:
 def make_shards(config: Config, folder: Path, rows: int) -> None:
     """Generate promoters, build, and write the shards that a configuration names."""
     generate(folder / "rows.tsv", rows)
-    build([str(folder / "rows.tsv")], config)
+    build_dataset([str(folder / "rows.tsv")], config)
     write_shards(config)
 
 

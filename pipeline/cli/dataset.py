@@ -117,15 +117,14 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build the dataset: promoters, rejects, the pretraining cut and the splits."""
-    from pipeline.dataset.build import STEPS
-    from pipeline.dataset.build import build as run
+    from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input_format import Columns
 
     settings = configured(context, config, dataset__path=_text(dataset))
     with progress("build", "steps", quiet=as_json) as show:
         columns = Columns(sequence_column, expression_column)
-        step = naming(show, STEPS)
-        built = run(files, settings, columns=columns, threads=threads, memory_limit=memory, step=step)
+        on_step = naming(show, STEPS)
+        built = build_dataset(files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=on_step)
     say(built.as_dict(), as_json, describe_built(built))
 
 

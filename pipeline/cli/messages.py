@@ -7,13 +7,13 @@ from pipeline.dataset.repairs import repair_of
 from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:
-    from pipeline.dataset.build import Built
+    from pipeline.dataset.build_result import BuildResult
     from pipeline.dataset.database import DatasetInfo
 
 FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
 
 
-def describe_built(built: "Built") -> list[str]:
+def describe_built(built: "BuildResult") -> list[str]:
     """The sizes of a dataset, what was rejected or repaired, and what its user should know."""
     info = built.info
     there = " (built from the same files and settings before: nothing to do)" if built.was_there else ""

@@ -1,4 +1,4 @@
-"""SQL over the dataset, read-only: one statement in, a table, CSV, TSV, JSON or Parquet out."""
+"""Query the dataset, read-only: a statement in, a table, CSV, TSV, JSON or Parquet out; sql/queries for pages."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.database import explain, reading
+from pipeline.dataset.database import explain, reading, statement
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
@@ -24,6 +24,11 @@ WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.Statem
 READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
 READ_ROWS = 100_000
 """Rows held at once while a result is written."""
+DIGITS = 9
+"""Decimals kept by `answer`: the last ones of a mean depend on the order in which threads add up."""
+
+Columns = dict[str, list[Any]]
+"""A result for pages: values by column, in the order of the rows."""
 
 
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
@@ -50,6 +55,20 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
                 return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
         except duckdb.Error as error:
             raise explain(error) from None
+
+
+def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
+    """Run sql/queries/NAME.sql. Raises UserError where the dataset lacks what the query reads."""
+    try:
+        result = connection.execute(statement(f"queries/{name}.sql"))
+        columns = [column for column, *_ in result.description or ()]
+        rows = result.fetchall()
+    except duckdb.Error as error:
+        raise explain(error) from None
+    return {
+        column: [round(row[place], DIGITS) if isinstance(row[place], float) else row[place] for row in rows]
+        for place, column in enumerate(columns)
+    }
 
 
 def format_of(output: Path) -> str:

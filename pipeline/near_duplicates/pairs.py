@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.near_duplicates.blocks import cut_blocks
-from pipeline.near_duplicates.candidates import buckets_of, pairs_between, pairs_within, shared_buckets
+from pipeline.near_duplicates.candidates import buckets_of, cut_blocks, pairs_between, pairs_within, shared_buckets
 from pipeline.near_duplicates.packing import Indices, Packed, Words, differing_bases, mismatches, pack, position_masks
 
 LARGE = 256

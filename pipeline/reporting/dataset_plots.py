@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.svg import (
     BLUE,
     GREEN,

@@ -1,14 +1,8 @@
--- One row a line of the text files, in file order; read as whole lines, so that no line can be lost to parsing.
+-- One row per line of view source_rows (inputs/lines.sql, or a stream), in its order.
 create or replace temp view input as
 with lines as (
-    select
-        filename as file,
-        case when ends_with(line, chr(13)) then left(line, -1) else coalesce(line, '') end as text
-    from read_csv(
-        getvariable('input_files'),
-        columns = {'line': 'VARCHAR'}, filename = true, header = false, auto_detect = false,
-        delim = chr(1), quote = '', escape = '', strict_mode = false, skip = getvariable('skip_lines')
-    )
+    select file, case when ends_with(text, chr(13)) then left(text, -1) else coalesce(text, '') end as text
+    from source_rows
 ),
 cells as (
     select

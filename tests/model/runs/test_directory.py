@@ -27,7 +27,7 @@ from model.training import loop
 from model.training.engine import read_ds_config
 from model.training.job import prepare, run_job
 from model.training.reshard import convert
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.write import write_shards
 from tests.conftest import ROOT, Made, small_config
@@ -350,7 +350,7 @@ def from_another(trainer, tmp_path, run):
     """Settings of a run on 300 of the training rows, from the frozen encoder of another one."""
     few = ("dataset.finetune_train=300", f"dataset.path={tmp_path}/fewer.duckdb", f"shards.path={tmp_path}/shards")
     config = small_config(tmp_path, *few, "shards.workers=1")
-    build([str(trainer.made.rows)], config)
+    build_dataset([str(trainer.made.rows)], config)
     write_shards(config)
     return (*few, "finetune.start=frozen", f"finetune.pretrained={run}/pretrained")
 

@@ -14,7 +14,7 @@ from pipeline.near_duplicates import candidates as buckets
 from pipeline.near_duplicates import clusters as groups
 from pipeline.near_duplicates import packing
 from pipeline.near_duplicates import pairs as neighbours
-from pipeline.near_duplicates.blocks import cut_blocks
+from pipeline.near_duplicates.candidates import cut_blocks
 from pipeline.near_duplicates.clusters import near_duplicate_groups
 from pipeline.near_duplicates.pairs import near_duplicate_pairs, pair_chunks
 
