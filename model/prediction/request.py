@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model
-from model.prediction.inputs import STANDARD_INPUT, Given, find_rows
+from model.prediction.inputs import STANDARD_INPUT, find_rows
 from model.prediction.leaderboard import leaderboard
 from model.prediction.writers import Format, format_of, is_stream, problems_beside
+from pipeline.dataset.input_files import Input
 from pipeline.dataset.input_format import Columns
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
@@ -30,7 +31,7 @@ class Asked:
     overrides: tuple[str, ...] = ()
     header_names: bool = False
 
-    def find_rows(self) -> Given:
+    def find_rows(self) -> Input:
         """See find_rows."""
         return find_rows(self.names, self.columns, self.header_names)
 
@@ -56,7 +57,7 @@ def format_asked(asked: Asked) -> Format:
     return leaderboard(asked.leaderboard)
 
 
-def check_is_no_input(output: str, given: Given) -> None:
+def check_is_no_input(output: str, given: Input) -> None:
     """Raise UserError where the output, or what is written beside it, is one of the inputs."""
     if is_stream(output):
         return
