@@ -13,7 +13,7 @@ import pytest
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, reading, statement
+from pipeline.dataset.database import dataset_info, reading
 from pipeline.dataset.input_format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
@@ -281,28 +281,6 @@ def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
     file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))
     with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; fix: give fractions"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_valid=10"))
-
-
-AUDITS_AGAINST = {
-    "every_row_once.sql": "delete from rejects where line = 13",
-    "ids_are_consecutive.sql": "update promoters set id = 100 where id = 3",
-    "usable_rows_only.sql": "update promoters set expression = 'nan' where id = 3",
-    "splits_have_their_sizes.sql": "update dataset set finetune_test_rows = 13",
-    "pretrain_is_the_top.sql": "update dataset set cut = 9",
-    "groups_stay_together.sql": "insert into near_duplicates select insert_of(sequence), 'A', '' from promoters;"
-    "update dataset set split = 'grouped'",
-}
-
-
-@pytest.mark.parametrize("audit", sorted(p.name for p in (ROOT / "sql" / "audits").glob("*.sql")))
-def test_each_audit_finds_what_it_is_for(tmp_path, audit):
-    config = toy_config(tmp_path)
-    build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) + "bad\n")], config)
-    connection = duckdb.connect(config.dataset.path)
-    assert connection.execute(statement(f"audits/{audit}")).fetchall() == []
-    connection.execute(AUDITS_AGAINST[audit])
-    assert connection.execute(statement(f"audits/{audit}")).fetchall() != []
-    connection.close()
 
 
 def shell(*arguments):

@@ -1,11 +1,13 @@
 """What the settings do with rows that break a rule, with equal and with near-duplicate sequences."""
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -146,14 +148,33 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     assert (built.info.finetune_test_rows, built.info.finetune_valid_rows) == (n // 10, n // 10)
     with reading(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
-    held = [insert for insert, split in split_of if split != "train"]
-    train = {insert for insert, split in split_of if split == "train"}
-    assert not any(within(a, b) for a in held for b in train)
+    by_split = {name: {insert for insert, split in split_of if split == name} for name in ("test", "valid", "train")}
+    assert all(by_split.values())
+    for first, second in itertools.combinations(by_split.values(), 2):
+        assert not any(within(a, b) for a in first for b in second)
     assert built.info.random_split_leaks == leaks(file, small_config(tmp_path / "random")) > 0
     # What finetune_train leaves out leaks nothing.
     few = "dataset.finetune_train=90"
     fewer = build_dataset([file], small_config(tmp_path / "few", "dataset.split=grouped", few)).info.random_split_leaks
     assert 0 < fewer == leaks(file, small_config(tmp_path / "random-few", few)) < built.info.random_split_leaks
+
+
+def test_groups_go_to_each_split_by_its_share(tmp_path):
+    """300 pairs of equal rows, of which 30 and 60 are to be expected in splits of 10 and 20 %; single rows fill up."""
+    rng = np.random.default_rng(6)
+    singles = families(rng, 0, 0, 900)
+    rows = "".join(line(insert, round(rng.uniform(0, 17), 3)) for insert in [*singles, *singles[:300]])
+    sizes = "dataset.finetune_test=0.1", "dataset.finetune_valid=0.2"
+    config = small_config(tmp_path, "dataset.split=grouped", *sizes)
+    info = build_dataset([write(tmp_path / "a.tsv", rows)], config).info
+    assert (info.split_rows["finetune/test"], info.split_rows["finetune/valid"]) == (120, 240)
+    with reading(config.dataset.path) as connection:
+        split_of = connection.execute("select sequence, split from finetune").fetchall()
+    sizes_of = Counter(sequence for sequence, _ in split_of)
+    pairs = Counter(split for sequence, split in set(split_of) if sizes_of[sequence] == 2)
+    assert pairs.total() == 300  # none in two splits
+    assert 15 <= pairs["test"] <= 45
+    assert 40 <= pairs["valid"] <= 80
 
 
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
