@@ -1,6 +1,6 @@
--- Functions of the build alone; they are gone with the session.
+-- Temporary macros of the build and of predictions: repairs, reasons of rejects, the random order, sizes.
 
--- The repairs, in this order; each leaves a sequence alone unless the assay's settings ask for it.
+-- The repairs, in this order. Each leaves a sequence unchanged unless a setting of the assay requests it.
 create or replace temp macro without_white_space(sequence) as case
     when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
     else sequence
@@ -17,7 +17,7 @@ create or replace temp macro without_iupac(sequence) as case
     when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
     else sequence
 end;
--- A sequence that has neither adapter is taken for a bare insert.
+-- A sequence with neither adapter is treated as a bare insert.
 create or replace temp macro with_adapters(sequence) as case
     when getvariable('missing_adapters') = 'add'
         and sequence <> ''
@@ -97,11 +97,11 @@ create or replace temp macro reject_reason(code, fields) as case
     else reason_text(code)
 end;
 
--- The fields of a line where some stand between quotes, delimiters included.
+-- The fields of a line where some are quoted, and may hold delimiters.
 create or replace temp macro quoted_fields(text, delimiter) as
     regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
 
--- The random order of a build: mixes a sequence with the seed; equal for equal sequences, whatever the row order.
+-- The random order of a build: a hash of sequence and seed, independent of the order of the rows.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));
 
 -- A size given as a fraction of n (below 1) or as a count.
@@ -109,7 +109,7 @@ create or replace temp macro rows_of(size, n) as case
     when size < 1 then floor(size::double * n)::bigint
     else size::bigint
 end;
--- The training rows of finetune: all promoters that are not held out, or as many as finetune_train says.
+-- The number of training rows of finetune: all promoters that are not held out, or finetune_train.
 create or replace temp macro training_rows(promoters, held_out) as case
     when getvariable('finetune_train')::varchar = 'all' then promoters - held_out
     else rows_of(try_cast(getvariable('finetune_train') as double), promoters)

@@ -1,5 +1,5 @@
--- For duplicates = first or average: numbers the equal sequences among the usable rows (the first is copy 1, the others
--- become rejects), and for average gives the first one the mean of all their labels.
+-- Where duplicates is first or average: number the equal sequences among the usable rows. The first is copy 1, the
+-- others become rejects. Where it is average, the first one gets the mean of all their labels.
 create or replace temp table numbered as
 select row_number() over () as row, * exclude (copy)
 from input;
@@ -13,7 +13,7 @@ with usable as (
 select
     row,
     row_number() over (partition by sequence order by row) as copy,
-    -- Sorted before they are added, so that the sum's last digit does not depend on the order of the rows.
+    -- Sorted before they are summed, so that the last digit of the mean does not depend on the order of the rows.
     list_avg(list_sort(list(expression) over (partition by sequence))) as mean
 from usable;
 

@@ -1,4 +1,4 @@
--- One row a usable input row, repaired.
+-- One row per usable input row, repaired.
 create or replace temp view usable as
 select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
 from input

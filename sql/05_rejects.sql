@@ -1,9 +1,9 @@
--- How many rows came in.
+-- The number of input rows.
 create or replace temp table input_size as
 select count(*) as input_rows
 from input;
 
--- One row an input row that cannot be used, with its place and the reason.
+-- One row per input row that is not usable, with its file, line and reason.
 create or replace table rejects as
 with numbered as (
     select
@@ -14,7 +14,7 @@ with numbered as (
         fields,
         reject_code(fields, sequence, expression, copy) as code
     from input
-    -- Where every row was used, looking for rejects would check the whole input again.
+    -- Where every row is usable, this saves another pass over the input.
     where (select input_rows from input_size) > (select count(*) from promoters)
 ),
 first_rows as (
@@ -32,7 +32,7 @@ join first_rows using (file)
 where code is not null
 order by file, line;
 
--- How many of the promoters each repair was needed for; a sequence may have needed several.
+-- The number of promoters that each repair changed. A sequence may have needed several.
 create or replace table repairs as
 with steps as (
     select

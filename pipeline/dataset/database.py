@@ -60,26 +60,26 @@ class DatasetInfo:
 
 
 def statement(name: str) -> str:
-    """The text of one file below sql/."""
+    """Read a statement from a file below sql/."""
     return (SQL / name).read_text(encoding="utf-8")
 
 
 @contextmanager
 def reading(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection to a dataset; any number of processes may hold one."""
+    """Open a read-only connection to a dataset; any number of processes may hold one."""
     with _connection(path, read_only=True) as connection:
         yield connection
 
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that may write; waits a little while others read. Keep it short."""
+    """Open a connection that may write, once no other process reads. Keep it short."""
     with _connection(path, read_only=False) as connection:
         yield connection
 
 
 def is_duckdb(path: Path | str) -> bool:
-    """By the mark in its ninth to twelfth byte. Raises OSError where it cannot be read."""
+    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError where it cannot be read."""
     with Path(path).open("rb") as file:
         return file.read(12)[8:] == b"DUCK"
 
@@ -90,9 +90,9 @@ def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyCo
         known = is_duckdb(path)
     except OSError as error:
         raise UserError(
-            f"{path}: no such dataset ({error.strerror}); make one with: promoter-bert build FILE --dataset {path}"
+            f"{path}: no such dataset ({error.strerror}); fix: promoter-bert build FILE --dataset {path}"
         ) from None
-    if not known:  # DuckDB opens text files, too, as something else
+    if not known:  # DuckDB also opens text files, as something else
         raise UserError(
             f"{path}: not a DuckDB file; make a dataset with: promoter-bert build FILE --dataset {path}.duckdb"
         )
@@ -149,7 +149,7 @@ def _check_hash(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
-    """The sizes, cut and key of an opened dataset."""
+    """Read the sizes, cut and key of an open dataset."""
     fields = list(DatasetInfo.__dataclass_fields__)
     try:
         (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
@@ -161,7 +161,7 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """All rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
+    """Fetch all rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
     rows: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
     return rows
 

@@ -19,7 +19,7 @@ cells as (
             coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
             split_part(text, getvariable('delimiter'), getvariable('expression_field'))
         ) as expression,
-        -- Of rows to be predicted, where names are asked for.
+        -- For predictions with names.
         if(
             getvariable('quoted'),
             coalesce(trim(fields[getvariable('name_field')], '" '), ''),
@@ -33,7 +33,7 @@ select
     text,
     case
         when getvariable('quoted') then len(fields)
-        -- Two columns are the rule, and this is quicker to see than to count delimiters.
+        -- Two columns are the usual case, and this check is faster than counting delimiters.
         when strlen(text) = strlen(sequence) + strlen(expression) + 1
             and getvariable('sequence_field') + getvariable('expression_field') = 3 then 2
         else strlen(text) - strlen(replace(text, getvariable('delimiter'), '')) + 1
