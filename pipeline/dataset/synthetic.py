@@ -60,8 +60,8 @@ class Motif:
     gain: float
 
 
-# Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs give
-# a composition effect over the whole insert, longer ones are single sites with a large effect.
+# Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs
+# give a composition effect over the whole insert, longer ones are single sites with a large effect.
 MOTIFS = (
     Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
     Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
@@ -91,9 +91,9 @@ def motif_table(motifs: tuple[Motif, ...] = MOTIFS) -> npt.NDArray[np.float32]:
 def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Compute the noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
 
-    inserts: (rows, width) ASCII, ignored after a row's length; lengths: (rows,). The weight of a hit rises from a half at
-    the upstream end of the insert to one and a half at the downstream end, nearest to the start of transcription. A site
-    with an N is no hit.
+    inserts: (rows, width) ASCII, ignored after a row's length; lengths: (rows,). The weight of a hit rises from a half
+    at the upstream end of the insert to one and a half at the downstream end, nearest to the start of transcription.
+    A site with an N is no hit.
     """
     width = inserts.shape[1]
     sites = width - MOTIF_WIDTH + 1
@@ -176,8 +176,8 @@ def generate_blocks(rows: int, seed: int) -> Iterator[Block]:
 
 @dataclass
 class GenerateResult:
-    """A generated file. ceiling: Pearson of the noise-free expression with the labels, the highest correlation to expect
-    of any model on these rows."""
+    """A generated file. ceiling: Pearson of the noise-free expression with the labels, the highest correlation that
+    any model is expected to reach on these rows."""
 
     path: str
     rows: int
