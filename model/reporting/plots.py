@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from model.runs.read import RunFiles
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.dataset_plots import LOG_COUNT
 from pipeline.reporting.svg import (
     BLACK,

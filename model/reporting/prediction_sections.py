@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from model.reporting.plots import FEW, calibration, density, residuals
 from model.reporting.predictions import HeldOutResults
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Fold, Section, Table
 from pipeline.reporting.query_section import query_section
 from pipeline.reporting.svg import MIDDLE_WIDTH

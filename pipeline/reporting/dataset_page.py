@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
+from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page

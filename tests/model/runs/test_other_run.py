@@ -11,7 +11,7 @@ from model.artifacts.manifest import put_manifest, read_manifest
 from model.reporting.run_sections import run_section
 from model.runs.directory import held_out_otherwise
 from model.runs.read import read_run
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.write import write_shards
 from tests.conftest import small_config
@@ -23,7 +23,7 @@ def from_another(trainer, tmp_path, run):
     """Settings of a run on 300 of the training rows, from the frozen encoder of another one."""
     few = ("dataset.finetune_train=300", f"dataset.path={tmp_path}/fewer.duckdb", f"shards.path={tmp_path}/shards")
     config = small_config(tmp_path, *few, "shards.workers=1")
-    build([str(trainer.made.rows)], config)
+    build_dataset([str(trainer.made.rows)], config)
     write_shards(config)
     return (*few, "finetune.start=frozen", f"finetune.pretrained={run}/pretrained")
 
@@ -38,7 +38,7 @@ def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
     assert ids[0] == ids[1]
     sha256 = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
     card = (whole / "model" / "README.md").read_text()
-    assert f"another run has pretrained, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
+    assert f"model of another run, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
     assert "| finetune/train | 300 |" in card
     assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(run_section(read_run(whole)))
     assert "may have been trained on" not in capsys.readouterr().err

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import duckdb
 import pytest
 
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.reporting import dataset_page as stats
@@ -56,7 +56,7 @@ class Reader(HTMLParser):
 
 def build_toy(folder, rows=TOY, bad="bad\n", *overrides):
     config = toy_config(folder, *overrides)
-    build([write(folder / "toy.tsv", "".join(line(*row) for row in rows) + bad)], config)
+    build_dataset([write(folder / "toy.tsv", "".join(line(*row) for row in rows) + bad)], config)
     return config.dataset.path
 
 
