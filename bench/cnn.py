@@ -32,7 +32,7 @@ from model.bert.rng import seed_of
 from model.scoring.metrics import pearson, spearman
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
 Values = npt.NDArray[np.float32]
@@ -244,7 +244,9 @@ class Baseline:
         prediction, label = (np.concatenate(part) for part in zip(*found, strict=True))
         return prediction, label
 
-    def _train_epoch(self, stream: Stream, epoch: int, optimizer: torch.optim.Optimizer, schedule: OneCycleLR) -> float:
+    def _train_epoch(
+        self, stream: ShardStream, epoch: int, optimizer: torch.optim.Optimizer, schedule: OneCycleLR
+    ) -> float:
         """The mean loss."""
         self.network.train()
         torch.manual_seed(seed_of(self.asked.seed, "cnn", epoch))  # dropout
@@ -259,10 +261,10 @@ class Baseline:
             total += loss.detach() * len(label)
         return total.item() / stream.rows
 
-    def _stream(self, split: str, batch: int, shuffle: bool) -> Stream:
-        return Stream(self.shards, self.index, f"finetune/{split}", batch, Part(), self.asked.seed, shuffle)
+    def _stream(self, split: str, batch: int, shuffle: bool) -> ShardStream:
+        return ShardStream(self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.asked.seed, shuffle)
 
-    def _batches(self, stream: Stream, epoch: int) -> Iterator[tuple[torch.Tensor, Values]]:
+    def _batches(self, stream: ShardStream, epoch: int) -> Iterator[tuple[torch.Tensor, Values]]:
         """Standardised predictions and labels of each batch."""
         for step in stream.epoch(epoch):
             (batch,) = step.micro_batches

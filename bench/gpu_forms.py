@@ -28,8 +28,8 @@ from model.training.hf_export import export_model, stock_tokenizer
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, Rates, timed, wait
 from pipeline.shards.index import Index, read_index
-from pipeline.shards.staleness import shard_folder
-from pipeline.stream.stream import Part, Stream
+from pipeline.shards.location import shard_folder
+from pipeline.stream.stream import RankSlice, ShardStream
 
 MICRO_BATCH = {"fp16": 4096, "bf16": 4096, "tf32": 2048, "fp32": 2048}
 """Promoters at once. What the paper's model keeps of 4,096 for the way back is 69 GB in fine-tuning with two bytes a
@@ -150,7 +150,7 @@ def hugging_face(setting: Setting, batch: int, precision: str) -> Peer:
     begin(world.device)
     plan = setting.plan
     number = min(batch * plan.total, index.rows("finetune/train"))  # each epoch, it starts its workers anew
-    stream = Stream(shard_folder(config), index, "finetune/train", number, Part())
+    stream = ShardStream(shard_folder(config), index, "finetune/train", number, RankSlice())
     (rows,) = next(stream.epoch(0)).micro_batches
     frames = reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
     labels = ((rows.expression - index.label_mean) / index.label_sd).astype(np.float32)

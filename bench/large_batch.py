@@ -27,7 +27,7 @@ from trainings import TRAIN, at_a_time, call
 
 from model.config import Config, load_config
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 
 HERE = Path(__file__).resolve().parent
 WARM_UP = {"pretrain": 0.25, "finetune": 0.31}

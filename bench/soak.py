@@ -26,10 +26,9 @@ from model.config import load_config
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
-from pipeline.stream.state import StreamState
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream, StreamState
 
 SPLIT = "finetune/train"
 BATCH = 96
@@ -48,12 +47,12 @@ class Told:
     state: str
 
 
-def stream_of(folder: Path, part: Part) -> Stream:
+def stream_of(folder: Path, part: RankSlice) -> ShardStream:
     """One rank's stream."""
-    return Stream(folder, read_index(folder), SPLIT, BATCH, part, SEED, reverse_complement=True)
+    return ShardStream(folder, read_index(folder), SPLIT, BATCH, part, SEED, reverse_complement=True)
 
 
-def rank(folder: Path, part: Part, state: str, epochs: int, out: Connection) -> None:
+def rank(folder: Path, part: RankSlice, state: str, epochs: int, out: Connection) -> None:
     """A rank's life: steps from a state on, to the end or until it is killed."""
     stream, at = stream_of(folder, part), StreamState.from_json(state)
     while at.epoch < epochs:
@@ -73,7 +72,7 @@ def live(folder: Path, state: StreamState, epochs: int, chance: random.Random) -
     processes = []
     for number in range(ranks):
         here, there = context.Pipe(duplex=False)
-        part = Part(number, ranks, micro_batches)
+        part = RankSlice(number, ranks, micro_batches)
         process = context.Process(target=rank, args=(folder, part, state.to_json(), epochs, there), daemon=True)
         process.start()
         there.close()
@@ -111,7 +110,7 @@ def main() -> None:
     chance = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as place:
         folder = made(Path(place), asked.promoters)
-        alone = stream_of(folder, Part())
+        alone = stream_of(folder, RankSlice())
         state, began, worlds, kills = alone.state(), time.monotonic(), 0, 0
         found: list[list[bytes]] = [[] for _ in range(asked.epochs)]
         while state.epoch < asked.epochs:

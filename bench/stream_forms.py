@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 
 BATCH = 256
 BUFFER = 5000
@@ -33,7 +33,7 @@ Loader = Callable[[int], Batches]
 
 def ours(folder: Path, rank: int = 0, ranks: int = 1) -> Loader:
     """pipeline.stream; with several ranks each gets 256 of a global batch."""
-    stream = Stream(folder, read_index(folder), SPLIT, BATCH * ranks, Part(rank, ranks))
+    stream = ShardStream(folder, read_index(folder), SPLIT, BATCH * ranks, RankSlice(rank, ranks))
 
     def epoch(number: int) -> Batches:
         for step in stream.epoch(number):

@@ -20,7 +20,7 @@ import numpy as np
 from promoters import ASSAY, RECORD, calls, extended, ids, promoters
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pipeline.shards.writer import MEMORY
+from pipeline.shards.writer import BUFFER_BYTES
 from pipeline.tokens.encode import encode_promoters
 from pipeline.tokens.kmers import vocabulary
 
@@ -63,7 +63,7 @@ def copies(blocks: list[np.ndarray]) -> Callable[[], None]:
 
 
 def ours(columns: list, k: int) -> Callable[[], None]:
-    memory = np.empty(MEMORY, np.uint8)  # used again from call to call, as the writer of shards does
+    memory = np.empty(BUFFER_BYTES, np.uint8)  # used again from call to call, as the writer of shards does
 
     def encode() -> None:
         for column in columns:

@@ -24,8 +24,8 @@ from measure import answer, in_turn, markdown
 from model.bert.frames import reading_frames
 from model.config import load_config
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
-from pipeline.stream.stream import Part, Stream
+from pipeline.shards.location import shard_folder
+from pipeline.stream.stream import RankSlice, ShardStream
 
 HERE = Path(__file__).resolve().parent
 ROWS, BATCH = 6000, 64
@@ -49,7 +49,7 @@ def prepare(work: Path) -> None:
     config = load_config(work / "bench.yaml", [f"shards.path={work}/shards"])
     folder = shard_folder(config)
     index = read_index(folder)
-    (step,) = Stream(folder, index, "finetune/train", ROWS, Part()).epoch(0)
+    (step,) = ShardStream(folder, index, "finetune/train", ROWS, RankSlice()).epoch(0)
     (batch,) = step.micro_batches
     frames = reading_frames(torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths), config.shards.k)
     labels = (batch.expression - index.label_mean) / index.label_sd

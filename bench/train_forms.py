@@ -43,10 +43,10 @@ def report(ends: list[tuple[float, float]], promoters: int) -> None:
 def ours(work: Path) -> None:
     """train.py itself; a step has ended when the next one is asked for."""
     os.chdir(work)
-    from pipeline.stream.stream import Stream
+    from pipeline.stream.stream import ShardStream
 
     ends: list[tuple[float, float]] = []
-    epoch = Stream.epoch
+    epoch = ShardStream.epoch
 
     def watched(self, number, consumed=0):  # type: ignore[no-untyped-def]
         for count, step in enumerate(epoch(self, number, consumed)):
@@ -54,7 +54,7 @@ def ours(work: Path) -> None:
                 ends.append(now())
             yield step
 
-    Stream.epoch = watched  # type: ignore[method-assign]
+    ShardStream.epoch = watched  # type: ignore[method-assign]
     name = f"run.name=bench-{os.environ['TORCHELASTIC_RUN_ID']}"
     sys.argv = ["train.py", "--config", "bench.yaml", "--deepspeed_config", str(ROOT / "ds_config.json"), name]
     sys.path.insert(0, str(ROOT))

@@ -19,8 +19,8 @@ from model.training.engine import read_ds_config
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import check_fresh
-from pipeline.stream.shard_access import find_index, whole_index
 
 PATIENCE = 20.0
 """Seconds to wait for another host's connection, or for a file to be seen over a shared disk."""

@@ -3,10 +3,10 @@
 import torch
 import torch.distributed as dist
 
-from pipeline.stream.stream import Agree
+from pipeline.stream.stream import ErrorConsensus
 
 
-def agreeing(rank: int) -> Agree:
+def agreeing(rank: int) -> ErrorConsensus:
     """What a stream asks before each block of steps: what is wrong on this rank, or None -> what is wrong on any.
 
     All ranks call this and what it returns. One number goes round, over the host's network: asking the device would

@@ -27,9 +27,9 @@ from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
-from pipeline.stream.stream import Part, Step, Stream
+from pipeline.stream.stream import RankSlice, ShardStream, Step
 
 STEPS_AN_EPOCH = 40
 """Global batches that are generated: as in a real run, epochs seldom begin anew."""
@@ -173,8 +173,8 @@ def measure(asked: Measurement, world: World, told: Callable[[int], None] = lamb
     _, task = stage_task(config, index, asked.stage)
     batches = asked.settings.plan(stage.global_batch, world.ranks)
     optimizer = make_optimizer(task, stage, decoupled=asked.stage == "pretrain")
-    part = Part(world.rank, world.ranks, batches.micro_batches)
-    stream = Stream(
+    part = RankSlice(world.rank, world.ranks, batches.micro_batches)
+    stream = ShardStream(
         shard_folder(config), index, f"{asked.stage}/train", stage.global_batch, part, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
@@ -244,7 +244,7 @@ class _Counts:
         self.operations += operations
 
 
-def full_steps(stream: Stream) -> Generator[Step]:
+def full_steps(stream: ShardStream) -> Generator[Step]:
     """Steps of whole global batches, epoch after epoch. Raises UserError where the split holds none."""
     if stream.rows < stream.global_batch:
         raise UserError(

@@ -15,7 +15,7 @@ from model.distributed.process_group import World, gathered, sums_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
 from pipeline.shards.index import Index
 from pipeline.stream.sources import ShardSource
-from pipeline.stream.stream import Agree, Part, Stream
+from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
 GLOBAL_BATCH = 1024
 """Promoters an evaluation step: fixed, so that the masks of validation are the same on any number of ranks."""
@@ -48,7 +48,7 @@ class EvaluationData:
     micro_batch: int
     world: World
     seed: int
-    agree: Agree
+    agree: ErrorConsensus
 
 
 def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[], bool]) -> Evaluation | None:
@@ -60,8 +60,8 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     """
     world = data.world
     micro_batches = -(-GLOBAL_BATCH // (world.ranks * data.micro_batch))
-    part = Part(world.rank, world.ranks, micro_batches)
-    stream = Stream(data.shards, data.index, split, GLOBAL_BATCH, part, shuffle=False, agree=data.agree)
+    part = RankSlice(world.rank, world.ranks, micro_batches)
+    stream = ShardStream(data.shards, data.index, split, GLOBAL_BATCH, part, shuffle=False, agree=data.agree)
     module = getattr(task, "module", task)
     was_training = module.training
     task.eval()

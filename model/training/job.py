@@ -44,10 +44,11 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import tell
 from pipeline.shards.index import Index
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
 from pipeline.stream.cache import ShardCache
-from pipeline.stream.shard_access import find_index, shard_source, whole_index
-from pipeline.stream.stream import Agree
+from pipeline.stream.sources import shard_source
+from pipeline.stream.stream import ErrorConsensus
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Job:
     world: World
     shards: Path | ShardCache
     index: Index
-    agree: Agree
+    agree: ErrorConsensus
     lock: TextIO | None
     """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
 

@@ -26,7 +26,7 @@ from model.training.evaluate import EvaluationData, evaluate
 from model.training.throughput import Meter, Speed
 from pipeline.errors import UserError
 from pipeline.runtime.progress import Update, progress, tell
-from pipeline.stream.stream import Part, Step, Stream
+from pipeline.stream.stream import RankSlice, ShardStream, Step
 
 READ_EVERY = 20
 """Steps between two readings of the running sums: each waits for the device."""
@@ -55,11 +55,11 @@ class StageRun:
     speed: Speed
     stop: StopRequest
 
-    def stream(self) -> Stream:
+    def stream(self) -> ShardStream:
         """The training split, this rank's part."""
-        part = Part(self.world.rank, self.world.ranks, self.plan.micro_batches)
+        part = RankSlice(self.world.rank, self.world.ranks, self.plan.micro_batches)
         split = f"{self.name}/train"
-        return Stream(
+        return ShardStream(
             self.data.shards,
             self.data.index,
             split,

@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from model.bert.objectives import DeviceBatch, MaskedTask, Sums
 from model.training.evaluate import GLOBAL_BATCH, EvaluationData, evaluate
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 from pipeline.tokens.kmers import SPECIALS, vocabulary
 
 COUNTED = 65_536
@@ -198,8 +198,8 @@ def _counted_in_training(
 ) -> tuple[KmerCounts, KmerCounts] | None:
     """The counts of the first promoters of pretrain/train over all ranks, all and inside; None where given up."""
     k, world = data.index.k, data.world
-    stream = Stream(
-        data.shards, data.index, "pretrain/train", GLOBAL_BATCH, Part(world.rank, world.ranks), shuffle=False,
+    stream = ShardStream(
+        data.shards, data.index, "pretrain/train", GLOBAL_BATCH, RankSlice(world.rank, world.ranks), shuffle=False,
         agree=data.agree,
     )  # fmt: skip
     nothing = np.zeros((0, k), np.uint8)

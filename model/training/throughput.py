@@ -14,7 +14,7 @@ from model.distributed.process_group import World, sums_over_ranks
 from model.runs.metric_log import Tracker
 from model.training.checkpoints import StageState
 from pipeline.errors import UserError
-from pipeline.stream.stream import Step, Stream
+from pipeline.stream.stream import ShardStream, Step
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def peak_memory(device: torch.device) -> int:
 class Meter:
     """Running sums of one stage."""
 
-    def __init__(self, name: str, world: World, tracker: Tracker, stream: Stream, speed: Speed) -> None:
+    def __init__(self, name: str, world: World, tracker: Tracker, stream: ShardStream, speed: Speed) -> None:
         self.line = ""
         self._name, self._world, self._tracker, self._stream, self._speed = name, world, tracker, stream, speed
         self._sums = torch.zeros(3, dtype=torch.float64, device=world.device)

@@ -11,7 +11,7 @@ import torch
 from bench.cnn import SIZES, Asked, Baseline, Network, one_hot
 from pipeline.dataset.build import build
 from pipeline.errors import UserError
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import ids_of_text
 from tests.conftest import ROOT, small_config

@@ -14,7 +14,7 @@ from model.training.bench_train import bench_train
 from model.training.timing import Plan
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN, Workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge

@@ -24,8 +24,8 @@ from model.training.engine import loss_scale, make_engine, make_optimizer, read_
 from model.training.loop import train_step
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
-from pipeline.stream.stream import Part, Stream
+from pipeline.shards.location import shard_folder
+from pipeline.stream.stream import RankSlice, ShardStream
 
 STEPS, COMPILED_STEPS = 20, 5
 PRECISIONS = {
@@ -76,9 +76,9 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         engine.compile(backend="aot_eager")
     engine.train()
     run = SimpleNamespace(engine=engine, world=world, run=config.run, name="finetune", plan=plan)
-    stream = Stream(
+    stream = ShardStream(
         shard_folder(config), index, "finetune/train", stage.global_batch,
-        Part(world.rank, world.ranks, plan.micro_batches), seed=0,
+        RankSlice(world.rank, world.ranks, plan.micro_batches), seed=0,
     )  # fmt: skip
     meter = Losses()
     gc.collect()  # engines before, at whose end the device is waited for

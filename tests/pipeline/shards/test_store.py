@@ -17,9 +17,10 @@ from pipeline.dataset.database import dataset_info, reading, rows_of
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
+from pipeline.shards.location import shard_folder, shard_place
 from pipeline.shards.plan import splits_of
 from pipeline.shards.preview import peek
-from pipeline.shards.staleness import as_written, check_fresh, shard_folder, shard_place
+from pipeline.shards.staleness import as_written, check_fresh
 from pipeline.shards.store import RemoteStore
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
@@ -95,7 +96,7 @@ def test_two_runs_into_one_bucket(made, s3):
             other.note(entry)
 
     with pytest.raises(UserError, match="another run writes other shards there"):
-        write_shards(config, progress=meanwhile)
+        write_shards(config, on_progress=meanwhile)
     assert not [name for name in objects(s3) if name.endswith("index.json")]
     write_shards(config)
     assert verify_shards(shard_place(config)).shards > 5
@@ -278,7 +279,7 @@ def test_a_writer_that_the_kernel_kills(made, tmp_path):
             os.kill(victims[0], signal.SIGKILL)
 
     with pytest.raises(UserError, match=r"a writer process was killed.*goes on from the finished shards"):
-        write_shards(config, progress=shoot_one)
+        write_shards(config, on_progress=shoot_one)
     assert not shard_folder(config).exists()
     written = write_shards(config)
     assert written.written < written.shards

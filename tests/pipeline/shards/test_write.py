@@ -20,10 +20,10 @@ from pipeline.dataset.database import reading
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import index_text, read_index, shard_entry
+from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import insert_shown, peek
-from pipeline.shards.record_reader import read_record
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.records import read_record
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import text_of_ids
