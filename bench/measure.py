@@ -11,8 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.paths import ROOT
+
 COMMAND = str(Path(sys.executable).with_name("promoter-bert"))
-STUBS = Path(__file__).resolve().parent / "stubs"
+STUBS = ROOT / "bench" / "stubs"
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
@@ -29,6 +31,11 @@ class Cost:
     gigabytes: float
 
 
+def module(name: str, *words: str) -> list[str]:
+    """Make the command that runs a module of bench."""
+    return [sys.executable, "-m", f"bench.{name}", *words]
+
+
 def run(command: Sequence[str]) -> Cost:
     """Run a command to its end. Its output is shown only where it fails."""
     return ended(command)[1]
@@ -39,15 +46,20 @@ def answer(command: Sequence[str], stubs: bool = False) -> dict[str, float]:
 
     stubs: it finds stand-ins for packages that mosaicml-streaming imports and does not use here.
     """
-    paths = os.pathsep.join(filter(None, (str(STUBS) if stubs else "", os.environ.get("PYTHONPATH"))))
-    said, _ = ended(command, {**os.environ, **ONE_THREAD, "PYTHONPATH": paths})
+    said, _ = ended(command, ONE_THREAD, paths=[STUBS] if stubs else [])
     return json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
 
 
 def ended(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, log: Path | None = None
+    command: Sequence[str], variables: Mapping[str, str] | None = None, log: Path | None = None, paths: Sequence[Path] = ()
 ) -> tuple[str, Cost]:
-    """What a command printed and cost. log: file for what it writes to standard error; None: that is printed, too."""
+    """Run a command to its end. Returns its output and cost; SystemExit shows the output if it fails.
+
+    variables: added to the environment; log: file for standard error, None: it belongs to the output; paths: added to
+    PYTHONPATH, which holds the checkout, so that modules of bench are found from any folder.
+    """
+    python_path = [*map(str, (*paths, ROOT)), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **(variables or {}), "PYTHONPATH": os.pathsep.join(python_path)}
     with nullcontext() if log is None else log.open("wb") as errors:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors or subprocess.STDOUT, env=environment)

@@ -1,21 +1,20 @@
 """Commands that build, train and predict, some at a time, a thread each."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-from measure import ONE_THREAD, ended
+from bench.measure import ONE_THREAD, ended
+from pipeline.paths import ROOT
 
-TRAIN = str(Path(__file__).resolve().parent.parent / "train.py")
+TRAIN = str(ROOT / "train.py")
 
 Result = TypeVar("Result")
 
 
 def call(command: Sequence[str]) -> None:
     """Run a command on one thread to its end; where it fails, SystemExit shows what it printed."""
-    ended(command, {**os.environ, **ONE_THREAD})
+    ended(command, ONE_THREAD)
 
 
 def at_a_time(jobs: int, tasks: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.cnn import SIZES, Asked, Baseline, Network, one_hot
+from bench.quality.cnn import SIZES, Asked, Baseline, Network, one_hot
 from pipeline.dataset.build import build
 from pipeline.errors import UserError
 from pipeline.shards.location import shard_folder
@@ -109,7 +109,7 @@ def padded(sequences, k, width):
 
 def test_the_command_says_one_line_of_json_or_what_is_wrong(planted, tmp_path):
     def said(*words):
-        command = [sys.executable, str(ROOT / "bench" / "cnn.py"), *map(str, words)]
+        command = [sys.executable, str("-m"), *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     done = said(planted, "--size", "small", "--epochs", "1", "--json")

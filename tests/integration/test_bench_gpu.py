@@ -10,8 +10,8 @@ import torch
 
 from model.bert.flops import stage_cost
 from model.config import load_config
-from model.training.bench_train import bench_train
-from model.training.timing import Plan
+from bench.training.bench_train import bench_train
+from bench.training.timing import Plan
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder

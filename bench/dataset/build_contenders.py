@@ -1,9 +1,9 @@
-"""The peers of bench/build.py: rows -> the same Parquet files, by polars, pandas and plain full sorts in SQL.
+"""Contenders of build.py: rows -> the same Parquet files, by polars, pandas and plain full sorts in SQL.
 
 Each reads the TSV, keeps the usable rows, puts them into a random order by a hash of seed and sequence, cuts at the top
 fifth (ties in), and writes finetune and pretrain by split, snappy-compressed. (Their hashes differ, so the splits do.)
 
-    python bench/build_peers.py polars ROWS.tsv FOLDER
+    python -m bench.dataset.build_contenders polars ROWS.tsv FOLDER
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Training with one and two processes beside a Hugging Face Trainer of the same model, batches and precision.
 
-    python bench/train.py [--times 3]
+    python -m bench.training.train [--times 3]
 
 Fine-tuning from scratch in float32, a thread a process: batches of 64 promoters, three reading frames each, BERT of 2
 layers and width 128, dropout 0.1, fused Adam. The Trainer gets ready token arrays in memory and
@@ -19,18 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from measure import answer, in_turn, markdown
+from bench.measure import answer, in_turn, markdown
 
 from model.bert.frames import reading_frames
 from model.config import load_config
+from pipeline.paths import ROOT
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
 
-HERE = Path(__file__).resolve().parent
 ROWS, BATCH = 6000, 64
 SETTINGS = {
-    "base": str(HERE.parent / "config.yaml"),
+    "base": str(ROOT / "config.yaml"),
     "assay": {"flank": 0},
     "dataset": {"finetune_valid": 0.02, "finetune_test": 0.02, "pretrain_valid": 0.5},
     "model": {"hidden": 128, "layers": 2, "heads": 4, "intermediate": 512},
@@ -57,9 +57,9 @@ def prepare(work: Path) -> None:
 
 
 def measured(work: Path, form: str, processes: int) -> dict[str, float]:
-    """One run of a form of train_forms.py."""
+    """One run of a form of train_contenders.py."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return answer([*launch, str(HERE / "train_forms.py"), form, str(work)])
+    return answer([*launch, "--module", "bench.training.train_contenders", form, str(work)])
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ A stem that spots motifs, residual blocks that combine them (a convolution, sque
 sequence, one output: the kind of network that did well in the DREAM Challenge. Mean squared error on standardised
 labels, AdamW, a one-cycle learning rate; the weights of the best validation Pearson are scored on finetune's test.
 
-    python bench/cnn.py shards/k3                                        1.5 million parameters, for a GPU
-    OMP_NUM_THREADS=1 python bench/cnn.py shards/k3 --size small         82,249 parameters, for one CPU core
+    python -m bench.quality.cnn shards/k3                                        1.5 million parameters, for a GPU
+    OMP_NUM_THREADS=1 python -m bench.quality.cnn shards/k3 --size small         82,249 parameters, for one CPU core
 
 With one thread, equal seeds give equal numbers. For fewer rows than 50,000: 8,000 want --epochs 20, 1,000 want
 --epochs 20 --batch 32 (validated at the small size).

@@ -1,13 +1,13 @@
 """Do large batches learn as much from each promoter? Validation scores at equal numbers of promoters seen.
 
-    python bench/large_batch.py ROWS --batches 4096 4096:6.4e-3 --epochs 2 --seeds 0 1 2 [--config FILE] [key=value ...]
+    python -m bench.training.large_batch ROWS --batches 4096 4096:6.4e-3 --epochs 2 --seeds 0 1 2 [--config FILE] [key=value ...]
 
 One training for each seed and batch: the config's own batch and learning rate first, then each of --batches by the rule
 of configs/h200.yaml: the rate grown with the square root of the batch (of fine-tuning: or as it stands behind the
 colon), and warmed up over the first part of an epoch.
 All else is the config's, the plateau too. Fine-tuning from scratch; with --pretrain both stages. ROWS is what
 `promoter-bert build` reads, and all is made in --work (default large_batch/), where what is done already is not done
-again. The default model is that of bench/quality.yaml, for CPUs; on a GPU: --config config.yaml --deepspeed_config
+again. The default model is that of bench/quality/quality.yaml, for CPUs; on a GPU: --config config.yaml --deepspeed_config
 configs/ds_h200.json. Every number: large_batch.json in --work.
 """
 
@@ -22,14 +22,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from measure import COMMAND, markdown
-from trainings import TRAIN, at_a_time, call
+from bench.measure import COMMAND, markdown
+from bench.trainings import TRAIN, at_a_time, call
 
 from model.config import Config, load_config
+from pipeline.paths import ROOT
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 
-HERE = Path(__file__).resolve().parent
 WARM_UP = {"pretrain": 0.25, "finetune": 0.31}
 """Part of an epoch: that of the steps in configs/h200.yaml on the challenge's rows."""
 METRIC = {"pretrain": "valid_accuracy", "finetune": "valid_pearson"}
@@ -106,8 +106,8 @@ def main() -> None:
     cli.add_argument("--epochs", type=float, default=2)
     cli.add_argument("--every", type=float, default=0.1, help="part of an epoch between two evaluations; default: 0.1")
     cli.add_argument("--pretrain", action="store_true", help="pretrain, too, in the same batches")
-    cli.add_argument("--config", type=Path, default=HERE / "quality.yaml")
-    cli.add_argument("--deepspeed_config", type=Path, default=HERE.parent / "ds_config.json")
+    cli.add_argument("--config", type=Path, default=ROOT / "bench/quality/quality.yaml")
+    cli.add_argument("--deepspeed_config", type=Path, default=ROOT / "ds_config.json")
     cli.add_argument("--work", type=Path, default=Path("large_batch"))
     cli.add_argument("--jobs", type=int, default=1, help="trainings at a time, a thread each; default: 1")
     args = cli.parse_intermixed_args()

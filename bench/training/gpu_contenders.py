@@ -1,4 +1,4 @@
-"""What gpu.py (in this folder) measures: our steps and predictions, and two other ways to fine-tune the model."""
+"""Contenders of gpu.py: our steps and predictions, and two other ways to fine-tune the model."""
 
 import json
 import shutil
@@ -22,11 +22,11 @@ from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import Asked
-from model.training.bench_train import Measurement, forget
+from bench.training.bench_train import Measurement, forget
 from model.training.engine import read_ds_config
 from model.training.hf_export import export_model, stock_tokenizer
 from model.training.throughput import peak_memory
-from model.training.timing import Plan, Rates, timed, wait
+from bench.training.timing import Plan, Rates, timed, wait
 from pipeline.shards.index import Index, read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream

@@ -1,6 +1,6 @@
-"""The tables and the plot of docs/results.md from what bench/quality.py has found.
+"""The tables and the plot of docs/results.md from what study.py has found.
 
-    python bench/quality_tables.py [--found bench/quality.json] [--plot docs/quality.svg]
+    python -m bench.quality.tables [--found bench/quality/quality.json] [--plot docs/quality.svg]
 
 A cell is the mean over the seeds and, in brackets, the lowest and the highest of them. A difference is the mean over
 the seeds with its 95 % interval by Student's t of the differences seed by seed.
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import markdown
-from quality_trials import SIZES, SPLITS
+from bench.measure import markdown
+from bench.quality.trials import SIZES, SPLITS
 from scipy import stats
 
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,6 @@
 """k-mer ids of promoters on one core, beside tokenizers and loops.
 
-    python bench/tokens.py [--rows 131072] [--times 7] [--k 1,3,6]
+    python -m bench.shards.tokens [--rows 131072] [--times 7] [--k 1,3,6]
 
 Each sequence has 410 bases: a 110-base insert between flanks of 150. Ours goes from an Arrow column of promoters to
 ids, 4,096 a call. The tokenizers get their text ready-made, the k-mers with spaces between them, the loop its extended
@@ -12,12 +12,12 @@ import os
 import time
 from collections.abc import Callable
 
-from measure import ONE_THREAD, in_turn, markdown
+from bench.measure import ONE_THREAD, in_turn, markdown
 
 os.environ.update(ONE_THREAD)  # read by the libraries when they are first imported
 
 import numpy as np
-from promoters import ASSAY, RECORD, calls, extended, ids, promoters
+from bench.promoters import ASSAY, RECORD, calls, extended, ids, promoters
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipeline.shards.writer import BUFFER_BYTES

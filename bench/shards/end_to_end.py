@@ -1,6 +1,6 @@
 """From a text file to verified shards of both stages, step by step; then the same for another k.
 
-    python bench/whole.py [--rows 6739258] [--times 3]
+    python -m bench.shards.end_to_end [--rows 6739258] [--times 3]
 
 Needs 12 GB of disk at full size.
 """
@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from measure import COMMAND, in_turn, markdown, run
+from bench.measure import COMMAND, in_turn, markdown, run
 
 FULL = 6_739_258
 

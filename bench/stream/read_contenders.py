@@ -1,8 +1,8 @@
-"""The forms of bench/stream.py: shuffled batches of 256 from files, epoch after epoch.
+"""The forms of read.py: shuffled batches of 256 from files, epoch after epoch.
 
-    python bench/stream_forms.py FORM FOLDER [--seconds 3] [--ranks 1]
+    python -m bench.stream.read_contenders FORM FOLDER [--seconds 3] [--ranks 1]
 
-FOLDER: the form's own files, as bench/stream.py lays them out. Prints samples a second over whole epochs, seconds to
+FOLDER: the form's own files, as read.py lays them out. Prints samples a second over whole epochs, seconds to
 the first batch, CPU microseconds a sample, and by how many MB the peak memory rose over what it was before. Imports are
 not timed; every file is read once before. Several ranks: the sum of their rates and memory, the latest first batch.
 """

@@ -1,7 +1,7 @@
 """Ridge regression on counts of all 1- to 6-mers of the insert: the yardstick beside a trained model.
 
-python bench/ridge.py dataset.duckdb            trains on finetune's train split, scores its test split
-python bench/ridge.py dataset.duckdb --json     for scripts
+python -m bench.quality.ridge dataset.duckdb            trains on finetune's train split, scores its test split
+python -m bench.quality.ridge dataset.duckdb --json     for scripts
 """
 
 import argparse

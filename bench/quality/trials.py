@@ -1,4 +1,4 @@
-"""What bench/quality.py trains and scores: each trial a dataset, a method and its settings."""
+"""What study.py trains and scores: each trial a dataset, a method and its settings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

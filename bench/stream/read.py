@@ -1,6 +1,6 @@
 """Shuffled batches of 256 from warm files, one process, beside webdataset, MosaicML, litdata and Hugging Face.
 
-    python bench/stream.py [--rows 1000000] [--times 3] [--seconds 3]
+    python -m bench.stream.read [--rows 1000000] [--times 3] [--seconds 3]
 
 411 uint8 ids a sample, and its label. Each form reads whole epochs for some seconds in a process of its own; the rate
 is over all of them, first batches included. Memory is what the process's peak rises by over its imports; pages of
@@ -10,20 +10,18 @@ to int64 and is slower). Needs Linux and 3 GB of disk.
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import COMMAND, answer, in_turn, markdown, run
+from bench.measure import COMMAND, answer, in_turn, markdown, module, run
 
-from shards import K, by_form, prepare
+from bench.shards.write import K, by_form, prepare
 
-HERE = Path(__file__).resolve().parent
 OURS = "promoter-bert"
 FEED = 8 * 20_000
 """Samples a second that eight GPUs take."""
-PEERS = {  # form of stream_forms.py, the form of shards_forms.py that writes its files, and which share of the rows
+PEERS = {  # form of read_contenders.py, the form of write_contenders.py that writes its files, and which share of the rows
     "webdataset, a sample a record (.npy, .json)": ("webdataset-npy", "webdataset-npy", 40),
     "webdataset, a sample a record (raw bytes)": ("webdataset-bytes", "webdataset-bytes", 40),
     "mosaicml-streaming StreamingDataset": ("mds", "mds", 4),
@@ -58,7 +56,7 @@ def forms(work: Path, seconds: float) -> dict[str, Callable[[], dict[str, float]
 def read(form: str, folder: Path, ranks: int, seconds: float) -> dict[str, float]:
     """One run of a form."""
     options = ["--ranks", str(ranks), "--seconds", str(seconds)]
-    return answer([sys.executable, str(HERE / "stream_forms.py"), form, str(folder), *options], stubs=True)
+    return answer(module("stream.read_contenders", form, str(folder), *options), stubs=True)
 
 
 def main() -> None:

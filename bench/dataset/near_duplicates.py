@@ -1,6 +1,6 @@
 """Near-duplicates among generated inserts: wall and CPU seconds and peak memory.
 
-python bench/near_duplicates.py 6739258         so many inserts, 2 % of them near another one
+python -m bench.dataset.near_duplicates 6739258         so many inserts, 2 % of them near another one
 """
 
 import argparse

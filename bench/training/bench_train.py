@@ -21,7 +21,7 @@ from model.distributed.process_group import World, by_leader, sums_over_ranks
 from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
-from model.training.timing import Plan, host_waits, profile, timed
+from bench.training.timing import Plan, host_waits, profile, timed
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError

@@ -1,6 +1,6 @@
 """Writing shards, with 1 and 2 processes, beside webdataset, mosaicml-streaming, litdata and Hugging Face datasets.
 
-    python bench/shards.py [--rows 1000000] [--times 3]
+    python -m bench.shards.write [--rows 1000000] [--times 3]
 
 Every writer is given the same ready arrays: 411 uint8 ids a sample, a label and a dataset id, in memory; the slow ones
 get a 4th to a 40th of the rows. "ready records" is write_tar of the project with its hashing, "the command" is
@@ -12,16 +12,14 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measure import COMMAND, answer, in_turn, markdown, run
-from promoters import ids, promoters, write_tsv
+from bench.measure import COMMAND, answer, in_turn, markdown, module, run
+from bench.promoters import ids, promoters, write_tsv
 
-HERE = Path(__file__).resolve().parent
 INSERT, K = 111, 3
 OURS = "promoter-bert, ready records"
 PEERS = {  # form, and which share of the rows it gets
@@ -49,12 +47,10 @@ def forms(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[
 
 
 def by_form(work: Path, form: str, rows: int, processes: int, out: Path) -> dict[str, float]:
-    """One run of a form of shards_forms.py, on the first rows of the ready ids."""
+    """One run of a form of write_contenders.py, on the first rows of the ready ids."""
     emptied(out)
     size = ["--rows", str(rows), "--processes", str(processes)]
-    return answer(
-        [sys.executable, str(HERE / "shards_forms.py"), form, str(work / "ids.npy"), str(out), *size], stubs=True
-    )
+    return answer(module("shards.write_contenders", form, str(work / "ids.npy"), str(out), *size), stubs=True)
 
 
 def by_command(work: Path, compression: str, processes: int) -> dict[str, float]:

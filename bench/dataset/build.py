@@ -1,7 +1,7 @@
 """What `promoter-bert build` costs beside polars, pandas and plain SQL; under memory limits; by size.
 
-    python bench/build.py [--rows 6739258] [--times 3]
-    python bench/build.py --growth 1,2,4,8,16 --plot docs/growth.svg
+    python -m bench.dataset.build [--rows 6739258] [--times 3]
+    python -m bench.dataset.build --growth 1,2,4,8,16 --plot docs/growth.svg
 
 Needs 4 GB of disk at full size; `--growth` takes millions of rows.
 """
@@ -10,13 +10,11 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from measure import COMMAND, Cost, compare, run, table
+from bench.measure import COMMAND, Cost, compare, module, run, table
 
-HERE = Path(__file__).resolve().parent
 FULL = 6_739_258
 
 
@@ -36,13 +34,7 @@ def beside_peers(file: Path, work: Path, times: int) -> None:
     commands = {"promoter-bert (DuckDB file and Parquet)": ours(file, work)}
     for peer in ("polars", "pandas", "full-sorts"):
         name = {"polars": "polars, streaming", "full-sorts": "DuckDB, full sorts"}.get(peer, peer)
-        commands[f"{name} (Parquet)"] = [
-            sys.executable,
-            str(HERE / "build_peers.py"),
-            peer,
-            str(file),
-            str(work / peer),
-        ]
+        commands[f"{name} (Parquet)"] = module("dataset.build_contenders", peer, str(file), str(work / peer))
     print(table(compare(commands, times, lambda: clean(work)), next(iter(commands))), flush=True)
 
 

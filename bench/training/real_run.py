@@ -1,6 +1,6 @@
 """One whole job on rows of one's own, stage by stage: what each takes, and how good the model is that comes out.
 
-    python bench/real_run.py ROWS.parquet --test test_sequences.txt --labels LABELS --subsets FOLDER [--public FOLDER]
+    python -m bench.training.real_run ROWS.parquet --test test_sequences.txt --labels LABELS --subsets FOLDER [--public FOLDER]
         --config configs/h200.yaml --deepspeed_config configs/ds_h200.json [--processes 8] [key=value ...]
 
 ROWS is anything that `promoter-bert build` reads; LABELS, FOLDER are what `promoter-bert score` takes. All is made in
@@ -18,12 +18,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measure import ended, markdown
+from bench.measure import ended, markdown
 
 from model.config import load_config
 from pipeline.errors import UserError
+from pipeline.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 TRAINED = ("pretrain", "fine-tune")
 

@@ -1,4 +1,4 @@
-"""The trainings that train.py (in this folder) measures: train_forms.py FORM WORK, in each process of torchrun.
+"""The trainings that train.py of this folder measures: train_contenders FORM WORK, in each process of torchrun.
 
 Rank 0 prints promoters_per_second and promoters_per_cpu_second (steps 11 and on), first_step (seconds from the start of
 the process to its end) and gigabytes (peak resident memory of the process) as JSON.
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.paths import ROOT
+
 BORN = psutil.Process().create_time()
 WARM_UP = 10
 """Steps before the speed is taken."""
-ROOT = Path(__file__).resolve().parent.parent
 STEPS, BATCH = 45, 64
 
 
@@ -57,7 +58,6 @@ def ours(work: Path) -> None:
     ShardStream.epoch = watched  # type: ignore[method-assign]
     name = f"run.name=bench-{os.environ['TORCHELASTIC_RUN_ID']}"
     sys.argv = ["train.py", "--config", "bench.yaml", "--deepspeed_config", str(ROOT / "ds_config.json"), name]
-    sys.path.insert(0, str(ROOT))
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     report(ends, BATCH)
 

@@ -5,7 +5,7 @@ with signal 9, all end, and another world goes on from a state that was saved so
 checkpoint. In the end every promoter must have come exactly once an epoch, in the order of one process that reads all
 epochs without interruption; the memory of that one is read, too.
 
-    python bench/soak.py --epochs 200
+    python -m bench.stream.soak --epochs 200
 """
 
 import argparse

@@ -6,7 +6,7 @@ already; were it sorted by label, windows of some records would not be enough, w
 is 0 in the mean, and spreads by the number of shards, which are what is permuted over the whole epoch; records are
 permuted among those shards that are read together.
 
-    python bench/shuffle_quality.py --plot docs/shuffle.svg
+    python -m bench.stream.shuffle_quality --plot docs/shuffle.svg
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The forms of bench/shards.py: ready ids, labels and dataset ids -> files, one sample a row.
+"""The contenders of write.py: ready ids, labels and dataset ids -> files, one sample a row.
 
-    python bench/shards_forms.py FORM IDS.npy FOLDER [--rows N] [--processes N]
+    python -m bench.shards.write_contenders FORM IDS.npy FOLDER [--rows N] [--processes N]
 
 IDS.npy: (rows, bases) uint8. Prints rows, the seconds from the first process's start of work to the last one's end,
 their CPU seconds and the bytes written. Imports and loading the arrays are not in it; litdata starts processes of

@@ -1,13 +1,13 @@
 """How good: the BERT with and without pretraining beside ridge and a CNN, three seeds, on measured and noisy promoters.
 
-    python bench/quality.py yeast.tsv                             sizes and choices, some hours on two cores
-    python bench/quality.py yeast.tsv --dream noisy.parquet       and 500,000 promoters with the assay's noise
+    python -m bench.quality.study yeast.tsv                             sizes and choices, some hours on two cores
+    python -m bench.quality.study yeast.tsv --dream noisy.parquet       and 500,000 promoters with the assay's noise
     ... --test test_sequences.txt --labels public_leaderboard_ids     their models scored on the challenge's public rows
     ... --jobs 2 --only sizes choices                             two trials at a time, of these studies
 
 What is done already is not done again (--work FOLDER, default quality/; after a change of quality.yaml take another).
-Writes every number that is found by then, by earlier calls too, into bench/quality.json, from which
-`python bench/quality_tables.py` makes the tables and the plot of docs/results.md. The trials: quality_trials.py; the
+Writes every number that is found by then, by earlier calls too, into bench/quality/quality.json, from which
+`python -m bench.quality.tables` makes the tables and the plot of docs/results.md. The trials: trials.py; the
 model and its training: quality.yaml.
 """
 
@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measure import COMMAND, answer
-from quality_trials import Trial, trials
-from trainings import TRAIN, at_a_time, call
+from bench.measure import COMMAND, answer, module
+from bench.quality.trials import Trial, trials
+from bench.trainings import TRAIN, at_a_time, call
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
@@ -67,11 +67,11 @@ class Studio:
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
         """Train and score."""
         if trial.method == "ridge":
-            return answer((sys.executable, str(HERE / "ridge.py"), data[0].partition("=")[2], "--json"))
+            return answer(module("quality.ridge", data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
-            command = (str(HERE / "cnn.py"), f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options)
-            found = answer((sys.executable, *command, "--json"))
+            words = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
+            found = answer(module("quality.cnn", *words))
             return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name

@@ -1,10 +1,10 @@
 """Training on a GPU: promoters a second and utilisation, a row for each configuration, beside other ways to do it.
 
-    python bench/gpu.py                              everything, into bench/gpu.md; some minutes on one GPU
-    python bench/gpu.py --trace trace.json           and a profile of three steps of the first row, for chrome://tracing
-    python bench/gpu.py --prepare FOLDER             makes promoters and shards only (without a GPU) ...
-    python bench/gpu.py --data FOLDER                ... and uses them (where the GPU is)
-    python bench/gpu.py --tiny                       a small model, few steps, any machine: does it all run?
+    python -m bench.training.gpu                              everything, into bench/gpu.md; some minutes on one GPU
+    python -m bench.training.gpu --trace trace.json           and a profile of three steps of the first row, for chrome://tracing
+    python -m bench.training.gpu --prepare FOLDER             makes promoters and shards only (without a GPU) ...
+    python -m bench.training.gpu --data FOLDER                ... and uses them (where the GPU is)
+    python -m bench.training.gpu --tiny                       a small model, few steps, any machine: does it all run?
 
 The paper's model; promoters as `promoter-bert generate` makes them. From a base (eager, ZeRO 1, fp16, 4,096 promoters a
 step) one thing is changed at a time. Utilisation is useful operations (model/flops.py) over the rate of plain matrix
@@ -25,17 +25,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from gpu_forms import Form, Setting, asked, hugging_face, original, predicting
-from measure import markdown
+from bench.training.gpu_contenders import Form, Setting, asked, hugging_face, original, predicting
+from bench.measure import markdown
 
 from model.config import Config, load_config
 from model.distributed.process_group import start, stop
-from model.training.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
-from model.training.timing import Plan, Rates
+from bench.training.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
+from bench.training.timing import Plan, Rates
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
+from pipeline.paths import ROOT
 
-HERE = Path(__file__).resolve().parent
 BASE = Form("finetune", "fp16", 1, 4096)
 TINY = {"hidden": 32, "layers": 2, "heads": 4, "intermediate": 64}
 HEAD = ["", "promoters/s", "spread", "TFLOP/s", "of matmul", "data wait", "peak GB", "host waits a step"]
@@ -59,7 +59,7 @@ def forms(tiny: bool) -> Iterable[Form]:
 
 def prepare(folder: Path, tiny: bool) -> None:
     """Promoters as rows and as shards."""
-    config = load_config(HERE.parent / "config.yaml")
+    config = load_config(ROOT / "config.yaml")
     if tiny:
         model, assay = config.model.model_copy(update=TINY), config.assay.model_copy(update={"flank": 0})
         config = config.model_copy(update={"model": model, "assay": assay})
@@ -129,7 +129,7 @@ def main() -> None:
     cli.add_argument("--trace", type=Path)
     cli.add_argument("--prepare", type=Path)
     cli.add_argument("--data", type=Path)
-    cli.add_argument("--out", type=Path, default=HERE / "gpu.md")
+    cli.add_argument("--out", type=Path, default=ROOT / "bench/gpu.md")
     args = cli.parse_args()
     try:
         expect_folder(args.out)
@@ -158,7 +158,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
         for each in attempt(name, found):
             rows.append(each)
             print(" | ".join(each), flush=True)
-        command = " ".join(["python bench/gpu.py", *sys.argv[1:]])
+        command = " ".join(["python -m bench.training.gpu", *sys.argv[1:]])
         matmul = ", ".join(f"{precision} {rate / 1e12:,.3g}" for precision, rate in rates.items())
         text = f"# Training on one GPU\n\n{machine(setting.world.device)}. `{command}`: {args.steps} steps each, "
         text += (
