@@ -1,7 +1,7 @@
-"""Contenders of build.py: rows -> the same Parquet files, by polars, pandas and plain full sorts in SQL.
+"""Contenders of build.py: the same Parquet files by polars, by pandas, and by plain full sorts in SQL.
 
-Each reads the TSV, keeps the usable rows, puts them into a random order by a hash of seed and sequence, cuts at the top
-fifth (ties in), and writes finetune and pretrain by split, snappy-compressed. (Their hashes differ, so the splits do.)
+Each reads the TSV, keeps the usable rows and orders them by a hash of seed and sequence. It cuts at the top fifth (ties
+in) and writes finetune and pretrain by split, snappy-compressed. Their hashes differ, and so do the splits.
 
     python -m bench.dataset.build_contenders polars ROWS.tsv FOLDER
 """
@@ -15,12 +15,12 @@ VALID, TEST = 152_786, 76_393
 TOP, PRETRAIN_VALID, AT_MOST = 0.2, 0.05, 100_000
 
 
-def bounds(rows):
-    """Test and validation rows, as in the paper's preset, or a fiftieth each of few rows."""
+def split_sizes(rows):
+    """Compute test and validation rows: those of the paper's preset, or 2 % each of a small file."""
     return (TEST, VALID) if rows > 10 * (TEST + VALID) else (rows // 50, rows // 50)
 
 
-def by_polars(file, folder):
+def build_polars(file, folder):
     import polars as pl
 
     rows = (
@@ -32,7 +32,7 @@ def by_polars(file, folder):
         .with_row_index("id")
         .collect(engine="streaming")
     )
-    test, valid = bounds(len(rows))
+    test, valid = split_sizes(len(rows))
     cut = rows["expression"].top_k(int(TOP * len(rows)) + 1).min()
     top = rows.filter(pl.col("expression") >= cut)
     held = min(int(PRETRAIN_VALID * len(top)), AT_MOST)
@@ -44,7 +44,7 @@ def by_polars(file, folder):
     )
 
 
-def by_pandas(file, folder):
+def build_pandas(file, folder):
     import pandas as pd
 
     rows = pd.read_csv(file, sep="\t", header=None, names=["sequence", "expression"], engine="pyarrow")
@@ -52,7 +52,7 @@ def by_pandas(file, folder):
     rows["place"] = pd.util.hash_array(rows["sequence"].to_numpy(object), categorize=False)
     rows = rows.sort_values(["place", "expression", "sequence"], ignore_index=True).drop(columns="place")
     rows.insert(0, "id", range(len(rows)))
-    test, valid = bounds(len(rows))
+    test, valid = split_sizes(len(rows))
     cut = rows["expression"].sort_values(ascending=False).iloc[int(TOP * len(rows))]
     top = rows[rows["expression"] >= cut]
     held = min(int(PRETRAIN_VALID * len(top)), AT_MOST)
@@ -64,8 +64,8 @@ def by_pandas(file, folder):
     )
 
 
-def by_full_sorts(file, folder):
-    """What one writes first: a window over everything for each relation."""
+def build_full_sorts(file, folder):
+    """Build by the obvious SQL: a window function over all rows for each relation."""
     import duckdb
 
     connection = duckdb.connect()
@@ -75,7 +75,7 @@ def by_full_sorts(file, folder):
         f"where regexp_full_match(column0, '{USABLE[1:-1]}') and column1 between 0 and 17"
     )
     ((n,),) = connection.execute("select count(*) from rows").fetchall()
-    test, valid = bounds(n)
+    test, valid = split_sizes(n)
     connection.execute(
         "create table finetune as select row_number() over (order by hash(sequence, 0), expression, sequence) - 1 "
         "as id, sequence, expression from rows"
@@ -112,4 +112,4 @@ def write_all(folder, write, finetune, pretrain):
 
 if __name__ == "__main__":
     peer, source, target = sys.argv[1:]
-    {"polars": by_polars, "pandas": by_pandas, "full-sorts": by_full_sorts}[peer](source, Path(target))
+    {"polars": build_polars, "pandas": build_pandas, "full-sorts": build_full_sorts}[peer](source, Path(target))

@@ -1,6 +1,6 @@
-"""Near-duplicates among generated inserts: wall and CPU seconds and peak memory.
+"""Cost of finding near-duplicates among generated inserts: wall and CPU seconds, peak memory.
 
-python -m bench.dataset.near_duplicates 6739258         so many inserts, 2 % of them near another one
+python -m bench.dataset.near_duplicates 6739258      number of inserts, 2 % of them near another one
 """
 
 import argparse
@@ -23,7 +23,7 @@ PART = 50_000
 
 
 def inserts(number: int, seed: int = 0) -> pa.ChunkedArray:
-    """Random inserts of the assay's lengths and bases; every 50th is its predecessor with a base changed or deleted."""
+    """Generate inserts of the assay's lengths and bases; every 50th is its predecessor with a base changed."""
     random = np.random.default_rng(seed)
     return pa.chunked_array([_part(random, min(PART, number - start)) for start in range(0, number, PART)])
 
@@ -44,7 +44,7 @@ def _part(random: np.random.Generator, rows: int) -> pa.Array:
 def _plant(
     random: np.random.Generator, letters: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64], copies: npt.NDArray
 ) -> None:
-    """Turn some rows into the rows before them with one or two bases set anew, or, every third, one deleted."""
+    """Replace some rows by the row before, with two bases redrawn or, in every third one, a base deleted."""
     letters[copies], lengths[copies] = letters[copies - 1], lengths[copies - 1]
     for _ in range(2):
         letters[copies, random.integers(0, 57, len(copies))] = random.choice(BASES[:4], len(copies))

@@ -1,14 +1,14 @@
-"""A small convolutional network on the bases: the baseline beside a trained BERT, on its splits, by its loader.
+"""A small convolutional network on the bases: a baseline for a trained BERT, on its splits, by its loader.
 
-A stem that spots motifs, residual blocks that combine them (a convolution, squeeze and excitation), the mean over the
-sequence, one output: the kind of network that did well in the DREAM Challenge. Mean squared error on standardised
-labels, AdamW, a one-cycle learning rate; the weights of the best validation Pearson are scored on finetune's test.
+    python -m bench.quality.cnn shards/k3                                    1.5 million parameters, for a GPU
+    OMP_NUM_THREADS=1 python -m bench.quality.cnn shards/k3 --size small     82,249 parameters, for one CPU core
 
-    python -m bench.quality.cnn shards/k3                                        1.5 million parameters, for a GPU
-    OMP_NUM_THREADS=1 python -m bench.quality.cnn shards/k3 --size small         82,249 parameters, for one CPU core
+A stem detects motifs, residual blocks (a convolution, squeeze and excitation) combine them, and the mean over the
+sequence gives one output: the kind of network that did well in the DREAM Challenge. Mean squared error on standardized
+labels, AdamW, a one-cycle learning rate. The weights of the best validation Pearson are scored on finetune's test.
 
-With one thread, equal seeds give equal numbers. For fewer rows than 50,000: 8,000 want --epochs 20, 1,000 want
---epochs 20 --batch 32 (validated at the small size).
+With one thread, equal seeds give equal numbers. For fewer rows than 50,000: 8,000 need --epochs 20; 1,000 need --epochs
+20 --batch 32 (validated at the small size).
 """
 
 import argparse
@@ -37,13 +37,13 @@ from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
 Values = npt.NDArray[np.float32]
 LETTERS = ALPHABET.index("N")
-"""Rows of a one-hot base: A, C, G, T; N has a 1 in none."""
+"""Channels of a one-hot base: A, C, G, T; N is all zeros."""
 EVALUATED_TOGETHER = 1024
 
 
 @dataclass(frozen=True)
 class Size:
-    """motifs: channels of the stem; width: between the blocks; expansion: how many times as many within them."""
+    """Channels: motifs of the stem, width between the blocks, and width times expansion within them."""
 
     motifs: int
     width: int
@@ -56,11 +56,11 @@ SIZES = {
     "small": Size(motifs=128, width=48, blocks=2, expansion=2),
 }
 STEM, KERNEL = 11, 5
-"""Bases that the stem sees at once, and places (of two bases each) that a block does."""
+"""Kernel sizes: of the stem in bases, of a block in places (of two bases each)."""
 POOL = 2
-"""Bases a place."""
+"""Bases per place."""
 HEAD = 4
-"""How many times as many channels as between the blocks go into the mean over the sequence."""
+"""Channels in the mean over the sequence, relative to the width between the blocks."""
 DROPOUT = 0.3
 WEIGHT_DECAY = 0.1
 WARM_UP = 0.3
@@ -70,19 +70,19 @@ PATIENCE = 8
 
 
 def one_hot(ids: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tensor:
-    """Bases of k-mer ids that are stored one a base: (rows, width) ids -> (rows, width, 4), 0 for N and padding."""
+    """Decode k-mer ids, one per base, to one-hot bases: (rows, width) -> (rows, width, 4), 0 for N and padding."""
     first = (ids.long() - len(SPECIALS)) // 5 ** (k - 1)
     first = torch.where(real_places(lengths, ids.shape[1]), first, LETTERS)
     return F.one_hot(first, len(ALPHABET))[..., :LETTERS].float()
 
 
 def real_places(lengths: torch.Tensor, width: int) -> torch.Tensor:
-    """Which places hold a base: (rows, width) bool."""
+    """Make the mask of places that hold a base: (rows, width) bool."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
 class Places:
-    """The real places of a padded batch, the others being 0: (rows, places, channels) all of them."""
+    """The real places of a padded batch (rows, places, channels); the others are 0."""
 
     def __init__(self, lengths: torch.Tensor, width: int) -> None:
         """lengths: (rows,) real places; width: all places of a row."""
@@ -91,18 +91,18 @@ class Places:
         self._counts = lengths.clamp(min=1)[:, None]
 
     def apply(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """A layer on the real places one by one: no padding in a norm's statistics, and 0 there again behind it."""
+        """Apply a layer to the real places only: a norm's statistics hold no padding, which stays 0."""
         flat = x.flatten(0, 1)
         done = layer(flat.index_select(0, self._real))
         return done.new_zeros(len(flat), done.shape[1]).index_copy(0, self._real, done).view(*x.shape[:2], -1)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Over the real places: (rows, channels)."""
+        """Average over the real places: (rows, channels)."""
         return (x * self.mask).sum(1) / self._counts
 
 
 class Convolution(nn.Module):
-    """Along the sequence, (rows, places, inputs) -> (rows, places, outputs); torch is quickest with channels last."""
+    """Convolution along the sequence, (rows, places, inputs) -> (rows, places, outputs). Channels last is fastest."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -110,12 +110,12 @@ class Convolution(nn.Module):
         self.weigh.to(memory_format=torch.channels_last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: 0 where there is no base."""
+        """Convolve x, which is 0 in padding."""
         return self.weigh(x[:, None].permute(0, 3, 1, 2))[:, :, 0].transpose(1, 2)
 
 
 class Block(nn.Module):
-    """x + what a convolution, squeeze and excitation, and a projection back make of it."""
+    """Residual block: a convolution, squeeze and excitation, and a projection."""
 
     def __init__(self, width: int, expansion: int) -> None:
         super().__init__()
@@ -126,13 +126,13 @@ class Block(nn.Module):
         self.project = nn.Linear(inner, width)
 
     def forward(self, x: torch.Tensor, places: Places) -> torch.Tensor:
-        """x: (rows, places, width)."""
+        """Shape of x: (rows, places, width)."""
         y = F.relu(self.along(places.apply(self.norm, x)))
         return x + self.project(y * self.gate(places.mean(y))[:, None])
 
 
 class Network(nn.Module):
-    """One-hot bases -> standardised expression."""
+    """Network from one-hot bases to standardized expression."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Network(nn.Module):
         self.output = nn.Linear(size.width * HEAD, 1)
 
     def forward(self, bases: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """bases: (rows, width, 4), 0 past each one's length; lengths: (rows,). Gives (rows,)."""
+        """Predict (rows,). bases: (rows, width, 4), 0 past each length; lengths: (rows,)."""
         bases = F.pad(bases, (0, 0, 0, -bases.shape[1] % POOL))
         found = F.relu(self.stem(bases)) * real_places(lengths, bases.shape[1])[..., None]
         x = self.narrow(found.unflatten(1, (-1, POOL)).amax(2))
@@ -157,8 +157,8 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a training is asked for. batch: promoters a step; learning_rate: the highest."""
+class CnnSettings:
+    """Settings of a training. batch: promoters per step; learning_rate: the highest."""
 
     size: str
     epochs: int
@@ -168,8 +168,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of it. best_epoch: counted from 1; seconds: of all epochs with their validations.
+class CnnResult:
+    """Result of a training. best_epoch: counted from 1; seconds: of all epochs with their validations.
 
     pearson, spearman: on finetune/test; promoters_per_second: in training, without the validations.
     """
@@ -187,42 +187,42 @@ class Found:
 
 
 class Baseline:
-    """The network beside the shards that it is trained and scored on."""
+    """The network, and the shards that it is trained and scored on."""
 
-    def __init__(self, shards: Path, asked: Asked) -> None:
-        self.shards, self.asked = shards, asked
+    def __init__(self, shards: Path, settings: CnnSettings) -> None:
+        self.shards, self.settings = shards, settings
         self.index = read_index(shards)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(seed_of(asked.seed, "cnn", "weights"))
-        self.network = Network(SIZES[asked.size]).to(self.device)
+        torch.manual_seed(seed_of(settings.seed, "cnn", "weights"))
+        self.network = Network(SIZES[settings.size]).to(self.device)
 
-    def train(self, tell: Callable[[str], None]) -> Found:
-        """Train, keep the best weights, score them. tell: gets a line an epoch.
+    def train(self, emit: Callable[[str], None]) -> CnnResult:
+        """Train, keep the best weights, score them. emit: gets a line per epoch.
 
-        Raises UserError where the loss is no number any more.
+        Raises UserError if the loss is not finite.
         """
-        asked, network = self.asked, self.network
-        stream = self._stream("train", asked.batch, shuffle=True)
+        settings, network = self.settings, self.network
+        stream = self._stream("train", settings.batch, shuffle=True)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-        schedule = OneCycleLR(optimizer, asked.learning_rate, asked.epochs * len(stream), pct_start=WARM_UP)
+        schedule = OneCycleLR(optimizer, settings.learning_rate, settings.epochs * len(stream), pct_start=WARM_UP)
         epoch, best, best_epoch = 0, -math.inf, 0
-        kept: dict[str, torch.Tensor] = {}
+        best_weights: dict[str, torch.Tensor] = {}
         began, training = time.monotonic(), 0.0
-        while epoch < asked.epochs and epoch - best_epoch < PATIENCE:
+        while epoch < settings.epochs and epoch - best_epoch < PATIENCE:
             epoch += 1
             training -= time.monotonic()
             loss = self._train_epoch(stream, epoch, optimizer, schedule)
             training += time.monotonic()
-            if not math.isfinite(loss):  # its predictions are none either, for which Pearson's r counts as 0
-                raise UserError(f"the loss is {loss} in epoch {epoch}; try a lower --learning-rate")
+            if not math.isfinite(loss):  # Pearson's r of its predictions would count as 0
+                raise UserError(f"loss is {loss} in epoch {epoch}; try a lower --learning-rate")
             reached = pearson(*self.predict("valid"))
-            tell(f"epoch {epoch} of {asked.epochs}: loss {loss:.4f}, valid Pearson {reached:.4f}")
+            emit(f"epoch {epoch} of {settings.epochs}: loss {loss:.4f}, valid Pearson {reached:.4f}")
             if reached > best:
-                best, best_epoch, kept = reached, epoch, deepcopy(network.state_dict())
+                best, best_epoch, best_weights = reached, epoch, deepcopy(network.state_dict())
         seconds = time.monotonic() - began
-        network.load_state_dict(kept)
+        network.load_state_dict(best_weights)
         prediction, label = self.predict("test")
-        return Found(
+        return CnnResult(
             parameters=sum(weights.numel() for weights in network.parameters()),
             train_rows=stream.rows,
             test_rows=len(label),
@@ -237,7 +237,7 @@ class Baseline:
 
     @torch.inference_mode()
     def predict(self, split: str) -> tuple[Values, Values]:
-        """Standardised predictions and labels of a split of finetune, in the split's order: (rows,) each."""
+        """Predict a split of finetune, in its order: standardized predictions and labels, (rows,) each."""
         self.network.eval()
         stream = self._stream(split, EVALUATED_TOGETHER, shuffle=False)
         found = [(prediction.cpu().numpy(), label) for prediction, label in self._batches(stream, 0)]
@@ -247,13 +247,13 @@ class Baseline:
     def _train_epoch(
         self, stream: ShardStream, epoch: int, optimizer: torch.optim.Optimizer, schedule: OneCycleLR
     ) -> float:
-        """The mean loss."""
+        """Train one epoch. Returns the mean loss."""
         self.network.train()
-        torch.manual_seed(seed_of(self.asked.seed, "cnn", epoch))  # dropout
+        torch.manual_seed(seed_of(self.settings.seed, "cnn", epoch))  # dropout
         total = torch.zeros((), device=self.device)
         for prediction, label in self._batches(stream, epoch):
-            standardised = (torch.from_numpy(label) - self.index.label_mean) / self.index.label_sd
-            loss = F.mse_loss(prediction, standardised.to(self.device))
+            standardized = (torch.from_numpy(label) - self.index.label_mean) / self.index.label_sd
+            loss = F.mse_loss(prediction, standardized.to(self.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -262,10 +262,12 @@ class Baseline:
         return total.item() / stream.rows
 
     def _stream(self, split: str, batch: int, shuffle: bool) -> ShardStream:
-        return ShardStream(self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.asked.seed, shuffle)
+        return ShardStream(
+            self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.settings.seed, shuffle
+        )
 
     def _batches(self, stream: ShardStream, epoch: int) -> Iterator[tuple[torch.Tensor, Values]]:
-        """Standardised predictions and labels of each batch."""
+        """Yield standardized predictions and labels of each batch."""
         for step in stream.epoch(epoch):
             (batch,) = step.micro_batches
             ids, lengths = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.lengths))
@@ -277,14 +279,14 @@ def main() -> None:
     cli.add_argument("shards", type=Path, help="folder of a k, such as shards/k3")
     cli.add_argument("--size", choices=SIZES, default="full")
     cli.add_argument("--epochs", type=int, default=8)
-    cli.add_argument("--batch", type=int, default=128, help="promoters a step")
+    cli.add_argument("--batch", type=int, default=128, help="promoters per step")
     cli.add_argument("--learning-rate", type=float, default=1e-2, help="the highest of the cycle")
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--json", action="store_true", help="the result as one line of JSON, with its settings")
     options = vars(cli.parse_args())
     shards, as_json = options.pop("shards"), options.pop("json")
     try:
-        found = Baseline(shards, Asked(**options)).train(lambda line: print(line, file=sys.stderr, flush=True))
+        found = Baseline(shards, CnnSettings(**options)).train(lambda line: print(line, file=sys.stderr, flush=True))
     except UserError as error:
         cli.exit(1, f"{error}\n")
     if as_json:

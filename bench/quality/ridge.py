@@ -1,4 +1,4 @@
-"""Ridge regression on counts of all 1- to 6-mers of the insert: the yardstick beside a trained model.
+"""Ridge regression on counts of all 1- to 6-mers of the insert: a baseline for a trained model.
 
 python -m bench.quality.ridge dataset.duckdb            trains on finetune's train split, scores its test split
 python -m bench.quality.ridge dataset.duckdb --json     for scripts
@@ -21,7 +21,7 @@ ALPHAS = (1.0, 10.0, 100.0, 1000.0)
 
 
 def kmer_counts(inserts: list[str]) -> sparse.csr_matrix:
-    """Counts of every 1- to 6-mer over ACGT in each insert: (rows, 5,460). A k-mer with an N is not counted."""
+    """Count every 1- to 6-mer over ACGT in each insert: (rows, 5,460). A k-mer with an N does not count."""
     code = np.full(256, 255, np.uint8)
     code[np.frombuffer(b"ACGT", np.uint8)] = np.arange(4)
     blocks = []
@@ -42,7 +42,7 @@ def kmer_counts(inserts: list[str]) -> sparse.csr_matrix:
 
 
 def split(dataset: Path, name: str) -> tuple[sparse.csr_matrix, npt.NDArray[np.float64]]:
-    """Features and labels of one split of finetune."""
+    """Read features and labels of one split of finetune."""
     with reading(dataset) as connection:
         rows = connection.execute(
             "select insert_of(sequence), expression from finetune where split = ? order by position", [name]

@@ -1,14 +1,13 @@
-"""How good: the BERT with and without pretraining beside ridge and a CNN, three seeds, on measured and noisy promoters.
+"""Study of scores: BERT with and without pretraining, ridge and a CNN; three seeds, measured and noisy promoters.
 
-    python -m bench.quality.study yeast.tsv                             sizes and choices, some hours on two cores
-    python -m bench.quality.study yeast.tsv --dream noisy.parquet       and 500,000 promoters with the assay's noise
-    ... --test test_sequences.txt --labels public_leaderboard_ids     their models scored on the challenge's public rows
-    ... --jobs 2 --only sizes choices                             two trials at a time, of these studies
+    python -m bench.quality.study yeast.tsv                           sizes and choices, some hours on two cores
+    python -m bench.quality.study yeast.tsv --dream noisy.parquet     and 500,000 promoters with the assay's noise
+    ... --test test_sequences.txt --labels public_leaderboard_ids     scores on the challenge's public rows, too
+    ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies
 
-What is done already is not done again (--work FOLDER, default quality/; after a change of quality.yaml take another).
-Writes every number that is found by then, by earlier calls too, into bench/quality/quality.json, from which
-`python -m bench.quality.tables` makes the tables and the plot of docs/results.md. The trials: trials.py; the
-model and its training: quality.yaml.
+Finished trials in --work FOLDER (default quality/) are not repeated; after a change of quality.yaml take another
+folder. Writes all numbers found so far to bench/quality/quality.json, from which `python -m bench.quality.tables` makes
+the tables and the plot of docs/results.md. The trials: trials.py; the model and its training: quality.yaml.
 """
 
 import argparse
@@ -20,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.measure import COMMAND, answer, module
+from bench.measure import COMMAND, module, run_json
+from bench.parallel import TRAIN, run_parallel, run_single_threaded
 from bench.quality.trials import Trial, trials
-from bench.trainings import TRAIN, at_a_time, call
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
@@ -30,14 +29,14 @@ STUDIES = ("sizes", "choices", "dream")
 
 
 class Studio:
-    """Where trials are run. files: what `yeast` and `dream` stand for; work: folder for all that is made."""
+    """Folder and files of trials. files: those of `yeast` and `dream`; work: folder for all output."""
 
     def __init__(self, files: dict[str, Path], work: Path, test: Path | None, labels: Path | None) -> None:
         self.files, self.work, self.test, self.labels = files, work, test, labels
         self.building = threading.Lock()
 
     def result(self, trial: Trial) -> None:
-        """Of a trial that is run now, unless it was before with the same rows and settings."""
+        """Run a trial, unless it was run before with the same rows and settings, and save its result."""
         path = self.path(trial)
         facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
         facts |= {"settings": list(trial.settings), "bytes": self.files[trial.rows].stat().st_size}
@@ -52,32 +51,32 @@ class Studio:
         print(json.dumps(found), flush=True)
 
     def path(self, trial: Trial) -> Path:
-        """Of a trial's numbers."""
+        """Name the file of a trial's result."""
         return self.work / "results" / f"{trial.name}.json"
 
     def places(self, trial: Trial) -> list[str]:
-        """The settings of a trial's dataset and shards, which are made where they are not there."""
+        """Make a trial's dataset and shards, unless they exist. Returns their settings."""
         name = "-".join((trial.rows, *(setting.partition("=")[2] for setting in trial.data)))
         data = [f"dataset.path={self.work / name}.duckdb", f"shards.path={self.work / name}-shards", *trial.data]
         with self.building:
-            call((COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data))
-            call((COMMAND, "shards", "--config", str(CONFIG), *data))
+            run_single_threaded((COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data))
+            run_single_threaded((COMMAND, "shards", "--config", str(CONFIG), *data))
         return data
 
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
-        """Train and score."""
+        """Train and score a trial."""
         if trial.method == "ridge":
-            return answer(module("quality.ridge", data[0].partition("=")[2], "--json"))
+            return run_json(module("quality.ridge", data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
             words = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
-            found = answer(module("quality.cnn", *words))
+            found = run_json(module("quality.cnn", *words))
             return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")
-        call((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
+        run_single_threaded((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
         if trial.stages == "pretrain":
             values = [json.loads(line) for line in (run / "metrics.jsonl").open()]
             best = min((value for value in values if "valid_loss" in value), key=lambda value: value["valid_loss"])
@@ -90,7 +89,7 @@ class Studio:
         return found
 
     def both_strands(self, run: Path, dataset: Path) -> dict[str, float]:
-        """The mean of the predictions for both strands of the test promoters."""
+        """Score the mean of the predictions for both strands of the test promoters."""
         from scipy.stats import pearsonr, spearmanr
 
         from pipeline.dataset.database import reading
@@ -99,20 +98,20 @@ class Studio:
             rows = connection.execute(
                 "select sequence, expression from finetune where split = 'test' order by position"
             ).fetchall()
-        given, out = run / "test.tsv", run / "test-both-strands.tsv"
-        given.write_text("".join(f"{sequence}\t{label}\n" for sequence, label in rows))
-        call((COMMAND, "predict", str(run / "model"), str(given), "-o", str(out), "--both-strands"))
+        rows_file, out = run / "test.tsv", run / "test-both-strands.tsv"
+        rows_file.write_text("".join(f"{sequence}\t{label}\n" for sequence, label in rows))
+        run_single_threaded((COMMAND, "predict", str(run / "model"), str(rows_file), "-o", str(out), "--both-strands"))
         predictions = [float(line.rpartition("\t")[2]) for line in out.read_text().splitlines()]
         labels = [label for _, label in rows]
         r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
         return {"both_pearson": float(r), "both_spearman": float(rho)}
 
     def public(self, run: Path) -> dict[str, Any]:
-        """The challenge's score on the public rows, by subset."""
+        """Compute the challenge's score on the public rows, by subset."""
         out = run / "test_sequences.tsv"
-        call((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
+        run_single_threaded((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
         labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))
-        return answer((COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json"))
+        return run_json((COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json"))
 
 
 def main() -> None:
@@ -122,7 +121,7 @@ def main() -> None:
     cli.add_argument("--test", type=Path, help="the challenge's test_sequences.txt")
     cli.add_argument("--labels", type=Path, help="folder of the public leaderboard's labels and subsets")
     cli.add_argument("--work", type=Path, default=Path("quality"), help="default: quality")
-    cli.add_argument("--jobs", type=int, default=1, help="trials at a time, a thread each; default: 1")
+    cli.add_argument("--jobs", type=int, default=1, help="trials at a time, with one thread each; default: 1")
     cli.add_argument("--only", nargs="*", choices=STUDIES, default=STUDIES, help="studies; default: all")
     cli.add_argument("--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods left out")
     args = cli.parse_args()
@@ -132,7 +131,7 @@ def main() -> None:
     starts = {trial.start for trial in wanted}
     try:
         for each in ([trial for trial in trials() if trial.name in starts], wanted):
-            at_a_time(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
+            run_parallel(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
     finally:
         paths = [studio.path(trial) for trial in trials()]
         found = [path.read_text().strip() for path in paths if path.exists()]

@@ -1,9 +1,9 @@
-"""The tables and the plot of docs/results.md from what study.py has found.
+"""Tables and plot of docs/results.md from the results of study.py.
 
     python -m bench.quality.tables [--found bench/quality/quality.json] [--plot docs/quality.svg]
 
-A cell is the mean over the seeds and, in brackets, the lowest and the highest of them. A difference is the mean over
-the seeds with its 95 % interval by Student's t of the differences seed by seed.
+A cell is the mean over the seeds and, in brackets, the lowest and the highest. A difference is the mean of the
+differences per seed with its 95 % interval by Student's t.
 """
 
 import argparse
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
+
 from bench.measure import markdown
 from bench.quality.trials import SIZES, SPLITS
-from scipy import stats
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
-"""With their colours."""
+"""Methods and their colours."""
 LABELS = {
     "pretrained": "BERT, pretrained", "scratch": "BERT, from scratch", "ridge": "ridge on 1- to 6-mers",
     "cnn": "CNN, 82,249 parameters",
@@ -27,16 +28,16 @@ LABELS = {
 
 Found = list[dict[str, Any]]
 Scores = dict[int, float]
-"""By seed."""
+"""Score by seed."""
 
 
 def scores(found: Found, metric: str = "pearson", **wanted: Any) -> Scores:
-    """One number of the trials of which all of `wanted` holds."""
+    """Select one number of the trials that match `wanted`."""
     return {one["seed"]: one[metric] for one in found if all(one[name] == value for name, value in wanted.items())}
 
 
 def cell(values: Scores) -> str:
-    """Mean, lowest and highest; empty where there are none."""
+    """Format mean, lowest and highest; empty if there are none."""
     if not values:
         return ""
     each = list(values.values())
@@ -44,12 +45,12 @@ def cell(values: Scores) -> str:
 
 
 def number(value: float) -> str:
-    """.750, -.012: a correlation, or a difference of two."""
+    """Format a correlation, or a difference of two: .750, -.012."""
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
 def difference(values: Scores, others: Scores) -> str:
-    """Of two methods on the same rows, seed by seed; empty where fewer than two seeds have both."""
+    """Format the difference of two methods per seed; empty if fewer than two seeds have both."""
     each = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
     if len(each) < 2:
         return ""
@@ -59,19 +60,19 @@ def difference(values: Scores, others: Scores) -> str:
 
 
 def sizes(found: Found, metric: str) -> str:
-    """A row for each split and size, a column for each method."""
+    """Make a row per split and size, a column per method."""
     rows = []
     for split in SPLITS:
         for size in SIZES:
             each = {m: scores(found, metric, study="sizes", split=split, size=size, variant=m) for m in METHODS}
             gain = difference(each["pretrained"], each["scratch"])
             rows.append([f"{split}, {size:,}", *(cell(each[m]) for m in METHODS), gain])
-    head = [f"{metric.title()}: split, training rows", *LABELS.values(), "pretrained less scratch"]
+    head = [f"{metric.title()}: split, training rows", *LABELS.values(), "pretrained minus scratch"]
     return markdown(head, rows)
 
 
 def choices(found: Found) -> str:
-    """A row for each choice, beside the same training without it on as many promoters."""
+    """Make a row per choice, beside the same training without it on as many promoters."""
     mine = [one for one in found if one["study"] == "choices"]
     rows: list[list[str]] = []
     for size in sorted({one["size"] for one in mine}):
@@ -83,11 +84,11 @@ def choices(found: Found) -> str:
             both = scores([one for one in these if "both_pearson" in one], "both_pearson")
             if both:
                 rows.append([f"{size:,}: {name}, both strands predicted", cell(both), difference(both, base)])
-    return markdown(["training rows, random split", "Pearson", "less pretrained"], rows)
+    return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
 
 
 def dream(found: Found) -> str:
-    """Held-out noisy rows, then the challenge's public rows by subset."""
+    """Make rows for the held-out noisy promoters, then for the challenge's public rows by subset."""
     mine = [one for one in found if one["study"] == "dream"]
     rows = []
     for name in dict.fromkeys(one["variant"] for one in mine):
@@ -113,12 +114,12 @@ def dream(found: Found) -> str:
 
 
 def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
-    """A cell of one number of each seed's results."""
+    """Format one number of each seed's results."""
     return cell({seed: part[metric] for seed, part in parts.items()})
 
 
 def plot(found: Found, path: Path) -> None:
-    """Pearson by training rows, each seed a dot, lines through the means; a panel for each split."""
+    """Plot Pearson by training rows: a dot per seed, lines through the means, a panel per split."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -139,14 +140,14 @@ def plot(found: Found, path: Path) -> None:
 
 
 def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str) -> None:
-    """One method's line and dots."""
+    """Draw one method's line and dots."""
     for size, values in by_size.items():
         axes.plot([size] * len(values), values, ".", color=colour, markersize=4)
     axes.plot(list(by_size), [np.mean(values) for values in by_size.values()], "-", color=colour, label=label)
 
 
 def tables(found: Found) -> Iterable[str]:
-    """All of them as Markdown."""
+    """Yield all tables as Markdown."""
     yield sizes(found, "pearson")
     yield sizes(found, "spearman")
     if any(one["study"] == "choices" for one in found):

@@ -1,25 +1,25 @@
-"""What study.py trains and scores: each trial a dataset, a method and its settings."""
+"""Trials of study.py: each a dataset, a method and its settings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 SEEDS = (0, 1, 2)
-"""Of the split, the weights and the order of the batches."""
+"""Seeds of the split, the weights and the order of the batches."""
 SPLITS = ("random", "grouped")
 SIZES = (1000, 8000, 50_000)
-"""Promoters that are fine-tuned on."""
+"""Promoters to fine-tune on."""
 SCHEDULES = {
     1000: ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
     8000: ("finetune.max_epochs=12", "finetune.evaluate_every=0.5"),
     50_000: ("finetune.max_epochs=5", "finetune.evaluate_every=0.2"),
 }
-"""Fewer promoters are gone through more often."""
+"""Fewer promoters are trained on for more epochs."""
 CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
-"""Found on the validation rows of one seed; the BERT's were not tuned."""
+"""Tuned on the validation rows of one seed; the BERT's were not tuned."""
 CHOICES_AT = 8000
-"""Promoters that the original team's open choices are compared at, in a random split."""
+"""Training promoters, in a random split, for the comparison of the original team's open choices."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
-"""What turned out better, of configs/best.yaml; compared at the most promoters, too."""
+"""The better choices, those of configs/best.yaml; compared at the largest size, too."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
@@ -32,8 +32,8 @@ DREAM = (*DREAM_DATASET, "pretrain.max_epochs=3", "finetune.max_epochs=2", "fine
 
 @dataclass(frozen=True)
 class Trial:
-    """rows: which file; method: bert, ridge or cnn; variant: how it differs; start: the trial whose pretraining it
-    starts from."""
+    """One training and its score. rows: key of the file; method: bert, ridge or cnn; variant: its difference; start:
+    the trial whose pretraining it starts from."""
 
     study: str
     rows: str
@@ -48,12 +48,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its run, such as yeast-random-0-8000-pretrained."""
+        """Name of its run, such as yeast-random-0-8000-pretrained."""
         return "-".join((self.rows, self.split, str(self.seed), str(self.size or "all"), self.variant))
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those of its settings that are not its dataset's or shards'."""
+        """Its settings without those of dataset and shards."""
         return tuple(setting for setting in self.settings if setting not in self.data)
 
     @property
@@ -69,14 +69,14 @@ class Trial:
 
 
 def pretraining() -> Iterator[Trial]:
-    """On the top fifth of all training promoters, once for all sizes."""
+    """Pretrain on the top fifth of all training promoters, once for all sizes."""
     for split in SPLITS:
         for seed in SEEDS:
             yield Trial("pretraining", "yeast", split, seed, None, "bert", "pretraining", (), stages="pretrain")
 
 
 def learning_curves() -> Iterator[Trial]:
-    """Pretrained, from scratch, ridge and CNN at each size of both splits."""
+    """Compare pretrained, from scratch, ridge and CNN at each size of both splits."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
@@ -88,7 +88,7 @@ def learning_curves() -> Iterator[Trial]:
 
 
 def choices() -> Iterator[Trial]:
-    """One thing changed at a time from `pretrained` of CHOICES_AT promoters; pretraining with it, where it matters."""
+    """Change one thing at a time from `pretrained` of CHOICES_AT promoters, in pretraining too if it matters there."""
     schedule = SCHEDULES[CHOICES_AT]
     same_pretraining = ("smooth-l1", "longer")
     variants: dict[str, tuple[str, ...]] = {
@@ -113,12 +113,12 @@ def choices() -> Iterator[Trial]:
 
 
 def dream() -> Iterator[Trial]:
-    """Both stages on promoters with the assay's noise, and a CNN beside them."""
+    """Train both stages, and a CNN, on promoters with the assay's noise."""
     for seed in SEEDS:
         yield Trial("dream", "dream", "random", seed, None, "bert", "pretrained", DREAM)
         yield Trial("dream", "dream", "random", seed, None, "cnn", "cnn", ("--epochs", "2", *DREAM_DATASET))
 
 
 def trials() -> list[Trial]:
-    """All of them; a trial comes after the one that it starts from."""
+    """List all trials; each comes after the one that it starts from."""
     return [*pretraining(), *learning_curves(), *dream(), *choices()]

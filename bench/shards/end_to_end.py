@@ -1,4 +1,4 @@
-"""From a text file to verified shards of both stages, step by step; then the same for another k.
+"""Cost from a text file to verified shards of both stages, step by step; then shards of another k.
 
     python -m bench.shards.end_to_end [--rows 6739258] [--times 3]
 
@@ -8,16 +8,13 @@ Needs 12 GB of disk at full size.
 import argparse
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
-from bench.measure import COMMAND, in_turn, markdown, run
-
-FULL = 6_739_258
+from bench.measure import COMMAND, FULL, cost_of, markdown, medians, run
 
 
 def steps(file: Path, work: Path, rows: int) -> dict[str, list[str]]:
-    """The commands in turn, each one as a user types it."""
+    """Make the commands in turn, as a user types them."""
     sizes = [] if rows >= FULL // 2 else ["dataset.finetune_valid=0.02", "dataset.finetune_test=0.02"]
     dataset, shards = ["--dataset", str(work / "dataset.duckdb")], ["--out", str(work / "shards")]
     return {
@@ -29,11 +26,11 @@ def steps(file: Path, work: Path, rows: int) -> dict[str, list[str]]:
     }
 
 
-def timed(step: str, words: list[str], work: Path) -> dict[str, float]:
+def cost(step: str, words: list[str], work: Path) -> dict[str, float]:
     if step == "build":  # a new round
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-    return asdict(run([COMMAND, *words]))
+    return cost_of([COMMAND, *words])
 
 
 def main() -> None:
@@ -45,8 +42,8 @@ def main() -> None:
         file, work = Path(name) / "rows.tsv", Path(name) / "work"
         run([COMMAND, "generate", str(file), "--rows", str(args.rows)])
         commands = steps(file, work, args.rows)
-        forms = {step: lambda step=step, words=words: timed(step, words, work) for step, words in commands.items()}
-        found = in_turn(forms, args.times)
+        each = {step: lambda step=step, words=words: cost(step, words, work) for step, words in commands.items()}
+        found = medians(each, args.times)
     lines = ([step, f"{n['wall']:.1f}", f"{n['cpu']:.1f}", f"{n['gigabytes']:.2f}"] for step, n in found.items())
     print(markdown(["", "wall s", "CPU s", "peak GB of the largest process"], lines))
 

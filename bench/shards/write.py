@@ -1,11 +1,11 @@
-"""Writing shards, with 1 and 2 processes, beside webdataset, mosaicml-streaming, litdata and Hugging Face datasets.
+"""Rate of writing shards, with 1 and 2 processes, beside webdataset, mosaicml-streaming, litdata and Hugging Face.
 
     python -m bench.shards.write [--rows 1000000] [--times 3]
 
-Every writer is given the same ready arrays: 411 uint8 ids a sample, a label and a dataset id, in memory; the slow ones
-get a 4th to a 40th of the rows. "ready records" is write_tar of the project with its hashing, "the command" is
-`promoter-bert shards` as a whole: Python's start, reading DuckDB, the ids, the hashes and flushing to the disk. The
-peers hash and flush nothing. Needs 3 GB of disk and 2 GB of memory at 1,000,000 rows.
+Every writer gets the same arrays in memory: 411 uint8 ids per sample, a label and a dataset id. Slow ones get 1/4 to
+1/40 of the rows. "ready records" is the project's write_tar with its hashes. "the command" is all of `promoter-bert
+shards`: Python's start, reading DuckDB, the ids, the hashes and flushing to the disk. The peers hash and flush nothing.
+Needs 3 GB of disk and 2 GB of memory at 1,000,000 rows.
 """
 
 import argparse
@@ -17,16 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from bench.measure import COMMAND, answer, in_turn, markdown, module, run
+
+from bench.measure import COMMAND, STUBS, markdown, medians, module, run, run_json
 from bench.promoters import ids, promoters, write_tsv
 
 INSERT, K = 111, 3
 OURS = "promoter-bert, ready records"
-PEERS = {  # form, and which share of the rows it gets
+CONTENDERS = {  # name in write_contenders.py, and the divisor of its rows
     OURS: ("packed", 1),
     f"{OURS}, zstd": ("packed-zstd", 1),
-    "webdataset, a sample a record (.npy, .json)": ("webdataset-npy", 40),
-    "webdataset, a sample a record (raw bytes)": ("webdataset-bytes", 40),
+    "webdataset, one sample per record (.npy, .json)": ("webdataset-npy", 40),
+    "webdataset, one sample per record (raw bytes)": ("webdataset-bytes", 40),
     "mosaicml-streaming MDSWriter": ("mds", 8),
     "litdata optimize": ("litdata", 4),
     "Hugging Face save_to_disk": ("hugging-face", 1),
@@ -34,43 +35,39 @@ PEERS = {  # form, and which share of the rows it gets
 }
 
 
-def forms(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[str, float]]]:
-    """Every writer with so many processes, by its name."""
+def contenders(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[str, float]]]:
+    """Make every writer, by the name of its row."""
     found: dict[str, Callable[[], dict[str, float]]] = {
-        name: lambda form=form, share=share: by_form(work, form, max(rows // share, 1), processes, work / "out")
-        for name, (form, share) in PEERS.items()
+        name: lambda key=key, share=share: write(work, key, max(rows // share, 1), processes, work / "out")
+        for name, (key, share) in CONTENDERS.items()
     }
     for compression in ("none", "zstd"):
         name = "promoter-bert, the command" + (f", {compression}" if compression != "none" else "")
-        found[name] = lambda compression=compression: by_command(work, compression, processes)
+        found[name] = lambda compression=compression: write_by_command(work, compression, processes)
     return found
 
 
-def by_form(work: Path, form: str, rows: int, processes: int, out: Path) -> dict[str, float]:
-    """One run of a form of write_contenders.py, on the first rows of the ready ids."""
-    emptied(out)
+def write(work: Path, contender: str, rows: int, processes: int, out: Path) -> dict[str, float]:
+    """Run a contender on the first rows of the ready ids."""
+    shutil.rmtree(out, ignore_errors=True)
     size = ["--rows", str(rows), "--processes", str(processes)]
-    return answer(module("shards.write_contenders", form, str(work / "ids.npy"), str(out), *size), stubs=True)
+    return run_json(module("shards.write_contenders", contender, str(work / "ids.npy"), str(out), *size), [STUBS])
 
 
-def by_command(work: Path, compression: str, processes: int) -> dict[str, float]:
-    """One run of `promoter-bert shards`."""
-    out = emptied(work / "out")
+def write_by_command(work: Path, compression: str, processes: int) -> dict[str, float]:
+    """Run `promoter-bert shards`."""
+    out = work / "out"
+    shutil.rmtree(out, ignore_errors=True)
     kind = [] if compression == "none" else [f"shards.compression={compression}"]
     options = ["--dataset", str(work / "dataset.duckdb"), "--out", str(out), "--workers", str(processes), "--k", str(K)]
     command = [COMMAND, "shards", *options, *kind]
     cost = run(command)
-    there = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True).stdout)
-    return {"rows": there["rows"], "seconds": cost.wall, "cpu": cost.cpu, "bytes": there["bytes"]}
-
-
-def emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
+    result = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True).stdout)
+    return {"rows": result["rows"], "seconds": cost.wall, "cpu": cost.cpu, "bytes": result["bytes"]}
 
 
 def prepare(work: Path, rows: int) -> None:
-    """The ready ids, and a dataset of the same promoters."""
+    """Make the ready ids, and a dataset of the same promoters."""
     column = promoters(rows, INSERT)
     np.save(work / "ids.npy", ids(column, K))
     write_tsv(work / "rows.tsv", column)
@@ -87,18 +84,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         work = Path(name)
         prepare(work, args.rows)
-        counts = {processes: in_turn(forms(work, args.rows, processes), args.times) for processes in (1, 2)}
-    rates = ["1 process, samples/s", "ours / it", "2 processes, samples/s", "ours / it"]
-    head = ["", *rates, "CPU us a sample", "bytes a sample"]
-    print(markdown(head, (line(counts, form) for form in counts[1])))
+        counts = {processes: medians(contenders(work, args.rows, processes), args.times) for processes in (1, 2)}
+    rates = ["1 process, samples/s", "ours / this", "2 processes, samples/s", "ours / this"]
+    head = ["", *rates, "CPU us per sample", "bytes per sample"]
+    print(markdown(head, (line(counts, name) for name in counts[1])))
 
 
-def line(counts: dict[int, dict[str, dict[str, float]]], form: str) -> list[str]:
-    """A writer's row of the table."""
-    rates = [{name: each["rows"] / each["seconds"] for name, each in found.items()} for found in counts.values()]
-    cells = [text for rate in rates for text in (f"{rate[form]:,.0f}", f"{rate[OURS] / rate[form]:.2f}")]
-    single = counts[1][form]
-    return [form, *cells, f"{1e6 * single['cpu'] / single['rows']:.2f}", f"{single['bytes'] / single['rows']:,.0f}"]
+def line(counts: dict[int, dict[str, dict[str, float]]], name: str) -> list[str]:
+    """Format a writer's row of the table."""
+    rates = [{key: each["rows"] / each["seconds"] for key, each in found.items()} for found in counts.values()]
+    cells = [text for rate in rates for text in (f"{rate[name]:,.0f}", f"{rate[OURS] / rate[name]:.2f}")]
+    single = counts[1][name]
+    return [name, *cells, f"{1e6 * single['cpu'] / single['rows']:.2f}", f"{single['bytes'] / single['rows']:,.0f}"]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The contenders of write.py: ready ids, labels and dataset ids -> files, one sample a row.
+"""Contenders of write.py: ready ids, labels and dataset ids to files, one sample per row.
 
-    python -m bench.shards.write_contenders FORM IDS.npy FOLDER [--rows N] [--processes N]
+    python -m bench.shards.write_contenders NAME IDS.npy FOLDER [--rows N] [--processes N]
 
 IDS.npy: (rows, bases) uint8. Prints rows, the seconds from the first process's start of work to the last one's end,
-their CPU seconds and the bytes written. Imports and loading the arrays are not in it; litdata starts processes of
-its own, also for one, and their start is.
+their CPU seconds and the bytes written. Imports and loading the arrays do not count. litdata always starts processes of
+its own, whose start counts.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SHARD_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Samples:
-    """Ready rows: ids (rows, bases) uint8, expression (rows,) float32, id (rows,) int64."""
+    """Rows in memory: ids (rows, bases) uint8, expression (rows,) float32, id (rows,) int64."""
 
     ids: npt.NDArray[np.uint8]
     expression: npt.NDArray[np.float32]
@@ -41,24 +41,24 @@ class Samples:
     def __len__(self) -> int:
         return len(self.id)
 
-    def of(self, rows: slice) -> "Samples":
-        """Some of them."""
+    def rows(self, rows: slice) -> "Samples":
+        """Select rows."""
         return Samples(self.ids[rows], self.expression[rows], self.id[rows])
 
 
-def ready(file: Path, first: int, end: int, in_memory: bool = True) -> Samples:
-    """Rows of a file of ids, with labels and dataset ids beside them."""
+def load(file: Path, first: int, end: int, in_memory: bool = True) -> Samples:
+    """Load rows of a file of ids, and make labels and dataset ids for them."""
     ids = np.load(file, mmap_mode="r")[first:end]
     numbers = np.arange(first, end, dtype=np.int64)
     return Samples(np.array(ids) if in_memory else ids, (numbers % 1700 / 100).astype(np.float32), numbers)
 
 
-def packed(samples: Samples, folder: Path, zstd: bool = False) -> None:
-    """Ours: records of 4,096 in tars of 64 MB, with the sha256 of each file and the CRC-32 of each record."""
+def promoter_bert(samples: Samples, folder: Path, zstd: bool = False) -> None:
+    """Write our records of 4,096 in tars of 64 MB, with the sha256 of each file and the CRC-32 of each record."""
     per_shard = SHARD_BYTES // (samples.ids.shape[1] + 16)
     for number, start in enumerate(range(0, len(samples), per_shard)):
-        shard = samples.of(slice(start, start + per_shard))
-        records = (record_of(shard.of(slice(first, first + RECORD))) for first in range(0, len(shard), RECORD))
+        shard = samples.rows(slice(start, start + per_shard))
+        records = (record_of(shard.rows(slice(first, first + RECORD))) for first in range(0, len(shard), RECORD))
         with (folder / f"{number:06d}.tar").open("wb") as file:
             write_tar(file, file.name, 0, records, zstd)
 
@@ -70,13 +70,13 @@ def record_of(samples: Samples) -> Record:
 
 
 def raw(samples: Samples, folder: Path) -> None:
-    """The floor."""
+    """Write plain arrays: the lower bound."""
     for name in ("ids", "expression", "id"):
         np.save(folder / f"{name}.npy", getattr(samples, name))
 
 
 def webdataset_npy(samples: Samples, folder: Path) -> None:
-    """A sample a record, as webdataset's documentation writes arrays."""
+    """Write one sample per record, as webdataset's documentation does."""
     from webdataset import ShardWriter
 
     with ShardWriter(f"{folder}/%06d.tar", maxcount=10**9, maxsize=SHARD_BYTES, verbose=0) as sink:
@@ -86,7 +86,7 @@ def webdataset_npy(samples: Samples, folder: Path) -> None:
 
 
 def webdataset_bytes(samples: Samples, folder: Path) -> None:
-    """A sample a record in a single member of raw bytes: the least that webdataset can do for one."""
+    """Write one sample per record, as a single member of raw bytes: the least work for webdataset."""
     from webdataset import ShardWriter
 
     with ShardWriter(f"{folder}/%06d.tar", maxcount=10**9, maxsize=SHARD_BYTES, verbose=0) as sink:
@@ -95,7 +95,7 @@ def webdataset_bytes(samples: Samples, folder: Path) -> None:
 
 
 def mds(samples: Samples, folder: Path) -> None:
-    """mosaicml-streaming."""
+    """Write MDS of mosaicml-streaming."""
     from streaming import MDSWriter
 
     columns = {"ids": "bytes", "expression": "float32", "id": "int64"}
@@ -105,7 +105,7 @@ def mds(samples: Samples, folder: Path) -> None:
 
 
 def hugging_face(samples: Samples, folder: Path) -> None:
-    """Hugging Face datasets, from one Arrow table that holds the arrays as they are."""
+    """Write a Hugging Face dataset, from one Arrow table without a copy of the arrays."""
     dataset_of(samples).save_to_disk(folder)
 
 
@@ -119,7 +119,7 @@ def dataset_of(samples: Samples):
 
 
 def litdata(file: Path, rows: int, folder: Path, processes: int) -> None:
-    """Lightning's optimize: it starts its own processes, and each row of the input yields a record's samples."""
+    """Write by Lightning's optimize, which starts its own processes. Each row of its input gives a record's samples."""
     from litdata import optimize
 
     optimize(
@@ -133,15 +133,15 @@ def litdata(file: Path, rows: int, folder: Path, processes: int) -> None:
 
 
 def litdata_samples(file: Path, rows: tuple[int, int]) -> Iterator[dict]:
-    samples = ready(file, *rows)
+    samples = load(file, *rows)
     for ids, label, number in zip(samples.ids, samples.expression, samples.id, strict=True):
         yield {"ids": ids.tobytes(), "expression": float(label), "id": int(number)}
 
 
-# Each is given its part of the rows in memory and a folder of its own, and is run in as many processes as asked for.
-SPREAD: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
-    "packed": ("pipeline.shards.writer", packed),
-    "packed-zstd": ("pipeline.shards.writer", partial(packed, zstd=True)),
+# Each process gets its part of the rows in memory and a folder of its own.
+PARALLEL: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
+    "packed": ("pipeline.shards.writer", promoter_bert),
+    "packed-zstd": ("pipeline.shards.writer", partial(promoter_bert, zstd=True)),
     "raw": ("numpy", raw),
     "webdataset-npy": ("webdataset", webdataset_npy),
     "webdataset-bytes": ("webdataset", webdataset_bytes),
@@ -150,11 +150,11 @@ SPREAD: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
 }
 
 
-def one_process(form: str, file: Path, bounds: tuple[int, int], folder: Path, start, times) -> None:
-    """Write one process's part once all are ready; puts when it began and ended, and its CPU seconds, into times."""
-    module, write = SPREAD[form]
+def one_process(name: str, file: Path, bounds: tuple[int, int], folder: Path, start, times) -> None:
+    """Write one process's part once all are ready. times: gets begin, end and CPU seconds."""
+    module, write = PARALLEL[name]
     importlib.import_module(module)
-    samples = ready(file, *bounds)
+    samples = load(file, *bounds)
     folder.mkdir(parents=True)
     start.wait()
     began, before = time.monotonic(), time.process_time()
@@ -162,13 +162,13 @@ def one_process(form: str, file: Path, bounds: tuple[int, int], folder: Path, st
     times.put((began, time.monotonic(), time.process_time() - before))
 
 
-def spread(form: str, file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
-    """Seconds and CPU seconds of a form in so many processes."""
+def run_parallel(name: str, file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
+    """Measure seconds and CPU seconds of a contender in several processes."""
     context = multiprocessing.get_context("spawn")
     start, times = context.Barrier(processes), context.Queue()
     bounds = [(rows * i // processes, rows * (i + 1) // processes) for i in range(processes)]
     running = [
-        context.Process(target=one_process, args=(form, file, part, folder / str(i), start, times))
+        context.Process(target=one_process, args=(name, file, part, folder / str(i), start, times))
         for i, part in enumerate(bounds)
     ]
     for process in running:
@@ -180,8 +180,8 @@ def spread(form: str, file: Path, rows: int, folder: Path, processes: int) -> tu
     return max(ends) - min(begins), sum(seconds)
 
 
-def whole(file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
-    """Seconds and CPU seconds of litdata."""
+def run_litdata(file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
+    """Measure seconds and CPU seconds of litdata."""
     importlib.import_module("litdata")
     began, before = time.monotonic(), cpu_seconds()
     litdata(file, rows, folder, processes)
@@ -189,24 +189,24 @@ def whole(file: Path, rows: int, folder: Path, processes: int) -> tuple[float, f
 
 
 def cpu_seconds() -> float:
-    """Of this process and those that it has waited for."""
+    """CPU seconds of this process and those that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("form", choices=[*SPREAD, "litdata"])
+    cli.add_argument("name", choices=[*PARALLEL, "litdata"])
     cli.add_argument("ids", type=Path)
     cli.add_argument("folder", type=Path)
     cli.add_argument("--rows", type=int)
     cli.add_argument("--processes", type=int, default=1)
     args = cli.parse_args()
     rows = args.rows or len(np.load(args.ids, mmap_mode="r"))
-    if args.form == "litdata":
-        seconds, cpu = whole(args.ids, rows, args.folder, args.processes)
+    if args.name == "litdata":
+        seconds, cpu = run_litdata(args.ids, rows, args.folder, args.processes)
     else:
-        seconds, cpu = spread(args.form, args.ids, rows, args.folder, args.processes)
+        seconds, cpu = run_parallel(args.name, args.ids, rows, args.folder, args.processes)
     size = sum(path.stat().st_size for path in args.folder.rglob("*") if path.is_file())
     print(json.dumps({"rows": rows, "seconds": seconds, "cpu": cpu, "bytes": size}))
 

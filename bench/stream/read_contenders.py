@@ -1,10 +1,10 @@
-"""The forms of read.py: shuffled batches of 256 from files, epoch after epoch.
+"""Contenders of read.py: shuffled batches of 256 from files, epoch after epoch.
 
-    python -m bench.stream.read_contenders FORM FOLDER [--seconds 3] [--ranks 1]
+    python -m bench.stream.read_contenders NAME FOLDER [--seconds 3] [--ranks 1]
 
-FOLDER: the form's own files, as read.py lays them out. Prints samples a second over whole epochs, seconds to
-the first batch, CPU microseconds a sample, and by how many MB the peak memory rose over what it was before. Imports are
-not timed; every file is read once before. Several ranks: the sum of their rates and memory, the latest first batch.
+FOLDER: the contender's own files, from read.py. Prints samples per second over whole epochs, seconds to the first
+batch, CPU microseconds per sample, and the rise of peak memory in MB. Imports are not timed; every file is read once
+before. Several ranks: the sum of their rates and memory, the latest first batch.
 """
 
 import argparse
@@ -28,11 +28,11 @@ SPLIT = "finetune/train"
 Batches = Iterator[tuple[npt.NDArray, npt.NDArray]]
 """Tokens (256, bases) and expression (256,), the last of an epoch shorter."""
 Loader = Callable[[int], Batches]
-"""The batches of an epoch."""
+"""Epoch -> its batches."""
 
 
 def ours(folder: Path, rank: int = 0, ranks: int = 1) -> Loader:
-    """pipeline.stream; with several ranks each gets 256 of a global batch."""
+    """Read by pipeline.stream; each of several ranks gets 256 of a global batch."""
     stream = ShardStream(folder, read_index(folder), SPLIT, BATCH * ranks, RankSlice(rank, ranks))
 
     def epoch(number: int) -> Batches:
@@ -43,7 +43,7 @@ def ours(folder: Path, rank: int = 0, ranks: int = 1) -> Loader:
 
 
 def plain_webdataset(folder: Path) -> Loader:
-    """Our shards through webdataset alone: shards and records shuffled by it, the rows of a record by numpy."""
+    """Read our shards by webdataset alone: it shuffles shards and records, numpy the rows of a record."""
     import webdataset as wds
 
     urls = sorted(map(str, folder.glob(f"{SPLIT}-*.tar")))
@@ -60,21 +60,21 @@ def plain_webdataset(folder: Path) -> Loader:
 
 
 def webdataset_npy(folder: Path) -> Loader:
-    """A sample a record, with a shuffle buffer, decoded and batched by webdataset."""
+    """Read one sample per record, with a shuffle buffer, decoded and batched by webdataset."""
     import webdataset as wds
 
     urls = sorted(map(str, folder.rglob("*.tar")))
 
     def epoch(number: int) -> Batches:
         samples = wds.WebDataset(urls, shardshuffle=len(urls), seed=number).shuffle(BUFFER, initial=BUFFER).decode()
-        for tokens, about in samples.to_tuple("tokens.npy", "json").batched(BATCH):
-            yield tokens, np.array([one["expression"] for one in about], np.float32)
+        for tokens, facts in samples.to_tuple("tokens.npy", "json").batched(BATCH):
+            yield tokens, np.array([one["expression"] for one in facts], np.float32)
 
     return epoch
 
 
 def webdataset_bytes(folder: Path) -> Loader:
-    """A sample a record of raw bytes: the least that webdataset can do for one."""
+    """Read one sample per record of raw bytes: the least work for webdataset."""
     import webdataset as wds
 
     urls = sorted(map(str, folder.rglob("*.tar")))
@@ -89,7 +89,7 @@ def webdataset_bytes(folder: Path) -> Loader:
 
 
 def mds(folder: Path) -> Loader:
-    """mosaicml-streaming, its default shuffle."""
+    """Read by mosaicml-streaming, with its default shuffle."""
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
@@ -99,7 +99,7 @@ def mds(folder: Path) -> Loader:
 
 
 def litdata(folder: Path) -> Loader:
-    """Lightning's litdata, shuffled."""
+    """Read by Lightning's litdata, shuffled."""
     from litdata import StreamingDataset
 
     dataset = StreamingDataset(str(folder), shuffle=True)
@@ -107,7 +107,7 @@ def litdata(folder: Path) -> Loader:
 
 
 def collated(samples: Iterator[dict]) -> Batches:
-    """Samples as batches."""
+    """Collate samples to batches."""
     rows: list[dict] = []
     for sample in samples:
         rows.append(sample)
@@ -124,7 +124,7 @@ def stacked(rows: list[dict]) -> tuple[npt.NDArray, npt.NDArray]:
 
 
 def hugging_face_map(folder: Path) -> Loader:
-    """Hugging Face datasets, random access: a permutation's rows, taken from the memory-mapped Arrow file."""
+    """Read the rows of a permutation from the memory-mapped Arrow file of Hugging Face datasets."""
     from datasets import load_from_disk
 
     dataset = load_from_disk(folder / "0").with_format("arrow")
@@ -137,7 +137,7 @@ def hugging_face_map(folder: Path) -> Loader:
 
 
 def hugging_face_iterable(folder: Path) -> Loader:
-    """Hugging Face datasets as an iterable, with a shuffle buffer of Arrow tables."""
+    """Read Hugging Face datasets as an iterable, with a shuffle buffer of Arrow tables."""
     from datasets import load_from_disk
 
     dataset = load_from_disk(folder / "0").to_iterable_dataset(num_shards=16)
@@ -152,13 +152,13 @@ def hugging_face_iterable(folder: Path) -> Loader:
 
 
 def arrays(table) -> tuple[npt.NDArray, npt.NDArray]:
-    """A batch out of an Arrow table, without Python per row."""
+    """Take a batch out of an Arrow table, without Python per row."""
     tokens = table["ids"].combine_chunks()
     return tokens.flatten().to_numpy().reshape(len(tokens), -1), table["expression"].to_numpy()
 
 
 def memmap(folder: Path) -> Loader:
-    """The floor: random rows of a memory-mapped array."""
+    """Read random rows of a memory-mapped array: the lower bound."""
     tokens, labels = (np.load(folder / "0" / f"{name}.npy", mmap_mode="r") for name in ("ids", "expression"))
 
     def epoch(number: int) -> Batches:
@@ -169,12 +169,12 @@ def memmap(folder: Path) -> Loader:
 
 
 def pieces(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches of row numbers."""
+    """Cut row numbers into batches."""
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-# Each with what is imported before the clock starts; Hugging Face's iterable looks for torch by itself.
-FORMS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
+# Each with its imports before the clock starts. Hugging Face's iterable imports torch by itself.
+CONTENDERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
     "ours": ((), ours),
     "plain-webdataset": (("webdataset",), plain_webdataset),
     "webdataset-npy": (("webdataset",), webdataset_npy),
@@ -188,7 +188,7 @@ FORMS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
 
 
 def measure(make: Callable[[], Loader], seconds: float) -> dict[str, float]:
-    """Read whole epochs for at least so many seconds."""
+    """Read whole epochs for at least `seconds`."""
     before, cpu, began = peak_megabytes(), time.process_time(), time.monotonic()
     samples, first, number, sizes = 0, 0.0, 0, set()
     loader = make()
@@ -212,21 +212,19 @@ def measure(make: Callable[[], Loader], seconds: float) -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Largest resident size of this process so far. getrusage would give that of the process it was started from,
-    where it was larger.
-    """
+    """Read the peak resident size of this process. getrusage would include that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return float(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
 def one_rank(folder: Path, rank: int, ranks: int, seconds: float, start, found) -> None:
-    """One rank of ours, from when all are ready."""
+    """Run one rank of ours, once all are ready."""
     start.wait()
     found.put(measure(lambda: ours(folder, rank, ranks), seconds))
 
 
 def side_by_side(folder: Path, ranks: int, seconds: float) -> dict[str, float]:
-    """Several ranks of ours at once."""
+    """Run several ranks of ours at once."""
     context = multiprocessing.get_context("spawn")
     start, queue = context.Barrier(ranks), context.Queue()
     running = [
@@ -244,7 +242,7 @@ def side_by_side(folder: Path, ranks: int, seconds: float) -> dict[str, float]:
 
 
 def warm(folder: Path) -> None:
-    """Have every file in the system's cache."""
+    """Read every file into the system's cache."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -254,12 +252,12 @@ def warm(folder: Path) -> None:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("form", choices=FORMS)
+    cli.add_argument("name", choices=CONTENDERS)
     cli.add_argument("folder", type=Path)
     cli.add_argument("--seconds", type=float, default=3)
     cli.add_argument("--ranks", type=int, default=1, help="processes side by side, of ours only")
     args = cli.parse_args()
-    modules, make = FORMS[args.form]
+    modules, make = CONTENDERS[args.name]
     for module in modules:
         importlib.import_module(module)
     warm(args.folder)

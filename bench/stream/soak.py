@@ -1,11 +1,11 @@
-"""The stream for hundreds of epochs, killed at random and gone on with by other numbers of ranks.
-
-Every rank is a process of its own. After each step it tells which promoters it took. Now and then one of them is killed
-with signal 9, all end, and another world goes on from a state that was saved some steps before, as training does from a
-checkpoint. In the end every promoter must have come exactly once an epoch, in the order of one process that reads all
-epochs without interruption; the memory of that one is read, too.
+"""Soak test of the stream: hundreds of epochs, killed at random and resumed on other numbers of ranks.
 
     python -m bench.stream.soak --epochs 200
+
+Every rank is a process. After each step it reports the promoters it took. At random, one rank is killed with signal 9
+and all end. Another world resumes from a state saved some steps before, as training does from a checkpoint. In the end
+every promoter must have come exactly once per epoch, in the order of one process that reads all epochs without
+interruption. The memory of that process is reported, too.
 """
 
 import argparse
@@ -40,31 +40,31 @@ Steps = list[tuple[StreamState, bytes]]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a rank says after a step: the dataset ids it took, and the state after it."""
+class Report:
+    """Report of a rank after a step: the dataset ids it took, and the state after it."""
 
     ids: bytes
     state: str
 
 
-def stream_of(folder: Path, part: RankSlice) -> ShardStream:
-    """One rank's stream."""
-    return ShardStream(folder, read_index(folder), SPLIT, BATCH, part, SEED, reverse_complement=True)
+def stream_of(folder: Path, rank_slice: RankSlice) -> ShardStream:
+    """Make one rank's stream."""
+    return ShardStream(folder, read_index(folder), SPLIT, BATCH, rank_slice, SEED, reverse_complement=True)
 
 
-def rank(folder: Path, part: RankSlice, state: str, epochs: int, out: Connection) -> None:
-    """A rank's life: steps from a state on, to the end or until it is killed."""
-    stream, at = stream_of(folder, part), StreamState.from_json(state)
+def rank(folder: Path, rank_slice: RankSlice, state: str, epochs: int, out: Connection) -> None:
+    """Run one rank from a state on, to the end or until it is killed."""
+    stream, at = stream_of(folder, rank_slice), StreamState.from_json(state)
     while at.epoch < epochs:
         for step in stream.resume(at):
             taken = [batch.id[batch.weight > 0] for batch in step.micro_batches]
-            out.send(Told(np.concatenate(taken).tobytes(), stream.state(step.epoch, step.consumed).to_json()))
+            out.send(Report(np.concatenate(taken).tobytes(), stream.state(step.epoch, step.consumed).to_json()))
         at = stream.state(at.epoch + 1)
     out.close()
 
 
-def live(folder: Path, state: StreamState, epochs: int, chance: random.Random) -> tuple[Steps, bool]:
-    """One world until it is killed or through: its steps, and whether it was killed."""
+def run_world(folder: Path, state: StreamState, epochs: int, chance: random.Random) -> tuple[Steps, bool]:
+    """Run a world to its end or until it is killed. Returns its steps, and whether it was killed."""
     ranks, micro_batches = chance.choice(WORLDS), chance.randint(1, 3)
     doomed, last = chance.randrange(ranks), chance.randint(1, 400)
     context = multiprocessing.get_context("fork")
@@ -72,16 +72,16 @@ def live(folder: Path, state: StreamState, epochs: int, chance: random.Random) -
     processes = []
     for number in range(ranks):
         here, there = context.Pipe(duplex=False)
-        part = RankSlice(number, ranks, micro_batches)
-        process = context.Process(target=rank, args=(folder, part, state.to_json(), epochs, there), daemon=True)
+        rank_slice = RankSlice(number, ranks, micro_batches)
+        process = context.Process(target=rank, args=(folder, rank_slice, state.to_json(), epochs, there), daemon=True)
         process.start()
         there.close()
         ends.append(here)
         processes.append(process)
     steps: Steps = []
-    while len(steps) < last and (told := next_step(ends)):
-        assert len({one.state for one in told}) == 1, "ranks disagree on where they are"
-        steps.append((StreamState.from_json(told[0].state), b"".join(one.ids for one in told)))
+    while len(steps) < last and (reports := next_step(ends)):
+        assert len({one.state for one in reports}) == 1, "ranks disagree on where they are"
+        steps.append((StreamState.from_json(reports[0].state), b"".join(one.ids for one in reports)))
     killed = len(steps) == last
     if killed:
         os.kill(processes[doomed].pid or 0, signal.SIGKILL)
@@ -93,8 +93,8 @@ def live(folder: Path, state: StreamState, epochs: int, chance: random.Random) -
     return steps, killed
 
 
-def next_step(ends: list[Connection]) -> list[Told]:
-    """What the ranks say of their next step; nothing once they are through."""
+def next_step(ends: list[Connection]) -> list[Report]:
+    """Receive the ranks' reports of their next step; nothing once they have ended."""
     try:
         return [end.recv() for end in ends]
     except EOFError:
@@ -105,16 +105,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--epochs", type=int, default=200)
     options.add_argument("--promoters", type=int, default=3000)
-    options.add_argument("--seed", type=int, default=0, help="of the kills and worlds")
-    asked = options.parse_args()
-    chance = random.Random(asked.seed)
+    options.add_argument("--seed", type=int, default=0, help="seed of the kills and worlds")
+    args = options.parse_args()
+    chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
-        folder = made(Path(place), asked.promoters)
+        folder = small_shards(Path(place), args.promoters)
         alone = stream_of(folder, RankSlice())
         state, began, worlds, kills = alone.state(), time.monotonic(), 0, 0
-        found: list[list[bytes]] = [[] for _ in range(asked.epochs)]
-        while state.epoch < asked.epochs:
-            steps, killed = live(folder, state, asked.epochs, chance)
+        found: list[list[bytes]] = [[] for _ in range(args.epochs)]
+        while state.epoch < args.epochs:
+            steps, killed = run_world(folder, state, args.epochs, chance)
             for after, ids in steps[: chance.randint(0, len(steps))] if killed else steps:
                 found[after.epoch].append(ids)
                 state = after
@@ -127,9 +127,9 @@ def main() -> None:
             assert b"".join(batches) == b"".join(ids.tobytes() for ids in uninterrupted), f"epoch {epoch}: other order"
             assert len(np.unique(np.concatenate(uninterrupted))) == alone.rows, f"epoch {epoch}: not every promoter"
             memory.append(resident_megabytes())
-    early = asked.epochs // 10
+    early = args.epochs // 10
     print(
-        f"{asked.epochs} epochs of {alone.rows:,} promoters: each exactly once, in the order of a process that was not "
+        f"{args.epochs} epochs of {alone.rows:,} promoters: each exactly once, in the order of a process that was not "
         f"killed\n{worlds} worlds of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
         f"memory of the process that read all epochs: {memory[early]:.0f} MB after {early + 1} of them, "
         f"{memory[-1]:.0f} MB after all\n{time.monotonic() - began:.0f} s"
@@ -137,12 +137,12 @@ def main() -> None:
 
 
 def resident_megabytes() -> float:
-    """Memory of this process now."""
+    """Read the present memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def made(place: Path, promoters: int) -> Path:
-    """Shards of generated promoters: small records, so that windows and shards are many."""
+def small_shards(place: Path, promoters: int) -> Path:
+    """Write shards of generated promoters, with small records, so that there are many windows and shards."""
     config = load_config(
         overrides=[
             f"dataset.path={place}/dataset.duckdb", f"shards.path={place}/shards", "assay.flank=0",

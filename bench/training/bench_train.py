@@ -1,7 +1,17 @@
-"""How fast configurations train on this machine: a fixed number of their own steps, on generated promoters."""
+"""How fast a configuration trains on this machine: a fixed number of its own steps, on generated promoters.
 
+python -m bench.training.bench_train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json
+deepspeed --module bench.training.bench_train ...      several GPUs of one machine
+... --deepspeed_config A --deepspeed_config B          a row for each stage and DeepSpeed config
+... --trace trace.json finetune.global_batch=1024      a profile of the first row; key=value overrides
+"""
+
+import argparse
 import gc
 import itertools
+import json
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,41 +23,69 @@ from typing import Any
 
 import torch
 
+from bench.training.timing import StepPlan, count_host_waits, profile_steps, time_steps
 from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
-from model.config import Config, Stage, StageName
-from model.distributed.process_group import World, by_leader, sums_over_ranks
+from model.config import STAGES, Config, Stage, StageName, load_config
+from model.distributed.process_group import World, by_leader, joined, sums_over_ranks
 from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
-from bench.training.timing import Plan, host_waits, profile, timed
+from model.watchdog.client import guarded
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
+from pipeline.paths import shipped
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 from pipeline.stream.stream import RankSlice, ShardStream, Step
 
-STEPS_AN_EPOCH = 40
-"""Global batches that are generated: as in a real run, epochs seldom begin anew."""
-FEWEST_ROWS = 20_000
-SIZES = {
+STEPS_PER_EPOCH = 40
+"""Global batches that are generated: as in a real run, a new epoch is rare."""
+MIN_ROWS = 20_000
+DATASET = {
     "split": "random", "duplicates": "keep", "top_fraction": 0.5, "pretrain_valid": 0.01, "finetune_valid": 0.01,
     "finetune_test": 0.01, "finetune_train": "all",
 }  # fmt: skip
-"""Of the dataset of generated promoters, half of which are pretrained on."""
+"""Settings of the dataset of generated promoters, half of which are pretrained on."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a configuration does in a stage, over all ranks. promoters_per_second is the median, slowest and fastest are
-    those of three parts of the steps.
+class MeasurementSpec:
+    """A configuration and stage to measure. backend: torch.compile's, or empty; trace: file for a profile."""
 
-    operations: useful ones (see flops.py); matmul: those of the devices in plain matrix products of the same precision;
-    data_wait: share of the time; host_waits: waits for the GPU in a step, None on a CPU.
+    config: Config
+    stage_name: StageName
+    settings: DeepSpeedSettings
+    plan: StepPlan
+    backend: str = ""
+    trace: Path | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage's section of the configuration."""
+        return self.config.stage(self.stage_name)
+
+    @property
+    def name(self) -> str:
+        """Name of the row."""
+        tf32 = self.settings.precision == "fp32" and self.config.model.tf32
+        return (
+            f"{self.stage_name}, {'tf32' if tf32 else self.settings.precision}, ZeRO {self.settings.zero_stage}, "
+            f"batch {self.stage.global_batch}, {self.backend or 'eager'}"
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Rates of a configuration in a stage, over all ranks. promoters_per_second is the median of three parts of the
+    steps, slowest and fastest are those of single parts.
+
+    operations: useful FLOP (see flops.py); matmul: FLOP of plain matrix products in the same precision; data_wait:
+    share of the time; host_waits: waits for the GPU per step, None on a CPU.
     """
 
     name: str
@@ -62,38 +100,22 @@ class Measured:
     host_waits: int | None
 
     @property
-    def utilisation(self) -> float:
-        """Share of the plain matrix products' rate."""
+    def utilization(self) -> float:
+        """FLOP utilization relative to the measured matmul rate."""
         return self.operations_per_second / self.matmul_per_second
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
-        return {**asdict(self), "flop_utilisation": self.utilisation}
+        """Values for --json."""
+        return {**asdict(self), "flop_utilisation": self.utilization}
 
-
-@dataclass(frozen=True)
-class Measurement:
-    """What to measure. backend: torch.compile's, or empty; trace: file for a profile of three further steps."""
-
-    config: Config
-    stage: StageName
-    settings: DeepSpeedSettings
-    plan: Plan
-    backend: str = ""
-    trace: Path | None = None
-
-    @property
-    def of_stage(self) -> Stage:
-        """The stage's section."""
-        return self.config.stage(self.stage)
-
-    @property
-    def name(self) -> str:
-        """What its row is called."""
-        tf32 = self.settings.precision == "fp32" and self.config.model.tf32
+    def as_line(self) -> str:
+        """Format for a terminal."""
+        waits = f", {self.host_waits} host waits per step" if self.host_waits is not None else ""
         return (
-            f"{self.stage}, {'tf32' if tf32 else self.settings.precision}, ZeRO {self.settings.zero_stage}, "
-            f"batch {self.of_stage.global_batch}, {self.backend or 'eager'}"
+            f"{self.name}: {self.promoters_per_second:,.0f} promoters/s ({self.slowest:,.0f} to {self.fastest:,.0f}), "
+            f"{self.tokens_per_second:,.0f} tokens/s, {self.operations_per_second / 1e12:,.3g} TFLOP/s, "
+            f"{self.utilization:.1%} of matmul ({self.matmul_per_second / 1e12:,.3g}), data wait {self.data_wait:.2%}, "
+            f"{self.gigabytes:.1f} GB{waits}"
         )
 
 
@@ -101,44 +123,37 @@ def bench_train(
     config: Config,
     ds_configs: Sequence[Path],
     stages: Sequence[StageName],
-    plan: Plan,
+    plan: StepPlan,
     world: World,
     rows: int | None = None,
     trace: Path | None = None,
-    told: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
-) -> list[Measured]:
+    on_row: Callable[[Measurement], None] = lambda _: None,
+) -> list[Measurement]:
     """Measure each stage with each DeepSpeed config, in a temporary folder. All ranks, of one machine, call this.
 
-    rows: promoters generated, None: so many that an epoch has 40 steps; trace: for the first row. told: of steps done,
-    steps in all and the row. Raises UserError for settings that cannot be used, before anything is measured.
+    rows: promoters to generate, None: 40 steps per epoch; trace: for the first row. Raises UserError for invalid
+    settings before anything is measured.
     """
     check_trace(trace)
-    cuda = world.device.type == "cuda"
-    settings = [read_ds_config(path, cuda) for path in ds_configs]
+    settings = [read_ds_config(path, world.device.type == "cuda") for path in ds_configs]
     backend = "inductor" if config.model.compile else ""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as own:
-        folder = by_leader(world, lambda: own)
+        folder = Path(by_leader(world, lambda: own))
         batches = [config.stage(stage).global_batch for stage in stages]
-        enough = max(FEWEST_ROWS, 2 * STEPS_AN_EPOCH * max(batches)) if rows is None else rows
-        here = made(config, Path(folder))
-        by_leader(world, lambda: make_shards(here, Path(folder), enough))
-        asked = [
-            Measurement(here, stage, each, plan, backend, trace if number == 0 else None)
-            for number, (each, stage) in enumerate(itertools.product(settings, stages))
-        ]
-        found: list[Measured] = []
-
-        def step_done(steps: int) -> None:
-            told(len(found) * plan.total + min(steps, plan.total), len(asked) * plan.total, asked[len(found)].name)
-
-        for one in asked:
-            found.append(measure(one, world, step_done))
-        by_leader(world, lambda: None)  # the leading rank takes the folder away
+        enough = max(MIN_ROWS, 2 * STEPS_PER_EPOCH * max(batches)) if rows is None else rows
+        synthetic = synthetic_config(config, folder)
+        by_leader(world, lambda: make_shards(synthetic, folder, enough))
+        found: list[Measurement] = []
+        for each, stage in itertools.product(settings, stages):
+            spec = MeasurementSpec(synthetic, stage, each, plan, backend, None if found else trace)
+            found.append(measure(spec, world))
+            on_row(found[-1])
+        by_leader(world, lambda: None)  # rank 0 removes the folder
     return found
 
 
 def check_trace(trace: Path | None) -> None:
-    """Raise UserError where a profile cannot be written there; a table gets the name that ends in .txt beside it."""
+    """Raise UserError if a profile cannot be written there; its table goes beside it, as .txt."""
     if trace is None:
         return
     if trace.suffix != ".json" or trace.is_dir():
@@ -146,106 +161,111 @@ def check_trace(trace: Path | None) -> None:
     expect_folder(trace)
 
 
-def made(config: Config, folder: Path) -> Config:
-    """The configuration with the dataset and shards that make_shards puts into a folder."""
+def synthetic_config(config: Config, folder: Path) -> Config:
+    """Replace a configuration's dataset and shards by those that make_shards writes to a folder."""
     assay = config.assay.model_copy(update={"missing_adapters": "add", "min_expression": 0.0, "max_expression": 17.0})
-    dataset = config.dataset.model_copy(update={**SIZES, "path": str(folder / "dataset.duckdb")})
+    dataset = config.dataset.model_copy(update={**DATASET, "path": str(folder / "dataset.duckdb")})
     shards = config.shards.model_copy(update={"path": str(folder / "shards")})
     return config.model_copy(update={"assay": assay, "dataset": dataset, "shards": shards})
 
 
 def make_shards(config: Config, folder: Path, rows: int) -> None:
-    """Generate promoters, build, and write the shards that a configuration names."""
+    """Generate promoters, and write the dataset and shards that a configuration names."""
     generate(folder / "rows.tsv", rows)
     build([str(folder / "rows.tsv")], config)
     write_shards(config)
 
 
-def measure(asked: Measurement, world: World, told: Callable[[int], None] = lambda _: None) -> Measured:
-    """The training loop's own step on the training split's own stream. told: of the steps done."""
-    config, stage, plan = asked.config, asked.of_stage, asked.plan
-    forget(world.device)
+def measure(spec: MeasurementSpec, world: World) -> Measurement:
+    """Time the training loop's own step on the training split's own stream."""
+    config, stage, plan = spec.config, spec.stage, spec.plan
+    free_memory(world.device)
     if world.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.model.tf32 else "highest")
-    matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, asked.settings.precision), device=world.device))[0]
+    matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, spec.settings.precision), device=world.device))[0]
     index = read_index(shard_folder(config))
-    torch.manual_seed(seed_of(config.run.seed, asked.stage, "weights"))
-    _, task = stage_task(config, index, asked.stage)
-    batches = asked.settings.plan(stage.global_batch, world.ranks)
-    optimizer = make_optimizer(task, stage, decoupled=asked.stage == "pretrain")
-    part = RankSlice(world.rank, world.ranks, batches.micro_batches)
+    torch.manual_seed(seed_of(config.run.seed, spec.stage_name, "weights"))
+    _, task = stage_task(config, index, spec.stage_name)
+    batches = spec.settings.plan(stage.global_batch, world.ranks)
+    optimizer = make_optimizer(task, stage, decoupled=spec.stage_name == "pretrain")
+    rank_slice = RankSlice(world.rank, world.ranks, batches.micro_batches)
     stream = ShardStream(
-        shard_folder(config), index, f"{asked.stage}/train", stage.global_batch, part, config.run.seed,
+        shard_folder(config), index, f"{spec.stage_name}/train", stage.global_batch, rank_slice, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
-    meter = _Counts(world.device, stage_cost(config, index, asked.stage))
-    engine = make_engine(task, optimizer, asked.settings, batches, world)
-    with _let_go(engine), closing(full_steps(stream)) as steps:
-        if asked.backend:
-            engine.compile(backend=asked.backend)
+    counter = _StepCounter(world.device, stage_cost(config, index, spec.stage_name))
+    engine = make_engine(task, optimizer, spec.settings, batches, world)
+    with _destroyed_after(engine), closing(full_steps(stream)) as steps:
+        if spec.backend:
+            engine.compile(backend=spec.backend)
         engine.train()
-        run = SimpleNamespace(engine=engine, world=world, run=config.run, name=asked.stage, plan=batches)
+        run = SimpleNamespace(engine=engine, world=world, run=config.run, name=spec.stage_name, plan=batches)
 
-        def step() -> int:
+        def take_step() -> int:
             began = time.perf_counter()
-            given = next(steps)
-            meter.waited += time.perf_counter() - began
-            train_step(run, given, meter)  # type: ignore[arg-type]
-            told(meter.steps)
-            return given.micro_batches[0].global_rows
+            step = next(steps)
+            counter.waited += time.perf_counter() - began
+            train_step(run, step, counter)  # type: ignore[arg-type]
+            return step.micro_batches[0].global_rows
 
-        rates = timed(step, plan, world.device, meter.restart)
-        seconds = time.perf_counter() - meter.began
-        tokens, operations = (each / meter.promoters * rates.middle for each in (meter.tokens, meter.operations))
-        waited = meter.waited / seconds
-        waits = host_waits(step, world.device)
-        if asked.trace is not None:
-            profile(step, asked.trace if world.leads else None)
-    memory = peak_memory(world.device) / 1e9
-    return Measured(
-        asked.name, rates.middle, rates.slowest, rates.fastest, tokens, operations, matmul, waited, memory, waits
+        rates = time_steps(take_step, plan, world.device, counter.restart)
+        seconds = time.perf_counter() - counter.began
+        per_promoter = [each / counter.promoters for each in (counter.tokens, counter.operations)]
+        waited = counter.waited / seconds
+        host_waits = count_host_waits(take_step, world.device)
+        if spec.trace is not None:
+            profile_steps(take_step, spec.trace if world.leads else None)
+    return Measurement(
+        name=spec.name,
+        promoters_per_second=rates.median,
+        slowest=rates.slowest,
+        fastest=rates.fastest,
+        tokens_per_second=per_promoter[0] * rates.median,
+        operations_per_second=per_promoter[1] * rates.median,
+        matmul_per_second=matmul,
+        data_wait=waited,
+        gigabytes=peak_memory(world.device) / 1e9,
+        host_waits=host_waits,
     )
 
 
 @contextmanager
-def _let_go(engine: Any) -> Iterator[None]:
-    """Have an engine give its memory back at the end, which may be an error: the next measurement needs it."""
+def _destroyed_after(engine: Any) -> Iterator[None]:
+    """Free an engine's memory at the end, also after an error: the next measurement needs it."""
     try:
         yield
     finally:
         engine.destroy()
 
 
-class _Counts:
-    """In the meter's place: sums that stay on the device, and what is counted since the clock started."""
+class _StepCounter:
+    """Counter in place of the training loop's meter: sums that stay on the device, totals since the clock started."""
 
     def __init__(self, device: torch.device, cost: StageCost) -> None:
-        self.steps = 0
         self._cost = cost
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.restart()
 
     def restart(self) -> None:
-        """When the clock starts."""
+        """Set the totals to 0 as the clock starts."""
         self.promoters, self.tokens, self.operations, self.waited = 0, 0.0, 0.0, 0.0
         self.began = time.perf_counter()
 
     def add(self, loss: torch.Tensor, count: torch.Tensor, correct: torch.Tensor) -> None:
-        """A micro-batch."""
+        """Add a micro-batch."""
         self._sums += torch.stack([loss.double(), count.double(), correct.double()])
 
     def add_step(self, step: Step) -> None:
-        """A step of all ranks."""
+        """Add a step of all ranks."""
         batch = step.micro_batches[0]
         tokens, operations = self._cost.of(batch.global_lengths)
-        self.steps += 1
         self.promoters += batch.global_rows
         self.tokens += tokens
         self.operations += operations
 
 
 def full_steps(stream: ShardStream) -> Generator[Step]:
-    """Steps of whole global batches, epoch after epoch. Raises UserError where the split holds none."""
+    """Yield steps of whole global batches, epoch after epoch. Raises UserError if the split is smaller than one."""
     if stream.rows < stream.global_batch:
         raise UserError(
             f"{stream.split} holds {stream.rows:,} promoters, fewer than the {stream.global_batch:,} of a step; "
@@ -256,8 +276,8 @@ def full_steps(stream: ShardStream) -> Generator[Step]:
             yield from (step for step in steps if step.micro_batches[0].global_rows == stream.global_batch)
 
 
-def forget(device: torch.device) -> None:
-    """Let go what the measurement before has left."""
+def free_memory(device: torch.device) -> None:
+    """Free the memory of the measurement before."""
     gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
@@ -265,12 +285,36 @@ def forget(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def as_line(found: Measured) -> str:
-    """A row for a person."""
-    return (
-        f"{found.name}: {found.promoters_per_second:,.0f} promoters/s ({found.slowest:,.0f} to {found.fastest:,.0f}), "
-        f"{found.tokens_per_second:,.0f} tokens/s, {found.operations_per_second / 1e12:,.3g} TFLOP/s, "
-        f"{found.utilisation:.1%} of matmul ({found.matmul_per_second / 1e12:,.3g}), data wait {found.data_wait:.2%}, "
-        f"{found.gigabytes:.1f} GB"
-        + (f", {found.host_waits} host waits a step" if found.host_waits is not None else "")
-    )
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("overrides", nargs="*", metavar="key=value")
+    cli.add_argument("--config", type=Path, default=shipped("config.yaml"))
+    cli.add_argument("--deepspeed_config", type=Path, action="append", help="default: ds_config.json")
+    cli.add_argument("--stage", choices=STAGES, help="default: both")
+    cli.add_argument("--steps", type=int, default=100, help="steps timed, in three parts; default: 100")
+    cli.add_argument("--warm-up", type=int, default=20, help="steps before; default: 20")
+    cli.add_argument("--rows", type=int, help="promoters generated; default: enough for 40 steps per epoch")
+    cli.add_argument("--trace", type=Path, help="profile of three steps of the first row, for chrome://tracing")
+    cli.add_argument("--json", action="store_true", help="the rows as JSON")
+    cli.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # from DeepSpeed's launcher
+    args = cli.parse_intermixed_args()
+    stages = [name for name in STAGES if args.stage in (None, name)]
+    try:
+        config = load_config(args.config, args.overrides)
+        with guarded(os.environ) as guard, joined(guard) as world:
+
+            def show(row: Measurement) -> None:
+                if world.leads:
+                    print(row.as_line(), file=sys.stderr if args.json else sys.stdout, flush=True)
+
+            files = args.deepspeed_config or [shipped("ds_config.json")]
+            plan = StepPlan(args.warm_up, args.steps)
+            rows = bench_train(config, files, stages, plan, world, args.rows, args.trace, show)
+            if world.leads and args.json:
+                print(json.dumps({"rows": [row.as_dict() for row in rows]}))
+    except UserError as error:
+        cli.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

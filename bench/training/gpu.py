@@ -1,16 +1,16 @@
-"""Training on a GPU: promoters a second and utilisation, a row for each configuration, beside other ways to do it.
+"""Training on one GPU: promoters per second and FLOP utilization of several configurations, beside its peers.
 
-    python -m bench.training.gpu                              everything, into bench/gpu.md; some minutes on one GPU
-    python -m bench.training.gpu --trace trace.json           and a profile of three steps of the first row, for chrome://tracing
-    python -m bench.training.gpu --prepare FOLDER             makes promoters and shards only (without a GPU) ...
-    python -m bench.training.gpu --data FOLDER                ... and uses them (where the GPU is)
-    python -m bench.training.gpu --tiny                       a small model, few steps, any machine: does it all run?
+    python -m bench.training.gpu                      everything, into bench/gpu.md; some minutes on one GPU
+    python -m bench.training.gpu --trace trace.json   and a profile of three steps of the first row (chrome://tracing)
+    python -m bench.training.gpu --prepare FOLDER     only makes promoters and shards (without a GPU) ...
+    python -m bench.training.gpu --data FOLDER        ... and uses them (on the machine with the GPU)
+    python -m bench.training.gpu --tiny               a small model, few steps, on any machine: does everything run?
 
-The paper's model; promoters as `promoter-bert generate` makes them. From a base (eager, ZeRO 1, fp16, 4,096 promoters a
-step) one thing is changed at a time. Utilisation is useful operations (model/flops.py) over the rate of plain matrix
-products that was measured in the same precision right before. Beside it predictions, and fine-tuning with the Hugging
-Face Trainer, and as the original team did: tokens made a sample at a time by a tokenizer in DataLoader workers,
-autocast, GradScaler. One's own configuration: promoter-bert bench-train.
+The model is the paper's, the promoters are generated. The base is eager, ZeRO 1, fp16, 4,096 promoters per step; each
+row changes one thing. Utilization is useful FLOP (model/bert/flops.py) relative to the rate of plain matrix products,
+measured in the same precision just before. The peers: prediction; fine-tuning with the Hugging Face Trainer; and
+fine-tuning as the original team did it (tokens made sample by sample in DataLoader workers, autocast, GradScaler). For
+a configuration of your own: python -m bench.training.bench_train.
 """
 
 import argparse
@@ -25,54 +25,54 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from bench.training.gpu_contenders import Form, Setting, asked, hugging_face, original, predicting
-from bench.measure import markdown
 
+from bench.measure import markdown
+from bench.training.bench_train import Measurement, MeasurementSpec, check_trace, make_shards, measure, synthetic_config
+from bench.training.gpu_contenders import Bench, Variant, hugging_face, original_team, prediction, spec_of
+from bench.training.timing import Rates, StepPlan
 from model.config import Config, load_config
 from model.distributed.process_group import start, stop
-from bench.training.bench_train import Measured, Measurement, check_trace, made, make_shards, measure
-from bench.training.timing import Plan, Rates
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 from pipeline.paths import ROOT
 
-BASE = Form("finetune", "fp16", 1, 4096)
+BASE = Variant("finetune", "fp16", 1, 4096)
 TINY = {"hidden": 32, "layers": 2, "heads": 4, "intermediate": 64}
-HEAD = ["", "promoters/s", "spread", "TFLOP/s", "of matmul", "data wait", "peak GB", "host waits a step"]
+HEAD = ["", "promoters/s", "slowest to fastest", "TFLOP/s", "of matmul", "data wait", "peak GB", "host waits per step"]
 
 
-def forms(tiny: bool) -> Iterable[Form]:
-    """Each form once, the base first."""
+def variants(tiny: bool) -> Iterable[Variant]:
+    """List the configurations, each once, the base first."""
     if tiny:
-        return [Form(stage, "fp32", zero, 32, compiled) for stage, zero, compiled in (
+        return [Variant(stage, "fp32", zero, 32, compiled) for stage, zero, compiled in (
             ("finetune", 1, ""), ("pretrain", 1, ""), ("finetune", 0, ""), ("finetune", 1, "aot_eager"),
         )]  # fmt: skip
-    found = []
+    listed = []
     for stage in ("finetune", "pretrain"):
-        base = Form(stage, BASE.precision, BASE.zero, BASE.batch)
-        found += [base, Form(stage, "fp16", 1, 4096, "inductor"), Form(stage, "bf16", 1, 4096)]
-        found += [Form(stage, "bf16", 1, 4096, "inductor"), Form(stage, "tf32", 1, 4096)]
-        found += [Form(stage, "fp16", zero, 4096) for zero in (0, 2, 3)]
-        found += [Form(stage, "fp16", 1, batch) for batch in (64, 256, 1024, 2048, 8192)]
-    return found
+        base = Variant(stage, BASE.precision, BASE.zero, BASE.batch)
+        listed += [base, Variant(stage, "fp16", 1, 4096, "inductor"), Variant(stage, "bf16", 1, 4096)]
+        listed += [Variant(stage, "bf16", 1, 4096, "inductor"), Variant(stage, "tf32", 1, 4096)]
+        listed += [Variant(stage, "fp16", zero, 4096) for zero in (0, 2, 3)]
+        listed += [Variant(stage, "fp16", 1, batch) for batch in (64, 256, 1024, 2048, 8192)]
+    return listed
 
 
 def prepare(folder: Path, tiny: bool) -> None:
-    """Promoters as rows and as shards."""
+    """Write generated promoters to a folder, as rows and as shards."""
     config = load_config(ROOT / "config.yaml")
     if tiny:
         model, assay = config.model.model_copy(update=TINY), config.assay.model_copy(update={"flank": 0})
         config = config.model_copy(update={"model": model, "assay": assay})
-    config = made(config, folder)
+    config = synthetic_config(config, folder)
     make_shards(config, folder, 600 if tiny else 200_000)
     (folder / "config.json").write_text(config.model_dump_json())
 
 
 def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
-    """The columns that every way to train has."""
+    """Format the columns that every contender has."""
     return [
         name,
-        f"{rates.middle:,.0f}",
+        f"{rates.median:,.0f}",
         f"{rates.slowest:,.0f} to {rates.fastest:,.0f}",
         "",
         "",
@@ -82,29 +82,29 @@ def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
     ]
 
 
-def row_of_ours(found: Measured) -> list[str]:
-    """All columns."""
+def own_row(found: Measurement) -> list[str]:
+    """Format all columns."""
     columns = row(found.name, Rates(found.promoters_per_second, found.slowest, found.fastest), found.gigabytes)
-    columns[3:6] = f"{found.operations_per_second / 1e12:,.3g}", f"{found.utilisation:.1%}", f"{found.data_wait:.2%}"
+    columns[3:6] = f"{found.operations_per_second / 1e12:,.3g}", f"{found.utilization:.1%}", f"{found.data_wait:.2%}"
     columns[7] = "" if found.host_waits is None else str(found.host_waits)
     return columns
 
 
-def attempt(name: str, found: Callable[[], list[list[str]]]) -> list[list[str]]:
-    """Rows of the table; where they cannot be had, one that says why. Whatever it is: the other rows are wanted."""
+def attempt(name: str, make_rows: Callable[[], list[list[str]]]) -> list[list[str]]:
+    """Make rows of the table, or one with the error, whatever it is: the other rows are still wanted."""
     try:
-        return found()
+        return make_rows()
     except torch.OutOfMemoryError:
-        why = "out of memory"
+        problem = "out of memory"
     except Exception as error:
         traceback.print_exc()
         line = next(iter(str(error).splitlines()), "") or type(error).__name__
-        why = f"failed: {line[:80].replace('|', '/')}"
-    return [[name, why, *[""] * (len(HEAD) - 2)]]
+        problem = f"failed: {line[:80].replace('|', '/')}"
+    return [[name, problem, *[""] * (len(HEAD) - 2)]]
 
 
 def machine(device: torch.device) -> str:
-    """What was measured on."""
+    """Name the device and versions."""
     name, driver = platform.processor() or platform.machine(), ""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -113,7 +113,7 @@ def machine(device: torch.device) -> str:
 
 
 def driver_version() -> str:
-    """Of the GPUs; a container may lack the program that knows it."""
+    """Read the version of the GPU driver; a container may lack nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -144,65 +144,63 @@ def main() -> None:
         work = args.data or Path(temporary)
         if args.data is None:
             prepare(work, args.tiny)
-        # Prepared elsewhere, its files had other places.
-        config = made(Config.model_validate_json((work / "config.json").read_text()), work)
+        # Prepared on another machine, the files had other paths.
+        config = synthetic_config(Config.model_validate_json((work / "config.json").read_text()), work)
         measure_all(config, work, args)
 
 
 def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
-    """Write the table anew after each row: what was measured stays, whatever ends the rest."""
+    """Measure all rows. The table is rewritten after each, so that a crash loses none."""
     rates: dict[str, float] = {}
     rows: list[list[str]] = []
 
-    def add(name: str, found: Callable[[], list[list[str]]]) -> None:
-        for each in attempt(name, found):
+    def add(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
+        for each in attempt(name, make_rows):
             rows.append(each)
             print(" | ".join(each), flush=True)
         command = " ".join(["python -m bench.training.gpu", *sys.argv[1:]])
         matmul = ", ".join(f"{precision} {rate / 1e12:,.3g}" for precision, rate in rates.items())
-        text = f"# Training on one GPU\n\n{machine(setting.world.device)}. `{command}`: {args.steps} steps each, "
-        text += (
-            f"spread over three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n{markdown(HEAD, rows)}\n"
-        )
-        args.out.write_text(text)
+        text = f"# Training on one GPU\n\n{machine(bench.world.device)}. `{command}`: {args.steps} steps each, "
+        text += f"slowest to fastest of three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n"
+        args.out.write_text(f"{text}{markdown(HEAD, rows)}\n")
 
-    def of_form(form: Form, measurement: Measurement) -> list[list[str]]:
-        found = measure(measurement, setting.world)
-        rates[form.precision] = found.matmul_per_second
-        return [row_of_ours(found)]
+    def own_rows(variant: Variant, spec: MeasurementSpec) -> list[list[str]]:
+        found = measure(spec, bench.world)
+        rates[variant.precision] = found.matmul_per_second
+        return [own_row(found)]
 
-    def of_predictions() -> list[list[str]]:
-        found, whole = predicting(setting)
-        how = "fp16" if setting.world.device.type == "cuda" else "fp32"
+    def prediction_rows() -> list[list[str]]:
+        found, whole = prediction(bench)
+        how = "fp16" if bench.world.device.type == "cuda" else "fp32"
         from_file = [f"predict, {how}, from file to file", f"{whole:,.0f}", *[""] * (len(HEAD) - 2)]
         return [row(f"predict, {how}, sequences in memory", found.rates, found.gigabytes), from_file]
 
     before = dict(os.environ)
-    plan = Plan(2 if args.tiny else 8, args.steps)
-    setting = Setting(config, work, start(), plan, 2 if args.tiny else 10)
+    plan = StepPlan(2 if args.tiny else 8, args.steps)
+    bench = Bench(config, work, start(), plan, 2 if args.tiny else 10)
 
-    def alone(name: str, found: Callable[[], list[list[str]]]) -> None:
-        # Without the group of one that DeepSpeed wants: as its rank, predict and the Trainer would work otherwise.
+    def alone(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
+        # Outside of the process group of one that DeepSpeed needs: in a group, predict and the Trainer work otherwise.
         with patch.dict(os.environ, before, clear=True):
-            add(name, found)
+            add(name, make_rows)
 
     ours = [
-        (form, asked(setting, form, args.trace if number == 0 else None))
-        for number, form in enumerate(forms(args.tiny))
+        (variant, spec_of(bench, variant, args.trace if number == 0 else None))
+        for number, variant in enumerate(variants(args.tiny))
     ]
-    for form, one in ours:
-        if not form.compiled:
-            add(one.name, lambda form=form, one=one: of_form(form, one))
-    alone("predict", of_predictions)
+    for variant, spec in ours:
+        if not variant.compiled:
+            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
+    alone("predict", prediction_rows)
     batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
     name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
-    alone(name, lambda: [row(name, (found := hugging_face(setting, batch, precision)).rates, found.gigabytes)])
+    alone(name, lambda: [row(name, (found := hugging_face(bench, batch, precision)).rates, found.gigabytes)])
     few = 32 if args.tiny else 64
     team = f"as the original team did, finetune, batch {few}"
-    alone(team, lambda: [row(team, (found := original(setting, few)).rates, found.gigabytes)])
-    for form, one in ours:  # last, as a compiler may take minutes, or more than that
-        if form.compiled:
-            add(one.name, lambda form=form, one=one: of_form(form, one))
+    alone(team, lambda: [row(team, (found := original_team(bench, few)).rates, found.gigabytes)])
+    for variant, spec in ours:  # last, as compiling may take many minutes
+        if variant.compiled:
+            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
     stop()
 
 

@@ -1,4 +1,4 @@
-"""Timing training steps: promoters a second, with their spread, and where the host waits for the device."""
+"""Timing of training steps: promoters per second with their spread, host waits, and a profile."""
 
 import statistics
 import time
@@ -11,23 +11,22 @@ from unittest.mock import patch
 import torch
 
 PARTS = 3
-"""Parts of the timed steps that the spread is taken over."""
+"""Parts of the timed steps; the spread is taken over them."""
 
 TakeStep = Callable[[], int]
-"""Takes a step, and gives the promoters in it."""
+"""Takes a step, and returns the promoters in it."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Steps before the clock starts, in which caches fill and what is compiled is compiled for its second shape; and
-    steps that are timed, a third of them in each part."""
+class StepPlan:
+    """Number of steps. warm_up: before the clock starts, to fill caches and compile; steps: timed, in three parts."""
 
     warm_up: int
     steps: int
 
     @property
     def part(self) -> int:
-        """Steps of a part."""
+        """Steps per part."""
         return max(self.steps // PARTS, 1)
 
     @property
@@ -38,66 +37,68 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rates:
-    """Promoters a second: the median of the parts, and the slowest and the fastest of them."""
+    """Promoters per second: the median of the parts, the slowest and the fastest."""
 
-    middle: float
+    median: float
     slowest: float
     fastest: float
 
     @classmethod
     def of(cls, parts: list[float]) -> "Rates":
-        """parts: the rate in each."""
+        """Summarize the rates of the parts."""
         return cls(statistics.median(parts), min(parts), max(parts))
 
 
-def timed(step: TakeStep, plan: Plan, device: torch.device, at_start: Callable[[], None] = lambda: None) -> Rates:
-    """Take the steps. The device is waited for at the ends of the parts only. at_start: called as the clock starts."""
+def time_steps(
+    step: TakeStep, plan: StepPlan, device: torch.device, on_start: Callable[[], None] = lambda: None
+) -> Rates:
+    """Take and time the steps, synchronizing at the ends of the parts only. on_start: called as the clock starts."""
     for _ in range(plan.warm_up):
         step()
     rates = []
     for number in range(PARTS):
-        wait(device)
+        synchronize(device)
         if number == 0:
-            at_start()
+            on_start()
         began, promoters = time.perf_counter(), 0
         for _ in range(plan.part):
             promoters += step()
-        wait(device)
+        synchronize(device)
         rates.append(promoters / (time.perf_counter() - began))
     return Rates.of(rates)
 
 
-def wait(device: torch.device) -> None:
-    """For all that was given to the device."""
+def synchronize(device: torch.device) -> None:
+    """Wait for all work on a device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def host_waits(step: TakeStep, device: torch.device) -> int | None:
-    """How often the host waits for the GPU in a step, as far as torch says so; None on a CPU."""
+def count_host_waits(step: TakeStep, device: torch.device) -> int | None:
+    """Count how often the host waits for the GPU in a step, as far as torch reports it; None on a CPU."""
     if device.type != "cuda":
         return None
-    whole = 0
+    synchronized = 0
 
-    def counted(*_: object) -> None:
-        nonlocal whole
-        whole += 1
+    def count(*_: object) -> None:
+        nonlocal synchronized
+        synchronized += 1
 
-    # torch warns of the operations that wait, but not of a wait for the whole device.
-    with warnings.catch_warnings(record=True) as caught, patch.object(torch.cuda, "synchronize", counted):
+    # torch warns of operations that wait, but not of a wait for the whole device.
+    with warnings.catch_warnings(record=True) as caught, patch.object(torch.cuda, "synchronize", count):
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return whole + sum("synchronizing" in str(warning.message) for warning in caught)
+    return synchronized + sum("synchronizing" in str(warning.message) for warning in caught)
 
 
-def profile(step: TakeStep, trace: Path | None) -> None:
-    """Take three steps; write them for chrome://tracing, and a table of the longest operations beside that.
+def profile_steps(step: TakeStep, trace: Path | None) -> None:
+    """Profile three steps: a trace for chrome://tracing, and beside it a table of the longest operations (.txt).
 
-    trace: None on the ranks that only take the steps.
+    trace: None on ranks that only take the steps.
     """
     if trace is None:
         for _ in range(3):

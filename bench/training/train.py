@@ -1,13 +1,12 @@
-"""Training with one and two processes beside a Hugging Face Trainer of the same model, batches and precision.
+"""Rate of training with one and two processes, beside a Hugging Face Trainer of the same model, batches and precision.
 
     python -m bench.training.train [--times 3]
 
-Fine-tuning from scratch in float32, a thread a process: batches of 64 promoters, three reading frames each, BERT of 2
-layers and width 128, dropout 0.1, fused Adam. The Trainer gets ready token arrays in memory and
-DistributedDataParallel; ours is train.py itself, which reads its shards and evaluates and saves after the measured
-steps. A table of promoters a second on the clock, promoters for a second of CPU time of all processes (which other work
-on the machine changes less), time from the start of the processes to the end of the first step, and peak memory of a
-process.
+Fine-tuning from scratch in float32, one thread per process: batches of 64 promoters, three reading frames each, BERT of
+2 layers and width 128, dropout 0.1, fused Adam. The Trainer gets ready token arrays in memory and
+DistributedDataParallel. Ours is train.py itself, which reads its shards, and evaluates and saves after the measured
+steps. Columns: promoters per second; promoters per CPU second of all processes (which other work on the machine changes
+less); seconds from the start of the processes to the end of the first step; peak memory per process.
 """
 
 import argparse
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from bench.measure import answer, in_turn, markdown
 
+from bench.measure import COMMAND, markdown, medians, run_json
 from model.bert.frames import reading_frames
 from model.config import load_config
 from pipeline.paths import ROOT
@@ -36,16 +35,15 @@ SETTINGS = {
     "model": {"hidden": 128, "layers": 2, "heads": 4, "intermediate": 512},
     "finetune": {"start": "scratch", "global_batch": BATCH, "max_epochs": 0.5, "evaluate_every": 0.5},
 }
-FORMS = {"promoter-bert": "ours", "Hugging Face Trainer": "trainer"}
+CONTENDERS = {"promoter-bert": "ours", "Hugging Face Trainer": "trainer"}
 
 
 def prepare(work: Path) -> None:
-    """Dataset and shards, and the same promoters as arrays."""
+    """Make dataset and shards, and the same promoters as arrays."""
     (work / "bench.yaml").write_text(yaml.safe_dump(SETTINGS))
-    command = str(Path(sys.executable).with_name("promoter-bert"))
     for words in (["generate", "rows.tsv", "--rows", str(ROWS)], ["build", "rows.tsv"], ["shards"]):
         config = [] if words[0] == "generate" else ["--config", "bench.yaml"]
-        subprocess.run([command, *words, *config], cwd=work, check=True, capture_output=True)
+        subprocess.run([COMMAND, *words, *config], cwd=work, check=True, capture_output=True)
     config = load_config(work / "bench.yaml", [f"shards.path={work}/shards"])
     folder = shard_folder(config)
     index = read_index(folder)
@@ -56,10 +54,10 @@ def prepare(work: Path) -> None:
     np.savez(work / "ready.npz", ids=frames.input_ids.numpy(), mask=frames.attention_mask.numpy(), labels=labels)
 
 
-def measured(work: Path, form: str, processes: int) -> dict[str, float]:
-    """One run of a form of train_contenders.py."""
+def train(work: Path, contender: str, processes: int) -> dict[str, float]:
+    """Run a contender of train_contenders.py."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return answer([*launch, "--module", "bench.training.train_contenders", form, str(work)])
+    return run_json([*launch, "--module", "bench.training.train_contenders", contender, str(work)])
 
 
 def main() -> None:
@@ -69,14 +67,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work)
-        forms = {
+        contenders = {
             f"{name}, {processes} process{'es' if processes > 1 else ''}": (
-                lambda form=form, processes=processes: measured(work, form, processes)
+                lambda key=key, processes=processes: train(work, key, processes)
             )
             for processes in (1, 2)
-            for name, form in FORMS.items()
+            for name, key in CONTENDERS.items()
         }
-        found = in_turn(forms, times)
+        found = medians(contenders, times)
     rows = [
         [
             name,
@@ -87,7 +85,7 @@ def main() -> None:
         ]
         for name, f in found.items()
     ]
-    print(markdown(["", "promoters/s", "promoters/CPU s", "first step after s", "peak GB a process"], rows))
+    print(markdown(["", "promoters/s", "promoters/CPU s", "first step after s", "peak GB per process"], rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The trainings that train.py of this folder measures: train_contenders FORM WORK, in each process of torchrun.
+"""Contenders of train.py in this folder: train_contenders NAME WORK, in each process of torchrun.
 
-Rank 0 prints promoters_per_second and promoters_per_cpu_second (steps 11 and on), first_step (seconds from the start of
+Rank 0 prints promoters_per_second and promoters_per_cpu_second (from step 11 on), first_step (seconds from the start of
 the process to its end) and gigabytes (peak resident memory of the process) as JSON.
 """
 
@@ -16,46 +16,46 @@ import psutil
 
 from pipeline.paths import ROOT
 
-BORN = psutil.Process().create_time()
+STARTED = psutil.Process().create_time()
 WARM_UP = 10
-"""Steps before the speed is taken."""
+"""Steps before the rate is measured."""
 STEPS, BATCH = 45, 64
 
 
 def now() -> tuple[float, float]:
-    """Seconds on the clock, and of CPU time of this process."""
+    """Read the clock, and the CPU time of this process, in seconds."""
     return time.time(), time.process_time()
 
 
 def report(ends: list[tuple[float, float]], promoters: int) -> None:
-    """ends: the times (see now) at which steps ended; promoters: a step. Each rank takes as much CPU as this one."""
+    """Print the rates. ends: times (see now) at which steps ended; promoters: per step. Ranks take equal CPU time."""
     if os.environ.get("RANK", "0") == "0":
         counted = (len(ends) - WARM_UP) * promoters
         clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
         found = {
             "promoters_per_second": counted / clock,
             "promoters_per_cpu_second": counted / cpu / int(os.environ.get("WORLD_SIZE", "1")),
-            "first_step": ends[0][0] - BORN,
+            "first_step": ends[0][0] - STARTED,
             "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         }
         print(json.dumps(found), flush=True)
 
 
 def ours(work: Path) -> None:
-    """train.py itself; a step has ended when the next one is asked for."""
+    """Run train.py; a step has ended when the next one is requested."""
     os.chdir(work)
     from pipeline.stream.stream import ShardStream
 
     ends: list[tuple[float, float]] = []
     epoch = ShardStream.epoch
 
-    def watched(self, number, consumed=0):  # type: ignore[no-untyped-def]
+    def timed_epoch(self, number, consumed=0):  # type: ignore[no-untyped-def]
         for count, step in enumerate(epoch(self, number, consumed)):
             if self.split == "finetune/train" and 0 < count <= STEPS:
                 ends.append(now())
             yield step
 
-    ShardStream.epoch = watched  # type: ignore[method-assign]
+    ShardStream.epoch = timed_epoch  # type: ignore[method-assign]
     name = f"run.name=bench-{os.environ['TORCHELASTIC_RUN_ID']}"
     sys.argv = ["train.py", "--config", "bench.yaml", "--deepspeed_config", str(ROOT / "ds_config.json"), name]
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
@@ -63,7 +63,7 @@ def ours(work: Path) -> None:
 
 
 def trainer(work: Path) -> None:
-    """Hugging Face's Trainer; torchrun's environment makes it distributed."""
+    """Run Hugging Face's Trainer; torchrun's environment makes it distributed."""
     import numpy as np
     import torch
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
@@ -93,7 +93,7 @@ def trainer(work: Path) -> None:
         def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
             ends.append(now())
 
-    def together(rows):  # type: ignore[no-untyped-def]
+    def collate(rows):  # type: ignore[no-untyped-def]
         rows = torch.tensor(rows)
         width = int(mask[rows].sum(-1).max())  # padded to the longest of the batch
         return {"input_ids": ids[rows][..., :width], "attention_mask": mask[rows][..., :width], "labels": labels[rows]}
@@ -105,7 +105,7 @@ def trainer(work: Path) -> None:
         use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     Trainer(
-        model=MeanOverFrames(), args=arguments, train_dataset=list(range(len(ids))), data_collator=together,
+        model=MeanOverFrames(), args=arguments, train_dataset=list(range(len(ids))), data_collator=collate,
         callbacks=[Clock()],
     ).train()  # fmt: skip
     report(ends, BATCH)

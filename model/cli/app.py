@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from model.cli.exit_codes import INTERRUPTED, failed, interrupted, not_read
-from model.config import STAGES, Config
+from model.config import Config
 from pipeline.cli.dataset import ConfigFile, DatasetFile, Invocation, Json, SequenceColumn, app, say
 from pipeline.cli.dataset import configured as data_configured
 from pipeline.cli.messages import FILES
@@ -257,48 +257,6 @@ def doctor(
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     say(result, as_json, [f"{wrong} to mend before the training" if wrong else "ready to train"])
     sys.exit(1 if wrong else 0)
-
-
-@app.command(name="bench-train")
-def bench_train(
-    context: typer.Context,
-    config: ConfigFile = DEFAULT_CONFIG,
-    deepspeed_config: Annotated[
-        list[Path] | None,
-        typer.Option("--deepspeed_config", help="[default: ds_config.json]; several give a row each."),
-    ] = None,
-    stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="pretrain or finetune only [default: both].")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=3, help="Steps timed, in three parts.")] = 100,
-    warm_up: Annotated[int, typer.Option(min=1, help="Steps before.")] = 20,
-    rows: Annotated[
-        int | None, typer.Option(min=100, help="Promoters generated [default: enough for 40 steps an epoch].")
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="Profile of three steps of the first row, for chrome://tracing.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how fast a configuration trains here: a fixed number of steps on generated promoters.
-
-    A row for each stage and DeepSpeed config. Several GPUs: deepspeed --module model.cli bench-train ...
-    """
-    from model.distributed.process_group import joined
-    from model.training.bench_train import as_line
-    from model.training.bench_train import bench_train as run
-    from model.training.timing import Plan
-    from model.watchdog.client import guarded
-
-    settings, files = configured(context, config), deepspeed_config or [shipped("ds_config.json")]
-    stages = [name for name in STAGES if stage in (None, name)]
-    if not stages:
-        raise typer.BadParameter(f"{stage!r}: expected {' or '.join(STAGES)}", param_hint="--stage")
-    with guarded(os.environ) as guard, joined(guard) as world:
-        with progress("bench-train", "steps", quiet=as_json or not world.leads) as show:
-            found = run(settings, files, stages, Plan(warm_up, steps), world, rows, trace, show)
-        if world.leads:
-            say({"rows": [row.as_dict() for row in found]}, as_json, [as_line(row) for row in found])
 
 
 @app.command()

@@ -7,14 +7,12 @@ from functools import partial
 
 import pytest
 
-from model.config import load_config
-from tests.conftest import ROOT
-
-
+from bench.parallel import run_parallel
 from bench.quality.study import Studio
 from bench.quality.tables import cell, difference, tables
 from bench.quality.trials import trials
-from bench.trainings import at_a_time
+from model.config import load_config
+from tests.conftest import ROOT
 
 SEEDS = (0, 1, 2)
 
@@ -102,5 +100,5 @@ def test_after_a_failure_no_other_task_is_begun():
             sys.exit("b: status 1")
 
     with pytest.raises(SystemExit, match="b: status 1"):
-        at_a_time(1, {name: partial(task, name) for name in "abcd"})
+        run_parallel(1, {name: partial(task, name) for name in "abcd"})
     assert begun == ["a", "b"]

@@ -210,13 +210,13 @@ def test_what_is_not_ours_is_left_alone(made, tmp_path, s3):
     config = with_shards_in(made.config, tmp_path)
     shard_folder(config).mkdir()
     (shard_folder(config) / "notes.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"k3 holds notes\.txt, which is no shard"):
+    with pytest.raises(UserError, match=r"k3: holds notes\.txt"):
         write_shards(config)
     assert (shard_folder(config) / "notes.txt").read_text() == "precious"
     (shard_folder(config) / "notes.txt").unlink()
     shard_folder(config).rmdir()
     shard_folder(config).write_text("precious")
-    with pytest.raises(UserError, match="k3 is a file"):
+    with pytest.raises(UserError, match="k3: is a file"):
         write_shards(config)
     assert shard_folder(config).read_text() == "precious"
 
@@ -239,7 +239,7 @@ def test_links_urls_and_slashes(made, tmp_path, s3):
     assert verify_shards(f"{s3}/k3/").rows == read_index(f"{s3}/k3/").rows("finetune/train") + sum(
         read_index(made.shards).rows(split) for split in read_index(made.shards).splits if split != "finetune/train"
     )
-    with pytest.raises(UserError, match="gone with this process"):
+    with pytest.raises(UserError, match="ends with this process"):
         write_shards(with_shards_in(made.config, "memory://shards"))
 
 
@@ -278,7 +278,7 @@ def test_a_writer_that_the_kernel_kills(made, tmp_path):
             victims.append(int(writers[0]))
             os.kill(victims[0], signal.SIGKILL)
 
-    with pytest.raises(UserError, match=r"a writer process was killed.*goes on from the finished shards"):
+    with pytest.raises(UserError, match=r"a writer process was killed.*resume from the finished shards"):
         write_shards(config, on_progress=shoot_one)
     assert not shard_folder(config).exists()
     written = write_shards(config)
