@@ -83,7 +83,7 @@ def main() -> None:
     orders = stream_order(args.promoters), permutation_order(args.promoters)
     labels = np.random.default_rng(0).normal(10, 2, args.promoters)  # in the random order of the dataset
     print(f"Correlation, mean and spread over {EPOCHS} epochs of {args.promoters:,} promoters.\n")
-    print("| | the stream | a permutation |\n|---|--:|--:|")
+    print("| | the stream | a true permutation |\n|---|--:|--:|")
     for name, measured in (
         ("labels of neighbours", [neighbours(order, labels) for order in orders]),
         ("labels of neighbours, if the dataset were sorted by label", [neighbours(o, np.sort(labels)) for o in orders]),
@@ -104,7 +104,7 @@ def plot(orders: tuple[Order, Order], promoters: int, path: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "shuffle", "svg.fonttype": "none"})
     figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained", sharey=True)
     shown = np.random.default_rng(0).choice(promoters, 4000, replace=False)
-    for axis, order, title in zip(axes, orders, ("the stream", "a permutation"), strict=True):
+    for axis, order, title in zip(axes, orders, ("the stream", "a true permutation"), strict=True):
         first, second = (place_of(order, epoch, promoters)[shown] for epoch in range(2))
         axis.scatter(first, second, s=1, color="#0072b2", rasterized=True)
         axis.set(title=title, xlabel="place in epoch 0", aspect="equal")

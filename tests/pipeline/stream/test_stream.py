@@ -47,6 +47,22 @@ def test_order_by_hand():
     assert len(epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
 
 
+def test_records_and_rows_are_each_drawn_again_by_seed_and_epoch():
+    """Of records alone, and of the rows within a window alone: either would hide the other in the order of an epoch."""
+    places = [(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
+    orders = [epoch_order([[9] * 10] * 4, *place) for place in places]
+    assert len({tuple(order.records) for order in orders}) == len(places)
+    assert len({tuple(order.window_rows(0)) for order in orders}) == len(places)
+    assert len({tuple(order.records // 10) for order in orders}) == len(places)  # shards, too
+
+
+def test_the_order_of_an_epoch_stays_what_it_was():
+    """A run that an older version began is resumed in the same order."""
+    order = epoch_order([[2, 3], [4], [1, 2]], seed=7, epoch=3)
+    assert order.records.tolist() == [4, 0, 3, 2, 1]
+    assert order.window_rows(0).tolist() == [2, 9, 10, 4, 0, 5, 6, 3, 7, 8, 11, 1]
+
+
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_rows_are_dealt_out_evenly(rows, parts):
     counts = np.diff(partition(rows, parts))
