@@ -51,10 +51,10 @@ def main(guard: Guarded | None) -> None:
     settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     with joined(guard) as world:
         job = prepare(config, settings, world, args.stage)
-        if world.leads:
+        if world.is_rank0:
             print(describe_job(job, args.stage), flush=True)
         summary = run_job(job, args.stage)
-        if world.leads:
+        if world.is_rank0:
             print(describe_summary(summary), flush=True)
 
 

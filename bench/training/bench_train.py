@@ -28,7 +28,7 @@ from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
 from model.config import STAGES, Config, Stage, StageName, load_config
-from model.distributed.process_group import World, by_leader, joined, sums_over_ranks
+from model.distributed.process_group import World, joined, run_on_rank0, sums_over_ranks
 from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
 from model.training.loop import train_step
 from model.training.throughput import peak_memory
@@ -138,17 +138,17 @@ def bench_train(
     settings = [read_ds_config(path, world.device.type == "cuda") for path in ds_configs]
     backend = "inductor" if config.model.compile else ""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as own:
-        folder = Path(by_leader(world, lambda: own))
+        folder = Path(run_on_rank0(world, lambda: own))
         batches = [config.stage(stage).global_batch for stage in stages]
         enough = max(MIN_ROWS, 2 * STEPS_PER_EPOCH * max(batches)) if rows is None else rows
         synthetic = synthetic_config(config, folder)
-        by_leader(world, lambda: make_shards(synthetic, folder, enough))
+        run_on_rank0(world, lambda: make_shards(synthetic, folder, enough))
         found: list[Measurement] = []
         for each, stage in itertools.product(settings, stages):
             spec = MeasurementSpec(synthetic, stage, each, plan, backend, None if found else trace)
             found.append(measure(spec, world))
             on_row(found[-1])
-        by_leader(world, lambda: None)  # rank 0 removes the folder
+        run_on_rank0(world, lambda: None)  # rank 0 removes the folder
     return found
 
 
@@ -214,7 +214,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         waited = counter.waited / seconds
         host_waits = count_host_waits(take_step, world.device)
         if spec.trace is not None:
-            profile_steps(take_step, spec.trace if world.leads else None)
+            profile_steps(take_step, spec.trace if world.is_rank0 else None)
     return Measurement(
         name=spec.name,
         promoters_per_second=rates.median,
@@ -304,13 +304,13 @@ def main() -> None:
         with guarded(os.environ) as guard, joined(guard) as world:
 
             def show(row: Measurement) -> None:
-                if world.leads:
+                if world.is_rank0:
                     print(row.as_line(), file=sys.stderr if args.json else sys.stdout, flush=True)
 
             files = args.deepspeed_config or [shipped("ds_config.json")]
             plan = StepPlan(args.warm_up, args.steps)
             rows = bench_train(config, files, stages, plan, world, args.rows, args.trace, show)
-            if world.leads and args.json:
+            if world.is_rank0 and args.json:
                 print(json.dumps({"rows": [row.as_dict() for row in rows]}))
     except UserError as error:
         cli.exit(1, f"error: {error}\n")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import Config
-from model.distributed.process_group import gathered
+from model.distributed.process_group import all_gather
 from model.runs.fingerprint import differences, explained, facts_of
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
@@ -17,7 +17,7 @@ def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | No
     All ranks call this, each with the configuration that it was given and the index that it has found. Raises
     UserError on every rank, with every difference.
     """
-    found = differences(gathered((socket.gethostname(), facts_of(config, ds_config, index))))
+    found = differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index))))
     if found:
         raise UserError(explained(found))
     assert index is not None  # as on rank 0, which has checked its own

@@ -29,7 +29,7 @@ class World:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes files and lines for all."""
         return self.rank == 0
 
@@ -113,30 +113,30 @@ def sums_over_ranks(*values: torch.Tensor) -> list[float]:
     return [float(value) for value in total]
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """Every rank's object, on every rank, in the order of the ranks."""
     out: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(out, value)
     return out
 
 
-def from_leader(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Rank 0's object on every rank."""
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def by_leader(world: World, work: Callable[[], Result]) -> Result:
+def run_on_rank0(world: World, work: Callable[[], Result]) -> Result:
     """What rank 0's work gives, on every rank; where it raises UserError, every rank does. All ranks call this."""
     result: Result | None = None
     problem: str | None = None
-    if world.leads:
+    if world.is_rank0:
         try:
             result = work()
         except UserError as error:
             problem = str(error)
-    agreed: tuple[Result, str | None] = from_leader((result, problem))
+    agreed: tuple[Result, str | None] = broadcast((result, problem))
     if agreed[1] is not None:
         raise UserError(agreed[1])
     return agreed[0]

@@ -15,8 +15,8 @@ from model.prediction.validate import repaired
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.reporting.html import Section, Table, page
-from pipeline.reporting.svg import standalone, svg
+from pipeline.reporting.html import Figures, Section, Table, render_page
+from pipeline.reporting.svg import render_svg, standalone
 
 SEEN = 0.0005
 """Effects below it are zeros in a table of three decimals."""
@@ -115,20 +115,23 @@ def explanation(found: Mutagenesis, model: Path) -> str:
         ("lowest and highest of them", f"{found.predictions.min():.3f}, {found.predictions.max():.3f}"),
     ]
     numbers = "promoter-bert explain SEQUENCE -o effects.tsv"
-    return page(
+    return render_page(
         "promoter-bert: what the model sees in a promoter",
         "Each base of the insert is replaced by each other one, and the promoter predicted anew. What changes is what "
         "the model has learned to look at; it need not be what the cell does.",
         [
             Section(
-                "Prediction", "On the scale of the labels that the model was trained on.", Table((), facts), str(model)
+                "Prediction",
+                "On the scale of the labels that the model was trained on.",
+                [Table((), facts)],
+                str(model),
             ),
             Section(
                 TITLE,
                 "Bars: what expression loses when the base is replaced, mean over its substitutions. Blue bars upwards "
                 "hold expression up, as sites of activators do; orange ones downwards hold it down. Cells: what one "
                 "substitution adds (blue) or takes (orange); dots are the promoter's own bases.",
-                _picture(found),
+                [Figures([_picture(found)])],
                 numbers,
             ),
             _strongest(found, numbers),
@@ -138,13 +141,13 @@ def explanation(found: Mutagenesis, model: Path) -> str:
 
 
 def _picture(found: Mutagenesis) -> str:
-    return svg("effects", TITLE, map_height(len(found.insert)), effect_map(found))
+    return render_svg("effects", TITLE, effect_map(found), map_height(len(found.insert)))
 
 
 def _strongest(found: Mutagenesis, source: str) -> Section:
     effects = np.where(found.substituted, found.effects, 0)
     if np.abs(effects).max() < SEEN:
-        return Section("The strongest substitutions", f"{NONE_SEEN.capitalize()}.", None)
+        return Section("The strongest substitutions", f"{NONE_SEEN.capitalize()}.")
     order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:STRONGEST]
     rows = [
         (f"{place + 1}", f"{found.insert[place]} → {BASES[base]}", f"{effects[place, base]:+.3f}",
@@ -154,6 +157,6 @@ def _strongest(found: Mutagenesis, source: str) -> Section:
     return Section(
         "The strongest substitutions",
         "Positions are counted from the left end of the insert.",
-        Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3})),
+        [Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3}))],
         source,
     )

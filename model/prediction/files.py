@@ -86,7 +86,7 @@ def predict_files(
 def _predict_as_rank(
     asked: Asked, use: Use, world: World, progress: Progress, warn: Callable[[str], None]
 ) -> Predicted | None:
-    if not world.leads:
+    if not world.is_rank0:
         follow(use)
         return None
     return _predict(asked, lambda parts: lead(parts, use, world), progress, warn)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.tokens.encode import string_buffers
+from pipeline.io.arrow import string_buffers
 
 Values = npt.NDArray[np.float32]
 _HEAD = struct.Struct("<III")

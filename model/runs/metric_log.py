@@ -1,4 +1,4 @@
-"""The run's numbers: metrics.jsonl and TensorBoard, on the leading rank only."""
+"""The run's numbers: metrics.jsonl and TensorBoard, on rank 0 only."""
 
 import json
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class Tracker:
     Its methods raise UserError where the disk is full.
     """
 
-    def __init__(self, run: Path, leads: bool) -> None:
+    def __init__(self, run: Path, is_rank0: bool) -> None:
         self.path = run / "metrics.jsonl"
-        self._leads = leads
+        self._is_rank0 = is_rank0
         self._events: Events | None = None
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Tracker:
 
     def begin(self, stage: str, step: int) -> None:
         """Before a stage goes on after a step. What was written of later ones is dropped: they come again."""
-        if not self._leads:
+        if not self._is_rank0:
             return
         with self._room():
             if self.path.exists():

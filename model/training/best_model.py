@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 class BestModel:
     """folder: the model; checkpoints: those of its stage; owner: the keys of shards and settings.
 
-    For the leading rank alone.
+    For rank 0 alone.
     """
 
     stage: StageName

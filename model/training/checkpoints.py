@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from model.artifacts.manifest import Layout, Standing, damage, read_manifest, write_manifest
-from model.distributed.process_group import World, by_leader, gathered
+from model.distributed.process_group import World, all_gather, run_on_rank0
 from model.training.reshard import FOLDER, check_convertible, convert
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
@@ -85,7 +85,7 @@ class Checkpoints:
 
         say: told of torn ones and of a conversion. Raises UserError where none is whole, or one is of another run.
         """
-        return by_leader(self.world, lambda: self._find(say))
+        return run_on_rank0(self.world, lambda: self._find(say))
 
     def load(
         self, found: Found | None, engine: Any, scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau
@@ -94,10 +94,10 @@ class Checkpoints:
         if found is None:
             return StageState()
         path, client_state = engine.load_checkpoint(str(found.folder), tag=found.tag)
-        if len({name is None for name in gathered(path)}) > 1 or path is None:
+        if len({name is None for name in all_gather(path)}) > 1 or path is None:
             place = found.folder / found.tag
             raise UserError(f"{place}: not every process can read it; a run on several hosts needs a shared path")
-        if found.universal and self.world.leads:
+        if found.universal and self.world.is_rank0:
             shutil.rmtree(found.folder, ignore_errors=True)
         state = StageState(**client_state["stage_state"])
         scheduler.load_state_dict(state.plateau)
@@ -116,7 +116,7 @@ class Checkpoints:
         try:
             export(self.folder / work / HUGGING_FACE)
             engine.save_checkpoint(str(self.folder), tag=work, client_state=client_state, save_latest=False)
-            if self.world.leads:
+            if self.world.is_rank0:
                 self._publish(self.folder / work, tag, state.standing)
                 self._prune(tag, tag_of(state.best_step))
         except UserError:

@@ -11,7 +11,7 @@ import torch
 
 from model.bert.objectives import to_device
 from model.bert.rng import generator
-from model.distributed.process_group import World, gathered, sums_over_ranks
+from model.distributed.process_group import World, all_gather, sums_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
 from pipeline.shards.index import Index
 from pipeline.stream.sources import ShardSource
@@ -106,6 +106,6 @@ def _collect(found: list[tuple[npt.NDArray[Any], ...]]) -> Predictions:
     """All ranks' predictions in the order of the ids, the same on every rank."""
     empty = (np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
     mine = tuple(np.concatenate(columns) for columns in zip(*found, strict=True)) if found else empty
-    ids, expression, prediction = (np.concatenate(c) for c in zip(*gathered(mine), strict=True))
+    ids, expression, prediction = (np.concatenate(c) for c in zip(*all_gather(mine), strict=True))
     order = np.argsort(ids)
     return Predictions(ids[order], expression[order], prediction[order])

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from model.config import Config
-from model.distributed.process_group import from_leader
+from model.distributed.process_group import broadcast
 from pipeline.errors import UserError
 from pipeline.tokens.hf_tokenizer import build_tokenizer
 from pipeline.tokens.kmers import SPECIALS
@@ -24,7 +24,7 @@ def frozen_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def master_weights(engine: Any, world_leads: bool) -> dict[str, torch.Tensor] | None:
-    """The float32 weights of the engine's BERT that are trained, on the leading rank; every rank must call this.
+    """The float32 weights of the engine's BERT that are trained, on rank 0; every rank must call this.
 
     Raises UserError on every rank where one of them is not finite.
     """
@@ -40,7 +40,7 @@ def master_weights(engine: Any, world_leads: bool) -> dict[str, torch.Tensor] | 
         if world_leads:
             weights[name] = full.detach().float().cpu().clone()
             finite &= bool(weights[name].isfinite().all())
-    if not from_leader(finite):
+    if not broadcast(finite):
         raise UserError("the weights are not finite any more; the last checkpoint is whole. Try a lower learning_rate")
     return weights if world_leads else None
 
@@ -95,6 +95,6 @@ def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedToke
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give every rank the leading rank's weights."""
+    """Give every rank rank 0's weights."""
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)

@@ -2,10 +2,11 @@
 
 import json
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from model.bert.rng import seed_of
 from model.bert.stage_task import stage_task
 from model.config import Config, StageName, Stages
 from model.distributed.agreement import agreed_index
-from model.distributed.process_group import World, by_leader, from_leader, sums_over_ranks
+from model.distributed.process_group import World, broadcast, run_on_rank0, sums_over_ranks
 from model.distributed.stop_signals import StopRequest, stop_requests
 from model.distributed.trouble import agreeing
 from model.runs.directory import has_weights, long_metrics, open_run, owner_keys, read_summary
@@ -61,8 +62,8 @@ class Job:
     shards: Path | ShardCache
     index: Index
     agree: ErrorConsensus
-    lock: TextIO | None
-    """Held by the leading rank as long as the job lives, so that no other run writes into its directory."""
+    lock: ExitStack | None
+    """Held by rank 0 as long as the job lives, so that no other run writes into its directory."""
 
     @property
     def pretrained(self) -> BestModel:
@@ -90,7 +91,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
             f"finetune.pretrained={config.finetune.pretrained}; leave one of them out"
         )
     index: Index | None = None
-    lock: TextIO | None = None
+    lock: ExitStack | None = None
 
     def opened() -> Config:
         nonlocal index, lock
@@ -110,7 +111,7 @@ def prepare(config: Config, settings: DeepSpeedSettings, world: World, stages: S
         lock = open_run(built, index, settings.values)
         return built
 
-    built = by_leader(world, opened)
+    built = run_on_rank0(world, opened)
     index = agreed_index(config, settings.values, index or whole_index(config))
     return Job(built, settings, world, shard_source(config, index), index, agreeing(world.rank), lock)
 
@@ -134,9 +135,9 @@ def run_job(job: Job, stages: Stages = "both") -> dict[str, Any]:
     Key `note` of the summary says what the user should know beside the scores; a run that was asked to stop has
     `stopped` instead of scores, where it stands and how to go on.
     """
-    summary = by_leader(job.world, lambda: read_summary(job.config))
+    summary = run_on_rank0(job.world, lambda: read_summary(job.config))
     if summary is not None:
-        by_leader(job.world, lambda: _see_to_models(job, stages))
+        run_on_rank0(job.world, lambda: _see_to_models(job, stages))
         summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
         return _published(job, summary)
     if job.world.device.type == "cuda" and job.config.model.tf32:
@@ -145,7 +146,7 @@ def run_job(job: Job, stages: Stages = "both") -> dict[str, Any]:
         torch.tensor(matmul_rate(job.world.device, job.settings.precision), device=job.world.device)
     )[0]
     states: dict[str, Standing] = {}
-    with stop_requests(job.world) as stop, Tracker(job.config.run.directory, job.world.leads) as tracker:
+    with stop_requests(job.world) as stop, Tracker(job.config.run.directory, job.world.is_rank0) as tracker:
         for name in job.config.stages(stages):
             states[name] = _stage(job, name, tracker, stop, peak)
             if not states[name].ended:
@@ -198,9 +199,9 @@ def _stage(job: Job, name: StageName, tracker: Tracker, stop: StopRequest, peak:
     """Run a stage from where it stands. peak: operations a second of all devices in plain matrix products."""
     config, index, world = job.config, job.index, job.world
     best = job.pretrained if name == "pretrain" else job.model
-    ended = by_leader(world, best.ended)
+    ended = run_on_rank0(world, best.ended)
     if ended is not None:
-        if world.leads:
+        if world.is_rank0:
             tell(f"{name}: has ended before, at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
@@ -211,7 +212,7 @@ def _stage(job: Job, name: StageName, tracker: Tracker, stop: StopRequest, peak:
     start = None
     if name == "finetune" and config.finetune.wants_pretraining:
         start = job.pretrained.folder
-        by_leader(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
+        run_on_rank0(world, lambda: job.pretrained.require(lambda line: tell(f"{name}: {line}")))
     elif name == "finetune":
         # A run that goes on takes its own: the other run's folder may be gone, or hold other weights by now, and the
         # frozen ones must stay those that the rest was trained with.
@@ -222,19 +223,19 @@ def _stage(job: Job, name: StageName, tracker: Tracker, stop: StopRequest, peak:
     optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
     engine = make_engine(task, optimizer, job.settings, plan, world, found is not None and found.universal)
     if config.model.compile:
-        if world.leads:
+        if world.is_rank0:
             tell(f"{name}: compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.compile()
 
     def export(folder: Path) -> None:
-        weights, problem = master_weights(engine, world.leads), None
+        weights, problem = master_weights(engine, world.is_rank0), None
         if weights is not None:
             copy = type(model)(model.config)
             try:
                 export_model(copy, kept | weights, config, folder, index.label_mean, index.label_sd)
             except OSError as error:
                 problem = str(error)
-        problem = from_leader(problem)
+        problem = broadcast(problem)
         if problem is not None:
             raise OSError(problem)
 
@@ -285,7 +286,7 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[
         "shard_key": job.index.key,
         "training": training,
         "masked": masked,
-        "scores": {split: _scores(e, job.index, world.leads) for split, e in scored.items()},
+        "scores": {split: _scores(e, job.index, world.is_rank0) for split, e in scored.items()},
         "units": {
             "loss": "squared error of standardised labels",
             "label_mean": job.index.label_mean,
@@ -293,21 +294,21 @@ def _finish(job: Job, stop: StopRequest, training: dict[str, Any], masked: dict[
         },
         "config": config.model_dump(),
     }
-    if world.leads:
+    if world.is_rank0:
         write_card(job.model.folder, summary, job.index)
         _write_results(config.run.directory, scored, summary)
     return _published(job, summary)
 
 
-def _scores(scored: Evaluation, index: Index, leads: bool) -> dict[str, Any]:
-    """What the summary says of a held-out split. The intervals take seconds: only the leading rank computes them.
+def _scores(scored: Evaluation, index: Index, is_rank0: bool) -> dict[str, Any]:
+    """What the summary says of a held-out split. The intervals take seconds: only rank 0 computes them.
 
     The loss is the squared error of standardised labels, whatever the loss trained on was; the exported model's is on
     the labels' scale.
     """
     found, loss = scored.predictions, scored.values["loss"] / (index.label_sd**2 or 1.0)
     scores: dict[str, Any] = {**scored.values, "loss": loss, "rows": len(found.id)}
-    if leads:
+    if is_rank0:
         intervals = correlation_intervals(found.prediction, found.expression)
         scores["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as summary.json has them
     return scores
@@ -327,7 +328,7 @@ def _write_results(folder: Path, scored: dict[str, Evaluation], summary: dict[st
 
 def _published(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
     """Put a finished run into the dataset. Where that cannot be done now, the summary's note says so."""
-    if not job.world.leads:
+    if not job.world.is_rank0:
         return summary
     folder, scores = job.config.run.directory, summary["scores"].get("test", {})
     facts = {
@@ -367,7 +368,7 @@ def _read_predictions(folder: Path) -> pa.Table:
 
 def _best_model(job: Job) -> BertForSequenceClassification:
     """The exported model on every rank; it need only be readable on the leading one."""
-    if job.world.leads:
+    if job.world.is_rank0:
         model = load_regression_model(job.model.folder)
     else:
         model = regression_model(job.config, job.index, None)

@@ -16,7 +16,7 @@ import torch
 from model.bert.objectives import to_device
 from model.bert.rng import generator, seed_of
 from model.config import Run, Stage
-from model.distributed.process_group import World, by_leader, from_leader
+from model.distributed.process_group import World, broadcast, run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.metric_log import Tracker
 from model.training.best_model import BestModel
@@ -80,7 +80,7 @@ def train_stage(stage: StageRun) -> StageState:
     state = stage.checkpoints.load(stage.found, stage.engine, scheduler)
     stage.engine.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     stage.tracker.begin(stage.name, state.step)
-    with progress(stage.name, "steps", quiet=not stage.world.leads) as show:
+    with progress(stage.name, "steps", quiet=not stage.world.is_rank0) as show:
         _Loop(stage, state, scheduler, show).run()
     return state
 
@@ -204,11 +204,11 @@ class _Loop:
 
     def _keep_best(self) -> None:
         stage, standing = self.stage, self.state.standing
-        by_leader(stage.world, lambda: stage.best.update(standing, lambda line: tell(f"{stage.name}: {line}")))
+        run_on_rank0(stage.world, lambda: stage.best.update(standing, lambda line: tell(f"{stage.name}: {line}")))
 
     def _is_time(self) -> bool:
-        """The leading rank's clock decides for all."""
-        return bool(from_leader(time.monotonic() - self.saved > 60 * self.stage.run.checkpoint_minutes))
+        """The clock of rank 0 decides for all."""
+        return bool(broadcast(time.monotonic() - self.saved > 60 * self.stage.run.checkpoint_minutes))
 
 
 def train_step(stage: StageRun, step: Step, meter: Meter) -> None:

@@ -30,7 +30,7 @@ def start(made, folder, *overrides):
 def log(folder, readings=9):
     """Both stages: readings every 20 steps, and an evaluation after every third; no value comes twice."""
     draws = np.random.default_rng(5)
-    with Tracker(folder, leads=True) as tracker:
+    with Tracker(folder, is_rank0=True) as tracker:
         for stage, metrics in (("pretrain", ("accuracy",)), ("finetune", ("pearson", "spearman"))):
             tracker.begin(stage, 0)
             for reading_number in range(1, readings + 1):

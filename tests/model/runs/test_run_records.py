@@ -25,7 +25,7 @@ def test_correlations_by_hand():
 
 
 def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
-    with Tracker(tmp_path, leads=True) as tracker:
+    with Tracker(tmp_path, is_rank0=True) as tracker:
         for stage in ("pretrain", "finetune"):
             tracker.begin(stage, 0)
             for step in (10, 20, 30):
@@ -48,7 +48,7 @@ def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
 
 
 def test_events_are_there_at_once(tmp_path):
-    with Tracker(tmp_path, leads=True) as tracker:
+    with Tracker(tmp_path, is_rank0=True) as tracker:
         tracker.begin("pretrain", 0)
         tracker.log("pretrain", 5, 0.5, {"loss": 2.5})
         (scalar,) = EventAccumulator(str(tmp_path / "tensorboard" / "pretrain")).Reload().Scalars("pretrain/loss")
@@ -61,7 +61,7 @@ def test_numbers_that_cannot_be_written_are_a_clear_error(tmp_path, capfd, value
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def log_much():
-        with Tracker(tmp_path, leads=True) as tracker:
+        with Tracker(tmp_path, is_rank0=True) as tracker:
             tracker.begin("pretrain", 0)
             for step in range(1, 100):
                 tracker.log("pretrain", step, 0.0, values)
@@ -77,7 +77,7 @@ def test_numbers_that_cannot_be_written_are_a_clear_error(tmp_path, capfd, value
 
 
 def test_other_ranks_write_nothing(tmp_path):
-    with Tracker(tmp_path, leads=False) as tracker:
+    with Tracker(tmp_path, is_rank0=False) as tracker:
         tracker.begin("pretrain", 0)
         tracker.log("pretrain", 1, 0.1, {"loss": 1.0})
     assert list(tmp_path.iterdir()) == []

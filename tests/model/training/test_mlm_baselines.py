@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def alone(monkeypatch):
     """One rank that needs no process group."""
     monkeypatch.setattr("model.training.evaluate.sums_over_ranks", lambda *sums: [float(value) for value in sums])
-    monkeypatch.setattr("model.training.evaluate.gathered", lambda value: [value])
+    monkeypatch.setattr("model.training.evaluate.all_gather", lambda value: [value])
     monkeypatch.setattr(KmerCounts, "summed", lambda self, _device: self)
 
 

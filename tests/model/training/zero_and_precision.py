@@ -108,7 +108,7 @@ def main():
     found = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
     found |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in range(4)}
     found["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
-    if world.leads:
+    if world.is_rank0:
         Path("found.json").write_text(json.dumps(found))
     stop()
 
