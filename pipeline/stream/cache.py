@@ -7,13 +7,11 @@ end by those who have it open.
 """
 
 import contextlib
-import fcntl
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from pipeline.errors import UserError
 from pipeline.io.http import SILENT_SECONDS, WAITS
@@ -137,31 +135,22 @@ def make_room(folder: Path, limit: int) -> None:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove the partial files of killed processes: their locks are free."""
+    from filelock import FileLock, Timeout
+
     for path in folder.glob(".*.lock"):
-        if lock := _try_lock(path):
+        with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
             path.with_suffix(".partial").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            lock.close()
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for it, and remove it afterwards. The death of its holder releases it."""
-    while (lock := _try_lock(path)) is None:
-        time.sleep(_POLL_SECONDS)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.close()
+    from filelock import FileLock
 
-
-def _try_lock(path: Path) -> TextIO | None:
-    """Lock a file until it is closed; None if another holds the lock, or has just removed the file."""
-    lock = path.open("a")
-    with contextlib.suppress(FileNotFoundError, BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            return lock
-    lock.close()
-    return None
+    # No soft lock on file systems without flock: it would outlive a killed holder.
+    with FileLock(path, poll_interval=_POLL_SECONDS, fallback_to_soft=False):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
