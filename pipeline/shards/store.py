@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -169,17 +169,13 @@ class RemoteStore:
                     f"{local}: cannot write: {error.strerror or error}; set TMPDIR to another folder"
                 ) from None
             system, path = file_system(self.url)
-            try:
+            with _errors_of("write", f"{self.url}/{file}"):
                 system.put_file(str(local), f"{path}/{file}")
-            except Exception as error:
-                raise cannot("write", f"{self.url}/{file}", error) from None
 
     def note(self, entry: ShardEntry) -> None:
         system, path = file_system(self.url)
-        try:
+        with _errors_of("read", f"{self.url}/{entry.file}"):
             version = system.ukey(f"{path}/{entry.file}")  # the file's present version
-        except Exception as error:
-            raise cannot("read", f"{self.url}/{entry.file}", error) from None
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))
 
     def publish(self, index: Index) -> None:
@@ -196,27 +192,27 @@ class RemoteStore:
     def _sizes(self) -> dict[str, int]:
         """List the size in bytes of every file below the URL, by relative name."""
         system, path = file_system(self.url)
-        try:
+        found = {}
+        with _errors_of("list", self.url), suppress(FileNotFoundError):
             found = system.find(path, detail=True)
-        except FileNotFoundError:
-            return {}
-        except Exception as error:
-            raise cannot("list", self.url, error) from None
         return {name.removeprefix(path.rstrip("/") + "/"): entry["size"] for name, entry in found.items()}
 
     def _put(self, file: str, text: str) -> None:
         system, path = file_system(self.url)
-        try:
+        with _errors_of("write", f"{self.url}/{file}"):
             system.pipe_file(f"{path}/{file}", text.encode())
-        except Exception as error:
-            raise cannot("write", f"{self.url}/{file}", error) from None
 
     def _remove(self, files: list[str]) -> None:
         system, path = file_system(self.url)
         for file in files:
-            try:
+            with _errors_of("remove", f"{self.url}/{file}"), suppress(FileNotFoundError):
                 system.rm_file(f"{path}/{file}")
-            except FileNotFoundError:
-                continue
-            except Exception as error:
-                raise cannot("remove", f"{self.url}/{file}", error) from None
+
+
+@contextmanager
+def _errors_of(action: str, url: str) -> Iterator[None]:
+    """Turn any error of a file system, each of which has its own, into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        raise cannot(action, url, error) from None

@@ -54,6 +54,8 @@ def test_records_and_rows_are_each_drawn_again_by_seed_and_epoch():
     assert len({tuple(order.records) for order in orders}) == len(places)
     assert len({tuple(order.window_rows(0)) for order in orders}) == len(places)
     assert len({tuple(order.records // 10) for order in orders}) == len(places)  # shards, too
+    first, second = (orders[0].window_rows(window).tolist() for window in (0, 1))
+    assert first != second
 
 
 def test_the_order_of_an_epoch_stays_what_it_was():
