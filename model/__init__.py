@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model.config import Config, load_config
-    from model.interpretation.saturation_mutagenesis import mutate as saturation_mutagenesis
+    from model.interpretation.saturation_mutagenesis import saturation_mutagenesis
     from model.prediction.predictor import Predictor
     from model.reporting.run_page import write_report
     from model.scoring.dream import dream_score
@@ -29,7 +29,7 @@ _PLACES = {
     "Predictor": ("model.prediction.predictor", "Predictor"),
     "dream_score": ("model.scoring.dream", "dream_score"),
     "load_config": ("model.config", "load_config"),
-    "saturation_mutagenesis": ("model.interpretation.saturation_mutagenesis", "mutate"),
+    "saturation_mutagenesis": ("model.interpretation.saturation_mutagenesis", "saturation_mutagenesis"),
     "train": ("model.training.job", "run_job"),
     "write_report": ("model.reporting.run_page", "write_report"),
 }

@@ -23,7 +23,7 @@ from model.config import Config, StageName
 from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
-from model.prediction.request import Asked
+from model.prediction.request import PredictionRequest
 from model.training.engine import read_ds_config
 from model.training.hf_export import export_model, stock_tokenizer
 from model.training.throughput import peak_memory
@@ -122,7 +122,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     gigabytes = peak_memory(world.device) / 1e9
     rows, out = bench.work / "rows-many.tsv", bench.work / "predictions.tsv"
     rows.write_text(text * bench.passes)
-    done = predict_files(Asked(folder, [str(rows)], str(out), workers=1))
+    done = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
     assert done is not None
     return Peer(rates, gigabytes), done.rows_per_second
 

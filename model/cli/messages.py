@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:
-    from model.export.onnx import Exported
-    from model.interpretation.page import Explained
-    from model.prediction.files import Predicted
+    from model.export.onnx import ExportResult
+    from model.interpretation.page import ExplainResult
+    from model.prediction.files import PredictionResult
     from model.scoring.dream import DreamScore
     from pipeline.dataset.synthetic_ceiling import Score
 
 
-def describe_predicted(result: "Predicted", output: str) -> list[str]:
+def describe_predicted(result: "PredictionResult", output: str) -> list[str]:
     """Describe the predictions of files: rows, rate, and rows without a prediction by reason."""
     place = "standard output" if output == "-" else output
     resumed = f", {result.found:,} of them by an interrupted run before" if result.found else ""
@@ -49,7 +49,7 @@ def _with_interval(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.4f} ({interval[0]:.4f} to {interval[1]:.4f})"
 
 
-def describe_explained(result: "Explained") -> list[str]:
+def describe_explained(result: "ExplainResult") -> list[str]:
     """Describe a saturation mutagenesis: the prediction, and the base whose substitutions change it most."""
     from model.interpretation.page import NONE_SEEN, SEEN
 
@@ -63,7 +63,7 @@ def describe_explained(result: "Explained") -> list[str]:
     ]
 
 
-def describe_exported(written: "Exported") -> list[str]:
+def describe_exported(written: "ExportResult") -> list[str]:
     """Describe an ONNX file: its size, and how far its predictions are from the model's."""
     compared = (
         "not compared with the model: onnxruntime is not installed"

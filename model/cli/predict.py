@@ -62,20 +62,22 @@ def predict(
     The model folder holds the settings. The command line can only add repairs of sequences: assay.white_space=strip,
     assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add.
     """
-    from model.prediction.request import Asked, check_asked
+    from model.prediction.request import PredictionRequest, check_request
     from model.prediction.writers import is_stream
     from pipeline.dataset.input_format import Columns
 
     columns = Columns(sequence_column, name=name_column)
-    asked = Asked(model, files, output, columns, both_strands, workers, leaderboard, overrides(context), names)
+    request = PredictionRequest(
+        model, files, output, columns, both_strands, workers, leaderboard, overrides(context), names
+    )
     if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
-        check_asked(asked)
+        check_request(request)
 
     from model.prediction.files import predict_files
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
-        result = predict_files(asked, with_speed(show), lambda text: tell(f"warning: {text}"))
+        result = predict_files(request, with_speed(show), lambda text: tell(f"warning: {text}"))
     if result is None:  # not rank 0
         return
     # Predictions on standard output must not be mixed with the summary.

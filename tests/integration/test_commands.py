@@ -241,8 +241,9 @@ def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
     assert [sequence for sequence, _ in written] == [good, "acgt", good, "", good]
     values = [value for _, value in written]
     assert values[1] == values[3] == "nan"
-    assert values[0] == values[2] == values[4]
-    assert 0 < float(values[0]) < 17
+    good_values = [float(values[row]) for row in (0, 2, 4)]
+    assert good_values == pytest.approx([good_values[0]] * 3, abs=1e-4)  # other places of a batch: a tolerance only
+    assert 0 < good_values[0] < 17
 
 
 def test_predictions_from_parquet_without_labels(trained):
