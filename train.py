@@ -41,21 +41,9 @@ def main(guard: Guarded | None) -> None:
     args = arguments()
     config = load_config(args.config, args.overrides)
 
-    import torch
+    from model.training.train import train
 
-    from model.distributed.process_group import joined
-    from model.training.engine import DEFAULT_DS_CONFIG, read_ds_config
-    from model.training.job import prepare, run_job
-    from model.training.messages import describe_job, describe_summary
-
-    settings = read_ds_config(args.deepspeed_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    with joined(guard) as world:
-        job = prepare(config, settings, world, args.stage)
-        if world.is_rank0:
-            print(describe_job(job, args.stage), flush=True)
-        summary = run_job(job, args.stage)
-        if world.is_rank0:
-            print(describe_summary(summary), flush=True)
+    train(config, args.stage, args.deepspeed_config, guard, lambda text: print(text, flush=True))
 
 
 def interrupt(*_: object) -> None:

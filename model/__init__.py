@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from model.prediction.predictor import Predictor
     from model.reporting.run_page import write_report
     from model.scoring.dream import dream_score
-    from model.training.job import run_job as train
+    from model.training.train import train
 
 __all__ = [
     "Config",
@@ -30,7 +30,7 @@ _PLACES = {
     "dream_score": ("model.scoring.dream", "dream_score"),
     "load_config": ("model.config", "load_config"),
     "saturation_mutagenesis": ("model.interpretation.saturation_mutagenesis", "saturation_mutagenesis"),
-    "train": ("model.training.job", "run_job"),
+    "train": ("model.training.train", "train"),
     "write_report": ("model.reporting.run_page", "write_report"),
 }
 """Module and attribute of each public name."""

@@ -18,19 +18,18 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from bench.training.timing import StepPlan, count_host_waits, profile_steps, time_steps
+from model.bert.build import build_task
 from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
-from model.bert.stage_task import stage_task
 from model.config import STAGES, Config, Stage, StageName, load_config
 from model.distributed.process_group import World, joined, run_on_rank0, sums_over_ranks
-from model.training.engine import DeepSpeedSettings, make_engine, make_optimizer, read_ds_config
-from model.training.loop import train_step
+from model.training.ds_config import DeepSpeedSettings, read_ds_config
+from model.training.engine import start_engine
 from model.training.throughput import peak_memory
 from model.watchdog.client import guarded
 from pipeline.dataset.build import build
@@ -185,27 +184,25 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
     matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, spec.settings.precision), device=world.device))[0]
     index = read_index(shard_folder(config))
     torch.manual_seed(seed_of(config.run.seed, spec.stage_name, "weights"))
-    _, task = stage_task(config, index, spec.stage_name)
-    batches = spec.settings.plan(stage.global_batch, world.ranks)
-    optimizer = make_optimizer(task, stage, decoupled=spec.stage_name == "pretrain")
-    rank_slice = RankSlice(world.rank, world.ranks, batches.micro_batches)
+    task = build_task(config, index, spec.stage_name)
+    engine = start_engine(spec.stage_name, stage, task, spec.settings, world, config.run.seed)
+    rank_slice = RankSlice(world.rank, world.ranks, engine.plan.micro_batches)
     stream = ShardStream(
         shard_folder(config), index, f"{spec.stage_name}/train", stage.global_batch, rank_slice, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
     counter = _StepCounter(world.device, stage_cost(config, index, spec.stage_name))
-    engine = make_engine(task, optimizer, spec.settings, batches, world)
-    with _destroyed_after(engine), closing(full_steps(stream)) as steps:
+    with _destroyed_after(engine.deepspeed), closing(full_steps(stream)) as steps:
         if spec.backend:
-            engine.compile(backend=spec.backend)
-        engine.train()
-        run = SimpleNamespace(engine=engine, world=world, run=config.run, name=spec.stage_name, plan=batches)
+            engine.deepspeed.compile(backend=spec.backend)
+        engine.deepspeed.train()
 
         def take_step() -> int:
             began = time.perf_counter()
             step = next(steps)
             counter.waited += time.perf_counter() - began
-            train_step(run, step, counter)  # type: ignore[arg-type]
+            engine.train_step(step, counter.sums)
+            counter.add_step(step)
             return step.micro_batches[0].global_rows
 
         rates = time_steps(take_step, plan, world.device, counter.restart)
@@ -243,17 +240,13 @@ class _StepCounter:
 
     def __init__(self, device: torch.device, cost: StageCost) -> None:
         self._cost = cost
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
         self.restart()
 
     def restart(self) -> None:
         """Set the totals to 0 as the clock starts."""
         self.promoters, self.tokens, self.operations, self.waited = 0, 0.0, 0.0, 0.0
         self.began = time.perf_counter()
-
-    def add(self, loss: torch.Tensor, count: torch.Tensor, correct: torch.Tensor) -> None:
-        """Add a micro-batch."""
-        self._sums += torch.stack([loss.double(), count.double(), correct.double()])
 
     def add_step(self, step: Step) -> None:
         """Add a step of all ranks."""

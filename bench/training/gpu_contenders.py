@@ -24,8 +24,8 @@ from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import PredictionRequest
-from model.training.engine import read_ds_config
-from model.training.hf_export import export_model, stock_tokenizer
+from model.training.checkpointing.hf_export import export_model, stock_tokenizer
+from model.training.ds_config import read_ds_config
 from model.training.throughput import peak_memory
 from pipeline.shards.index import Index, read_index
 from pipeline.shards.location import shard_folder

@@ -1,4 +1,4 @@
-"""JSON that a user names, and JSON that a run wrote."""
+"""Read JSON files that a user names, and JSON files that a run wrote."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 
 def read_json(path: Path, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """What a file holds. object_pairs_hook: as json.loads has it. Raises UserError where it is no JSON file."""
+    """Read a JSON file. object_pairs_hook: as in json.loads. Raises UserError where it is no JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=object_pairs_hook)
     except OSError as error:
@@ -20,7 +20,7 @@ def read_json(path: Path, object_pairs_hook: Callable[[list[tuple[str, Any]]], A
 
 
 def read_written(path: Path, expected: dict[str, type], way_out: str) -> dict[str, Any]:
-    """A file that a run wrote. way_out: what comes of removing it.
+    """Read a JSON object that a run wrote. way_out: what happens after the file is removed, for the error.
 
     Raises UserError where it is empty or damaged, or lacks one of the expected keys.
     """
@@ -33,9 +33,9 @@ def read_written(path: Path, expected: dict[str, type], way_out: str) -> dict[st
     except (ValueError, TypeError, KeyError) as error:
         problem = f"lacks {error}" if isinstance(error, KeyError) else "no whole JSON object"
     if problem:
-        size = path.stat().st_size
+        size_bytes = path.stat().st_size
         raise UserError(
-            f"{path} is {f'damaged ({problem})' if size else 'empty'}; expected what this run wrote. Remove it "
-            f"(rm {shlex.quote(str(path))}), {way_out}"
+            f"{path} is {f'damaged ({problem})' if size_bytes else 'empty'}; expected what this run wrote; "
+            f"fix: remove it (rm {shlex.quote(str(path))}), {way_out}"
         )
     return dict(values)

@@ -1,4 +1,7 @@
-"""What a checkpoint or a model's folder holds: without it, or with other bytes than it says, a folder is torn."""
+"""The manifest of a checkpoint or a model's directory: sizes and hashes of its files, and the run they belong to.
+
+A directory without a manifest, or with other bytes than the manifest says, is corrupt.
+"""
 
 import hashlib
 import json
@@ -12,7 +15,7 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """How DeepSpeed cut the state into files: it can be read as it is by as many ranks of the same ZeRO stage."""
+    """How DeepSpeed divides the training state into files: as many ranks of the same ZeRO stage read it directly."""
 
     ranks: int
     zero_stage: int
@@ -23,11 +26,11 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a stage stood when a folder was written.
+class StageProgress:
+    """Progress of a stage when a directory was written.
 
-    best: highest validation metric so far, None before the first; best_step: where it was; seconds: time trained;
-    best_values: all numbers of that validation; ended: no more steps.
+    step: optimizer steps taken; best: highest validation metric so far, None before the first validation; best_step:
+    its step; seconds: training time; best_values: all numbers of that validation; ended: no steps are left.
     """
 
     step: int
@@ -40,66 +43,73 @@ class Standing:
 
 @dataclass(frozen=True)
 class Manifest:
-    """owner: the keys of the run that wrote it, by name; files: [bytes, sha256] of each, by its path in the folder.
+    """Content of manifest.json.
 
-    layout: None where the folder holds a model and no state to go on from.
+    owner: keys of the run that wrote the directory, by name; layout: None for a model without training state;
+    standing: progress of its stage; files: [bytes, sha256] of each file, by its path in the directory.
     """
 
     owner: dict[str, str]
     layout: Layout | None
-    standing: Standing | None
+    standing: StageProgress | None
     files: dict[str, list[int | str]]
 
     def of_part(self, part: str) -> dict[str, list[int | str]]:
-        """The files below one folder of it, by their paths in there; all of them for an empty name."""
+        """Select the files below one sub-directory, by their paths in there; all files for an empty name."""
         prefix = f"{part}/" if part else ""
         return {name.removeprefix(prefix): facts for name, facts in self.files.items() if name.startswith(prefix)}
 
 
-def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, standing: Standing) -> None:
-    """Hash what lies in a folder."""
+def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, standing: StageProgress) -> None:
+    """Hash all files of a directory and write its manifest."""
     files = {str(path.relative_to(folder)): _facts(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     put_manifest(folder, Manifest(owner, layout, standing, files))
 
 
 def put_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest as it is."""
+    """Write a given manifest."""
     write_text(folder / NAME, json.dumps(asdict(manifest), indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """None where there is none that can be read: the folder is torn."""
+    """Read the manifest of a directory. None where it is missing or invalid: the directory is corrupt."""
     try:
         values = json.loads((folder / NAME).read_text(encoding="utf-8"))
         layout, standing = values["layout"], values.get("standing")
         return Manifest(
-            values["owner"], Layout(**layout) if layout else None, Standing(**standing) if standing else None,
+            values["owner"],
+            Layout(**layout) if layout else None,
+            StageProgress(**standing) if standing else None,
             values["files"],
-        )  # fmt: skip
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def damage(folder: Path, part: str = "") -> str:
-    """What is not as it was written, in the whole folder or in one of its own; or an empty text. Reads every byte."""
+    """Compare every byte with the manifest, in the whole directory or in one sub-directory.
+
+    Returns the first difference as a text; empty where there is none.
+    """
     manifest = read_manifest(folder)
     if manifest is None:
         return f"{NAME} is missing or cannot be read" if folder.exists() else "the folder is missing"
     folder /= part
-    for name, (size, sha256) in manifest.of_part(part).items():
+    for name, (size_bytes, sha256) in manifest.of_part(part).items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size:,} bytes, expected {size:,}"
+        if path.stat().st_size != size_bytes:
+            return f"{name} has {path.stat().st_size:,} bytes, expected {size_bytes:,}"
         try:
             if _facts(path)[1] != sha256:
                 return f"{name} has other bytes than were written"
-        except OSError as error:  # a bad sector, say
+        except OSError as error:  # such as a bad sector
             return f"{name} cannot be read ({error.strerror})"
     return ""
 
 
 def _facts(path: Path) -> list[int | str]:
+    """Size in bytes and sha256 of a file."""
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,4 +1,4 @@
-"""What the folder of a trained model says of it. Imports no torch, so that a wrong path is told at once."""
+"""Read the facts that a trained model's directory records. Imports no torch, so a wrong path is reported at once."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from pipeline.errors import UserError
 
 
 def model_of(folder: Path) -> Path:
-    """The folder of a model: this one, or of a run's folder the one in it."""
+    """Find the model's directory: this one, or the one inside a run's directory."""
     return folder / "model" if (folder / "run.json").exists() else folder
 
 
 def facts_of_model(folder: Path) -> dict[str, Any]:
-    """What a regression model that train.py wrote knows of its assay: the keys under `promoter_bert`.
+    """Read what a regression model that train.py wrote records of its assay: the keys under `promoter_bert`.
 
     folder: the model's, or its run's. Raises UserError where there is no such model.
     """
@@ -22,29 +22,32 @@ def facts_of_model(folder: Path) -> dict[str, Any]:
     wanted = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
     settings = settings_of(folder, wanted)
     if settings.get("architectures") != ["BertForSequenceClassification"]:
-        # transformers would give it a fresh, random head without a word.
+        # transformers would silently give it a random head.
         raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
     return dict(settings["promoter_bert"])
 
 
 def unfinished(folder: Path) -> str:
-    """A warning where the model in a folder is of a run that has not ended; else an empty text."""
+    """Warn where the model in a directory belongs to an unfinished run; else an empty text."""
     run = folder.resolve().parent
     if not (run / "run.json").exists() or (run / "summary.json").exists():
         return ""
     return (
-        f"the run in {run} is not finished (it is training still, was stopped or failed): its model holds the best "
+        f"the run in {run} is not finished (it is still training, was stopped or failed): its model holds the best "
         "weights so far"
     )
 
 
 def settings_of(folder: Path, wanted: str) -> dict[str, Any]:
-    """config.json of a model that train.py wrote and that is whole; wanted: what to say where there is none."""
+    """Read config.json of an intact model that train.py wrote. wanted: what the error says was expected.
+
+    Raises UserError where there is no model, or a corrupt one.
+    """
     wrong = damage(folder) if (folder / NAME).exists() else ""
     if wrong:
         raise UserError(
-            f"{folder} is not as train.py wrote it: {wrong}. The training's own command makes it again from its "
-            f"checkpoints; where you changed it on purpose, remove its {NAME}"
+            f"{folder} is not as train.py wrote it: {wrong}; fix: run the training's own command, which restores it "
+            f"from its checkpoints; if you changed it on purpose, remove its {NAME}"
         )
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))

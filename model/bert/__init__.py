@@ -1,1 +1,4 @@
-"""The BERT of both stages: build, forward pass, reading frames, masking, objectives, FLOPs."""
+"""The BERT of both stages, on top of transformers' classes.
+
+Entry points: `build.build_task` (model and objective of a stage), `objectives` (losses), `flops` (cost of a step).
+"""

@@ -1,9 +1,9 @@
-"""transformers' own BERT, sized by config.yaml."""
+"""Build transformers' own BERT at the size that config.yaml gives, and the training objective around it."""
 
 import os
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded: all files are the run's own
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are the run's own: never download
 
 import torch
 from safetensors import SafetensorError
@@ -12,23 +12,41 @@ from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
 from model.artifacts.model_directory import facts_of_model, settings_of
-from model.config import Config
+from model.bert.objectives import FinetuneTask, PretrainTask
+from model.config import Config, StageName
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.tokens.kmers import PAD, vocabulary_size
 
 transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()  # its report of a fresh pooler and head is what we want
+transformers_logging.set_verbosity_error()  # it warns of a fresh pooler and head, which are intended
 
 SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
-"""What must be equal for the weights of one model to fit into another."""
+"""Keys of config.json that two models must share for the weights of one to fit into the other."""
+
+
+def build_task(
+    config: Config, index: Index, stage: StageName, start: Path | None = None
+) -> PretrainTask | FinetuneTask:
+    """Build the BERT of a stage and the objective around it.
+
+    start: folder of the weights that fine-tuning starts from; None: fresh weights.
+    """
+    if stage == "pretrain":
+        flanks = len(index.left_flank), len(index.right_flank)
+        settings = config.pretrain
+        model = masked_language_model(config, index)
+        return PretrainTask(model, index.k, settings.mask_share, flanks, settings.masked == "insert")
+    finetune = config.finetune
+    regression = regression_model(config, index, start, frozen=finetune.start == "frozen")
+    return FinetuneTask(regression, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
 
 
 def bert_config(config: Config, index: Index) -> BertConfig:
-    """The size of the BERT, and what must be known to use it: see the keys under `promoter_bert`."""
+    """Size the BERT; the keys under `promoter_bert` hold what a user of the model must know of its assay."""
     bases = config.assay.max_insert + len(index.left_flank) + len(index.right_flank)
     longest = (bases // index.k if config.finetune.tokens == "frames" else bases) + 2
     return BertConfig(
@@ -57,22 +75,23 @@ def bert_config(config: Config, index: Index) -> BertConfig:
 
 
 def parameters(size: BertConfig) -> int:
-    """Numbers in a regression model of this size; nothing is allocated."""
+    """Count the weights of a regression model of this size, without allocating any."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in BertForSequenceClassification(size).parameters())
 
 
 def masked_language_model(config: Config, index: Index) -> BertForMaskedLM:
-    """A fresh BERT to pretrain."""
+    """Build a BERT with fresh weights, to pretrain."""
     return BertForMaskedLM(bert_config(config, index))
 
 
 def regression_model(
     config: Config, index: Index, pretrained: Path | None, frozen: bool = False
 ) -> BertForSequenceClassification:
-    """BERT, pooler and a linear head with one output; the BERT from `pretrained` where given.
+    """Build a BERT with pooler and a linear head of one output.
 
-    frozen: embeddings and layers are not to be trained.
+    pretrained: folder of a model whose BERT it takes; None: fresh weights. frozen: embeddings and layers are not
+    trained.
     """
     settings = bert_config(config, index)
     if pretrained is None:
@@ -85,18 +104,29 @@ def regression_model(
     return model
 
 
+def load_regression_model(folder: Path) -> BertForSequenceClassification:
+    """Load a model that train.py wrote. Raises UserError where the folder holds no such model."""
+    facts_of_model(folder)
+    try:
+        return BertForSequenceClassification.from_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: the weights cannot be read: {error}") from None
+
+
 def check_pretrained(folder: Path, wanted: BertConfig) -> None:
-    """Raise UserError where a folder holds no masked language model that one of this size can start from, or one whose
-    training goes on."""
+    """Check that fine-tuning a BERT of size `wanted` can start from a folder.
+
+    Raises UserError where the folder holds no masked language model, one of another size, or one still in training.
+    """
     expected = "expected the folder runs/NAME/pretrained that train.py wrote"
     settings = settings_of(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
-    manifest = read_manifest(folder)  # none where the model was changed on purpose
+    manifest = read_manifest(folder)  # a user who changed the model on purpose has removed it
     if manifest is not None and (manifest.standing is None or not manifest.standing.ended):
         raise UserError(
-            f"finetune.pretrained: the pretraining of {folder} has not ended, and better weights may come: let its run "
-            "go on to its end first"
+            f"finetune.pretrained: the pretraining of {folder} has not ended, so better weights may follow; "
+            "fix: run its training to the end first"
         )
     differing = [
         f"{name} {settings.get(name)}, this run's {getattr(wanted, name)}"
@@ -105,15 +135,6 @@ def check_pretrained(folder: Path, wanted: BertConfig) -> None:
     ]
     if differing:
         raise UserError(
-            f"finetune.pretrained: the model in {folder} is another one ({'; '.join(differing)}): give this run its k, "
-            "flank and model section"
+            f"finetune.pretrained: the model in {folder} has another size ({'; '.join(differing)}); "
+            "fix: give this run its k, flank and model section"
         )
-
-
-def load_regression_model(folder: Path) -> BertForSequenceClassification:
-    """A model that train.py wrote. Raises UserError where the folder holds no such model."""
-    facts_of_model(folder)
-    try:
-        return BertForSequenceClassification.from_pretrained(folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: the weights cannot be read: {error}") from None

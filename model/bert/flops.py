@@ -1,16 +1,17 @@
-"""Floating-point operations of training, from the shape of the model.
+"""Count the floating-point operations of training, from the shape of the model.
 
-Counted are the matrix products, a multiplication and an addition as two. A sequence of n tokens ([CLS] and [SEP] among
-them) of which m are read at the end (pretraining: the masked k-mers; fine-tuning: the [CLS]), through L layers of width
-H with I inside the feed-forward blocks, costs forward
+Only matrix products count; a multiplication and an addition are two operations. A sequence has n tokens, [CLS] and
+[SEP] included. Of these, m are read at the end: the masked k-mers in pretraining, the [CLS] in fine-tuning. With
+L layers of width H, and I inside the feed-forward blocks, the forward pass costs
 
     attention          L (2 n 3 H^2 + 4 n^2 H)
     rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)
     head, pretraining  2 m (H^2 + H V)           transform, then the V ids of the vocabulary
     head, fine-tuning  2 (H^2 + H)               pooler, then one output
 
-and backward twice that, where weights are trained. Padding, recomputation, look-ups, norms and the optimizer count
-nothing: utilisation is useful operations over what the devices do in plain matrix products (matmul_rate).
+and the backward pass twice that, where weights are trained. Padding, recomputation, embedding look-ups, norms and the
+optimizer are not counted. FLOP utilization is these operations per second relative to the measured matmul rate
+(matmul_rate).
 """
 
 import time
@@ -26,16 +27,19 @@ from model.config import Config
 from pipeline.shards.index import Index
 
 TRAINED = 3
-"""Forward and backward, in forwards."""
+"""Cost of forward and backward pass, in forward passes."""
 MATMUL = {"cpu": 1024, "cuda": 8192}
-"""Size of the square matrices that the rate is measured with."""
-MEASURE_SECONDS = 0.2
+"""Size of the square matrices that measure the matmul rate, by device type."""
+MEASURE_S = 0.2
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a promoter costs in one stage. mask_share: pretraining, one frame of k; None: fine-tuning, on all k frames
-    or on the overlapping tokens. never_masked: bases of both flanks, where nothing is masked in them."""
+    """Cost of a promoter in one stage.
+
+    mask_share: share of masked k-mers in pretraining, which reads one frame of k; None in fine-tuning, which reads all
+    k frames or the overlapping tokens. never_masked: bases of both flanks, where masking leaves them out.
+    """
 
     size: BertConfig
     k: int
@@ -45,20 +49,20 @@ class StageCost:
     never_masked: int = 0
 
     def of(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
-        """Tokens and operations of one training step over promoters of so many bases: (rows,)."""
+        """Count tokens and operations of one training step over promoters of these lengths: (rows,) bases."""
         bases = lengths[:, None]
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
         read = np.ones_like(tokens)
         if self.mask_share is not None:
             read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
-        operations = self._forward(tokens, read)
-        if self.mask_share is not None:  # frames are drawn: their mean is what is expected
+        operations = self._operations(tokens, read)
+        if self.mask_share is not None:  # the frame is drawn at random: take the mean over frames
             return float(tokens.mean(1).sum()), float(operations.mean(1).sum())
         return float(tokens.sum()), float(operations.sum())
 
-    def _forward(self, tokens: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Of sequences of so many tokens, of which so many are read at the end; backward included."""
+    def _operations(self, tokens: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Count forward and backward operations of sequences of `tokens` tokens, `read` of them read at the end."""
         size, width = self.size, float(self.size.hidden_size)
         lm = self.mask_share is not None
         attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
@@ -68,7 +72,7 @@ class StageCost:
 
 
 def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
-    """Of "pretrain" or "finetune" with these settings and shards."""
+    """Describe the cost of "pretrain" or "finetune" with these settings and shards."""
     pretraining, finetune = stage == "pretrain", config.finetune
     flanks = len(index.left_flank) + len(index.right_flank)
     return StageCost(
@@ -82,14 +86,14 @@ def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
-    """Operations a second of large matrix products on this device, best of those tried in a fifth of a second."""
+    """Measure operations per second of large matrix products on this device: the best trial in MEASURE_S seconds."""
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     size = MATMUL[device.type]
     a = torch.ones((size, size), dtype=dtype, device=device)
     b, out = torch.ones_like(a), torch.empty_like(a)
     torch.mm(a, b, out=out)
     best, began = 0.0, time.monotonic()
-    while time.monotonic() - began < MEASURE_SECONDS:
+    while time.monotonic() - began < MEASURE_S:
         started = time.monotonic()
         torch.mm(a, b, out=out)
         if device.type == "cuda":

@@ -1,8 +1,9 @@
-"""transformers' own BERT, run without what nobody reads and without waiting for the device.
+"""Run transformers' BERT without unread outputs and without waiting for the device.
 
-A stage reads few outputs of the last layer: fine-tuning the [CLS] of each sequence, pretraining the masked k-mers. Its
-attention is worked out for all tokens, what follows (two thirds of a layer, and the head) for those alone: the same
-numbers, a quarter of the work less with three layers. Dropout falls otherwise than in a whole last layer.
+A stage reads few outputs of the last layer: fine-tuning the [CLS] of each sequence, pretraining the masked k-mers.
+The last layer's attention is computed for all tokens. The rest (two thirds of a layer, and the head) is computed for
+the read tokens alone. The numbers are the same; with three layers a quarter of the work is saved. Dropout draws differ
+from those of a whole last layer.
 """
 
 from collections.abc import Callable
@@ -11,38 +12,38 @@ from typing import Any
 import torch
 
 Pick = Callable[[torch.Tensor], torch.Tensor]
-"""(rows, columns, width) -> what is read of it, (read, width)."""
+"""Select the read tokens: (rows, columns, width) -> (read, width)."""
 
 
 def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, pick: Pick) -> torch.Tensor:
-    """The last hidden states that `pick` takes: (read, width). bert: a BertModel with SDPA attention.
+    """Compute the last hidden states of the tokens that `pick` selects: (read, width).
 
-    input_ids, attention_mask: (rows, columns). The mask is given by keys: transformers would otherwise ask the device
-    whether there is any padding, and make a mask of (rows, columns, columns).
+    bert: a BertModel with SDPA attention; input_ids, attention_mask: (rows, columns) int64. The mask is passed per key:
+    otherwise transformers asks the device whether there is padding, and makes a mask of (rows, columns, columns).
     """
-    seen = attention_mask.bool()[:, None, None, :]
+    keys = attention_mask.bool()[:, None, None, :]
     hidden = bert.embeddings(input_ids=input_ids)
     *whole, last = bert.encoder.layer
     for layer in whole:
-        out = layer(hidden, seen)
+        out = layer(hidden, keys)
         hidden = out if isinstance(out, torch.Tensor) else out[0]  # a tuple in transformers 4
-    context = last.attention.self(hidden, seen)[0]
+    context = last.attention.self(hidden, keys)[0]
     read: torch.Tensor = last.feed_forward_chunk(last.attention.output(pick(context), pick(hidden)))
     return read
 
 
 def first_tokens(hidden: torch.Tensor) -> torch.Tensor:
-    """Those of the [CLS]."""
+    """Select the [CLS] of each row."""
     return hidden[:, 0]
 
 
 def tokens_at(places: torch.Tensor) -> Pick:
-    """Those at places of all rows end to end: (read,) int64."""
+    """Select tokens by their place, (read,) int64, counted through all rows."""
     return lambda hidden: hidden.flatten(0, 1).index_select(0, places)
 
 
 def expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The output of a BertForSequenceClassification with one label: (rows,)."""
+    """Compute the one output of a BertForSequenceClassification: (rows,)."""
     read = encode(model.bert, input_ids, attention_mask, first_tokens)
     pooled = model.dropout(model.bert.pooler(read[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
@@ -52,6 +53,6 @@ def expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch
 def kmer_logits(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, places: torch.Tensor
 ) -> torch.Tensor:
-    """The output of a BertForMaskedLM at places of all rows end to end: (read, vocabulary)."""
+    """Compute the output of a BertForMaskedLM at places counted through all rows: (read, vocabulary)."""
     logits: torch.Tensor = model.cls(encode(model.bert, input_ids, attention_mask, tokens_at(places)))
     return logits

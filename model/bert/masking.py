@@ -1,7 +1,7 @@
-"""Masking for the language model, 80/10/10, the same for a promoter however the global batch is split.
+"""Mask k-mers for the language model, 80/10/10, independently of how the global batch is split.
 
-The random numbers are drawn for the whole global batch, from a generator seeded by the step; a rank takes the
-rows it holds. Tokens of one reading frame do not overlap, so a hidden k-mer cannot be read off its neighbours.
+The random numbers are drawn for the whole global batch, from a generator seeded by the step. A rank takes the rows that
+it holds. The k-mers of one reading frame do not overlap, so neighbours do not reveal a hidden k-mer.
 """
 
 import math
@@ -12,27 +12,30 @@ import torch
 from pipeline.tokens.kmers import MASK, SPECIALS
 
 HIDDEN, SWAPPED = 0.8, 0.1
-"""Of the tokens to predict: share replaced by [MASK], share replaced by a random k-mer; the rest stay."""
+"""Shares of the tokens to predict: replaced by [MASK], replaced by a random k-mer. The rest stay."""
 IGNORED = -100
-"""Label of a token that is not to be predicted."""
+"""Label of a token that is not predicted."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """For each row of a global batch: frame (rows,), select (rows, columns) in [0, 1), swap (rows, columns) ids."""
+    """Random numbers of each row of a global batch.
+
+    frame: (rows,) int64; select: (rows, columns) float32 in [0, 1); swap: (rows, columns) int64 k-mer ids.
+    """
 
     frame: torch.Tensor
     select: torch.Tensor
     swap: torch.Tensor
 
     def part(self, first: int, rows: int) -> "Draws":
-        """The draws of some of the rows."""
+        """Slice the draws of some rows."""
         piece = slice(first, first + rows)
         return Draws(self.frame[piece], self.select[piece], self.swap[piece])
 
 
 def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
-    """Random numbers for a global batch; columns: tokens a frame, [CLS] and [SEP] included."""
+    """Draw the random numbers of a global batch. columns: tokens per frame, [CLS] and [SEP] included."""
     device = generator.device
     return Draws(
         torch.randint(k, (rows,), generator=generator, device=device),
@@ -42,10 +45,10 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
 
 
 def chosen_places(labels: torch.Tensor, share: float) -> torch.Tensor:
-    """Where labels, (rows, columns), are to be predicted, counted through all rows, then zeros to fill up: (places,).
+    """Find the places to predict in labels (rows, columns), counted through all rows and padded with zeros: (places,).
 
-    How many places there are depends on the shape alone, so nothing waits for the device: eight standard deviations
-    more than what is expected of that many k-mers, which one batch in 10^15 exceeds.
+    The number of places depends on the shape alone, so the host does not wait for the device. It is eight standard
+    deviations above the expected number of masked tokens, which one batch in 10^15 exceeds.
     """
     tokens = labels.numel()
     expected, deviation = share * tokens, math.sqrt(share * (1 - share) * tokens)
@@ -54,9 +57,9 @@ def chosen_places(labels: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def mask(input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hide `share` of the k-mers. input_ids: (rows, columns); kmers: (rows,) k-mers after the [CLS].
+    """Mask `share` of the k-mers. input_ids: (rows, columns) int64; kmers: (rows,) k-mers after the [CLS].
 
-    Returns what the model reads and its labels, IGNORED where nothing is to be predicted.
+    Returns the ids that the model reads, and the labels: IGNORED where nothing is predicted.
     """
     place = torch.arange(input_ids.shape[1], device=input_ids.device)
     is_kmer = (place >= 1) & (place <= kmers[:, None])

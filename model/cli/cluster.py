@@ -31,7 +31,7 @@ def doctor(
     Give it the options and overrides of the training. Exit code 1 if a problem would stop it.
     """
     from model.cluster.doctor import Asked, as_line, examine
-    from model.training.engine import read_ds_config
+    from model.training.ds_config import read_ds_config
 
     settings = configuration(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")

@@ -15,7 +15,7 @@ from typing import Any
 from model.config import Config, load_config
 from model.distributed.network import own_address
 from model.runs.fingerprint import facts_of
-from model.training.engine import read_ds_config
+from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError

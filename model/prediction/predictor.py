@@ -18,8 +18,9 @@ from transformers import BertForSequenceClassification
 
 from model.artifacts.model_directory import model_of
 from model.bert.build import load_regression_model
+from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import read_width
-from model.bert.objectives import mean_over_frames, moved, of_width
+from model.bert.objectives import mean_over_frames
 from model.prediction.validate import repaired, validate
 from pipeline.dataset.repairs import remedy, with_repairs
 from pipeline.tokens.encode import encode_promoters
@@ -133,8 +134,8 @@ class Predictor:
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """Predict one strand. ids: (rows, bases), lengths: (rows,) -> (rows,) float32."""
         width = read_width(int(lengths.max()), self.view, self.k, self.device)
-        tokens = moved(of_width(ids, width), self.device)
-        return mean_over_frames(self.model, tokens, moved(lengths, self.device), self.k, self.view)
+        tokens = to_device(fit_width(ids, width), self.device)
+        return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
 
 
 @dataclass(frozen=True)

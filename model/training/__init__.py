@@ -1,1 +1,4 @@
-"""The training job: prepare -> stage -> results."""
+"""Train a run: `prepare` (find, check, open) -> `stage` (one stage to its end) -> `results` (score, write, publish).
+
+Entry point: `train.train`, which does all three.
+"""

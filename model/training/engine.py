@@ -1,98 +1,104 @@
-"""ds_config.json -> a DeepSpeed engine for one stage, on this machine's precision."""
+"""The DeepSpeed engine of one stage, and its training step."""
 
-import json
-import math
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from model.config import Stage
+from model.bert.device_batch import batch_to_device
+from model.bert.objectives import FinetuneTask, PretrainTask
+from model.bert.rng import generator, seed_of
+from model.config import Stage, StageName
 from model.distributed.process_group import World, limit_waits
+from model.training.ds_config import BatchPlan, DeepSpeedSettings
+from model.training.schedule import LearningRate
 from pipeline.errors import UserError
-from pipeline.paths import shipped
-
-DEFAULT_DS_CONFIG = shipped("ds_config.json")
+from pipeline.stream.stream import Step
 
 
 @dataclass(frozen=True)
-class BatchPlan:
-    """How a global batch is cut: promoters a micro-batch at most, and micro-batches a step on each rank."""
+class StageEngine:
+    """A stage's model as DeepSpeed trains it on this rank.
 
-    micro_batch: int
-    micro_batches: int
+    deepspeed: DeepSpeed's engine, whose `module` is the task; rate: its learning-rate schedule; plan: cut of the global
+    batch; seed: of the run, for dropout and masks.
+    """
 
-
-@dataclass(frozen=True)
-class DeepSpeedSettings:
-    """DeepSpeed's own settings as they are used here."""
-
-    values: dict[str, Any]
-    precision: Literal["fp16", "bf16", "fp32"]
-    note: str
-    """What was changed to fit this machine, or empty."""
+    stage: StageName
+    deepspeed: Any
+    rate: LearningRate
+    plan: BatchPlan
+    world: World
+    seed: int
 
     @property
-    def zero_stage(self) -> int:
-        """ZeRO stage, 0 to 3."""
-        return int(self.values.get("zero_optimization", {}).get("stage", 0))
+    def task(self) -> PretrainTask | FinetuneTask:
+        """The objective around the model."""
+        task: PretrainTask | FinetuneTask = self.deepspeed.module
+        return task
 
-    def plan(self, global_batch: int, ranks: int) -> BatchPlan:
-        """Cut a global batch of the config into micro-batches no larger than DeepSpeed's setting.
+    @property
+    def skipped_steps(self) -> int:
+        """Steps that fp16 skipped so far because the gradients overflowed."""
+        return int(self.deepspeed.skipped_steps)
 
-        Raises UserError where DeepSpeed's settings state another batch than the config does.
+    @property
+    def loss_scale(self) -> float | None:
+        """Factor on the loss in fp16; None in other precisions."""
+        return float(self.deepspeed.optimizer.loss_scale) if self.deepspeed.fp16_enabled() else None
+
+    def train_step(self, step: Step, sums: torch.Tensor) -> None:
+        """Take one optimizer step over this rank's micro-batches. All ranks call this.
+
+        sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The gradient is
+        that of the mean loss of the whole global batch. Raises UserError where fp16 overflows at the smallest scale.
         """
-        micro = int(self.values["train_micro_batch_size_per_gpu"])
-        per_rank = math.ceil(global_batch / ranks)
-        micro_batches = math.ceil(per_rank / micro)
-        stated = {
-            "train_batch_size": global_batch,
-            "gradient_accumulation_steps": micro_batches,
-        }
-        for name, expected in stated.items():
-            given = self.values.get(name, "auto")
-            if given not in ("auto", expected):
-                raise UserError(
-                    f"the DeepSpeed config says {name} = {given}, but global_batch = {global_batch} on {ranks} ranks "
-                    f"with micro-batches of at most {micro} makes it {expected}; take {name} out, or change one of them"
-                )
-        return BatchPlan(math.ceil(per_rank / micro_batches), micro_batches)
+        task, world, first = self.task, self.world, step.micro_batches[0]
+        place = (self.seed, self.stage, step.epoch, step.number)
+        torch.manual_seed(seed_of(*place, world.rank))  # dropout
+        width = task.width(first, world.device)
+        draws = task.draws(first, generator(world.device, *place))
+        # DeepSpeed divides by the micro-batches and averages over the ranks: undo both.
+        scale = world.ranks * self.plan.micro_batches / task.normaliser(first, draws)
+        for batch in step.micro_batches:
+            found = self.deepspeed(batch_to_device(batch, width, draws, world.device))
+            self.deepspeed.backward(found.loss * scale)
+            self._apply()
+            sums += torch.stack([found.loss.detach().double(), found.count.double(), found.correct.double()])
+
+    def _apply(self) -> None:
+        """Let DeepSpeed update the weights; it does so at the last micro-batch of a step."""
+        try:
+            self.deepspeed.step()
+        except Exception as error:  # DeepSpeed raises no narrower one
+            if "loss scale already at minimum" not in str(error):
+                raise
+            raise UserError(
+                f"{self.stage}: gradients overflow in fp16 even at the smallest loss scale; the last checkpoint is "
+                f"intact; fix: a lower {self.stage}.learning_rate, or bf16 in the DeepSpeed config"
+            ) from None
 
 
-def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
-    """Read DeepSpeed's settings. fp16 is for GPUs: on a CPU it is replaced by float32, and the note says so."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read DeepSpeed's config: {error.strerror}; expected a file like the project's "
-            "ds_config.json (--deepspeed_config FILE)"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object of DeepSpeed's settings")
-    micro = values.get("train_micro_batch_size_per_gpu")
-    if not isinstance(micro, int) or micro < 1:
-        raise UserError(f"{path}: train_micro_batch_size_per_gpu: expected a whole number from 1 on, got {micro!r}")
-    for taken in ("optimizer", "scheduler"):
-        if taken in values:
-            raise UserError(f"{path}: {taken}: stands in config.yaml (learning_rate, plateau); take it out here")
-    values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default, 1.0, would clip without a word
-    fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
-    if fp16 and bf16:
-        raise UserError(f"{path}: fp16 and bf16 are both enabled; enable one")
-    if fp16 and not cuda:
-        values = {name: value for name, value in values.items() if name != "fp16"}
-        return DeepSpeedSettings(values, "fp32", "fp16 needs a GPU: training in float32 on this CPU")
-    return DeepSpeedSettings(values, "fp16" if fp16 else "bf16" if bf16 else "fp32", "")
+def start_engine(
+    name: StageName,
+    stage: Stage,
+    task: nn.Module,
+    settings: DeepSpeedSettings,
+    world: World,
+    seed: int,
+    universal: bool = False,
+) -> StageEngine:
+    """Start the engine of a stage with its optimizer. universal: as for make_engine."""
+    plan = settings.plan(stage.global_batch, world.ranks)
+    optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
+    engine = make_engine(task, optimizer, settings, plan, world, universal)
+    return StageEngine(name, engine, LearningRate(optimizer, stage), plan, world, seed)
 
 
 def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
-    """Adam, or AdamW without weight decay (the same steps; the paper's two names)."""
+    """Make Adam, or AdamW without weight decay: the same steps under the paper's two names."""
     kind = torch.optim.AdamW if decoupled else torch.optim.Adam
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return kind(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
@@ -106,23 +112,22 @@ def make_engine(
     world: World,
     universal: bool = False,
 ) -> Any:
-    """A DeepSpeed engine around a task. The learning rate stays in the hands of `optimizer`'s groups.
+    """Start a DeepSpeed engine around a task. Its learning rate is that of `optimizer`'s groups.
 
-    universal: the checkpoint that will be loaded is in the form for any number of ranks.
+    universal: the checkpoint to be loaded has the form that any number of ranks can read.
     """
     import deepspeed
 
-    # DeepSpeed 0.19 calls what torch 2.13 renames; two lines of it a rank say nothing to a user.
+    # DeepSpeed 0.19 uses names that torch 2.13 deprecates: two warnings per rank that no user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
-    # DeepSpeed's own buckets hold 500 million numbers, whatever the size of the model.
-    # Ours hold the model, rounded up to what its buffers are aligned to.
+    # DeepSpeed's default buckets hold 500 million numbers. These hold the model, rounded up to the buffers' alignment.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
     values = {
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
         "checkpoint": {**settings.values.get("checkpoint", {}), "load_universal": universal},
-        # Where nobody asks for it, DeepSpeed waits for the GPU twice a micro-batch, for a figure that is not shown.
+        # By default DeepSpeed waits for the GPU twice per micro-batch, for a throughput that is not shown.
         "timers": settings.values.get("timers", {"throughput": {"enabled": False}}),
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.micro_batches,
@@ -133,8 +138,3 @@ def make_engine(
     )
     limit_waits()
     return engine
-
-
-def loss_scale(engine: Any) -> float | None:
-    """What the loss is multiplied by in fp16, None in other precisions."""
-    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None

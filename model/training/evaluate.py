@@ -1,29 +1,29 @@
-"""A split through the model, exact over all ranks: every promoter counted once."""
+"""Evaluate a split, exactly over all ranks: every promoter counts once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bert.objectives import to_device
+from model.bert.device_batch import batch_to_device
 from model.bert.rng import generator
-from model.distributed.process_group import World, all_gather, sums_over_ranks
+from model.distributed.process_group import all_gather, sums_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
-from pipeline.shards.index import Index
-from pipeline.stream.sources import ShardSource
-from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
+from model.training.data import RankData
 
-GLOBAL_BATCH = 1024
-"""Promoters an evaluation step: fixed, so that the masks of validation are the same on any number of ranks."""
+Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
+"""Of a batch: which rows are real promoters, their ids and labels, the predictions; each (rows,)."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Held-out promoters by id: dataset id, label, prediction, each (rows,)."""
+    """Predictions of a split, in the order of the ids.
+
+    id: (rows,) int64, of the dataset; expression, prediction: (rows,) float32, on the scale of the labels.
+    """
 
     id: npt.NDArray[np.int64]
     expression: npt.NDArray[np.float32]
@@ -32,60 +32,32 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """metric: what the stage is steered by, higher is better; values: all numbers, by name."""
+    """metric: the stage's validation metric, higher is better; values: all numbers, by name."""
 
     metric: float
     values: dict[str, float]
     predictions: Predictions
 
 
-@dataclass(frozen=True)
-class EvaluationData:
-    """Where the splits lie, how many promoters a rank takes at once, and how ranks agree on what is wrong."""
+def evaluate(task: Any, split: str, data: RankData, micro_batch: int, stopped: Callable[[], bool]) -> Evaluation | None:
+    """Run a task over a split without gradients. All ranks call this.
 
-    shards: Path | ShardSource
-    index: Index
-    micro_batch: int
-    world: World
-    seed: int
-    agree: ErrorConsensus
+    task: a DeepSpeed engine or a module; micro_batch: promoters per rank at once; stopped: asked after each step by all
+    ranks, and where it is true the result is None.
 
-
-def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[], bool]) -> Evaluation | None:
-    """Run a task over a split without gradients. `task` is an engine or a module; all ranks call this.
-
-    given_up is asked after each step by all ranks; where it says so, there is no result.
-    Gives loss (nats a token), accuracy and perplexity a base for pretraining, over all masked tokens and over those
-    wholly inside the insert; and loss, Pearson, Spearman, MSE and R2 for fine-tuning, from all ranks' predictions.
+    Values of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
+    prefixed by insert_, over those wholly inside the insert. Values of fine-tuning: loss, Pearson, Spearman, MSE, R2.
     """
-    world = data.world
-    micro_batches = -(-GLOBAL_BATCH // (world.ranks * data.micro_batch))
-    part = RankSlice(world.rank, world.ranks, micro_batches)
-    stream = ShardStream(data.shards, data.index, split, GLOBAL_BATCH, part, shuffle=False, agree=data.agree)
     module = getattr(task, "module", task)
     was_training = module.training
     task.eval()
-    sums = torch.zeros(6, dtype=torch.float64, device=world.device)
-    found: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]] = []
-    abandoned = False
-    with torch.inference_mode():
-        for step in stream.epoch(0):
-            width = module.width(step.micro_batches[0], world.device)
-            draws = module.draws(step.micro_batches[0], generator(world.device, data.seed, split, 0, step.number))
-            for batch in step.micro_batches:
-                out = task(to_device(batch, width, draws, world.device))
-                whole = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
-                sums += torch.cat([whole, out.inside])
-                if out.prediction.numel():  # read at the end: here a GPU would be waited for
-                    found.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
-            abandoned = given_up()
-            if abandoned:
-                break
+    found = _run(task, module, split, data, micro_batch, stopped)
     task.train(was_training)
-    if abandoned:
+    if found is None:
         return None
+    sums, outputs = found
     totals = sums_over_ranks(*sums)
-    predictions = _collect([(ids[real], y[real], values.cpu().numpy()[real]) for real, ids, y, values in found])
+    predictions = _all_predictions(outputs)
     if len(predictions.id):
         loss, count, *_ = totals
         scores = regression_scores(predictions.prediction, predictions.expression)
@@ -94,18 +66,46 @@ def evaluate(task: Any, split: str, data: EvaluationData, given_up: Callable[[],
     return Evaluation(values["accuracy"], values, predictions)
 
 
+def _run(
+    task: Any, module: Any, split: str, data: RankData, micro_batch: int, stopped: Callable[[], bool]
+) -> tuple[torch.Tensor, list[Output]] | None:
+    """Run this rank's part.
+
+    Returns sums (6,) float64 of loss, count and correct over all tokens and inside the insert, and the predictions of
+    each batch. They stay on the device: reading each would wait for a GPU.
+    """
+    device = data.world.device
+    sums = torch.zeros(6, dtype=torch.float64, device=device)
+    outputs: list[Output] = []
+    with torch.inference_mode():
+        for step in data.evaluation_stream(split, micro_batch).epoch(0):
+            first = step.micro_batches[0]
+            width = module.width(first, device)
+            draws = module.draws(first, generator(device, data.seed, split, 0, step.number))
+            for batch in step.micro_batches:
+                out = task(batch_to_device(batch, width, draws, device))
+                everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
+                sums += torch.cat([everywhere, out.inside])
+                if out.prediction.numel():
+                    outputs.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
+            if stopped():
+                return None
+    return sums, outputs
+
+
 def _masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
-    """Of masked tokens: sums of loss, count and correct over all ranks."""
+    """Compute the scores of masked tokens. sums: loss, count and correct over all ranks."""
     loss, count, correct = sums
     mean = loss / max(count, 1.0)
     accuracy = correct / max(count, 1.0)
     return {f"{prefix}loss": mean, f"{prefix}accuracy": accuracy, f"{prefix}base_perplexity": base_perplexity(mean, k)}
 
 
-def _collect(found: list[tuple[npt.NDArray[Any], ...]]) -> Predictions:
-    """All ranks' predictions in the order of the ids, the same on every rank."""
-    empty = (np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))
-    mine = tuple(np.concatenate(columns) for columns in zip(*found, strict=True)) if found else empty
+def _all_predictions(outputs: list[Output]) -> Predictions:
+    """Gather the predictions of all ranks, in the order of the ids, on every rank."""
+    parts = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
+    parts += [(ids[real], labels[real], values.cpu().numpy()[real]) for real, ids, labels, values in outputs]
+    mine = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
     ids, expression, prediction = (np.concatenate(c) for c in zip(*all_gather(mine), strict=True))
     order = np.argsort(ids)
     return Predictions(ids[order], expression[order], prediction[order])

@@ -1,4 +1,4 @@
-"""What train.py says before and after the work."""
+"""Describe a run before its training, and its results afterwards."""
 
 import os
 from typing import Any
@@ -9,70 +9,70 @@ from model.bert.build import bert_config, parameters
 from model.bert.flops import stage_cost
 from model.config import Stage, StageName, Stages
 from model.runs.guessed import below_the_guess
-from model.training.job import Job
-from model.training.loop import STEERED_BY
+from model.training.loop import VALIDATION_METRIC
+from model.training.prepare import TrainingRun
 from pipeline.runtime.text import counted
 
 CPU_RATE = 1.5e10
-"""Operations a second and core, as seen in training here: only to warn by."""
+"""Operations per second and core in training, measured on two shared cores: only for a warning."""
 USUAL_INSERT = 80
 """Bases."""
 
 
-def describe_job(job: Job, asked: Stages = "both") -> str:
-    """Size of model, data and batches, before the start. asked: the stages that are to be run."""
-    index, world, config = job.index, job.world, job.config
+def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
+    """Describe model, data and batches of the stages to run."""
+    index, world, config, settings = run.index, run.world, run.config, run.settings
     size = bert_config(config, index)
-    stages = {name: config.stage(name) for name in config.stages(asked)}
-    planned = _planned_operations(job, stages)
+    sections = {name: config.stage(name) for name in config.stages(stages)}
+    planned = _planned_operations(run, sections)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {job.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {run.data.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens, {parameters(size):,} parameters",
-        f"devices    {world.ranks} x {world.device.type}, {job.settings.precision}, ZeRO {job.settings.zero_stage}",
+        f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
-    for name, stage in stages.items():
-        plan = job.settings.plan(stage.global_batch, world.ranks)
+    for name, stage in sections.items():
+        plan = settings.plan(stage.global_batch, world.ranks)
         lines.append(
-            f"{name:10} {stage.global_batch} promoters a step = {counted(world.ranks, 'rank')} x "
+            f"{name:10} {stage.global_batch} promoters per step = {counted(world.ranks, 'rank')} x "
             f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
         )
         once, total = planned[name]
         epochs = f"{stage.max_epochs:g} epoch{'' if stage.max_epochs == 1 else 's'}"
-        lines[-1] += f"; {once:.1e} FLOP a promoter, {total:.1e} in {epochs}"
-    clipping = job.settings.values.get("gradient_clipping", 0.0)
+        lines[-1] += f"; {once:.1e} FLOP per promoter, {total:.1e} in {epochs}"
+    clipping = settings.values.get("gradient_clipping", 0.0)
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
-    if job.settings.note:
-        lines.append(f"note       {job.settings.note}")
+    if settings.note:
+        lines.append(f"note       {settings.note}")
     days = sum(total for _, total in planned.values()) / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
-            f"warning    this model on these rows takes some {days:,.0f} days on a CPU; it is made for GPUs. "
+            f"warning    this model on these rows takes about {days:,.0f} days on a CPU; it is made for GPUs. "
             "A smaller one: --config configs/demo.yaml"
         )
     return "\n".join(lines)
 
 
-def _planned_operations(job: Job, stages: dict[StageName, Stage]) -> dict[StageName, tuple[float, float]]:
-    """For each stage: operations a promoter of usual length, and for all its epochs."""
-    config, index = job.config, job.index
+def _planned_operations(run: TrainingRun, sections: dict[StageName, Stage]) -> dict[StageName, tuple[float, float]]:
+    """Count the operations of each stage: per promoter of usual length, and in all its epochs."""
+    config, index = run.config, run.index
     usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
     planned = {}
-    for name, stage in stages.items():
+    for name, stage in sections.items():
         _, operations = stage_cost(config, index, name).of(usual)
         planned[name] = operations, operations * index.rows(f"{name}/train") * stage.max_epochs
     return planned
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
-    """Scores of the held-out splits, and where everything is."""
+    """Describe the scores of the held-out splits, and where the files are."""
     if "stopped" in summary:
         return f"stopped    {summary['stopped']}"
     lines = []
     for name, stage in summary.get("training", {}).items():
         lines.append(
-            f"{name:10} best {STEERED_BY[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
+            f"{name:10} best {VALIDATION_METRIC[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
             f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
         )
     if summary.get("masked"):
@@ -90,17 +90,17 @@ def describe_summary(summary: dict[str, Any]) -> str:
 
 
 def _masked_lines(masked: dict[str, Any]) -> list[str]:
-    """What the best pretrained model made of the masked tokens, and what guesses without a model make of them."""
+    """Describe the scores of masked tokens, of the best pretrained model and of the baselines."""
     lines = []
     if "insert_accuracy" in masked:
         lines.append(
             f"masked     accuracy {masked['accuracy']:.4f}, inside the insert {masked['insert_accuracy']:.4f}; "
-            f"perplexity a base {masked['base_perplexity']:.3f}, inside {masked['insert_base_perplexity']:.3f}"
+            f"perplexity per base {masked['base_perplexity']:.3f}, inside {masked['insert_base_perplexity']:.3f}"
         )
-    for name, found in masked["baselines"].items():
-        kmers = f" ({found['kmer']}, inside {found['insert_kmer']})" if "kmer" in found else ""
-        said = name.replace("_", " ").replace("kmer", "k-mer")
-        lines.append(f"           {said}{kmers}: {found['accuracy']:.4f}, inside {found['insert_accuracy']:.4f}")
+    for name, scores in masked["baselines"].items():
+        kmers = f" ({scores['kmer']}, inside {scores['insert_kmer']})" if "kmer" in scores else ""
+        title = name.replace("_", " ").replace("kmer", "k-mer")
+        lines.append(f"           {title}{kmers}: {scores['accuracy']:.4f}, inside {scores['insert_accuracy']:.4f}")
     verdict = below_the_guess(masked)
     return [*lines, f"note       pretraining is {verdict}"] if verdict else lines
 

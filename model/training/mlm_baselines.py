@@ -1,16 +1,16 @@
-"""What a masked-token accuracy is worth: two guesses without a model, made on the very tokens that the model is asked.
+"""MLM baselines without a model, on the same masked tokens as the model.
 
-Both read off what is in sight (the 10 of 80/10/10, as a model soon learns to) and guess where [MASK] stands:
+Both read the k-mers in sight (the 10 of 80/10/10, as a model soon learns to) and guess where [MASK] stands:
 
     most frequent     always the most frequent k-mer c of the training split, argmax P(c)
-    given neighbours  argmax P(c) P(l | c) P(r | c), with l and r the last and first bases of the k-mers on either side,
-                      as far as they can be read: `reach` bases each, all k of them up to k = 3
+    given neighbours  argmax P(c) P(l | c) P(r | c), with l and r the last and first bases of the adjacent k-mers, as
+                      far as they can be read: `context_bases` each, all k of them up to k = 3
 
-Accuracy over all tokens is guessed by what was counted over all, that inside the insert by what was counted there: the
-plasmid is the same in every promoter and would drown it.
+Accuracy over all tokens uses the counts of all tokens, accuracy inside the insert those inside it: the plasmid is the
+same in every promoter and would dominate the counts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,24 +19,27 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from model.bert.objectives import DeviceBatch, MaskedTask, Sums
-from model.training.evaluate import GLOBAL_BATCH, EvaluationData, evaluate
-from pipeline.stream.stream import RankSlice, ShardStream
+from model.bert.device_batch import DeviceBatch
+from model.bert.objectives import MaskedTask, Sums, sums_over
+from model.config import Pretrain
+from model.training.data import RankData
+from model.training.evaluate import evaluate
 from pipeline.tokens.kmers import SPECIALS, vocabulary
 
 COUNTED = 65_536
-"""Training promoters that k-mers are counted in, at most: their shares stand still long before."""
+"""Training promoters whose k-mers are counted, at most: the shares converge long before."""
 MOST_CELLS = 5**11
-"""Of the search for the best k-mer between all neighbours, which bounds `reach`."""
+"""Limit on the table of the best k-mer between all neighbours, which bounds `context_bases`."""
 
 Counts = npt.NDArray[np.int64]
+Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class KmerCounts:
-    """Whole k-mers at all bases of some promoters: alone, and with the bases before and behind them.
+    """Counts of k-mers: alone, and by the bases before and behind them.
 
-    alone: (5^k,); before, behind: (5^reach, 5^k), a row each for what the `reach` bases next to the k-mer are.
+    alone: (5^k,); before, behind: (5^context_bases, 5^k), a row per context.
     """
 
     alone: Counts
@@ -47,7 +50,7 @@ class KmerCounts:
         return KmerCounts(self.alone + other.alone, self.before + other.before, self.behind + other.behind)
 
     def summed(self, device: torch.device) -> "KmerCounts":
-        """Over all ranks; all of them call this."""
+        """Sum the counts over all ranks. All ranks call this."""
         parts = []
         for part in (self.alone, self.before, self.behind):
             tensor = torch.from_numpy(part).to(device)
@@ -56,18 +59,18 @@ class KmerCounts:
         return KmerCounts(*parts)
 
 
-def reach_of(k: int) -> int:
-    """Bases of each neighbour that are looked at."""
-    return max(reach for reach in range(1, k + 1) if 5 ** (2 * reach + k) <= MOST_CELLS or reach == 1)
+def context_bases(k: int) -> int:
+    """Choose how many bases of each neighbour are the context of a k-mer."""
+    return max(bases for bases in range(1, k + 1) if 5 ** (2 * bases + k) <= MOST_CELLS or bases == 1)
 
 
 def count_kmers(
     tokens: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64], k: int, flanks: tuple[int, int]
 ) -> tuple[KmerCounts, KmerCounts]:
-    """The k-mers of promoters, all of them and those wholly inside the insert.
+    """Count the k-mers of promoters: all of them, and those wholly inside the insert.
 
-    tokens: (rows, width) ids at every base; lengths: (rows,) bases; flanks: bases before and after the insert.
-    Neighbours are counted where the whole k-mer beside lies in the sequence, as in a reading frame.
+    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert. A
+    neighbour counts where the whole adjacent k-mer lies in the sequence, as in a reading frame.
     """
     kmers = tokens.astype(np.int64) - len(SPECIALS)
     begin = np.arange(tokens.shape[1])
@@ -75,24 +78,25 @@ def count_kmers(
     ends = lengths[:, None]
     whole = end <= ends
     inside = whole & (begin >= flanks[0]) & (end <= ends - flanks[1])
-    both = [_counted(kmers, which, begin >= k, end + k <= ends, k) for which in (inside, whole & ~inside)]
+    both = [_count(kmers, which, begin >= k, end + k <= ends, k) for which in (inside, whole & ~inside)]
     return both[0] + both[1], both[0]
 
 
-def _counted(
+def _count(
     kmers: Counts,
     which: npt.NDArray[np.bool_],
     has_before: npt.NDArray[np.bool_],
     has_behind: npt.NDArray[np.bool_],
     k: int,
 ) -> KmerCounts:
-    reach = reach_of(k)
-    contexts, size = 5**reach, 5**k
+    """Count the k-mers at the places `which`, (rows, width)."""
+    bases = context_bases(k)
+    contexts, size = 5**bases, 5**k
     shape = (contexts, size)
     row, base = np.nonzero(which & has_before)
     before = (kmers[row, base - k] % contexts) * size + kmers[row, base]
     row, base = np.nonzero(which & has_behind)
-    behind = (kmers[row, base + k] // 5 ** (k - reach)) * size + kmers[row, base]
+    behind = (kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
     return KmerCounts(
         np.bincount(kmers[which], minlength=size),
         np.bincount(before, minlength=contexts * size).reshape(shape),
@@ -101,20 +105,20 @@ def _counted(
 
 
 def best_between(counts: KmerCounts) -> npt.NDArray[np.int64]:
-    """The id of the likeliest k-mer between what can be read on either side: (5^reach + 1, 5^reach + 1).
+    """Find the id of the likeliest k-mer between two contexts: (5^context_bases + 1, 5^context_bases + 1).
 
-    The last row and column are for a neighbour that cannot be read. What was counted beside a k-mer is smoothed by as
-    many pseudo-counts as there are contexts, in their overall shares: beside a rare k-mer stands what stands elsewhere.
+    The last row and column stand for a neighbour that cannot be read. The counts beside each k-mer are smoothed by as
+    many pseudo-counts as there are contexts, in the overall shares of the contexts.
     """
     with np.errstate(divide="ignore"):
         alone = np.log(counts.alone / max(counts.alone.sum(), 1))
-    before, behind = _log_chances(counts.before), _log_chances(counts.behind)
-    best = [(alone + chances + behind).argmax(1) for chances in before]
+    before, behind = _log_probabilities(counts.before), _log_probabilities(counts.behind)
+    best = [(alone + log_p + behind).argmax(1) for log_p in before]
     return np.stack(best) + len(SPECIALS)
 
 
-def _log_chances(counts: Counts) -> npt.NDArray[np.float64]:
-    """log P(context | k-mer), with a last row of zeros for an unknown context: (contexts + 1, k-mers)."""
+def _log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
+    """Compute log P(context | k-mer), with a last row of zeros for an unknown context: (contexts + 1, k-mers)."""
     contexts = len(counts)
     share = (counts.sum(1) + 1) / (counts.sum() + contexts)
     smooth = (counts + contexts * share[:, None]) / (counts.sum(0) + contexts)
@@ -122,9 +126,10 @@ def _log_chances(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 class GuessTask(MaskedTask):
-    """A table in the place of a language model. whole: for all tokens; inside: for those inside the insert.
+    """A table in place of a language model.
 
-    whole, inside: ids by what can be read before and behind, as best_between gives them.
+    whole, inside: ids by the contexts before and behind, as best_between returns them; for all tokens, and for those
+    inside the insert.
     """
 
     def __init__(
@@ -141,15 +146,15 @@ class GuessTask(MaskedTask):
         self.inside = torch.from_numpy(inside)
 
     def forward(self, batch: DeviceBatch) -> Sums:
-        """Which of the masked k-mers are guessed right; the loss is 0."""
+        """Count the masked k-mers that are guessed right; the loss is 0."""
         masked = self.masked(batch)
         read, labels = masked.read, masked.labels
-        reach = reach_of(self.k)
-        contexts = 5**reach
+        bases = context_bases(self.k)
+        contexts = 5**bases
         kmers = torch.nn.functional.pad(read, (1, 1)) - len(SPECIALS)
         before, behind = kmers[:, :-2], kmers[:, 2:]
         before = torch.where(before >= 0, before % contexts, contexts)
-        behind = torch.where(behind >= 0, behind // 5 ** (self.k - reach), contexts)
+        behind = torch.where(behind >= 0, behind // 5 ** (self.k - bases), contexts)
         counted = labels >= len(SPECIALS)
         seen = read >= len(SPECIALS)
         right, right_inside = (
@@ -157,61 +162,53 @@ class GuessTask(MaskedTask):
             for table in (self.whole, self.inside)
         )
         nothing = torch.zeros_like(labels)
-        sums = self.sums_inside(batch, labels, nothing, counted, right_inside)
+        sums = sums_over(self.within(batch, labels), nothing, counted, right_inside)
         return Sums(nothing.double().sum(), counted.sum(), right.sum(), nothing.new_empty(0), sums)
 
 
-def baselines(
-    data: EvaluationData, mask_share: float, given_up: Callable[[], bool], insert_only: bool = False
+def score_baselines(
+    data: RankData, settings: Pretrain, micro_batch: int, stopped: Stopped
 ) -> dict[str, dict[str, Any]] | None:
-    """Accuracies of both guesses on pretrain/valid, with the masks of its evaluations; all ranks call this.
+    """Score both guesses on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
 
-    Gives, by the name of the guess, `accuracy` and `insert_accuracy`; the most frequent k-mers as `kmer` and
-    `insert_kmer`. None where given_up says so, which is asked after each step.
+    Returns `accuracy` and `insert_accuracy` by the name of the guess, and for the most frequent k-mers `kmer` and
+    `insert_kmer`. stopped: asked after each step; where it is true the result is None.
     """
-    k, flanks = data.index.k, (len(data.index.left_flank), len(data.index.right_flank))
-    counted = _counted_in_training(data, flanks, given_up)
-    if counted is None:
+    k, insert_only = data.index.k, settings.masked == "insert"
+    counts = _count_training_split(data, stopped)
+    if counts is None:
         return None
     if insert_only:
-        counted = (counted[1], counted[1])
+        counts = (counts[1], counts[1])
     names = vocabulary(k)
-    frequent = [int(part.alone.argmax()) + len(SPECIALS) for part in counted]
-    side = 5 ** reach_of(k) + 1
+    frequent = [int(part.alone.argmax()) + len(SPECIALS) for part in counts]
+    side = 5 ** context_bases(k) + 1
     tables = {
         "most_frequent_kmer": [np.full((side, side), number) for number in frequent],
-        "kmer_given_neighbours": [best_between(part) for part in counted],
+        "kmer_given_neighbours": [best_between(part) for part in counts],
     }
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for name, (whole, inside) in tables.items():
-        guess = GuessTask(k, mask_share, flanks, whole, inside, insert_only)
-        result = evaluate(guess, "pretrain/valid", data, given_up)
+        task = GuessTask(k, settings.mask_share, data.flanks, whole, inside, insert_only)
+        result = evaluate(task, "pretrain/valid", data, micro_batch, stopped)
         if result is None:
             return None
-        found[name] = {key: result.values[key] for key in ("accuracy", "insert_accuracy")}
-    found["most_frequent_kmer"] |= {"kmer": names[frequent[0]], "insert_kmer": names[frequent[1]]}
-    return found
+        scores[name] = {key: result.values[key] for key in ("accuracy", "insert_accuracy")}
+    scores["most_frequent_kmer"] |= {"kmer": names[frequent[0]], "insert_kmer": names[frequent[1]]}
+    return scores
 
 
-def _counted_in_training(
-    data: EvaluationData, flanks: tuple[int, int], given_up: Callable[[], bool]
-) -> tuple[KmerCounts, KmerCounts] | None:
-    """The counts of the first promoters of pretrain/train over all ranks, all and inside; None where given up."""
-    k, world = data.index.k, data.world
-    stream = ShardStream(
-        data.shards, data.index, "pretrain/train", GLOBAL_BATCH, RankSlice(world.rank, world.ranks), shuffle=False,
-        agree=data.agree,
-    )  # fmt: skip
-    nothing = np.zeros((0, k), np.uint8)
-    whole, inside = count_kmers(nothing, np.zeros(0, np.int64), k, flanks)
-    steps: Iterator[Any] = stream.epoch(0)
-    for step in steps:
+def _count_training_split(data: RankData, stopped: Stopped) -> tuple[KmerCounts, KmerCounts] | None:
+    """Count the k-mers of the first promoters of pretrain/train over all ranks: all, and inside. None where stopped."""
+    k, flanks = data.index.k, data.flanks
+    whole, inside = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
+    for step in data.evaluation_stream("pretrain/train").epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
             more = count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
             whole, inside = whole + more[0], inside + more[1]
-        if given_up():
+        if stopped():
             return None
         if step.consumed >= COUNTED:
             break
-    return whole.summed(world.device), inside.summed(world.device)
+    return whole.summed(data.world.device), inside.summed(data.world.device)

@@ -86,7 +86,7 @@ def test_the_numbers_are_there_while_it_runs_and_add_up_after(copy):
     assert process.returncode == 0, said
     assert len(seen) > 2
     assert "parameters" in said
-    assert "FLOP a promoter" in said
+    assert "FLOP per promoter" in said
     assert "gradients  not clipped" in said
     assert "promoters/s" in said
     assert "of matmul, data wait" in said

@@ -185,7 +185,7 @@ def test_ctrl_c_says_how_to_go_on(copy):
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "; the same command goes on from there" in said
+    assert "; run the same command to resume" in said
     assert "Traceback" not in errors
 
 

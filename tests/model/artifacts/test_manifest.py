@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig
 
-from model.artifacts.manifest import Layout, Standing, damage, read_manifest, write_manifest
+from model.artifacts.manifest import Layout, StageProgress, damage, read_manifest, write_manifest
 from model.bert.flops import StageCost
-from model.training.reshard import check_convertible
+from model.training.checkpointing.reshard import check_convertible
 from pipeline.errors import UserError
 
 OWNER = {"shards": "a", "settings": "b"}
 LAYOUT = Layout(2, 1, "fp32")
-STANDING = Standing(20, 0.5, 10, 1.5, ended=False)
+STANDING = StageProgress(20, 0.5, 10, 1.5, ended=False)
 
 
 @settings(deadline=None, max_examples=50)

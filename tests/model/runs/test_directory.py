@@ -23,10 +23,10 @@ from model.reporting.run_sections import run_section
 from model.runs.metric_log import read_metrics
 from model.runs.other_run import held_out_otherwise
 from model.runs.read import read_run
-from model.training import loop
-from model.training.engine import read_ds_config
-from model.training.job import prepare, run_job
-from model.training.reshard import convert
+from model.training.checkpointing.reshard import convert
+from model.training.ds_config import read_ds_config
+from model.training.engine import StageEngine
+from model.training.train import train_on_rank
 from pipeline.dataset.build import build
 from pipeline.errors import UserError
 from pipeline.shards.write import write_shards
@@ -52,11 +52,7 @@ class Trainer:
     def train(self, *overrides, stages="both"):
         config = small_config(self.made.rows.parent, f"dataset.path={self.dataset}", "run.path=runs", *overrides)
         settings = read_ds_config(ROOT / "ds_config.json", cuda=False)
-        job = prepare(config, settings, self.world, stages)
-        try:
-            return run_job(job, stages)
-        finally:
-            job.lock.close()
+        return train_on_rank(config, settings, self.world, stages)
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +95,15 @@ def empty(tmp_path, monkeypatch):
 @pytest.fixture
 def before_step(monkeypatch):
     """Have something happen before a step of fine-tuning, counted from 1."""
-    real = loop.train_step
+    real = StageEngine.train_step
 
     def arrange(number, happens):
-        def step(stage, given, meter):
-            if stage.name == "finetune" and given.number + 1 == number:
+        def step(engine, given, sums):
+            if engine.stage == "finetune" and given.number + 1 == number:
                 happens()
-            real(stage, given, meter)
+            real(engine, given, sums)
 
-        monkeypatch.setattr(loop, "train_step", step)
+        monkeypatch.setattr(StageEngine, "train_step", step)
 
     return arrange
 
@@ -155,7 +151,7 @@ def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run,
         do(folder)
         assert "nothing was trained" in trainer.train()["note"]
         said = capsys.readouterr().err
-        assert re.fullmatch(rf"{folder}: {found}.*; made again from .*/huggingface\n", said)
+        assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
         assert damage(folder) == ""
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
     assert weights(run, stage) == weights(finished, stage)
@@ -169,8 +165,8 @@ def test_what_is_lost_is_trained_again_by_what_the_error_says(trainer, finished,
     flip(best_checkpoint(run, stage) / "huggingface" / "model.safetensors")
     if stage == "pretrain":  # the run's scores do not hang on it
         assert trainer.train()["scores"]
-        assert "cannot be made again" in capsys.readouterr().err
-    with pytest.raises(UserError, match="has other bytes than were written, and it cannot be made again") as error:
+        assert "cannot be restored" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has other bytes than were written, and it cannot be restored") as error:
         trainer.train(stages=stage)
     type_what_it_says(error)
     trainer.train(stages=stage)
@@ -186,7 +182,7 @@ def test_fine_tuning_starts_from_whole_weights_only_and_needs_no_old_checkpoints
     trainer.train(stages="pretrain")
     flip(empty / "pretrained" / "model.safetensors")
     trainer.train(stages="pretrain")
-    assert "made again from" in capsys.readouterr().err
+    assert "restored from" in capsys.readouterr().err
     assert weights(empty, "pretrain") == weights(finished, "pretrain")
     shutil.rmtree(empty / "pretrained")
 
@@ -196,12 +192,12 @@ def test_fine_tuning_starts_from_whole_weights_only_and_needs_no_old_checkpoints
     before_step(15, killed)
     with pytest.raises(KilledError):
         trainer.train(stages="finetune")
-    assert "pretrained: the folder is missing; made again from" in capsys.readouterr().err
+    assert "pretrained: the folder is missing; restored from" in capsys.readouterr().err
     before_step(0, killed)
     for checkpoint in (empty / "checkpoints" / "pretrain").glob("step-*"):
         flip(checkpoint / "mp_rank_00_model_states.pt")
     trainer.train()
-    assert "pretrain: has ended before, at step 9" in capsys.readouterr().err
+    assert "pretrain: already completed at step 9" in capsys.readouterr().err
     assert weights(empty) == weights(finished)
 
 
@@ -234,7 +230,7 @@ def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, 
     unfinished(run)
     before_step(35, lambda: shutil.rmtree(run / "model"))
     trainer.train()
-    assert "finetune: runs/paper/model: the folder is missing; made again from" in capsys.readouterr().err
+    assert "finetune: runs/paper/model: the folder is missing; restored from" in capsys.readouterr().err
     assert weights(run) == weights(finished)
     unfinished(run)
     before_step(35, lambda: [shutil.rmtree(run / "model"), shutil.rmtree(checkpoint)])
@@ -242,7 +238,7 @@ def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, 
     assert best < 35  # else it is written once more after its loss
     checkpoint = run / "checkpoints" / "finetune" / f"step-{best:09d}"
     assert checkpoint.exists()
-    with pytest.raises(UserError, match="the same command trains it again") as error:
+    with pytest.raises(UserError, match="run the same command to train it again") as error:
         trainer.train()
     before_step(0, lambda: None)
     type_what_it_says(error)

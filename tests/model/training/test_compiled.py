@@ -1,4 +1,4 @@
-"""torch.compile on the tasks. The backend stops before code is generated, which would take a compiler and minutes."""
+"""torch.compile on both objectives, with a backend that stops before code is generated, which would take minutes."""
 
 import itertools
 
@@ -7,7 +7,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from model.bert.build import masked_language_model, regression_model
-from model.bert.objectives import FinetuneTask, PretrainTask, to_device
+from model.bert.device_batch import batch_to_device
+from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -34,7 +35,7 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
         (batch,) = step.micro_batches
         width = task.width(batch, CPU)
         widths.add(width)
-        here = to_device(batch, width, task.draws(batch, generator(CPU, step.number)), CPU)
+        here = batch_to_device(batch, width, task.draws(batch, generator(CPU, step.number)), CPU)
         found = []
         for form in (task, compiled):
             task.zero_grad()
@@ -43,7 +44,8 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
             gradient = torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
             found.append((sums.loss.item(), sums.count.item(), sums.correct.item(), gradient))
         assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
-        assert found[1][1:3] == found[0][1:3]
+        assert found[1][1] == found[0][1]
+        assert abs(found[1][2] - found[0][2]) <= 1  # a tie may fall the other way
         assert torch.allclose(found[1][3], found[0][3], rtol=1e-4, atol=1e-4)
     assert len(widths) >= 3
     assert counter.frame_count <= 2

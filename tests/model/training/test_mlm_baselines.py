@@ -1,4 +1,3 @@
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,11 +5,21 @@ import pytest
 import torch
 
 from model.bert.build import masked_language_model
-from model.bert.objectives import DeviceBatch, PretrainTask, of_width
+from model.bert.device_batch import DeviceBatch, fit_width
+from model.bert.objectives import PretrainTask
 from model.bert.rng import generator
 from model.distributed.process_group import World
-from model.training.evaluate import EvaluationData, evaluate
-from model.training.mlm_baselines import COUNTED, GuessTask, KmerCounts, baselines, best_between, count_kmers, reach_of
+from model.training.data import RankData
+from model.training.evaluate import evaluate
+from model.training.mlm_baselines import (
+    COUNTED,
+    GuessTask,
+    KmerCounts,
+    best_between,
+    context_bases,
+    count_kmers,
+    score_baselines,
+)
 from pipeline.shards.index import read_index
 from pipeline.tokens.kmers import ids_of_text, vocabulary
 
@@ -25,10 +34,12 @@ def alone(monkeypatch):
     monkeypatch.setattr(KmerCounts, "summed", lambda self, _device: self)
 
 
-def data_of(made, micro_batch=64):
-    return EvaluationData(
-        made.shards, read_index(made.shards), micro_batch, World(0, 1, CPU), 0, lambda problem: problem
-    )
+def data_of(made, rank=0, ranks=1):
+    return RankData(made.shards, read_index(made.shards), World(rank, ranks, CPU), 0, lambda problem: problem)
+
+
+def never():
+    return False
 
 
 def side_by_side(sequences, k):
@@ -43,7 +54,7 @@ def side_by_side(sequences, k):
 def test_kmers_are_counted_as_the_text_says(k):
     draws = np.random.default_rng(k)
     sequences = ["".join(draws.choice(list("ACGTN"), size=n, p=[0.3, 0.2, 0.2, 0.25, 0.05])) for n in (40, 33, 9, 25)]
-    flanks, reach = (5, 4), reach_of(k)
+    flanks, reach = (5, 4), context_bases(k)
     names = vocabulary(k)[5:]
     contexts = vocabulary(reach)[5:]
     whole, inside = count_kmers(*side_by_side(sequences, k), k, flanks)
@@ -85,7 +96,7 @@ def masks(made, task, rows=64):
     tokens, lengths = side_by_side(sequences, task.k)
     given = SimpleNamespace(global_rows=rows, global_lengths=lengths)
     ours = task.draws(given, generator(CPU, "guess"))
-    here = torch.from_numpy(of_width(tokens, task.width(given, CPU)))
+    here = torch.from_numpy(fit_width(tokens, task.width(given, CPU)))
     batch = DeviceBatch(here, torch.from_numpy(lengths), None, torch.ones(rows), ours)
     return batch, task(batch)
 
@@ -94,7 +105,7 @@ def masks(made, task, rows=64):
 def test_a_guess_reads_what_is_in_sight_and_looks_up_the_rest(made, k):
     """Against plain loops over the same masks, with tables of random ids."""
     draws = np.random.default_rng(k)
-    reach = reach_of(k)
+    reach = context_bases(k)
     side = 5**reach + 1
     tables = [draws.integers(5, 5 + 5**k, size=(side, side)) for _ in range(2)]
     task = GuessTask(k, 0.3, (7, 6), *tables)
@@ -141,32 +152,31 @@ def test_a_language_model_is_counted_inside_the_insert_in_evaluation_only(made):
 def test_both_guesses_on_generated_promoters(made, alone):
     """What the counts promise: a tenth in sight, a tenth swapped, and for the rest the share of the k-mer."""
     data = data_of(made)
-    found = baselines(data, 0.15, lambda: False)
+    found = score_baselines(data, made.config.pretrain, 64, never)
     assert set(found) == {"most_frequent_kmer", "kmer_given_neighbours"}
     frequent, given = found["most_frequent_kmer"], found["kmer_given_neighbours"]
     table = [np.full((126, 126), vocabulary(3).index(frequent[name])) for name in ("kmer", "insert_kmer")]
-    again = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", data, lambda: False)
+    again = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", data, 64, never)
     assert again.values["accuracy"] == frequent["accuracy"]
-    other = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", replace(data, micro_batch=5), lambda: False)
+    other = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", data, 5, never)
     assert other.values == again.values
     for scores in (frequent, given):
         for name in ("accuracy", "insert_accuracy"):
             assert 0.1 < scores[name] < 0.4
     assert given["accuracy"] > frequent["accuracy"]  # the flanks follow from their neighbours
-    assert baselines(data, 0.15, lambda: True) is None
+    assert score_baselines(data, made.config.pretrain, 64, lambda: True) is None
     assert data.index.rows("pretrain/train") < COUNTED
 
 
 def of_two_ranks(rank, made, rendezvous, results):
     torch.distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
-    found = baselines(replace(data_of(made, 13), world=World(rank, 2, CPU)), 0.15, lambda: False)
-    results[rank] = found
+    results[rank] = score_baselines(data_of(made, rank, 2), made.config.pretrain, 13, never)
     torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_find_what_one_finds(made, alone, tmp_path):
     """Counts and hits are whole numbers: the same to the last bit."""
-    expected = baselines(data_of(made), 0.15, lambda: False)
+    expected = score_baselines(data_of(made), made.config.pretrain, 64, never)
     context = torch.multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         results = manager.dict()
@@ -178,7 +188,7 @@ def test_an_evaluation_gives_both_stages_numbers(made, alone):
     """A model that knows nothing has a perplexity near that of bases drawn with equal chances."""
     torch.manual_seed(0)
     task = PretrainTask(masked_language_model(made.config, read_index(made.shards)), 3, 0.15, (5, 5))
-    values = evaluate(task, "pretrain/valid", data_of(made), lambda: False).values
+    values = evaluate(task, "pretrain/valid", data_of(made), 64, never).values
     assert set(values) == {f"{p}{n}" for p in ("", "insert_") for n in ("loss", "accuracy", "base_perplexity")}
     assert values["base_perplexity"] == pytest.approx(np.exp(values["loss"] / 3))
     assert 4 < values["insert_base_perplexity"] < 5.5

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).parent / "zero_and_precision.py"
 TOLERANCE = {"fp32": 1e-6, "compiled": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
-"""Of each loss, relative to that of ZeRO 0 in float32. Worst seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""
+"""Relative, of each loss to that of ZeRO 0 in float32. Largest seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,15 @@ def found(made, tmp_path_factory):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "found.json").read_text())
 
 
-@pytest.mark.parametrize("zero", range(4))
-@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(
+    ("zero", "precision"), [(zero, p) for p in TOLERANCE for zero in ((1, 3) if p == "compiled" else range(4))]
+)
 def test_the_same_losses_at_every_zero_stage_and_precision(found, zero, precision):
     result = found[f"{zero} {precision}"]
     steps = 5 if precision == "compiled" else 20

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from model.config import load_config
-from model.training.engine import read_ds_config
+from model.training.ds_config import read_ds_config
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
@@ -35,6 +35,12 @@ def test_the_settings_for_an_h200():
     # As the paper's, grown with the square root of the batch.
     assert config.pretrain.learning_rate == pytest.approx(1e-4 * (4096 / 128) ** 0.5, rel=0.01)
     assert config.finetune.learning_rate == pytest.approx(1e-4 * (4096 / 64) ** 0.5, rel=0.01)
+
+
+def test_without_a_zero_stage_nothing_is_sharded_as_in_deepspeed(tmp_path):
+    assert settings(tmp_path).zero_stage == 0
+    assert settings(tmp_path, zero_optimization={"reduce_bucket_size": 1000}).zero_stage == 0
+    assert settings(tmp_path, zero_optimization={"stage": 3}).zero_stage == 3
 
 
 def test_precisions(tmp_path):

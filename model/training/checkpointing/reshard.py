@@ -1,4 +1,4 @@
-"""DeepSpeed's universal form of a checkpoint, which any number of ranks can read."""
+"""Convert a checkpoint to DeepSpeed's universal form, which any number of ranks can read."""
 
 import argparse
 import logging
@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from model.artifacts.manifest import Layout
+from model.training.checkpointing.disk import disk_error
 from pipeline.errors import UserError
 
 FOLDER = "universal"
@@ -16,18 +17,21 @@ SHARDED = (1, 2)
 
 
 def check_convertible(folder: Path, written: Layout, wanted: Layout) -> None:
-    """Raise UserError where DeepSpeed cannot go from one layout to the other."""
+    """Raise UserError where DeepSpeed cannot convert one layout to the other."""
     stages = {written.zero_stage, wanted.zero_stage}
     if stages <= set(SHARDED) or stages == {3}:
         return
     raise UserError(
-        f"{folder} was written by {written}; DeepSpeed cannot read it with {wanted}. Expected the ZeRO stage it was "
-        "written with, or 1 or 2 for one of 1 or 2: set zero_optimization.stage in the DeepSpeed config"
+        f"{folder} was written by {written}; DeepSpeed cannot read it with {wanted}; expected the ZeRO stage it was "
+        "written with, or 1 or 2 for one of 1 or 2; fix: set zero_optimization.stage in the DeepSpeed config"
     )
 
 
 def convert(checkpoint: Path) -> Path:
-    """Write the universal form of `checkpoint` beside it. Returns the folder that holds it, under the same name."""
+    """Write the universal form of a checkpoint beside it. Returns the directory that holds it under the same name.
+
+    Raises UserError where the disk is full.
+    """
     from deepspeed.checkpoint import ds_to_universal
 
     target = checkpoint.parent / FOLDER
@@ -53,10 +57,7 @@ def convert(checkpoint: Path) -> Path:
             ds_to_universal.main(arguments)
         work.rename(target)
     except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-        free = shutil.disk_usage(checkpoint).free / 1e6
         shutil.rmtree(work, ignore_errors=True)
-        raise UserError(
-            f"{checkpoint} cannot be made readable for this number of ranks, {free:,.0f} MB are free on that disk "
-            f"({str(error).splitlines()[0]}); it is whole. Make room, then the same command goes on"
-        ) from None
+        problem = "cannot be made readable for this number of ranks"
+        raise disk_error(checkpoint, problem, error, "it is intact") from None
     return target

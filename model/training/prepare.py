@@ -1,0 +1,112 @@
+"""Prepare a training run: find the shards, check them, open the run directory, compare the hosts."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from model.bert.build import bert_config, check_pretrained
+from model.config import Config, StageName, Stages
+from model.distributed.agreement import agreed_index
+from model.distributed.process_group import World, run_on_rank0
+from model.distributed.trouble import agreeing
+from model.runs.directory import has_weights, open_run, owner_keys
+from model.runs.other_run import held_out_otherwise
+from model.training.checkpointing.best_model import BestModel
+from model.training.data import RankData
+from model.training.ds_config import DeepSpeedSettings
+from pipeline.dataset.built_settings import as_built
+from pipeline.dataset.database import dataset_info, reading
+from pipeline.errors import UserError
+from pipeline.runtime.progress import tell
+from pipeline.shards.index import Index
+from pipeline.shards.location import find_index, whole_index
+from pipeline.shards.staleness import as_written, check_fresh
+from pipeline.stream.sources import shard_source
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run that is ready to train on this rank. config: with the settings that dataset and shards were made with."""
+
+    config: Config
+    settings: DeepSpeedSettings
+    data: RankData
+
+    @property
+    def world(self) -> World:
+        """This process among all ranks."""
+        return self.data.world
+
+    @property
+    def index(self) -> Index:
+        """Index of the shards."""
+        return self.data.index
+
+    def best_model(self, stage: StageName) -> BestModel:
+        """The best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
+        folder = self.config.run.directory
+        name = "pretrained" if stage == "pretrain" else "model"
+        owner = owner_keys(self.config, self.index)
+        return BestModel(stage, folder / name, folder / "checkpoints" / stage, owner)
+
+    def micro_batch(self, stage: StageName) -> int:
+        """Promoters per micro-batch of a stage, at most."""
+        return self.settings.plan(self.config.stage(stage).global_batch, self.world.ranks).micro_batch
+
+
+@contextmanager
+def prepare(
+    config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both"
+) -> Iterator[TrainingRun]:
+    """Prepare a run; its directory is locked for other runs until the block ends. All ranks call this.
+
+    Raises UserError on every rank where shards, dataset, settings or hosts do not fit together.
+    """
+    if stages == "pretrain" and config.finetune.other_pretraining is not None:
+        raise UserError(
+            "--stage pretrain: this run would not use what it pretrains, as it starts from "
+            f"finetune.pretrained={config.finetune.pretrained}; fix: leave one of them out"
+        )
+    found: Index | None = None
+    with ExitStack() as lock:
+
+        def open_directory() -> Config:
+            nonlocal found
+            found = find_index(config)
+            shard_source(config, found)  # raises before the run directory is made
+            built = _check_data(config, found)
+            lock.enter_context(open_run(built, found, settings.values))
+            return built
+
+        built = run_on_rank0(world, open_directory)
+        index = agreed_index(config, settings.values, found or whole_index(config))
+        data = RankData(shard_source(config, index), index, world, config.run.seed, agreeing(world.rank))
+        yield TrainingRun(built, settings, data)
+
+
+def _check_data(config: Config, index: Index) -> Config:
+    """Check dataset, shards and the model to start from. Returns the config with the settings they were made with."""
+    with reading(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    built = as_written(as_built(config, info), index)
+    check_fresh(index, built, info)
+    _check_splits(index, built)
+    other = built.finetune.other_pretraining
+    if other is not None and not has_weights(built):
+        check_pretrained(other, bert_config(built, index))
+        note = held_out_otherwise(other, built)
+        if note:
+            tell(note)
+    return built
+
+
+def _check_splits(index: Index, config: Config) -> None:
+    """Raise UserError where a split that training needs is empty."""
+    stages = ("pretrain", "finetune") if config.finetune.wants_pretraining else ("finetune",)
+    splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]
+    empty = [split for split in splits if split not in index.splits]
+    if empty:
+        raise UserError(
+            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
+            "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
+        )

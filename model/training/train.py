@@ -1,0 +1,91 @@
+"""Train a run from configuration to scores.
+
+from model import load_config, train
+summary = train(load_config("configs/demo.yaml"))
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from model.artifacts.manifest import StageProgress
+from model.bert.flops import matmul_rate
+from model.config import Config, StageName, Stages
+from model.distributed.process_group import World, joined, sums_over_ranks
+from model.distributed.stop_signals import stop_requests
+from model.runs.metric_log import Tracker
+from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
+from model.training.messages import describe_run, describe_summary
+from model.training.prepare import TrainingRun, prepare
+from model.training.results import Summary, compute_results, finished_results
+from model.training.stage import run_stage
+from model.watchdog.client import Guarded
+
+Emit = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Drop a text."""
+
+
+def train(
+    config: Config,
+    stages: Stages = "both",
+    ds_config: Path | None = None,
+    guard: Guarded | None = None,
+    emit: Emit = _silent,
+) -> Summary:
+    """Pretrain and fine-tune, or resume a run; return its summary.
+
+    Without a launcher this process trains alone. Under one, all ranks call this.
+
+    stages: "pretrain", "finetune" or "both"; ds_config: DeepSpeed's settings, None: ds_config.json; guard: this rank's
+    watchdog; emit: receives, on rank 0, a description of the run before the training and of the results after it.
+    Raises UserError where the run cannot be trained.
+    """
+    settings = read_ds_config(ds_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
+    with _own_environment(), joined(guard) as world:
+        return train_on_rank(config, settings, world, stages, emit)
+
+
+def train_on_rank(
+    config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = _silent
+) -> Summary:
+    """Train as one rank of a process group: prepare, run the stages, compute the results. All ranks call this."""
+    emit = emit if world.is_rank0 else _silent
+    with prepare(config, settings, world, stages) as run:
+        emit(describe_run(run, stages))
+        summary = finished_results(run, stages) or _run_stages(run, stages)
+        emit(describe_summary(summary))
+        return summary
+
+
+def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
+    """Run the stages that are not done yet, then compute the results. A stop request ends either."""
+    config, world = run.config, run.world
+    if world.device.type == "cuda" and config.model.tf32:
+        torch.set_float32_matmul_precision("high")
+    rate = torch.tensor(matmul_rate(world.device, run.settings.precision), device=world.device)
+    (rate_of_all,) = sums_over_ranks(rate)
+    progress: dict[StageName, StageProgress] = {}
+    with stop_requests(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
+        for name in config.stages(stages):
+            progress[name] = run_stage(run, name, tracker, stop, rate_of_all)
+            if not progress[name].ended:
+                return {"stopped": f"{name} after step {progress[name].step:,}; run the same command to resume"}
+        return compute_results(run, stages, progress, stop)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Restore the environment at the end: a process that trains alone sets the variables of a launcher."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,121 @@
+"""The gradient of a training step is that of the mean loss of the global batch, on any number of ranks."""
+
+import json
+import os
+import socket
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.bert.build import build_task
+from model.bert.frames import one_frame, reading_frames
+from model.bert.masking import mask
+from model.bert.rng import generator
+from model.distributed.process_group import start, stop
+from model.training.ds_config import read_ds_config
+from model.training.engine import StageEngine, make_engine
+from model.training.schedule import LearningRate
+from pipeline.shards.index import read_index
+from pipeline.stream.stream import RankSlice, ShardStream
+
+CPU = torch.device("cpu")
+STAGES = ("pretrain", "finetune")
+ZERO = (0, 1)
+MICRO_BATCH = 8
+"""A quarter of the global batch."""
+
+
+def first_step(made, stage, part):
+    config = made.config.stage(stage)
+    stream = ShardStream(made.shards, read_index(made.shards), f"{stage}/train", config.global_batch, part, seed=0)
+    return next(stream.epoch(0))
+
+
+def fresh_task(made, stage):
+    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
+    torch.manual_seed(1)
+    return build_task(config, read_index(made.shards), stage)
+
+
+def of_rank(rank, ranks, port, made, folder, gradients):
+    """Take one step of plain gradient descent with rate 1: the weights move by the gradient."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = start()
+    for stage in STAGES:
+        for zero in ZERO:
+            file = folder / f"ds-{rank}.json"
+            values = {"zero_optimization": {"stage": zero}, "zero_allow_untested_optimizer": True}
+            file.write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO_BATCH, **values}))
+            settings = read_ds_config(file, cuda=False)
+            config = made.config.stage(stage)
+            plan = settings.plan(config.global_batch, ranks)
+            assert plan.micro_batches * ranks * MICRO_BATCH == config.global_batch
+            task = fresh_task(made, stage)
+            before = {name: weights.detach().clone() for name, weights in task.model.named_parameters()}
+            descent = torch.optim.SGD(task.parameters(), lr=1.0)
+            deepspeed = make_engine(task, descent, settings, plan, world)
+            engine = StageEngine(stage, deepspeed, LearningRate(descent, config), plan, world, made.config.run.seed)
+            deepspeed.train()
+            sums = torch.zeros(3, dtype=torch.float64)
+            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, plan.micro_batches)), sums)
+            if rank == 0:
+                after = dict(task.model.named_parameters())
+                moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
+                gradients[f"{stage} {zero} {ranks}"] = moved
+            deepspeed.destroy()
+    stop()
+
+
+@pytest.fixture(scope="module")
+def gradients(made, tmp_path_factory):
+    """By "stage ZeRO ranks", and by the name of the weights."""
+    folder = tmp_path_factory.mktemp("gradients")
+    context = torch.multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        found = manager.dict()
+        for ranks in (1, 2):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            torch.multiprocessing.spawn(of_rank, (ranks, port, made, folder, found), nprocs=ranks)
+        return dict(found)
+
+
+def plain_loss(made, stage, task):
+    """The mean loss of the whole global batch, by stock transformers and torch."""
+    batch = first_step(made, stage, RankSlice()).micro_batches[0]
+    assert len(batch.id) == made.config.stage(stage).global_batch
+    tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
+    frames = reading_frames(tokens, lengths, 3)
+    if stage == "finetune":
+        ids, attention = frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1)
+        outputs = task.model(input_ids=ids, attention_mask=attention).logits.view(len(tokens), 3).mean(1)
+        labels = (torch.from_numpy(batch.expression) - task.label_mean) / task.label_sd
+        return F.mse_loss(outputs, labels)
+    draws = task.draws(batch, generator(CPU, made.config.run.seed, stage, 0, 0))
+    wide = torch.from_numpy(batch.tokens[:, : task.width(batch, CPU)])
+    one = one_frame(reading_frames(wide, lengths, 3), draws.frame)
+    share = made.config.pretrain.mask_share
+    read, labels = mask(one.input_ids, one.kmers, draws, share)
+    logits = task.model(input_ids=read, attention_mask=one.attention_mask).logits
+    summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    expected = share * ((lengths - draws.frame) // 3).sum()  # k-mers to predict, on the average over masks
+    return summed / expected
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("zero", ZERO)
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_gradient_is_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
+    """As the weights moved: float32 holds the difference to 1e-7."""
+    task = fresh_task(made, stage)
+    task.model.train()
+    plain_loss(made, stage, task).backward()
+    found = gradients[f"{stage} {zero} {ranks}"]
+    trained = {name: weights.grad for name, weights in task.model.named_parameters() if weights.grad is not None}
+    assert max(gradient.abs().max() for gradient in trained.values()) > 1e-2
+    for name, gradient in trained.items():
+        assert found[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name

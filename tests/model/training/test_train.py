@@ -1,0 +1,32 @@
+"""`train` as a Python function, in one process and without a launcher."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from model.runs.metric_log import read_metrics
+from model.training.train import train
+from pipeline.errors import UserError
+from tests.conftest import small_config
+
+
+def test_a_run_is_trained_and_found_finished_in_one_process(made, tmp_path):
+    dataset = shutil.copy(made.config.dataset.path, tmp_path)
+    places = (f"dataset.path={dataset}", f"shards.path={made.config.shards.path}", "finetune.start=scratch")
+    config = small_config(tmp_path, *places, "finetune.max_epochs=0.5")
+    environment, texts = dict(os.environ), []
+    summary = train(config, emit=texts.append)
+    assert os.environ == environment
+    assert [text.split()[0] for text in texts] == ["run", "finetune"]
+    written = json.loads((config.run.directory / "summary.json").read_text())
+    assert summary == written
+    assert summary["training"]["finetune"]["steps"] == 19
+    readings = [line for line in read_metrics(config.run.directory / "metrics.jsonl") if "loss" in line]
+    assert all(line["promoters_per_second"] > 0 and line["flop_utilisation"] > 0 for line in readings)
+    again = train(config)
+    assert again.pop("note").endswith("nothing was trained")
+    assert again == written
+    with pytest.raises(UserError, match="would not use what it pretrains"):
+        train(small_config(tmp_path, *places[:2], "finetune.pretrained=elsewhere"), "pretrain")
