@@ -27,11 +27,11 @@ from model.bert.build import build_task
 from model.bert.flops import StageCost, matmul_rate, stage_cost
 from model.bert.rng import seed_of
 from model.config import STAGES, Config, Stage, StageName, load_config
-from model.distributed.process_group import World, joined, run_on_rank0, sums_over_ranks
+from model.distributed.process_group import World, join_group, run_on_rank0, sums_over_ranks
 from model.training.ds_config import DeepSpeedSettings, read_ds_config
 from model.training.engine import start_engine
 from model.training.throughput import peak_memory
-from model.watchdog.client import guarded
+from model.watchdog.client import start_watchdog
 from pipeline.dataset.build import build
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
@@ -294,7 +294,7 @@ def main() -> None:
     stages = [name for name in STAGES if args.stage in (None, name)]
     try:
         config = load_config(args.config, args.overrides)
-        with guarded(os.environ) as guard, joined(guard) as world:
+        with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
 
             def show(row: Measurement) -> None:
                 if world.is_rank0:

@@ -9,8 +9,7 @@ import yaml
 
 from model.reporting.plots import Bar, bars, curves, read_curve
 from model.reporting.predictions import HeldOutResults
-from model.runs.guessed import below_the_guess
-from model.runs.read import RunFiles
+from model.runs.read import RunFiles, below_the_guess
 from pipeline.dataset.answers import Columns
 from pipeline.dataset.database import DatasetInfo
 from pipeline.reporting import dataset_plots as plots

@@ -12,13 +12,14 @@ import os, sys
 from datetime import timedelta
 from pathlib import Path
 import torch.distributed as dist
-from model.distributed.trouble import agreeing
+from model.distributed.consensus import error_consensus
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
 rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-stream = ShardStream(folder, read_index(folder), "finetune/train", 32, RankSlice(rank, 2), seed=1, agree=agreeing(rank))
+mine, agree = RankSlice(rank, 2), error_consensus(rank)
+stream = ShardStream(folder, read_index(folder), "finetune/train", 32, mine, seed=1, agree=agree)
 steps = 0
 try:
     for epoch in range(3):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from model.scoring.bootstrap import _correlation, _moments, _ratio, _Ties, correlation_intervals
-from model.scoring.metrics import base_perplexity, mse, r2, regression_scores
+from model.scoring.metrics import base_perplexity, mse, pearson, r2, regression_scores, spearman
 
 LABELS = np.array([1.0, 2, 3, 4])
 
@@ -112,3 +112,14 @@ def test_intervals_of_constants_and_single_rows():
     assert correlation_intervals(constant, rising) == {"pearson": (0, 0), "spearman": (0, 0)}
     assert correlation_intervals(rising[:1], rising[:1]) == {"pearson": (0, 0), "spearman": (0, 0)}
     assert correlation_intervals(rising, 2 * rising)["pearson"] == pytest.approx((1, 1))
+
+
+def test_correlations_by_hand():
+    x = np.array([1.0, 2, 3, 4])
+    assert pearson(x, 2 * x + 1) == pytest.approx(1)
+    assert pearson(x, -x) == pytest.approx(-1)
+    assert pearson(x, np.array([1.0, 3, 2, 4])) == pytest.approx(0.8)
+    assert spearman(x, np.array([1.0, 3, 2, 400])) == pytest.approx(0.8)
+    assert spearman(np.array([1.0, 1, 2]), np.array([5.0, 5, 7])) == pytest.approx(1)
+    constant = np.ones(4)
+    assert pearson(x, constant) == spearman(constant, x) == pearson(x[:1], x[:1]) == 0
