@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.shards.index import read_index
     from pipeline.shards.verify import verify_shards
     from pipeline.shards.write import write_shards
-    from pipeline.stream.stream import Stream as ShardStream
+    from pipeline.stream.stream import ShardStream
 
 __all__ = [
     "DataConfig",
@@ -31,7 +31,7 @@ __all__ = [
 
 _PLACES = {
     "DataConfig": ("pipeline.config.schema", "DataConfig"),
-    "ShardStream": ("pipeline.stream.stream", "Stream"),
+    "ShardStream": ("pipeline.stream.stream", "ShardStream"),
     "UserError": ("pipeline.errors", "UserError"),
     "build_dataset": ("pipeline.dataset.build", "build_dataset"),
     "load_data_config": ("pipeline.config.loader", "load_data_config"),

@@ -19,8 +19,8 @@ from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import check_fresh
-from pipeline.stream.shard_access import find_index, whole_index
 
 PATIENCE_S = 20.0
 """Time to wait for another host's connection, or for a file to appear on a shared disk."""

@@ -17,8 +17,9 @@ from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.runtime.progress import tell
 from pipeline.shards.index import Index
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
-from pipeline.stream.shard_access import find_index, shard_source, whole_index
+from pipeline.stream.sources import shard_source
 
 
 @dataclass(frozen=True)

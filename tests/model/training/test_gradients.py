@@ -17,7 +17,7 @@ from model.training.ds_config import read_ds_config
 from model.training.engine import StageEngine, make_engine
 from model.training.schedule import LearningRate
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 
 CPU = torch.device("cpu")
 STAGES = ("pretrain", "finetune")
@@ -28,7 +28,7 @@ MICRO_BATCH = 8
 
 def first_step(made, stage, part):
     config = made.config.stage(stage)
-    stream = Stream(made.shards, read_index(made.shards), f"{stage}/train", config.global_batch, part, seed=0)
+    stream = ShardStream(made.shards, read_index(made.shards), f"{stage}/train", config.global_batch, part, seed=0)
     return next(stream.epoch(0))
 
 
@@ -60,7 +60,7 @@ def of_rank(rank, ranks, port, made, folder, gradients):
             engine = StageEngine(stage, deepspeed, LearningRate(descent, config), plan, world, made.config.run.seed)
             deepspeed.train()
             sums = torch.zeros(3, dtype=torch.float64)
-            engine.train_step(first_step(made, stage, Part(rank, ranks, plan.micro_batches)), sums)
+            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, plan.micro_batches)), sums)
             if rank == 0:
                 after = dict(task.model.named_parameters())
                 moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
@@ -86,7 +86,7 @@ def gradients(made, tmp_path_factory):
 
 def plain_loss(made, stage, task):
     """The mean loss of the whole global batch, by stock transformers and torch."""
-    batch = first_step(made, stage, Part()).micro_batches[0]
+    batch = first_step(made, stage, RankSlice()).micro_batches[0]
     assert len(batch.id) == made.config.stage(stage).global_batch
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
     frames = reading_frames(tokens, lengths, 3)
