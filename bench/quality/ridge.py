@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import Ridge
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 
 LONGEST = 6
 ALPHAS = (1.0, 10.0, 100.0, 1000.0)
@@ -43,7 +43,7 @@ def kmer_counts(inserts: list[str]) -> sparse.csr_matrix:
 
 def split(dataset: Path, name: str) -> tuple[sparse.csr_matrix, npt.NDArray[np.float64]]:
     """Read features and labels of one split of finetune."""
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         rows = connection.execute(
             "select insert_of(sequence), expression from finetune where split = ? order by position", [name]
         ).fetchall()

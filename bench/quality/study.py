@@ -92,9 +92,9 @@ class Studio:
         """Score the mean of the predictions for both strands of the test promoters."""
         from scipy.stats import pearsonr, spearmanr
 
-        from pipeline.dataset.database import reading
+        from pipeline.dataset.database import open_dataset
 
-        with reading(dataset) as connection:
+        with open_dataset(dataset) as connection:
             rows = connection.execute(
                 "select sequence, expression from finetune where split = 'test' order by position"
             ).fetchall()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.dataset.repairs import repair_of
+from pipeline.dataset.input.repairs import repair_of
 from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:

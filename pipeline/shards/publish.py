@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.results import replace_rows
 from pipeline.shards.index import Index
 
@@ -15,7 +15,7 @@ def publish_shards(dataset: str, folder: str, index: Index) -> None:
 
     folder: that of the index, or its URL.
     """
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         published = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
     shards: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []

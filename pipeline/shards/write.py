@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import DatasetInfo, dataset_info, reading
+from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
@@ -58,7 +58,7 @@ def write_shards(
 ) -> WriteResult:
     """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay."""
     place, dataset = shard_place(config), config.dataset.path
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
     if not any(info.split_rows[split] for split in splits):
@@ -125,7 +125,7 @@ def _write(
     on_progress: OnProgress,
 ) -> tuple[Index, int]:
     """Write the shards that do not exist. Returns the index of all, and how many were written now."""
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         tasks = plan_shards(connection, config, splits)
         mean, sd = label_scale(connection)
     entries = dict(kept)

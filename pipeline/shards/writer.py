@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.schema import Assay, DataConfig
-from pipeline.dataset.database import dataset_info, reading
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import RecordEntry, ShardEntry
 from pipeline.shards.plan import ShardTask
@@ -53,7 +53,7 @@ def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
     if existing is not None:
         return ShardResult(existing, written=False)
     config = job.config
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         if expected_key(config, dataset_info(connection)) != job.store.key:
             raise UserError(
                 f"{config.dataset.path}: on {socket.gethostname()}, not the dataset that the shards were planned from"

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import dataset_info, reading, rows_of
+from pipeline.dataset.database import dataset_info, open_dataset, rows_of
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
@@ -138,7 +138,7 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
         there = peek(made.shards, plain, split, everything)
         assert peek(shard_folder(config), compressed, split, everything) == there
     assert sum(s.bytes for s in compressed.shards) < 0.8 * sum(s.bytes for s in plain.shards)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
     check_fresh(compressed, unsaid, info)
@@ -261,7 +261,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     reader.wait()
     again = write_shards(config)
     assert (again.written, again.note) == (0, "")
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert rows_of(connection, "select count(*) from shards") == [(again.shards,)]
 
 

@@ -16,7 +16,7 @@ import webdataset as wds
 
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import index_text, read_index, shard_entry, shard_key
@@ -46,7 +46,7 @@ def with_shards_in(config, folder, *overrides):
 
 def rows_of(config, split):
     stage, part = split.split("/")
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         return connection.execute(
             f"select id, extended(sequence, {config.assay.flank}), expression from {stage} "
             "where split = ? order by position",
@@ -72,7 +72,7 @@ def test_plain_webdataset_reads_every_row(made):
 def test_index_and_relations_lead_to_every_record(made):
     write_shards(made.config)  # they are there; other tests may have written other ones of this dataset since
     index = read_index(made.shards)
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         records = connection.execute(
             'select s.file, r."offset", r.bytes, r.rows, r.crc32 from records r '
             "join shards s using (k, stage, split, shard) where k = 3 order by s.file, r.record"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, epoch_order, partition
@@ -116,7 +116,7 @@ def test_epochs_and_seeds_differ_and_repeat(made):
 
 
 def test_batches_hold_what_the_dataset_says(made):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select id, kmer_ids(extended(sequence, 5), 3), expression from promoters").fetchall()
     expected = {number: (ids, np.float32(label)) for number, ids, label in rows}
     for step in stream(made, 128, micro=2).epoch(0):

@@ -7,7 +7,7 @@ import duckdb
 
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import explain, statement
-from pipeline.dataset.input_files import Input
+from pipeline.dataset.input.files import Input
 
 
 def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:

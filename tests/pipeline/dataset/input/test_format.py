@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import reading
-from pipeline.dataset.input_files import find_input
-from pipeline.dataset.input_format import Columns
+from pipeline.dataset.database import open_dataset
+from pipeline.dataset.input.files import find_input
+from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
@@ -175,7 +175,7 @@ def test_no_row_is_taken_for_a_header(tmp_path):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
     assert built.rejects == {"letters other than ACGTN": 1}
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select line, text from rejects").fetchall() == [(1, "XQ12\tfoo")]
 
 
@@ -190,11 +190,11 @@ def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
 def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
     text = f"sequence,expression\n{CSV}bad,1\n"
     build_dataset([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select line, text from rejects").fetchall() == [(14, "bad,1")]
     fasta = f"junk!\n{FASTA}>x 5\nAC\nGT\n>y nothing\n{ROWS[0][0]}\n"
     build_dataset([write(tmp_path / "a.fa", fasta)], config := toy_config(tmp_path / "fasta"))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select line, reason, text from rejects order by line").fetchall() == [
             (1, "letters other than ACGTN", "junk!"),
             (26, "left adapter missing", ">x 5\nAC\nGT"),
@@ -220,7 +220,7 @@ def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, override
     built = build_dataset([write(tmp_path / name, content)], config)
     assert built.info.cut is None
     assert (built.info.promoters, built.info.finetune_test_rows, built.info.pretrain_rows) == (12, 12, 0)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         rows = connection.execute("select sequence, expression, split from finetune").fetchall()
     assert sorted(rows) == sorted((sequence, None, "test") for sequence, _ in ROWS)
 
@@ -256,7 +256,7 @@ def test_files_from_the_web(tmp_path, plain):
         server.shutdown()
     found = everything(config.dataset.path)
     assert found["promoters"] == plain["promoters"]
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select file, line from rejects").fetchall() == [(f"{url}?download=1", 1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.duckdb", "dataset.parquet", "served"]
 

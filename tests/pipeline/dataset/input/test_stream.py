@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset import input_stream
-from pipeline.dataset.input_files import Input
-from pipeline.dataset.input_format import Layout
-from pipeline.dataset.input_stream import RowStream, fasta_files, fasta_input, line_input
-from pipeline.dataset.input_view import define_input, input_error
+from pipeline.dataset.input import stream as input_stream
+from pipeline.dataset.input.files import Input
+from pipeline.dataset.input.format import Layout
+from pipeline.dataset.input.stream import RowStream, fasta_files, fasta_input, line_input
+from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
 
 FASTA = Input([], Layout("fasta", name_field=1), labelled=True)

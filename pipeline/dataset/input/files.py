@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.dataset.input_format import (
+from pipeline.dataset.input.format import (
     EXPRESSION_NAMES,
     HEAD_LINES,
     SEQUENCE_NAMES,
@@ -23,7 +23,7 @@ from pipeline.dataset.input_format import (
     layout_difference,
     text_layout,
 )
-from pipeline.dataset.input_stream import RowStream, fasta_files
+from pipeline.dataset.input.stream import RowStream, fasta_files
 from pipeline.errors import UserError
 
 COMPRESSIONS = ("", ".gz", ".zst")

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.cli.messages import describe_built
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import reading, statement
+from pipeline.dataset.database import open_dataset, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 from tests.pipeline.dataset.test_build import GOOD, TOY, L, R, everything, line, toy_config, write
@@ -41,7 +41,7 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
     config = toy_config(tmp_path / "repaired", setting)
     built = build_dataset([file], config)
     assert (built.rejects, built.repairs) == ({}, {setting.partition("=")[0].removeprefix("assay."): 1})
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         found = connection.execute("select sequence from promoters where expression = 5").fetchall()
     assert (becomes,) in found
 
@@ -61,7 +61,7 @@ def test_all_repairs_together(tmp_path):
     assert describe_built(built)[-1] == "rejected   1: right adapter missing"
     assert built.rejects == {"right adapter missing": 1}  # one adapter without the other is no bare insert
     assert built.repairs == dict.fromkeys((s.partition("=")[0].removeprefix("assay.") for s in settings), 1)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert (f"{L}ACGTN{R}",) in connection.execute("select sequence from promoters").fetchall()
 
 
@@ -81,7 +81,7 @@ def test_equal_sequences(tmp_path, duplicates, labels, reason):
     built = build_dataset([write(tmp_path / "toy.tsv", EQUAL)], config)
     assert built.rejects == {"expression is NaN": 1} | ({reason: 2} if reason else {})
     assert built.info.input_rows == 16
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         found = connection.execute(
             f"select expression from promoters where sequence = '{L}ACGTACGT{R}' order by 1"
         ).fetchall()
@@ -126,7 +126,7 @@ def within(a, b):
 def leaks(file, config):
     """Held-out rows of a random split with a near-duplicate in training, by brute force."""
     build_dataset([file], config)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
     train = {insert for insert, split in split_of if split == "train"}
     return sum(any(within(insert, other) for other in train) for insert, split in split_of if split != "train")
@@ -146,7 +146,7 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     assert found[0] == found[1]
     n = len(rows)
     assert (built.info.finetune_test_rows, built.info.finetune_valid_rows) == (n // 10, n // 10)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
     by_split = {name: {insert for insert, split in split_of if split == name} for name in ("test", "valid", "train")}
     assert all(by_split.values())
@@ -168,7 +168,7 @@ def test_groups_go_to_each_split_by_its_share(tmp_path):
     config = small_config(tmp_path, "dataset.split=grouped", *sizes)
     info = build_dataset([write(tmp_path / "a.tsv", rows)], config).info
     assert (info.split_rows["finetune/test"], info.split_rows["finetune/valid"]) == (120, 240)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         split_of = connection.execute("select sequence, split from finetune").fetchall()
     sizes_of = Counter(sequence for sequence, _ in split_of)
     pairs = Counter(split for sequence, split in set(split_of) if sizes_of[sequence] == 2)
@@ -257,7 +257,7 @@ def test_the_query_for_near_duplicates(tmp_path):
     rows = [*((s, 5) for s in singles[1:]), (first, 8), (second, 9), (first, 6)]
     config = small_config(tmp_path, "dataset.split=grouped")
     build_dataset([write(tmp_path / "a.tsv", "".join(line(*row) for row in rows))], config)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         found = connection.execute(statement("queries/near_duplicates.sql")).fetchall()
         split = connection.execute("select distinct split from near_duplicates").fetchall()
     assert found == [(2, first, second, 1, split[0][0], 9.0, 7.0)]
