@@ -21,7 +21,7 @@ from model.config import Config, StageName
 from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
-from model.prediction.request import Asked
+from model.prediction.request import PredictionRequest
 from model.training.bench_train import Measurement, forget
 from model.training.checkpointing.hf_export import export_model, stock_tokenizer
 from model.training.ds_config import read_ds_config
@@ -122,7 +122,7 @@ def predicting(setting: Setting) -> tuple[Peer, float]:
     gigabytes = peak_memory(world.device) / 1e9
     rows, out = setting.work / "rows-many.tsv", setting.work / "predictions.tsv"
     rows.write_text(text * setting.passes)
-    done = predict_files(Asked(folder, [str(rows)], str(out), workers=1))
+    done = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
     assert done is not None
     return Peer(rates, gigabytes), done.rows_per_second
 

@@ -1,4 +1,4 @@
-"""The whole configuration: the data sections of pipeline/config, and run, model, pretrain, finetune."""
+"""The whole configuration: the sections of pipeline.config.schema, and run, model, pretrain and finetune."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,61 +11,63 @@ from pipeline.config.schema import DEFAULT_CONFIG, Count, DataConfig, Section
 
 StageName = Literal["pretrain", "finetune"]
 Stages = Literal["pretrain", "finetune", "both"]
-"""What is asked for of a run."""
+"""The stages requested of a run."""
 STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
-"""In their order."""
+"""In the order of training."""
 
 
 class Model(Section):
-    """Size of the BERT, and how it is worked out."""
+    """Size of the BERT, and how it is computed."""
 
     hidden: Count
     """Width of the embeddings and layers."""
     layers: Count
     heads: Count
     intermediate: Count
-    """Width inside the feed-forward blocks."""
+    """Width of the feed-forward blocks."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     compile: bool
-    """Whether torch.compile makes the training step."""
+    """Whether torch.compile compiles the training step."""
     tf32: bool
-    """Whether float32 matrix products on a GPU are done in TF32."""
+    """Whether float32 matrix products on a GPU use TF32."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Model":
+    def _check_values(self) -> "Model":
         if self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
         return self
 
 
 class Plateau(Section):
-    """torch's ReduceLROnPlateau on the stage's validation metric (higher is better)."""
+    """Learning-rate schedule: torch's ReduceLROnPlateau on the validation metric (higher is better)."""
 
     factor: Annotated[float, Field(gt=0, lt=1)]
-    """The learning rate is multiplied by this."""
+    """Multiplier of the learning rate."""
     patience: Annotated[int, Field(ge=0)]
-    """Evaluations without improvement that are waited for before."""
+    """Evaluations without improvement before that."""
     threshold: Annotated[float, Field(ge=0)]
-    """Relative improvement that counts."""
+    """Smallest relative improvement that counts."""
     min_lr: Annotated[float, Field(ge=0)]
+    """Lower limit of the learning rate."""
 
 
 class Stage(Section):
-    """What both training stages have."""
+    """Settings that both training stages have."""
 
     global_batch: Count
-    """Promoters an optimizer step, over all ranks and accumulation steps."""
+    """Promoters per optimizer step, over all ranks and accumulation steps."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """Learning rate after the warm-up."""
     warm_up: Annotated[int, Field(ge=0)]
-    """Steps over which the learning rate rises to that value; 0: it begins there."""
+    """Optimizer steps over which the learning rate rises to that value; 0: no warm-up."""
     max_epochs: Annotated[float, Field(gt=0)]
-    """Passes over the training split after which the stage ends, if early stopping did not end it."""
+    """Most passes over the training split; early stopping may end the stage before."""
     reverse_complement: bool
-    """Whether half of the promoters, drawn anew each epoch, are read from the other strand."""
+    """Whether a random half of the promoters in each epoch is read as reverse complements."""
     evaluate_every: Annotated[float, Field(gt=0)]
-    """Part of an epoch between two evaluations."""
+    """Fraction of an epoch between two evaluations."""
     early_stop: Count
-    """Evaluations without improvement that end the stage."""
+    """Early stopping: evaluations without improvement that end the stage."""
     plateau: Plateau
 
 
@@ -73,37 +75,37 @@ class Pretrain(Stage):
     """Masked language model on the top promoters: cross-entropy, AdamW without decay."""
 
     mask_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the k-mers that are to be predicted; of these 80 % are hidden, 10 % swapped, 10 % left."""
+    """Fraction of the k-mers to predict; of these 80 % are masked, 10 % replaced at random, 10 % unchanged."""
     masked: Literal["sentence", "insert"]
-    """Where k-mers are to be predicted: in the whole sequence, or wholly inside the insert."""
+    """Which k-mers may be masked: those of the whole sequence, or those wholly inside the insert."""
 
 
 class Finetune(Stage):
-    """Expression from sequence, on standardised labels: Adam."""
+    """Regression of expression on standardized labels: Adam."""
 
     start: Literal["pretrained", "scratch", "frozen"]
-    """Where the weights come from; frozen: the pretrained encoder stays as it is, pooler and output are trained."""
+    """Initial weights. frozen: the pretrained encoder is fixed; pooler and output layer are trained."""
     pretrained: Annotated[str, Field(min_length=1)]
-    """The masked language model to start from: own, that of this run's pretraining, or the folder of another one."""
+    """The masked language model to start from: own, of this run's pretraining, or the folder of another run's."""
     tokens: Literal["frames", "overlapping"]
-    """What the model reads of a promoter: each of its k reading frames, or the k-mers at all bases at once."""
+    """Input of the model: each of the k reading frames of a promoter, or the overlapping k-mers at all bases."""
     loss: Literal["mse", "smooth_l1"]
-    """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear beyond."""
+    """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear above."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Finetune":
+    def _check_values(self) -> "Finetune":
         if self.start == "scratch" and self.pretrained != "own":
             raise ValueError(f"start is scratch, so expected pretrained: own, got {self.pretrained}")
         return self
 
     @property
     def wants_pretraining(self) -> bool:
-        """Whether it starts from what this run's own pretraining found."""
+        """Whether it starts from this run's own pretraining."""
         return self.start != "scratch" and self.pretrained == "own"
 
     @property
     def other_pretraining(self) -> Path | None:
-        """The folder of another run's pretrained model, where it starts from one."""
+        """The folder of another run's pretrained model; None if it needs none."""
         return None if self.pretrained == "own" else Path(self.pretrained)
 
 
@@ -114,20 +116,20 @@ class Run(Section):
     path: str
     """Folder of the run directories."""
     seed: Annotated[int, Field(ge=0)]
-    """Weights, order of the batches, masks, dropout."""
+    """Random seed of weights, batch order, masks and dropout."""
     checkpoint_minutes: Annotated[float, Field(gt=0)]
-    """Time between two checkpoints; each evaluation makes one, too."""
+    """Minutes between two checkpoints. Each evaluation writes one, too."""
     keep_checkpoints: Count
-    """Last checkpoints kept of a stage; that of the best validation stays, too."""
+    """Number of last checkpoints kept per stage. The one of the best validation is kept, too."""
 
     @property
     def directory(self) -> Path:
-        """Where the run's files lie."""
+        """The run directory."""
         return Path(self.path) / self.name
 
 
 class Config(DataConfig):
-    """Everything but DeepSpeed's own settings."""
+    """All settings but DeepSpeed's own."""
 
     SKIPPED_SECTIONS: ClassVar[tuple[str, ...]] = ()
 
@@ -140,13 +142,13 @@ class Config(DataConfig):
         """The section of a stage."""
         return self.pretrain if name == "pretrain" else self.finetune
 
-    def stages(self, asked: Stages) -> list[StageName]:
-        """Those that a run goes through where these are asked for, in their order."""
-        if asked == "both":
+    def stages(self, requested: Stages) -> list[StageName]:
+        """The stages to train, in order; both leaves out a pretraining that fine-tuning does not start from."""
+        if requested == "both":
             return list(STAGES) if self.finetune.wants_pretraining else ["finetune"]
-        return [asked]
+        return [requested]
 
 
 def load_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> Config:
-    """Read a config file and apply `key.path=value` overrides; see pipeline.config.loader.load_config."""
+    """Load a config file with `section.key=value` overrides; see pipeline.config.loader.load_config."""
     return loader.load_config(path, overrides, Config)

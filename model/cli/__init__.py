@@ -1,1 +1,4 @@
-"""The command promoter-bert: all commands, composed in app."""
+"""The program promoter-bert. app composes the commands of pipeline.cli and of predict, analysis and cluster here.
+
+Entry points: app.main, and `python -m model.cli` for DeepSpeed's launcher.
+"""

@@ -1,43 +1,77 @@
-"""How a command ends that does not end well: what it says, and its exit code."""
+"""The exit code of a command that fails or is interrupted, and what it prints then.
+
+0 success, 1 the data or the run failed, 2 wrong usage; as in shells, 130 after Ctrl-C and 141 if the reader of the
+output has gone (| head).
+"""
 
 import os
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
+from pipeline.errors import UserError
 from pipeline.runtime.progress import tell
 
-GO_ON = ("download", "shards", "predict")
-"""Commands that take up what a start before has finished."""
+RESUMABLE = ("download", "shards", "predict")
+"""Commands that resume what an interrupted one has finished."""
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as shells have it."""
-NOT_READ = 128 + signal.SIGPIPE
-"""Exit code where who reads our output has had enough (| head), as shells have it."""
+BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
-def failed(why: str) -> NoReturn:
-    """End with what went wrong; whether our output is read any more changes nothing about that."""
-    tell(f"error: {why}")
+@contextmanager
+def exit_codes(words: Sequence[str]) -> Iterator[None]:
+    """Turn the errors of a command into a message and an exit code. words: of the command line."""
+    try:
+        try:
+            yield
+        except SystemExit:  # how typer ends, on success too
+            sys.stdout.flush()  # here, where a broken pipe is still handled
+            raise
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _interrupt(words)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer handled Ctrl-C, and printed nothing
+            _interrupt(words)
+        if isinstance(end.__context__, BrokenPipeError):  # typer handled that, too
+            _break_pipe()
+        raise
+    except RuntimeError as error:
+        if "Query interrupted" not in str(error):  # DuckDB's only sign of Ctrl-C
+            raise
+        _interrupt(words)
+    except BrokenPipeError:
+        _break_pipe()
+    except OSError as error:
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def _fail(problem: str) -> NoReturn:
+    """Exit 1 after the message, also if nobody reads the output any more."""
+    tell(f"error: {problem}")
     _flush()
     sys.exit(1)
 
 
-def interrupted(given: list[str]) -> NoReturn:
-    """End after Ctrl-C. given: the command's words, that tell what the same ones would do."""
-    goes_on = given[:1] and given[0] in GO_ON and "-" not in given  # standard input and output are gone
-    tell(f"interrupted; the same command {'goes on from there' if goes_on else 'starts anew'}")
+def _interrupt(words: Sequence[str]) -> NoReturn:
+    """Exit as after Ctrl-C, and say what the same command would do."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    resumes = command in RESUMABLE and "-" not in words  # standard input and output are gone
+    tell(f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}")
     _flush()
     sys.exit(INTERRUPTED)
 
 
-def not_read() -> NoReturn:
-    """End without a word."""
+def _break_pipe() -> NoReturn:
     _drop_output()
-    sys.exit(NOT_READ)
+    sys.exit(BROKEN_PIPE)
 
 
 def _flush() -> None:
-    """Write what is left of our output, or drop it where that cannot be done."""
+    """Write the output that is left, or drop it if that fails."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -45,5 +79,5 @@ def _flush() -> None:
 
 
 def _drop_output() -> None:
-    """What is left of our output goes nowhere: Python would complain of it as it ends."""
+    """Send the output that is left to nowhere; Python would report it as an error when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

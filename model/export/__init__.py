@@ -1,1 +1,1 @@
-"""The model as one ONNX file."""
+"""Export of a fine-tuned model as one ONNX file. Entry point: onnx.export_onnx."""

@@ -1,13 +1,13 @@
-"""A trained model -> one ONNX file, for programs without Python, torch or this project.
+"""Export a fine-tuned model as one ONNX file, for programs without Python, torch or this project.
 
-The graph takes letters, not tokens: adapters, flanks, k-mers and reading frames are the model's own affair, and each
-program that had to make them would be one more place to get them wrong. Python, for instance:
+The graph reads bases, not tokens: adapters, flanks, k-mers and reading frames are inside, so that no other program has
+to compute them. In Python, for example:
 
     session = onnxruntime.InferenceSession("model.onnx")
     bases = numpy.array(promoters, "S").view(numpy.uint8).reshape(len(promoters), -1)
     (expression,) = session.run(None, {"bases": bases})
 
-It holds a promoter and its expression, too, to try another program on.
+The file's properties hold an example promoter and its expression, to test another program with.
 """
 
 import json
@@ -34,21 +34,20 @@ if TYPE_CHECKING:
     from model.prediction.predictor import Predictor
 
 OPSET = 18
-"""The oldest that torch's exporter writes: the more runtimes read it."""
-COMPARED = 16
-"""Promoters on which the file is compared with the model."""
+"""The oldest that torch's exporter writes, which most runtimes read."""
+COMPARED_PROMOTERS = 16
 TOLERANCE = 1e-3
-"""Differences that float32 explains, relative to the prediction, or absolute for those below 1."""
+"""Largest difference that float32 explains, relative to the prediction, or absolute below 1."""
 STEPS = 4
 
-Predictions = npt.NDArray[np.float32]
-Say = Callable[[str], None]
-"""Called with the name of each step before it begins, and "" when all are done."""
+Values = npt.NDArray[np.float32]
+OnStep = Callable[[str], None]
+"""Called with the name of each step before it begins, and "" at the end."""
 
 
 @dataclass(frozen=True)
-class Exported:
-    """The file written. difference: largest between its predictions and the model's; None where it was not compared."""
+class ExportResult:
+    """The file written. difference: largest between its predictions and the model's; None where not compared."""
 
     file: str
     bytes: int
@@ -56,90 +55,92 @@ class Exported:
     difference: float | None
 
 
-def export_onnx(folder: Path, output: Path, say: Say = lambda _: None) -> Exported:
-    """Write a model that train.py wrote as one file, checked, and compared where onnxruntime is installed.
+def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) -> ExportResult:
+    """Write the model of a folder as one ONNX file, checked, and compared with it where onnxruntime is installed.
 
-    Raises UserError where the extra is not installed, the folder holds no such model, the output cannot be written, or
-    the file would predict otherwise than the model.
+    Raises UserError where the extra is not installed, the folder holds no fine-tuned model, the output cannot be
+    written, or the file's predictions differ from the model's.
     """
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"{output}: expected the name of a file that ends in .onnx")
     expect_folder(output)
     facts_of_model(folder)
-    onnx = _tools()
+    onnx = _import_onnx()
 
-    import torch  # takes seconds: a mistake is told before
+    import torch  # takes seconds: mistakes are reported before
 
     from model.prediction.predictor import Predictor
 
-    say("loading the model")
-    predictor = Predictor(folder, on=torch.device("cpu"))  # in float32, as the file will be
-    promoters = drawn_promoters(predictor.assay, COMPARED)
+    on_step("loading the model")
+    predictor = Predictor(folder, device=torch.device("cpu"))  # in float32, as the file will be
+    promoters = example_promoters(predictor.assay, COMPARED_PROMOTERS)
     expected = predictor.predict_usable(pa.array(promoters))
     with new_file(output) as temporary:
-        say("tracing the graph")
-        graph = _traced(predictor)
-        _describe(graph, predictor, promoters[-1], float(expected[-1]))
-        say("writing the file")
+        on_step("tracing the graph")
+        graph = _trace(predictor)
+        _add_documentation(graph, predictor, promoters[-1], float(expected[-1]))
+        on_step("writing the file")
         onnx.save(graph, temporary)
         onnx.checker.check_model(temporary, full_check=True)
-        say("comparing it with the model")
-        found = _run(temporary, promoters)
-        difference = None if found is None else largest_difference(output, found, expected)
-        size = temporary.stat().st_size
-    say("")
-    return Exported(str(output), size, 0 if found is None else len(promoters), difference)
+        on_step("comparing it with the model")
+        predicted = _run(temporary, promoters)
+        difference = None if predicted is None else largest_difference(output, predicted, expected)
+        size_bytes = temporary.stat().st_size
+    on_step("")
+    return ExportResult(str(output), size_bytes, 0 if predicted is None else len(promoters), difference)
 
 
-def largest_difference(output: Path, found: Predictions, expected: Predictions) -> float:
-    """Between the file's predictions and the model's, (promoters,) each.
+def largest_difference(output: Path, predicted: Values, expected: Values) -> float:
+    """Compare the file's predictions with the model's: (promoters,) each.
 
-    Raises UserError where it is more than float32 explains.
+    Raises UserError where they differ by more than TOLERANCE.
     """
-    apart = np.abs(found - expected)
-    if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        worst = int(apart.argmax())  # a NaN, if there is one
+    difference = np.abs(predicted - expected)
+    if not np.allclose(predicted, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        worst = int(difference.argmax())  # a NaN, if there is one
         raise UserError(
-            f"{output}: not written: of a promoter for which the model says {expected[worst]:.6g}, the file makes "
-            f"{found[worst]:.6g} in onnxruntime {version('onnxruntime')}; try the versions of constraints.txt"
+            f"{output}: not written: its predictions differ from the model's; expected {expected[worst]:.6g}, got "
+            f"{predicted[worst]:.6g} in onnxruntime {version('onnxruntime')}; fix: the versions in constraints.txt"
         )
-    return float(apart.max())
+    return float(difference.max())
 
 
-def letters(promoters: list[str]) -> npt.NDArray[np.uint8]:
-    """What the graph takes: (promoters, letters of the longest), zeros past each end. Of one promoter at least."""
+def encode_bases(promoters: list[str]) -> npt.NDArray[np.uint8]:
+    """Encode one promoter or more as the graph reads them: (promoters, columns) ASCII codes, zeros past each end."""
     return np.array(promoters, "S").view(np.uint8).reshape(len(promoters), -1)
 
 
-def drawn_promoters(assay: Assay, number: int) -> list[str]:
-    """Promoters of an assay, the same each time, from the shortest insert to the longest."""
+def example_promoters(assay: Assay, number: int) -> list[str]:
+    """Draw promoters of an assay, from the longest insert to the shortest; the same on each call."""
     draw = np.random.default_rng(0)
     lengths = np.linspace(assay.max_insert, assay.min_insert, number).astype(int)
     inserts = ["".join(draw.choice(list(ALPHABET), length)) for length in lengths]
     return [assay.left_adapter + insert + assay.right_adapter for insert in inserts]
 
 
-def _tools() -> Any:
-    """The package onnx, and onnxscript, which torch's exporter needs."""
+def _import_onnx() -> Any:
+    """Import onnx, and onnxscript, which torch's exporter needs."""
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed; in the project's folder: pip install -e '.[onnx]'") from None
+        raise UserError(
+            f"{error.name}: not installed; fix, in the project's folder: pip install -e '.[onnx]'"
+        ) from None
     return onnx
 
 
-def _traced(predictor: "Predictor") -> Any:
-    """The graph as an onnx.ModelProto, without what the exporter notes of the code and its place on this machine."""
+def _trace(predictor: "Predictor") -> Any:
+    """Trace the model as an onnx.ModelProto, without the exporter's notes of source code and paths."""
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    from model.export.onnx_graph import ReadsLetters
+    from model.export.onnx_graph import SequenceRegressor
 
-    model = ReadsLetters(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
-    example = torch.from_numpy(letters(drawn_promoters(predictor.assay, 3)))
+    model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
+    example = torch.from_numpy(encode_bases(example_promoters(predictor.assay, 3)))
     try:
-        with _quiet():
+        with _silenced():
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -152,8 +153,8 @@ def _traced(predictor: "Predictor") -> Any:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
-            f"torch {torch.__version__} with onnxscript {version('onnxscript')} cannot export this model; try the "
-            f"versions of constraints.txt: {str(error).splitlines()[0]}"
+            f"torch {torch.__version__} with onnxscript {version('onnxscript')}: cannot export this model: "
+            f"{str(error).splitlines()[0]}; fix: the versions in constraints.txt"
         ) from None
     assert program is not None
     ClearMetadataAndDocStringPass()(program.model)
@@ -161,8 +162,8 @@ def _traced(predictor: "Predictor") -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the user what the exporter notes for its own developers."""
+def _silenced() -> Iterator[None]:
+    """Silence the log lines and warnings that the exporter writes for its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -173,8 +174,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _describe(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
-    """Write into the file what its user must know."""
+def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
+    """Write the model's facts, how to use the file, and an example into the file."""
     assay = predictor.assay
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
@@ -186,21 +187,21 @@ def _describe(graph: Any, predictor: "Predictor", promoter: str, expression: flo
         "graph. Properties: promoter_bert, what the model knows of its assay, as JSON; example_promoter and "
         "example_expression, to try a program on."
     )
-    facts = {
+    properties = {
         "promoter_bert": json.dumps(predictor.model.config.promoter_bert, sort_keys=True),
         "example_promoter": promoter,
         "example_expression": f"{expression:.6g}",
     }
-    for key, value in facts.items():
+    for key, value in properties.items():
         graph.metadata_props.add(key=key, value=value)
 
 
-def _run(file: Path, promoters: list[str]) -> Predictions | None:
-    """What the file predicts; None where onnxruntime is not installed."""
+def _run(file: Path, promoters: list[str]) -> Values | None:
+    """Predict with the file: (promoters,); None where onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError:
         return None
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (expression,) = session.run(None, {"bases": letters(promoters)})
+    (expression,) = session.run(None, {"bases": encode_bases(promoters)})
     return np.asarray(expression)

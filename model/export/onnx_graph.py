@@ -1,8 +1,7 @@
-"""A regression model that takes letters: adapters, flanks, k-mers and reading frames are part of its graph.
+"""A regression model that reads bases: adapters, flanks, k-mers and reading frames are part of its graph.
 
-For programs that run an exported graph and know nothing of k-mers (see onnx_export.py). So that it can be traced, all
-is done in tensors, no step in Python depends on their values, and sizes are asked of shapes, as len() would give the
-tracer a number.
+It can be traced: all work is done in tensors, no Python branch depends on their values, and sizes come from shapes,
+because len() would give the tracer a constant.
 """
 
 import string
@@ -17,22 +16,22 @@ from pipeline.config.schema import Assay
 from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
 NO_BASE = len(ALPHABET)
-"""Code of a byte that is no letter of a promoter."""
+"""Code of a byte that is no base."""
 IUPAC = "RYSWKMBDHV"
 
 
-class ReadsLetters(nn.Module):
-    """Letters of promoters -> expression, (promoters,) float32 on the scale of the model's labels.
+class SequenceRegressor(nn.Module):
+    """ASCII bases of promoters -> expression: (promoters,) float32, on the scale of the training labels.
 
-    k and view: as the model was fine-tuned (frames.TOKEN_MODES). A row that the assay's rules (sql/01_rules.sql) take
-    for no promoter gives NaN. Their repairs are done here, but for white space, which is no base in any case.
+    k, view: as the model was fine-tuned (see frames.TOKEN_MODES). Rows that are invalid by the assay's rules
+    (sql/01_rules.sql) return NaN. The assay's repairs are part of the graph, except for white space, which is invalid.
     """
 
     code_of_byte: torch.Tensor
     left_adapter: torch.Tensor
     right_adapter: torch.Tensor
     left_flank: torch.Tensor
-    behind: torch.Tensor
+    right_padding: torch.Tensor
 
     def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, view: str) -> None:
         super().__init__()
@@ -40,11 +39,11 @@ class ReadsLetters(nn.Module):
         self.register_buffer("code_of_byte", _code_of_bytes(assay))
         for name in ("left_adapter", "right_adapter", "left_flank"):
             self.register_buffer(name, _codes(getattr(assay, name)))
-        self.register_buffer("behind", _codes(assay.right_flank + "N" * k))  # past the end of a sequence stand Ns
+        self.register_buffer("right_padding", _codes(assay.right_flank + "N" * k))  # k-mers run past the end into Ns
 
     def forward(self, bases: torch.Tensor) -> torch.Tensor:
-        """bases: (promoters, columns) uint8, a promoter's ASCII letters with its adapters, then zeros."""
-        byte = bases.long()  # older ONNX Runtimes compare no uint8
+        """Predict. bases: (promoters, columns) uint8, the ASCII letters of each promoter with adapters, then zeros."""
+        byte = bases.long()  # older ONNX Runtimes do not compare uint8
         codes = self.code_of_byte[byte]
         starts, inserts, usable = self._inserts(codes, (byte != 0).sum(1))
         inserts = torch.where(usable, inserts, 0)
@@ -54,13 +53,13 @@ class ReadsLetters(nn.Module):
         return torch.where(usable, expression, float("nan"))
 
     def _inserts(self, codes: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Where each insert starts, its bases, and whether the row is a promoter: (promoters,) each."""
+        """Find the start and length of each insert, and whether the row is valid: (promoters,) each."""
         left, right = len(self.left_adapter), len(self.right_adapter)
-        # Past the end, and in a row that is too short for an adapter, stands what is no base.
-        roomy = F.pad(codes, (0, left + right), value=NO_BASE)
+        # Padding that is no base, also for rows shorter than an adapter.
+        padded = F.pad(codes, (0, left + right), value=NO_BASE)
         at_end = (lengths[:, None] - right).clamp(min=0) + torch.arange(right)
-        begins = (roomy[:, :left] == self.left_adapter).all(1)
-        ends = (roomy.gather(1, at_end) == self.right_adapter).all(1)
+        begins = (padded[:, :left] == self.left_adapter).all(1)
+        ends = (padded.gather(1, at_end) == self.right_adapter).all(1)
         bare = ~begins & ~ends if self.assay.missing_adapters == "add" else torch.zeros_like(begins)
         inserts = torch.where(bare, lengths, lengths - left - right)
         wrong = (codes == NO_BASE) & (torch.arange(codes.shape[1]) < lengths[:, None])
@@ -68,31 +67,31 @@ class ReadsLetters(nn.Module):
         return torch.where(bare, 0, left), inserts, (bare | (begins & ends)) & fits & ~wrong.any(1)
 
     def _ids(self, codes: torch.Tensor, starts: torch.Tensor, inserts: torch.Tensor) -> torch.Tensor:
-        """Ids of the k-mers at all bases between and in the flanks: (promoters, bases of the longest)."""
-        longest = inserts.max().item()  # of the usable rows: the others could be longer than the model can read
-        # The tracer is told what it cannot know, to tell whether the model has a position for each token.
+        """Compute the k-mer ids at all bases, flanks included: (promoters, bases of the longest)."""
+        longest = inserts.max().item()  # of the valid rows; the others may be longer than the model can read
+        # Tell the tracer the bounds, from which it derives that the model has a position for each token.
         torch._check(longest >= 0)  # type: ignore[no-untyped-call]
         torch._check(longest <= self.assay.max_insert)  # type: ignore[no-untyped-call]
         flank, columns = self.assay.flank, codes.shape[1]
         width = longest + 2 * flank
-        before, behind = (part.expand(codes.shape[0], -1) for part in (self.left_flank, self.behind))
-        parts = torch.cat([before, codes, behind], 1)
-        place = torch.arange(width + self.k - 1) - flank  # in the insert
-        past = (place - inserts[:, None]).clamp(max=len(self.behind) - 1)
-        here = torch.where(past < 0, starts[:, None] + place, columns + past)
-        extended = parts.gather(1, flank + torch.where(place < 0, place, here))
-        ids = torch.zeros_like(extended[:, :width])
+        left, right = (part.expand(codes.shape[0], -1) for part in (self.left_flank, self.right_padding))
+        extended = torch.cat([left, codes, right], 1)
+        place = torch.arange(width + self.k - 1) - flank  # position in the insert
+        past_end = (place - inserts[:, None]).clamp(max=len(self.right_padding) - 1)
+        column = torch.where(past_end < 0, starts[:, None] + place, columns + past_end)
+        bases = extended.gather(1, flank + torch.where(place < 0, place, column))
+        ids = torch.zeros_like(bases[:, :width])
         for i in range(self.k):  # Horner's rule
-            ids = ids * len(ALPHABET) + extended[:, i : i + width]
+            ids = ids * len(ALPHABET) + bases[:, i : i + width]
         return ids + len(SPECIALS)
 
 
-def _codes(letters: str) -> torch.Tensor:
-    return torch.tensor([ALPHABET.index(letter) for letter in letters], dtype=torch.long)
+def _codes(bases: str) -> torch.Tensor:
+    return torch.tensor([ALPHABET.index(base) for base in bases], dtype=torch.long)
 
 
 def _code_of_bytes(assay: Assay) -> torch.Tensor:
-    """The code of each byte, repaired as the assay has it: (256,)."""
+    """Return the code of each byte after the assay's repairs: (256,)."""
     code = torch.full((256,), NO_BASE)
     for letter in string.ascii_letters:
         base = letter.upper() if assay.lower_case == "upper" else letter

@@ -1,6 +1,13 @@
-"""In-silico saturation mutagenesis: what every single substitution in an insert does to the predicted expression."""
+"""In-silico saturation mutagenesis: the effect of every single substitution in an insert on predicted expression.
 
+from promoter_bert import saturation_mutagenesis
+result = saturation_mutagenesis("runs/demo", "TGCATTTTTTTCACATC...GGTTACGGCTGTT")
+result.importance, result.table().to_pandas()
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +23,12 @@ BASES = "ACGT"
 
 
 @dataclass(frozen=True)
-class Mutagenesis:
-    """An insert of L bases, the prediction for its promoter, and those for its substitutions: (L, 4) float32 in the
-    order of BASES, the promoter's own prediction where the base is its own."""
+class MutagenesisResult:
+    """An insert of L bases and the predictions for its promoter and all substitutions.
+
+    prediction: of the promoter itself. predictions: (L, 4) float32 in the order of BASES, the promoter's own prediction
+    where the base stays.
+    """
 
     insert: str
     prediction: float
@@ -26,22 +36,22 @@ class Mutagenesis:
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
-        """What each substitution adds to expression: (L, 4), 0 where the base stays."""
+        """Change of predicted expression by each substitution: (L, 4), 0 where the base stays."""
         return self.predictions - np.float32(self.prediction)
 
     @property
-    def substituted(self) -> npt.NDArray[np.bool_]:
-        """Where the base is another one: (L, 4); three a position, four where the insert has an N."""
-        return np.array([[base != here for base in BASES] for here in self.insert])
+    def is_substitution(self) -> npt.NDArray[np.bool_]:
+        """Where the base differs from the insert's: (L, 4); three per position, four at an N."""
+        return np.array([[base != reference for base in BASES] for reference in self.insert])
 
     @property
     def importance(self) -> npt.NDArray[np.float32]:
-        """What expression loses when a base is substituted, mean over its substitutions: (L,); below 0 it gains."""
-        return np.asarray(-self.effects.sum(1) / self.substituted.sum(1), np.float32)
+        """Mean loss of expression over the substitutions of each base: (L,); negative where expression rises."""
+        return np.asarray(-self.effects.sum(1) / self.is_substitution.sum(1), np.float32)
 
     def table(self) -> pa.Table:
-        """A row a substitution: position in the insert (from 1), reference, base, prediction, effect."""
-        place, base = np.nonzero(self.substituted)
+        """Return one row per substitution: position in the insert (from 1), reference, base, prediction, effect."""
+        place, base = np.nonzero(self.is_substitution)
         return pa.table(
             {
                 "position": pa.array(place + 1, pa.int32()),
@@ -53,20 +63,26 @@ class Mutagenesis:
         )
 
 
-def mutate(predictor: "Predictor", promoter: str) -> Mutagenesis:
-    """Predict a promoter, adapters included, and all substitutions in its insert, in one call of the model.
+def saturation_mutagenesis(
+    model: "Predictor | Path | str", sequence: str, overrides: Sequence[str] = ()
+) -> MutagenesisResult:
+    """Predict a promoter, adapters included, and every single substitution in its insert.
 
-    Raises UserError for what is no promoter of the model's assay.
+    model: a Predictor, or the folder of a model or run. overrides: for a folder, repairs of the sequence such as
+    assay.lower_case=upper. Raises UserError for an invalid promoter.
     """
-    (repaired,) = predictor.repaired([promoter]).to_pylist()
+    from model.prediction.predictor import Predictor  # imports torch, which takes seconds
+
+    predictor = model if isinstance(model, Predictor) else Predictor(model, overrides=overrides)
+    (promoter,) = predictor.repaired([sequence]).to_pylist()
     left, right = predictor.assay.left_adapter, predictor.assay.right_adapter
-    insert = repaired[len(left) : len(repaired) - len(right)]
+    insert = promoter[len(left) : len(promoter) - len(right)]
     if not insert:
-        raise UserError("the promoter has no insert: nothing stands between its adapters")
-    places = [(place, base) for place, here in enumerate(insert) for base in BASES if base != here]
-    mutants = [f"{left}{insert[:place]}{base}{insert[place + 1 :]}{right}" for place, base in places]
-    own, *others = predictor.predict_usable(pa.array([repaired, *mutants])).tolist()
-    predictions = np.full((len(insert), len(BASES)), own, np.float32)
-    for (place, base), value in zip(places, others, strict=True):
-        predictions[place, BASES.index(base)] = value
-    return Mutagenesis(insert, own, predictions)
+        raise UserError("the promoter has no insert; expected bases between its adapters, got none")
+    substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
+    mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
+    prediction, *others = predictor.predict_usable(pa.array([promoter, *mutants])).tolist()
+    predictions = np.full((len(insert), len(BASES)), prediction, np.float32)
+    for (i, base), value in zip(substitutions, others, strict=True):
+        predictions[i, BASES.index(base)] = value
+    return MutagenesisResult(insert, prediction, predictions)

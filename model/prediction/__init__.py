@@ -1,1 +1,4 @@
-"""Predictions for files and sequences: inputs -> validate -> predictor -> writer."""
+"""Predictions for files and sequences: inputs -> validate -> predictor -> writers.
+
+Entry points: predictor.Predictor for sequences in memory, files.predict_files for files of any size.
+"""

@@ -1,12 +1,12 @@
-"""What `predict` is asked for, and what can be said against it before torch is loaded."""
+"""What `predict` is asked for, and its checks that need no torch (importing it takes seconds)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model
-from model.prediction.inputs import STANDARD_INPUT, Given, find_rows
-from model.prediction.leaderboard import leaderboard
-from model.prediction.writers import Format, format_of, is_stream, problems_beside
+from model.prediction.inputs import STANDARD_INPUT, PredictionInput, find_prediction_input
+from model.prediction.output import problems_file
+from model.prediction.writers import Writer, find_writer, is_stream, leaderboard_writer
 from pipeline.dataset.input_format import Columns
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
@@ -14,14 +14,17 @@ from pipeline.io.atomic import expect_folder
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What to predict. model: a model's folder, or its run's; names: input files, patterns, or - for standard input;
-    output: a .tsv, .txt, .csv or .parquet file, - for standard output, or a device or pipe; workers: see predict_parts;
-    leaderboard: a sample submission, by which a .json file is written; overrides: repairs, see with_repairs;
-    header_names: see find_rows."""
+class PredictionRequest:
+    """One call of `predict`.
+
+    model: folder of a model or of its run. inputs: files, glob patterns, or - for standard input. output: a .tsv, .txt,
+    .csv or .parquet file, - for standard output, or a device or pipe. workers: processes, see predict_here.
+    leaderboard: a sample submission, to write the leaderboard's JSON. overrides: repairs of sequences, see
+    with_repairs. header_names: read the names in FASTA headers.
+    """
 
     model: Path
-    names: list[str]
+    inputs: list[str]
     output: str
     columns: Columns | None = None
     both_strands: bool = False
@@ -30,36 +33,35 @@ class Asked:
     overrides: tuple[str, ...] = ()
     header_names: bool = False
 
-    def find_rows(self) -> Given:
-        """See find_rows."""
-        return find_rows(self.names, self.columns, self.header_names)
+    def find_input(self) -> PredictionInput:
+        """Find the input files and their layout, or look at the head of standard input."""
+        return find_prediction_input(self.inputs, self.columns, self.header_names)
+
+    def find_writer(self) -> Writer:
+        """Choose how the output is written. Raises UserError for an output that cannot be written so."""
+        if not is_stream(self.output):
+            expect_folder(Path(self.output))
+        if self.leaderboard is None:
+            return find_writer(self.output)
+        if not is_stream(self.output) and Path(self.output).suffix != ".json":
+            raise UserError(f"{self.output}: expected a name ending in .json for the leaderboard; fix: -o NAME.json")
+        if self.header_names or (self.columns is not None and self.columns.name is not None):
+            raise UserError("--leaderboard: goes by row numbers; fix: leave out --names and --name-column")
+        return leaderboard_writer(self.leaderboard)
 
 
-def check_asked(asked: Asked) -> None:
-    """Raise UserError for a model, input or output that cannot be used, as far as can be told without reading rows."""
-    with_repairs(facts_of_model(asked.model)["assay"], asked.overrides)
-    format_asked(asked)
-    if STANDARD_INPUT not in asked.names:  # its first bytes can be looked at once only
-        check_is_no_input(asked.output, asked.find_rows())
+def check_request(request: PredictionRequest) -> None:
+    """Raise UserError for a model, input or output that cannot be used, as far as is known without reading rows."""
+    with_repairs(facts_of_model(request.model)["assay"], request.overrides)
+    request.find_writer()
+    if STANDARD_INPUT not in request.inputs:  # its head can be read only once
+        check_output_is_no_input(request.output, request.find_input())
 
 
-def format_asked(asked: Asked) -> Format:
-    """How the output is written. Raises UserError for a place or an ending that it cannot have."""
-    if not is_stream(asked.output):
-        expect_folder(Path(asked.output))
-    if asked.leaderboard is None:
-        return format_of(asked.output)
-    if not is_stream(asked.output) and Path(asked.output).suffix != ".json":
-        raise UserError(f"{asked.output}: the leaderboard takes JSON; expected a name ending in .json (-o NAME.json)")
-    if asked.header_names or (asked.columns is not None and asked.columns.name is not None):
-        raise UserError("the leaderboard goes by row numbers; leave out --names and --name-column")
-    return leaderboard(asked.leaderboard)
-
-
-def check_is_no_input(output: str, given: Given) -> None:
-    """Raise UserError where the output, or what is written beside it, is one of the inputs."""
+def check_output_is_no_input(output: str, source: PredictionInput) -> None:
+    """Raise UserError where the output, or the problems file beside it, is one of the input files."""
     if is_stream(output):
         return
-    for path in (Path(output), problems_beside(output)):
-        if path.exists() and any(path.samefile(file) for file in given.files):
-            raise UserError(f"{path}: this is an input file, too; write the predictions to another one")
+    for path in (Path(output), problems_file(output)):
+        if path.exists() and any(path.samefile(file) for file in source.input.files):
+            raise UserError(f"{path}: is an input file, too; fix: another output, -o NAME")

@@ -1,4 +1,4 @@
-"""Promoters that are given as they are, not in a file, held to the rules of a model's assay. Imports no torch."""
+"""Validate promoters by the rules of a model's assay (sql/01_rules.sql). Imports no torch."""
 
 import duckdb
 import pyarrow as pa
@@ -9,33 +9,35 @@ from pipeline.dataset.input_view import define_rules
 from pipeline.dataset.repairs import remedy
 from pipeline.errors import UserError
 
+VALIDATED = "repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem"
+"""SQL columns: the sequence after the assay's repairs, and why it cannot be predicted (null where it can)."""
 
-def checked(sequences: list[str], assay: Assay) -> pa.Table:
-    """Promoters, adapters included, held to the rules: repaired, and problem (null for a promoter of the assay)."""
+
+def validate(sequences: list[str], assay: Assay) -> pa.Table:
+    """Repair and check promoters in memory, adapters included: columns repaired and problem, one row per sequence."""
     if isinstance(sequences, str):
         raise UserError("expected a list of promoters, got one string")
     with duckdb.connect() as connection:
         define_rules(connection, assay)
         connection.register("given", pa.table({"sequence": pa.array(sequences, pa.string())}))
         return connection.sql(
-            "select repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem "
-            "from (select row_number() over () as place, sequence from given) order by place"
+            f"select {VALIDATED} from (select row_number() over () as row, sequence from given) order by row"
         ).to_arrow_table()
 
 
 def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
-    """Promoters, adapters included, as a model is given them: repaired where its assay says so.
+    """Repair promoters, adapters included, as the assay asks.
 
-    Raises UserError naming the first one that is no promoter of the assay, and why.
+    Raises UserError for the first sequence that cannot be predicted, with the reason.
     """
-    found = checked(sequences, assay)
-    bad = pc.index(pc.is_valid(found["problem"]), True).as_py()
-    if bad >= 0:
-        problem, sequence = found["problem"][bad].as_py(), sequences[bad] or ""
-        which = "the sequence" if len(sequences) == 1 else f"sequence {bad} (from 0)"
-        mend = remedy([problem], assay)
-        raise UserError(
-            f"{which}: {problem}: {sequence[:200]!r}; expected "
-            f"{assay.left_adapter}...insert...{assay.right_adapter} in letters ACGTN{f'; {mend}' if mend else ''}"
-        )
-    return found["repaired"]
+    validated = validate(sequences, assay)
+    invalid = pc.index(pc.is_valid(validated["problem"]), True).as_py()
+    if invalid < 0:
+        return validated["repaired"]
+    problem, sequence = validated["problem"][invalid].as_py(), sequences[invalid] or ""
+    which = "the sequence" if len(sequences) == 1 else f"sequence {invalid} (from 0)"
+    fix = remedy([problem], assay)
+    raise UserError(
+        f"{which}: {problem}; expected {assay.left_adapter}...insert...{assay.right_adapter} in bases ACGTN, got "
+        f"{sequence[:200]!r}{f'; {fix}' if fix else ''}"
+    )

@@ -1,4 +1,4 @@
-"""Several runs side by side: scores, what differs between them, and their curves over each other."""
+"""Write the page that compares runs: scores, differences of their settings, and their curves in common figures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,46 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from model.config import STAGES
-from model.reporting.curves import Series, series
-from model.reporting.plots import DASHES, HUES, Bar, Curve, bars, curves, key
-from model.reporting.run_page import check_page_name
-from model.reporting.run_sections import SCORES, SPLITS, TITLES, interval_of, score_text, stage_says
+from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_legend, curves, read_curve
+from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
-from pipeline.io.atomic import expect_folder, new_file
-from pipeline.reporting.html import Content, Section, Side, Table, page
-from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, svg
+from pipeline.io.atomic import new_file
+from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
+from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
+from pipeline.runtime.text import counted
 
 NOT_COMPARED = ("run.name", "run.path")
-"""Settings that say where a run lies, not what it is."""
+"""Settings that name a run and its place."""
 PANELS = {
-    "pretrain": (
-        ("loss", "training loss"),
-        ("valid_loss", "validation loss"),
-        ("valid_accuracy", "validation accuracy"),
-        ("promoters_per_second", "promoters a second"),
-    ),
-    "finetune": (
-        ("loss", "training loss"),
-        ("valid_loss", "validation loss"),
-        ("valid_pearson", "validation Pearson"),
-        ("promoters_per_second", "promoters a second"),
-    ),
+    "pretrain": {
+        "loss": "training loss (nats)",
+        "valid_loss": "validation loss (nats)",
+        "valid_accuracy": "validation accuracy",
+        "promoters_per_second": "promoters per second",
+    },
+    "finetune": {
+        "loss": "training loss",
+        "valid_loss": "validation loss",
+        "valid_pearson": "validation Pearson",
+        "promoters_per_second": "promoters per second",
+    },
 }
-"""Metrics of each stage, and what they are."""
+"""Stage -> metric -> title of its figure."""
 COMPARED = ("Pearson", "Spearman", "R²")
-OTHER_PROMOTERS = "They are not all of the same dataset and splits, so that their scores are not of the same promoters."
-LONGEST = 30
-"""Letters of a name in a picture."""
-LETTERS = 72
-"""Of a key, in a row."""
+OTHER_PROMOTERS = "The runs differ in dataset or splits, so their scores are of different promoters."
+LONGEST_NAME = 30
+"""Letters of a run's name in a figure."""
+LEGEND_LETTERS = 72
+"""Letters in a row of the legend."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_runs` found. differences: of settings, DeepSpeed's settings, versions and machine, a value a run;
-    same_promoters: whether all runs are of one dataset and so held out the same promoters.
+    """Result of `compare_runs`. differences: setting, DeepSpeed setting, version or machine -> one value per run;
+    same_promoters: whether all runs have one dataset and so the same held-out promoters.
     """
 
     page: str
@@ -56,14 +55,13 @@ class Comparison:
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
-    """Write the page of several run directories to `out`, an .html file.
+    """Write the page that compares run directories to `out`, an .html file.
 
-    Runs that are not finished are shown with what is there. Raises UserError for folders that are no runs or are named
-    twice, and for a place that cannot be written to.
+    Unfinished runs are shown as far as they are. Raises UserError for folders that hold no run or are duplicates, and
+    for an output that cannot be written.
     """
-    check_page_name(out)
-    expect_folder(out)
-    runs = _read(folders)
+    expect_page_name(out)
+    runs = _read_runs(folders)
     names = _names(runs)
     differing = differences(runs)
     same = len({run.facts["dataset_key"] for run in runs}) == 1
@@ -73,7 +71,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """What is not the same in all runs, by name: a value for each run, None where it has none."""
+    """Collect what is not the same in all runs, by name: one value per run, None where it has none."""
     facts = [
         {
             **flat(run.config),
@@ -89,25 +87,29 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
         for run in runs
     ]
     names = list(dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED))
-    found = {name: [each.get(name) for each in facts] for name in names}
-    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    values_of = {name: [each.get(name) for each in facts] for name in names}
+    return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
 
 
-def score_lines(found: Comparison) -> list[str]:
-    """The held-out scores for a terminal, a line a run."""
-    width = max(len(run["run"]) for run in found.runs)
+def score_lines(comparison: Comparison) -> list[str]:
+    """Format the held-out scores for a terminal, one line per run."""
+    width = max(len(run["run"]) for run in comparison.runs)
     lines = []
-    for run in found.runs:
-        split = "test" if "test" in run["scores"] else next(iter(run["scores"]), "")
-        shown = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
-        lines.append(f"  {run['run']:{width}}  {shown}")
-    if not found.same_promoters:
+    for run in comparison.runs:
+        split = _best_split(run["scores"])
+        text = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
+        lines.append(f"  {run['run']:{width}}  {text}")
+    if not comparison.same_promoters:
         lines.append(f"note: {OTHER_PROMOTERS}")
     return lines
 
 
-def _read(folders: Sequence[Path]) -> list[RunFiles]:
-    """Raises UserError that names all of the folders that cannot be compared, so that they can be left out at once."""
+def _best_split(scores: dict[str, Any]) -> str | None:
+    return "test" if "test" in scores else next(iter(scores), None)
+
+
+def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
+    """Raise one UserError for all folders that cannot be compared, so that the user can omit them at once."""
     runs, problems = [], []
     for place, folder in enumerate(folders):
         try:
@@ -115,15 +117,15 @@ def _read(folders: Sequence[Path]) -> list[RunFiles]:
         except UserError as error:
             problems.append(str(error))
         if folder.resolve() in {other.resolve() for other in folders[:place]}:
-            problems.append(f"{folder}: named twice")
+            problems.append(f"{folder}: duplicate; name each run once")
     if problems:
-        way_out = [f"leave {'it' if len(problems) == 1 else 'them'} out to compare the others"] if runs else []
-        raise UserError("\n".join([*problems, *way_out]))
+        fix = [f"fix: omit {'it' if len(problems) == 1 else 'them'} to compare the others"] if runs else []
+        raise UserError("\n".join([*problems, *fix]))
     return runs
 
 
 def _names(runs: Sequence[RunFiles]) -> list[str]:
-    """The runs' names; their folders' where two have one name."""
+    """Name the runs, by their folders where two have the same name."""
     count = Counter(run.name for run in runs)
     return [run.name if count[run.name] == 1 else str(run.folder) for run in runs]
 
@@ -142,81 +144,74 @@ def _as_dict(run: RunFiles, name: str) -> dict[str, Any]:
 def _page(runs: Sequence[RunFiles], names: Sequence[str], differing: dict[str, list[Any]], same: bool) -> str:
     sections = [_scores(runs, names), _differences(names, differing)]
     sections += [_stage(runs, names, stage) for stage in STAGES if any(stage in run.stages for run in runs)]
-    comparable = (
-        "All are of one dataset and its splits, so that they were scored on the same promoters."
-        if same
-        else OTHER_PROMOTERS
-    )
+    promoters = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
     unfinished = [f"{name} is not finished." for run, name in zip(runs, names, strict=True) if run.summary is None]
-    return page(
-        "promoter-bert: runs compared", " ".join([f"{len(runs)} runs.", comparable, *unfinished]), sections,
+    return render_page(
+        "promoter-bert: comparison of runs",
+        " ".join([f"{counted(len(runs), 'run')}.", promoters, *unfinished]),
+        sections,
         ", ".join(str(run.folder) for run in runs),
-    )  # fmt: skip
+    )
 
 
 def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
-    rows, found = [], []
-    for run, name in zip(runs, names, strict=True):
-        if not run.scores:
+    rows, scored = [], []
+    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+        split = _best_split(run.scores)
+        if split is None:
             rows.append([name, "not finished", *([""] * len(COMPARED))])
             continue
-        split = "test" if "test" in run.scores else next(iter(run.scores))
         score = run.scores[split]
         rows.append([name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
-        found.append(Bar(_short(name), score["pearson"], interval_of(score, "pearson"), _hue(names.index(name))))
-    table = Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))
-    height = 0.9 + 0.32 * len(found)
-    more: list[Content] = [svg("scores", "Scores", height, bars(found, "Pearson"), MIDDLE_WIDTH)] if found else []
-    return Section("Scores", "In parentheses and as lines: 95 % intervals, where the run holds them.", table, more=more)
+        scored.append(Bar(_short(name), score["pearson"], interval_of(score, "pearson"), HUES[place % len(HUES)]))
+    contents: list[Content] = [Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))]
+    if scored:
+        height = 0.9 + 0.32 * len(scored)
+        contents.append(Figures([render_svg("scores", "Scores", bars(scored, "Pearson"), height, MIDDLE_WIDTH)]))
+    return Section("Scores", "In parentheses and as lines: 95 % intervals, for runs that record them.", contents)
 
 
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
     if not differing:
-        return Section("What differs", "Nothing: the runs have the same settings, versions and machine.", None)
+        return Section("Differences", "None: the runs have the same settings, versions and machine.")
     rows = [[name, *map(_cell, values)] for name, values in differing.items()]
-    return Section("What differs", "All other settings, versions and machines are the same.", Table(["", *names], rows))
+    table = Table(["", *names], rows)
+    return Section("Differences", "All other settings, versions and machines are the same.", [table])
 
 
 def _cell(value: Any) -> str:
-    """A setting for a table: an empty text and what an older run does not know are said."""
-    return "not known" if value is None else str(value) or "(empty)"
+    """Format a setting; an older run may not record it."""
+    return "not recorded" if value is None else str(value) or "(empty)"
 
 
 def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Section:
-    pictures = []
-    for metric, title in PANELS[stage]:
-        lines = _lines(runs, names, stage, metric)
-        if lines:
-            heading = f"{TITLES[stage]}: {title}"
-            pictures.append(svg(f"{stage}-{metric}", heading, 2.5, curves(lines, title, named=False), HALF_WIDTH))
-    says = stage_says([run for run in runs if stage in run.stages], stage)
-    return Section(TITLES[stage], says, _key(names, stage), more=[Side(pictures)])
+    figures = []
+    for metric, title in PANELS[stage].items():
+        lines = [
+            read_curve(run, stage, metric, _short(name), *_line_style(place))
+            for place, (run, name) in enumerate(zip(runs, names, strict=True))
+        ]
+        drawn = [line for line in lines if line is not None]
+        if drawn:
+            draw = curves(drawn, title, named=False)
+            figures.append(render_svg(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", draw, 2.5, HALF_WIDTH))
+    text = explain_stage([run for run in runs if stage in run.stages], stage)
+    return Section(TITLES[stage], text, [Figures([_legend(names, stage)]), Figures(figures)])
 
 
-def _key(names: Sequence[str], stage: str) -> str:
-    """Which line is which run's."""
-    lines = [_curve(place, name, Series([], [])) for place, name in enumerate(names)]
-    columns = max(LETTERS // (max(len(_short(name)) for name in names) + 6), 1)
+def _legend(names: Sequence[str], stage: str) -> str:
+    lines = [Curve(_short(name), [], [], *_line_style(place)) for place, name in enumerate(names)]
+    columns = max(LEGEND_LETTERS // (max(len(line.label) for line in lines) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
-    return svg(f"{stage}-key", f"{TITLES[stage]}: colours of the runs", height, key(lines, columns), MIDDLE_WIDTH)
+    title = f"{TITLES[stage]}: colours of the runs"
+    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, MIDDLE_WIDTH)
 
 
-def _lines(runs: Sequence[RunFiles], names: Sequence[str], stage: str, metric: str) -> list[Curve]:
-    found = [
-        _curve(place, name, series(run, stage, metric), metric.startswith("valid_"))
-        for place, (run, name) in enumerate(zip(runs, names, strict=True))
-    ]
-    return [line for line in found if line.epochs]
-
-
-def _curve(place: int, name: str, line: Series, dots: bool = False) -> Curve:
-    return Curve(_short(name), line.epochs, line.values, _hue(place), DASHES[place // len(HUES) % len(DASHES)], dots)
+def _line_style(place: int) -> tuple[str, Dashes]:
+    """Choose colour and dashes of the run at a place."""
+    return HUES[place % len(HUES)], DASHES[place // len(HUES) % len(DASHES)]
 
 
 def _short(name: str) -> str:
-    """The end of a long name, such as a folder's, for a picture."""
-    return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
-
-
-def _hue(place: int) -> str:
-    return HUES[place % len(HUES)]
+    """Shorten a long name, such as a folder's, to its end."""
+    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"

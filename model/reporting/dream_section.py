@@ -1,15 +1,15 @@
-"""The section of a run's page on the DREAM Challenge's score, from what `promoter-bert score --json` printed."""
+"""Make the section of a run's page on the DREAM Challenge score, from the output of `promoter-bert score --json`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from model.artifacts.json_files import read_json
 from model.reporting.plots import Bar, bars
+from model.scoring.dream import DreamScore
 from pipeline.errors import UserError
-from pipeline.reporting.html import Section, Side, Table
-from pipeline.reporting.svg import BLUE, GREY, HALF_WIDTH, svg
+from pipeline.reporting.html import Figures, Section, Table
+from pipeline.reporting.svg import BLUE, GREY, HALF_WIDTH, render_svg
 
 BOARD = {
     "autosome.org": (0.8184, 0.8541),
@@ -19,98 +19,80 @@ BOARD = {
     "Camformers": (0.7532, 0.8212),
     "reference (Vaishnav)": (0.6953, 0.7623),
 }
-"""Pearson Score and Spearman Score of the challenge's final board, as published."""
+"""Pearson Score and Spearman Score of the challenge's final leaderboard, as published."""
 BOARD_ROWS = 62_058
-"""Rows that the board is of: the 71,103 of the test file without the 9,045 of the public leaderboard."""
+"""Rows of the final leaderboard: the 71,103 of the test file minus the 9,045 of the public leaderboard."""
 KINDS = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
-@dataclass(frozen=True)
-class Subset:
-    """rows: rows or pairs; scores and their intervals by name, pearson and spearman."""
-
-    rows: int
-    scores: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A score file. totals: None each where a subset was missing."""
-
-    subsets: dict[str, Subset]
-    totals: dict[str, float | None]
-
-
-def read_score(path: Path) -> Scored:
-    """Raises UserError for what is not the output of `promoter-bert score --json`."""
+def read_score(path: Path) -> DreamScore:
+    """Read a score. Raises UserError for a file that is not the output of `promoter-bert score --json`."""
     values = read_json(path)
     try:
-        subsets = {name: _subset(found) for name, found in values["subsets"].items()}
-        totals = {name: None if values[f"{name}_score"] is None else float(values[f"{name}_score"]) for name in KINDS}
-        subsets["all"]  # every score has it
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError(f"{path}: no challenge score; expected what promoter-bert score --json prints") from None
-    return Scored(subsets, totals)
+        score = TypeAdapter(DreamScore).validate_python(values)
+        score.subsets["all"]  # present in every score
+    except (ValidationError, KeyError):
+        raise UserError(f"{path}: not a DREAM score; expected the output of promoter-bert score --json") from None
+    return score
 
 
-def _subset(found: Mapping[str, Any]) -> Subset:
-    intervals = {name: (float(found[f"{name}_interval"][0]), float(found[f"{name}_interval"][1])) for name in KINDS}
-    return Subset(int(found["rows"]), {name: float(found[name]) for name in KINDS}, intervals)
-
-
-def challenge_section(scored: Scored, run: str) -> Section:
-    """Each subset's correlations with their intervals, and both scores beside the published teams'."""
+def dream_section(score: DreamScore, run: str) -> Section:
+    """Show the correlations of each subset, and both total scores beside those of the published teams."""
     rows = [
-        (name.replace("_", " "), f"{part.rows:,}", *(_said(part, kind) for kind in KINDS))
-        for name, part in scored.subsets.items()
+        (
+            _title(name),
+            f"{part.rows:,}",
+            f"{part.pearson:.4f} ({part.pearson_interval[0]:.4f} to {part.pearson_interval[1]:.4f})",
+            f"{part.spearman:.4f} ({part.spearman_interval[0]:.4f} to {part.spearman_interval[1]:.4f})",
+        )
+        for name, part in score.subsets.items()
     ]
     table = Table(("subset", "rows or pairs", *KINDS.values()), rows, frozenset({1, 2, 3}))
-    pictures = []
-    for kind, title in KINDS.items():
-        parts = _by_subset(scored, kind)
-        pictures.append(svg(f"subsets-{kind}", f"{title} by subset", _height(parts), bars(parts, title), HALF_WIDTH))
-    for kind, title in KINDS.items():
-        totals = _beside_teams(scored, kind, run)
-        heading = f"{title} Score"
-        pictures.append(svg(f"board-{kind}", heading, _height(totals), bars(totals, heading), HALF_WIDTH))
-    return Section("Challenge", _says(scored), table, more=[Side(pictures)])
+    figures = [
+        _figure(f"subsets-{kind}", f"{title} by subset", title, _subset_bars(score, kind))
+        for kind, title in KINDS.items()
+    ]
+    figures += [
+        _figure(f"board-{kind}", f"{title} Score", f"{title} Score", _team_bars(score, kind, run))
+        for kind, title in KINDS.items()
+    ]
+    return Section("DREAM Challenge", _text(score), [table, Figures(figures)])
 
 
-def _says(scored: Scored) -> str:
-    pearson, spearman = scored.totals["pearson"], scored.totals["spearman"]
+def _text(score: DreamScore) -> str:
     total = (
-        "Not every subset was scored, so there is no Pearson Score and no Spearman Score."
-        if pearson is None or spearman is None
-        else f"Pearson Score {pearson:.4f}, Spearman Score {spearman:.4f}."
+        "Some subsets are missing, so there is no Pearson Score and no Spearman Score."
+        if score.pearson_score is None or score.spearman_score is None
+        else f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}."
     )
-    rows = scored.subsets["all"].rows
-    same = "the same rows" if rows == BOARD_ROWS else f"other rows than these {rows:,}"
+    rows = score.subsets["all"].rows
+    same = "the same rows as here" if rows == BOARD_ROWS else f"not the {rows:,} rows scored here"
     return (
-        f"{total} In parentheses and as lines: 95 % intervals. Of pairs (SNVs, motifs) it is the difference that is "
-        f"predicted. Teams: the challenge's final board, over {BOARD_ROWS:,} test rows, {same}."
+        f"{total} In parentheses and as lines: 95 % intervals. For pairs (SNVs, motifs), the score compares predicted "
+        f"with measured differences within each pair. Grey bars: teams of the challenge's final leaderboard, scored on "
+        f"{BOARD_ROWS:,} test rows, {same}."
     )
 
 
-def _height(rows: Sequence[Bar]) -> float:
-    return 0.7 + 0.29 * len(rows)
+def _title(subset: str) -> str:
+    return subset.replace("_", " ")
 
 
-def _said(part: Subset, kind: str) -> str:
-    low, high = part.intervals[kind]
-    return f"{part.scores[kind]:.4f} ({low:.4f} to {high:.4f})"
+def _figure(name: str, title: str, x: str, rows: list[Bar]) -> str:
+    return render_svg(name, title, bars(rows, x), 0.7 + 0.29 * len(rows), HALF_WIDTH)
 
 
-def _by_subset(scored: Scored, kind: str) -> list[Bar]:
+def _subset_bars(score: DreamScore, kind: str) -> list[Bar]:
     return [
-        Bar(name.replace("_", " "), part.scores[kind], part.intervals[kind]) for name, part in scored.subsets.items()
+        Bar(_title(name), getattr(part, kind), getattr(part, f"{kind}_interval"))
+        for name, part in score.subsets.items()
     ]
 
 
-def _beside_teams(scored: Scored, kind: str, run: str) -> list[Bar]:
-    """Best first."""
-    found = [Bar(team, scores[list(KINDS).index(kind)], None, GREY) for team, scores in BOARD.items()]
-    total = scored.totals[kind]
+def _team_bars(score: DreamScore, kind: str, run: str) -> list[Bar]:
+    """The run among the teams, the best first."""
+    rows = [Bar(team, scores[list(KINDS).index(kind)], None, GREY) for team, scores in BOARD.items()]
+    total = getattr(score, f"{kind}_score")
     if total is not None:
-        found.append(Bar(run, total, None, BLUE))
-    return sorted(found, key=lambda bar: -bar.value)
+        rows.append(Bar(run, total, None, BLUE))
+    return sorted(rows, key=lambda bar: -bar.value)

@@ -1,4 +1,4 @@
-"""The held-out promoters of a run, asked of its dataset by the files of sql/queries."""
+"""Query a run's held-out predictions: its predictions.parquet joined to its dataset by the files of sql/queries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,52 +25,56 @@ QUERIES = (
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """One split's promoters. answers: what each of QUERIES says of them; ceiling: Pearson of the noise-free expression
-    with these labels, where the rows were generated.
+class HeldOutResults:
+    """Predictions of one held-out split. results: of each of QUERIES; ceiling: Pearson of the noise-free expression
+    with the labels, None unless the rows were generated.
     """
 
     split: str
     rows: int
-    answers: dict[str, Columns]
+    results: dict[str, Columns]
     ceiling: float | None
 
 
 @contextmanager
-def dataset_of(run: RunFiles, given: Path | None) -> Iterator[tuple[duckdb.DuckDBPyConnection, DatasetInfo] | None]:
-    """The dataset that a run was trained on, opened; None where it is not where the run found it.
+def open_run_dataset(
+    run: RunFiles, path: Path | str | None
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, DatasetInfo] | None]:
+    """Open the dataset that a run was trained on; None if it is at none of the places that the run records.
 
-    given: the file, if not that of the run's configuration. Raises UserError where it is missing, and where the dataset
-    is another one than the run's.
+    path: the file, if not one of these places. Raises UserError where it is missing, and for another dataset than the
+    run's.
     """
-    found = next((place for place in run.dataset_places if place.exists()), None)
-    path = found if given is None else given
+    recorded = next((place for place in run.dataset_places if place.exists()), None)
+    path = path or recorded
     if path is None:
         yield None
         return
     if not Path(path).exists():
-        there = f"{found} is there; leave --dataset away" if found else f"it was {run.config['dataset']['path']}"
-        raise UserError(f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on: {there}")
+        fix = f"omit --dataset to use {recorded}" if recorded else f"name it; it was {run.config['dataset']['path']}"
+        raise UserError(
+            f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on; fix: {fix}"
+        )
     with reading(path) as connection:
         info = dataset_info(connection)
         expected = run.facts["dataset_key"]
         if info.key != expected:
             raise UserError(
-                f"{path}: not the dataset that {run.folder} was trained on (its key is {info.key[:16]}..., expected "
-                f"{expected[:16]}...); name that one with --dataset"
+                f"{path}: not the dataset that {run.folder} was trained on; expected key {expected[:16]}..., got "
+                f"{info.key[:16]}...; fix: name the right file with --dataset"
             )
         yield connection, info
 
 
-def held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOut | None:
-    """The test split, else the validation split; None where the run has predicted neither."""
+def query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:
+    """Query the predictions of the test split, else of the validation split; None if the run predicted neither."""
     table = run.predictions()
     if table is None:
         return None
     splits = set(table["split"].unique().to_pylist())
     split = "test" if "test" in splits else "valid"
     table = table.filter(pa.compute.equal(table["split"], split))
-    # The queries are those of the dataset's relation `predictions`, which holds all runs: here it is this one alone.
+    # The queries read relation `predictions`. The dataset's own holds all published runs; here it is this run alone.
     connection.register("predictions", table.append_column("run", pa.array([run.name] * table.num_rows)))
     rows = rows_of(connection, "select sequence, expression from predictions join promoters using (id) order by id")
     if len(rows) != table.num_rows:
@@ -80,5 +84,5 @@ def held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOut | 
             "expected the file that train.py wrote"
         )
     sequences, labels = (list(column) for column in zip(*rows, strict=True))
-    found = {name: answer(connection, name) for name in QUERIES}
-    return HeldOut(split, len(rows), found, ceiling_of(sequences, labels))
+    results = {name: answer(connection, name) for name in QUERIES}
+    return HeldOutResults(split, len(rows), results, ceiling_of(sequences, labels))

@@ -1,35 +1,36 @@
-"""Sections of a run's page on its scores, what was run, its data and its training."""
+"""Make the sections of a run's page on its scores, settings, data and training."""
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from model.reporting.curves import evaluations, series
-from model.reporting.plots import Bar, Curve, bars, curves
-from model.reporting.predictions import HeldOut
+from model.reporting.plots import Bar, bars, curves, read_curve
+from model.reporting.predictions import HeldOutResults
 from model.runs.guessed import below_the_guess
 from model.runs.read import RunFiles
 from pipeline.dataset.answers import Columns
 from pipeline.dataset.database import DatasetInfo
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Content, Fold, Listing, Section, Side, Table
-from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, svg
+from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
+from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, render_svg
+from pipeline.runtime.text import counted
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
-SAYS = {
-    "pretrain": "Masked language model: loss is the cross-entropy of the masked k-mers (nats), accuracy the share of "
-    "them that is predicted right.",
-    "finetune": "Regression: loss is the {loss} of the standardised labels; the best weights are those of the highest "
-    "validation Pearson.",
+EXPLANATIONS = {
+    "pretrain": "Masked language model: the model predicts k-mers that are hidden from it. The loss is the "
+    "cross-entropy of the masked k-mers (nats); the accuracy is the share of them that is predicted correctly.",
+    "finetune": "Regression: the loss is the {loss} of the standardized labels. The best weights are those with the "
+    "highest validation Pearson.",
 }
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
-"""What finetune.loss is called."""
-GUESSES_SAY = (
-    "In the table, beside the best weights, two guesses without a model: always the k-mer that is most frequent in the "
-    "training split; and, given neighbours, the likeliest k-mer between the bases that can be read on either side."
+"""Value of finetune.loss -> its name."""
+BASELINES_TEXT = (
+    "The table compares the best weights with two baselines that use no model. The first always predicts the most "
+    "frequent k-mer of the training split. The second predicts the most likely k-mer between the visible bases on "
+    "either side."
 )
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
@@ -38,20 +39,36 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "mean squared error": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
     "R²": lambda score: f"{score['r2']:.4f}" if "r2" in score else "",
 }
-"""What a table says of a split's scores; empty where the run does not hold it."""
+"""Row of a table of scores -> its text, empty for a run that does not record it."""
 SPLITS = {"valid": "validation", "test": "test"}
 MASKED = {
-    "accuracy": "masked k-mers right",
-    "insert_accuracy": "the same inside the insert",
-    "base_perplexity": "perplexity a base",
-    "insert_base_perplexity": "the same inside the insert",
+    "accuracy": "accuracy",
+    "insert_accuracy": "accuracy in the insert",
+    "base_perplexity": "perplexity per base",
+    "insert_base_perplexity": "perplexity per base in the insert",
 }
-PANEL = 2.5
-"""Height of a small picture, inches."""
+PANELS = {
+    "pretrain": {
+        "loss (nats)": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
+        "accuracy": [
+            ("train", "accuracy", BLUE), ("valid", "valid_accuracy", ORANGE),
+            ("valid, insert", "valid_insert_accuracy", GREEN),
+        ],
+        "learning rate": [("learning rate", "learning_rate", BLUE)],
+        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+    },
+    "finetune": {
+        "loss": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
+        "validation correlation": [("Pearson", "valid_pearson", ORANGE), ("Spearman", "valid_spearman", GREEN)],
+        "learning rate": [("learning rate", "learning_rate", BLUE)],
+        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+    },
+}  # fmt: skip
+"""Stage -> title of each figure -> label, metric and colour of its curves."""
 
 
-def scores_section(run: RunFiles, held_out: HeldOut | None) -> Section:
-    """Scores of each split with their intervals, and beside what they are read."""
+def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
+    """Show the scores of each split with their intervals, beside the mean predictor and the noise ceiling."""
     heads = ("", *(SPLITS.get(split, split) for split in run.scores))
     rows = [
         (name, *(show(score) for score in run.scores.values()))
@@ -60,71 +77,67 @@ def scores_section(run: RunFiles, held_out: HeldOut | None) -> Section:
     ]
     table = Table(heads, rows, frozenset(range(1, len(heads))))
     if held_out is None or held_out.split not in run.scores:
-        return Section("Scores", _best_says(run), table)
-    picture = svg(
-        "scores", "Scores", 1.9, bars(_scores_bars(run, held_out), f"Pearson, {held_out.split} split"), MIDDLE_WIDTH
-    )
-    return Section("Scores", f"{_best_says(run)} {_ceiling_says(held_out)}", table, more=[picture])
+        return Section("Scores", _best_text(run), [table])
+    draw = bars(_score_bars(run, held_out), f"Pearson, {SPLITS[held_out.split]} split")
+    figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
+    return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out)}", [table, Figures([figure])])
 
 
-def _best_says(run: RunFiles) -> str:
+def _best_text(run: RunFiles) -> str:
     assert run.summary is not None
     best = run.summary["training"].get("finetune")
     if best is None:
         return ""
     intervals = any("intervals" in score for score in run.scores.values())
     return (
-        f"Of the weights of step {best['best_step']:,}, the best by validation Pearson."
-        f"{' In parentheses: 95 % intervals, by bootstrap over promoters.' if intervals else ''}"
+        f"Scores of the weights of step {best['best_step']:,}, which have the highest validation Pearson."
+        f"{' In parentheses: 95 % intervals (bootstrap over promoters).' if intervals else ''}"
     )
 
 
-def _ceiling_says(held_out: HeldOut) -> str:
+def _ceiling_text(held_out: HeldOutResults) -> str:
     if held_out.ceiling is None:
-        return (
-            "The noise ceiling of these labels is not known: replicates would tell it, or a noise-free expression, "
-            "which only generated rows have."
-        )
+        return "The noise ceiling of these labels is not known; replicate measurements would show it."
     return (
-        f"Noise ceiling: the noise-free expression of these generated promoters correlates with their labels by "
-        f"{held_out.ceiling:.4f}; no model can be expected to do better."
+        f"Noise ceiling: the noise-free expression of these generated promoters has a Pearson of "
+        f"{held_out.ceiling:.4f} with their noisy labels. No model can be expected to score higher."
     )
 
 
-def _scores_bars(run: RunFiles, held_out: HeldOut) -> list[Bar]:
+def _score_bars(run: RunFiles, held_out: HeldOutResults) -> list[Bar]:
     score = run.scores[held_out.split]
-    found = [
+    rows = [
         Bar("mean predictor", 0.0, None, GREY),
         Bar("this run", score["pearson"], interval_of(score, "pearson"), BLUE),
     ]
-    return found if held_out.ceiling is None else [*found, Bar("noise ceiling", held_out.ceiling, None, GREY)]
+    return rows if held_out.ceiling is None else [*rows, Bar("noise ceiling", held_out.ceiling, None, GREY)]
 
 
 def interval_of(score: dict[str, Any], name: str) -> tuple[float, float] | None:
-    """The ends of a score's 95 % interval, where the run holds one."""
+    """Get the 95 % interval of a score; None for a run that does not record it."""
     ends = score.get("intervals", {}).get(name)
     return None if ends is None else (float(ends[0]), float(ends[1]))
 
 
 def score_text(score: dict[str, Any], name: str) -> str:
-    """A score and its interval for a table."""
+    """Format a score with its interval."""
     ends = interval_of(score, name)
     return f"{score[name]:.4f}" + ("" if ends is None else f" ({ends[0]:.4f} to {ends[1]:.4f})")
 
 
 def run_section(run: RunFiles) -> Section:
-    """Command, sizes, keys, machine, and folded: settings and versions."""
+    """Show command, model size, keys and machine, and folded: settings and versions."""
     facts, config = run.facts, run.config
     size, gpus = config["model"], facts["gpus"]
     rows = [
         ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
-        ("model", f"BERT: {size['layers']} layers, hidden {size['hidden']}, {size['heads']} heads, intermediate "
-                  f"{size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
+        ("model", f"BERT: {counted(size['layers'], 'layer')}, hidden {size['hidden']}, {counted(size['heads'], 'head')}"
+                  f", intermediate {size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
-        ("start", _start(config["finetune"], facts)),
+        ("initial weights", _initial_weights(config["finetune"], facts)),
         ("dataset", config["dataset"]["path"]),
-        ("splits", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
-        ("seed of the run", str(config["run"]["seed"])),
+        ("split method", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
+        ("training seed", str(config["run"]["seed"])),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),
         ("code", facts["git_commit"] or "not a git checkout"),
@@ -134,14 +147,14 @@ def run_section(run: RunFiles) -> Section:
     versions = {"python": facts["python"], **facts["packages"]}
     folds = [
         Fold("All settings", Listing(yaml.safe_dump(dict(config), sort_keys=False, width=100).rstrip())),
-        Fold("DeepSpeed's settings", Listing(json.dumps(facts["ds_config"], indent=1))),
+        Fold("DeepSpeed settings", Listing(json.dumps(facts["ds_config"], indent=1))),
         Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
     ]
-    return Section("What was run", "", Table((), rows), more=folds)
+    return Section("Settings and machine", "", [Table((), rows), *folds])
 
 
-def _start(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Where the weights that were fine-tuned came from."""
+def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Name the weights that fine-tuning started from."""
     if finetune["start"] == "scratch":
         return "fine-tuned from random weights, without pretraining"
     frozen = ", encoder frozen" if finetune["start"] == "frozen" else ""
@@ -149,110 +162,85 @@ def _start(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         return f"fine-tuned from the pretrained weights{frozen}"
     sha256 = facts.get("pretrained_sha256")
     known = f" (sha256 {sha256[:16]})" if sha256 else ""
-    return f"fine-tuned from the weights that another run pretrained, {finetune['pretrained']}{known}{frozen}"
+    return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{known}{frozen}"
 
 
 def data_section(info: DatasetInfo, labels: Columns) -> Section:
-    """Sizes of the splits, and the labels with the cut."""
-    rows = [
-        ("pretraining", f"{info.pretrain_rows - info.pretrain_valid_rows:,}", f"{info.pretrain_valid_rows:,}", ""),
-        (
-            "fine-tuning",
-            f"{info.finetune_train_rows:,}",
-            f"{info.finetune_valid_rows:,}",
-            f"{info.finetune_test_rows:,}",
-        ),
-    ]
+    """Show the sizes of the splits, and the labels with the cut."""
     assert info.cut is not None
-    histogram = svg("labels", "Labels and the cut", 2.8, plots.label_histogram(labels, info.cut), MIDDLE_WIDTH)
+    sizes = {name: f"{rows:,}" for name, rows in info.split_rows.items()}
+    rows = [
+        (TITLES[stage], *(sizes.get(f"{stage}/{split}", "") for split in ("train", "valid", "test")))
+        for stage in TITLES
+    ]
+    histogram = render_svg("labels", "Labels and the cut", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH)
     return Section(
         "Data",
-        f"{info.promoters:,} promoters. The {info.pretrain_rows:,} with an expression of {info.cut:g} or above "
-        f"({info.pretrain_rows / info.promoters:.1%}) are pretrained on.",
-        Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})),
-        more=[histogram],
+        f"{counted(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or more "
+        f"({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
+        [Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
 
 def stage_section(run: RunFiles, stage: str) -> Section:
-    """A stage's curves, and folded, its evaluations as numbers."""
-    pictures = [
-        svg(f"{stage}-{name}", f"{TITLES[stage]}: {title}", PANEL, curves(lines, title, name == "rate"), HALF_WIDTH)
-        for name, title, lines in _panels(run, stage)
-        if lines
-    ]
-    says, more = f"{_length_says(run, stage)} {stage_says([run], stage)}", list[Content]()
-    if stage == "pretrain" and run.summary is not None and run.summary.get("masked"):
-        more.append(_masked(run.summary["masked"]))
-        says = f"{says} {GUESSES_SAY}"
-        verdict = below_the_guess(run.summary["masked"])
-        says += f" The pretraining is {verdict}." if verdict else ""
-    if evaluations(run, stage):
-        more.append(Fold("Evaluations", _evaluations(run, stage)))
-    return Section(TITLES[stage], says, Side(pictures), more=more)
+    """Show the curves of a stage, and folded, its evaluations as numbers."""
+    text = f"{_length_text(run, stage)} {explain_stage([run], stage)}"
+    contents: list[Content] = [Figures(_panels(run, stage))]
+    masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
+    if masked:
+        contents.append(_masked_table(masked))
+        warning = below_the_guess(masked)
+        text += f" {BASELINES_TEXT}" + (f" The pretraining is {warning}." if warning else "")
+    evaluations = [line for line in run.metrics if line["stage"] == stage and "valid_loss" in line]
+    if evaluations:
+        contents.append(Fold("Evaluations", _evaluation_table(evaluations)))
+    return Section(TITLES[stage], text, contents)
 
 
-def stage_says(runs: Sequence[RunFiles], stage: str) -> str:
-    """What the curves of a stage are; and where the runs' fine-tuning had several losses, that these are no measure."""
+def _panels(run: RunFiles, stage: str) -> list[str]:
+    figures = []
+    for place, (title, metrics) in enumerate(PANELS[stage].items()):
+        lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
+        drawn = [line for line in lines if line is not None]
+        if drawn:
+            draw = curves(drawn, title, logarithmic=title == "learning rate")
+            figures.append(render_svg(f"{stage}-{place}", f"{TITLES[stage]}: {title}", draw, 2.5, HALF_WIDTH))
+    return figures
+
+
+def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
+    """Say what the curves of a stage show, and warn where the runs were fine-tuned with different losses."""
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
-    text = SAYS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
+    text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
         return text
-    return f"{text} Lines of different losses (finetune.loss) cannot be compared."
+    return f"{text} The curves of different losses (finetune.loss) cannot be compared."
 
 
-def _masked(masked: dict[str, Any]) -> Table:
-    """What the best pretrained weights make of the masked k-mers, beside guesses without a model."""
-    found = {"best weights": masked}
-    for name, guess in masked["baselines"].items():
-        kmer = f" ({guess['kmer']})" if "kmer" in guess else ""
-        found[f"{name.replace('_', ' ').replace('kmer', 'k-mer')}{kmer}"] = guess
+def _masked_table(masked: dict[str, Any]) -> Table:
+    """Compare the best pretrained weights with the baselines."""
+    columns = {"best weights": masked}
+    for name, baseline in masked["baselines"].items():
+        kmer = f" ({baseline['kmer']})" if "kmer" in baseline else ""
+        columns[f"{name.replace('_', ' ').replace('kmer', 'k-mer')}{kmer}"] = baseline
     rows = [
-        (title, *(f"{each[metric]:.4f}" if metric in each else "" for each in found.values()))
+        (title, *(f"{each[metric]:.4f}" if metric in each else "" for each in columns.values()))
         for metric, title in MASKED.items()
         if metric in masked
     ]
-    return Table(("", *found), rows, frozenset(range(1, len(found) + 1)))
+    return Table(("", *columns), rows, frozenset(range(1, len(columns) + 1)))
 
 
-def _panels(run: RunFiles, stage: str) -> Iterator[tuple[str, str, list[Curve]]]:
-    """Name, title and lines of each small picture of a stage."""
-    loss = [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)]
-    yield "loss", "loss", _lines(run, stage, loss)
-    if stage == "pretrain":
-        accuracy = [
-            ("train", "accuracy", BLUE),
-            ("valid", "valid_accuracy", ORANGE),
-            ("valid, insert", "valid_insert_accuracy", GREEN),
-        ]
-        yield "accuracy", "masked k-mers right", _lines(run, stage, accuracy)
-    else:
-        correlation = [("Pearson", "valid_pearson", ORANGE), ("Spearman", "valid_spearman", GREEN)]
-        yield "correlation", "validation correlation", _lines(run, stage, correlation)
-    yield "rate", "learning rate", _lines(run, stage, [("learning rate", "learning_rate", BLUE)])
-    yield "speed", "promoters a second", _lines(run, stage, [("throughput", "promoters_per_second", BLUE)])
-
-
-def _lines(run: RunFiles, stage: str, metrics: Sequence[tuple[str, str, str]]) -> list[Curve]:
-    found = ((label, series(run, stage, metric), metric, colour) for label, metric, colour in metrics)
-    return [
-        Curve(label, line.epochs, line.values, colour, dots=metric.startswith("valid_"))
-        for label, line, metric, colour in found
-        if line.epochs
-    ]
-
-
-def _length_says(run: RunFiles, stage: str) -> str:
+def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"{last['step']:,} steps, {last['epoch']:.3g} epochs"
+    text = f"{counted(last['step'], 'step')}, {last['epoch']:.3g} epochs"
     done = run.summary["training"].get(stage) if run.summary is not None else None
     if done is None:
         return f"{text}."
     return f"{text}, {done['seconds']:,.0f} s; best at step {done['best_step']:,}."
 
 
-def _evaluations(run: RunFiles, stage: str) -> Table:
-    lines = evaluations(run, stage)
+def _evaluation_table(lines: Sequence[dict[str, Any]]) -> Table:
     names = [name for name in lines[0] if name.startswith("valid_")]
     heads = ["step", "epoch", *(name.removeprefix("valid_").replace("_", " ") for name in names)]
     rows = [[f"{line['step']:,}", f"{line['epoch']:.3f}", *(f"{line[name]:.4f}" for name in names)] for line in lines]

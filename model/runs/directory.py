@@ -6,8 +6,9 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import yaml
@@ -19,7 +20,7 @@ from model.runs.metric_log import PLACE, read_metrics
 from model.runs.other_run import weights_hash
 from model.runs.read import SUMMARY
 from pipeline.errors import UserError
-from pipeline.io.atomic import write_text
+from pipeline.io.atomic import recover_folder, write_text
 from pipeline.io.locks import hold_lock
 from pipeline.paths import ROOT
 from pipeline.shards.index import Index
@@ -46,7 +47,7 @@ WRITTEN = ("config.yaml", "run.json", "metrics.jsonl", "predictions.parquet", "s
 """What a run writes first under another name."""
 
 
-def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> TextIO:
+def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitStack:
     """Make the run directory, or check that the one there is of the same configuration and shards.
 
     Returns the directory's lock, held until it is closed.
@@ -102,7 +103,8 @@ def _starts_from(config: Config) -> str | None:
 def _tidy(folder: Path) -> None:
     """Remove what killed starts of this run have left half written."""
     for name in WRITTEN:
-        for pattern in (f".*.partial.{name}", f".{name}.*partial", f".{name}.old"):
+        recover_folder(folder / name)
+        for pattern in (f".*.partial.{name}", f".{name}.*partial"):
             for leftover in folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
                 leftover.unlink(missing_ok=True)

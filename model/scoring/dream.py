@@ -1,12 +1,12 @@
-"""The score of the DREAM Challenge 2022 (random promoters in yeast): nine correlations, weighted.
+"""Compute the score of the DREAM Challenge 2022 (random promoters in yeast): nine correlations, weighted.
 
     Pearson Score  = sum of w r^2  / sum of w
     Spearman Score = sum of w rho  / sum of w        (not squared)
 
-r and rho are those of predicted and measured expression over the rows of a subset; for SNVs, motif perturbation and
-motif tiling over its pairs, of the differences (changed less original promoter) of either. The final score leaves out
-what the public leaderboard had shown: its rows from the subsets of rows, its pairs from the subsets of pairs. A pair of
-which one row was public stays in. Rows and pairs count once however often a subset file names them.
+r and rho correlate predicted with measured expression over the rows of a subset. For SNVs, motif perturbation and motif
+tiling they correlate differences within pairs (changed minus original promoter). The final score leaves out what the
+public leaderboard showed: its rows from the subsets of rows, its pairs from the subsets of pairs. A pair with one
+public row stays in. Rows and pairs count once, however often a subset file names them.
 
 Source: Rafi et al., A community effort to optimize sequence-based deep learning models of gene regulation, Nature
 Biotechnology 2024 (doi 10.1038/s41587-024-02414-w); data and subset files: Zenodo 10633252.
@@ -34,16 +34,16 @@ WEIGHTS = {
     "motif_tiling": 0.4,
 }
 PAIRED = ("SNVs", "motif_perturbation", "motif_tiling")
-"""The subsets of pairs."""
+"""Subsets of pairs."""
 
 Rows = npt.NDArray[np.int64]
-"""Numbers of rows of the test file, from 0: (rows,), or (pairs, 2) of the changed and the original promoter."""
+"""Row numbers of the test file, from 0: (rows,), or (pairs, 2) of the changed and the original promoter."""
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of one subset. rows: rows or pairs; the intervals hold 95 %."""
+    """Correlations of one subset with their 95 % intervals. rows: number of rows or pairs."""
 
     rows: int
     pearson: float
@@ -53,8 +53,8 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class ChallengeScore:
-    """The subsets' correlations by name, in the order of WEIGHTS, and both scores: None where a subset is missing."""
+class DreamScore:
+    """Correlations by subset, in the order of WEIGHTS, and both total scores: None where a subset is missing."""
 
     subsets: dict[str, Correlation]
     pearson_score: float | None
@@ -62,61 +62,56 @@ class ChallengeScore:
     missing: list[str]
 
 
-def challenge_score(prediction: Values, label: Values, subsets: Mapping[str, Rows]) -> ChallengeScore:
-    """Score predictions (rows,) beside labels (rows,), both by row number; NaN where there is none.
+def dream_score(prediction: Values, label: Values, subsets: Mapping[str, Rows]) -> DreamScore:
+    """Score predictions (rows,) against labels (rows,), both by row number of the test file; NaN where there is none.
 
-    subsets: rows or pairs by name, `all` among them. Raises UserError for a subset with fewer than two rows, and for
-    one that needs a row without label or prediction.
+    subsets: rows or pairs by name, `all` among them. Raises UserError for a subset of fewer than two rows or pairs, and
+    for one that needs a row without label or prediction.
     """
-    found = {name: _correlation(name, prediction, label, subsets[name]) for name in WEIGHTS if name in subsets}
+    parts = {name: _correlation(name, prediction, label, subsets[name]) for name in WEIGHTS if name in subsets}
     missing = [name for name in WEIGHTS if name not in subsets]
     if missing:
-        return ChallengeScore(found, None, None, missing)
-    return ChallengeScore(
-        found,
-        weighted_mean({name: part.pearson**2 for name, part in found.items()}),
-        weighted_mean({name: part.spearman for name, part in found.items()}),
+        return DreamScore(parts, None, None, missing)
+    return DreamScore(
+        parts,
+        weighted_mean({name: part.pearson**2 for name, part in parts.items()}),
+        weighted_mean({name: part.spearman for name, part in parts.items()}),
         [],
     )
 
 
 def weighted_mean(parts: Mapping[str, float]) -> float:
-    """The nine parts by the challenge's weights."""
+    """Average the nine parts with the weights of the challenge."""
     return sum(weight * parts[name] for name, weight in WEIGHTS.items()) / sum(WEIGHTS.values())
 
 
 def final_subsets(subsets: Mapping[str, Rows], public: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The subsets without what the public leaderboard had shown."""
+    """Remove from the subsets what the public leaderboard showed."""
     public_rows = np.unique(np.concatenate([rows.ravel() for rows in public.values()]))
     pairs = [public[name] for name in PAIRED if name in public]
-    public_pairs = _as_one(np.concatenate(pairs)) if pairs else np.empty(0, np.int64)
+    public_pairs = _pair_ids(np.concatenate(pairs)) if pairs else np.empty(0, np.int64)
     return {
-        name: rows[~np.isin(_as_one(rows), public_pairs)] if rows.ndim == 2 else rows[~np.isin(rows, public_rows)]
+        name: rows[~np.isin(_pair_ids(rows), public_pairs)] if rows.ndim == 2 else rows[~np.isin(rows, public_rows)]
         for name, rows in subsets.items()
     }
 
 
-def _as_one(pairs: Rows) -> npt.NDArray[np.int64]:
-    """One number a pair: (pairs,)."""
-    combined: npt.NDArray[np.int64] = (pairs[:, 0] << 32) | pairs[:, 1]
-    return combined
+def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
+    """Number each pair of rows (pairs, 2) by one integer: (pairs,)."""
+    ids: npt.NDArray[np.int64] = (pairs[:, 0] << 32) | pairs[:, 1]
+    return ids
 
 
 def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Correlation:
     unit = "pairs" if rows.ndim == 2 else "rows"
     if len(rows) < 2:
-        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; give labels of all test rows")
-    sides = []
-    for what, values in (("label", label), ("prediction", prediction)):
-        taken = values[rows]
-        lacking = rows[~np.isfinite(taken)]
-        if len(lacking):
-            raise UserError(
-                f"subset {name}: {len(lacking):,} of its {rows.size:,} rows have no {what}, first row {lacking[0]:,}; "
-                "for the rows of the public leaderboard give its own files: --subsets public_leaderboard_ids"
-            )
-        sides.append(taken[:, 0] - taken[:, 1] if rows.ndim == 2 else taken)
-    measured, predicted = sides
+        raise UserError(
+            f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: give labels of all test rows"
+        )
+    measured, predicted = (
+        _subset_values(name, "label", label, rows),
+        _subset_values(name, "prediction", prediction, rows),
+    )
     intervals = correlation_intervals(predicted, measured)
     return Correlation(
         len(rows),
@@ -125,3 +120,15 @@ def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Co
         intervals["pearson"],
         intervals["spearman"],
     )
+
+
+def _subset_values(name: str, what: str, values: Values, rows: Rows) -> Values:
+    """Select the values of rows, or the differences of pairs."""
+    selected = values[rows]
+    missing = rows[~np.isfinite(selected)]
+    if len(missing):
+        raise UserError(
+            f"subset {name}: {len(missing):,} of its {rows.size:,} rows have no {what}, first row {missing[0]:,}; "
+            "fix: for rows of the public leaderboard use its own subsets: --subsets public_leaderboard_ids"
+        )
+    return selected[:, 0] - selected[:, 1] if rows.ndim == 2 else selected

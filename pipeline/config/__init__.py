@@ -1,1 +1,1 @@
-"""The configuration: typed sections (schema) and the YAML loader with overrides."""
+"""The configuration: schema.DataConfig, and loader.load_config, which reads YAML with overrides for any schema."""

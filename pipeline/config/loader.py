@@ -1,7 +1,7 @@
-"""config.yaml and command-line overrides -> a checked configuration of any schema.
+"""Load a YAML file and command-line overrides as a validated configuration of any schema.
 
-One file holds everything but DeepSpeed's own settings (ds_config.json). `key.path=value` overrides single values from
-the command line. A wrong key, type or value is refused with the key's name.
+One file holds all settings but DeepSpeed's own (ds_config.json). An override `section.key=value` replaces one value.
+An error names the key whose name, type or value is wrong.
 """
 
 import difflib
@@ -19,39 +19,39 @@ C = TypeVar("C", bound=DataConfig)
 
 
 def load_config(path: Path | str, overrides: Sequence[str], schema: type[C]) -> C:
-    """Read a config file and apply `key.path=value` overrides.
+    """Load a config file with `section.key=value` overrides.
 
-    A file may name a `base:` file, relative to itself, and then states only what differs from it.
-    Raises UserError naming the key that is unknown, missing, of the wrong type or impossible.
+    A file may name a `base:` file, relative to itself, and then holds only what differs from it.
+    Raises UserError that names each key that is unknown, missing, of the wrong type or invalid.
     """
     values = _read(Path(path))
     for override in overrides:
-        _override(values, override, schema)
+        _apply(override, values, schema)
     for section in schema.SKIPPED_SECTIONS:
         values.pop(section, None)
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, path, overrides, schema)) from None
-    config._file, config._overrides = Path(path), tuple(overrides)
+        raise UserError(_describe_all(error, path, overrides, schema)) from None
+    config._source_file, config._applied_overrides = Path(path), tuple(overrides)
     return config
 
 
 def load_data_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> DataConfig:
-    """Read the sections assay, dataset and shards; see load_config."""
+    """Load the sections assay, dataset and shards; see load_config."""
     return load_config(path, overrides, DataConfig)
 
 
-def _override(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
-    """Set the value of a `key.path=value` text. Raises UserError where it is not YAML or its section is a value."""
+def _apply(override: str, values: dict[str, Any], schema: type[BaseModel]) -> None:
+    """Set the value of an override. Raises UserError for a value that is not YAML, and a section that is a value."""
     key, _, text = override.partition("=")
     try:
-        value = _yaml(text) if text else ""  # nothing behind the sign: an empty text, as for an adapter
+        value = _yaml(text) if text else ""  # for an empty adapter
     except yaml.YAMLError as error:
         raise UserError(f"override {override!r}: the value is not YAML: {error}") from None
     *sections, leaf = key.split(".")
-    if not isinstance(value, str) and _is_text(schema, *sections, leaf):
-        value = text  # run.name=5 names a run
+    if not isinstance(value, str) and _type_of(key.split("."), schema) is str:
+        value = text  # run.name=5 is the name "5"
     target = values
     for section in sections:
         target = target.setdefault(section, {})
@@ -60,7 +60,8 @@ def _override(values: dict[str, Any], override: str, schema: type[BaseModel]) ->
     target[leaf] = value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and its bases. above: the files whose base it is."""
     try:
         values = _yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -73,11 +74,15 @@ def _read(path: Path) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str):
-        raise UserError(f"{path}: base: expected a file name")
-    return _merge(_read(path.parent / base), values)
+        raise UserError(f"{path}: base: expected a file name, got {base!r}")
+    above = (*above, path.resolve())
+    if (path.parent / base).resolve() in above:
+        raise UserError(f"{path}: base: {base} has this file as its own base")
+    return _merge(_read(path.parent / base, above), values)
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Merge sections; values of `over` win."""
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -86,13 +91,13 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and a key written twice is an error."""
+    """YAML that reads 1e-4 as a number (YAML 1.1 needs 1.0e-4), and in which a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
         return super().construct_mapping(node, deep)
 
     def construct_scalar_or_number(self, node: yaml.ScalarNode) -> str | float:
@@ -116,54 +121,43 @@ def _name(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "(file)"
 
 
-def _explain(error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]) -> str:
-    """One line a wrong value, and where it came from."""
+def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]) -> str:
+    """Describe the invalid values of a file, one per line; those of overrides are marked."""
     problems = error.errors()
-    from_override = {override.partition("=")[0] for override in overrides}
-    lines = [
-        f"  {name}: {_say(problem, schema)}" + (" (on the command line)" if name in from_override else "")
-        for problem in problems
-        for name in [_name(problem["loc"])]
-    ]
+    overridden = {override.partition("=")[0] for override in overrides}
+    lines = [f"{path}: invalid configuration:"]
+    for problem in problems:
+        name = _name(problem["loc"])
+        if problem["type"] != "missing":
+            lines.append(f"  {name}: {_describe(problem, schema)}{' (on the command line)' * (name in overridden)}")
     missing = [_name(problem["loc"]) for problem in problems if problem["type"] == "missing"]
     if missing:
-        lines = [line for line in lines if not line.endswith(": missing")]
-        lines.append(f"  missing: {', '.join(missing)}; a file of what differs only says on what: base: config.yaml")
-    return "\n".join([f"{path}: the configuration cannot be used:", *lines])
+        lines.append(f"  missing: {', '.join(missing)}; fix: to state only what differs, add base: config.yaml")
+    return "\n".join(lines)
 
 
-def _say(error: Any, schema: type[BaseModel]) -> str:
-    if error["type"] == "extra_forbidden":
-        known = _keys_beside(error["loc"], schema)
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
-        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(known)}"
-    if error["type"] == "missing":
-        return "missing"
-    message = error["msg"].removeprefix("Value error, ")
-    given = error["input"]
-    if error["type"] == "string_type" and not isinstance(given, dict | list):
-        return f"expected text, got {given!r}: put it in quotes"
-    return message if isinstance(given, dict) else f"{message}, got {given!r}"
+def _describe(problem: Any, schema: type[BaseModel]) -> str:
+    """Describe one of pydantic's errors."""
+    if problem["type"] == "extra_forbidden":
+        *sections, key = problem["loc"]
+        known = list(_type_of(sections, schema).model_fields)
+        near = difflib.get_close_matches(str(key), known, 1)
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; expected one of {', '.join(known)}"
+    message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+    if problem["type"] == "string_type" and not isinstance(value, dict | list):
+        return f"expected text, got {value!r}: put it in quotes"
+    return message if isinstance(value, dict) else f"{message}, got {value!r}"
 
 
 def sections_with(key: str, schema: type[BaseModel]) -> list[str]:
     """The full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
-    names = {name: field.annotation for name, field in schema.model_fields.items()}
-    return [f"{name}.{key}" for name, section in names.items() if section and key in section.model_fields]
+    return [f"{section}.{key}" for section in schema.model_fields if _type_of([section, key], schema)]
 
 
-def _is_text(schema: type[BaseModel], *keys: str) -> bool:
-    """Whether a key by its full name is one of text."""
-    section: Any = schema
+def _type_of(keys: Sequence[Any], schema: type[BaseModel]) -> Any:
+    """The type of the value at a path of keys; None if there is no such key."""
+    found: Any = schema
     for key in keys:
-        field = getattr(section, "model_fields", {}).get(key)
-        section = field.annotation if field else None
-    return section is str
-
-
-def _keys_beside(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
-    """The keys that are known where an unknown one stood."""
-    section: Any = schema
-    for part in location[:-1]:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)
+        field = getattr(found, "model_fields", {}).get(key)
+        found = field.annotation if field else None
+    return found

@@ -1,4 +1,4 @@
-"""The settings of the data sections as typed, checked objects: assay, dataset, shards."""
+"""Settings of the sections assay, dataset and shards, as typed and validated objects."""
 
 import shlex
 from pathlib import Path
@@ -11,71 +11,72 @@ from pipeline.paths import shipped
 DEFAULT_CONFIG = shipped("config.yaml")
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
-def _count_or_share(size: float) -> float:
+def _check_size(size: float) -> float:
     if size >= 1 and not float(size).is_integer():
         raise ValueError("a size from 1 on is a number of rows: expected a whole number")
     return size
 
 
-Size = Annotated[float, Field(ge=0), AfterValidator(_count_or_share)]
+Size = Annotated[float, Field(ge=0), AfterValidator(_check_size)]
+"""Below 1 a fraction of the rows, from 1 on a number of rows."""
 Count = Annotated[int, Field(ge=1)]
 
 
-def _all_or_size(size: Any) -> Any:
-    """Checked as one: of a wrong value pydantic would say what is wrong with it as either."""
+def _check_all_or_size(size: Any) -> Any:
+    """Validate both types at once; pydantic itself would report a wrong value once for each of them."""
     if size == "all":
         return size
     if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 0:
-        raise ValueError("expected all, a number of rows or a share below 1")
-    return _count_or_share(size)
+        raise ValueError("expected all, a number of rows or a fraction below 1")
+    return _check_size(size)
 
 
-AllOrSize = Annotated[Literal["all"] | float, BeforeValidator(_all_or_size)]
+AllOrSize = Annotated[Literal["all"] | float, BeforeValidator(_check_all_or_size)]
 
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys and values of another type are refused."""
+    """A section of the configuration. Unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Assay(Section):
-    """The construct that was measured; another reporter assay is another set of these values."""
+    """The construct that was measured. Another reporter assay needs other values here, and no other code."""
 
     left_adapter: Bases
-    """Bases in every sequence before the insert; cut off before the flanks are set on."""
+    """Bases before the insert in every sequence; removed before the flanks are added."""
     right_adapter: Bases
-    """Bases in every sequence after the insert."""
+    """Bases after the insert in every sequence; removed likewise."""
     upstream: Bases
-    """Plasmid before the insert, left adapter included; flank takes its last bases."""
+    """Plasmid sequence before the insert, left adapter included. Its last bases are the left flank."""
     downstream: Bases
-    """Plasmid after the insert, right adapter included; flank takes its first bases."""
+    """Plasmid sequence after the insert, right adapter included. Its first bases are the right flank."""
     flank: Annotated[int, Field(ge=0)]
-    """Bases of plasmid set on each side of the insert."""
+    """Bases of plasmid added on each side of the insert."""
     min_insert: Annotated[int, Field(ge=0)]
-    """Shortest insert taken, in bases."""
+    """Shortest valid insert, in bases."""
     max_insert: Count
-    """Longest insert taken, in bases."""
+    """Longest valid insert, in bases."""
     min_expression: float
-    """Lowest label taken."""
+    """Lowest valid label."""
     max_expression: float
-    """Highest label taken."""
+    """Highest valid label."""
     white_space: Literal["reject", "strip"]
-    """Spaces within a sequence."""
+    """White space in a sequence: strip removes it."""
     lower_case: Literal["reject", "upper"]
-    """Bases in lower case."""
+    """Bases in lower case: upper converts them."""
     uracil: Literal["reject", "thymine"]
-    """U in place of T."""
+    """U in place of T: thymine converts it."""
     iupac: Literal["reject", "n"]
-    """Codes for several bases, such as R for A or G: n reads each as N."""
+    """Codes for several bases, such as R for A or G: n converts each to N."""
     missing_adapters: Literal["reject", "add"]
-    """Sequences without either adapter: add takes them for bare inserts."""
+    """Sequences without either adapter: add treats them as bare inserts."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Assay":
+    def _check_values(self) -> "Assay":
         if self.flank > min(len(self.upstream), len(self.downstream)):
             raise ValueError(
                 f"flank {self.flank} is longer than upstream ({len(self.upstream)} bases) "
@@ -89,46 +90,46 @@ class Assay(Section):
 
     @property
     def left_flank(self) -> str:
-        """The bases set on before an insert."""
+        """The bases added before an insert."""
         return self.upstream[len(self.upstream) - self.flank :]
 
     @property
     def right_flank(self) -> str:
-        """The bases set on after an insert."""
+        """The bases added after an insert."""
         return self.downstream[: self.flank]
 
 
 class Dataset(Section):
-    """How rows become the dataset. Sizes below 1 are shares of the rows, from 1 on exact counts."""
+    """How rows become the dataset. Sizes below 1 are fractions of the rows, from 1 on numbers of rows."""
 
     path: str
-    """The DuckDB file; its Parquet lies beside it."""
+    """The DuckDB file. The Parquet files are beside it."""
     seed: Annotated[int, Field(ge=0)]
-    """Decides, with each sequence, the random order that the splits are cut from."""
+    """Hashed with each sequence into the random order that the splits are taken from."""
     duplicates: Literal["keep", "first", "average"]
-    """Equal sequences: keep all, the first of them in the input, or one with the mean of their labels."""
+    """Equal sequences: keep all, keep the first in the input, or average their labels into one row."""
     split: Literal["random", "grouped"]
-    """Grouped keeps equal and near-duplicate inserts in one split."""
+    """grouped keeps equal and near-duplicate inserts in one split."""
     max_mismatches: Annotated[int, Field(ge=0, le=8)]
-    """Inserts within so many mismatches, or one indel, of each other are near-duplicates."""
-    top_fraction: Share
-    """Share of the promoters, highest expression first, to pretrain on; ties at the cut are in."""
+    """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates."""
+    top_fraction: Fraction
+    """Fraction of the promoters, highest expression first, to pretrain on; ties at the cut are included."""
     pretrain_valid: Size
     """Pretraining rows held out for validation."""
     pretrain_valid_at_most: Count
-    """Never more pretraining rows than this for validation."""
+    """Upper limit of pretrain_valid, in rows."""
     finetune_valid: Size
     """Fine-tuning rows held out for validation."""
     finetune_test: Size
-    """Fine-tuning rows held out for the test."""
+    """Fine-tuning rows held out for testing."""
     finetune_train: AllOrSize
-    """Fine-tuning rows trained on: all that are not held out, or so many of these; a share is one of all promoters."""
+    """Fine-tuning rows to train on: all that are not held out, or this many of them. A fraction is of all promoters."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Dataset":
-        shares = self.finetune_valid, self.finetune_test
-        if max(shares) < 1 <= sum(shares):
-            raise ValueError(f"finetune_valid {shares[0]} and finetune_test {shares[1]} leave nothing to train on")
+    def _check_values(self) -> "Dataset":
+        held_out = self.finetune_valid, self.finetune_test
+        if max(held_out) < 1 <= sum(held_out):
+            raise ValueError(f"finetune_valid {held_out[0]} and finetune_test {held_out[1]} leave nothing to train on")
         return self
 
 
@@ -136,40 +137,41 @@ class Shards(Section):
     """How promoters become token shards."""
 
     path: Annotated[str, Field(min_length=1)]
-    """Folder, or URL such as s3://bucket/shards; the shards of k = 3 land in its k3."""
+    """Folder, or URL such as s3://bucket/shards. Sub-folder k3 holds the shards of k = 3."""
     k: Annotated[int, Field(ge=1, le=8)]
-    """Bases a token."""
+    """Bases per token."""
     record_promoters: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Promoters a record; that many are held in memory at once."""
+    """Promoters per record; this many are in memory at once."""
     shard_megabytes: Annotated[float, Field(gt=0)]
-    """Size aimed at for a shard file, in 10^6 bytes before compression."""
+    """Target size of a shard file, in 10^6 bytes before compression."""
     compression: Literal["none", "zstd"]
-    """Zstandard makes shards that travel a sixth as large; plain webdataset then needs a decoder for them."""
+    """zstd makes shards a sixth as large; plain webdataset needs a decoder for them."""
     workers: Count
-    """Writer processes."""
+    """Number of writer processes."""
     cache: str
-    """Folder for copies of shards whose path is a URL."""
+    """Folder for copies of shards from a URL."""
     cache_gigabytes: Annotated[float, Field(gt=0)]
-    """What it holds at most, in 10^9 bytes."""
+    """Largest size of that folder, in 10^9 bytes."""
 
 
 class DataConfig(Section):
-    """What building, sharding and streaming read of a configuration file."""
+    """The sections that building, sharding and streaming read."""
 
     SKIPPED_SECTIONS: ClassVar[tuple[str, ...]] = ("run", "model", "pretrain", "finetune")
-    """Sections of the same file that only training reads."""
+    """Sections of the same file that this schema ignores: training reads them."""
 
     assay: Assay
     dataset: Dataset
     shards: Shards
-    _file: Path = PrivateAttr(default=DEFAULT_CONFIG)
-    _overrides: tuple[str, ...] = PrivateAttr(default=())
+    _source_file: Path = PrivateAttr(default=DEFAULT_CONFIG)
+    _applied_overrides: tuple[str, ...] = PrivateAttr(default=())
 
     def was_overridden(self, key: str) -> bool:
-        """Whether a key such as dataset.seed was given on the command line."""
-        return any(override.partition("=")[0] == key for override in self._overrides)
+        """Whether an override set a key such as dataset.seed."""
+        return any(override.partition("=")[0] == key for override in self._applied_overrides)
 
-    def given(self, *sections: str) -> list[str]:
-        """How this configuration was asked for, as words of a command line; overrides of other sections left out."""
-        file = [] if self._file == DEFAULT_CONFIG else ["--config", str(self._file)]
-        return [shlex.quote(word) for word in [*file, *(o for o in self._overrides if o.split(".")[0] in sections)]]
+    def command_line_words(self, *sections: str) -> list[str]:
+        """The shell words that load this configuration: the file, if not the default, and overrides of sections."""
+        file = [] if self._source_file == DEFAULT_CONFIG else ["--config", str(self._source_file)]
+        overrides = [override for override in self._applied_overrides if override.split(".")[0] in sections]
+        return [shlex.quote(word) for word in [*file, *overrides]]

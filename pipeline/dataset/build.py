@@ -11,10 +11,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import duckdb
 
@@ -25,11 +26,10 @@ from pipeline.dataset.input_format import Columns, Input, find_input
 from pipeline.dataset.input_view import define_input, set_variables
 from pipeline.dataset.repairs import repair_of
 from pipeline.errors import UserError
-from pipeline.io.atomic import flush_to_disk, replace_folder
+from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import fetch, is_remote
 from pipeline.paths import SQL
-from pipeline.runtime.interrupts import uninterrupted
 
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
@@ -93,6 +93,7 @@ def build(
     parquet = target.with_suffix(".parquet")
     _check_places(target, parquet, names)
     with _working_folder(target) as folder:
+        recover_folder(parquet)
         local = fetch([name for name in names if is_remote(name)], folder / "fetched")
         given = find_input([local.get(name, name) for name in names], columns)
         source = _source(names, given, config) if not local else None
@@ -119,14 +120,19 @@ def build(
         finally:
             connection.close()
         flush_to_disk(database)
-        # The database comes last: where a kill leaves the new Parquet beside the old database, the next build sees it.
-        with uninterrupted():
-            replace_folder(folder / "parquet", parquet)
-            # What a killed writer left to be done in the old database would be done in the new one.
-            target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
-            database.replace(target)
+        # In a thread, which Ctrl-C does not reach: the main thread is interrupted, but waits for it.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_publish, folder / "parquet", parquet, database, target).result()
     layout = None if given.layout is None else asdict(given.layout)
     return Built(**summary, runs_left_out=left_out, layout=layout)
+
+
+def _publish(new_parquet: Path, parquet: Path, database: Path, target: Path) -> None:
+    """The database comes last: where a kill leaves the new Parquet beside the old database, the next build sees it."""
+    replace_folder(new_parquet, parquet)
+    # What a killed writer left to be done in the old database would be done in the new one.
+    target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
+    database.replace(target)
 
 
 def _check_places(target: Path, parquet: Path, names: list[str]) -> None:
@@ -160,21 +166,18 @@ def _working_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target that is gone afterwards; what a killed build left in it goes first."""
     folder = target.with_name(f".{target.name}.partial")
     lock = target.with_name(f".{target.name}.lock")
-    held: TextIO | None = None
     try:
-        with uninterrupted():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            held = hold_lock(lock, f"is building {target}; wait for it")
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-        yield folder
-    except OSError as error:
-        raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
-    finally:
-        if held is not None:
-            with uninterrupted(), held:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(lock, f"is building {target}; wait for it"):
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder
+            finally:
                 shutil.rmtree(folder, ignore_errors=True)
                 lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
 
 
 def _source(names: list[str], given: Input, config: DataConfig) -> str:

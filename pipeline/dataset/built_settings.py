@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
 
 def _another_dataset(config: DataConfig) -> str:
     """What to type to have another dataset with the settings given, and its shards, beside the one there is."""
-    given = [word for word in config.given("assay", "dataset") if not word.startswith("dataset.path=")]
+    given = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
     place = "dataset.path=other.duckdb"
     return (
         f"for another dataset: {' '.join(['promoter-bert build FILES', *given, place])}, then promoter-bert shards and "

@@ -1,24 +1,19 @@
-"""Writing that is whole or not there: under another name first, flushed to the disk, then renamed."""
+"""Atomic file and directory writes: to another name first, flushed to the disk, then renamed."""
 
-import ctypes
 import errno
 import os
 import shlex
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
 
 def expect_folder(path: Path) -> None:
-    """Raise UserError where a user names an output in a folder that is not there: a typo is to make no new folders."""
+    """Raise UserError where an output's folder does not exist: a typo must not make new folders."""
     folder = path.parent
     if folder.is_dir():
         return
@@ -29,11 +24,12 @@ def expect_folder(path: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; what was written there becomes `path` at the end, unless an error came.
+    """Write `path` atomically: yields another name beside it to write to, which is renamed at the end of the block.
 
-    The name ends like `path`'s. Raises UserError where the disk is full or the folder cannot be written to.
+    An error in the block leaves `path` as it was. The other name has the same suffix. Raises UserError where the disk
+    is full or the folder cannot be written to.
     """
-    # Processes of several machines may write to a folder that they share.
+    # Processes of several machines may write to a shared folder.
     temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}.partial.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,51 +38,46 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "; make room, then start the same command again" if full else ""
-        raise UserError(f"{path}: cannot write: {error.strerror or error}{advice}") from None
+        fix = "; fix: make room, then run the same command again" if full else ""
+        raise UserError(f"{path}: cannot write: {error.strerror or error}{fix}") from None
     finally:
         with suppress(OSError):
             temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file, whole or not at all."""
+    """Write a small text file atomically."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put folder `new` where `target` is, which may be there already: no moment in which neither is there.
+    """Rename folder `new` to `target`, in place of the folder there.
 
-    Linux swaps two names in one step; where the file system cannot, the old folder steps aside first.
+    The old folder is kept aside until the new one has its name. After a kill in between, `recover_folder` puts it back.
     """
-    if not target.exists():
+    recover_folder(target)
+    try:
+        if target.exists():
+            target.rename(_aside(target))
         new.rename(target)
-        return
-    if _exchanged(new, target):
-        shutil.rmtree(new)
-        return
-    aside = target.with_name(f".{target.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    target.rename(aside)
-    new.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        recover_folder(target)
+
+
+def recover_folder(target: Path) -> None:
+    """Finish a killed `replace_folder`: put the old folder back where there is no new one, or remove it."""
+    if target.exists():
+        shutil.rmtree(_aside(target), ignore_errors=True)
+    elif _aside(target).exists():
+        _aside(target).rename(target)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have the system write a file's bytes before its new name can be seen: a power cut leaves no empty file."""
+    """Flush a file's bytes to the disk. Before a rename: a power cut then leaves no empty file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _exchanged(a: Path, b: Path) -> bool:
-    """Swap two names by Linux's renameat2. False where it or the file system does not know how."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
-    if rename is None:
-        return False
-    if rename(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(b))

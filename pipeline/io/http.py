@@ -1,10 +1,11 @@
-"""A downloader for pooch that goes on where an earlier one was cut off. (pooch's own starts each file from zero.)"""
+"""Download one file of known size and sha256 over HTTP; interrupted downloads resume."""
 
 import fcntl
-import os
+import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -15,139 +16,186 @@ if TYPE_CHECKING:
     import requests
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Seconds before each new try. Together a minute, which is also how long Zenodo counts against its rate limit."""
+"""Seconds before each retry. Together a minute, which is also the window of Zenodo's rate limit."""
 
 CONNECT_SECONDS = 15.0
 SILENT_SECONDS = 60.0
-"""A connection that is silent for so long is taken for cut."""
+"""A connection that is silent for so long counts as cut."""
 
 CHUNK_BYTES = 1 << 16
-BUSY = (408, 429, 500, 502, 503, 504)
-"""HTTP codes that may be gone a little later."""
+RETRY_STATUS = (408, 429, 500, 502, 503, 504)
+"""HTTP status codes of errors that may be temporary."""
 
-# Range counts encoded bytes, so nothing may be encoded; Zenodo slows down the default agent of requests.
+# Range counts encoded bytes, so nothing may be encoded. Zenodo throttles the default user agent of requests.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "promoter-bert"}
 
+_CUT = "the connection was cut"
 
-class ResumingDownloader:
-    """Fetches one file of known size for pooch, by way of a `.partial` file that outlives the process.
 
-    The partial file is continued by an HTTP range, or begun anew where the server has none. Cut connections are tried
-    again after each of `waits` (seconds), counted from the last byte that brought the file further than before.
+def partial_path(path: Path) -> Path:
+    """The file that holds what was received of an unfinished download."""
+    return path.with_name(f"{path.name}.partial")
 
-    `show(bytes of the file that are here, what goes on)` is called with every chunk.
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download_file(
+    url: str,
+    path: Path,
+    size_bytes: int,
+    sha256: str,
+    on_progress: Callable[[int, str], None],
+    waits: Sequence[float] = WAITS,
+) -> int:
+    """Download a file of known size and sha256 to `path`; returns the bytes received now.
+
+    The bytes go to `path`.partial, which outlives the process: the next call resumes from it. A cut connection is
+    retried after each of `waits` (seconds), counted from the last byte received. on_progress: called with each chunk,
+    with the bytes of the file here and a note.
+
+    Raises UserError for no connection, a server that refuses or has another file, a wrong hash, a full disk, or
+    another process that downloads the same file.
     """
-
-    def __init__(
-        self, partial: Path, size: int, show: Callable[[int, str], None], waits: Sequence[float] = WAITS
-    ) -> None:
-        self.fetched = 0
-        """Bytes that came over the network."""
-        self.pieced = False
-        """Whether the file was put together from more than one answer: then it can be wrong where no server is."""
-        self._partial = partial
-        self._size = size
-        self._show = show
-        self._waits = waits
-        self._answered = False
-
-    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
-        """Put the file of a URL, with so many bytes of whatever content, at a path. pooch checks the hash then.
-
-        Raises UserError if the server cannot be reached, refuses, has a file of another size or is cut off too often,
-        or if another process downloads the same file; OSError from the disk. What has come stays in the partial file.
-        """
-        # pooch makes its temporary file before it calls; it would be left behind by a killed process.
-        Path(output_file).unlink(missing_ok=True)
-        with self._partial.open("ab") as file:
-            _lock(file, self._partial)
-            if file.tell() > self._size:
-                _empty(file)
-            self.pieced = file.tell() > 0
+    partial = partial_path(path)
+    try:
+        with partial.open("ab") as file:
+            _lock(file, partial)
+            transfer = _Transfer(url, size_bytes, file, on_progress, waits)
             try:
-                self._fill(url, file)
+                _complete(transfer, partial, sha256)
+                partial.replace(path)
             finally:
-                if file.tell() == 0:  # nothing to go on from
-                    self._partial.unlink(missing_ok=True)
-        self._show(self._size, "checking sha256")
-        _second_name(self._partial, Path(output_file))
+                if file.tell() == 0:  # nothing to resume from
+                    partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; the bytes received so far are in {partial}") from None
+    return transfer.received_bytes
 
-    def _fill(self, url: str, file: BinaryIO) -> None:
+
+def _complete(transfer: "_Transfer", partial: Path, sha256: str) -> None:
+    """Complete the partial file. Raises UserError and empties it where its hash is wrong."""
+    for _ in range(2):
+        transfer.fill()
+        transfer.on_progress(transfer.size_bytes, "checking sha256")
+        found = file_sha256(partial)
+        if found == sha256:
+            return
+        _empty(transfer.file)
+        if not transfer.pieced:  # a whole answer that is wrong would be wrong again
+            break
+        transfer.on_progress(0, "wrong hash, maybe of two versions of the file; downloading all of it")
+    raise UserError(
+        f"{transfer.url}: wrong hash, download deleted; expected sha256 {sha256}, got {found}; "
+        "fix: name another mirror: --from URL"
+    )
+
+
+@dataclass
+class _Transfer:
+    """The transfer of one URL into an open partial file."""
+
+    url: str
+    size_bytes: int
+    file: BinaryIO
+    on_progress: Callable[[int, str], None]
+    waits: Sequence[float]
+    received_bytes: int = 0
+    pieced: bool = False
+    """Whether the file was put together from more than one answer."""
+    answered: bool = False
+
+    def fill(self) -> None:
+        """Request what the file lacks, until it has its size. Raises UserError where that fails for good."""
         import requests
 
-        furthest = file.tell()
-        waits = iter(self._waits)
-        self._show(furthest, "")
+        if self.file.tell() > self.size_bytes:
+            _empty(self.file)
+        furthest = self.file.tell()
+        self.pieced = furthest > 0
+        waits = iter(self.waits)
+        self.on_progress(furthest, "")
         with requests.Session() as session:
-            while True:
-                trouble = "" if file.tell() == self._size else self._request(session, url, file)
-                if file.tell() == self._size:
-                    return
-                if file.tell() > furthest:
-                    furthest = file.tell()
-                    waits = iter(self._waits)
-                wait = next(waits, None)
-                if wait is None:
-                    raise UserError(
-                        f"{url}: {trouble}; {file.tell():,} of {self._size:,} bytes are here, and the same command "
-                        "goes on from there"
-                    )
-                self._show(file.tell(), f"{trouble}; trying again in {wait:g} s")
-                time.sleep(wait)
+            while self.file.tell() < self.size_bytes:
+                problem = self._request(session)
+                if self.file.tell() > furthest:
+                    furthest = self.file.tell()
+                    waits = iter(self.waits)
+                if self.file.tell() < self.size_bytes:
+                    self._wait(problem, next(waits, None))
+        self.file.flush()
 
-    def _request(self, session: "requests.Session", url: str, file: BinaryIO) -> str:
-        """Append what one request brings. Returns what to say if that is not the whole rest."""
+    def _wait(self, problem: str, wait_s: float | None) -> None:
+        """Wait before a retry. Raises UserError where there are no retries left."""
+        have = self.file.tell()
+        if wait_s is None:
+            raise UserError(
+                f"{self.url}: {problem}; expected {self.size_bytes:,} bytes, got {have:,}; "
+                "fix: run the same command to resume"
+            )
+        self.on_progress(have, f"{problem}; retrying in {wait_s:g} s")
+        time.sleep(wait_s)
+
+    def _request(self, session: "requests.Session") -> str:
+        """Append the answer to one request. Returns the problem to report if it is not the whole rest."""
         import requests
 
-        have = file.tell()
+        have = self.file.tell()
         headers = HEADERS | ({"Range": f"bytes={have}-"} if have else {})
+        timeout = (CONNECT_SECONDS, SILENT_SECONDS)
         try:
-            with session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENT_SECONDS)) as response:
-                self._answered = True
-                return self._take(url, response, file)
+            with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
+                self.answered = True
+                return self._receive(response)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            # Before any answer it is rather the network or the name that is wrong, which waiting does not mend.
-            if isinstance(error, requests.ConnectionError) and not self._answered:
+            # Before any answer, the network or the name is wrong rather than the server: a retry does not help.
+            if isinstance(error, requests.ConnectionError) and not self.answered:
                 raise UserError(
-                    f"no connection to {urlsplit(url).netloc}: {_reason(error)}; look at the network and its "
-                    "proxy (HTTPS_PROXY), or name a mirror: --from URL"
+                    f"no connection to {urlsplit(self.url).netloc}: {_innermost(error)}; fix: check the network and "
+                    "its proxy (HTTPS_PROXY), or name a mirror: --from URL"
                 ) from None
-            return "the connection was cut"
+            return _CUT
         except requests.RequestException as error:
-            raise UserError(f"{url}: {error}") from None
+            raise UserError(f"{self.url}: {error}") from None
 
-    def _take(self, url: str, response: "requests.Response", file: BinaryIO) -> str:
-        have = file.tell()
-        answer = f"the server says {response.status_code} {response.reason}".rstrip()
-        if response.status_code in BUSY:
+    def _receive(self, response: "requests.Response") -> str:
+        answer = f"the server answers {response.status_code} {response.reason}".rstrip()
+        if response.status_code in RETRY_STATUS:
             return answer
         if response.status_code not in (200, 206):
-            raise UserError(f"{url}: {answer}; look whether the file is there, or name a mirror: --from URL")
-        start, whole = _extent(response)
-        # Before anything is thrown away: this may be the page of a login or an error, sent as if it were the file.
-        if whole is not None and whole != self._size:
-            raise UserError(f"{url}: expected a file of {self._size:,} bytes, got one of {whole:,}; it is not the same")
+            raise UserError(f"{self.url}: {answer}; fix: check that the file exists, or name a mirror: --from URL")
+        start, whole_bytes = _extent(response)
+        # Checked before anything is deleted: this may be a login page or an error page sent as the file.
+        if whole_bytes is not None and whole_bytes != self.size_bytes:
+            raise UserError(
+                f"{self.url}: another file; expected {self.size_bytes:,} bytes, got {whole_bytes:,}; "
+                "fix: name another mirror: --from URL"
+            )
+        have = self.file.tell()
         if start != have:
-            _empty(file)
+            _empty(self.file)
         if start not in (0, have):
-            return "the server sent another range than was asked for"
+            return "the server sent another range than requested"
         self.pieced = start > 0
         for chunk in response.iter_content(CHUNK_BYTES):
-            self.fetched += len(chunk)
-            file.write(chunk[: self._size - file.tell()])
-            self._show(file.tell(), "")
-            if file.tell() == self._size:
+            self.received_bytes += len(chunk)
+            self.file.write(chunk[: self.size_bytes - self.file.tell()])
+            self.on_progress(self.file.tell(), "")
+            if self.file.tell() == self.size_bytes:
                 break
-        return "the connection was cut"
+        return _CUT
 
 
 def _extent(response: "requests.Response") -> tuple[int, int | None]:
-    """First byte of an answer, and the bytes of the whole file if the server tells."""
+    """First byte of an answer, and the size of the whole file if the server states it."""
     if response.status_code == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not told:
+        stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if not stated:
             return -1, None
-        return int(told[1]), None if told[2] == "*" else int(told[2])
+        return int(stated[1]), None if stated[2] == "*" else int(stated[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
 
@@ -162,18 +210,10 @@ def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another process is downloading to {path}; wait for it") from None
+        raise UserError(f"{path}: another process is downloading to it; fix: wait for it") from None
 
 
-def _second_name(path: Path, name: Path) -> None:
-    """pooch deletes what it is given when it is interrupted, so it gets a second name of the same bytes."""
-    try:
-        os.link(path, name)
-    except OSError:  # no hard links on this file system
-        path.replace(name)
-
-
-def _reason(error: Exception) -> str:
-    """The innermost words: requests wraps urllib3, which wraps the system's."""
+def _innermost(error: Exception) -> str:
+    """The innermost message: requests wraps urllib3, which wraps the system's error."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", inner)).rpartition("): ")[2].rpartition("connection: ")[2]

@@ -1,46 +1,36 @@
-"""One process at a time, by a lock that the kernel lets go of when its holder dies, kill -9 included."""
+"""Lock files that the kernel releases when their holder dies, by kill -9 too."""
 
-import fcntl
 import os
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 from pipeline.errors import UserError
 
+RETRY_SECONDS = 0.1
+"""The last holder may have just deleted the file: it is opened once more before it counts as held."""
 
-def hold_lock(path: Path, busy: str) -> TextIO:
-    """Lock a file until what is returned is closed. Raises UserError: "process N " and `busy` if another holds it,
-    or where the file cannot be made.
+
+def hold_lock(path: Path, busy: str) -> ExitStack:
+    """Lock a file until the returned stack is closed.
+
+    Raises UserError "process N `busy`" where process N holds it, or where the file cannot be written.
     """
-    while True:
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as held:
         try:
-            lock = path.open("a+", encoding="utf-8")
+            # No soft lock on file systems without flock: it would outlive a killed holder.
+            held.enter_context(FileLock(path, RETRY_SECONDS, fallback_to_soft=False))
+            path.write_text(str(os.getpid()), encoding="ascii")
+        except Timeout:
+            raise UserError(f"process {_holder(path)} {busy}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot write: {error.strerror}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read() or "?"
-            lock.close()
-            raise UserError(f"process {holder} {busy}") from None
-        if _is_still_there(lock, path):
-            break
-        lock.close()  # its last holder has just deleted it
-    try:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-    except OSError as error:
-        with suppress(OSError):
-            lock.close()
-        raise UserError(f"{path}: cannot write: {error.strerror}") from None
-    return lock
+        return held.pop_all()
 
 
-def _is_still_there(lock: TextIO, path: Path) -> bool:
+def _holder(path: Path) -> str:
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        return path.read_text(encoding="ascii") or "?"
+    except OSError:
+        return "?"

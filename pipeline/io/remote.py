@@ -1,4 +1,4 @@
-"""Files named by a URL (https://, s3://, ...): any file system that fsspec knows."""
+"""Read files by URL (https://, s3://, ...) from any file system that fsspec supports."""
 
 import shutil
 from pathlib import Path
@@ -8,36 +8,36 @@ from pipeline.errors import UserError
 
 
 def is_remote(name: Path | str) -> bool:
-    """Whether a name is a URL."""
+    """Return whether a name is a URL."""
     return "://" in str(name)
 
 
 def file_system(url: str, **options: Any) -> tuple[Any, str]:
-    """The file system of a URL, with its own options, and the URL's path in it.
+    """Open the file system of a URL; returns it and the path in it. options: of that file system.
 
-    Raises UserError where none is installed for it.
+    Raises UserError where the package for it is not installed.
     """
     import fsspec
 
     try:
-        # Others write there, too: what was listed before is no answer.
+        # No cached listings: other processes write there, too.
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
-        raise UserError(f"{url}: {error}; for s3: pip install s3fs") from None
+        raise UserError(f"{url}: {error}; fix: install the package it needs (for s3: pip install s3fs)") from None
     except ValueError as error:
         raise UserError(f"{url}: {error}") from None
     return system, str(path)
 
 
 def cannot(do: str, url: str, error: Exception) -> UserError:
-    """What a file system said, each of which has errors of its own."""
+    """Make a UserError of a file system's error; each file system has error types of its own."""
     return UserError(f"{url}: cannot {do}: {error or type(error).__name__}")
 
 
 def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int | None = None) -> bytes:
-    """The bytes of a file below a folder or URL, or those from start to end.
+    """Read a file below a folder or URL, or its bytes from start to end.
 
-    Raises FileNotFoundError, and UserError where it cannot be read.
+    Raises FileNotFoundError, and UserError where the file cannot be read.
     """
     try:
         if is_remote(folder):
@@ -54,10 +54,10 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
 
 
 def fetch(names: list[str], folder: Path) -> dict[str, str]:
-    """Copy the files of URLs into a folder; returns the local name of each. Raises UserError for what cannot be had."""
+    """Copy the files of URLs into a folder; returns the local name of each. Raises UserError where one fails."""
     local: dict[str, str] = {}
     for number, name in enumerate(names):
-        # The end of the name says what kind of file it is.
+        # The suffix is kept: it says what kind of file it is.
         target = folder / f"{number}-{Path(name.partition('?')[0]).name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)

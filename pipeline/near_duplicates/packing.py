@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
-from pipeline.tokens.encode import string_buffers
+from pipeline.io.arrow import string_buffers
 from pipeline.tokens.kmers import ALPHABET
 
 Indices = npt.NDArray[np.int64]

@@ -1,6 +1,6 @@
-"""A dataset as one HTML page: dataset.duckdb -> the files of sql/queries -> tables and pictures.
+"""Write the page of a dataset: dataset.duckdb -> results of sql/queries -> tables and figures.
 
-The numbers are those that `promoter-bert query sql/queries/NAME.sql` prints.
+`promoter-bert query sql/queries/NAME.sql` prints the same numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,9 @@ from pathlib import Path
 
 from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
-from pipeline.errors import UserError
-from pipeline.io.atomic import expect_folder, new_file
+from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Section, Table, page
-from pipeline.reporting.svg import Draw, svg
+from pipeline.reporting.html import Section, Table, expect_page_name, query_section, render_page
 from pipeline.runtime.text import counted
 
 QUERIES = (
@@ -27,13 +25,13 @@ QUERIES = (
     "kmer_enrichment",
 )
 STEPS = len(QUERIES) + 1
-"""How often `write_stats` says what it does now: each query, and the drawing."""
+"""Steps that `write_stats` reports: each query, and the drawing."""
 WITHOUT_LABELS = ("splits", "rejects_by_reason", "insert_lengths", "bases_by_position")
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What `write_stats` made."""
+    """Result of `write_stats`."""
 
     page: str
     promoters: int
@@ -41,20 +39,18 @@ class Stats:
 
 
 def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None) -> Stats:
-    """Write the page of a dataset to `out`, an .html file; `step` is told the name of each query before it runs,
-    and "" at the end.
+    """Write the page of a dataset to `out`, an .html file.
 
-    The same dataset gives the same bytes. The page appears whole or not at all. Raises UserError for a dataset that is
-    missing or none, and for a place that cannot be written to.
+    step: called with the name of each query before it runs, then "drawing", then "". The same dataset gives the same
+    bytes. The file is written atomically. Raises UserError for a dataset that cannot be read and for an output that
+    cannot be written.
     """
     out = Path(out)
-    if out.suffix not in (".html", ".htm"):
-        raise UserError(f"{out}: expected a name ending in .html")
-    expect_folder(out)
+    expect_page_name(out)
     with reading(dataset) as connection:
         info = dataset_info(connection)
         with new_file(out) as file:
-            file.touch()  # a place that cannot be written to is noticed before the work
+            file.touch()  # fails before the work where the folder is read-only
             results = {}
             for name in QUERIES if info.cut is not None else WITHOUT_LABELS:
                 step(name)
@@ -67,15 +63,15 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
-    return page(
+    return render_page(
         "promoter-bert: the dataset",
-        f"{counted(info.promoters, 'promoter')}, of {counted(info.input_rows, 'row')} of input. Below each table and "
-        "picture stands the query that it comes from; promoter-bert query FILE prints its numbers.",
+        f"{counted(info.promoters, 'promoter')} from {counted(info.input_rows, 'input row')}. The query "
+        "of each table and figure stands below it; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
             _splits(results["splits"]),
             _rejects(info, results["rejects_by_reason"]),
-            *_pictures(info, results),
+            *_figures(info, results),
         ],
         f"Dataset {info.key}",
     )
@@ -83,120 +79,117 @@ def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
 
 def _summary(info: DatasetInfo) -> Section:
     rows = [
-        ("rows of input", f"{info.input_rows:,}"),
+        ("input rows", f"{info.input_rows:,}"),
         ("promoters", f"{info.promoters:,}"),
-        ("rejected", f"{info.input_rows - info.promoters:,}"),
+        ("rejected rows", f"{info.input_rows - info.promoters:,}"),
         ("pretraining cut (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
-        ("promoters at or above it", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
-        ("splits", f"{info.split}, seed {info.seed}"),
+        ("promoters at or above the cut", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
+        ("split method", f"{info.split}, seed {info.seed}"),
         ("key", info.key),
     ]
-    return Section("Summary", "What was built, and from how much.", Table((), rows), "select * from dataset")
+    return Section("Summary", "", [Table((), rows)], "select * from dataset")
 
 
-def _splits(found: Columns) -> Section:
+def _splits(result: Columns) -> Section:
     rows = [
         (stage, split, f"{n:,}", _number(mean), _number(sd))
-        for stage, split, n, mean, sd in zip(*found.values(), strict=True)
+        for stage, split, n, mean, sd in zip(*result.values(), strict=True)
     ]
     return Section(
         "Splits",
-        "The means within a stage should be near each other: splits are drawn by a hash of the sequences, whatever "
-        "their labels (where they are grouped, families of near-duplicates as a whole).",
-        Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4})),
+        "Within a stage the mean expression should be nearly the same in all splits. A hash of each sequence decides "
+        "its split, whatever its label; grouped splits keep clusters of near-duplicates together.",
+        [Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4}))],
         "sql/queries/splits.sql",
     )
 
 
-def _rejects(info: DatasetInfo, found: Columns) -> Section:
+def _rejects(info: DatasetInfo, result: Columns) -> Section:
     rejected = info.input_rows - info.promoters
-    says = (
-        f"{rejected:,} rows ({rejected / info.input_rows:.2%}) could not be used. A reason that many rows share points "
-        "at the file or at the assay's settings, not at single rows."
+    text = (
+        f"{rejected:,} rows ({rejected / info.input_rows:.2%}) were rejected. If many rows share a reason, check the "
+        "input file and the assay settings."
         if rejected
-        else "Every row could be used."
+        else "No row was rejected."
     )
     rows = [
-        (reason, f"{n:,}", place)
-        for reason, n, place in zip(found["reason"], found["rows"], found["first_at"], strict=True)
+        (reason, f"{n:,}", first)
+        for reason, n, first in zip(result["reason"], result["rows"], result["first_at"], strict=True)
     ]
     table = Table(("reason", "rows", "first at"), rows or [("none", "0", "")], frozenset({1}))
-    return Section("Rejects by reason", says, table, "sql/queries/rejects_by_reason.sql")
+    return Section("Rejects by reason", text, [table], "sql/queries/rejects_by_reason.sql")
 
 
-def _pictures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
+def _figures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
     if info.cut is not None:
-        yield from _label_pictures(info, info.cut, results)
-    yield from _sequence_pictures(results)
+        yield from _label_figures(info, info.cut, results)
+    yield from _sequence_figures(results)
     if info.cut is not None:
-        yield from _effect_pictures(results)
+        yield from _effect_figures(results)
 
 
-def _label_pictures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
-    yield _picture(
+def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
+    yield query_section(
         "label_histogram",
         "Labels and the cut",
-        f"{info.pretrain_rows / info.promoters:.1%} of the promoters lie at or above the cut of {cut:g} and are "
-        f"pretrained on. {info.top_fraction:.1%} were asked for; what is more comes from ties at the cut, which are "
-        "all in. A bar at 11 holds labels from 11 up to 12.",
-        3.2,
+        f"Labels are measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
+        f"{cut:g} (the cut) or more and are used for pretraining. The setting was the top {info.top_fraction:.1%}; "
+        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels from 11 up "
+        "to, but not including, 12.",
         plots.label_histogram(results["label_histogram"], cut),
+        3.2,
     )
-    yield _picture(
+    yield query_section(
         "labels_by_split",
         "Labels in each fine-tuning split",
-        "The splits should look alike: valid and test follow the grey shape of train, but for chance, which shows most "
-        "where a split is small.",
-        3.2,
+        "The validation and test lines should follow the grey shape of the training split. Small splits differ more, "
+        "by chance.",
         plots.labels_by_split(results["labels_by_split"]),
+        3.2,
     )
 
 
-def _sequence_pictures(results: dict[str, Columns]) -> Iterator[Section]:
+def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     lengths = results["insert_lengths"]
     share, bases = max(zip(lengths["share"], lengths["bases"], strict=True), key=lambda pair: pair[0])
-    yield _picture(
+    yield query_section(
         "insert_lengths",
         "Insert lengths",
-        f"{share:.1%} of the inserts are {bases} bases long. Where one length was ordered, the others are errors of "
-        "synthesis. The scale is logarithmic, so that rare ones are seen.",
-        2.8,
+        f"{share:.1%} of the inserts are {bases} bases long. If one length was ordered, the other lengths are "
+        "synthesis errors. The logarithmic scale makes rare lengths visible.",
         plots.insert_lengths(lengths),
+        2.8,
     )
     positions = results["bases_by_position"]
-    yield _picture(
+    yield query_section(
         "bases_by_position",
         "Bases by position",
-        f"Flat lines are what random synthesis gives; a step or slope is a bias of synthesis or sequencing. Over the "
-        f"{max(positions['promoters'], default=0):,} inserts of the most common length, {len(positions['position'])} "
-        "bases; N is a base that could not be read.",
-        3.4,
+        "Random synthesis gives flat lines. A step or a slope is a bias of synthesis or sequencing. The figure covers "
+        f"the {counted(max(positions['promoters'], default=0), 'insert')} of the most common length, "
+        f"{len(positions['position'])} bases. N is a base that could not be read.",
         plots.bases_by_position(positions),
+        3.4,
     )
 
 
-def _effect_pictures(results: dict[str, Columns]) -> Iterator[Section]:
-    yield _picture(
+def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
+    yield query_section(
         "gc_against_expression",
         "GC content and expression",
-        "The slope is what base composition alone tells of expression; the band, how much it leaves open. Where the "
-        "lower bars are short, few promoters stand behind a point.",
-        4.2,
+        "The line shows how mean expression changes with base composition. The band holds the middle half of the "
+        "promoters: expression that GC content does not explain. Points above short bars rest on few promoters.",
         plots.gc_against_expression(results["gc_against_expression"]),
+        4.2,
     )
-    yield _picture(
+    yield query_section(
         "kmer_enrichment",
         "k-mers of strong promoters",
-        "Of all k-mers, those most over-represented among the promoters at or above the cut (blue, to the right) and "
-        "most under-represented (orange, to the left): 1 is twice, -1 half as frequent as among the rest. A site that "
-        "works either way round shows up with its reverse complement.",
-        5.0,
+        "5-mers that are most enriched (blue) and most depleted (orange) in strong promoters, those used for "
+        "pretraining. 1 means twice as frequent as in the other promoters, -1 half as frequent. A binding site that "
+        "works in both orientations appears with its reverse complement.",
         plots.kmer_enrichment(results["kmer_enrichment"]),
+        5.0,
     )
-
-
-def _picture(name: str, heading: str, says: str, height: float, draw: Draw) -> Section:
-    return Section(heading, says, svg(name, heading, height, draw), f"sql/queries/{name}.sql")
 
 
 def _number(value: float | None) -> str:

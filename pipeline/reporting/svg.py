@@ -1,27 +1,34 @@
-"""Drawing for a page: a figure in, inline SVG out, and what the pictures share.
+"""Draw figures as inline <svg> elements, and set up their axes.
 
-A picture is the same text for the same numbers: matplotlib's own settings whatever the user's, no date, fixed ids.
-Text stays text, so that a page can be searched. The colours are told apart without colour vision, too.
+The same numbers give the same text: matplotlib's own settings whatever the user's, no date, fixed ids. Text stays text,
+so that a page can be searched. The colours can be told apart without colour vision.
 """
 
+import functools
 import html
 import io
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Concatenate, ParamSpec
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-Draw = Callable[["Figure"], None]
+P = ParamSpec("P")
+Draw = Callable[[Figure], None]
+"""Draws its data on an empty figure."""
 
 WIDTH = 7.2
 MIDDLE_WIDTH = 5.4
 HALF_WIDTH = 3.6
-"""Inches: as wide as the page; narrow enough for a phone to show its letters; one of two side by side."""
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+"""Inches: the width of the page; narrow enough to be read on a phone; one of two side by side."""
+BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
 PALE_BLUE, GREY, PALE_GREY = "#cce3f0", "#b4bac1", "#d5d9dd"
+LINE_GREY = "#6b7280"
+"""Colour of axes and zero lines."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -30,23 +37,29 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "axes.edgecolor": "#6b7280",
+    "axes.edgecolor": LINE_GREY,
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "path.simplify": False,  # every number that is drawn can be read back
+    "path.simplify": False,  # tests read every number back
 }
 
 
-def svg(name: str, title: str, height: float, draw: Draw, width: float = WIDTH) -> str:
-    """What `draw` puts on an empty figure of `height` times `width` inches, as an <svg> element for a page.
+def plot(function: Callable[Concatenate[Figure, P], None]) -> Callable[P, Draw]:
+    """Decorate a plot function: called with its data, without the figure, it returns what `render_svg` draws."""
 
-    name: unique on the page; makes the element's inner ids. title: what a screen reader says.
+    @functools.wraps(function)
+    def bind(*args: P.args, **kwargs: P.kwargs) -> Draw:
+        return lambda figure: function(figure, *args, **kwargs)
+
+    return bind
+
+
+def render_svg(name: str, title: str, draw: Draw, height: float, width: float = WIDTH) -> str:
+    """Draw a figure of `height` times `width` inches as an <svg> element for a page.
+
+    name: unique on the page, hashed into the element's inner ids. title: read aloud by screen readers.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | {"svg.hashsalt": name})
@@ -59,10 +72,10 @@ def svg(name: str, title: str, height: float, draw: Draw, width: float = WIDTH) 
 
 
 def _inline(document: str, title: str) -> str:
-    """An SVG file as an element of an HTML page."""
+    """Turn an SVG file into an element of an HTML page."""
     element = document[document.index("<svg") :].strip()
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    # HTML knows the namespaces, and the names of groups would stand on the page once a picture.
+    # HTML knows the namespaces; the names of groups would be repeated by each figure of the page.
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")
     element = re.sub(r'<g id="[^"]*"', "<g", element)
     text = html.escape(title)
@@ -70,34 +83,24 @@ def _inline(document: str, title: str) -> str:
 
 
 def standalone(element: str) -> str:
-    """A page's <svg> element as the text of an .svg file."""
+    """Turn a page's <svg> element into the text of an .svg file."""
     return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
 
 
-def label_axes(axes: "Axes", x: str, y: str) -> None:
-    """What the two axes show."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-
-
-def legend(figure: "Figure") -> None:
-    """Above the axes, in one row: it never covers the data."""
+def legend(figure: Figure) -> None:
+    """Put the legend above the axes in one row, where it covers no data."""
     figure.legend(loc="outside upper left", ncols=5)
 
 
-def count_axis(axes: "Axes", highest: float) -> None:
-    """Whole numbers of promoters, with room above the highest bar."""
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
+def count_axis(axes: Axes, highest: float) -> None:
+    """Scale y for whole numbers of promoters, with room above the highest bar."""
     axes.set_ylim(0, 1.06 * highest)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def log_count_axis(axes: "Axes", highest: float) -> None:
-    """Promoters on a logarithmic scale that starts below 1, so that a single one is seen."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
+def log_count_axis(axes: Axes, highest: float) -> None:
+    """Scale y logarithmically from below 1, so that a single promoter can be seen."""
     axes.set_yscale("log")
     axes.set_ylim(0.7, 2 * highest)
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -105,17 +108,13 @@ def log_count_axis(axes: "Axes", highest: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def share_axis(axes: "Axes") -> None:
-    """Per cent from 0 on."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
+def share_axis(axes: Axes) -> None:
+    """Label y in per cent from 0 on."""
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
 
 
-def whole_number_axis(axes: "Axes") -> None:
-    """Ticks of x at whole numbers only."""
-    from matplotlib.ticker import MaxNLocator
-
+def whole_number_axis(axes: Axes) -> None:
+    """Put the ticks of x at whole numbers only."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))

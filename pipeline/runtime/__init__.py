@@ -1,1 +1,4 @@
-"""What any part may use: prefetch threads, worker processes, progress display, text for people."""
+"""Helpers without domain knowledge, for every layer.
+
+`prefetch.ahead` (a background thread), `workers.worker_pool` (processes), `progress.progress`, `text.counted`.
+"""

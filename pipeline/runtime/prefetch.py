@@ -1,4 +1,4 @@
-"""An iterator's work done before it is asked for: by a thread of its own, a bounded number of items ahead.
+"""Prefetch an iterator in a background thread, a bounded number of items ahead.
 
 No processes and no shared memory: nothing outlives the process, however it ends.
 """
@@ -10,24 +10,24 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_LOOK_SECONDS = 0.1
-"""Time between two looks at whether the reader is still there, while the queue is full."""
+_POLL_SECONDS = 0.1
+"""Seconds between two checks whether the reader has stopped, while the queue is full."""
 _CLOSE_SECONDS = 5.0
-"""A thread that waits for the network is not waited for any longer; it ends with the process."""
+"""A thread that waits for the network is not joined any longer; it ends with the process."""
 
 
 class _End:
-    """What the thread ends with. error: that of the iterator, None if it is through."""
+    """The last item of the queue. error: raised by the iterator, None if it is exhausted."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 def ahead(items: Iterable[Item], number: int, name: str) -> Generator[Item, None, None]:
-    """The items, made by a thread called `name`, at most `number` of them waiting.
+    """Prefetch up to `number` items in a thread called `name`.
 
-    The thread begins with the first item asked for. What the iterator raises is raised here, in its place. Closing the
-    generator closes the iterator, in its thread, and waits for that, some seconds at most.
+    The thread starts with the first `next`. An error of the iterator is raised here, in its place. Closing the
+    generator closes the iterator in its thread, and waits some seconds for that.
     """
     ready: queue.Queue[Item | _End] = queue.Queue(number)
     stop = threading.Event()
@@ -58,10 +58,10 @@ def _work(items: Iterator[Item], ready: "queue.Queue[Item | _End]", stop: thread
 
 
 def _put(ready: "queue.Queue[Item | _End]", item: "Item | _End", stop: threading.Event) -> bool:
-    """Wait for a place; False when the reader has gone."""
+    """Put an item as soon as there is room. Returns False once the reader has stopped."""
     while not stop.is_set():
         try:
-            ready.put(item, timeout=_LOOK_SECONDS)
+            ready.put(item, timeout=_POLL_SECONDS)
             return True
         except queue.Full:
             continue

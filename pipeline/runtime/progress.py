@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a long job on standard error: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -6,76 +6,60 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PLAIN_SECONDS = 5.0, 60.0
-"""Time between two plain lines: at first, and at most as the work goes on."""
+"""Seconds between two plain lines: at first, and at most as the job goes on."""
 
 Update = Callable[[int, int, str], None]
-"""Called with units done, units in all (0 where that is not known), and a few words to stand behind."""
+"""Called with the units done, the units in all (0 if unknown) and a note to print behind them."""
 
 
 def tell(line: str) -> None:
-    """A line on standard error, where progress is shown."""
+    """Print a line to standard error, where progress is shown."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
-    """Shows progress on standard error."""
+    """Show the progress of the block, which calls what this yields."""
     if quiet:
         yield lambda _done, _total, _note: None
     elif sys.stderr.isatty():
         with _bar(title) as update:
             yield update
     else:
-        yield _plain(title, unit)
+        yield _Lines(title, unit)
 
 
 def counting(update: Update, total: int) -> Callable[[int], None]:
-    """For work that tells how much more it did: adds it up for `update`. total: 0 where it is not known."""
+    """Add up the units that a job reports piece by piece. total: 0 if unknown."""
     done = 0
 
-    def more(units: int) -> None:
+    def advance(units: int) -> None:
         nonlocal done
         done += units
         update(done, total, "")
 
-    return more
-
-
-def with_speed(update: Update) -> Callable[[int, int, int], None]:
-    """For work that tells units done, units in all, and how many of those done were there before: shows the units
-    made a second."""
-    began = time.monotonic()
-
-    def show(done: int, total: int, found: int) -> None:
-        made = done - found
-        update(done, total, f"{made / max(time.monotonic() - began, 1e-9):,.0f} a second" if made else "")
-
-    return show
+    return advance
 
 
 def naming(update: Update, total: int) -> Callable[[str], None]:
-    """For work in `total` steps that tells the name of each before it begins, and "" when all are done."""
+    """Count the steps of a job that reports the name of each before it begins, and "" after the last."""
     done = 0
 
-    def step(what: str) -> None:
+    def step(name: str) -> None:
         nonlocal done
-        update(total if not what else done, total, what)
+        update(done if name else total, total, name)
         done += 1
 
     return step
 
 
-def with_rates(update: Update) -> Callable[[int, int, int], None]:
-    """For work that tells units done, units in all, and bytes made: shows units and MB a second since the start."""
+def with_speed(update: Update) -> Callable[[int, int, int], None]:
+    """Add units per second for a job that reports units done, units in all, and how many were done before it began."""
     began = time.monotonic()
-    first: int | None = None
 
-    def show(done: int, total: int, size: int) -> None:
-        nonlocal first
-        first = done if first is None else first
-        seconds = time.monotonic() - began
-        rates = f"{(done - first) / seconds:,.0f} a second, {size / 1e6 / seconds:,.0f} MB/s" if size else ""
-        update(done, total, rates)
+    def show(done: int, total: int, before: int) -> None:
+        speed = (done - before) / max(time.monotonic() - began, 1e-9)
+        update(done, total, f"{speed:,.0f} per second" if done > before else "")
 
     return show
 
@@ -85,42 +69,32 @@ def _bar(title: str) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    description, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, note="")
-
-        def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total or None, note=note)
-
-        yield update
+        yield lambda done, total, note: bar.update(task, completed=done, total=total or None, note=note)
 
 
-def _plain(title: str, unit: str) -> Update:
-    began = time.monotonic()
-    last = began
-    first_done = 0
-    first_call = True
+class _Lines:
+    """Prints plain lines, fewer as the job goes on. A note that comes first and the end are printed at once."""
 
-    def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first_done, first_call
+    def __init__(self, title: str, unit: str) -> None:
+        self._title, self._unit = title, unit
+        self._began = self._last = time.monotonic()
+        self._first_done: int | None = None
+
+    def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if first_call:
-            first_done = done
-        at_start = first_call and bool(note)
-        first_call = False
-        waited_enough = now - last >= min(max(PLAIN_SECONDS[0], (now - began) / 20), PLAIN_SECONDS[1])
-        if not at_start and not waited_enough and (done < total or not total):
+        elapsed_s = max(now - self._began, 1e-9)
+        at_once = (bool(note) and self._first_done is None) or 0 < total <= done
+        if self._first_done is None:
+            self._first_done = done
+        least_s, most_s = PLAIN_SECONDS
+        if not at_once and now - self._last < min(max(least_s, elapsed_s / 20), most_s):
             return
-        last = now
-        rate = (done - first_done) / max(now - began, 1e-9)
+        self._last = now
+        rate = (done - self._first_done) / elapsed_s
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
-        how_far = f"of {total:,} {unit} ({100 * done / total:.0f} %)" if total else unit
-        print(f"{title}: {done:,} {how_far}{left} {note}".rstrip(), file=sys.stderr, flush=True)
-
-    return update
+        count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
+        tell(f"{self._title}: {done:,} {count}{left} {note}".rstrip())

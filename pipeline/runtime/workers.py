@@ -1,4 +1,4 @@
-"""Processes that work for this one and never outlive it."""
+"""Worker processes that never outlive their parent."""
 
 import ctypes
 import multiprocessing
@@ -16,11 +16,11 @@ from pipeline.errors import UserError
 
 @contextmanager
 def worker_pool(workers: int, killed: str) -> Iterator[ProcessPoolExecutor]:
-    """Up to `workers` processes; give them work by `submit`. killed: what to say where one of them was killed."""
+    """Start up to `workers` processes on demand, for `submit`. killed: the message where one is killed."""
     # spawn: a fork would copy DuckDB's threads and locks.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, initializer=_end_with, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, initializer=_die_with, initargs=(os.getpid(),))
     try:
         yield pool
     except BrokenProcessPool:
@@ -28,29 +28,29 @@ def worker_pool(workers: int, killed: str) -> Iterator[ProcessPoolExecutor]:
     finally:
         try:
             pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:  # once more: not even the work at hand is waited for
+        except KeyboardInterrupt:  # a second one: running work is killed, too
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
 
 
-def submit(pool: ProcessPoolExecutor, work: Callable[..., Any], *given: Any) -> Future[Any]:
-    """Have a pool call work(*given), in a process that does not hear Ctrl-C.
+def submit(pool: ProcessPoolExecutor, work: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Submit work(*args) to a pool whose processes ignore Ctrl-C.
 
-    It reaches the whole group, but workers inherit that they are not to hear it: the parent ends the work, a worker
-    finishes what it has at hand.
+    Ctrl-C reaches the whole process group, but workers inherit a mask that blocks it. The parent stops the work; a
+    worker finishes its current call.
     """
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(work, *given)
+        return pool.submit(work, *args)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _end_with(parent: int) -> None:
-    """In a worker: have Linux end it with the process that started it, kill -9 of that included."""
+def _die_with(parent: int) -> None:
+    """Have Linux kill this worker when its parent dies, by kill -9 too."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was asked for
+    if os.getppid() != parent:  # it has died before the call
         os._exit(1)

@@ -76,4 +76,4 @@ def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
 
 def shards_command(config: DataConfig) -> str:
     """What to type to write the shards of a configuration."""
-    return " ".join(["promoter-bert shards", *config.given("assay", "dataset", "shards")])
+    return " ".join(["promoter-bert shards", *config.command_line_words("assay", "dataset", "shards")])

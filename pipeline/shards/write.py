@@ -18,6 +18,7 @@ from pipeline.config.schema import DataConfig
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
 from pipeline.errors import UserError
+from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, here
@@ -30,7 +31,7 @@ from pipeline.shards.writer import WriteJob
 from pipeline.tokens.kmers import id_dtype
 
 Progress = Callable[[int, int, int], None]
-"""Called with promoters done, promoters in all, and bytes of the shards done."""
+"""Called with promoters done, promoters in all, and those of shards that were complete before."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def write_shards(
     config: DataConfig,
     splits: Sequence[str] = SPLITS,
     executor: Executor = here,
-    progress: Progress = lambda _done, _all, _bytes: None,
+    progress: Progress = lambda _done, _total, _before: None,
 ) -> Written:
     """Write the shards of `config.shards.k` and some splits, unless they are there; those of other splits stay."""
     place, given = shard_place(config), config.dataset.path
@@ -67,6 +68,8 @@ def write_shards(
     absolute = _absolute(place)
     store = shard_store(absolute, expected_key(config, info))
     with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
+        if not is_remote(absolute):
+            recover_folder(Path(absolute))
         before = standing_index(place)
         standing = before if before is not None and before.key == store.key else None
         there = _there(store, standing)
@@ -117,13 +120,14 @@ def _write(
         mean, sd = label_scale(connection)
     entries = dict(there)
     total = sum(task.rows for task in tasks)
-    done, size, written = sum(entry.rows for entry in there.values()), 0, 0
-    progress(done, total, size)
+    done = before = sum(entry.rows for entry in there.values())
+    written = 0
+    progress(done, total, before)
     missing = [task for task in tasks if task.file not in there]
     for task, shard in executor(missing, WriteJob(config, store)):
         entries[task.file] = shard.entry
-        done, size, written = done + task.rows, size + shard.entry.bytes, written + shard.now
-        progress(done, total, size)
+        done, written = done + task.rows, written + shard.now
+        progress(done, total, before)
     by_split: dict[str, list[ShardEntry]] = {}
     for task in tasks:
         by_split.setdefault(task.split, []).append(entries[task.file])

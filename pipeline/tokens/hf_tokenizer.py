@@ -1,9 +1,8 @@
-"""The vocabulary as a stock Hugging Face tokenizer, for users without this package.
+"""A stock Hugging Face tokenizer of the vocabulary, for users without this package.
 
-Give it a promoter as the challenge writes it (adapters included) or an extended sequence: it sets the flanks
-on, cuts reading frame 0 into k-mers and frames them with [CLS] and [SEP]. Frame f is the extended sequence
-from its f-th base on. Bases in lower case are read as upper case; a letter that is no base becomes [UNK];
-the last bases that make no whole k-mer are left out.
+Its input is a promoter with adapters, as in the challenge's files, or an extended sequence. It replaces adapters by
+flanks, cuts reading frame 0 into k-mers and adds [CLS] and [SEP]. Frame f is the extended sequence from base f on.
+Lower case is read as upper case; a letter that is no base becomes [UNK]; an incomplete last k-mer is dropped.
 """
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -13,8 +12,10 @@ from pipeline.tokens.kmers import CLS, SEP, vocabulary
 
 
 def build_tokenizer(assay: Assay, k: int, overlapping: bool = False) -> Tokenizer:
-    """The `tokenizers` pipeline of an assay and k. overlapping: it takes k-mers with spaces between, as it cannot
-    cut overlapping ones."""
+    """Build the `tokenizers` pipeline of an assay and k.
+
+    overlapping: its input is k-mers separated by spaces, as the pipeline cannot cut overlapping ones.
+    """
     tokens = {token: i for i, token in enumerate(vocabulary(k))}
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))
     steps: list[normalizers.Normalizer] = [normalizers.Replace(base.lower(), base) for base in "ACGTN"]

@@ -1,7 +1,7 @@
-"""k-mer ids of promoters: one id a base, at memory speed.
+"""k-mer ids of promoters: one id per base, at memory speed.
 
-The vocabulary is five specials, then every k-mer over ACGTN as a number in base 5 (A 0, C 1, G 2, T 3, N 4):
-k = 3 gives 130 tokens. Stored is the id of the k-mer that starts at each base (past the end stand Ns), so the
+The vocabulary is five special tokens, then every k-mer over ACGTN as a number in base 5 (A 0, C 1, G 2, T 3, N 4):
+k = 3 gives 130 tokens. Each base is stored as the id of the k-mer that starts there, with Ns past the end. So the
 overlapping tokens are the array itself, and reading frame f is every k-th id from f on.
 """
 
@@ -18,24 +18,24 @@ SPECIALS = ("[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]")
 PAD, CLS, UNK, SEP, MASK = range(5)
 
 BLOCK_ROWS = 2048
-"""Rows worked on at a time: their letters and ids stay in the processor's cache and in memory that is used again."""
+"""Rows encoded at a time: their letters and ids fit into the processor's cache."""
 
 _CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
 _LETTER = np.frombuffer(ALPHABET.encode(), np.uint8)
 
 
 def vocabulary_size(k: int) -> int:
-    """Number of ids: 5 specials and 5^k k-mers."""
+    """Count the ids: 5 special tokens and 5^k k-mers."""
     return len(SPECIALS) + int(5**k)
 
 
 def id_dtype(k: int) -> np.dtype[np.unsignedinteger]:
-    """The smallest unsigned type that holds every id."""
+    """Return the smallest unsigned type that holds every id."""
     return np.min_scalar_type(vocabulary_size(k) - 1)
 
 
 def vocabulary(k: int) -> list[str]:
-    """The tokens in the order of their ids."""
+    """List the tokens in the order of their ids."""
     digits = np.array(list(ALPHABET))
     number = np.arange(5**k)
     columns = [digits[number // 5**place % 5] for place in range(k - 1, -1, -1)]
@@ -44,7 +44,7 @@ def vocabulary(k: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of different lengths end to end: row i is values[offsets[i]:offsets[i + 1]]."""
+    """Rows of different lengths, concatenated: row i is values[offsets[i]:offsets[i + 1]]."""
 
     values: npt.NDArray[np.unsignedinteger]
     offsets: npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def row(self, i: int) -> npt.NDArray[np.unsignedinteger]:
-        """One row, as a view."""
+        """Return one row, as a view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
 
@@ -66,46 +66,46 @@ def ids_of_inserts(
     right_flank: str = "",
     memory: npt.NDArray[np.uint8] | None = None,
 ) -> Ragged:
-    """The ids of every insert between its flanks, one id a base of the extended sequence.
+    """Encode every insert between its flanks, one id per base of the extended sequence.
 
-    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. Ids wholly inside a flank are computed
-    once and pasted; those of the k-mers that begin in an insert, or reach into it, are computed for each row.
-    memory: bytes that the ids may be put into, if they suffice, for callers that are done with the ids before the
-    next call: fresh memory costs as much time as half the work. Raises ValueError for letters other than ACGTN.
+    text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. k-mers within a flank are encoded once and
+    copied; k-mers that start in an insert or reach into it are encoded for each row. memory: a buffer to use for the
+    ids if it is large enough, for callers that use the ids no longer than until the next call; new memory takes half as
+    long as the encoding. Raises ValueError for letters other than ACGTN.
     """
     if not len(starts):
         return Ragged(np.empty(0, id_dtype(k)), np.zeros(1, np.int64))
     left = np.frombuffer(left_flank.encode(), np.uint8)
-    right = np.frombuffer((right_flank + "N" * (k - 1)).encode(), np.uint8)  # past the end of a sequence stand Ns
+    right = np.frombuffer((right_flank + "N" * (k - 1)).encode(), np.uint8)  # Ns follow the end of a sequence
     seam = min(k - 1, len(left))  # the k-mers of the left flank that reach into the insert
     left_ids, right_ids = _flat_ids(_codes(left), k), _flat_ids(_codes(right), k)
     offsets = np.zeros(len(starts) + 1, np.int64)
     np.cumsum(lengths + (len(left) + len(right_flank)), out=offsets[1:])
-    # Room behind the last row, as rows are written in windows as wide as the longest.
-    values = _room(int(offsets[-1]) + int(lengths.max()), id_dtype(k), memory)
-    for rows in _alike(lengths, len(left_ids) + len(right_ids)):
+    # Space behind the last row, as rows are written in windows as wide as the longest.
+    values = _allocate(int(offsets[-1]) + int(lengths.max()), id_dtype(k), memory)
+    for rows in _rows_of_similar_length(lengths, len(left_ids) + len(right_ids)):
         ids = _ids_between(text, starts[rows], lengths[rows], left[len(left) - seam :], right[: k - 1], k)
         _windows(values, ids.shape[1])[offsets[:-1][rows] + len(left_ids)] = ids
     _windows(values, len(left_ids))[offsets[:1]] = left_ids
-    both = np.concatenate([right_ids, left_ids])  # of a row and of the next one: they lie side by side
-    _windows(values, len(both))[offsets[1:-1] - len(right_ids)] = both
+    adjacent = np.concatenate([right_ids, left_ids])  # of a row and of the next one
+    _windows(values, len(adjacent))[offsets[1:-1] - len(right_ids)] = adjacent
     _windows(values, len(right_ids))[offsets[-1:] - len(right_ids)] = right_ids
     return Ragged(values[: offsets[-1]], offsets)
 
 
-def _room(
+def _allocate(
     size: int, dtype: np.dtype[np.unsignedinteger], memory: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.unsignedinteger]:
-    """Space for `size` ids, taken from `memory` where it suffices."""
+    """Allocate `size` ids, in `memory` if it is large enough."""
     if memory is None or len(memory) < size * dtype.itemsize:
         return np.empty(size, dtype)
     return memory[: size * dtype.itemsize].view(dtype)
 
 
-def _alike(lengths: npt.NDArray[np.int64], span: int) -> Iterator[npt.NDArray[np.int64] | slice]:
-    """Rows whose lengths differ by `span` at most, BLOCK_ROWS or less at a time.
+def _rows_of_similar_length(lengths: npt.NDArray[np.int64], span: int) -> Iterator[npt.NDArray[np.int64] | slice]:
+    """Split the rows into blocks of at most BLOCK_ROWS whose lengths differ by at most `span`.
 
-    What a short row's window holds too much then ends before the next insert, where the flanks are pasted last.
+    A short row's window is too wide. It then ends before the next insert, within the flanks, which are written last.
     """
     shortest, longest = int(lengths.min()), int(lengths.max())
     if longest - shortest <= span:
@@ -124,9 +124,9 @@ def _ids_between(
     after: npt.NDArray[np.uint8],
     k: int,
 ) -> npt.NDArray[np.unsignedinteger]:
-    """Ids of the k-mers that begin in `before` or the insert: (rows, len(before) + longest insert).
+    """Encode the k-mers that start in `before` or the insert: (rows, len(before) + longest insert).
 
-    after: the k - 1 bases behind an insert. What stands beyond the end of a shorter insert has no meaning.
+    after: the k - 1 bases behind an insert. The values past the end of a shorter insert are undefined.
     """
     rows, longest = len(starts), int(lengths.max())
     end = len(before) + longest
@@ -142,21 +142,21 @@ def _ids_between(
         _windows(letters.reshape(-1), len(after))[ends] = after
     codes = _codes(letters)
     _check_letters(codes, lengths + (len(before) + len(after)))
-    # All rows as one long text: the k-mers that run from one row into the next are cut off afterwards.
+    # All rows as one long text; k-mers that run from one row into the next are dropped afterwards.
     ids = np.empty(letters.size, id_dtype(k))
     ids[: letters.size - k + 1] = _flat_ids(codes.reshape(-1), k)
     return ids.reshape(letters.shape)[:, :end]
 
 
 def _windows(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """Every window of `width` values in a row, to be written to by the place where it begins."""
+    """View all windows of `width` values, to write to by their start."""
     if not width:
         return np.empty((len(values) + 1, 0), values.dtype)
     return sliding_window_view(values, width, writeable=True)
 
 
 def _check_letters(codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> None:
-    """codes: (rows, width), of which the first `lengths` of each row count."""
+    """Raise ValueError for invalid codes within the first `lengths` of a row. codes: (rows, width)."""
     if codes.max(initial=0) < len(ALPHABET):
         return
     if ((codes >= len(ALPHABET)) & (np.arange(codes.shape[1]) < lengths[:, None])).any():
@@ -164,24 +164,24 @@ def _check_letters(codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64])
 
 
 def ids_of_text(sequence: str, k: int) -> npt.NDArray[np.unsignedinteger]:
-    """The ids of one sequence as it stands, one a base: (len(sequence),)."""
+    """Encode one sequence without flanks, one id per base: (len(sequence),)."""
     text = np.frombuffer(sequence.encode(), np.uint8)
     return ids_of_inserts(text, np.zeros(1, np.int64), np.array([len(text)], np.int64), k).values
 
 
 def text_of_ids(ids: npt.NDArray[np.unsignedinteger], k: int) -> str:
-    """The bases that ids were made from: the first base of each k-mer."""
+    """Decode ids to bases: the first base of each k-mer."""
     letters = _LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)]
     return bytes(letters).decode()
 
 
 def _codes(letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """0 to 4 for the bases, 255 for anything else; bytes.translate is the quickest table there is."""
+    """Map bases to 0 to 4, anything else to 255; bytes.translate is the fastest lookup."""
     return np.frombuffer(letters.tobytes().translate(_CODE), np.uint8).reshape(letters.shape)
 
 
 def _flat_ids(codes: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.unsignedinteger]:
-    """The ids of all k-mers wholly inside a text given as codes: (len(codes) - k + 1,), or none."""
+    """Encode all complete k-mers of a text given as codes: (len(codes) - k + 1,), or none."""
     width = max(len(codes) - k + 1, 0)
     ids = codes[:width].astype(id_dtype(k))
     for i in range(1, k):  # Horner's rule

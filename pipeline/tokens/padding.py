@@ -1,4 +1,4 @@
-"""Rows of different lengths side by side: copied by whole rows, then blanked past their ends."""
+"""Pad rows of different lengths: copied as rows of equal width, then zeroed past their ends."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,35 +13,35 @@ Numbers = npt.NDArray[np.int64]
 
 
 def padded_width(lengths: Numbers) -> int:
-    """The longest, rounded up to a multiple of PAD_TO."""
+    """Return the largest length, rounded up to a multiple of PAD_TO."""
     return -(-int(lengths.max()) // PAD_TO) * PAD_TO
 
 
 def padded_tokens(tokens: Ragged, picks: Numbers, lengths: Numbers) -> Ids:
-    """Rows of ids side by side, 0 past each one's end: (len(picks), padded_width(lengths)).
+    """Pad the picked rows with 0: (len(picks), padded_width(lengths)).
 
-    lengths: of all rows that are to get the same width.
+    lengths: of all rows that get the same width.
     """
     width = padded_width(lengths)
-    roomy = np.concatenate([tokens.values, np.zeros(width, tokens.values.dtype)])
-    return padded_rows(roomy, tokens.offsets[picks], np.diff(tokens.offsets)[picks], width)
+    extended = np.concatenate([tokens.values, np.zeros(width, tokens.values.dtype)])
+    return padded_rows(extended, tokens.offsets[picks], np.diff(tokens.offsets)[picks], width)
 
 
 def padded_rows(values: Ids, starts: Numbers, lengths: Numbers, width: int) -> Ids:
-    """values[starts[i] : starts[i] + lengths[i]] as row i, 0 past its end: (rows, width).
+    """Copy values[starts[i] : starts[i] + lengths[i]] to row i, padded with 0: (rows, width).
 
-    width: no less than the longest. Past each start must lie `width` values, whatever they are.
+    width: at least the largest length. `width` values must follow each start, whatever they are.
     """
     if not width or not len(starts):
         return np.zeros((len(starts), width), values.dtype)
-    # Each row is one item of `width` ids for numpy, which copies items whole; the rows lie over each other.
+    # For numpy, each row is one item of `width` ids, which it copies at once; items overlap in `values`.
     item = np.dtype((np.void, width * values.itemsize))
     places = len(values) - width + 1
     rows: Ids = np.ndarray((places,), item, values, strides=values.strides)[starts].view(values.dtype)
     rows = rows.reshape(len(starts), width)
     shortest = int(lengths.min())
     if shortest < width:
-        number = np.min_scalar_type(width)  # the smallest type compares the quickest
+        number = np.min_scalar_type(width)  # the smallest type compares fastest
         inside = np.arange(shortest, width, dtype=number) < lengths[:, None].astype(number)
         rows[:, shortest:] *= inside.view(np.uint8)
     return rows

@@ -1,6 +1,6 @@
-"""The other strand: k-mer ids of the reverse complement, from the ids of the sequence.
+"""Reverse complement: k-mer ids of the other strand, from the ids of the sequence.
 
-A promoter read from its other strand is the same piece of DNA, so showing both strands doubles what a model sees.
+Both strands are the same piece of DNA, so training on both doubles what a model sees.
 """
 
 from functools import cache
@@ -16,20 +16,20 @@ _COMPLEMENT = np.array([ALPHABET.index(base) for base in "TGCAN"])
 
 
 def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
-    """The ids that the sequences' reverse complements have. tokens: (rows, width) ids, one a base, 0 past each end.
+    """Compute the ids of the sequences' reverse complements. tokens: (rows, width), one id per base, 0 past each end.
 
-    Held equal to making the ids of the reverse complement anew, Ns past the end included.
+    Equal to encoding the reverse complements, Ns past the end included.
     """
     rows, width = tokens.shape
     if not rows or not width:
         return tokens
-    mirrored = _looked_up(_of_other_strand(k), tokens[:, ::-1])  # padding comes first now, then the last k-mer
-    roomy = np.concatenate([mirrored.ravel(), np.zeros(width + k, tokens.dtype)])
-    # The k - 1 k-mers that ran past the end fall away: whole ones are those that lie within either strand.
+    mirrored = _translate(_reverse_complement_ids(k), tokens[:, ::-1])  # now padding comes first, then the last k-mer
+    extended = np.concatenate([mirrored.ravel(), np.zeros(width + k, tokens.dtype)])
+    # The k - 1 k-mers that ran past the end are dropped: complete ones lie within both strands.
     starts = np.arange(rows) * width + width - lengths + k - 1
     whole = np.maximum(lengths - k + 1, 0)
-    out = padded_rows(roomy, starts, whole, width)
-    # What runs past the end now are the first bases of the sequence, which are known from its first k-mer.
+    out = padded_rows(extended, starts, whole, width)
+    # The k-mers past the end now hold the first bases of the sequence, known from its first k-mer.
     first = mirrored[:, -1].astype(np.int64) - len(SPECIALS)
     for bases in range(1, k):
         here = np.flatnonzero(lengths >= bases)
@@ -39,27 +39,27 @@ def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
 
 
 def drawn_strands(seed: int, epoch: int, positions: Numbers) -> npt.NDArray[np.bool_]:
-    """Which promoters of a split are read from the other strand in an epoch: half of them, drawn for each by itself."""
+    """Draw which promoters of a split are read from the other strand in an epoch: each with probability 1/2."""
     key = np.random.SeedSequence([seed, epoch, 2]).generate_state(1, np.uint64)
     mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
-    # The finalizer of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the number reaches the uppermost.
+    # The finalizer of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the number affects the highest one.
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     strands: npt.NDArray[np.bool_] = mixed >> np.uint64(63) == 1
     return strands
 
 
-def _looked_up(table: Ids, tokens: Ids) -> Ids:
+def _translate(table: Ids, tokens: Ids) -> Ids:
     if tokens.itemsize > 1:
         return table[tokens]
-    # The quickest table of bytes that there is.
+    # bytes.translate is the fastest lookup for one-byte ids.
     data = tokens.tobytes().translate(table.tobytes().ljust(256, b"\0"))
     return np.frombuffer(data, np.uint8).reshape(tokens.shape)
 
 
 @cache
-def _of_other_strand(k: int) -> Ids:
-    """The id of its reverse complement for each id; the specials stay."""
+def _reverse_complement_ids(k: int) -> Ids:
+    """Map each id to that of its reverse complement; the specials stay."""
     rest = np.arange(_BASES**k)
     number = np.zeros_like(rest)
     for _ in range(k):

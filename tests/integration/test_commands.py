@@ -23,7 +23,7 @@ def test_the_command_line_answers_at_once():
     """Nothing heavy is imported before it is needed."""
     code = (
         "import sys, model.cli.app; "
-        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'pooch', 'requests',"
+        "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'requests',"
         "'matplotlib'}; "
         "heavy &= set(sys.modules); "
         "sys.exit(', '.join(heavy) or 0)"
@@ -90,8 +90,8 @@ def test_a_query_that_is_wrong_or_would_write(prepared):
 def test_the_same_shards_again_take_under_a_second(prepared):
     prepared.run("promoter-bert", "shards")
     began = time.monotonic()
-    done = prepared.run("promoter-bert", "shards")
-    assert "all there already" in done.stdout
+    done = prepared.run("promoter-bert", "shards", "--json")
+    assert json.loads(done.stdout)["written"] == 0
     assert time.monotonic() - began < 5  # with the start of the interpreter, on a busy machine
 
 
@@ -124,7 +124,7 @@ def test_a_shard_that_is_deleted_comes_back_alone(prepared, tmp_path):
     workspace = Workspace(tmp_path / "work")
     files = {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")}
     next(iter(files)).unlink()
-    assert "(1 written now)" in workspace.run("promoter-bert", "shards").stdout
+    assert json.loads(workspace.run("promoter-bert", "shards", "--json").stdout)["written"] == 1
     assert {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")} == files
 
 
@@ -241,8 +241,9 @@ def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
     assert [sequence for sequence, _ in written] == [good, "acgt", good, "", good]
     values = [value for _, value in written]
     assert values[1] == values[3] == "nan"
-    assert values[0] == values[2] == values[4]
-    assert 0 < float(values[0]) < 17
+    good_values = [float(values[row]) for row in (0, 2, 4)]
+    assert good_values == pytest.approx([good_values[0]] * 3, abs=1e-4)  # other places of a batch: a tolerance only
+    assert 0 < good_values[0] < 17
 
 
 def test_predictions_from_parquet_without_labels(trained):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from model.interpretation.saturation_mutagenesis import mutate
+from model.interpretation.saturation_mutagenesis import saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from model.runs.metric_log import read_metrics
 from tests.conftest import ROOT
@@ -70,7 +70,7 @@ def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
     on_top = 0
     for sequence in fresh:
         place = sequence.index("GAT")
-        order = np.argsort(-mutate(predictor, sequence).importance)
+        order = np.argsort(-saturation_mutagenesis(predictor, sequence).importance)
         on_top += set(order[:3].tolist()) == {place, place + 1, place + 2}
     assert len(fresh) > 20
     assert on_top >= 0.8 * len(fresh)

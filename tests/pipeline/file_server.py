@@ -1,4 +1,4 @@
-"""A file server on the loopback that misbehaves as told, and remembers what it was asked."""
+"""A file server on the loopback with errors on demand, which records its requests."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ CHUNK = 1 << 16
 
 @dataclass
 class Answers:
-    """How the server answers. Lists are used up, a request each; then it answers well."""
+    """How the server answers. Each request takes one item of every list; with empty lists it answers well."""
 
     files: dict[str, bytes]
     ranges: bool = True
@@ -60,14 +60,18 @@ def serving(answers: Answers) -> Iterator[Answers]:
 
 
 def _answer(handler: BaseHTTPRequestHandler, answers: Answers) -> None:
-    asked = handler.headers["Range"]
-    answers.requests.append((handler.path, asked))
+    requested = handler.headers["Range"]
+    answers.requests.append((handler.path, requested))
     body = answers.files.get(handler.path.removeprefix("/files/").removesuffix("?download=1"))
     status = answers.statuses.pop(0) if answers.statuses else 200 if body is not None else 404
     if status != 200 or body is None:
         handler.send_error(status)
         return
-    start = int(asked.removeprefix("bytes=").removesuffix("-")) + answers.shift if asked and answers.ranges else None
+    start = (
+        int(requested.removeprefix("bytes=").removesuffix("-")) + answers.shift
+        if requested and answers.ranges
+        else None
+    )
     if start is not None and start >= len(body):
         handler.send_error(416)
         return

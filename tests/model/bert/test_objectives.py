@@ -14,7 +14,7 @@ from model.bert.frames import TOKEN_MODES, one_frame, read_width, reading_frames
 from model.bert.masking import IGNORED, chosen_places, mask
 from model.bert.objectives import FinetuneTask, PretrainTask, mean_over_frames
 from model.bert.rng import generator
-from model.prediction.predictor import halve
+from model.prediction.predictor import to_half
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import Part, Stream
 
@@ -228,7 +228,7 @@ def test_half_precision_changes_a_prediction_by_a_thousandth(made):
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
     with torch.inference_mode():
         exact = mean_over_frames(model, tokens, lengths, 3)
-        halve(model)
+        to_half(model)
         half = mean_over_frames(model, tokens, lengths, 3)
     assert half.dtype == torch.float32
     assert torch.allclose(half, exact, rtol=0, atol=2e-3)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from model.export.onnx import drawn_promoters, export_onnx, largest_difference, letters
+from model.export.onnx import encode_bases, example_promoters, export_onnx, largest_difference
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -28,12 +28,12 @@ def exported(request, tmp_path_factory, made):
     assay = made.config.assay.model_copy(update=rules)
     model = save_model(folder / "model", assay, request.param, k=k)
     (folder / "out").mkdir()
-    return Predictor(model, on=torch.device("cpu")), model, export_onnx(model, folder / "out" / "model.onnx")
+    return Predictor(model, device=torch.device("cpu")), model, export_onnx(model, folder / "out" / "model.onnx")
 
 
 def run(file, promoters):
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return session.run(["expression"], {"bases": letters(promoters)})[0]
+    return session.run(["expression"], {"bases": encode_bases(promoters)})[0]
 
 
 def promoters(rng, lengths, alphabet="ACGTN"):
@@ -126,9 +126,7 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
     with pytest.raises(UserError, match="pretrained only"):
         export_onnx(tmp_path / "pretrained", tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as Python has a package that is not installed
-    with pytest.raises(
-        UserError, match=r"onnxscript is not installed; in the project's folder: pip install -e '.\[onnx\]'"
-    ):
+    with pytest.raises(UserError, match=r"onnxscript: not installed.*pip install -e '.\[onnx\]'"):
         export_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
@@ -160,11 +158,11 @@ def test_a_file_that_would_predict_otherwise_is_refused(tmp_path):
     expected = np.array([1.0, 8.0], np.float32)
     assert largest_difference(tmp_path, expected + np.float32(1e-4), expected) == pytest.approx(1e-4, rel=0.1)
     for found in ([1.0, 8.1], [np.nan, 8.0]):
-        with pytest.raises(UserError, match="not written: of a promoter for which the model says"):
+        with pytest.raises(UserError, match="not written: its predictions differ from the model"):
             largest_difference(tmp_path, np.array(found, np.float32), expected)
 
 
-def test_drawn_promoters_are_the_assays(made):
-    rows = drawn_promoters(made.config.assay, 5)
+def test_example_promoters_are_the_assays(made):
+    rows = example_promoters(made.config.assay, 5)
     assert [len(row) - len(L) - len(R) for row in rows] == [500, 375, 250, 125, 1]
-    assert rows == drawn_promoters(made.config.assay, 5)
+    assert rows == example_promoters(made.config.assay, 5)

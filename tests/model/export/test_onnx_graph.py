@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.export.onnx import letters
-from model.export.onnx_graph import ReadsLetters
+from model.export.onnx import encode_bases
+from model.export.onnx_graph import SequenceRegressor
 from model.prediction.predictor import Predictor
 from pipeline.dataset.input_view import define_rules
 from tests.model.saved_model import save_model
@@ -61,11 +61,11 @@ def drawn_rows(draw, number):
 )
 def test_it_says_what_predict_says(made, tmp_path, view, k, rules):
     assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
-    predictor = Predictor(save_model(tmp_path, assay, view, k=k), on=torch.device("cpu"))
-    model = ReadsLetters(predictor.model, assay, k, view).eval()
+    predictor = Predictor(save_model(tmp_path, assay, view, k=k), device=torch.device("cpu"))
+    model = SequenceRegressor(predictor.model, assay, k, view).eval()
     rows = drawn_rows(random.Random(k), 1000)
     expected = predicted(predictor, rows)
     for some in (slice(0, 6), slice(0, 7), slice(100, 101), slice(None)):
         with torch.inference_mode():
-            found = model(torch.from_numpy(letters([row.encode() for row in rows[some]]))).numpy()
+            found = model(torch.from_numpy(encode_bases([row.encode() for row in rows[some]]))).numpy()
         np.testing.assert_allclose(found, expected[some], rtol=1e-4, atol=1e-4)

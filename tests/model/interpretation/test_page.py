@@ -7,7 +7,7 @@ import pytest
 from transformers import BertForSequenceClassification
 
 from model.interpretation.page import NONE_SEEN, SEEN, explain
-from model.interpretation.saturation_mutagenesis import BASES, mutate
+from model.interpretation.saturation_mutagenesis import BASES, saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.saved_model import save_model
@@ -23,7 +23,7 @@ def model(tmp_path_factory, made):
 
 def test_each_row_is_what_the_model_says_of_that_promoter(model):
     predictor = Predictor(model)
-    found = mutate(predictor, f"{L}{INSERT}{R}")
+    found = saturation_mutagenesis(predictor, f"{L}{INSERT}{R}")
     rows = found.table().to_pylist()
     assert len(rows) == 3 * len(INSERT) + 1  # an N can become any of four
     assert found.prediction == pytest.approx(float(predictor.predict([f"{L}{INSERT}{R}"])[0]), abs=1e-5)
@@ -43,7 +43,7 @@ def test_each_row_is_what_the_model_says_of_that_promoter(model):
 def test_page_picture_and_tables_tell_the_same(model, tmp_path):
     outputs = [tmp_path / f"out.{ending}" for ending in ("html", "svg", "tsv", "parquet")]
     said = explain(model, f"{L}{INSERT}{R}", outputs)
-    found = mutate(Predictor(model), f"{L}{INSERT}{R}")
+    found = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # a folder serves as well as a predictor
     assert pq.read_table(outputs[3]).equals(found.table())
     heads, *lines = [line.split("\t") for line in outputs[2].read_text().splitlines()]
     assert heads == ["position", "reference", "base", "prediction", "effect"]

@@ -16,7 +16,8 @@ import pytest
 from model.bert.build import bert_config
 from model.prediction.files import predict_files
 from model.prediction.predictor import BATCH, Predictor
-from model.prediction.request import Asked, check_asked
+from model.prediction.request import PredictionRequest, check_request
+from model.prediction.writers import as_text
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
@@ -46,7 +47,9 @@ def sequences(folder):
 @pytest.fixture(scope="module")
 def expected(folder):
     """The bytes of the output, made by one process without interruption."""
-    done = predict_files(Asked(folder / "model", [str(folder / "rows.tsv")], str(folder / "expected.tsv"), workers=1))
+    done = predict_files(
+        PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(folder / "expected.tsv"), workers=1)
+    )
     assert (done.rows, done.found) == (ROWS, 0)
     return (folder / "expected.tsv").read_bytes()
 
@@ -83,14 +86,16 @@ def test_the_same_rows_in_any_form_give_the_same_bytes(folder, expected, form, t
         text = fasta if form.endswith("fasta") else (folder / "rows.tsv").read_text()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         name = "-"
-    predict_files(Asked(folder / "model", [name], str(tmp_path / "out.tsv"), workers=1))
+    predict_files(PredictionRequest(folder / "model", [name], str(tmp_path / "out.tsv"), workers=1))
     assert (tmp_path / "out.tsv").read_bytes() == expected
 
 
 def test_parquet_holds_the_same_and_the_problems(folder, expected, tmp_path):
-    predict_files(Asked(folder / "model", [str(folder / "rows.tsv")], str(tmp_path / "out.parquet"), workers=1))
+    predict_files(
+        PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(tmp_path / "out.parquet"), workers=1)
+    )
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    lines = [f"{r['sequence']}\t{'nan' if r['prediction'] is None else format(r['prediction'], '.9g')}" for r in rows]
+    lines = [f"{r['sequence']}\t{'nan' if r['prediction'] is None else as_text(r['prediction'])}" for r in rows]
     assert "\n".join(lines) + "\n" == expected.decode()
     problems = {n: row["problem"] for n, row in enumerate(rows, 1) if row["problem"] is not None}
     assert problems == {4: "lower-case bases", 101: "no sequence", ROWS: "letters other than ACGTN"}
@@ -98,7 +103,7 @@ def test_parquet_holds_the_same_and_the_problems(folder, expected, tmp_path):
 
 def test_a_run_that_ended_goes_on_from_its_last_part(folder, expected, tmp_path):
     output = tmp_path / "out.tsv"
-    asked = Asked(folder / "model", [str(folder / "rows.tsv")], str(output), workers=1)
+    request = PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(output), workers=1)
 
     def end_after_three(done, total, found):
         assert total == ROWS
@@ -106,11 +111,11 @@ def test_a_run_that_ended_goes_on_from_its_last_part(folder, expected, tmp_path)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_files(asked, end_after_three)
+        predict_files(request, end_after_three)
     assert not output.exists()
     (tmp_path / ".elsewhere-1.partial.out.tsv").write_text("left by a kill")
     seen = []
-    done = predict_files(asked, lambda *numbers: seen.append(numbers))
+    done = predict_files(request, lambda *numbers: seen.append(numbers))
     assert done.found == 3 * BATCH["cpu"]
     assert seen[0] == (BATCH["cpu"], ROWS, BATCH["cpu"])
     assert output.read_bytes() == expected
@@ -123,11 +128,11 @@ def test_what_another_model_or_setting_predicted_is_not_taken(folder, made, tmp_
 
     output = str(tmp_path / "out.tsv")
     with pytest.raises(KeyboardInterrupt):
-        predict_files(Asked(folder / "model", [str(folder / "rows.tsv")], output, workers=1), ended)
+        predict_files(PredictionRequest(folder / "model", [str(folder / "rows.tsv")], output, workers=1), ended)
     other = save_model(tmp_path / "other", made.config.assay, seed=1)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(Asked(other, [str(folder / "rows.tsv")], output, workers=1), ended)
-    both = Asked(other, [str(folder / "rows.tsv")], output, both_strands=True, workers=1)
+        predict_files(PredictionRequest(other, [str(folder / "rows.tsv")], output, workers=1), ended)
+    both = PredictionRequest(other, [str(folder / "rows.tsv")], output, both_strands=True, workers=1)
     assert predict_files(both).found == 0
 
 
@@ -135,8 +140,8 @@ def test_kill_9_with_several_processes(folder, tmp_path):
     """Also: nobody else predicts into the same file meanwhile, and no process outlives the killed one."""
     generate(tmp_path / "many.tsv", 5_000, seed=2)
     output, journal = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
-    again = Asked(folder / "model", [str(tmp_path / "many.tsv")], str(output), workers=1)
-    command = [*COMMAND, str(folder / "model"), again.names[0], "-o", str(output), "--workers", "2"]
+    again = PredictionRequest(folder / "model", [str(tmp_path / "many.tsv")], str(output), workers=1)
+    command = [*COMMAND, str(folder / "model"), again.inputs[0], "-o", str(output), "--workers", "2"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     wait_for(lambda: journal.exists() and journal.stat().st_size > 300, running)
     os.kill(running.pid, signal.SIGSTOP)
@@ -191,7 +196,7 @@ def test_both_strands_are_the_mean_of_either(tmp_path, made):
 @pytest.mark.parametrize(
     ("names", "output", "message"),
     [
-        (["-", "rows.tsv"], "out.tsv", "named alone"),
+        (["-", "rows.tsv"], "out.tsv", "standard input together with files"),
         (["rows.tsv"], "out.doc", r"expected a name ending in \.tsv, \.txt, \.csv, \.parquet"),
         (["rows.tsv"], "rows.tsv", "input file, too"),
         (["out.problems.tsv"], "out.tsv", "input file, too"),
@@ -206,7 +211,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypa
     Path("wrong.tsv").write_text("acgt\nacgt\n")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match=message):
-        predict_files(Asked(folder / "model", names, output, workers=1))
+        predict_files(PredictionRequest(folder / "model", names, output, workers=1))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -215,15 +220,15 @@ def test_what_can_be_told_before_torch_is(folder, tmp_path):
     script = """
 import sys
 from pathlib import Path
-from model.prediction.request import Asked, check_asked
+from model.prediction.request import PredictionRequest, check_request
 from model.interpretation.page import explain
 from pipeline.errors import UserError
 model, rows = Path(sys.argv[1]), sys.argv[2]
 for call in (
-    lambda: check_asked(Asked(Path("nowhere"), [rows], "out.tsv")),
-    lambda: check_asked(Asked(model, ["nowhere.tsv"], "out.tsv")),
-    lambda: check_asked(Asked(model, [rows], "typo/out.tsv")),
-    lambda: check_asked(Asked(model, [rows], rows)),
+    lambda: check_request(PredictionRequest(Path("nowhere"), [rows], "out.tsv")),
+    lambda: check_request(PredictionRequest(model, ["nowhere.tsv"], "out.tsv")),
+    lambda: check_request(PredictionRequest(model, [rows], "typo/out.tsv")),
+    lambda: check_request(PredictionRequest(model, [rows], rows)),
     lambda: explain(Path("nowhere"), "ACGT", [Path("out.html")]),
     lambda: explain(model, "ACGT", [Path("out.html")]),
 ):
@@ -232,7 +237,7 @@ for call in (
     except UserError:
         continue
     sys.exit("went through")
-check_asked(Asked(model, [rows], "out.tsv"))
+check_request(PredictionRequest(model, [rows], "out.tsv"))
 sys.exit(", ".join({"torch", "transformers", "matplotlib"} & set(sys.modules)) or 0)
 """
     done = subprocess.run(
@@ -248,8 +253,10 @@ def test_the_other_strand_of_a_model_that_has_not_seen_it_is_warned_of(folder, m
     save_model(tmp_path / "model", made.config.assay, reverse_complement=both)
     (tmp_path / "rows.tsv").write_text(f"{L}ACGT{R}\n")
     for strands in (False, True):
-        asked = Asked(tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands)
-        assert predict_files(asked, warn=told.append).rows == 1
+        request = PredictionRequest(
+            tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands
+        )
+        assert predict_files(request, warn=told.append).rows == 1
     assert [text[:41] for text in told] == ([] if both else ["the model was fine-tuned on one strand (f"])
 
 
@@ -264,12 +271,12 @@ def test_a_trained_model_knows_its_strands(made, known):
 @pytest.mark.parametrize("bad", [5, 25])
 def test_a_stream_of_rows_without_a_prediction_stays_empty_and_says_what_is_wrong(folder, tmp_path, capfd, bad):
     (tmp_path / "rows.tsv").write_text("acgt\n" * bad)
-    asked = Asked(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
+    request = PredictionRequest(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
     with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
-        predict_files(asked)
+        predict_files(request)
     assert capfd.readouterr().out == ""
     (tmp_path / "rows.tsv").write_text("acgt\n" * bad + f"{L}ACGT{R}\n")
-    predict_files(asked)
+    predict_files(request)
     out, said = capfd.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
     title, heads, *lines = said.splitlines()
@@ -291,9 +298,9 @@ def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         name = "-" if form == "stdin" else f"rows.{form}"
         done = []
-        asked = Asked(folder / "model", [name], "board.json", workers=1, leaderboard=sample)
+        request = PredictionRequest(folder / "model", [name], "board.json", workers=1, leaderboard=sample)
         try:
-            predict_files(asked, lambda rows, *_: done.append(rows))
+            predict_files(request, lambda rows, *_: done.append(rows))
         except UserError as error:
             assert done == [] or form == "stdin"
             assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows.{form}", "sample.json"]
@@ -315,9 +322,9 @@ def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_
 def test_a_leaderboard_that_cannot_be_is_refused(folder, tmp_path, output, sample, message):
     if sample is not None:
         (tmp_path / "sample.json").write_text(sample)
-    asked = Asked(folder / "model", [], str(tmp_path / output), leaderboard=tmp_path / "sample.json")
+    request = PredictionRequest(folder / "model", [], str(tmp_path / output), leaderboard=tmp_path / "sample.json")
     with pytest.raises(UserError, match=message):
-        check_asked(asked)
+        check_request(request)
 
 
 @pytest.mark.parametrize("form", ["predict", "csv", "json", "table"])
@@ -369,11 +376,11 @@ def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
 PEAK = """
 import io, resource, subprocess, sys
 from pathlib import Path
-from model.prediction.request import Asked
+from model.prediction.request import PredictionRequest
 from model.prediction.files import predict_files
 for rows in (200_000, 1_000_000):
     endless = subprocess.Popen(f"yes {'acgt' * 60} | head -n {rows}; echo {sys.argv[2]}", shell=True, stdout=-1)
     sys.stdin = io.TextIOWrapper(endless.stdout)
-    assert predict_files(Asked(Path(sys.argv[1]), ["-"], "/dev/null", workers=1)).rows == rows + 1
+    assert predict_files(PredictionRequest(Path(sys.argv[1]), ["-"], "/dev/null", workers=1)).rows == rows + 1
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -3,40 +3,51 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.prediction.inputs import Part
 from model.prediction.journal import Journal
 
 PARTS = st.lists(st.lists(st.text("ACGTN", max_size=6), max_size=4), max_size=5)
 
 
-def of(part, salt=0.5):
-    return np.array([len(sequence) + salt for sequence in part], np.float32)
+def values_of(sequences, salt=0.5):
+    return np.array([len(sequence) + salt for sequence in sequences.to_pylist()], np.float32)
 
 
-def taken(path, key, parts):
-    """The values of the leading parts that a journal holds; what it does not hold is added."""
-    journal, found = Journal(path, key), []
-    for part in parts:
-        sequences = pa.array(part, pa.string())
-        values = journal.take(sequences)
-        if values is None:
-            journal.add(sequences, of(part))
-        else:
-            found.append(values.tolist())
-    journal.close()
-    return found
+def resume(path, key, sequences):
+    """Run to the end with the journal at `path`; the rows resumed from it, and the values of all parts."""
+    parts = [
+        Part(0, pa.table({"repaired": pa.array(part, pa.string()), "problem": pa.nulls(len(part), pa.string())}))
+        for part in sequences
+    ]
+
+    def predict(rest):
+        for part in rest:
+            yield part, values_of(part.usable)
+
+    path.touch()
+    with path.open("r+b") as file:
+        journal = Journal(file, key)
+        found = [(part, values.tolist()) for part, values in journal.resume(iter(parts), predict)]
+        assert [part for part, _ in found] == parts
+        assert [values for _, values in found] == [values_of(part.usable).tolist() for part in parts]
+        assert journal.is_empty == (not any(sequences))
+        return journal.rows_resumed
 
 
 @settings(max_examples=60, deadline=None)
 @given(parts=PARTS, data=st.data())
 def test_whatever_a_kill_left_a_prefix_is_taken_and_the_rest_comes_again(tmp_path_factory, parts, data):
     path = tmp_path_factory.mktemp("journal") / "j"
-    everything = [of(part).tolist() for part in parts]
-    assert taken(path, "key", parts) == []
+    assert resume(path, b"key", parts) == 0
     whole = path.read_bytes()
-    assert taken(path, "key", parts) == everything
-    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
-    found = taken(path, "key", parts)
-    assert found == everything[: len(found)]
+    assert resume(path, b"key", parts) == sum(map(len, parts))
+    kept = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:kept])
+    resumed, ends = 0, 0
+    for part in parts:
+        ends += 16 + 4 * len(part)
+        resumed += len(part) * (ends <= kept)
+    assert resume(path, b"key", parts) == resumed
     assert path.read_bytes() == whole
 
 
@@ -44,16 +55,16 @@ def test_whatever_a_kill_left_a_prefix_is_taken_and_the_rest_comes_again(tmp_pat
 @given(parts=PARTS, other=PARTS)
 def test_only_the_same_sequences_under_the_same_key_are_taken(tmp_path_factory, parts, other):
     path = tmp_path_factory.mktemp("journal") / "j"
-    taken(path, "key", parts)
+    resume(path, b"key", parts)
     alike = next((i for i, (a, b) in enumerate(zip(parts, other, strict=False)) if a != b), min(len(parts), len(other)))
-    assert taken(path, "key", other) == [of(part).tolist() for part in other[:alike]]
-    assert taken(path, "another key", other) == []
+    assert resume(path, b"key", other) == sum(map(len, other[:alike]))
+    assert resume(path, b"another key", other) == 0
 
 
 def test_a_flipped_bit_is_seen(tmp_path):
     parts = [["ACGT", "A"], ["C"]]
-    taken(tmp_path / "j", "key", parts)
+    resume(tmp_path / "j", b"key", parts)
     whole = bytearray((tmp_path / "j").read_bytes())
     whole[-1] ^= 1
     (tmp_path / "j").write_bytes(whole)
-    assert taken(tmp_path / "j", "key", parts) == [of(parts[0]).tolist()]
+    assert resume(tmp_path / "j", b"key", parts) == 2

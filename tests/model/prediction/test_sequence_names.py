@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.prediction.files import predict_files
-from model.prediction.inputs import find_rows, read_parts
+from model.prediction.inputs import find_prediction_input, read_parts
 from model.prediction.predictor import BATCH
-from model.prediction.request import Asked, check_asked
-from model.prediction.writers import Rows, format_of
+from model.prediction.request import PredictionRequest, check_request
+from model.prediction.writers import PredictedRows, as_text, find_writer
 from pipeline.dataset.input_format import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
@@ -42,7 +42,7 @@ def test_names_come_with_their_sequences(tmp_path, monkeypatch, form, column, pi
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FORMS[form].encode())))
     (tmp_path / f"rows.{form}").write_text(FORMS[form])
     given = ["-"] if piped else [str(tmp_path / f"rows.{form}")]
-    parts = list(read_parts(find_rows(given, Columns(name=column), column is None), ASSAY, 4))
+    parts = list(read_parts(find_prediction_input(given, Columns(name=column), column is None), ASSAY, 4))
     assert [len(part) for part in parts] == [4, 2]
     rows = [row for part in parts for row in part.table.to_pylist()]
     assert [(row["name"], row["sequence"]) for row in rows] == PAIRS
@@ -53,15 +53,15 @@ def test_names_of_parquet_files(tmp_path):
         table = {"id": [None, 10 * number], "sequence": SEQUENCES[:2], "of": ["a", None]}
         pq.write_table(pa.table(table), tmp_path / f"{number}.parquet")
     for column, expected in (("id", ["", "0", "", "10"]), ("3", ["a", "", "a", ""])):
-        (part,) = read_parts(find_rows([str(tmp_path / "*.parquet")], Columns(name=column)), ASSAY, 9)
+        (part,) = read_parts(find_prediction_input([str(tmp_path / "*.parquet")], Columns(name=column)), ASSAY, 9)
         assert part.table["name"].to_pylist() == expected
 
 
 @pytest.mark.parametrize(
     ("form", "column", "headers", "message"),
     [
-        ("fasta", "id", False, "--name-column id: FASTA has no columns.*: --names"),
-        ("tsv", None, True, "of a table name their column: --name-column"),
+        ("fasta", "id", False, "--name-column id: FASTA has no columns.*--names"),
+        ("tsv", None, True, "got a table; fix: --name-column"),
         ("tsv", "4", False, "no column 4; it has 3"),
         ("csv", "name", False, "no column name; it has"),
     ],
@@ -69,15 +69,17 @@ def test_names_of_parquet_files(tmp_path):
 def test_names_that_are_not_there(tmp_path, form, column, headers, message):
     (tmp_path / f"rows.{form}").write_text(FORMS[form])
     with pytest.raises(UserError, match=message):
-        find_rows([str(tmp_path / f"rows.{form}")], Columns(name=column), headers)
+        find_prediction_input([str(tmp_path / f"rows.{form}")], Columns(name=column), headers)
 
 
 def test_a_leaderboard_knows_no_names(tmp_path):
     model = save_model(tmp_path / "model", ASSAY)
     (tmp_path / "sample.json").write_text('{"0": 0}')
-    for asked in ({"header_names": True}, {"columns": Columns(name="id")}):
+    for names in ({"header_names": True}, {"columns": Columns(name="id")}):
         with pytest.raises(UserError, match="leave out --names and --name-column"):
-            check_asked(Asked(model, [], str(tmp_path / "out.json"), leaderboard=tmp_path / "sample.json", **asked))
+            check_request(
+                PredictionRequest(model, [], str(tmp_path / "out.json"), leaderboard=tmp_path / "sample.json", **names)
+            )
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -90,16 +92,16 @@ def test_each_format_holds_the_same(tmp_path, named):
         for part in (slice(0, 3), slice(3, 4)):
             column = pa.chunked_array([texts[part]])
             problem = pa.chunked_array([["bad" if np.isnan(value) else None for value in values[part]]], pa.string())
-            yield Rows(part.start, column, values[part], problem, column if named else None)
+            yield PredictedRows(part.start, column, values[part], problem, column if named else None)
 
     written = {}
     for ending in ("tsv", "csv", "parquet"):
         file = io.BytesIO()
-        format_of(f"out.{ending}")(file, rows())
+        find_writer(f"out.{ending}")(file, rows())
         written[ending] = file.getvalue()
     heads, *lines = csv.reader(io.StringIO(written["csv"].decode(), newline=""))
     assert heads == ["name", "sequence", "prediction"][not named :]
-    assert lines == [[*[text] * (1 + named), f"{value:.9g}"] for text, value in zip(texts, values, strict=True)]
+    assert lines == [[*[text] * (1 + named), as_text(value)] for text, value in zip(texts, values, strict=True)]
     table = pq.read_table(io.BytesIO(written["parquet"]))
     assert table.column_names == [*heads, "problem"]
     assert [table[name].to_pylist() for name in heads[:-1]] == [texts] * (1 + named)
@@ -116,8 +118,10 @@ def test_a_run_that_ended_goes_on_to_the_same_bytes(tmp_path):
     model = save_model(tmp_path / "model", ASSAY)
 
     def predicted(output, named, progress=lambda *_: None):
-        asked = Asked(model, [str(tmp_path / "rows.fa")], str(tmp_path / output), workers=1, header_names=named)
-        return predict_files(asked, progress).found, (tmp_path / output).read_text().splitlines()
+        request = PredictionRequest(
+            model, [str(tmp_path / "rows.fa")], str(tmp_path / output), workers=1, header_names=named
+        )
+        return predict_files(request, progress).found, (tmp_path / output).read_text().splitlines()
 
     def end(done, _total, _found):
         if done >= 2 * BATCH["cpu"]:

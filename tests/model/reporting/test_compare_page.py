@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.reporting.compare_page import compare_runs, score_lines
-from model.reporting.run_sections import stage_says
+from model.reporting.run_sections import explain_stage
 from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
@@ -45,16 +45,16 @@ def test_runs_side_by_side(run, second, tmp_path):
     ]
     page = out.read_text()
     assert "second is not finished." in page
-    assert "loss is the mean squared error of the standardised labels" in text_of(page)
+    assert "the loss is the mean squared error of the standardized labels" in text_of(page)
     assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
     drawn = pictures(page)
     for stage, metric, title in (
-        ("pretrain", "loss", "Pretraining: training loss"),
+        ("pretrain", "loss", "Pretraining: training loss (nats)"),
         ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
         ("finetune", "valid_loss", "Fine-tuning: validation loss"),
         ("finetune", "valid_pearson", "Fine-tuning: validation Pearson"),
-        ("finetune", "promoters_per_second", "Fine-tuning: promoters a second"),
+        ("finetune", "promoters_per_second", "Fine-tuning: promoters per second"),
     ):
         for folder, colour in ((run, BLUE), (second, ORANGE)):
             lines = read_metrics(folder / "metrics.jsonl")
@@ -70,7 +70,7 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     same = compare_runs([run, twin], tmp_path / "same.html")
     assert [each["run"] for each in same.runs] == [str(run), str(twin)]
     assert same.differences == {}
-    assert "Nothing: the runs have the same settings" in (tmp_path / "same.html").read_text()
+    assert "None: the runs have the same settings" in (tmp_path / "same.html").read_text()
     facts = json.loads((twin / "run.json").read_text())
     facts["config"]["assay"]["left_adapter"] = ""
     summary = json.loads((twin / "summary.json").read_text())
@@ -80,18 +80,20 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     assert not other.same_promoters
     assert list(other.differences) == ["assay.left_adapter", "dataset_key"]
     assert "assay.left_adapter TGCATTTTTTTCACATC (empty) dataset_key" in text_of((tmp_path / "other.html").read_text())
-    assert score_lines(other)[-1].startswith("note: They are not all of the same dataset")
-    assert "not all of the same dataset" in (tmp_path / "other.html").read_text()
+    assert score_lines(other)[-1].startswith("note: The runs differ in dataset or splits")
+    assert "The runs differ in dataset or splits" in (tmp_path / "other.html").read_text()
 
 
 def test_different_losses_are_named_and_said_to_be_no_measure(made, run, tmp_path):
     other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
     both = [read_run(run), read_run(other)]
-    said = stage_says(both, "finetune")
-    assert "loss is the mean squared error or the smooth L1 loss of the standardised labels" in said
-    assert "Lines of different losses (finetune.loss) cannot be compared." in said
-    assert "cannot be compared" not in stage_says(both, "pretrain")
-    assert stage_says(both[1:], "finetune").startswith("Regression: loss is the smooth L1 loss of the standardised")
+    said = explain_stage(both, "finetune")
+    assert "the loss is the mean squared error or the smooth L1 loss of the standardized labels" in said
+    assert "The curves of different losses (finetune.loss) cannot be compared." in said
+    assert "cannot be compared" not in explain_stage(both, "pretrain")
+    assert explain_stage(both[1:], "finetune").startswith(
+        "Regression: the loss is the smooth L1 loss of the standardized"
+    )
 
 
 def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):
@@ -103,8 +105,8 @@ def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):
     nowhere, empty, twice, way_out = str(error.value).splitlines()
     assert "nowhere: no such folder" in nowhere
     assert "broken/summary.json is empty" in empty
-    assert twice == f"{run}: named twice"
-    assert way_out == "leave them out to compare the others"
+    assert twice.startswith(f"{run}: duplicate")
+    assert way_out == "fix: omit them to compare the others"
     with pytest.raises(UserError, match=r"no folder .*typo"):
         compare_runs([run, broken], tmp_path / "typo" / "none.html")
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]

@@ -14,14 +14,13 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
-from model.reporting.curves import POINTS
 from model.reporting.dream_section import BOARD
-from model.reporting.plots import FEW, SHADES, class_limits
-from model.reporting.predictions import dataset_of
+from model.reporting.plots import FEW, POINTS, SHADES, class_limits
+from model.reporting.predictions import open_run_dataset
 from model.reporting.run_page import write_report
 from model.runs.metric_log import Tracker, read_metrics
 from model.runs.read import read_run
-from model.scoring.dream import ChallengeScore, Correlation
+from model.scoring.dream import Correlation, DreamScore
 from model.training.messages import describe_summary
 from pipeline.dataset.database import reading
 from pipeline.dataset.synthetic import true_expression_of
@@ -42,7 +41,7 @@ def page(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
     told = []
     result = write_report(run, out, step=told.append)
-    assert told == ["asking the dataset", "drawing", ""]
+    assert told == ["querying the dataset", "drawing", ""]
     assert (result.page, result.run, result.finished, result.missing) == (str(out), "first", True, [])
     assert result.bytes == out.stat().st_size
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
@@ -72,12 +71,13 @@ def shows(axes, colour, points, like=None):
 def test_curves_are_what_was_logged(run, drawn, stage):
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
     title = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[stage]
-    metric = {"pretrain": "masked k-mers right", "finetune": "validation correlation"}[stage]
+    metric = {"pretrain": "accuracy", "finetune": "validation correlation"}[stage]
+    loss = {"pretrain": "loss (nats)", "finetune": "loss"}[stage]
     expected = [
-        ("loss", BLUE, "loss"),
-        ("loss", ORANGE, "valid_loss"),
+        (loss, BLUE, "loss"),
+        (loss, ORANGE, "valid_loss"),
         ("learning rate", BLUE, "learning_rate"),
-        ("promoters a second", BLUE, "promoters_per_second"),
+        ("promoters per second", BLUE, "promoters_per_second"),
         *{
             "pretrain": [(metric, BLUE, "accuracy"), (metric, ORANGE, "valid_accuracy")],
             "finetune": [(metric, ORANGE, "valid_pearson"), (metric, GREEN, "valid_spearman")],
@@ -101,7 +101,7 @@ def test_long_curves_are_means_of_neighbours(made, tmp_path):
         for step, value in enumerate(values, 1):
             tracker.log("pretrain", step, step / 100, {"loss": value})
     write_report(folder)
-    (line,) = pictures((folder / "report.html").read_text())["Pretraining: loss"][0].lines(BLUE)
+    (line,) = pictures((folder / "report.html").read_text())["Pretraining: loss (nats)"][0].lines(BLUE)
     ends = np.append(np.arange(0, len(values), 3), len(values))
     expected = [values[a:b].mean() for a, b in itertools.pairwise(ends)]
     assert len(line) <= POINTS
@@ -214,7 +214,7 @@ def test_scores_stand_beside_the_ceiling(run, page, drawn, test_split):
     assert f"Pearson {valid['pearson']:.4f} (0.1110 to 0.8880) {r:.4f} (0.1110 to 0.8880)" in text
     assert f"Spearman {valid['spearman']:.4f} (0.2220 to 0.7770) {rho:.4f} (0.2220 to 0.7770)" in text
     assert f"mean squared error {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}" in text
-    assert f"correlates with their labels by {ceiling:.4f}" in text
+    assert f"a Pearson of {ceiling:.4f} with their noisy labels" in text
 
 
 def test_labels_and_the_cut(made, drawn):
@@ -238,19 +238,19 @@ def test_what_was_run(run, page, made):
     for said in (
         "promoter-bert: run first",
         "Finished on 2026-01-02 at 03:04:05 UTC.",
-        "BERT: 1 layers, hidden 16, 2 heads, intermediate 32, dropout 0.1; 3-mers, frames, flank 5",
+        "BERT: 1 layer, hidden 16, 2 heads, intermediate 32, dropout 0.1; 3-mers, frames, flank 5",
         shlex.join(facts["command"]),
         facts["machine"],
         f"torch {facts['packages']['torch']}",
         f"python {facts['python']}",
         f"dataset key {facts['dataset_key'][:16]}",
         f"Dataset {facts['dataset_key']}; shards {facts['shard_key']}",
-        "fine-tuning 1,200 150 150",
-        "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: loss is the mean squared error of the",
+        "Fine-tuning 1,200 150 150",
+        "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: the loss is the mean squared error of the",
     ):
         assert said in text, said
     assert "global_batch: 32" in page
-    assert html.escape('"zero_optimization"') in page
+    assert '"zero_optimization"' in html.unescape(page)
 
 
 def test_the_page_needs_nothing_from_outside(page):
@@ -274,7 +274,7 @@ def test_a_run_that_has_just_begun(made, tmp_path):
     assert not result.finished
     assert "This run is not finished" in text
     assert "Nothing was logged yet." in text
-    assert "What was run" in text
+    assert "Settings and machine" in text
     assert "Labels and the cut" in text
     assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
 
@@ -286,7 +286,7 @@ def test_a_run_that_stopped_midway_shows_its_curves(made, tmp_path):
     (folder / "metrics.jsonl").write_text("".join(lines[:15]) + '{"stage": "fine')  # a kill in the middle of a line
     result = write_report(folder)
     page = (folder / "report.html").read_text()
-    assert result.missing == ["Scores and predictions come with the end of the run."]
+    assert result.missing == ["Scores and predictions are written at the end of the run."]
     assert "The last that it logged is step 60 of finetune" in page
     assert "Fine-tuning: loss" in pictures(page)
     assert "Calibration" not in pictures(page)
@@ -300,13 +300,13 @@ def test_without_a_test_split_the_validation_split_is_shown_and_named(made, tmp_
     assert result.missing[0].startswith("There is no test split.")
     text = text_of((folder / "report.html").read_text())
     assert "150 promoters of the valid split" in text
-    assert "95 % intervals, by bootstrap" not in text
+    assert "95 % intervals" not in text.split("Settings and machine")[0]
 
 
 def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
     folder = start(made, tmp_path)
     finish(made, folder, ())
-    assert "predicted no held-out promoters" in write_report(folder).missing[0]
+    assert "no held-out predictions" in write_report(folder).missing[0]
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     for name in ("run.json", "summary.json"):
@@ -315,8 +315,8 @@ def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
         (moved / name).write_text(json.dumps({**facts, "started_in": "/started"}))
     result = write_report(moved)
     assert result.missing == [
-        "The dataset is not at /started/elsewhere.duckdb or elsewhere.duckdb: without it there are no labels to show; "
-        f"name it: promoter-bert report {moved} --dataset PATH/elsewhere.duckdb"
+        "No dataset at /started/elsewhere.duckdb or elsewhere.duckdb, so labels and predictions are not shown; "
+        f"fix: promoter-bert report {moved} --dataset PATH/elsewhere.duckdb"
     ]
     assert "Fine-tuning: loss" in pictures((moved / "report.html").read_text())
     assert write_report(moved, dataset=made.config.dataset.path).missing == []
@@ -341,9 +341,11 @@ def test_the_dataset_is_found_from_any_folder(made, run, tmp_path, monkeypatch):
 
     for place in (None, project, tmp_path / "moved away"):
         started_in(place)
-        with dataset_of(read_run(folder), None) as opened:
+        with open_run_dataset(read_run(folder), None) as opened:
             assert opened is not None
-    with pytest.raises(UserError, match=rf"nowhere: no such dataset; .*trained on: {dataset} is there; leave"):
+    with pytest.raises(
+        UserError, match=rf"nowhere: no such dataset; .*trained on; fix: omit --dataset to use {dataset}$"
+    ):
         write_report(folder, dataset=tmp_path / "nowhere")
 
 
@@ -368,7 +370,7 @@ def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out.html"
     for folder, message in (
-        (other, r"not the dataset that .* was trained on .*expected 0123456789abcdef"),
+        (other, r"not the dataset that .* was trained on; expected key 0123456789abcdef"),
         (foreign, "1 of 2 promoters are not in the dataset"),
         (cut_off, "predictions.parquet: cannot be read"),
         (broken, r"summary.json is damaged \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
@@ -392,7 +394,7 @@ SUBSETS = {
     name: Correlation(rows, r, r - 0.1, (r - 0.05, r + 0.05), (r - 0.2, r + 0.07))
     for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
 }
-SCORE = asdict(ChallengeScore(SUBSETS, 0.76, 0.6, []))
+SCORE = asdict(DreamScore(SUBSETS, 0.76, 0.6, []))
 """As promoter-bert score --json prints it."""
 
 
@@ -415,7 +417,7 @@ def test_the_challenges_score_beside_the_teams(run, tmp_path):
         assert {"first", *BOARD} <= set(board.texts)
     text = text_of(page)
     assert "motif tiling 263 -0.0200 (-0.0700 to 0.0300) -0.1200 (-0.2200 to 0.0500)" in text
-    assert "other rows than these 9,045" in text
+    assert "not the 9,045 rows scored here" in text
     score.write_text(json.dumps({**SCORE, "pearson_score": None, "spearman_score": None, "missing": ["SNVs"]}))
     write_report(run, tmp_path / "report.html", score=score)
     assert "no Pearson Score and no Spearman Score" in (tmp_path / "report.html").read_text()
@@ -441,8 +443,8 @@ def test_masked_kmers_beside_guesses(made, tmp_path):
     write_report(folder)
     text = text_of((folder / "report.html").read_text())
     assert "best weights most frequent k-mer (TTT) k-mer given neighbours" in text
-    assert "masked k-mers right 0.1561 0.1571 0.1663 the same inside the insert 0.1772 0.1482 0.1594" in text
-    assert "the likeliest k-mer between the bases" in text
+    assert "accuracy 0.1561 0.1571 0.1663 accuracy in the insert 0.1772 0.1482 0.1594" in text
+    assert "the most likely k-mer between the visible bases" in text
     assert "command train.py 'dataset.path=my rows.duckdb' model" in text
     below = "below the guess of the most frequent k-mer: too few steps"
     assert below in text

@@ -361,7 +361,7 @@ def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
     assert ids[0] == ids[1]
     sha256 = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
     card = (whole / "model" / "README.md").read_text()
-    assert f"another run has pretrained, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
+    assert f"model of another run, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
     assert "| finetune/train | 300 |" in card
     assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(run_section(read_run(whole)))
     assert "may have been trained on" not in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from model.cli.messages import score_lines
-from model.scoring.dream import PAIRED, WEIGHTS, challenge_score, final_subsets, weighted_mean
+from model.scoring.dream import PAIRED, WEIGHTS, dream_score, final_subsets, weighted_mean
 from model.scoring.dream_files import read_labels, read_predictions, read_subsets, score_files
 from pipeline.errors import UserError
 from tests.model.scoring.toy_challenge import ROWS, make_challenge, write_csv
@@ -50,7 +50,7 @@ def test_the_formula_by_hand():
             label += [1, 2, 3, 4]
             prediction += order[r]
             subsets[name] = first + four
-    found = challenge_score(np.array(prediction, float), np.array(label, float), subsets)
+    found = dream_score(np.array(prediction, float), np.array(label, float), subsets)
     assert {name: part.pearson for name, part in found.subsets.items()} == pytest.approx(wanted)
     assert {name: part.spearman for name, part in found.subsets.items()} == pytest.approx(wanted)
     #        all          high  low   yeast         random        chall. SNVs           pert.  tiling
@@ -163,9 +163,12 @@ def lines_of(toy):
     [
         (lambda lines: [*lines[:7], lines[7].split("\t")[0] + "\tnan\n", *lines[8:]], "line 8: .*finite .*got nan"),
         (lambda lines: [lines[0].split("\t")[0] + "\tinf\n", *lines[1:]], "line 1: expected a finite prediction"),
-        (lambda lines: lines[:-2], "no prediction for 2 rows of .*labels.tsv, first row 58, [ACGT]{20}; predict all"),
-        (lambda lines: [*lines, lines[4]], "line 61: the same sequence as line 5, [ACGT]{20}; expected each once"),
-        (lambda lines: ["ACGT\t1\n", *lines], r"line 1: 'ACGT' is no test sequence \(1 such lines\)"),
+        (
+            lambda lines: lines[:-2],
+            "no prediction for 2 rows of .*labels.tsv, first row 58, [ACGT]{20}; fix: predict all",
+        ),
+        (lambda lines: [*lines, lines[4]], "line 61: duplicate of line 5, [ACGT]{20}"),
+        (lambda lines: ["ACGT\t1\n", *lines], r"line 1: 'ACGT' is not a test sequence \(1 such lines\)"),
         (lambda lines: [*lines[:2], "\n", *lines[2:]], "line 3: expected a sequence, a tab and a number, got ''"),
         (lambda lines: ["sequence\tprediction\n", *lines], "line 1: expected a sequence, a tab and a number"),
         (lambda lines: [line.replace("\t", ",") for line in lines], "line 1: expected a sequence, a tab and a number"),
@@ -204,8 +207,8 @@ def test_line_ends_of_any_system(toy):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"3": 1.0, "3": 2.0}', "row 3 comes twice"),
-        ('{"3": 1.0, "03": 2.0}', "a row number comes twice"),
+        ('{"3": 1.0, "3": 2.0}', "duplicate row 3"),
+        ('{"3": 1.0, "03": 2.0}', "duplicate row number"),
         ('{"3": NaN}', "row 3: expected a finite number, got nan"),
         ('{"3": "1"}', "row 3: expected a finite number, got '1'"),
         ('{"3": true}', "row 3: expected a finite number, got True"),

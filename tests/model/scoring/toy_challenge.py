@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.scoring.dream_files import FILES
+from model.scoring.dream_files import SUBSET_FILES
 
 ROWS = 60
 
@@ -32,10 +32,10 @@ class Challenge:
         for name in ("subsets", "public"):
             (self.folder / name).mkdir(exist_ok=True)
         for name, rows in self.subsets.items():
-            write_csv(self.folder / "subsets" / FILES[name][0], rows, self.sequences)
+            write_csv(self.folder / "subsets" / SUBSET_FILES[name][0], rows, self.sequences)
         for name, rows in self.public.items():
             keys = [",".join(map(str, np.atleast_1d(row))) for row in rows]
-            (self.folder / "public" / FILES[name][1]).write_text(json.dumps(dict.fromkeys(keys, 0.0)))
+            (self.folder / "public" / SUBSET_FILES[name][1]).write_text(json.dumps(dict.fromkeys(keys, 0.0)))
         return self
 
     def predictions(self, values, order=None) -> Path:

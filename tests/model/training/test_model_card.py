@@ -28,7 +28,6 @@ def other(made, summary, **settings):
 
 
 def folder_of(summary):
-
     return Path(summary["directory"])
 
 
@@ -56,7 +55,7 @@ def test_the_text_holds_the_runs_values(made, card):
     for said in (
         "# promoter-bert: first",
         "1 layer, hidden size 16",
-        "the 3 reading frames of its 3-mers",
+        "It reads the 3 reading frames",
         f"| test split | 150 | Pearson | {test['pearson']:.4f} | 0.1110 to 0.8880 |",
         f"| test split | 150 | Spearman | {test['spearman']:.4f} | 0.2220 to 0.7770 |",
         f"| test split | 150 | MSE | {test['mse']:.4f} |",
@@ -77,7 +76,7 @@ def test_the_text_holds_the_runs_values(made, card):
 def test_cards_of_other_runs(made, card):
     summary, _ = card
     overlapping = other(made, summary, tokens="overlapping")
-    assert "overlapping 3-mers at all of its bases" in overlapping
+    assert "It reads the overlapping 3-mers" in overlapping
     (code,) = re.findall(r"```python\n(.*?)```", overlapping, flags=re.DOTALL)
     compile(code, "card", "exec")
     assert "pretrained" not in other(made, summary, start="scratch").split("## How to load it")[0].split("---\n", 2)[2]
@@ -88,11 +87,11 @@ def test_cards_of_other_runs(made, card):
         without = other(made, summary, start=start, pretrained=where)
         assert "Pretraining takes" not in without
         assert "| pretrain/train |" not in without
-    assert "a masked language model that another run has pretrained, `runs/other/pretrained`, and was" in without
+    assert "the masked language model of another run, `runs/other/pretrained`, and was" in without
     facts = json.loads((folder_of(summary) / "run.json").read_text())
     index = replace(read_index(made.shards), splits={})
     unscored = model_card({**summary, "scores": {}}, facts, index)
     assert ModelCard(unscored).data.eval_results is None
-    assert "nothing is known of how well it predicts" in unscored
+    assert "not known how well this model predicts" in unscored
     valid = model_card({**summary, "scores": {"valid": summary["scores"]["valid"]}}, facts, index)
     assert {result.dataset_split for result in ModelCard(valid).data.eval_results} == {"valid"}

@@ -1,0 +1,85 @@
+"""The command predict."""
+
+import os
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.cli.messages import describe_predicted
+from model.cli.options import MODEL_FOLDER, overrides
+from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
+from pipeline.runtime.progress import progress, tell, with_speed
+
+
+def predict(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
+    files: Annotated[
+        list[str],
+        typer.Argument(help=f"Promoters: {INPUT_FILES}; - for standard input (lines or FASTA). Labels are ignored."),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: sequence<TAB>prediction lines (.tsv, .txt), .csv with a header line, or .parquet; - "
+            "for lines on standard output.",
+        ),
+    ],
+    sequence_column: SequenceColumn = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="First output column: the name in each FASTA header, up to a space.")
+    ] = False,
+    name_column: Annotated[
+        str | None, typer.Option(help="First output column: this input column, by its name or its number from 1.")
+    ] = None,
+    both_strands: Annotated[
+        bool,
+        typer.Option(
+            "--both-strands",
+            help="Mean over a promoter and its reverse complement; for models fine-tuned with reverse_complement.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU processes, about 0.5 GB each [default: one; after 10 s, one per core]."),
+    ] = None,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(help="The challenge's sample_submission.json: write JSON in the form of its leaderboard."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict the expression of promoters, in input order.
+
+    Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
+
+    The model folder holds the settings. The command line can only add repairs of sequences: assay.white_space=strip,
+    assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add.
+    """
+    from model.prediction.request import PredictionRequest, check_request
+    from model.prediction.writers import is_stream
+    from pipeline.dataset.input_format import Columns
+
+    columns = Columns(sequence_column, name=name_column)
+    request = PredictionRequest(
+        model, files, output, columns, both_strands, workers, leaderboard, overrides(context), names
+    )
+    if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
+        check_request(request)
+
+    from model.prediction.files import predict_files
+
+    is_rank0 = os.environ.get("RANK", "0") == "0"
+    with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
+        result = predict_files(request, with_speed(show), lambda text: tell(f"warning: {text}"))
+    if result is None:  # not rank 0
+        return
+    # Predictions on standard output must not be mixed with the summary.
+    with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
+        print_result(asdict(result), as_json, describe_predicted(result, output))

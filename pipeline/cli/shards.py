@@ -1,0 +1,82 @@
+"""The commands shards, verify and peek."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.messages import describe_shown, describe_written
+from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result, text_of
+from pipeline.config.schema import DEFAULT_CONFIG
+from pipeline.runtime.progress import progress, with_speed
+from pipeline.runtime.text import counted
+
+ShardFolder = Annotated[str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3.")]
+
+
+def shards(
+    context: typer.Context,
+    config: ConfigFile = DEFAULT_CONFIG,
+    dataset: DatasetFile = None,
+    k: Annotated[int | None, typer.Option(help="Bases per token, 1 to 8 [default: shards.k].")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder, or URL such as s3://bucket [default: shards.path].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of writer processes [default: shards.workers].")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Only this stage: pretrain or finetune [default: both].")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Only this split: train, valid or test [default: all].")
+    ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS, one core per shard; --workers is ignored."),
+    ] = "local",
+    as_json: Json = False,
+) -> None:
+    """Write the dataset's k-mer shards.
+
+    Finished shards are kept, and so are those of another k or split. Stale ones, of another dataset or flank, are
+    replaced. Run the same command to resume.
+    """
+    from pipeline.shards.executors import EXECUTORS
+    from pipeline.shards.plan import splits_of
+    from pipeline.shards.write import write_shards
+
+    if executor not in EXECUTORS:
+        raise typer.BadParameter(f"{executor!r}: expected {' or '.join(EXECUTORS)}", param_hint="--executor")
+    options = {"dataset__path": text_of(dataset), "shards__k": k, "shards__path": out, "shards__workers": workers}
+    settings = configuration(context, config, **options)
+    with progress("shards", "promoters", quiet=as_json) as show:
+        written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_speed(show))
+    print_result(asdict(written), as_json, describe_written(written))
+
+
+def verify(folder: ShardFolder, as_json: Json = False) -> None:
+    """Verify every hash, size and count of shards."""
+    from pipeline.shards.verify import verify_shards
+
+    with progress("verify", "promoters", quiet=as_json) as show:
+        found = verify_shards(folder, lambda done, total: show(done, total, ""))
+    lines = [
+        f"{found.folder}: valid; {counted(found.shards, 'shard')}, {counted(found.records, 'record')}, "
+        f"{counted(found.rows, 'promoter')}"
+    ]
+    print_result(asdict(found), as_json, lines)
+
+
+def peek(
+    folder: ShardFolder,
+    split: Annotated[
+        str | None, typer.Option(help="Such as pretrain/valid [default: finetune/train, or the first that exists].")
+    ] = None,
+    promoters: Annotated[int, typer.Option("-n", min=1, help="Number of promoters.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show promoters of shards, decoded back to bases."""
+    from pipeline.shards.index import read_index
+    from pipeline.shards.preview import peek as run
+
+    index = read_index(folder)
+    found = run(folder, index, split, promoters)
+    result = {"promoters": [asdict(promoter) for promoter in found]}
+    print_result(result, as_json, [line for promoter in found for line in describe_shown(promoter, index)])

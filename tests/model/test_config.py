@@ -1,0 +1,81 @@
+"""The whole configuration: the shipped files, and the settings of training."""
+
+import pytest
+
+from model.config import load_config
+from model.runs.fingerprint import flat
+from pipeline.errors import UserError
+from tests.conftest import ROOT
+
+CONFIG = ROOT / "config.yaml"
+
+
+@pytest.mark.parametrize("path", [CONFIG, *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda p: p.name)
+def test_every_shipped_file_is_valid(path):
+    load_config(path)
+
+
+def test_the_default_is_the_papers_preset():
+    config = load_config(CONFIG)
+    model, pretrain, finetune = config.model, config.pretrain, config.finetune
+    assert (model.hidden, model.heads, model.intermediate, model.layers) == (512, 8, 2048, 3)
+    assert (pretrain.global_batch, finetune.global_batch) == (128, 64)
+    assert pretrain.learning_rate == finetune.learning_rate == 1e-4
+    assert pretrain.mask_share == 0.15
+    assert pretrain.plateau.model_dump() == {"factor": 0.5, "patience": 2, "threshold": 1e-4, "min_lr": 1e-6}
+    assert finetune.plateau.model_dump() == {"factor": 0.5, "patience": 2, "threshold": 1e-4, "min_lr": 1e-7}
+    assert (pretrain.early_stop, finetune.early_stop) == (20, 10)
+
+
+def test_overrides_reach_every_section():
+    config = load_config(CONFIG, ["pretrain.learning_rate=3e-4", "run.name=5", "shards.k=4"])
+    assert (config.pretrain.learning_rate, config.run.name, config.shards.k) == (3e-4, "5", 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("pretrain.lr=1", "pretrain.lr"),
+        ("model.heads=7", "heads"),
+        ("model.dropout=1", "model.dropout"),
+        ("finetune.start=best", "finetune.start"),
+        ("pretrain.plateau=3", "pretrain.plateau"),
+        ("pretrain.learning_rate=nan", "pretrain.learning_rate"),
+        ("run.name=a/b", "run.name"),
+        ("run=3", "run"),
+    ],
+)
+def test_an_invalid_override_is_refused_by_its_key(override, name):
+    with pytest.raises(UserError, match=name):
+        load_config(CONFIG, [override])
+
+
+def test_starting_from_scratch_and_from_another_run_at_once_is_refused():
+    with pytest.raises(UserError, match=r"finetune: start is scratch, so expected pretrained: own, got runs/a/pretr"):
+        load_config(CONFIG, ["finetune.start=scratch", "finetune.pretrained=runs/a/pretrained"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        ([], ["pretrain", "finetune"]),
+        (["finetune.start=frozen"], ["pretrain", "finetune"]),
+        (["finetune.start=scratch"], ["finetune"]),
+        (["finetune.pretrained=runs/a/pretrained"], ["finetune"]),
+    ],
+)
+def test_the_stages_of_a_run(overrides, stages):
+    config = load_config(CONFIG, overrides)
+    assert config.stages("both") == stages
+    assert config.stages("pretrain") == ["pretrain"]
+
+
+def test_best_yaml_differs_from_the_papers_preset_in_the_better_settings_only():
+    paper, best = (flat(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
+    assert {name: best[name] for name in paper if best[name] != paper[name]} == {
+        "run.name": "best",
+        "assay.flank": 0,
+        "shards.path": "best-shards",
+        "shards.k": 6,
+        "finetune.tokens": "overlapping",
+    }

@@ -1,0 +1,57 @@
+"""Ctrl-C at the two moments of a build that must not be left half done."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline.dataset import build as module
+from pipeline.dataset.build import build
+from pipeline.io.atomic import replace_folder
+from tests.pipeline.dataset.test_build import GOOD, everything, toy_config, write
+
+NAMES = {"toy.tsv", "dataset.duckdb", "dataset.parquet"}
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Python's own handler, whatever the tests before have left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A file of rows, of which a dataset is built already."""
+    file = write(tmp_path / "toy.tsv", GOOD)
+    build([file], toy_config(tmp_path))
+    return file
+
+
+def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_path, monkeypatch):
+    def interrupted(new, target):
+        signal.raise_signal(signal.SIGINT)
+        replace_folder(new, target)
+
+    monkeypatch.setattr(module, "replace_folder", interrupted)
+    config = toy_config(tmp_path, "dataset.seed=1")
+    with pytest.raises(KeyboardInterrupt):
+        build([toy], config)
+    assert {path.name for path in tmp_path.iterdir()} == NAMES
+    assert build([toy], config).was_there
+
+
+def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):
+    def interrupted(path, *given, mkdir=Path.mkdir, **more):
+        mkdir(path, *given, **more)
+        if path.name.endswith(".partial"):
+            raise KeyboardInterrupt
+
+    config = toy_config(tmp_path)
+    before = everything(config.dataset.path)
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build([toy], toy_config(tmp_path, "dataset.seed=1"))
+    assert {path.name for path in tmp_path.iterdir()} == NAMES
+    assert everything(config.dataset.path) == before

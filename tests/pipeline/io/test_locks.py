@@ -1,0 +1,80 @@
+"""Locks: who holds them, and what frees them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.io import locks
+from pipeline.io.locks import hold_lock
+from tests.conftest import ROOT
+
+HOLDER = """
+import sys, time; from pathlib import Path; from pipeline.io.locks import hold_lock
+held = hold_lock(Path(sys.argv[1]), "is at it"); print("held", flush=True); time.sleep(60)
+"""
+
+
+def test_the_holder_is_named_until_it_lets_go(tmp_path):
+    path = tmp_path / ".lock"
+    with hold_lock(path, "is at it"), pytest.raises(UserError, match=f"^process {os.getpid()} is at it$"):
+        hold_lock(path, "is at it")
+    hold_lock(path, "is at it").close()
+
+
+def test_a_killed_holder_frees_its_lock(tmp_path):
+    path = tmp_path / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(UserError, match=f"^process {holder.pid} is at it$"):
+        hold_lock(path, "is at it")
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert path.read_text() == str(holder.pid)
+    with hold_lock(path, "is at it"):
+        assert path.read_text() == str(os.getpid())
+
+
+def test_a_file_that_its_last_holder_deletes_is_no_lock(tmp_path):
+    path = tmp_path / ".lock"
+    with hold_lock(path, "is at it"):
+        path.unlink()
+        with hold_lock(path, "is at it"):
+            assert path.exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        hold_lock(tmp_path / "file" / ".lock", "is at it")
+
+
+def test_an_interrupt_at_any_line_leaves_the_lock_free(tmp_path):
+    path = tmp_path / ".lock"
+    for last in range(1, 100):
+        lines = 0
+
+        def trace(frame, event, _value):
+            nonlocal lines
+            if frame.f_code.co_filename != locks.__file__:
+                return None
+            lines += event == "line"
+            if event == "line" and lines == last:  # noqa: B023
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            hold_lock(path, "is at it").close()
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        with hold_lock(path, "is at it"):
+            pass
+    assert lines == last - 1 > 5

@@ -1,0 +1,75 @@
+"""What a job's progress looks like where no terminal is."""
+
+import sys
+
+import pytest
+
+from pipeline.runtime import progress as module
+from pipeline.runtime.progress import counting, naming, progress, with_speed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only as a test says."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_plain_lines_every_few_seconds_with_the_time_left(clock, capsys):
+    with progress("write", "rows") as update:
+        advance = counting(update, 400)
+        for clock[0] in range(40):
+            advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "write: 60 of 400 rows (15 %), 34 s left"
+    assert lines[-1] == "write: 400 of 400 rows (100 %)"
+    assert len(lines) == 8
+
+
+def test_lines_grow_fewer(clock, capsys):
+    with progress("train", "steps") as update:
+        for clock[0] in range(20_000):
+            update(int(clock[0]), 0, "")
+    lines = [int(line.split()[1].replace(",", "")) for line in capsys.readouterr().err.splitlines()]
+    assert lines[:2] == [5, 10]
+    assert lines[-1] - lines[-2] == 60
+
+
+def test_names_of_steps(clock, capsys):
+    with progress("build", "steps") as update:
+        step = naming(update, 2)
+        step("reading a.tsv")
+        clock[0] = 6
+        step("cutting")
+        step("")
+    assert capsys.readouterr().err.splitlines() == [
+        "build: 0 of 2 steps (0 %) reading a.tsv",
+        "build: 1 of 2 steps (50 %), 6 s left cutting",
+        "build: 2 of 2 steps (100 %)",
+    ]
+
+
+def test_speed_is_that_of_the_work_done_now(clock, capsys):
+    with progress("predict", "rows") as update:
+        show = with_speed(update)
+        show(50, 100, 50)
+        clock[0] = 10
+        show(100, 100, 50)
+    assert capsys.readouterr().err.splitlines() == ["predict: 100 of 100 rows (100 %) 5 per second"]
+
+
+def test_nothing_is_shown_where_a_script_reads(capsys):
+    with progress("build", "steps", quiet=True) as update:
+        update(1, 1, "")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    with progress("build", "steps") as update:
+        update(1, 2, "cutting")
+    shown = capsys.readouterr().err
+    assert "1/2" in shown
+    assert "cutting" in shown
