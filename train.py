@@ -1,4 +1,4 @@
-"""Pretrain and fine-tune: shards -> BERT -> scored predictions. Goes on by itself where an earlier start ended.
+"""Pretrain and fine-tune a BERT on the shards, then score it. The same command resumes an interrupted run.
 
 deepspeed --hostfile hostfile train.py                          all machines of the hostfile
 deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       two processes here
@@ -9,16 +9,18 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-from model.watchdog.client import Guarded, guarded
+from model.runs.status import RunStatus, State, launch_record
+from model.watchdog.client import Watchdog, start_watchdog
 from pipeline.errors import UserError
 
-# What takes longer to import is imported when this process has its guard.
+# Modules that take long to import are imported after the watchdog of this process has started.
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; DeepSpeed's launcher adds --local_rank."""
+    """Parse the command line; DeepSpeed's launcher adds --local_rank."""
     from pipeline.config.schema import DEFAULT_CONFIG
 
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,29 +36,44 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def main(guard: Guarded | None) -> None:
-    """Parse, build, run, say what came out."""
+def train(watchdog: Watchdog | None) -> State:
+    """Parse the command line, train, print the summary. Returns how the run ended."""
     from model.config import load_config
 
     args = arguments()
     config = load_config(args.config, args.overrides)
 
-    from model.training.train import train
+    from model.training import train as training
 
-    train(config, args.stage, args.deepspeed_config, guard, lambda text: print(text, flush=True))
+    summary = training.train(
+        config, args.stage, args.deepspeed_config, watchdog, emit=lambda text: print(text, flush=True)
+    )
+    return State.INTERRUPTED if "stopped" in summary else State.FINISHED
+
+
+def main() -> int:
+    """Run one process of a training and record how it ends. Returns the exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    status = RunStatus(launch_record(os.environ))
+    try:
+        with status, start_watchdog(os.environ) as watchdog:
+            status.state = train(watchdog)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return status.exit_code
 
 
 def interrupt(*_: object) -> None:
-    """A polite end (SIGTERM, as the launcher or a scheduler sends it) is taken like Ctrl-C."""
+    """Handle SIGTERM, as a launcher or a scheduler sends it, like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with guarded(os.environ) as guard:
-            main(guard)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
+    sys.exit(main())

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from model.config import load_config
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.shards.index import read_index
 from pipeline.shards.staleness import shard_folder
@@ -152,7 +152,7 @@ def made(place: Path, promoters: int) -> Path:
         ]
     )  # fmt: skip
     generate(place / "rows.tsv", promoters, seed=1)
-    build([str(place / "rows.tsv")], config)
+    build_dataset([str(place / "rows.tsv")], config)
     write_shards(config)
     return shard_folder(config)
 

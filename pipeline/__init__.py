@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config.loader import load_data_config
     from pipeline.config.schema import DataConfig
-    from pipeline.dataset.build import build as build_dataset
+    from pipeline.dataset.build import build_dataset
     from pipeline.dataset.database import reading as open_dataset
     from pipeline.errors import UserError
     from pipeline.shards.index import read_index
@@ -33,7 +33,7 @@ _PLACES = {
     "DataConfig": ("pipeline.config.schema", "DataConfig"),
     "ShardStream": ("pipeline.stream.stream", "Stream"),
     "UserError": ("pipeline.errors", "UserError"),
-    "build_dataset": ("pipeline.dataset.build", "build"),
+    "build_dataset": ("pipeline.dataset.build", "build_dataset"),
     "load_data_config": ("pipeline.config.loader", "load_data_config"),
     "open_dataset": ("pipeline.dataset.database", "reading"),
     "read_index": ("pipeline.shards.index", "read_index"),

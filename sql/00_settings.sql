@@ -1,7 +1,7 @@
--- What a build can be told, with the yeast assay's values where nothing was set before:
+-- The settings of a build, with the values of the yeast assay where none was set before:
 --   set variable input_files = ['train_sequences.txt'];
 
--- How the rows are written: fields between delimiters, counted from 1; lines to skip at the head of each file.
+-- The layout of the rows: fields between delimiters, counted from 1; lines to skip at the head of each file.
 set variable delimiter = coalesce(getvariable('delimiter'), chr(9));
 set variable quoted = coalesce(getvariable('quoted'), false);
 set variable skip_lines = coalesce(getvariable('skip_lines'), 0);
@@ -10,7 +10,7 @@ set variable sequence_field = coalesce(getvariable('sequence_field'), 1);
 set variable expression_field = coalesce(getvariable('expression_field'), 2);
 set variable labelled = coalesce(getvariable('labelled'), true);
 
--- The assay: what a promoter looks like, and what is done with sequences that nearly do.
+-- The assay: the rules for promoters, and the repairs of sequences that break them.
 set variable left_adapter = coalesce(getvariable('left_adapter'), 'TGCATTTTTTTCACATC');
 set variable right_adapter = coalesce(getvariable('right_adapter'), 'GGTTACGGCTGTT');
 set variable upstream = coalesce(getvariable('upstream'), 'AGTCCACTATTAAAGAACGTGGACTCCAACGTCAAAGGGCGAAAAACCGTCTATCAGGGCGATGGCCCACTACGTGAACCATCACCCTAATCAAGTGCTAGCAGGAATGATGCAAAAGGTTCCCGATTCGAACTGCATTTTTTTCACATC');
@@ -35,5 +35,5 @@ set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
 set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
 set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);
--- The training rows: all that are not held out, or so many of these. A fraction is one of all promoters, too.
+-- The training rows: all that are not held out, or this number of them. A fraction is a fraction of all promoters.
 set variable finetune_train = coalesce(getvariable('finetune_train'), 'all');

@@ -1,6 +1,6 @@
--- Functions of the build alone; they are gone with the session.
+-- Temporary macros of the build and of predictions: repairs, reasons of rejects, the random order, sizes.
 
--- The repairs, in this order; each leaves a sequence alone unless the assay's settings ask for it.
+-- The repairs, in this order. Each leaves a sequence unchanged unless a setting of the assay requests it.
 create or replace temp macro without_white_space(sequence) as case
     when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
     else sequence
@@ -17,7 +17,7 @@ create or replace temp macro without_iupac(sequence) as case
     when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
     else sequence
 end;
--- A sequence that has neither adapter is taken for a bare insert.
+-- A sequence with neither adapter is treated as a bare insert.
 create or replace temp macro with_adapters(sequence) as case
     when getvariable('missing_adapters') = 'add'
         and sequence <> ''
@@ -29,53 +29,79 @@ end;
 create or replace temp macro repaired(sequence) as
     with_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence)))));
 
--- Why a (repaired) sequence cannot be used; null for a good one.
-create or replace temp macro sequence_problem(sequence) as case
-    when sequence is null or sequence = '' then 'no sequence'
+-- Reasons why a row cannot be used: codes for programs, texts for people. No other place holds the texts.
+create or replace temp macro reason_texts() as map {
+    'no_sequence': 'no sequence',
+    'white_space': 'white space in the sequence',
+    'lower_case': 'lower-case bases',
+    'uracil': 'U in the sequence',
+    'iupac': 'IUPAC codes other than ACGTN',
+    'letters': 'letters other than ACGTN',
+    'left_adapter': 'left adapter missing',
+    'right_adapter': 'right adapter missing',
+    'short_insert': 'insert too short',
+    'long_insert': 'insert too long',
+    'columns': '{} column{}, expected {}',
+    'no_number': 'expression is not a number',
+    'nan': 'expression is NaN',
+    'label_range': 'expression out of the assay''s range',
+    'averaged': 'averaged with an equal sequence',
+    'duplicate': 'equal to an earlier sequence'
+};
+create or replace temp macro reason_text(code) as reason_texts()[code];
+
+-- The code of the first rule that a (repaired) sequence breaks; null for a valid one.
+create or replace temp macro sequence_code(sequence) as case
+    when sequence is null or sequence = '' then 'no_sequence'
     when regexp_matches(sequence, '[^ACGTN]') then
         case
-            when regexp_matches(sequence, '\s') then 'white space in the sequence'
-            when not regexp_matches(upper(sequence), '[^ACGTN]') then 'lower-case bases'
-            when not regexp_matches(upper(sequence), '[^ACGTUN]') then 'U in the sequence'
-            when not regexp_matches(upper(sequence), '[^ACGTUNRYSWKMBDHV]') then 'IUPAC codes other than ACGTN'
-            else 'letters other than ACGTN'
+            when regexp_matches(sequence, '\s') then 'white_space'
+            when not regexp_matches(upper(sequence), '[^ACGTN]') then 'lower_case'
+            when not regexp_matches(upper(sequence), '[^ACGTUN]') then 'uracil'
+            when not regexp_matches(upper(sequence), '[^ACGTUNRYSWKMBDHV]') then 'iupac'
+            else 'letters'
         end
-    when not starts_with(sequence, getvariable('left_adapter')) then 'left adapter missing'
-    when not ends_with(sequence, getvariable('right_adapter')) then 'right adapter missing'
+    when not starts_with(sequence, getvariable('left_adapter')) then 'left_adapter'
+    when not ends_with(sequence, getvariable('right_adapter')) then 'right_adapter'
     when strlen(sequence) - strlen(getvariable('left_adapter')) - strlen(getvariable('right_adapter'))
-        < getvariable('min_insert') then 'insert too short'
+        < getvariable('min_insert') then 'short_insert'
     when strlen(sequence) - strlen(getvariable('left_adapter')) - strlen(getvariable('right_adapter'))
-        > getvariable('max_insert') then 'insert too long'
+        > getvariable('max_insert') then 'long_insert'
 end;
+create or replace temp macro sequence_problem(sequence) as reason_text(sequence_code(sequence));
 
--- Why a label cannot be used; null for a good one. expression comes as text.
-create or replace temp macro label_problem(expression) as case
+-- The same for a label; expression comes as text.
+create or replace temp macro label_code(expression) as case
     -- DuckDB reads 1_0 as ten.
-    when expression is null or try_cast(expression as double) is null or contains(expression, '_')
-        then 'expression is not a number'
-    when isnan(try_cast(expression as double)) then 'expression is NaN'
+    when expression is null or try_cast(expression as double) is null or contains(expression, '_') then 'no_number'
+    when isnan(try_cast(expression as double)) then 'nan'
     when try_cast(expression as double)
         not between getvariable('min_expression') and getvariable('max_expression')
-        then 'expression out of the assay''s range'
+        then 'label_range'
 end;
 
--- Why a row of the input cannot be used; null for a good one. copy: 1, or more for an equal sequence that came before.
-create or replace temp macro reject_reason(fields, sequence, expression, copy) as case
-    when sequence is null or sequence = '' then 'no sequence'
-    when fields <> getvariable('columns') then
-        format('{} column{}, expected {}', fields, if(fields = 1, '', 's'), getvariable('columns'))
+-- The same for a row of the input. copy: 1, or more for a sequence that is equal to an earlier one.
+create or replace temp macro reject_code(fields, sequence, expression, copy) as case
+    when sequence is null or sequence = '' then 'no_sequence'
+    when fields <> getvariable('columns') then 'columns'
     else coalesce(
-        sequence_problem(repaired(sequence)),
-        if(getvariable('labelled'), label_problem(expression), null),
-        if(copy > 1, if(getvariable('duplicates') = 'average', 'averaged with an equal sequence', 'equal to an earlier sequence'), null)
+        sequence_code(repaired(sequence)),
+        if(getvariable('labelled'), label_code(expression), null),
+        if(copy > 1, if(getvariable('duplicates') = 'average', 'averaged', 'duplicate'), null)
     )
 end;
+-- Its text. fields: the columns of the row.
+create or replace temp macro reject_reason(code, fields) as case
+    when code = 'columns'
+        then format(reason_text(code), fields, if(fields = 1, '', 's'), getvariable('columns'))
+    else reason_text(code)
+end;
 
--- The fields of a line where some stand between quotes, delimiters included.
+-- The fields of a line where some are quoted, and may hold delimiters.
 create or replace temp macro quoted_fields(text, delimiter) as
     regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
 
--- The random order of a build: mixes a sequence with the seed; equal for equal sequences, whatever the row order.
+-- The random order of a build: a hash of sequence and seed, independent of the order of the rows.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));
 
 -- A size given as a fraction of n (below 1) or as a count.
@@ -83,7 +109,7 @@ create or replace temp macro rows_of(size, n) as case
     when size < 1 then floor(size::double * n)::bigint
     else size::bigint
 end;
--- The training rows of finetune: all promoters that are not held out, or as many as finetune_train says.
+-- The number of training rows of finetune: all promoters that are not held out, or finetune_train.
 create or replace temp macro training_rows(promoters, held_out) as case
     when getvariable('finetune_train')::varchar = 'all' then promoters - held_out
     else rows_of(try_cast(getvariable('finetune_train') as double), promoters)

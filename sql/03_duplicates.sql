@@ -1,5 +1,5 @@
--- For duplicates = first or average: numbers the equal sequences among the usable rows (the first is copy 1, the others
--- become rejects), and for average gives the first one the mean of all their labels.
+-- Where duplicates is first or average: number the equal sequences among the usable rows. The first is copy 1, the
+-- others become rejects. Where it is average, the first one gets the mean of all their labels.
 create or replace temp table numbered as
 select row_number() over () as row, * exclude (copy)
 from input;
@@ -8,12 +8,12 @@ create or replace temp table copies as
 with usable as (
     select row, repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
     from numbered
-    where reject_reason(fields, sequence, expression, 1) is null
+    where reject_code(fields, sequence, expression, 1) is null
 )
 select
     row,
     row_number() over (partition by sequence order by row) as copy,
-    -- Sorted before they are added, so that the sum's last digit does not depend on the order of the rows.
+    -- Sorted before they are summed, so that the last digit of the mean does not depend on the order of the rows.
     list_avg(list_sort(list(expression) over (partition by sequence))) as mean
 from usable;
 

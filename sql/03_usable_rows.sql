@@ -1,5 +1,5 @@
--- One row a usable input row, repaired.
+-- One row per usable input row, repaired.
 create or replace temp view usable as
 select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double, null) as expression
 from input
-where reject_reason(fields, sequence, expression, copy) is null;
+where reject_code(fields, sequence, expression, copy) is null;

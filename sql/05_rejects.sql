@@ -1,16 +1,20 @@
--- How many rows came in.
+-- The number of input rows.
 create or replace temp table input_size as
 select count(*) as input_rows
 from input;
 
--- One row an input row that cannot be used, with its place and the reason.
+-- One row per input row that is not usable, with its file, line and reason.
 create or replace table rejects as
 with numbered as (
     select
-        row_number() over () as row, file, line, text,
-        reject_reason(fields, sequence, expression, copy) as reason
+        row_number() over () as row,
+        file,
+        line,
+        text,
+        fields,
+        reject_code(fields, sequence, expression, copy) as code
     from input
-    -- Where every row was used, looking for rejects would check the whole input again.
+    -- Where every row is usable, this saves another pass over the input.
     where (select input_rows from input_size) > (select count(*) from promoters)
 ),
 first_rows as (
@@ -18,13 +22,17 @@ first_rows as (
     from numbered
     group by file
 )
-select file, coalesce(line, row - first_row + 1 + getvariable('skip_lines')) as line, reason, text
+select
+    file,
+    coalesce(line, row - first_row + 1 + getvariable('skip_lines')) as line,
+    reject_reason(code, fields) as reason,
+    text
 from numbered
 join first_rows using (file)
-where reason is not null
+where code is not null
 order by file, line;
 
--- How many of the promoters each repair was needed for; a sequence may have needed several.
+-- The number of promoters that each repair changed. A sequence may have needed several.
 create or replace table repairs as
 with steps as (
     select
@@ -39,7 +47,7 @@ with steps as (
         getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
         getvariable('missing_adapters')
     ) <> ('reject', 'reject', 'reject', 'reject', 'reject')
-        and reject_reason(fields, sequence, expression, copy) is null
+        and reject_code(fields, sequence, expression, copy) is null
 ),
 counts as (
     select unnest([

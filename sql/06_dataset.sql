@@ -1,4 +1,4 @@
--- One row: what was built, how the splits were drawn, and the key that shards and runs are bound to.
+-- One row: the sizes, the settings of the splits, and the key that shards and runs are bound to.
 create or replace table dataset as
 with counts as (
     select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters
@@ -29,7 +29,7 @@ sizes as (
             rows_of(getvariable('pretrain_valid'), pretrain_rows),
             getvariable('pretrain_valid_at_most')
         )::bigint as pretrain_valid_rows,
-        -- Promoters without labels are there to be predicted: all of them are test rows.
+        -- Promoters without labels are for prediction only: all of them are test rows.
         if(getvariable('labelled'), rows_of(getvariable('finetune_valid'), promoters), 0) as finetune_valid_rows,
         if(getvariable('labelled'), rows_of(getvariable('finetune_test'), promoters), promoters) as finetune_test_rows,
         getvariable('seed')::bigint as seed,
@@ -43,7 +43,7 @@ sizes as (
         getvariable('downstream') as downstream
     from counts, cut, top
 ),
--- The training rows of finetune: what is left, or the first of them.
+-- The number of training rows of finetune: all that are not held out, or the first of them.
 training as (
     select
         if(
@@ -53,7 +53,7 @@ training as (
         ) as finetune_train_rows
     from sizes
 ),
--- The id that the training rows of pretrain begin at.
+-- The first id of pretrain's training rows.
 first_train as (
     select id as pretrain_train_from
     from promoters
@@ -74,7 +74,7 @@ select
     sizes.*,
     finetune_train_rows,
     coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
-    -- What it was built from: the same source again needs no building.
+    -- A hash of files and settings: a build from the same source keeps the dataset.
     getvariable('source') as source,
     getvariable('settings') as settings
 from sizes, training, content;

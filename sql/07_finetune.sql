@@ -1,5 +1,5 @@
--- One row a promoter of fine-tuning, with its split: all promoters, or fewer where finetune_train says so. The rows are
--- in random order already, so a split is a range of ids: first the test rows, then validation, then training.
+-- One row per promoter of fine-tuning, with its split: all promoters, or fewer if finetune_train is set.
+-- The rows are in random order already, so a split is a range of ids: test, then validation, then training.
 create or replace view finetune as
 with bounds as (
     select finetune_test_rows as test, finetune_test_rows + finetune_valid_rows as held_out,

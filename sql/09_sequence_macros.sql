@@ -1,9 +1,9 @@
--- Functions that stay in the dataset: for queries, and as the reference that the fast code is tested against.
+-- Macros that are part of the dataset: for queries, and as the reference for tests of the fast code.
 
--- The other strand, read in its own direction.
+-- The reverse complement: the other strand in its own direction.
 create or replace macro reverse_complement(bases) as translate(reverse(bases), 'ACGT', 'TGCA');
 
--- The random part of a promoter: what stands between the adapters.
+-- The insert: the random part of a promoter, between the adapters.
 create or replace macro insert_of(sequence) as substring(
     sequence,
     (select length(left_adapter) + 1 from dataset),
@@ -16,8 +16,8 @@ create or replace macro extended(sequence, flank) as
     || insert_of(sequence)
     || (select left(downstream, flank) from dataset);
 
--- One id a base: 5 specials, then the k bases from there on as a number in base 5 (A 0, C 1, G 2, T 3, N 4).
--- Past the end of the sequence stand Ns.
+-- One k-mer id per base: 5 special tokens, then the k bases from there on as a number in base 5 (A 0, C 1, G 2, T 3,
+-- N 4). The sequence is padded with Ns.
 create or replace macro kmer_ids(bases, k) as (
     select list_transform(
         range(1, length(sequence) + 1),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.config import Config, load_config
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.shards.staleness import shard_folder
 from pipeline.shards.write import write_shards
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     rows = folder / "rows.tsv"
     generate(rows, 1500, seed=1)
     config = small_config(folder)
-    build([str(rows)], config)
+    build_dataset([str(rows)], config)
     write_shards(config)
     return Made(rows, config, shard_folder(config))
 

@@ -30,14 +30,14 @@ def doctor(
 
     Give it the options and overrides of the training. Exit code 1 if a problem would stop it.
     """
-    from model.cluster.doctor import Asked, as_line, examine
+    from model.cluster.doctor import TrainingPlan, as_line, examine
     from model.training.ds_config import read_ds_config
 
     settings = configuration(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # an unreadable file is no problem of a host
-    asked = Asked(settings, config, list(overrides(context)), ds_config, master_port, ssh_port)
-    findings = examine(hostfile, asked, lambda finding: None if as_json else print(as_line(finding), flush=True))
+    plan = TrainingPlan(settings, config, list(overrides(context)), ds_config, master_port, ssh_port)
+    findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     summary = f"{counted(wrong, 'problem')} to fix before training" if wrong else "ready to train"

@@ -1,1 +1,4 @@
-"""Commands for several hosts: doctor, relaunch, cleanup of left processes."""
+"""Hosts of a cluster: checks before a training, restarts, and clean-up of processes.
+
+Entry points: `examine` (doctor) and `relaunch` (relaunch); probe and cleanup run on the hosts over ssh.
+"""

@@ -1,4 +1,4 @@
-"""The machines of a hostfile, and commands on them by ssh."""
+"""Hosts of a hostfile, and commands on them over ssh."""
 
 import os
 import re
@@ -14,29 +14,30 @@ from typing import TypeVar
 from pipeline.errors import UserError
 
 LINE = re.compile(r"^(\S+)\s+slots=(\d+)")
-"""A host in DeepSpeed's hostfile; what follows is ignored, as DeepSpeed does."""
+"""A host in DeepSpeed's hostfile; the rest of the line is ignored, as DeepSpeed does."""
 KEEP_ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3")
-"""With these, ssh ends when its host has been silent for 15 s; by default it waits for ever."""
+"""With these options ssh ends after 15 s of silence; by default it waits for ever."""
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=5", *KEEP_ALIVE)
-"""No question to a user who is not there, no waiting for a host that is not."""
-TIMEOUT = 120
-"""Seconds a command on a host may take, imports from a cold disk included."""
+"""Options for unattended use: no prompts, no waiting for an unreachable host."""
+TIMEOUT_S = 120
+"""Time limit of a command on a host, imports from a cold disk included."""
 FAILED = 255
-"""How ssh ends where it did not get to the command, and how we call a command that took too long."""
+"""Exit code of ssh if it did not start the command; also used for a command that timed out."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Host:
-    """One line of a hostfile. slots: processes it runs, one a GPU."""
+    """One line of a hostfile. slots: number of processes, one per GPU."""
 
     name: str
     slots: int
 
 
 def read_hostfile(path: Path) -> list[Host]:
-    """The hosts in their order; the first one runs rank 0. Raises UserError for what DeepSpeed would not take."""
+    """Read the hosts in their order; the first runs rank 0. Raises UserError for lines that DeepSpeed rejects."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -50,7 +51,9 @@ def read_hostfile(path: Path) -> list[Host]:
         if found is None:
             raise UserError(f"{path}, line {number}: expected NAME slots=NUMBER, got {line!r}")
         if found[1] in hosts:
-            raise UserError(f"{path}, line {number}: {found[1]} stands there twice; add its slots up in one line")
+            raise UserError(
+                f"{path}, line {number}: duplicate host {found[1]}; fix: one line per host, with the sum of its slots"
+            )
         hosts[found[1]] = Host(found[1], int(found[2]))
     if not hosts:
         raise UserError(f"{path}: no hosts; expected lines of NAME slots=NUMBER")
@@ -58,22 +61,24 @@ def read_hostfile(path: Path) -> list[Host]:
 
 
 def ssh(host: str, command: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a shell command on a host to its end; code 255 where the host was not reached in time."""
+    """Run a shell command on a host to its end; exit code 255 if the host was unreachable or too slow."""
     words = ["ssh", *(f"-o{option}" for option in SSH_OPTIONS), *(["-p", str(port)] if port else []), host, command]
     try:
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, FAILED, "", f"no end after {TIMEOUT} s")
+        return subprocess.CompletedProcess(words, FAILED, "", f"timed out after {TIMEOUT_S} s")
     except FileNotFoundError:
-        raise UserError("ssh is not installed here; DeepSpeed reaches the hosts of a hostfile by it") from None
+        raise UserError(
+            "ssh: not installed here, and DeepSpeed needs it; fix: apt-get install openssh-client"
+        ) from None
 
 
 def as_launched(module: str, *arguments: str) -> str:
-    """A shell command that runs a module of ours just as DeepSpeed's launcher runs train.py on a host.
+    """Make the shell command that runs a module of this project as DeepSpeed's launcher runs train.py on a host.
 
-    That is: in this folder, by this Python, with this shell's variables that begin with PYTHON.
+    That is in this folder, by this Python, with this shell's variables that begin with PYTHON.
     """
     here = str(Path.cwd())
     variables = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
@@ -82,21 +87,21 @@ def as_launched(module: str, *arguments: str) -> str:
     return f"cd {shlex.quote(here)} && {exports} {shlex.join([sys.executable, '-m', module, *arguments])}"
 
 
-def on_all(hosts: Sequence[T], work: Callable[[T], str]) -> list[str]:
-    """`work` for every host at once; results in the order of the hosts."""
+def on_all(hosts: Sequence[T], work: Callable[[T], R]) -> list[R]:
+    """Run `work` for all hosts in parallel. Returns the results in the order of the hosts."""
     with ThreadPoolExecutor(max_workers=max(len(hosts), 1)) as pool:
         return list(pool.map(work, hosts))
 
 
 def check_environment_files() -> list[str]:
-    """The .deepspeed_env files that DeepSpeed will read here. Raises UserError for a line that it would stumble on."""
+    """Find the .deepspeed_env files that DeepSpeed reads here. Raises UserError for a line that DeepSpeed rejects."""
     name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
     found = [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
     for path in found:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "=" not in line or line.lstrip().startswith("#"):
                 raise UserError(
-                    f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed takes no comments and no "
-                    "empty lines there"
+                    f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed allows no comments and "
+                    "no empty lines there"
                 )
     return [str(path) for path in found]

@@ -1,4 +1,4 @@
-"""What `promoter-bert doctor` asks of one host; runs there, started by ssh as the training would be."""
+"""Probe of one host for `promoter-bert doctor`; runs there, started over ssh as the training would be."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from pipeline.errors import UserError
 from pipeline.shards.staleness import check_fresh
 from pipeline.stream.shard_access import find_index, whole_index
 
-PATIENCE = 20.0
-"""Seconds to wait for another host's connection, or for a file to be seen over a shared disk."""
+PATIENCE_S = 20.0
+"""Time to wait for another host's connection, or for a file to appear on a shared disk."""
 
 
 def probe(config_path: str, overrides: list[str], ds_config: str, port: int, first: bool) -> dict[str, Any]:
-    """This host's facts. first: also what only the host of rank 0 needs."""
+    """Collect this host's facts. first: also those that only the host of rank 0 needs."""
     config = load_config(config_path, overrides)
     ds_values = read_ds_config(Path(ds_config), cuda=True).values
     found = {
@@ -46,10 +46,10 @@ def probe(config_path: str, overrides: list[str], ds_config: str, port: int, fir
 
 
 def listen(port: int, guests: int, marker: str) -> dict[str, Any]:
-    """On the first host: how many others came. The marker file is there while they look for it."""
+    """On the first host: count the hosts that connect. The marker file exists while they look for it."""
     Path(marker).parent.mkdir(parents=True, exist_ok=True)
     Path(marker).touch()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PATIENCE_S
     try:
         with ExitStack() as stack:
             server = stack.enter_context(socket.create_server(("", port)))
@@ -61,16 +61,16 @@ def listen(port: int, guests: int, marker: str) -> dict[str, Any]:
                 except TimeoutError:
                     break
             for link in links:
-                link.settimeout(PATIENCE)
-                link.recv(1)  # closed when the other has looked
-            return {"came": len(links)}
+                link.settimeout(PATIENCE_S)
+                link.recv(1)  # closed after the other host has looked
+            return {"connected": len(links)}
     finally:
         Path(marker).unlink(missing_ok=True)
 
 
 def reach(address: str, port: int, marker: str) -> dict[str, Any]:
-    """On another host: whether it gets through to the first, and sees the file that the first has made."""
-    end = time.monotonic() + PATIENCE
+    """On another host: connect to the first, and look for the file that it has created."""
+    end = time.monotonic() + PATIENCE_S
     problem = ""
     while time.monotonic() < end:
         try:
@@ -101,7 +101,7 @@ def _port_problem(port: int) -> str:
 
 
 def _shards_problem(config: Config) -> str:
-    """What train.py would say of dataset and shards; empty where all is well."""
+    """Return the error that train.py would report of dataset and shards; empty if there is none."""
     try:
         with reading(config.dataset.path) as connection:
             info = dataset_info(connection)
@@ -113,14 +113,14 @@ def _shards_problem(config: Config) -> str:
 
 
 def _disk(config: Config) -> dict[str, Any]:
-    """Free bytes where the run will be written, and what its checkpoints and models take, roughly."""
+    """Return the free bytes of the run's disk, and an estimate of what its checkpoints and models take."""
     folder = config.run.directory.absolute()
     while not folder.exists():
         folder = folder.parent
     model, vocabulary = config.model, 5 + 5**config.shards.k
     layer = 4 * model.hidden**2 + 2 * model.hidden * model.intermediate
     weights = model.layers * layer + (vocabulary + 512) * model.hidden
-    stages = 2 * (config.run.keep_checkpoints + 1)  # one more while it is written
+    stages = 2 * (config.run.keep_checkpoints + 1)  # one more while a new one is written
     return {
         "run_folder": str(folder),
         "free_bytes": shutil.disk_usage(folder).free,
@@ -130,9 +130,9 @@ def _disk(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    questions: dict[str, Callable[..., dict[str, Any]]] = {"probe": probe, "listen": listen, "reach": reach}
+    commands: dict[str, Callable[..., dict[str, Any]]] = {"probe": probe, "listen": listen, "reach": reach}
     try:
-        answer = questions[sys.argv[1]](**json.loads(sys.argv[2]))
+        answer = commands[sys.argv[1]](**json.loads(sys.argv[2]))
     except (UserError, OSError) as problem:
         sys.exit(str(problem))
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""Which of a host's network interfaces the ranks talk over."""
+"""Network interface for the communication between ranks."""
 
 import ipaddress
 import socket
@@ -10,11 +10,11 @@ from pipeline.errors import UserError
 
 
 def choose_interface(environment: MutableMapping[str, str]) -> None:
-    """Tell gloo the interface on the way to the first host where its own choice would be wrong.
+    """Set gloo's interface to the one towards the first host if its own choice would be wrong.
 
-    gloo listens where the host's own name points to. On many systems that is 127.0.1.1, which no other host can reach.
-    NCCL looks at the interfaces and not at the name; it is left alone. Nothing is done where the user named an
-    interface, or where all ranks are on this host. Raises UserError where the first host's address is no use.
+    gloo listens at the address of the host's own name. On many systems that is 127.0.1.1, which no other host reaches.
+    NCCL goes by the interfaces instead and needs no help. Nothing is changed if the user has named an interface, or if
+    all ranks are on this host. Raises UserError if the first host's address is a loopback address.
     """
     ranks, here = (int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_SIZE"))
     here = int(environment.get("LOCAL_WORLD_SIZE", here))
@@ -24,14 +24,14 @@ def choose_interface(environment: MutableMapping[str, str]) -> None:
     address = address_towards(master)
     if not is_reachable(address):
         raise UserError(
-            f"{socket.gethostname()} takes the first host, {master}, for itself ({address}): other hosts cannot reach "
-            "it there; give its address: deepspeed --master_addr ..., or mend that name in /etc/hosts"
+            f"{socket.gethostname()}: the first host, {master}, is {address} here: other hosts cannot reach it there; "
+            "fix: deepspeed --master_addr ADDRESS, or correct that name in /etc/hosts"
         )
     environment["GLOO_SOCKET_IFNAME"] = interface_of(address)
 
 
 def own_address() -> str:
-    """Where this host's own name points to; empty where it points nowhere."""
+    """Resolve this host's own name; empty if it does not resolve."""
     try:
         return socket.gethostbyname(socket.gethostname())
     except OSError:
@@ -39,25 +39,25 @@ def own_address() -> str:
 
 
 def is_reachable(address: str) -> bool:
-    """Whether other hosts may find this one at an address."""
+    """Return whether other hosts can reach this one at an address."""
     return bool(address) and not ipaddress.ip_address(address).is_loopback
 
 
 def address_towards(host: str) -> str:
-    """This host's address on the way to another. Raises UserError where there is none."""
+    """Return this host's address on the route to another. Raises UserError if there is no route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((host, 9))  # sends nothing
         except OSError as error:
             raise UserError(
-                f"{socket.gethostname()}: no way to the first host, {host}: {error.strerror or error}; "
-                "check its name and the network (promoter-bert doctor)"
+                f"{socket.gethostname()}: no route to the first host, {host}: {error.strerror or error}; "
+                "fix: check its name and the network (promoter-bert doctor)"
             ) from None
         return str(probe.getsockname()[0])
 
 
 def interface_of(address: str) -> str:
-    """The interface that has an address."""
+    """Return the interface that has an address."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(entry.address == address for entry in addresses):
             return str(name)

@@ -1,4 +1,4 @@
-"""Starting the processes' group, under any launcher or none, and the few collectives that are needed."""
+"""Process group of the ranks, under any launcher or none, and its collectives."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ import torch.distributed.distributed_c10d as c10d
 
 from model.distributed.network import choose_interface
 from model.distributed.rendezvous import TIMEOUT, meet
-from model.watchdog.client import Guarded
+from model.watchdog.client import Watchdog
 from pipeline.errors import UserError
 
 Result = TypeVar("Result")
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all. device: where its model and batches live."""
+    """Rank of this process and number of ranks. device: where its model and batches are."""
 
     rank: int
     ranks: int
@@ -30,28 +30,28 @@ class World:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes files and lines for all."""
+        """Return whether this process writes files and messages for all ranks."""
         return self.rank == 0
 
 
 @contextmanager
-def joined(guard: Guarded | None) -> Iterator[World]:
-    """This process as one of the group until the block ends. An error in it ends the run on every rank."""
-    world = start(guard)
+def join_group(watchdog: Watchdog | None) -> Iterator[World]:
+    """Make this process a member of the process group while a block runs. An error ends the run on every rank."""
+    world = start(watchdog)
     try:
         yield world
     except BaseException as error:
-        if guard is not None:
-            guard.ends_by(error)
-        # NCCL would wait for the others; gloo does not, and its threads must not outlive Python.
+        if watchdog is not None:
+            watchdog.report_error(error)
+        # NCCL would wait for the other ranks; gloo does not, and its threads must not outlive Python.
         if dist.is_initialized() and dist.get_backend() == "gloo":
             stop()
         raise
     stop()
 
 
-def start(guard: Guarded | None = None) -> World:
-    """Join the group that the launcher describes in the environment; alone, make a group of one."""
+def start(watchdog: Watchdog | None = None) -> World:
+    """Join the process group that the launcher describes in the environment; without launcher, make a group of one."""
     choose_interface(os.environ)
     if "RANK" not in os.environ:
         alone = {
@@ -64,26 +64,26 @@ def start(guard: Guarded | None = None) -> World:
         os.environ.update({name: str(value) for name, value in alone.items()})
     cuda = torch.cuda.is_available()
     if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # what DeepSpeed would find out itself, with a warning
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would detect it with a warning
     import deepspeed
     from deepspeed.ops import __compatible_ops__
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    # On CPU DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
+    # On CPUs DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
-        meeting = meet(guard)
+        rendezvous_store = meet(watchdog)
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
         port = os.environ.get("MASTER_PORT")
         raise UserError(
-            f"port {port} is taken, perhaps by another training on this machine; give this one another: "
+            f"port {port}: already in use, perhaps by another training on this machine; fix: choose another port, "
             "deepspeed --master_port 29501 train.py ..."
         ) from None
-    del meeting  # DeepSpeed has its own on the same port by now
+    del rendezvous_store  # DeepSpeed has its own on the same port now
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
@@ -95,7 +95,7 @@ def start(guard: Guarded | None = None) -> World:
 
 
 def stop() -> None:
-    """Leave the group."""
+    """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
     from deepspeed.utils import groups
@@ -104,34 +104,34 @@ def stop() -> None:
 
 
 def limit_waits() -> None:
-    """Set the time limit of every process group: those that DeepSpeed makes for itself have another."""
+    """Set the time limit of every process group, as DeepSpeed creates some with a longer one."""
     for group in list(c10d._world.pg_map):
         c10d._set_pg_timeout(TIMEOUT, group)
 
 
 def sums_over_ranks(*values: torch.Tensor) -> list[float]:
-    """Each scalar summed over all ranks, in float64."""
+    """Sum each scalar over all ranks, in float64."""
     total = torch.stack([value.detach().double() for value in values])
     dist.all_reduce(total)
     return [float(value) for value in total]
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Every rank's object, on every rank, in the order of the ranks."""
+    """Gather an object from each rank. Returns them on every rank, in the order of the ranks."""
     out: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(out, value)
     return out
 
 
 def broadcast(value: Any) -> Any:
-    """Rank 0's object on every rank."""
+    """Return rank 0's object on every rank."""
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
 def run_on_rank0(world: World, work: Callable[[], Result]) -> Result:
-    """What rank 0's work gives, on every rank; where it raises UserError, every rank does. All ranks call this."""
+    """Run `work` on rank 0. Returns its result, or raises its UserError, on every rank. All ranks must call this."""
     result: Result | None = None
     problem: str | None = None
     if world.is_rank0:
@@ -139,10 +139,10 @@ def run_on_rank0(world: World, work: Callable[[], Result]) -> Result:
             result = work()
         except UserError as error:
             problem = str(error)
-    agreed: tuple[Result, str | None] = broadcast((result, problem))
-    if agreed[1] is not None:
-        raise UserError(agreed[1])
-    return agreed[0]
+    shared: tuple[Result, str | None] = broadcast((result, problem))
+    if shared[1] is not None:
+        raise UserError(shared[1])
+    return shared[0]
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Where all ranks find each other, each within a time limit, and then their guards."""
+"""Rendezvous of all ranks within a time limit, and then of their watchdogs."""
 
 import json
 import os
@@ -13,80 +13,80 @@ import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 
 from model.distributed.network import address_towards
-from model.watchdog.client import GO_ON, Guarded
-from model.watchdog.launcher import end_ranks, hosts_of_ranks
+from model.watchdog.client import RESUME_HINT, Watchdog
+from model.watchdog.launcher import hosts_of_ranks, kill_ranks
 
 TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
-"""For ranks that live but do not come: longer than anything that rank 0 does while the others wait (checkpoints,
-exports). A rank that is dead or frozen is noticed by the guards, long before."""
-JOIN = TIMEOUT.total_seconds() if "DEEPSPEED_TIMEOUT" in os.environ else 45.0
-"""Seconds in which all ranks come, once the first is there; imports may take longer on one host than on another."""
+"""Time limit of collectives: longer than anything that rank 0 does while the others wait (checkpoints, exports). A rank
+that is dead or frozen is detected by the watchdogs long before."""
+JOIN_TIMEOUT_S = TIMEOUT.total_seconds() if "DEEPSPEED_TIMEOUT" in os.environ else 45.0
+"""Time for all ranks to arrive after the first; imports may take longer on one host than on another."""
 
 
-def meet(guard: Guarded | None) -> c10d.Store:
-    """Wait until every rank is there; then the guards meet, too. Returns what keeps rank 0's port open.
+def meet(watchdog: Watchdog | None) -> c10d.Store:
+    """Wait until every rank has arrived, then connect the watchdogs. Returns the store that keeps rank 0's port open.
 
-    Ends this process, with the names of those missing, where one does not come. Raises DistNetworkError where the port
-    is taken.
+    If a rank does not arrive, this process ends with the names of the missing ones. Raises DistNetworkError if the port
+    is in use.
     """
     rank, ranks, restart = (int(os.environ.get(n, "0")) for n in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
-    end = time.monotonic() + JOIN
-    if guard is not None:
-        guard.waits()
+    end = time.monotonic() + JOIN_TIMEOUT_S
+    if watchdog is not None:
+        watchdog.imports_done()
     try:
         store = c10d.PrefixStore(f"promoter-bert/{restart}", _store(rank, ranks, end))
         store.set(str(rank), "")
         if not _until(lambda: store.check([str(n) for n in range(ranks)]), end):
-            raise _not_all_came(rank, [n for n in range(ranks) if not store.check([str(n)])])
-        if guard is not None:
-            _introduce(guard, rank, store)
+            raise _missing_ranks(rank, [n for n in range(ranks) if not store.check([str(n)])])
+        if watchdog is not None:
+            _connect_watchdog(watchdog, rank, store)
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         if "EADDRINUSE" in str(error):
             raise
-        raise SystemExit(f"lost: rank 0, as seen by rank {rank} on {socket.gethostname()}; {GO_ON}") from None
+        raise SystemExit(f"lost: rank 0, as seen by rank {rank} on {socket.gethostname()}; {RESUME_HINT}") from None
     return store
 
 
 def _store(rank: int, ranks: int, end: float) -> c10d.Store:
-    """The ranks' common store, which rank 0 or torchrun serves.
+    """Open the ranks' common store, which rank 0 or torchrun serves.
 
-    The store's own waits print stack traces, tell no names and let no signal through; so it is not asked to wait.
+    The store's own waits are not used: they print stack traces, name no rank and block signals.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     serves = rank == 0 and not by_torchrun
     if not serves and not _until(lambda: _answers(address, port), end):
-        raise _not_all_came(rank, [0])
-    limit = timedelta(seconds=JOIN)
+        raise _missing_ranks(rank, [0])
+    limit = timedelta(seconds=JOIN_TIMEOUT_S)
     store: c10d.Store = dist.TCPStore(  # type: ignore[attr-defined]
         address, port, ranks, serves, limit, wait_for_workers=False, multi_tenant=not by_torchrun
     )
     return store
 
 
-def _introduce(guard: Guarded, rank: int, store: c10d.Store) -> None:
-    """Tell this rank's guard where it finds rank 0's."""
+def _connect_watchdog(watchdog: Watchdog, rank: int, store: c10d.Store) -> None:
+    """Connect this rank's watchdog to rank 0's."""
     if rank == 0:
         address, key = address_towards(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
-        store.set("guard", json.dumps([address, guard.listen(address, key), key]))
+        store.set("watchdog", json.dumps([address, watchdog.listen(address, key), key]))
     else:
-        guard.join(*json.loads(store.get("guard")))
+        watchdog.join(*json.loads(store.get("watchdog")))
 
 
-def _not_all_came(rank: int, missing: list[int]) -> SystemExit:
-    """Why this process ends. Those missing on this host end, too: frozen, they would keep the launcher waiting."""
-    end_ranks(missing)
+def _missing_ranks(rank: int, missing: list[int]) -> SystemExit:
+    """Make the error that ends this process. Missing ranks on this host are killed: frozen, they block the launcher."""
+    kill_ranks(missing)
     hosts = hosts_of_ranks(os.getpid())
     names = ", ".join(f"rank {n} on {hosts[n]}" if n < len(hosts) else f"rank {n}" for n in missing)
     return SystemExit(
-        f"lost: {names}: not there after {JOIN:.0f} s, for which rank {rank} on {socket.gethostname()} has waited at "
-        f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; the cause stands above, or promoter-bert doctor "
-        "finds it (where starting takes long: DEEPSPEED_TIMEOUT, in minutes, in .deepspeed_env)"
+        f"lost: {names}: not there after {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on {socket.gethostname()} at "
+        f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; fix: see the messages above, or run promoter-bert "
+        "doctor; for slow starts set DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
     )
 
 
 def _until(met: Callable[[], bool], end: float) -> bool:
-    """Whether it is so before `end`, by the monotonic clock."""
+    """Wait for a condition until `end` on the monotonic clock. Returns whether it was met."""
     while not met():
         if time.monotonic() > end:
             return False

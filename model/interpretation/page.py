@@ -9,14 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model.artifacts.model_directory import facts_of_model, model_of
-from model.interpretation.effect_plot import effect_plot, plot_height
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.validate import repaired
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
-from pipeline.reporting.svg import render_svg, standalone
 
 SEEN = 0.0005
 """Effects below it are shown as zero in a table of three decimals."""
@@ -80,6 +78,8 @@ def _write_page(result: MutagenesisResult, model: Path, file: Path) -> None:
 
 
 def _write_plot(result: MutagenesisResult, _model: Path, file: Path) -> None:
+    from pipeline.reporting.svg import standalone
+
     file.write_text(standalone(_plot(result)), encoding="utf-8")
 
 
@@ -138,6 +138,9 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
 
 
 def _plot(result: MutagenesisResult) -> str:
+    from model.interpretation.effect_plot import effect_plot, plot_height  # loads matplotlib
+    from pipeline.reporting.svg import render_svg
+
     return render_svg("effects", TITLE, effect_plot(result), plot_height(len(result.insert)))
 
 

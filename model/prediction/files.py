@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from model.artifacts.model_directory import facts_of_model, model_of, unfinished
-from model.distributed.process_group import joined
+from model.distributed.process_group import join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
 from model.prediction.journal import Predict, open_journal
 from model.prediction.output import ProblemReport, open_output, problems_file
@@ -16,7 +16,7 @@ from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank
 from model.prediction.predictor import BATCH, PredictorSpec, Values, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import PredictedRows, check_leaderboard_rows, is_stream
-from model.watchdog.client import guarded
+from model.watchdog.client import start_watchdog
 from pipeline.config.schema import Assay
 from pipeline.dataset.repairs import remedy, with_repairs
 from pipeline.errors import UserError
@@ -72,7 +72,7 @@ def predict_files(
     if "RANK" not in os.environ:
         here = partial(predict_here, spec=spec, workers=request.workers)
         return _predict(request, spec, here, on_progress, warn)
-    with guarded(os.environ) as guard, joined(guard) as world:
+    with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
         if world.rank > 0:
             serve_rank_0(spec, world)
             return None

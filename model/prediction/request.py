@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model
-from model.prediction.inputs import STANDARD_INPUT, PredictionInput, find_prediction_input
+from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.output import problems_file
 from model.prediction.writers import Writer, find_writer, is_stream, leaderboard_writer
+from pipeline.dataset.input_files import Input
 from pipeline.dataset.input_format import Columns
 from pipeline.dataset.repairs import with_repairs
 from pipeline.errors import UserError
@@ -33,7 +34,7 @@ class PredictionRequest:
     overrides: tuple[str, ...] = ()
     header_names: bool = False
 
-    def find_input(self) -> PredictionInput:
+    def find_input(self) -> Input:
         """Find the input files and their layout, or look at the head of standard input."""
         return find_prediction_input(self.inputs, self.columns, self.header_names)
 
@@ -58,10 +59,10 @@ def check_request(request: PredictionRequest) -> None:
         check_output_is_no_input(request.output, request.find_input())
 
 
-def check_output_is_no_input(output: str, source: PredictionInput) -> None:
+def check_output_is_no_input(output: str, source: Input) -> None:
     """Raise UserError where the output, or the problems file beside it, is one of the input files."""
     if is_stream(output):
         return
     for path in (Path(output), problems_file(output)):
-        if path.exists() and any(path.samefile(file) for file in source.input.files):
+        if path.exists() and any(path.samefile(file) for file in source.files):
             raise UserError(f"{path}: is an input file, too; fix: another output, -o NAME")

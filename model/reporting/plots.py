@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from model.runs.read import RunFiles
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.dataset_plots import LOG_COUNT
 from pipeline.reporting.svg import (
     BLACK,
@@ -204,7 +204,7 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
     if few:
         upper.plot(
             *zip(*few, strict=True), color=BLUE, linestyle="", marker="o", markersize=4, markerfacecolor="#ffffff",
-            label=f"mean of fewer than {FEW}",
+            label=f"mean of < {FEW}",
         )  # fmt: skip
     lower.bar(places, groups["promoters"], width=width, color=GREY)
     log_count_axis(lower, max(groups["promoters"]))

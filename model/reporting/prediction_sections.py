@@ -3,13 +3,17 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from model.reporting.plots import calibration, density, residuals
+from model.reporting.plots import FEW, calibration, density, residuals
 from model.reporting.predictions import HeldOutResults
-from pipeline.dataset.answers import Columns
-from pipeline.reporting.html import Fold, Section, Table, query_section
+from pipeline.dataset.query import Columns
+from pipeline.reporting.html import Fold, Section, Table
+from pipeline.reporting.query_section import query_section
 from pipeline.reporting.svg import MIDDLE_WIDTH
 
-RESIDUAL = "A residual is measured minus predicted expression: above 0, the prediction is too low."
+RESIDUAL = (
+    "A residual is measured minus predicted expression: above 0, the prediction is too low. Pale bars hold the middle "
+    f"half of the promoters; open circles are means of fewer than {FEW}."
+)
 
 
 def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:

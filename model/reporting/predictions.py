@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from model.runs.read import RunFiles
-from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading, rows_of
+from pipeline.dataset.query import Columns, answer
 from pipeline.dataset.synthetic_ceiling import ceiling_of
 from pipeline.errors import UserError
 

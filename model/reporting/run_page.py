@@ -11,8 +11,8 @@ from model.reporting.predictions import HeldOutResults, open_run_dataset, query_
 from model.reporting.run_sections import data_section, run_section, scores_section, stage_section
 from model.runs.read import RunFiles, read_run
 from model.scoring.dream import DreamScore
-from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo
+from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Section, expect_page_name, render_page
 

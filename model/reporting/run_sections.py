@@ -9,10 +9,9 @@ import yaml
 
 from model.reporting.plots import Bar, bars, curves, read_curve
 from model.reporting.predictions import HeldOutResults
-from model.runs.guessed import below_the_guess
-from model.runs.read import RunFiles
-from pipeline.dataset.answers import Columns
+from model.runs.read import RunFiles, below_the_guess
 from pipeline.dataset.database import DatasetInfo
+from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
 from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, render_svg

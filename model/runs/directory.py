@@ -1,4 +1,4 @@
-"""The run directory: what was asked for, with what, and what came out."""
+"""Run directory: its creation, the check of a resumed run, and the weights of another run it starts from."""
 
 import hashlib
 import json
@@ -16,9 +16,8 @@ import yaml
 from model.artifacts.json_files import read_written
 from model.config import Config
 from model.runs.fingerprint import flat, package_version
-from model.runs.metric_log import PLACE, read_metrics
-from model.runs.other_run import weights_hash
 from model.runs.read import SUMMARY
+from model.runs.status import STATUS
 from pipeline.errors import UserError
 from pipeline.io.atomic import recover_folder, write_text
 from pipeline.io.locks import hold_lock
@@ -37,32 +36,36 @@ PACKAGES = (
     "tokenizers",
 )
 LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
-"""When a run ends."""
+"""Settings that decide when a run ends."""
 MAY_CHANGE = (
     "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
     "shards.cache", "shards.cache_gigabytes", *LIMITS,
 )  # fmt: skip
-"""What a run that goes on may state anew: none of it changes what was done so far."""
-WRITTEN = ("config.yaml", "run.json", "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model")
-"""What a run writes first under another name."""
+"""Settings that a resumed run may change: none affects what was computed so far."""
+WRITTEN = (
+    "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
+)  # fmt: skip
+"""Files and folders that are written under a temporary name first."""
+HELD_OUT_BY = ("seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test")
+"""Settings of a dataset that decide which promoters are held out; finetune_train does not."""
 
 
 def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitStack:
-    """Make the run directory, or check that the one there is of the same configuration and shards.
+    """Create the run directory, or check that the existing one has the same configuration and shards.
 
-    Returns the directory's lock, held until it is closed.
+    Returns the directory's lock, which is held until it is closed.
     """
     folder = config.run.directory
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: the run's folder cannot be made: {error.strerror}; expected a place to write to (run.path=...)"
+            f"{folder}: cannot create the run directory: {error.strerror}; expected a writable folder (run.path=...)"
         ) from None
     busy = f"is training in {folder}: wait for it, or give this run another name (run.name=...)"
     lock = hold_lock(folder / ".lock", busy)
     try:
-        _tidy(folder)
+        _remove_leftovers(folder)
         if (folder / "run.json").exists():
             _check_same(config, index)
         else:
@@ -74,14 +77,14 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
 
 
 def owner_keys(config: Config, index: Index) -> dict[str, str]:
-    """What a checkpoint belongs to: it can be gone on from where these are the same."""
-    free = ("run.name", "run.path", *MAY_CHANGE)
-    settings = {name: value for name, value in sorted(flat(config.model_dump()).items()) if name not in free}
+    """Return the keys of shards and settings that a checkpoint must have to be resumed from."""
+    ignored = ("run.name", "run.path", *MAY_CHANGE)
+    settings = {name: value for name, value in sorted(flat(config.model_dump()).items()) if name not in ignored}
     return {"shards": index.key, "settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:
-    """What a finished run wrote at its end; None while it is not finished."""
+    """Read the summary of a finished run; None while it is not finished."""
     path = config.run.directory / "summary.json"
     if not path.exists():
         return None
@@ -89,19 +92,19 @@ def read_summary(config: Config) -> dict[str, Any] | None:
 
 
 def has_weights(config: Config) -> bool:
-    """Whether fine-tuning has weights of its own already: checkpoints to go on from, or it is finished."""
+    """Return whether fine-tuning has its own weights already: it is finished, or has checkpoints to resume from."""
     folder = config.run.directory
     return (folder / "summary.json").exists() or any((folder / "checkpoints" / "finetune").glob("step-*"))
 
 
 def _starts_from(config: Config) -> str | None:
-    """The sha256 of the weights of another run that fine-tuning is to start from."""
+    """Return the sha256 of the other run's weights that fine-tuning starts from, if any."""
     other = config.finetune.other_pretraining
     return None if other is None or has_weights(config) else weights_hash(other)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what killed starts of this run have left half written."""
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the partly written files of killed starts of this run."""
     for name in WRITTEN:
         recover_folder(folder / name)
         for pattern in (f".*.partial.{name}", f".{name}.*partial"):
@@ -111,34 +114,34 @@ def _tidy(folder: Path) -> None:
 
 
 def _check_same(config: Config, index: Index) -> None:
-    """Raise UserError where a run of this name has other shards or settings, or has ended and is asked for more."""
+    """Raise UserError if the run has other shards or settings, or is finished and shall be trained longer."""
     folder = config.run.directory
     again = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
     earlier = read_written(folder / "run.json", {"shard_key": str, "config": dict}, again)
-    way_out = "give this run another name (run.name=...), or remove the folder to start anew"
+    fix = "give this run another name (run.name=...), or remove the folder to start over"
     if earlier["shard_key"] != index.key:
         keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
-        raise UserError(f"{folder} was started with other shards ({keys}): {way_out}")
+        raise UserError(f"{folder} was started with other shards ({keys}): {fix}")
     before, now = flat(earlier["config"]), flat(config.model_dump())
     changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
     if changed:
-        raise UserError(f"{folder} was started with another configuration ({_said(changed, before, now)}): {way_out}")
+        raise UserError(f"{folder} was started with another configuration ({_changes(changed, before, now)}): {fix}")
     weights = earlier.get("pretrained_sha256"), _starts_from(config)
     if None not in weights and weights[0] != weights[1]:
-        raise UserError(f"{folder} was started from other weights than {config.finetune.pretrained} holds: {way_out}")
+        raise UserError(f"{folder} was started from other weights than {config.finetune.pretrained} holds: {fix}")
     summary = read_summary(config)
     ended = flat(summary["config"]) if summary is not None else now
     changed = [name for name in LIMITS if ended.get(name) != now[name]]
     if changed:
-        raise UserError(f"{folder} is finished and does not go on any longer ({_said(changed, ended, now)}): {way_out}")
+        raise UserError(f"{folder} is finished and cannot be trained longer ({_changes(changed, ended, now)}): {fix}")
 
 
-def _said(names: list[str], before: dict[str, Any], now: dict[str, Any]) -> str:
+def _changes(names: list[str], before: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in names)
 
 
 def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
-    """Write what was asked for and with what it runs; run.json comes last."""
+    """Write config.yaml, then run.json: command, configuration, keys, versions, hardware."""
     folder = config.run.directory
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
     facts = {
@@ -158,16 +161,6 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
     write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
-def long_metrics(path: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl with one row a number: stage, step, epoch, metric, value."""
-    return [
-        {**{name: line[name] for name in PLACE}, "metric": name, "value": float(value)}
-        for line in read_metrics(path)
-        for name, value in line.items()
-        if name not in PLACE
-    ]
-
-
 def _git_commit() -> str | None:
     try:
         out = subprocess.run(
@@ -177,3 +170,26 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return out.stdout.strip()
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the sha256 of a model's weights."""
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def held_out_otherwise(folder: Path, config: Config) -> str:
+    """Return a note if the run of folder runs/NAME/pretrained held out other promoters than this one.
+
+    Returns an empty text if its run.json says that they are the same, or if there is none beside the model.
+    """
+    try:
+        theirs = json.loads((folder.parent / "run.json").read_text(encoding="utf-8"))["config"]["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):  # for example because the model was moved
+        return ""
+    ours = config.dataset.model_dump()
+    differing = [name for name in HELD_OUT_BY if theirs.get(name) != ours[name]]
+    if not differing:
+        return ""
+    found = [f"dataset.{name} {theirs.get(name)}, here {ours[name]}" for name in differing]
+    return f"note: {folder} may have been trained on promoters that are held out here ({'; '.join(found)})"

@@ -1,10 +1,11 @@
-"""What has to be the same on every host of a run: shards, settings, software. Imports no torch, so it is quick."""
+"""Fingerprint of a host: the shards, settings and software that must be equal on all hosts. Imports no torch."""
 
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from model.config import Config
@@ -12,22 +13,22 @@ from pipeline.paths import ROOT
 from pipeline.shards.index import Index
 
 COMPARED = ("torch", "deepspeed", "transformers", "numpy")
-"""Packages that decide what a rank computes, and in which order."""
-OWN = ("dataset.path", "shards.path", "shards.workers", "shards.cache", "shards.cache_gigabytes", "run.path")
-"""Settings that a host may have of its own: they change nothing that is computed. The first host's run.path counts."""
-MENDED_BY = {
+"""Packages whose version affects what a rank computes."""
+PER_HOST = ("dataset.path", "shards.path", "shards.workers", "shards.cache", "shards.cache_gigabytes", "run.path")
+"""Settings that may differ between hosts: they do not affect the results. The run.path of the first host is used."""
+FIX_BY_KIND = {
     "shards": "copy the first host's shards there, or write them there from the same dataset",
     "config": "give every host the same config file and ds_config.json",
     "software": "install the same there: the project's copy and its .venv (make setup)",
 }
 
 Facts = dict[str, dict[str, Any]]
-"""By kind (the keys of MENDED_BY) and name."""
+"""Facts of a host by kind (the keys of FIX_BY_KIND) and name."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that is another one on a host than on the first."""
+    """A fact of a host that differs from the first host's."""
 
     kind: str
     name: str
@@ -41,9 +42,9 @@ class Difference:
 
 
 def facts_of(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Facts:
-    """This host's facts. index: None where there are no whole shards."""
+    """Collect this host's facts. index: None if there are no complete shards."""
     keys = ("none or not whole",) * 2 if index is None else (index.dataset_key[:16], index.key[:16])
-    settings = {name: value for name, value in flat(config.model_dump()).items() if name not in OWN}
+    settings = {name: value for name, value in flat(config.model_dump()).items() if name not in PER_HOST}
     return {
         "shards": dict(zip(("dataset key", "shard key"), keys, strict=True)),
         "config": {**settings, **flat(ds_config, "ds_config.")},
@@ -52,7 +53,7 @@ def facts_of(config: Config, ds_config: Mapping[str, Any], index: Index | None) 
 
 
 def differences(of_ranks: Sequence[tuple[str, Facts]]) -> list[Difference]:
-    """How hosts differ from the first, each thing once. of_ranks: (host, facts) in the order of the ranks."""
+    """List how hosts differ from the first, each difference once. of_ranks: (host, facts) in the order of the ranks."""
     (first, expected), *others = of_ranks
     found = [
         Difference(kind, name, first, expected[kind].get(name, "nothing"), host, facts[kind].get(name, "nothing"))
@@ -63,40 +64,43 @@ def differences(of_ranks: Sequence[tuple[str, Facts]]) -> list[Difference]:
     return list(dict.fromkeys(each for each in found if each.got != each.expected))
 
 
-def explained(found: Sequence[Difference]) -> str:
-    """All of them for a person, and how to mend each kind."""
+def explain_differences(found: Sequence[Difference]) -> str:
+    """Format all differences, with the fix for each kind."""
     lines = ["the hosts do not agree:"]
-    for kind, remedy in MENDED_BY.items():
+    for kind, fix in FIX_BY_KIND.items():
         of_kind = [f"  {each}" for each in found if each.kind == kind]
-        lines += [*of_kind, f"  -> {remedy}"] if of_kind else []
+        lines += [*of_kind, f"  -> {fix}"] if of_kind else []
     return "\n".join(lines)
 
 
 def software() -> dict[str, str]:
-    """Python's and the compared packages' versions, and a hash of this project's own code."""
+    """Return the versions of Python and of the compared packages, and the hash of this project's code."""
     python = {"python": ".".join(platform.python_version_tuple()[:2])}
     packages = {name: package_version(name) or "not installed" for name in COMPARED}
     return {**python, **packages, "promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
 
 
 def package_version(package: str) -> str | None:
-    """The installed version; None where it is not installed."""
+    """Return the installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def code_hash() -> str:
-    """First 12 digits of the hash of pipeline/ and model/: copies of one version number may differ."""
+def code_hash(root: Path = ROOT) -> str:
+    """Hash the code in pipeline/ and model/, sub-folders included, as copies of one version number may differ.
+
+    train.py and promoter_bert.py hold no computation, and sql/ affects the dataset only, whose key is compared.
+    """
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("model/**/*.py")]):
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([*root.glob("pipeline/**/*.py"), *root.glob("model/**/*.py")]):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their full names."""
+    """Flatten nested settings to their full names."""
     named: dict[str, Any] = {}
     for key, value in values.items():
         named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

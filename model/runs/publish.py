@@ -11,9 +11,9 @@ from pipeline.dataset.results import replace_rows
 def publish_run(
     dataset: str, run: str, facts: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
 ) -> None:
-    """Relations `runs`, `metrics` and `predictions`; nothing is written where they hold this very run already.
+    """Write the rows of a run into the three relations, unless they are there already.
 
-    facts: the columns of `runs` but the first; finished, a time, tells two runs of the same name apart.
+    facts: the columns of `runs` without the first; `finished`, a time, distinguishes two runs of the same name.
     """
     with reading(dataset) as connection:
         if rows_of(connection, "from runs where run = ? and finished = ?", [run, facts["finished"]]):

@@ -1,4 +1,4 @@
-"""What a run directory holds, read without torch: as much as is there, since a run may not be finished."""
+"""Reader of run directories, finished or not. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,22 +13,31 @@ import pyarrow.parquet
 from model.artifacts.json_files import read_written
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
+from model.runs.status import STATUS, State, read_status
 from pipeline.errors import UserError
 
 SUMMARY: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
 }  # fmt: skip
-"""What summary.json is read for."""
+"""Keys of summary.json that are required, with their types."""
 FACTS: dict[str, type] = {
     "command": list, "config": dict, "ds_config": dict, "dataset_key": str, "shard_key": str, "packages": dict,
 }  # fmt: skip
-"""What run.json is read for."""
+"""Keys of run.json that are required, with their types."""
+ENDS: dict[str, str] = {
+    State.INTERRUPTED: "This run was interrupted.",
+    State.FAILED: "This run has failed.",
+    State.USER_ERROR: "This run has stopped with an error.",
+}
+NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
+"""Used for states that a killed process leaves behind, too."""
 AGAIN = "and the training's own command writes it again"
+"""What happens after a corrupt file was removed."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A run directory. facts: run.json; summary: None while the run is not finished."""
+    """Contents of a run directory. facts: run.json; summary: None while the run is not finished."""
 
     folder: Path
     facts: dict[str, Any]
@@ -37,31 +46,31 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """Return the name of the run."""
         return str(self.facts["config"]["run"]["name"])
 
     @property
     def config(self) -> Mapping[str, Mapping[str, Any]]:
-        """The configuration; that of its end where the run is finished."""
+        """Return the configuration, of a finished run the one at its end."""
         whole: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
         return whole
 
     @property
     def stages(self) -> list[str]:
-        """Those that have logged something, in their order."""
+        """Return the stages with logged metrics, in training order."""
         return [stage for stage in STAGES if any(line["stage"] == stage for line in self.metrics)]
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """By split; empty while the run is not finished."""
+        """Return the scores by split; empty while the run is not finished."""
         return dict(self.summary["scores"]) if self.summary else {}
 
     @cached_property
     def state(self) -> str:
-        """One sentence: finished, or how far it is."""
+        """Describe in a sentence or two whether the run is finished, or how far it is."""
         if self.summary is not None:
             return f"Finished on {self.summary['finished'].replace('T', ' at ')} UTC."
-        why = "This run is not finished: it is training still, or was stopped, or failed."
+        why = ENDS.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
         if not self.stages:
             return f"{why} Nothing was logged yet."
         stage = self.stages[-1]
@@ -69,13 +78,16 @@ class RunFiles:
         logged = datetime.fromtimestamp((self.folder / "metrics.jsonl").stat().st_mtime)
         return (
             f"{why} The last that it logged is step {step:,} of {stage}, on {logged:%Y-%m-%d at %H:%M}. "
-            "The same train.py command goes on from its last checkpoint; this page shows what is there."
+            "The same train.py command resumes from its last checkpoint; this page shows what is there."
         )
 
     @property
     def dataset_places(self) -> list[Path]:
-        """Where the run's dataset may lie: its path as seen from where the training was started, from the folder in
-        which the run lies as it did then (the whole may have moved), and from here."""
+        """Return the places where the run's dataset may be.
+
+        Its path is relative to where the training was started, to the folder that holds the run path (everything may
+        have moved together), or to the working directory.
+        """
         folders = [Path(self.facts["started_in"])] if "started_in" in self.facts else []
         runs = Path(self.config["run"]["path"])
         if not runs.is_absolute() and ".." not in runs.parts:
@@ -84,7 +96,7 @@ class RunFiles:
         return list(dict.fromkeys(folder / path for folder in (*folders, Path())))
 
     def predictions(self) -> pa.Table | None:
-        """id, split and prediction of the held-out promoters; None where there are none."""
+        """Read id, split and prediction of the held-out promoters; None if there are none."""
         path = self.folder / "predictions.parquet"
         if not path.exists():
             return None
@@ -96,7 +108,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Raises UserError for a folder that is no run, and for files of it that are empty or damaged."""
+    """Read a run directory. Raises UserError if the folder is no run, or its files are empty or corrupt."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run directory such as runs/demo, which train.py makes")
     if not (folder / "run.json").exists():
@@ -108,3 +120,14 @@ def read_run(folder: Path) -> RunFiles:
         read_written(summary, SUMMARY, AGAIN) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
     )
+
+
+def below_the_guess(masked: Mapping[str, Any]) -> str:
+    """Return a warning if the best pretrained weights are less accurate than always guessing the most frequent k-mer.
+
+    masked: that entry of a run's summary. Returns an empty text otherwise.
+    """
+    guess = masked["baselines"].get("most_frequent_kmer")
+    if guess is None or "accuracy" not in masked or masked["accuracy"] >= guess["accuracy"]:
+        return ""
+    return "below the guess of the most frequent k-mer: too few steps to have learned anything"

@@ -21,7 +21,7 @@ from model.training.ds_config import DeepSpeedSettings, read_ds_config
 from model.training.engine import start_engine
 from model.training.throughput import peak_memory
 from model.training.timing import Plan, host_waits, profile, timed
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
@@ -156,7 +156,7 @@ def made(config: Config, folder: Path) -> Config:
 def make_shards(config: Config, folder: Path, rows: int) -> None:
     """Generate promoters, build, and write the shards that a configuration names."""
     generate(folder / "rows.tsv", rows)
-    build([str(folder / "rows.tsv")], config)
+    build_dataset([str(folder / "rows.tsv")], config)
     write_shards(config)
 
 

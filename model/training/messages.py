@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import bert_config, parameters
 from model.bert.flops import stage_cost
 from model.config import Stage, StageName, Stages
-from model.runs.guessed import below_the_guess
+from model.runs.read import below_the_guess
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import counted

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from model.bert.build import bert_config, check_pretrained
 from model.config import Config, StageName, Stages
-from model.distributed.agreement import agreed_index
+from model.distributed.consensus import agreed_index, error_consensus
 from model.distributed.process_group import World, run_on_rank0
-from model.distributed.trouble import agreeing
-from model.runs.directory import has_weights, open_run, owner_keys
-from model.runs.other_run import held_out_otherwise
+from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys
 from model.training.checkpointing.best_model import BestModel
 from model.training.data import RankData
 from model.training.ds_config import DeepSpeedSettings
@@ -79,7 +77,7 @@ def prepare(
 
         built = run_on_rank0(world, open_directory)
         index = agreed_index(config, settings.values, found or whole_index(config))
-        data = RankData(shard_source(config, index), index, world, config.run.seed, agreeing(world.rank))
+        data = RankData(shard_source(config, index), index, world, config.run.seed, error_consensus(world.rank))
         yield TrainingRun(built, settings, data)
 
 

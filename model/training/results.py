@@ -17,7 +17,8 @@ from model.bert.objectives import FinetuneTask
 from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
-from model.runs.directory import long_metrics, read_summary
+from model.runs.directory import read_summary
+from model.runs.metric_log import long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.training.checkpointing.hf_export import broadcast_weights

@@ -14,15 +14,16 @@ import torch
 from model.artifacts.manifest import StageProgress
 from model.bert.flops import matmul_rate
 from model.config import Config, StageName, Stages
-from model.distributed.process_group import World, joined, sums_over_ranks
+from model.distributed.process_group import World, join_group, sums_over_ranks
 from model.distributed.stop_signals import stop_requests
 from model.runs.metric_log import Tracker
+from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
 from model.training.messages import describe_run, describe_summary
 from model.training.prepare import TrainingRun, prepare
 from model.training.results import Summary, compute_results, finished_results
 from model.training.stage import run_stage
-from model.watchdog.client import Guarded
+from model.watchdog.client import Watchdog
 
 Emit = Callable[[str], None]
 
@@ -35,19 +36,19 @@ def train(
     config: Config,
     stages: Stages = "both",
     ds_config: Path | None = None,
-    guard: Guarded | None = None,
+    watchdog: Watchdog | None = None,
     emit: Emit = _silent,
 ) -> Summary:
     """Pretrain and fine-tune, or resume a run; return its summary.
 
     Without a launcher this process trains alone. Under one, all ranks call this.
 
-    stages: "pretrain", "finetune" or "both"; ds_config: DeepSpeed's settings, None: ds_config.json; guard: this rank's
-    watchdog; emit: receives, on rank 0, a description of the run before the training and of the results after it.
+    stages: "pretrain", "finetune" or "both". ds_config: DeepSpeed's settings, None: ds_config.json. watchdog: of this
+    rank. emit: receives, on rank 0, a description of the run before the training and of the results after it.
     Raises UserError where the run cannot be trained.
     """
     settings = read_ds_config(ds_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    with _own_environment(), joined(guard) as world:
+    with _own_environment(), join_group(watchdog) as world:
         return train_on_rank(config, settings, world, stages, emit)
 
 
@@ -57,9 +58,11 @@ def train_on_rank(
     """Train as one rank of a process group: prepare, run the stages, compute the results. All ranks call this."""
     emit = emit if world.is_rank0 else _silent
     with prepare(config, settings, world, stages) as run:
-        emit(describe_run(run, stages))
-        summary = finished_results(run, stages) or _run_stages(run, stages)
-        emit(describe_summary(summary))
+        with RunStatus(run.config.run.directory / STATUS if world.is_rank0 else None) as status:
+            emit(describe_run(run, stages))
+            summary = finished_results(run, stages) or _run_stages(run, stages)
+            emit(describe_summary(summary))
+            status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
         return summary
 
 

@@ -1,6 +1,6 @@
-"""A rank's own end of its guard: starts it before anything that takes time, tells it how the rank ends.
+"""A rank's side of its watchdog: start it before slow imports, tell it how the rank ends.
 
-This is the first that a rank imports, so it imports little.
+This is the first module that a rank imports, so it imports little.
 """
 
 import json
@@ -14,125 +14,125 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from model.runs.status import ExitCode
 from pipeline.errors import UserError
 from pipeline.paths import ROOT
 
-GO_ON = "this run ends; the same command goes on from the last checkpoint"
-POLITE = (signal.SIGINT, signal.SIGTERM)
+RESUME_HINT = "this run ends; run the same command to resume from the last checkpoint"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask a process to end."""
-ANSWER = 20.0
-"""Seconds that a guard may take for an answer."""
+ANSWER_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
-class Post:
-    """Which rank is guarded. All fields are plain values."""
+class WatchedRank:
+    """The rank that a watchdog watches. All fields are plain values."""
 
     rank: int
     ranks: int
     process: int
-    """The rank's process id."""
-    speaks: bool
-    """Whether its guard prints what was lost: one a host."""
+    """Process id of the rank."""
+    reports: bool
+    """Whether its watchdog prints losses: one per host does."""
 
 
-class Guarded:
-    """This process with a guard beside it."""
+class Watchdog:
+    """Handle of this process's watchdog process."""
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, watched: WatchedRank) -> None:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        # -P: the working directory is no place for modules.
-        words = [sys.executable, "-P", "-m", "model.watchdog.process", json.dumps(asdict(post))]
-        # A signal to both waits until the guard can take it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, POLITE)
+        # -P: modules in the working directory must not be imported.
+        words = [sys.executable, "-P", "-m", "model.watchdog.process", json.dumps(asdict(watched))]
+        # A signal to both processes stays pending until the watchdog can handle it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            self._guard = subprocess.Popen(
+            self._process = subprocess.Popen(
                 words, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._ending = False
-        threading.Thread(target=self._mind, daemon=True).start()
+        threading.Thread(target=self._end_with_watchdog, daemon=True).start()
 
-    def waits(self) -> None:
-        """The imports are done; from here on the rank may wait for others, with time limits of its own."""
-        self._write("waits")
+    def imports_done(self) -> None:
+        """Tell that the rank has finished its imports; from now on it may wait for others, with its own time limits."""
+        self._send("imported")
 
     def listen(self, address: str, key: str) -> int:
-        """On rank 0: its guard waits at an address of this host for the others. Returns the port.
+        """On rank 0: have the watchdog wait for the others at an address of this host. Returns the port.
 
-        Ends this process where the guard does not answer: frozen itself, it guards nothing.
+        Ends this process if the watchdog does not answer: it may be frozen itself.
         """
-        self._write(f"listen {json.dumps([address, key])}")
-        port = self._answer(ANSWER)
+        self._send(f"listen {json.dumps([address, key])}")
+        port = self._answer(ANSWER_TIMEOUT_S)
         if not port:
             self._ending = True
-            self._guard.kill()
-            raise SystemExit(f"lost: the guard of process {os.getpid()} does not answer; {GO_ON}")
+            self._process.kill()
+            raise SystemExit(f"lost: watchdog of process {os.getpid()} does not answer; {RESUME_HINT}")
         return int(port)
 
     def join(self, address: str, port: int, key: str) -> None:
-        """On the others: their guards find that of rank 0 there."""
-        self._write(f"join {json.dumps([address, port, key])}")
+        """On the other ranks: have the watchdog connect to that of rank 0."""
+        self._send(f"join {json.dumps([address, port, key])}")
 
-    def goodbye(self) -> None:
-        """The rank has done its work."""
+    def finish(self) -> None:
+        """Tell that the rank is done, and wait for the watchdog to end."""
         self._ending = True
-        self._write("bye")
-        self._guard.wait()
+        self._send("bye")
+        self._process.wait()
 
-    def ends_by(self, error: BaseException) -> None:
-        """The rank ends by an error. Where that may come from the loss of another, this process is killed in here."""
+    def report_error(self, error: BaseException) -> None:
+        """Tell that the rank ends by an error. If the loss of another rank may be the cause, this process is killed."""
         if self._ending:
             return
         if isinstance(error, SystemExit) and not error.code:
-            self.goodbye()
+            self.finish()
             return
         self._ending = True
         if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
-            self._write(f"error {_one_line(str(error) or 'interrupted')}")
+            self._send(f"error {_one_line(str(error) or 'interrupted')}")
         else:
-            self._write(f"failed {_one_line(f'{type(error).__name__}: {error}')}")
+            self._send(f"failed {_one_line(f'{type(error).__name__}: {error}')}")
             self._answer(None)
 
-    def _write(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         with suppress(OSError):
-            assert self._guard.stdin is not None
-            self._guard.stdin.write(f"{line}\n".encode())
-            self._guard.stdin.flush()
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
 
-    def _answer(self, seconds: float | None) -> bytes:
-        """A line of the guard; nothing where it does not answer in time, or has ended."""
-        answers = self._guard.stdout
+    def _answer(self, timeout_s: float | None) -> bytes:
+        """Read a line of the watchdog; empty if it does not answer in time, or has ended."""
+        answers = self._process.stdout
         assert answers is not None
-        return answers.readline() if select.select([answers], [], [], seconds)[0] else b""
+        return answers.readline() if select.select([answers], [], [], timeout_s)[0] else b""
 
-    def _mind(self) -> None:
-        """A rank without its guard could wait for ever."""
-        self._guard.wait()
+    def _end_with_watchdog(self) -> None:
+        """End this process when its watchdog does: without it the rank could wait for ever."""
+        self._process.wait()
         if not self._ending:
-            say(f"lost: the guard of process {os.getpid()}; {GO_ON}")
-            os._exit(1)
+            print_error(f"lost: watchdog of process {os.getpid()} exited; {RESUME_HINT}")
+            os._exit(ExitCode.FAILED)
 
 
 @contextmanager
-def guarded(environment: Mapping[str, str]) -> Iterator[Guarded | None]:
-    """This process with a guard until the block ends, where a launcher started it as one of several ranks."""
+def start_watchdog(environment: Mapping[str, str]) -> Iterator[Watchdog | None]:
+    """Run a block with a watchdog if a launcher started this process as one of several ranks."""
     if "RANK" not in environment:
         yield None
         return
     rank, ranks = int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
-    guard = Guarded(Post(rank, ranks, os.getpid(), environment.get("LOCAL_RANK", "0") == "0"))
+    watchdog = Watchdog(WatchedRank(rank, ranks, os.getpid(), environment.get("LOCAL_RANK", "0") == "0"))
     try:
-        yield guard
+        yield watchdog
     except BaseException as error:
-        guard.ends_by(error)
+        watchdog.report_error(error)
         raise
-    guard.goodbye()
+    watchdog.finish()
 
 
-def say(text: str) -> None:
-    """A line on standard error, if anybody still reads it."""
+def print_error(text: str) -> None:
+    """Print a line to standard error, if anybody still reads it."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())
 

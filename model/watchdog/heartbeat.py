@@ -1,4 +1,4 @@
-"""The words between the guards of a run: all by way of rank 0's guard, one a second, each known by a common key."""
+"""Heartbeats between the watchdogs of a run: one per second, all by way of rank 0's watchdog, with a common key."""
 
 import os
 import queue
@@ -11,25 +11,25 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 
 TICK = 1.0
-"""Seconds between two words."""
+"""Seconds between two heartbeats."""
 SILENT = 20
-"""Ticks without a word from a guard, until it is given up. Time in which this process was itself stopped, as by Ctrl-Z,
-does not count."""
+"""Ticks without a heartbeat until a watchdog counts as lost. Time during which this process was itself stopped, as by
+Ctrl-Z, does not count."""
 MEETING = 40
-"""Ticks in which all guards must have met, once their ranks have."""
+"""Ticks within which all watchdogs must have connected, once their ranks have met."""
 
 
 class LostError(Exception):
-    """The run cannot go on. said: the user has been told; grace: ticks in which the rank may end by itself."""
+    """The run cannot continue. reported: the user has been told; grace: ticks in which the rank may end by itself."""
 
-    def __init__(self, what: str, grace: int = 0, said: bool = False) -> None:
+    def __init__(self, what: str, grace: int = 0, reported: bool = False) -> None:
         super().__init__(what)
-        self.what, self.grace, self.said = what, grace, said
+        self.what, self.grace, self.reported = what, grace, reported
 
 
 @dataclass
 class _Peer:
-    """Another guard. silent: ticks since its last word."""
+    """Another watchdog. silent: ticks since its last heartbeat."""
 
     rank: int
     link: Connection
@@ -37,46 +37,47 @@ class _Peer:
     silent: int = 0
 
 
-class Peers:
-    """The guards that this one is linked with: on rank 0 all others, elsewhere rank 0's."""
+class Heartbeats:
+    """Links to other watchdogs: on rank 0 to all others, elsewhere to rank 0's."""
 
     def __init__(self, rank: int, ranks: int, name: str) -> None:
         self._rank, self._ranks, self._name = rank, ranks, name
         self._peers: dict[int, _Peer] = {}
-        self._met: queue.SimpleQueue[_Peer] = queue.SimpleQueue()
+        self._new: queue.SimpleQueue[_Peer] = queue.SimpleQueue()
         self._waiting = 0
+        """Ticks spent waiting for the others; -1 when all have connected."""
         self._place = ""
 
     def listen(self, address: str, key: str) -> int:
-        """On rank 0: welcome the others from now on. Returns the port."""
+        """On rank 0: accept the others from now on. Returns the port."""
         listener = Listener((address, 0), backlog=self._ranks, authkey=bytes.fromhex(key))
         port = int(listener.address[1])
         self._place = f"{address}:{port}"
-        threading.Thread(target=self._welcome, args=(listener,), daemon=True).start()
+        threading.Thread(target=self._accept_all, args=(listener,), daemon=True).start()
         return port
 
     def join(self, address: str, port: int, key: str) -> None:
-        """On the others: connect to rank 0's guard, as soon as it answers."""
+        """On the other ranks: connect to rank 0's watchdog, as soon as it answers."""
         self._place = f"{address}:{port}"
         threading.Thread(target=self._connect, args=(address, port, bytes.fromhex(key)), daemon=True).start()
 
     def exchange(self) -> None:
-        """Once a tick: hear all, say that this one is here. Raises LostError for what is lost."""
-        self._greet()
+        """Once per tick: receive from all, send a heartbeat. Raises LostError for a loss."""
+        self._add_new_peers()
         for peer in list(self._peers.values()):
-            self._hear(peer)
-        self._tell("here", "", 0)
+            self._receive(peer)
+        self._send("here", "", 0)
 
-    def tell_goodbye(self) -> None:
-        """This rank has done its work."""
-        self._tell("bye", "", 0)
+    def send_goodbye(self) -> None:
+        """Tell the others that this rank is done."""
+        self._send("bye", "", 0)
 
-    def tell_lost(self, lost: LostError) -> None:
-        """The run cannot go on."""
-        self._tell("lost", lost.what, lost.grace)
+    def send_lost(self, lost: LostError) -> None:
+        """Tell the others that the run cannot continue."""
+        self._send("lost", lost.what, lost.grace)
 
-    def part(self) -> None:
-        """Close every link only when the other side has read all: what it still sends would break it off."""
+    def close(self) -> None:
+        """Close each link only after the other side has read everything: data still in flight would reset it."""
         end = time.monotonic() + 2 * TICK
         for peer in self._peers.values():
             with suppress(EOFError, OSError):
@@ -84,13 +85,13 @@ class Peers:
                 while peer.link.poll(max(end - time.monotonic(), 0)):
                     peer.link.recv()
 
-    def _greet(self) -> None:
-        """Take up guards that have come; after a while those that have not are lost."""
+    def _add_new_peers(self) -> None:
+        """Add watchdogs that have connected; after a while the missing ones are lost."""
         with suppress(queue.Empty):
             while True:
-                peer = self._met.get_nowait()
+                peer = self._new.get_nowait()
                 self._peers[peer.rank] = peer
-                self._waiting = -1 if self._all_met() else self._waiting
+                self._waiting = -1 if self._all_connected() else self._waiting
         if self._waiting < 0 or self._ranks == 1:
             return
         self._waiting += 1
@@ -98,13 +99,13 @@ class Peers:
             missing = [r for r in range(1, self._ranks) if r not in self._peers] if not self._rank else [0]
             names = ", ".join(map(str, missing))
             raise LostError(
-                f"the guards of rank {names} and {self._rank} could not meet at {self._place} (a firewall?)"
+                f"the watchdogs of rank {names} and {self._rank} could not connect at {self._place} (a firewall?)"
             )
 
-    def _all_met(self) -> bool:
+    def _all_connected(self) -> bool:
         return bool(self._rank) or len(self._peers) == self._ranks - 1
 
-    def _hear(self, peer: _Peer) -> None:
+    def _receive(self, peer: _Peer) -> None:
         peer.silent += 1
         try:
             while peer.link.poll():
@@ -116,19 +117,21 @@ class Peers:
                 if kind == "lost":
                     raise LostError(what, grace)
         except (EOFError, OSError):
-            raise LostError(f"{peer.name}: the connection broke off") from None
+            raise LostError(f"{peer.name}: connection closed") from None
         if peer.silent >= SILENT:
-            raise LostError(f"{peer.name}: no word for {SILENT * TICK:.0f} s; its host or the link is down or frozen")
+            raise LostError(
+                f"{peer.name}: no heartbeat for {SILENT * TICK:.0f} s; its host or the link is down or frozen"
+            )
 
-    def _tell(self, kind: str, what: str, grace: int) -> None:
+    def _send(self, kind: str, what: str, grace: int) -> None:
         for peer in self._peers.values():
             with suppress(OSError):
                 peer.link.send((kind, what, grace))
 
-    def _welcome(self, listener: Listener) -> None:
-        came = 0
-        while came < self._ranks - 1:
-            came += self._accept(listener)
+    def _accept_all(self, listener: Listener) -> None:
+        accepted = 0
+        while accepted < self._ranks - 1:
+            accepted += self._accept(listener)
         listener.close()
 
     def _accept(self, listener: Listener) -> bool:
@@ -136,9 +139,9 @@ class Peers:
             link = listener.accept()
             rank, name = link.recv()
             link.send(self._name)
-        except (AuthenticationError, EOFError, OSError):  # not one of ours
+        except (AuthenticationError, EOFError, OSError):  # a stranger
             return False
-        self._met.put(_Peer(rank, link, name))
+        self._new.put(_Peer(rank, link, name))
         return True
 
     def _connect(self, address: str, port: int, key: bytes) -> None:
@@ -146,7 +149,7 @@ class Peers:
             try:
                 link = Client((address, port), authkey=key)
                 link.send((self._rank, self._name))
-                self._met.put(_Peer(0, link, link.recv()))
+                self._new.put(_Peer(0, link, link.recv()))
             except (AuthenticationError, EOFError, OSError):
                 time.sleep(TICK)
             else:

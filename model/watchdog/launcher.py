@@ -1,8 +1,8 @@
-"""What launched a rank, and whether it is still there: without its launcher nobody would see or end the run any more.
+"""Launcher of a rank: its processes, and whether they still run. Without them nobody would see or end the run.
 
-Seen with DeepSpeed 0.19: its launcher of a machine, `deepspeed.launcher.launch`, outlives the `deepspeed` command or
-the ssh that started it, and its ranks outlive it. torchrun's outlive it, too. Any other parent is no launcher: a shell
-may be closed, and mpirun and srun end their processes themselves. Nothing of torch is imported here.
+Seen with DeepSpeed 0.19: its launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the
+ssh that started it, and its ranks outlive it. So do torchrun's ranks. Any other parent is not watched: a shell may be
+closed, and mpirun and srun end their processes themselves. Imports no torch.
 """
 
 import base64
@@ -15,36 +15,36 @@ import psutil
 
 DEEPSPEED_LAUNCHER = "deepspeed.launcher.launch"
 WORLD = "--world_info="
-"""The launcher's option that holds each host's slots, in the order of the ranks."""
+"""The launcher's option with the slots of each host, in the order of the ranks."""
 
 
 class Launcher:
-    """The processes above a rank that have to outlive it."""
+    """The processes above a rank that must outlive it."""
 
     def __init__(self, rank: int, environment: Mapping[str, str]) -> None:
-        """rank: its process id. environment: its variables, which say who launched it."""
+        """rank: its process id. environment: its variables, which tell the kind of launcher."""
         self._rank = rank
         self._deepspeed = "CROSS_RANK" in environment
         self._torchrun = "TORCHELASTIC_RUN_ID" in environment
-        self._above = self._look()
-        # One may have died before this look, even before the rank began.
+        self._above = self._find()
+        # One may have died before this moment, even before the rank started.
         self._gone = self._deepspeed and (self._above is None or _is_adopted(self._above, environment))
 
     def is_gone(self) -> bool:
-        """Whether one of them has died."""
-        with suppress(psutil.NoSuchProcess):  # the rank itself has ended, which is no matter of its launcher
-            self._gone = self._gone or self._look() != self._above
+        """Return whether one of them has died."""
+        with suppress(psutil.NoSuchProcess):  # the rank itself has ended
+            self._gone = self._gone or self._find() != self._above
         return self._gone
 
-    def _look(self) -> list[int] | None:
-        """Ids of these processes, the nearest first. None: DeepSpeed's launcher is not there any more."""
+    def _find(self) -> list[int] | None:
+        """Return the ids of these processes, the nearest first; None if DeepSpeed's launcher has gone."""
         if self._deepspeed:
             return _up_to_deepspeed(self._rank)
         return [psutil.Process(self._rank).ppid()] if self._torchrun else []
 
 
 def hosts_of_ranks(rank: int) -> list[str]:
-    """The host of each rank, as DeepSpeed's launcher above this process knows them; empty without one."""
+    """Return the host of each rank from DeepSpeed's launcher above this process; empty without one."""
     for process in _up_to_deepspeed(rank) or ():
         with suppress(psutil.Error, ValueError):
             for word in psutil.Process(process).cmdline():
@@ -54,8 +54,8 @@ def hosts_of_ranks(rank: int) -> list[str]:
     return []
 
 
-def end_ranks(numbers: Collection[int]) -> None:
-    """Kill those of these ranks that this process's parent has launched beside it."""
+def kill_ranks(numbers: Collection[int]) -> None:
+    """Kill the given ranks as far as this process's parent has launched them beside it."""
     parent, own = psutil.Process().parent(), os.environ
     for process in parent.children() if parent is not None else ():
         with suppress(psutil.Error):
@@ -65,9 +65,9 @@ def end_ranks(numbers: Collection[int]) -> None:
 
 
 def _up_to_deepspeed(rank: int) -> list[int] | None:
-    """From the rank's parent up to what started DeepSpeed's launcher: `deepspeed`, or on a host reached by ssh, sshd.
+    """Return the ids from the rank's parent up to the parent of DeepSpeed's launcher: `deepspeed`, or sshd over ssh.
 
-    There, a shell may stand between; its command line names the launcher, too. None where there is no launcher.
+    With sshd a shell may be between; its command line names the launcher, too. None if there is no launcher.
     """
     above, found, process = [], False, psutil.Process(rank)
     while True:
@@ -83,9 +83,9 @@ def _up_to_deepspeed(rank: int) -> list[int] | None:
 
 
 def _is_adopted(above: list[int], environment: Mapping[str, str]) -> bool:
-    """Whether the last but one has lost the parent that started it, and the last has but taken it in.
+    """Return whether the parent that started the last process but one has died, and the last has only adopted it.
 
-    A process belongs to its parent's group, unless it leads one of its own, as under sshd; but process 1 is no sshd.
+    A process is in its parent's group, unless it leads its own, as under sshd; but process 1 is no sshd.
     """
     process, parent = above[-2:]
     if parent == 1 and "SSH_CONNECTION" in environment:

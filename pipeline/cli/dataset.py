@@ -87,14 +87,15 @@ def build(
 
     The DuckDB file and Parquet beside it are replaced only when the new dataset is complete.
     """
-    from pipeline.dataset.build import STEPS
-    from pipeline.dataset.build import build as run
+    from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input_format import Columns
 
     settings = configuration(context, config, dataset__path=text_of(dataset))
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
-        built = run(files, settings, columns=columns, threads=threads, memory_limit=memory, step=naming(show, STEPS))
+        built = build_dataset(
+            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
+        )
     print_result(built.as_dict(), as_json, describe_built(built))
 
 

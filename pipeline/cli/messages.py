@@ -8,14 +8,14 @@ from pipeline.dataset.repairs import repair_of
 from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:
-    from pipeline.dataset.build import Built
+    from pipeline.dataset.build_result import BuildResult
     from pipeline.dataset.database import DatasetInfo
     from pipeline.shards.index import Index
     from pipeline.shards.preview import Peeked
     from pipeline.shards.write import Written
 
 
-def describe_built(built: "Built") -> list[str]:
+def describe_built(built: "BuildResult") -> list[str]:
     """Describe a dataset: its sizes, the rows rejected or repaired, and notes for its user."""
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
@@ -41,14 +41,14 @@ def _splits(info: "DatasetInfo") -> list[str]:
     ]
 
 
-def _rejects(built: "Built") -> Iterator[str]:
+def _rejects(built: "BuildResult") -> Iterator[str]:
     assay = json.loads(built.info.settings)["assay"] if built.info.settings else {}
     for reason, count in built.rejects.items():
         repair = repair_of(reason, assay) if assay else ""
         yield f"rejected   {count:,}: {reason}{f' (to repair: {repair})' if repair else ''}"
 
 
-def _layout(built: "Built") -> Iterator[str]:
+def _layout(built: "BuildResult") -> Iterator[str]:
     """The columns that were read, where there was a choice."""
     layout = built.layout
     if layout is None:
@@ -63,7 +63,7 @@ def _layout(built: "Built") -> Iterator[str]:
         )
 
 
-def _notes(built: "Built") -> Iterator[str]:
+def _notes(built: "BuildResult") -> Iterator[str]:
     info = built.info
     if info.random_split_leaks is not None:
         yield (

@@ -1,11 +1,16 @@
-"""The settings that a dataset was built with, and what came later: what stands in the dataset holds."""
+"""What a dataset was built from: the settings in it, which hold over those of the config file, and a source hash."""
 
+import hashlib
 import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
+from pipeline.dataset.input_files import Input
 from pipeline.errors import UserError
+from pipeline.paths import SQL
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -15,23 +20,34 @@ def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
     return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
 
 
-def as_built(config: C, info: DatasetInfo) -> C:
-    """The configuration with the settings that the dataset was built with, whatever the config file says by now.
+def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
+    """Hash all that a dataset depends on: files by size and time of change, layout, settings, statements."""
+    states = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
+    files = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
+    statements = sorted(path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries"))
+    texts = {str(path.relative_to(SQL)): path.read_text(encoding="utf-8") for path in statements}
+    parts = [names, files, asdict(replace(source, stream=None)), dataset_settings(config), texts]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    Raises UserError where one was given otherwise on the command line, as it would have no effect, and where the
-    config is of another construct than the dataset.
+
+def as_built(config: C, info: DatasetInfo) -> C:
+    """Replace the settings of a config by those that the dataset was built with.
+
+    Raises UserError for an override on the command line that differs, as it would have no effect, and for the config
+    of another construct.
     """
     for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
-        built_with, asked = getattr(info, name), getattr(config.assay, name)
-        if built_with != asked:
+        built_with, requested = getattr(info, name), getattr(config.assay, name)
+        if built_with != requested:
             raise UserError(
-                f"assay.{name} is {asked!r}, but {config.dataset.path} was built with {built_with!r}; build it again"
+                f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}; "
+                "build it again"
             )
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
-    for section, asked in dataset_settings(config).items():
-        for name, value in asked.items():
+    for section, requested in dataset_settings(config).items():
+        for name, value in requested.items():
             if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
                 raise UserError(
                     f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with "
@@ -42,15 +58,15 @@ def as_built(config: C, info: DatasetInfo) -> C:
 
 
 def _plain(value: Any) -> Any:
-    """A size is a float, be it a number of rows."""
+    """A number of rows without its decimal point: sizes are floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _another_dataset(config: DataConfig) -> str:
-    """What to type to have another dataset with the settings given, and its shards, beside the one there is."""
-    given = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
+    """The commands for another dataset of the overrides, and its shards, beside the existing one."""
+    overrides = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
     place = "dataset.path=other.duckdb"
+    command = " ".join(["promoter-bert build FILES", *overrides, place])
     return (
-        f"for another dataset: {' '.join(['promoter-bert build FILES', *given, place])}, then promoter-bert shards and "
-        f"train.py with {place} shards.path=other-shards"
+        f"for another dataset: {command}, then promoter-bert shards and train.py with {place} shards.path=other-shards"
     )

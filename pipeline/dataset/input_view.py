@@ -1,4 +1,4 @@
-"""Rows of files as SQL sees them: the assay's rules, and the view `input` that builds and predictions read."""
+"""Rows as SQL sees them: the assay's rules, and the view `input` that builds and predictions read."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import duckdb
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.database import statement
-from pipeline.dataset.input_format import Input
+from pipeline.dataset.database import explain, statement
+from pipeline.dataset.input_files import Input
 
 
 def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
-    """What the statements of sql/ read with getvariable."""
+    """Set what the statements of sql/ read with getvariable."""
     for name, value in values.items():
         connection.execute(f"set variable {name} = ?", [value])
 
@@ -22,21 +22,32 @@ def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
     connection.execute(statement("01_rules.sql"))
 
 
-def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, given: Input) -> None:
+def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
     """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy; and
     name where the input has a column of names)."""
     define_rules(connection, assay)
-    settings: dict[str, Any] = {"input_files": given.files, "labelled": given.labelled, "skip_lines": 0, "columns": 2}
-    if given.layout is None:
+    settings: dict[str, Any] = {"input_files": source.files, "labelled": source.labelled, "skip_lines": 0, "columns": 2}
+    if source.layout is None:
         columns: dict[str, str | None] = {
-            "sequence_column": given.sequence_column,
-            "expression_column": given.expression_column,
-            "name_column": given.name_column,
+            "sequence_column": source.sequence_column,
+            "expression_column": source.expression_column,
+            "name_column": source.name_column,
         }
         set_variables(connection, settings | columns)
-        connection.execute(statement(f"inputs/parquet{'' if given.labelled else '_unlabelled'}.sql"))
+        connection.execute(statement(f"inputs/parquet{'' if source.labelled else '_unlabelled'}.sql"))
+        return
+    layout = asdict(source.layout)
+    kind = layout.pop("kind")
+    set_variables(connection, settings | layout)
+    if source.stream is not None:
+        connection.register("source_rows", source.stream)
     else:
-        layout = asdict(given.layout)
-        kind = layout.pop("kind")
-        set_variables(connection, settings | layout)
-        connection.execute(statement(f"inputs/{kind}.sql"))
+        connection.execute(statement("inputs/lines.sql"))
+    connection.execute(statement(f"inputs/{kind}.sql"))
+
+
+def input_error(source: Input, error: duckdb.Error) -> BaseException:
+    """What made a statement over the view fail: the error of the input's stream, or DuckDB's own, explained."""
+    if source.stream is not None and source.stream.error is not None:
+        return source.stream.error
+    return explain(error)

@@ -1,4 +1,4 @@
-"""SQL over the dataset, read-only: one statement in, a table, CSV, TSV, JSON or Parquet out."""
+"""Query the dataset, read-only: a statement in, a table, CSV, TSV, JSON or Parquet out; sql/queries for pages."""
 
 import json
 import re
@@ -14,32 +14,36 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.database import explain, reading
+from pipeline.dataset.database import explain, reading, statement
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
-"""What would write files although the dataset itself is read-only."""
+"""Statements that write files although the dataset is read-only."""
 READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
 READ_ROWS = 100_000
 """Rows held at once while a result is written."""
+DIGITS = 9
+"""Decimals kept by `answer`: the last ones of a mean depend on the order in which threads add up."""
+
+Columns = dict[str, list[Any]]
+"""A result for pages: values by column, in the order of the rows."""
 
 
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
-    A select that names no relation, but reads files only, by read_json('runs/*/metrics.jsonl') or another read_
-    function, needs no dataset to be there; one that names a file alone, from 'metrics.jsonl', does.
-    A table shows `rows` of them at most and says so; the other formats hold all. output: a file that appears whole
-    or not at all, or None for standard output. Returns the rows written, None for a table.
+    A select that only reads files by read_json('runs/*/metrics.jsonl') or another read_ function needs no dataset. One
+    that names a file alone, from 'metrics.jsonl', does. A table shows at most `rows` rows; the other formats hold all.
+    output: written atomically; None: standard output. Returns the number of rows written, None for a table.
     """
     if form == "parquet" and output is None:
         raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
     sql = _text_of(sql)
     if output is not None:
         expect_folder(output)
-    with _opened(dataset, sql) as connection:
+    with _open(dataset, sql) as connection:
         relation = _relation(connection, sql)
         try:
             if form == "table":
@@ -52,8 +56,22 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
             raise explain(error) from None
 
 
+def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
+    """Run sql/queries/NAME.sql. Raises UserError where the dataset lacks what the query reads."""
+    try:
+        result = connection.execute(statement(f"queries/{name}.sql"))
+        columns = [column for column, *_ in result.description or ()]
+        rows = result.fetchall()
+    except duckdb.Error as error:
+        raise explain(error) from None
+    return {
+        column: [round(row[place], DIGITS) if isinstance(row[place], float) else row[place] for row in rows]
+        for place, column in enumerate(columns)
+    }
+
+
 def format_of(output: Path) -> str:
-    """The format that a file's name asks for."""
+    """The format by a file's name."""
     form = output.suffix.removeprefix(".")
     if form not in FORMATS[1:]:
         raise UserError(f"{output}: expected a name ending in .csv, .tsv, .json or .parquet")
@@ -86,7 +104,7 @@ def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
 
 
 def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> int:
-    """An array with one object a line."""
+    """Write an array with one object per line."""
     before, written = "[\n", 0
     for batch in rows:
         written += batch.num_rows
@@ -99,7 +117,7 @@ def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> int:
 
 
 def _text_of(sql: str) -> str:
-    """The statement, also where a file is named."""
+    """The statement itself, or that of a .sql file."""
     if not sql.endswith(".sql") or "\n" in sql:
         return sql
     try:
@@ -109,8 +127,8 @@ def _text_of(sql: str) -> str:
 
 
 @contextmanager
-def _opened(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The dataset; an empty database where there is none and none is asked for."""
+def _open(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the dataset; an empty database where it does not exist and is not needed."""
     if Path(dataset).exists() or not _reads_files_only(sql):
         with reading(dataset) as connection:
             yield connection
@@ -123,9 +141,9 @@ def _reads_files_only(sql: str) -> bool:
     with duckdb.connect() as connection:
         try:
             return READS_FILE.search(sql) is not None and not connection.get_table_names(sql)
-        except duckdb.IOException:  # a file is missing, which is said when it is read
+        except duckdb.IOException:  # a file is missing: reading it reports that
             return True
-        except duckdb.Error:  # what else is wrong is said of the dataset
+        except duckdb.Error:  # other errors are reported by the dataset
             return False
 
 

@@ -1,65 +1,82 @@
-"""Repairs of sequences that break an assay's rules: which setting asks for each, and which problem it mends."""
+"""Repairs of sequences that break an assay's rules: the setting that requests each, and the problem it repairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
+
+import duckdb
 
 from pipeline.config.schema import Assay
+from pipeline.dataset.database import rows_of, statement
 from pipeline.errors import UserError
 
+
+class Repair(NamedTuple):
+    """A setting of the assay, and its value that requests the repair; the other value is reject."""
+
+    setting: str
+    value: str
+    hint: str = ""
+
+    @property
+    def override(self) -> str:
+        """The setting as on a command line."""
+        return f"assay.{self.setting}={self.value}"
+
+
 REPAIRS = {
-    "assay.white_space": "strip",
-    "assay.lower_case": "upper",
-    "assay.uracil": "thymine",
-    "assay.iupac": "n",
-    "assay.missing_adapters": "add",
+    "white_space": Repair("white_space", "strip"),
+    "lower_case": Repair("lower_case", "upper"),
+    "uracil": Repair("uracil", "thymine"),
+    "iupac": Repair("iupac", "n"),
+    "left_adapter": Repair("missing_adapters", "add", " (for bare inserts)"),
 }
-"""The settings, each with the value that asks for the repair. The other value is reject."""
-MENDS = {
-    "white space in the sequence": "assay.white_space",
-    "lower-case bases": "assay.lower_case",
-    "U in the sequence": "assay.uracil",
-    "IUPAC codes other than ACGTN": "assay.iupac",
-    "left adapter missing": "assay.missing_adapters",
-}
-"""What sequence_problem of sql/01_rules.sql says, and the setting that mends it."""
+"""By the reason code of sql/01_rules.sql."""
 
 
 def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
-    """The setting that would repair a problem, as on a command line; an empty text where none would.
+    """The override that would repair rows with a problem; an empty text where none would, or the assay has it.
 
-    assay: settings, those of repairs among them.
+    problem: the text of sequence_problem; assay: settings, those of repairs among them.
     """
-    key = MENDS.get(problem)
-    if key is None or assay[_field(key)] != "reject":
+    repair = REPAIRS.get(_codes_by_text().get(problem, ""))
+    if repair is None or assay[repair.setting] != "reject":
         return ""
-    return f"{key}={REPAIRS[key]}{' (for bare inserts)' if key == 'assay.missing_adapters' else ''}"
+    return repair.override + repair.hint
 
 
 def remedy(problems: Iterable[str], assay: Assay) -> str:
-    """Which settings would repair some of the problems; an empty text where none would."""
+    """The overrides that would repair some of the problems; an empty text where none would."""
     settings = assay.model_dump()
-    found = " ".join(filter(None, (repair_of(problem, settings) for problem in problems)))
-    return f"repair them with {found}" if found else ""
+    overrides = " ".join(filter(None, (repair_of(problem, settings) for problem in problems)))
+    return f"repair them with {overrides}" if overrides else ""
 
 
 def with_repairs(assay: dict[str, Any], overrides: Sequence[str]) -> Assay:
-    """An assay as a model's folder has it, with overrides such as assay.lower_case=upper laid over its repairs.
+    """Apply overrides such as assay.lower_case=upper to the assay of a model directory.
 
-    Raises UserError for another setting, which would change what the model was trained on, and for another value.
+    Raises UserError for a setting that is no repair, which would change what the model was trained on, and for an
+    unknown value.
     """
     values = dict(assay)
+    repairs = {f"assay.{repair.setting}": repair for repair in REPAIRS.values()}
     for override in overrides:
         key, _, value = override.partition("=")
-        if key not in REPAIRS:
+        if key not in repairs:
             raise UserError(
-                f"{override}: has no effect on a trained model, whose folder holds its settings; what can be given is "
-                f"the repair of sequences: {', '.join(f'{name}={wanted}' for name, wanted in REPAIRS.items())}"
+                f"{override}: has no effect on a trained model, whose folder holds its settings; only repairs of "
+                f"sequences can be overridden: {', '.join(repair.override for repair in repairs.values())}"
             )
-        if value not in ("reject", REPAIRS[key]):
-            raise UserError(f"{override}: expected {key}=reject or {key}={REPAIRS[key]}")
-        values[_field(key)] = value
+        if value not in ("reject", repairs[key].value):
+            raise UserError(f"{override}: expected {key}=reject or {repairs[key].override}")
+        values[repairs[key].setting] = value
     return Assay(**values)
 
 
-def _field(key: str) -> str:
-    return key.removeprefix("assay.")
+@cache
+def _codes_by_text() -> dict[str, str]:
+    """The reason codes by their texts, as sql/01_rules.sql has them: datasets and predictions hold the texts."""
+    with duckdb.connect() as connection:
+        connection.execute(statement("01_rules.sql"))
+        ((codes,),) = rows_of(connection, "select reason_texts()")
+    return {text: code for code, text in codes.items()}

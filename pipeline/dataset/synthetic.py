@@ -1,13 +1,13 @@
-"""Generate promoters in the challenge's format, with an expression that can be learned and a known ceiling.
+"""Generate promoters in the challenge's format, with learnable expression and a known ceiling.
 
 1. draw inserts: lengths, base composition and N as in the challenge's training rows;
-2. noise-free expression: motif hits (gains and losses), weighted by place, summed, saturated;
+2. noise-free expression: motif hits (gains and losses), weighted by position, summed, saturated;
 3. the assay: a sorting-bin average with noise, a whole number for promoters seen in one bin only.
 
     promoter-bert generate demo.tsv --rows 20000
 
-Rows come in blocks, each from its own random stream, so a file is the same on any machine, and the first
-rows of a long file are those of a short one.
+Each block of rows has its own random stream: a file is the same on any machine, and a short file is the beginning of a
+long one.
 """
 
 import itertools
@@ -33,15 +33,15 @@ BASE_SHARE = np.array([0.226, 0.192, 0.281, 0.301])
 LENGTHS = np.array([57, 68, 74, 77, 78, 79, 80, 81, 82, 84, 92, 105])
 LENGTH_SHARE = np.array([0.001, 0.002, 0.003, 0.006, 0.024, 0.128, 0.82, 0.005, 0.004, 0.003, 0.002, 0.002])
 N_ROW_SHARE = 0.0039
-"""Share of rows that hold a stretch of N."""
+"""Fraction of rows with a stretch of N."""
 
 LOWEST, HIGHEST = 4.5, 16.0
-"""Where the noise-free expression saturates, on the assay's scale of 0 to 17."""
+"""Bounds at which the noise-free expression saturates, on the assay's scale of 0 to 17."""
 BASAL = 0.3
 """Logit of the expression of an insert without any motif."""
 NOISE_SD = 1.6
 WHOLE_NUMBER_SHARE = 0.58
-"""Share of promoters seen in one sorting bin only: their label is a whole number."""
+"""Fraction of promoters seen in one sorting bin only: their label is a whole number."""
 
 BLOCK_ROWS = 65_536
 MOTIF_WIDTH = 6
@@ -60,8 +60,8 @@ class Motif:
     gain: float
 
 
-# After sites of yeast's own factors, shortened so that every promoter holds some; gains are ours. The short ones
-# are a preference spread over the whole insert, the longer ones are single sites that count for much.
+# Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs
+# give a composition effect over the whole insert, longer ones are single sites with a large effect.
 MOTIFS = (
     Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
     Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
@@ -89,11 +89,11 @@ def motif_table(motifs: tuple[Motif, ...] = MOTIFS) -> npt.NDArray[np.float32]:
 
 
 def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
+    """Compute the noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
 
-    inserts: (rows, width) ASCII, anything after a row's length is ignored; lengths: (rows,).
-    A hit counts half at the upstream end of the insert and one and a half times at the downstream end,
-    nearest to the start of transcription. A site that holds an N is no hit.
+    inserts: (rows, width) ASCII, ignored after a row's length; lengths: (rows,). The weight of a hit rises from a half
+    at the upstream end of the insert to one and a half at the downstream end, nearest to the start of transcription.
+    A site with an N is no hit.
     """
     width = inserts.shape[1]
     sites = width - MOTIF_WIDTH + 1
@@ -119,7 +119,7 @@ def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int6
 
 
 def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
-    """Noise-free expression of promoters as text, adapters included: (len(promoters),)."""
+    """Compute the noise-free expression of promoters as text, adapters included: (len(promoters),)."""
     inserts = [p.encode()[len(LEFT_ADAPTER) : len(p) - len(RIGHT_ADAPTER)] for p in promoters]
     lengths = np.array([len(insert) for insert in inserts], np.int64)
     width = max(int(lengths.max(initial=0)), MOTIF_WIDTH)
@@ -129,7 +129,7 @@ def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Block:
-    """Some generated rows: promoters as an Arrow string array, their labels, the noise-free expression."""
+    """Generated rows: promoters as an Arrow string array, labels, noise-free expression."""
 
     sequence: pa.Array
     expression: npt.NDArray[np.float64]
@@ -137,9 +137,9 @@ class Block:
 
 
 def generate_block(rows: int, seed: int, block: int) -> Block:
-    """Rows `block * BLOCK_ROWS` and on of the file with this seed."""
+    """Generate rows `block * BLOCK_ROWS` and following of the file with this seed."""
     rng = np.random.default_rng([seed, block])
-    # Always a whole block is drawn, so that a shorter file is a prefix of a longer one.
+    # A whole block is always drawn, so that a shorter file is a prefix of a longer one.
     lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
     width = int(LENGTHS.max())
     thresholds = np.cumsum(BASE_SHARE)[:3] * 256
@@ -156,7 +156,7 @@ def generate_block(rows: int, seed: int, block: int) -> Block:
 
 
 def _promoters(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> pa.Array:
-    """Adapters around each insert, as an Arrow string array; no Python per row."""
+    """Add the adapters to each insert: an Arrow string array, without Python per row."""
     rows, width = inserts.shape
     left, right = (np.frombuffer(a, np.uint8) for a in (LEFT_ADAPTER, RIGHT_ADAPTER))
     full = np.concatenate([np.tile(left, (rows, 1)), inserts, np.zeros((rows, len(right)), np.uint8)], 1)
@@ -169,15 +169,15 @@ def _promoters(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -
 
 
 def generate_blocks(rows: int, seed: int) -> Iterator[Block]:
-    """All blocks of a file of so many rows."""
+    """Generate all blocks of a file."""
     for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
         yield generate_block(min(BLOCK_ROWS, rows - start), seed, block)
 
 
 @dataclass
-class Generated:
-    """What `generate` made. ceiling: Pearson of the noise-free expression with the labels written, the
-    highest correlation to expect of any model on these rows."""
+class GenerateResult:
+    """A generated file. ceiling: Pearson of the noise-free expression with the labels, the highest correlation that
+    any model is expected to reach on these rows."""
 
     path: str
     rows: int
@@ -185,15 +185,15 @@ class Generated:
     ceiling: float
 
 
-def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> Generated:
-    """Write `rows` promoters to a .tsv, .tsv.gz or .parquet file. progress is told the rows of each block."""
+def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> GenerateResult:
+    """Write `rows` promoters to a .tsv, .tsv.gz or .parquet file. progress receives the rows of each block."""
     if rows < 1:
         raise UserError(f"--rows {rows}: expected 1 or more")
     suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
     if suffix not in (".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet"):
         raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
     schema = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
-    # Moments for the correlation of truth and label, so that no more than a block is held.
+    # Moments for the correlation of truth and label, so that only one block is in memory.
     n = 0
     moments = np.zeros(5)
     with new_file(out) as temporary, _open_writer(temporary, suffix, schema) as writer:
@@ -206,7 +206,7 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
     sx, sy, sxx, syy, sxy = moments
     spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
     ceiling = float((n * sxy - sx * sy) / np.sqrt(spread)) if spread > 0 else 0.0
-    return Generated(str(out), rows, seed, round(ceiling, 4))
+    return GenerateResult(str(out), rows, seed, round(ceiling, 4))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How far a run on generated rows came: its test predictions beside the noise-free expression."""
+"""Score a run on generated rows against its ceiling: the correlation of noise-free expression and labels."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from pipeline.errors import UserError
 USUAL_CEILING = 0.84
 """Correlation of the generator's labels with its noise-free expression, in large files."""
 
-ENOUGH_TO_TELL = 100
-"""Rows from which on chance is no reason for generated rows to look like others."""
+MIN_ROWS = 100
+"""Rows below which chance can make generated rows look like others."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,18 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
 
 
 def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
-    """Pearson of the labels with the noise-free expression; None where `promoter-bert generate` did not make the rows,
-    or where they are too few to tell.
+    """Compute Pearson of the labels with the noise-free expression.
+
+    None for rows that `promoter-bert generate` did not make, and where they are too few to tell.
     """
     highest = _pearson(list(true_expression_of(sequences)), labels)
-    if len(labels) < ENOUGH_TO_TELL or _lies_below(highest, USUAL_CEILING, len(labels)):
+    if len(labels) < MIN_ROWS or _lies_below(highest, USUAL_CEILING, len(labels)):
         return None
     return highest
 
 
 def _lies_below(found: float, expected: float, rows: int) -> bool:
-    """Whether a correlation is lower than chance allows (Fisher's z, six standard errors)."""
+    """Whether a correlation is significantly below the expected one (Fisher's z, six standard errors)."""
     return bool(np.arctanh(found) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(expected))
 
 

@@ -1,4 +1,4 @@
-"""Equal keys in sorted arrays: where they stand, and the pairs that they make, a bounded number at a time."""
+"""Candidate pairs: inserts cut into blocks, and those that share a block, a bounded number of pairs at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.near_duplicates.packing import Indices, Words
+from pipeline.near_duplicates.packing import BASES, BITS, Indices, Packed, Words, differing_bases
 
+SAMPLE = 1 << 14
+"""Pairs of inserts from which the information of a position is estimated."""
 CHUNK = 1 << 17
-"""Candidate pairs at once. Those of one insert stay together, so a chunk may hold as many more as its bucket has."""
+"""Candidate pairs per chunk. Those of one insert stay together: a chunk may hold one bucket's size more."""
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,24 @@ class Buckets:
     starts: Indices
     sizes: Indices
 
-    def chosen(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "Buckets":
-        """Some of the buckets; which: a boolean each."""
+    def select(self, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> "Buckets":
+        """Select buckets by a boolean mask."""
         starts, sizes = self.starts[which], self.sizes[which]
         return _packed(self.members[ranges(starts, sizes)], sizes)
 
     def labels(self) -> Words:
-        """The number of its bucket for each member."""
+        """The bucket number of each member."""
         return np.repeat(np.arange(len(self.sizes), dtype=np.uint64), self.sizes)
 
 
 def ranges(starts: Indices, sizes: Indices) -> Indices:
-    """The numbers starts[0] .. starts[0] + sizes[0] - 1, then those of the next, end to end: (sum of sizes,)."""
+    """Concatenate the ranges starts[i] .. starts[i] + sizes[i] - 1: (sum of sizes,)."""
     before = np.cumsum(sizes) - sizes
     return np.repeat(starts - before, sizes) + np.arange(int(sizes.sum()))
 
 
 def buckets_of(at: Indices, keys: Words) -> Buckets:
-    """Members `at` by equal keys; those alone with theirs are left out."""
+    """Group members `at` by equal keys; members with a unique key are left out."""
     order = np.argsort(keys)
     equal = keys[order]
     equal_to_next = equal[1:] == equal[:-1]
@@ -48,7 +50,7 @@ def buckets_of(at: Indices, keys: Words) -> Buckets:
 
 
 def shared_buckets(left_at: Indices, left_keys: Words, right_at: Indices, right_keys: Words) -> tuple[Buckets, Buckets]:
-    """Members of two sides by equal keys: bucket b of the one and of the other; keys of one side only are left out."""
+    """Group the members of two sides by the keys that both sides have: bucket b of the left and of the right."""
     left_order, right_order = np.argsort(left_keys), np.argsort(right_keys)
     left_keys, right_keys = left_keys[left_order], right_keys[right_order]
     first = np.searchsorted(right_keys, left_keys)
@@ -62,7 +64,7 @@ def shared_buckets(left_at: Indices, left_keys: Words, right_at: Indices, right_
 
 
 def pairs_within(buckets: Buckets) -> Iterator[tuple[Indices, Indices]]:
-    """Every two members of a bucket once, in chunks."""
+    """Iterate over every pair of members of a bucket once, in chunks."""
     places = np.arange(len(buckets.members))
     ends = np.repeat(buckets.starts + buckets.sizes, buckets.sizes)
     for place, partner in _chunks(places, places + 1, ends - places - 1):
@@ -70,7 +72,7 @@ def pairs_within(buckets: Buckets) -> Iterator[tuple[Indices, Indices]]:
 
 
 def pairs_between(left: Buckets, right: Buckets) -> Iterator[tuple[Indices, Indices]]:
-    """Every member of a left bucket with every member of the right bucket of that number, in chunks."""
+    """Iterate over all pairs of a left bucket's and its right bucket's members, in chunks."""
     places = np.arange(len(left.members))
     for place, partner in _chunks(places, np.repeat(right.starts, left.sizes), np.repeat(right.sizes, left.sizes)):
         yield left.members[place], right.members[partner]
@@ -87,3 +89,34 @@ def _chunks(places: Indices, first: Indices, counts: Indices) -> Iterator[tuple[
     for start, stop in pairwise(cuts):
         some = slice(start, stop)
         yield np.repeat(places[some], counts[some]), ranges(first[some], counts[some])
+
+
+def cut_blocks(these: Packed, at: Indices, label: Words | None, positions: Indices, number: int) -> list[Indices]:
+    """Cut ascending positions into consecutive blocks that two inserts are about equally unlikely to share by chance.
+
+    at: the inserts; label: one per insert, or None; only inserts of one label are compared. No block is empty where
+    there are at least as many positions as blocks. Any cut finds the same pairs. This one gives the fewest candidates:
+    in blocks of equal length, all inserts of an assay with a constant region would share some.
+    """
+    if len(positions) <= number:
+        return np.array_split(positions, number)
+    information = np.cumsum(_information(these, at, label, positions))
+    wanted = information[-1] * np.arange(1, number) / number
+    smallest = np.arange(1, number)  # so that no block is empty
+    cuts = np.maximum.accumulate(np.searchsorted(information, wanted) + 1 - smallest) + smallest
+    cuts = np.clip(cuts, smallest, len(positions) - number + smallest)
+    return np.split(positions, cuts)
+
+
+def _information(these: Packed, at: Indices, label: Words | None, positions: Indices) -> np.ndarray:
+    """-log of the share of pairs that are equal at a position, from a sample of consecutive members."""
+    first = np.arange(0, len(at) - 1, max(1, len(at) // SAMPLE))
+    if label is not None:
+        first = first[label[first] == label[first + 1]]
+    equal = np.full(len(positions), 1 + len(first))
+    for number in np.unique(positions // BASES):
+        here = np.flatnonzero(positions // BASES == number)
+        differ = differing_bases(these.word(number, at[first]), these.word(number, at[first + 1]))
+        bits = (positions[here] % BASES * BITS).astype(np.uint64)
+        equal[here] -= np.count_nonzero(differ[:, None] >> bits & np.uint64(1), axis=0)
+    return -np.log(equal / (2 + len(first)))

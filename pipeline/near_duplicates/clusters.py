@@ -1,4 +1,4 @@
-"""Groups of near-duplicates: what hangs together by their pairs, each under a leader."""
+"""Clusters of near-duplicates: the connected components of their pairs, each named by a leader."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,41 +13,41 @@ from pipeline.near_duplicates.packing import Indices
 from pipeline.near_duplicates.pairs import Pairs, pair_chunks
 
 _PAIRS_AT_ONCE = 1 << 21
-"""Pairs kept before they are thinned out to one an insert: 32 MiB, and eight times that while they are."""
+"""Pairs kept before they are reduced to one per insert: 32 MiB, and eight times that meanwhile."""
 _TAKEN_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
-class Groups:
-    """The inserts that have a near-duplicate, by row: insert rows[m] is in the group of insert leaders[m].
+class Clusters:
+    """The inserts that have a near-duplicate, by row: insert rows[m] is in the cluster of insert leaders[m].
 
-    A leader is the first of its group in the order of the alphabet, and in the group itself.
+    The leader is the alphabetically first member of its cluster.
     """
 
     rows: Indices
     leaders: Indices
 
     def __len__(self) -> int:
-        """Number of groups."""
+        """Number of clusters."""
         return len(np.unique(self.leaders))
 
 
-def near_duplicate_groups(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Groups:
-    """The connected components of near_duplicate_pairs, rows ascending: any two that are near-duplicates are in one.
+def near_duplicate_clusters(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Clusters:
+    """Find the connected components of near_duplicate_pairs; rows ascend.
 
-    The same inserts give the same groups under the same leaders whatever their order. Equal inserts count as one, and
-    the first of their rows stands for them; an insert without near-duplicates is in no group. inserts, errors and
-    memory as in neighbours.pair_chunks, with at most 256 MiB and some 200 bytes a row that has near-duplicates on top.
+    The same inserts give the same clusters and leaders in any order. Equal inserts count as one, represented by the
+    first of their rows. An insert without near-duplicates is in no cluster. inserts, errors and memory are those of
+    pairs.pair_chunks, plus at most 256 MiB and about 200 bytes per row that has near-duplicates.
     """
     i, j = _spanning(pair_chunks(inserts, max_mismatches))
-    rows, group = _components(i, j)
+    rows, cluster = _components(i, j)
     order = pc.sort_indices(_take(inserts, rows)).to_numpy()
-    _, first = np.unique(group[order], return_index=True)
-    return Groups(rows, rows[order[first]][group])
+    _, first = np.unique(cluster[order], return_index=True)
+    return Clusters(rows, rows[order[first]][cluster])
 
 
 def _spanning(chunks: Iterable[Pairs]) -> Pairs:
-    """Pairs that connect what all of the pairs connect, but few."""
+    """Reduce pairs to few that connect the same inserts."""
     kept: list[Pairs] = []
     size = 0
     for chunk in chunks:
@@ -55,7 +55,7 @@ def _spanning(chunks: Iterable[Pairs]) -> Pairs:
         size += len(chunk[0])
         if size > _PAIRS_AT_ONCE:
             kept = [_thinned(*_joined(kept))]
-            size = 0  # what is left grows with the inserts, not with the pairs
+            size = 0  # the rest grows with the inserts, not with the pairs
     return _joined(kept)
 
 
@@ -65,10 +65,10 @@ def _joined(pairs: list[Pairs]) -> Pairs:
 
 
 def _thinned(i: Indices, j: Indices) -> Pairs:
-    """Every row with the first of its component."""
-    rows, group = _components(i, j)
-    _, first = np.unique(group, return_index=True)
-    return rows[first][group], rows
+    """Pair every row with the first of its component."""
+    rows, cluster = _components(i, j)
+    _, first = np.unique(cluster, return_index=True)
+    return rows[first][cluster], rows
 
 
 def _components(i: Indices, j: Indices) -> Pairs:
@@ -76,12 +76,12 @@ def _components(i: Indices, j: Indices) -> Pairs:
     rows, numbers = np.unique(np.concatenate([i, j]), return_inverse=True)
     left, right = numbers[: len(i)], numbers[len(i) :]
     graph = coo_array((np.ones(len(i), bool), (left, right)), shape=(len(rows), len(rows)))
-    _, group = connected_components(graph, directed=False)
-    return rows, group.astype(np.int64)
+    _, cluster = connected_components(graph, directed=False)
+    return rows, cluster.astype(np.int64)
 
 
 def _take(inserts: pa.ChunkedArray | pa.Array, rows: Indices) -> pa.ChunkedArray:
-    """The inserts of some rows, which ascend; a part of the column at a time, so that none of it is copied whole."""
+    """Take the inserts of ascending rows, one slice of the column at a time, so that it is not copied as a whole."""
     parts: list[pa.Array] = []
     for start in range(0, len(inserts), _TAKEN_AT_ONCE):
         low, high = np.searchsorted(rows, [start, start + _TAKEN_AT_ONCE])

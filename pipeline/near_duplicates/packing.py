@@ -1,7 +1,7 @@
-"""Inserts as machine words: 3 bits a base, 20 bases in a 64-bit word, one array per length.
+"""Inserts packed into machine words: 3 bits per base, 20 bases per 64-bit word, one array per length.
 
-Two inserts are compared 20 bases at a time with one exclusive or, and any set of positions is cut out of all of them
-with one mask a word. A fourth of the text's memory and more than enough letters: N is one like the others.
+One exclusive or compares 20 bases of two inserts, and one mask per word selects any set of positions. N is a letter
+like the others. Packed inserts take a quarter of the memory of their text.
 """
 
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ Words = npt.NDArray[np.uint64]
 
 BITS = 3
 BASES = 20
-"""In a word: the four bits left over make room for counting (see mismatches)."""
+"""Bases per word. The four bits left over are used for counting (see mismatches)."""
 
 _CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
 _BASE = np.uint64((1 << BITS) - 1)
-_ONE_A_BASE = np.uint64(sum(1 << BITS * base for base in range(BASES)))
+_ONE_PER_BASE = np.uint64(sum(1 << BITS * base for base in range(BASES)))
 _PAIR = np.uint64((1 << 2 * BITS) - 1)
-_ONE_A_PAIR = np.uint64(sum(1 << 2 * BITS * pair for pair in range(BASES // 2)))
+_ONE_PER_PAIR = np.uint64(sum(1 << 2 * BITS * pair for pair in range(BASES // 2)))
 _TENTH_PAIR = np.uint64(BITS * (BASES - 2))
 _SHIFT = np.uint64(BITS)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
 _READ = 1 << 17
-"""Inserts packed at once, and keys computed at once: their scratch memory stays at a few megabytes."""
+"""Inserts packed, or keys computed, at once: the scratch memory stays at a few megabytes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Packed:
 
 
 def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
-    """The words that hold some positions of an insert, each with the mask that cuts these out."""
+    """The words that hold some positions of an insert, each with the mask that selects them."""
     numbers = positions // BASES
     return [
         (int(number), np.bitwise_or.reduce(_BASE << (positions[numbers == number] % BASES * BITS).astype(np.uint64)))
@@ -87,7 +87,7 @@ def differing_bases(left: Words, right: Words) -> Words:
     """The lowest bit of each base in which words differ: (n,)."""
     different = left ^ right
     different |= (different >> np.uint64(1)) | (different >> np.uint64(2))
-    different &= _ONE_A_BASE
+    different &= _ONE_PER_BASE
     return different
 
 
@@ -96,8 +96,8 @@ def mismatches(left: Words, right: Words) -> Words:
     count = differing_bases(left, right)
     # Sums of two bases, 6 bits each; the product has the sum of all ten of them in the tenth place.
     count += count >> _SHIFT
-    count &= _ONE_A_PAIR * _BASE
-    count *= _ONE_A_PAIR
+    count &= _ONE_PER_PAIR * _BASE
+    count *= _ONE_PER_PAIR
     count >>= _TENTH_PAIR
     count &= _PAIR
     return count

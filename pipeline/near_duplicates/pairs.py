@@ -1,10 +1,10 @@
-"""Near-duplicates among millions of inserts: all pairs within d mismatches or one indel of each other, none missed.
+"""Near-duplicate pairs among millions of inserts: all within d mismatches or one indel of each other, none missed.
 
-Mismatches: cut equally long inserts into d + 1 blocks; two that differ in at most d bases have a block in common
-(pigeonhole). One indel: a base is taken out of the first or of the second half, so the other half is shared. Inserts
-that share a block stand together in a bucket, found by sorting hashes, and every two in a bucket are compared base by
-base. A bucket that is large (a family, a constant region) is divided again in the same way by the rest of its bases. A
-pair that shares several blocks is found in each and given for the first.
+Mismatches: inserts of equal length are cut into d + 1 blocks; two that differ in at most d bases share a block
+(pigeonhole). One indel: the base is deleted from the first or the second half, so the other half is shared. Inserts
+that share a block are in one bucket, found by sorting hashes, and every two in a bucket are compared base by base. A
+large bucket (a family, a constant region) is divided again by the rest of its bases. A pair that shares several blocks
+is found in each and returned for the first.
 """
 
 from collections.abc import Iterator
@@ -13,29 +13,28 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.near_duplicates.blocks import cut_blocks
-from pipeline.near_duplicates.candidates import buckets_of, pairs_between, pairs_within, shared_buckets
+from pipeline.near_duplicates.candidates import buckets_of, cut_blocks, pairs_between, pairs_within, shared_buckets
 from pipeline.near_duplicates.packing import Indices, Packed, Words, differing_bases, mismatches, pack, position_masks
 
 LARGE = 256
-"""Inserts in a bucket from which on dividing it is cheaper than comparing every two of them.
+"""Bucket size above which dividing the bucket is cheaper than comparing every two of its members.
 
-A bucket is divided once for each block, and so is each part of it again: so the bound grows as often at each level, and
-members that no block tells apart cost little more than comparing them at once would.
+A bucket is divided once per block, and each part again: so the threshold grows by that factor per level, and members
+that no block distinguishes cost little more than comparing them at once.
 """
 FEWEST = 4
-"""Bases in a block below which a bucket is not divided any more: too few to tell inserts apart."""
+"""Bases in a block below which a bucket is not divided: too few to distinguish inserts."""
 
 Pairs = tuple[Indices, Indices]
 
 
 def near_duplicate_pairs(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Pairs:
-    """All pairs of inserts that are near-duplicates, as two arrays of row numbers i < j, sorted.
+    """Find all pairs of near-duplicate inserts, as two sorted arrays of row numbers i < j.
 
     Near-duplicates are equally long and differ in 1 to max_mismatches bases (Hamming distance), or become equal when
     one base is deleted from the longer one. Equal inserts count as one, and the first of their rows stands for them.
     inserts: strings over ACGTN of any length, 0 included; max_mismatches: 0 to about 4, beyond which blocks are so
-    short that most inserts share one. Memory as in pair_chunks, and some 50 bytes a pair. Raises UserError for other
+    short that most inserts share one. Memory as in pair_chunks, and about 50 bytes per pair. Raises UserError for other
     letters or nulls, and for a negative max_mismatches.
     """
     chunks = list(pair_chunks(inserts, max_mismatches))
@@ -47,10 +46,10 @@ def near_duplicate_pairs(inserts: pa.ChunkedArray | pa.Array, max_mismatches: in
 
 
 def pair_chunks(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Iterator[Pairs]:
-    """What near_duplicate_pairs gives, each pair once, in chunks without an order.
+    """Find the pairs of near_duplicate_pairs, each once, in unordered chunks.
 
-    Memory beside the column: 100 bytes an insert of 80 bases where few are alike, up to 170 where all are; a chunk
-    holds at most buckets.CHUNK pairs and one insert's more.
+    Memory beside the column: 100 bytes per insert of 80 bases where few are similar, up to 170 where all are. A chunk
+    holds at most candidates.CHUNK pairs and one insert's more.
     """
     if max_mismatches < 0:
         raise UserError(f"{max_mismatches} mismatches: expected 0 or more")
@@ -106,10 +105,10 @@ def _within_mismatches(
         rest = np.setdiff1d(positions, block)
         buckets = buckets_of(at, these.keys(at, block, label))
         large = _worth_dividing(buckets.sizes > bound, rest, most + 1)
-        for i, j in pairs_within(buckets.chosen(~large)):
+        for i, j in pairs_within(buckets.select(~large)):
             yield _not_equal_on(found, these, these, *_verified_mismatches(these, i, j, most))
         if large.any():
-            buckets = buckets.chosen(large)
+            buckets = buckets.select(large)
             yield from _within_mismatches(
                 these, buckets.members, buckets.labels(), rest, most, found, bound * (most + 1)
             )
@@ -138,10 +137,10 @@ def _one_indel(
         long_keys = long.keys(at[1], block, label[1], skip)
         shorts, longs = shared_buckets(at[0], short_keys, at[1], long_keys)
         large = _worth_dividing(shorts.sizes * longs.sizes > bound**2, rest, 2)
-        for i, j in pairs_between(shorts.chosen(~large), longs.chosen(~large)):
+        for i, j in pairs_between(shorts.select(~large), longs.select(~large)):
             yield _not_equal_on(found, short, long, *_verified_indel(short, long, i, j))
         if large.any():
-            shorts, longs = shorts.chosen(large), longs.chosen(large)
+            shorts, longs = shorts.select(large), longs.select(large)
             members, labels = (shorts.members, longs.members), (shorts.labels(), longs.labels())
             yield from _one_indel(short, long, members, labels, rest, found, bound * 2)
 

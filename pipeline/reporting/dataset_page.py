@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset.answers import Columns, answer
 from pipeline.dataset.database import DatasetInfo, dataset_info, reading
+from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.html import Section, Table, expect_page_name, query_section, render_page
+from pipeline.reporting.html import Section, Table, expect_page_name, render_page
+from pipeline.reporting.query_section import query_section
 from pipeline.runtime.text import counted
 
 QUERIES = (
@@ -134,8 +135,8 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "Labels and the cut",
         f"Labels are measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
         f"{cut:g} (the cut) or more and are used for pretraining. The setting was the top {info.top_fraction:.1%}; "
-        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels from 11 up "
-        "to, but not including, 12.",
+        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels of at least 11 "
+        "and below 12.",
         plots.label_histogram(results["label_histogram"], cut),
         3.2,
     )

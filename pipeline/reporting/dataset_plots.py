@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from pipeline.dataset.answers import Columns
+from pipeline.dataset.query import Columns
 from pipeline.reporting.svg import (
     BLACK,
     BLUE,

@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
-from pipeline.reporting.svg import WIDTH, Draw, render_svg
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,6 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
     )  # fmt: skip
     template = environment.get_template("page.html")
     return template.render(title=title, lead=lead, sections=sections, footer=footer)
-
-
-def query_section(
-    name: str, heading: str, text: str, draw: Draw, height: float, width: float = WIDTH, more: Sequence[Content] = ()
-) -> Section:
-    """Make the section of a figure that shows the result of sql/queries/NAME.sql."""
-    figure = Figures([render_svg(name, heading, draw, height, width)])
-    return Section(heading, text, [figure, *more], f"sql/queries/{name}.sql")
 
 
 def expect_page_name(out: Path) -> None:

@@ -1,5 +1,5 @@
--- Each split of finetune and pretrain has the size that dataset states, with positions from 0 on, each once: as many
--- as the size, with the sums of them and of their squares that 0 to n - 1 have.
+-- Each split of finetune and pretrain has the size in relation dataset, and its positions are 0 to n - 1, each once:
+-- their number, lowest, highest, sum and sum of squares are those of 0 to n - 1.
 with positions as (
     select 'finetune' as stage, split, position from finetune
     union all

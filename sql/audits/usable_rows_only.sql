@@ -1,5 +1,5 @@
--- No promoter without its adapters or with a label that is not finite; and in each fiftieth, no letters but ACGTN (to
--- read all letters again would be a tenth of the build).
+-- Every promoter has its adapters and no label that is not finite; every fiftieth has no letters but ACGTN (reading all
+-- letters again would take a tenth of the build).
 select id, sequence, expression
 from promoters, dataset
 where not starts_with(sequence, left_adapter)

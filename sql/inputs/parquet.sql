@@ -1,4 +1,4 @@
--- One row a row of the Parquet files, in file order. Stands in for inputs/text.sql.
+-- One row per row of the Parquet files, in file order.
 set variable sequence_column = coalesce(getvariable('sequence_column'), 'sequence');
 set variable expression_column = coalesce(getvariable('expression_column'), 'expression');
 create or replace temp view input as

@@ -1,14 +1,8 @@
--- One row a line of the text files, in file order; read as whole lines, so that no line can be lost to parsing.
+-- One row per line of view source_rows (inputs/lines.sql, or a stream), in its order.
 create or replace temp view input as
 with lines as (
-    select
-        filename as file,
-        case when ends_with(line, chr(13)) then left(line, -1) else coalesce(line, '') end as text
-    from read_csv(
-        getvariable('input_files'),
-        columns = {'line': 'VARCHAR'}, filename = true, header = false, auto_detect = false,
-        delim = chr(1), quote = '', escape = '', strict_mode = false, skip = getvariable('skip_lines')
-    )
+    select file, case when ends_with(text, chr(13)) then left(text, -1) else coalesce(text, '') end as text
+    from source_rows
 ),
 cells as (
     select
@@ -25,7 +19,7 @@ cells as (
             coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
             split_part(text, getvariable('delimiter'), getvariable('expression_field'))
         ) as expression,
-        -- Of rows to be predicted, where names are asked for.
+        -- For predictions with names.
         if(
             getvariable('quoted'),
             coalesce(trim(fields[getvariable('name_field')], '" '), ''),
@@ -39,7 +33,7 @@ select
     text,
     case
         when getvariable('quoted') then len(fields)
-        -- Two columns are the rule, and this is quicker to see than to count delimiters.
+        -- Two columns are the usual case, and this check is faster than counting delimiters.
         when strlen(text) = strlen(sequence) + strlen(expression) + 1
             and getvariable('sequence_field') + getvariable('expression_field') = 3 then 2
         else strlen(text) - strlen(replace(text, getvariable('delimiter'), '')) + 1

@@ -1,7 +1,7 @@
--- For split = grouped: stands in for splits/random.sql. Temp table inserts is of splits/inserts.sql, temp table
--- near the inserts that have near-duplicates, each with the leader of its group.
+-- Where split = grouped, in place of splits/random.sql. Reads temp tables inserts (splits/inserts.sql) and near: the
+-- inserts that have near-duplicates, each with the leader of its group.
 
--- One row a group: rows of equal or near-duplicate inserts; most promoters are a group of their own.
+-- One row per group: rows of equal or near-duplicate inserts. Most promoters are a group of their own.
 create or replace temp table groups as
 with members as (
     select coalesce(leader, "insert") as leader
@@ -19,7 +19,7 @@ found as (
     from members
     group by leader
 ),
--- A group of several rows goes where its hash says, with the splits' shares as chances...
+-- The hash of a group of several rows draws its split, with the fractions of the splits as probabilities...
 drawn as (
     select
         leader,
@@ -33,7 +33,7 @@ drawn as (
         end as drawn
     from found, sizes
 ),
--- ... unless it does not fit there any more.
+-- ... and training if the split is full.
 fitted as (
     select
         leader,
@@ -48,7 +48,7 @@ fitted as (
     from drawn, sizes
     window in_order as (partition by drawn order by place, leader)
 ),
--- Promoters that stand alone fill the splits up to their exact sizes.
+-- Groups of one row fill the splits up to their exact sizes.
 lacking as (
     select
         any_value(test) - coalesce(sum(rows) filter (split = 'test'), 0) as test,
@@ -67,7 +67,7 @@ select
     end as split
 from fitted, lacking;
 
--- One row a usable input row: test, validation and training rows in turn, each in random order.
+-- One row per usable input row: test, validation and training rows in turn, each in random order.
 create or replace table promoters as
 with shuffled as (
     select sequence, expression
@@ -83,7 +83,7 @@ with shuffled as (
 select row_number() over () - 1 as id, sequence, expression
 from shuffled;
 
--- One row an insert that has near-duplicates, with the split that its group lies in.
+-- One row per insert that has near-duplicates, with the split of its group.
 create or replace table near_duplicates as
 select "insert", leader, split
 from near

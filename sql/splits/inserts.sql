@@ -1,4 +1,4 @@
--- For split = grouped: one row a usable input row, with its insert and its place in the random order.
+-- Where split = grouped: one row per usable input row, with its insert and its place in the random order.
 create or replace temp table inserts as
 select
     sequence,

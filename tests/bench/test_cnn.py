@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.cnn import SIZES, Asked, Baseline, Network, one_hot
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.staleness import shard_folder
 from pipeline.shards.write import write_shards
@@ -37,7 +37,7 @@ def planted(tmp_path_factory):
         label = level + rng.normal(0, 0.5)
         lines.append(f"{config.assay.left_adapter}{insert}{config.assay.right_adapter}\t{label:.4f}\n")
     (folder / "rows.tsv").write_text("".join(lines))
-    build([str(folder / "rows.tsv")], config)
+    build_dataset([str(folder / "rows.tsv")], config)
     write_shards(config)
     return shard_folder(config)
 

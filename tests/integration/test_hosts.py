@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.runs.metric_log import read_metrics
+from model.runs.status import read_status
 from tests.conftest import ROOT
 from tests.integration import hosts as lab
 from tests.integration.conftest import ENVIRONMENT, Workspace
@@ -96,7 +97,7 @@ EVENTS = [
     (kill_rank_1, "lost: rank 0 on host1 (process "),
     (stop_rank_2, "stopped (SIGSTOP) for 20 s"),
     (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
-    (pull_cable, "no word for 20 s; its host or the link is down"),
+    (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
     (kill_rank_2, "lost: rank 1 on host2 (process "),
     (kill_pdsh, "relaunch: ended what was left of the run"),
 ]
@@ -124,6 +125,7 @@ def test_whatever_is_killed_frozen_or_cut_off_it_ends_in_time_and_goes_on_to_the
             assert loop.wait(120) == 0
         finally:
             loop.kill()
+    assert read_status(run / "status.json").items() >= {"state": "finished", "exit_code": 0}.items()
     said = log.read_text()
     for _, message in EVENTS:
         assert message in said
@@ -166,7 +168,7 @@ def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy,
     """On host 2: other code, another transformers and config, no shards. Each host has its own disk for the runs."""
     other = tmp_path / "other"
     shutil.copytree(project_copy, other / "project")
-    with (other / "project" / "model" / "seeds.py").open("a") as file:
+    with (other / "project" / "model" / "bert" / "rng.py").open("a") as file:
         file.write("# changed\n")
     (other / "project" / "transformers-4.0.0.dist-info").mkdir()
     (other / "project" / "transformers-4.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 4.0.0\n")

@@ -1,4 +1,4 @@
-"""promoter-bert score as a user runs it, on a small challenge in the challenge's own files."""
+"""promoter-bert score from the command line, on a small challenge."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests.integration.conftest import Workspace
 from tests.model.scoring.toy_challenge import make_challenge
 
 
-def test_the_score_of_a_file(tmp_path):
+def test_score_command(tmp_path):
     toy = make_challenge(tmp_path)
     toy.predictions(-toy.labels)
     command = ("promoter-bert", "score", "predictions.tsv", "--labels", "labels.tsv", "--subsets", "subsets")

@@ -147,7 +147,7 @@ def test_a_finished_run_is_not_run_again(trained):
     assert weights(trained.folder / "runs/paper/model") == before
     more = trained.run("python", "train.py", "finetune.max_epochs=2", check=False)
     assert more.returncode == 1
-    assert "is finished and does not go on any longer (finetune.max_epochs: 1" in more.stderr
+    assert "is finished and cannot be trained longer (finetune.max_epochs: 1" in more.stderr
 
 
 def test_a_dataset_that_another_program_holds_costs_no_scores(copy):

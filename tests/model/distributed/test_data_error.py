@@ -12,13 +12,13 @@ import os, sys
 from datetime import timedelta
 from pathlib import Path
 import torch.distributed as dist
-from model.distributed.trouble import agreeing
+from model.distributed.consensus import error_consensus
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import Part, Stream
 rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-stream = Stream(folder, read_index(folder), "finetune/train", 32, Part(rank, 2), seed=1, agree=agreeing(rank))
+stream = Stream(folder, read_index(folder), "finetune/train", 32, Part(rank, 2), seed=1, agree=error_consensus(rank))
 steps = 0
 try:
     for epoch in range(3):

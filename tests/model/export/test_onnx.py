@@ -103,7 +103,7 @@ def test_the_command_writes_the_same_bytes_again(exported, tmp_path):
     again = tmp_path / "again.onnx"
     command = [str(Path(sys.executable).parent / "promoter-bert"), "onnx", str(model), "-o", str(again)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "predicts 16 promoters as the model does, within" in done.stdout
+    assert "16 promoters" in done.stdout
     # Of what torch's exporter has to say to its developers, its user sees nothing.
     assert [line for line in done.stderr.splitlines() if not line.startswith("onnx:")] == []
     assert again.read_bytes() == Path(written.file).read_bytes()

@@ -1,4 +1,4 @@
-"""Reads a picture's numbers back out of its SVG: positions to the scale of the axes, by the labels of the ticks."""
+"""Read numbers back from the SVG of a figure: positions become values by the tick labels of the axes."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -8,8 +8,8 @@ import numpy as np
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 
 
-def pictures(page):
-    """The axes of each picture of a page, by its title."""
+def read_figures(page):
+    """Read the axes of each figure of a page, by its title."""
     found = {}
     for text in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
         root = ET.fromstring(text)

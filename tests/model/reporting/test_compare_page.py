@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""The page that compares runs."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
 from pipeline.reporting.svg import BLUE, ORANGE
-from tests.model.reporting.svg_reader import pictures
+from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import log, start, text_of
 
 
@@ -30,7 +30,7 @@ def second(made, tmp_path_factory):
     return folder
 
 
-def test_runs_side_by_side(run, second, tmp_path):
+def test_comparison_of_two_runs(run, second, tmp_path):
     out = tmp_path / "compare.html"
     found = compare_runs([run, second], out)
     assert found.same_promoters
@@ -48,7 +48,7 @@ def test_runs_side_by_side(run, second, tmp_path):
     assert "the loss is the mean squared error of the standardized labels" in text_of(page)
     assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
-    drawn = pictures(page)
+    drawn = read_figures(page)
     for stage, metric, title in (
         ("pretrain", "loss", "Pretraining: training loss (nats)"),
         ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
@@ -64,7 +64,7 @@ def test_runs_side_by_side(run, second, tmp_path):
     assert drawn["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
 
 
-def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
+def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
     twin = tmp_path / "twin"
     shutil.copytree(run, twin)
     same = compare_runs([run, twin], tmp_path / "same.html")
@@ -84,7 +84,7 @@ def test_runs_of_one_name_or_of_several_datasets(run, tmp_path):
     assert "The runs differ in dataset or splits" in (tmp_path / "other.html").read_text()
 
 
-def test_different_losses_are_named_and_said_to_be_no_measure(made, run, tmp_path):
+def test_runs_with_different_losses_are_not_comparable(made, run, tmp_path):
     other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
     both = [read_run(run), read_run(other)]
     said = explain_stage(both, "finetune")
@@ -96,17 +96,17 @@ def test_different_losses_are_named_and_said_to_be_no_measure(made, run, tmp_pat
     )
 
 
-def test_runs_that_cannot_be_compared_are_named_all_at_once(run, tmp_path):
+def test_all_invalid_runs_are_named_in_one_error(run, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     (broken / "summary.json").write_text("")
     with pytest.raises(UserError) as error:
         compare_runs([run, tmp_path / "nowhere", broken, run], tmp_path / "none.html")
-    nowhere, empty, twice, way_out = str(error.value).splitlines()
+    nowhere, empty, twice, fix = str(error.value).splitlines()
     assert "nowhere: no such folder" in nowhere
     assert "broken/summary.json is empty" in empty
     assert twice.startswith(f"{run}: duplicate")
-    assert way_out == "fix: omit them to compare the others"
+    assert fix == "fix: omit them to compare the others"
     with pytest.raises(UserError, match=r"no folder .*typo"):
         compare_runs([run, broken], tmp_path / "typo" / "none.html")
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]

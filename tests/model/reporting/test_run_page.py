@@ -1,4 +1,4 @@
-"""A run's page: each picture is read back and held against numbers computed here."""
+"""The page of a run: the numbers of each figure are read back and compared with numbers computed here."""
 
 import html
 import itertools
@@ -26,7 +26,7 @@ from pipeline.dataset.database import reading
 from pipeline.dataset.synthetic import true_expression_of
 from pipeline.errors import UserError
 from pipeline.reporting.svg import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
-from tests.model.reporting.svg_reader import pictures
+from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import finish, held_out_rows, log, start, text_of
 from tests.pipeline.reporting.test_dataset_page import Reader
 
@@ -39,9 +39,9 @@ def run(finished_run):
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    told = []
-    result = write_report(run, out, step=told.append)
-    assert told == ["querying the dataset", "drawing", ""]
+    steps = []
+    result = write_report(run, out, step=steps.append)
+    assert steps == ["querying the dataset", "drawing", ""]
     assert (result.page, result.run, result.finished, result.missing) == (str(out), "first", True, [])
     assert result.bytes == out.stat().st_size
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
@@ -50,25 +50,25 @@ def page(run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(page):
-    return pictures(page)
+    return read_figures(page)
 
 
 @pytest.fixture(scope="module")
 def test_split(made, run):
-    """Sequences, labels and predictions, without SQL of ours."""
+    """Sequences, labels and predictions, read without the project's SQL."""
     _, sequences, labels = held_out_rows(made, "test")
     rows = pa.parquet.read_table(run / "predictions.parquet").to_pylist()
     return sequences, labels, np.array([row["prediction"] for row in rows if row["split"] == "test"])
 
 
 def shows(axes, colour, points, like=None):
-    """Whether a line through these points stands there."""
+    """Whether the figure has a line through these points."""
     lines = axes.lines(colour, like)
     return any(line.shape == points.shape and np.allclose(line, points, rtol=1e-4, atol=1e-4) for line in lines)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_curves_are_what_was_logged(run, drawn, stage):
+def test_curves_show_the_metric_log(run, drawn, stage):
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
     title = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[stage]
     metric = {"pretrain": "accuracy", "finetune": "validation correlation"}[stage]
@@ -83,10 +83,10 @@ def test_curves_are_what_was_logged(run, drawn, stage):
             "finetune": [(metric, ORANGE, "valid_pearson"), (metric, GREEN, "valid_spearman")],
         }[stage],
     ]
-    for picture, colour, name in expected:
+    for figure, colour, name in expected:
         points = np.array([(line["epoch"], line[name]) for line in lines if name in line])
         assert len(points) == (3 if name.startswith("valid") else 9)
-        axes = drawn[f"{title}: {picture}"][0]
+        axes = drawn[f"{title}: {figure}"][0]
         (line,) = axes.lines(colour)
         assert line == pytest.approx(points, rel=1e-3)
         if name.startswith("valid"):
@@ -101,14 +101,14 @@ def test_long_curves_are_means_of_neighbours(made, tmp_path):
         for step, value in enumerate(values, 1):
             tracker.log("pretrain", step, step / 100, {"loss": value})
     write_report(folder)
-    (line,) = pictures((folder / "report.html").read_text())["Pretraining: loss (nats)"][0].lines(BLUE)
+    (line,) = read_figures((folder / "report.html").read_text())["Pretraining: loss (nats)"][0].lines(BLUE)
     ends = np.append(np.arange(0, len(values), 3), len(values))
     expected = [values[a:b].mean() for a, b in itertools.pairwise(ends)]
     assert len(line) <= POINTS
     assert line[:, 1] == pytest.approx(np.array(expected), abs=1e-3)
 
 
-def test_density_is_the_count_of_every_cell(drawn, test_split):
+def test_density_counts_every_cell(drawn, test_split):
     _, labels, predictions = test_split
     axes = drawn["Predicted and measured"][0]
     cells = {}
@@ -128,7 +128,7 @@ def test_density_is_the_count_of_every_cell(drawn, test_split):
         assert np.array(sorted(map(tuple, np.round(2 * middles) / 2))) == pytest.approx(np.array(expected))
 
 
-def test_limits_of_the_cells_classes():
+def test_class_limits():
     assert class_limits(1) == [1]
     assert class_limits(4) == [1, 2]
     assert class_limits(120) == [1, 2, 5, 10, 20, 50, 100]
@@ -182,7 +182,7 @@ def test_residuals_by_group(drawn, page, test_split, title, group, width, shift)
     bars = lower.boxes(GREY)
     assert bars[:, 3] == pytest.approx([len(groups[step]) for step in steps], rel=1e-3)
     assert bars[:, 1] - bars[:, 0] == pytest.approx(0.88 * width, rel=1e-3)
-    # The same numbers stand below the picture.
+    # The table below the figure holds the same numbers.
     section = page[page.index(f"<h2>{title}</h2>") :]
     table = text_of(section[section.index("<table>") : section.index("</table>") + len("</table>")])
     assert all(f" {np.mean(groups[step]):.6g} " in table for step in steps)
@@ -199,7 +199,7 @@ def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
         assert shows(axes, BLUE, np.array([(x, low), (x, high)]))
 
 
-def test_scores_stand_beside_the_ceiling(run, page, drawn, test_split):
+def test_scores_and_noise_ceiling(run, page, drawn, test_split):
     sequences, labels, predictions = test_split
     r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
     ceiling = np.corrcoef(true_expression_of(sequences), labels)[0, 1]
@@ -232,7 +232,7 @@ def test_labels_and_the_cut(made, drawn):
     assert axes.lines(ORANGE)[0][:, 0] == pytest.approx(cut, abs=1e-3)
 
 
-def test_what_was_run(run, page, made):
+def test_settings_and_machine(run, page, made):
     text = text_of(page)
     facts = json.loads((run / "run.json").read_text())
     for said in (
@@ -253,7 +253,7 @@ def test_what_was_run(run, page, made):
     assert '"zero_optimization"' in html.unescape(page)
 
 
-def test_the_page_needs_nothing_from_outside(page):
+def test_page_has_no_external_references(page):
     found = Reader(page)
     assert "http" not in page
     assert not {"script", "img", "link", "iframe", "image"} & set(found.seen)
@@ -262,12 +262,12 @@ def test_the_page_needs_nothing_from_outside(page):
     assert "nan" not in text_of(page).split()
 
 
-def test_the_same_run_gives_the_same_bytes(run, page, tmp_path):
+def test_same_run_gives_same_bytes(run, page, tmp_path):
     write_report(run, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == page
 
 
-def test_a_run_that_has_just_begun(made, tmp_path):
+def test_run_that_has_just_started(made, tmp_path):
     folder = start(made, tmp_path)
     result = write_report(folder)
     text = text_of((folder / "report.html").read_text())
@@ -279,7 +279,7 @@ def test_a_run_that_has_just_begun(made, tmp_path):
     assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
 
 
-def test_a_run_that_stopped_midway_shows_its_curves(made, tmp_path):
+def test_interrupted_run_shows_its_curves(made, tmp_path):
     folder = start(made, tmp_path)
     log(folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -288,11 +288,11 @@ def test_a_run_that_stopped_midway_shows_its_curves(made, tmp_path):
     page = (folder / "report.html").read_text()
     assert result.missing == ["Scores and predictions are written at the end of the run."]
     assert "The last that it logged is step 60 of finetune" in page
-    assert "Fine-tuning: loss" in pictures(page)
-    assert "Calibration" not in pictures(page)
+    assert "Fine-tuning: loss" in read_figures(page)
+    assert "Calibration" not in read_figures(page)
 
 
-def test_without_a_test_split_the_validation_split_is_shown_and_named(made, tmp_path):
+def test_validation_split_is_shown_without_a_test_split(made, tmp_path):
     folder = start(made, tmp_path)
     log(folder)
     finish(made, folder, ("valid",), intervals=False)
@@ -303,7 +303,7 @@ def test_without_a_test_split_the_validation_split_is_shown_and_named(made, tmp_
     assert "95 % intervals" not in text.split("Settings and machine")[0]
 
 
-def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
+def test_missing_predictions_or_dataset_is_named(made, run, tmp_path):
     folder = start(made, tmp_path)
     finish(made, folder, ())
     assert "no held-out predictions" in write_report(folder).missing[0]
@@ -318,12 +318,12 @@ def test_without_predictions_or_dataset_the_page_says_so(made, run, tmp_path):
         "No dataset at /started/elsewhere.duckdb or elsewhere.duckdb, so labels and predictions are not shown; "
         f"fix: promoter-bert report {moved} --dataset PATH/elsewhere.duckdb"
     ]
-    assert "Fine-tuning: loss" in pictures((moved / "report.html").read_text())
+    assert "Fine-tuning: loss" in read_figures((moved / "report.html").read_text())
     assert write_report(moved, dataset=made.config.dataset.path).missing == []
 
 
-def test_the_dataset_is_found_from_any_folder(made, run, tmp_path, monkeypatch):
-    """A path of the settings is meant from where the training was started, also when that folder has moved."""
+def test_dataset_is_found_from_any_working_directory(made, run, tmp_path, monkeypatch):
+    """Relative paths start at the working directory of the training, also after that directory has moved."""
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     folder = project / "runs" / "first"
     shutil.copytree(run, folder)
@@ -349,7 +349,7 @@ def test_the_dataset_is_found_from_any_folder(made, run, tmp_path, monkeypatch):
         write_report(folder, dataset=tmp_path / "nowhere")
 
 
-def test_what_cannot_be_reported_is_a_clear_error(made, run, tmp_path):
+def test_invalid_input_raises(made, run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run, other)
     facts = json.loads((other / "run.json").read_text())
@@ -395,15 +395,15 @@ SUBSETS = {
     for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
 }
 SCORE = asdict(DreamScore(SUBSETS, 0.76, 0.6, []))
-"""As promoter-bert score --json prints it."""
+"""Output of promoter-bert score --json."""
 
 
-def test_the_challenges_score_beside_the_teams(run, tmp_path):
+def test_dream_score_and_published_teams(run, tmp_path):
     score = tmp_path / "score.json"
     score.write_text(json.dumps(SCORE))
     write_report(run, tmp_path / "report.html", score=score)
     page = (tmp_path / "report.html").read_text()
-    drawn = pictures(page)
+    drawn = read_figures(page)
     by_subset = drawn["Pearson by subset"][0]
     boxes = by_subset.boxes(BLUE)
     assert np.where(boxes[:, 0] < -1e-3, boxes[:, 0], boxes[:, 1]) == pytest.approx([0.71, 0.13, -0.02], abs=1e-3)
@@ -427,7 +427,7 @@ def test_the_challenges_score_beside_the_teams(run, tmp_path):
             write_report(run, score=score)
 
 
-def test_masked_kmers_beside_guesses(made, tmp_path):
+def test_masked_kmers_and_baselines(made, tmp_path):
     folder = start(made, tmp_path)
     log(folder)
     summary = finish(made, folder)

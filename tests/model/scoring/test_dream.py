@@ -1,4 +1,4 @@
-"""The challenge's score: by hand, under changes that must not matter, and from its own files."""
+"""The DREAM score: by hand, under transformations that leave it equal, and from the challenge's own files."""
 
 import json
 from dataclasses import replace
@@ -31,8 +31,8 @@ def numbers(result):
     return [result.pearson_score, result.spearman_score, *np.ravel(list(parts.values()))]
 
 
-def test_the_formula_by_hand():
-    """Four rows a subset with r and rho of 0.8, 1 or -1; pairs of which only the differences say so."""
+def test_formula_by_hand():
+    """Four rows per subset with r and rho of 0.8, 1 or -1; for pairs only the differences correlate so."""
     four = np.arange(4)
     order = {0.8: [1, 3, 2, 4], 1.0: [1, 2, 3, 4], -1.0: [4, 3, 2, 1]}
     wanted = {
@@ -60,14 +60,14 @@ def test_the_formula_by_hand():
     assert found.spearman_score == pytest.approx(plain / 4.65)
 
 
-def test_the_weights_are_the_challenges():
+def test_weights():
     assert sum(WEIGHTS.values()) == pytest.approx(4.65)
     assert weighted_mean(dict.fromkeys(WEIGHTS, 0.7)) == pytest.approx(0.7)
     assert weighted_mean({name: float(name in PAIRED) for name in WEIGHTS}) == pytest.approx(1.95 / 4.65)
 
 
-def test_against_plain_loops_over_the_files(toy):
-    """Sets and loops, as one would say it; a pair stays where only one of its rows was public."""
+def test_score_equals_plain_loops_over_the_files(toy):
+    """A pair stays in if only one of its rows was public."""
     values = toy.labels + np.random.default_rng(1).normal(size=ROWS)
     found = scored(toy, values)
     public_rows = {int(row) for rows in toy.public.values() for row in np.ravel(rows)}
@@ -93,7 +93,7 @@ def test_against_plain_loops_over_the_files(toy):
     )
 
 
-def test_what_must_not_matter_does_not(toy):
+def test_score_ignores_order_scale_and_shift(toy):
     draws = np.random.default_rng(2)
     values = toy.labels + draws.normal(size=ROWS)
     expected = numbers(scored(toy, values))
@@ -110,7 +110,7 @@ def test_what_must_not_matter_does_not(toy):
     assert numbers(scored(toy, toy.labels))[:2] == pytest.approx([1, 1])
 
 
-def test_public_rows_do_not_decide_the_final_levels(toy):
+def test_public_rows_do_not_change_the_final_score(toy):
     values = toy.labels + np.random.default_rng(3).normal(size=ROWS)
     spoiled = values.copy()
     spoiled[[int(row) for rows in toy.public.values() for row in np.ravel(rows)]] = 1e6
@@ -146,7 +146,7 @@ def test_the_public_leaderboard_by_row_number(toy):
         score_files(submission, folder / "ground.json", folder / "subsets", None, test)
 
 
-def test_without_one_subset_there_are_parts_but_no_score(toy):
+def test_missing_subset_gives_no_total_score(toy):
     (toy.folder / "subsets" / "all_SNVs_seqs.csv").unlink()
     found = scored(toy, toy.labels)
     assert found.missing == ["SNVs"]
@@ -174,14 +174,14 @@ def lines_of(toy):
         (lambda lines: [line.replace("\t", ",") for line in lines], "line 1: expected a sequence, a tab and a number"),
     ],
 )
-def test_predictions_that_cannot_be_scored(toy, change, message):
+def test_invalid_predictions_raise(toy, change, message):
     path = toy.folder / "wrong.tsv"
     path.write_text("".join(change(lines_of(toy))))
     with pytest.raises(UserError, match=message):
         read_predictions(path, read_labels(toy.folder / "labels.tsv"))
 
 
-def test_a_square_that_hides_a_sign_is_pointed_out(toy):
+def test_negative_pearson_is_noted(toy):
     found = scored(toy, toy.labels)
     assert "negative" not in score_lines(found)[-1]
     low = replace(found.subsets["low"], pearson=-0.1)
@@ -190,7 +190,7 @@ def test_a_square_that_hides_a_sign_is_pointed_out(toy):
 
 
 @pytest.mark.parametrize("missing", ["predictions", "labels", "subsets", "public", "test_rows"])
-def test_what_is_not_there_is_named_first(toy, missing):
+def test_missing_file_raises_first(toy, missing):
     places = {"predictions": toy.folder / "labels.tsv", "labels": toy.folder / "subsets"}  # no labels, but there
     places |= {"subsets": toy.folder, "public": toy.folder, "test_rows": toy.folder, missing: toy.folder / "nope.json"}
     kind = "folder" if missing in ("subsets", "public") else "file"
@@ -198,7 +198,7 @@ def test_what_is_not_there_is_named_first(toy, missing):
         score_files(**places)
 
 
-def test_line_ends_of_any_system(toy):
+def test_windows_line_ends(toy):
     path = toy.folder / "predictions.tsv"
     path.write_bytes("".join(lines_of(toy)).replace("\n", "\r\n").encode())
     assert read_predictions(path, read_labels(toy.folder / "labels.tsv")).tolist() == toy.labels.tolist()
@@ -219,14 +219,14 @@ def test_line_ends_of_any_system(toy):
         ('{"3": 1', "not JSON"),
     ],
 )
-def test_predictions_by_row_number_that_cannot_be_scored(toy, text, message):
+def test_invalid_predictions_by_row_number_raise(toy, text, message):
     path = toy.folder / "wrong.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_predictions(path, read_labels(toy.folder / "labels.tsv"))
 
 
-def test_subset_files_of_another_test_set(toy):
+def test_subset_files_of_another_test_set_raise(toy):
     labels = read_labels(toy.folder / "labels.tsv")
     subsets = toy.folder / "subsets"
     with pytest.raises(UserError, match="no subset files; expected"):
@@ -248,8 +248,8 @@ def test_subset_files_of_another_test_set(toy):
         read_subsets(toy.folder / "public", labels)
 
 
-def test_the_challenges_own_files(real_data, tmp_path):
-    """Public labels beside themselves; the sizes of the final subsets; SNVs of which only the public pairs are here."""
+def test_published_challenge_files(real_data, tmp_path):
+    """Public labels scored against themselves; sizes of the final subsets; only public SNV pairs are available."""
     board, test = real_data / "dream_leaderboard", real_data / "test_sequences.txt"
     ground = board / "ground.json"
     perfect = score_files(ground, ground, board, None, test)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from model.scoring.bootstrap import _correlation, _moments, _ratio, _Ties, correlation_intervals
-from model.scoring.metrics import base_perplexity, mse, r2, regression_scores
+from model.scoring.metrics import base_perplexity, mse, pearson, r2, regression_scores, spearman
 
 LABELS = np.array([1.0, 2, 3, 4])
 
@@ -22,7 +22,7 @@ def test_errors_by_hand():
     assert mse(np.empty(0), np.empty(0)) == r2(np.empty(0), np.empty(0)) == 0
 
 
-def test_scores_in_float32_keep_their_digits():
+def test_float32_input_keeps_precision():
     draws = np.random.default_rng(0)
     label = draws.normal(11, 2, 5000)
     prediction = label + draws.normal(0, 2, 5000)
@@ -30,10 +30,10 @@ def test_scores_in_float32_keep_their_digits():
     assert single == pytest.approx(regression_scores(prediction, label), rel=1e-6)
     slope = stats.linregress(prediction, label)
     fitted = slope.intercept + slope.slope * prediction
-    assert r2(fitted, label) == pytest.approx(single["pearson"] ** 2, rel=1e-5)  # what R2 is at best
+    assert r2(fitted, label) == pytest.approx(single["pearson"] ** 2, rel=1e-5)  # the highest possible R2
 
 
-def test_perplexity_a_base_of_bases_drawn_with_equal_chances_is_four():
+def test_perplexity_per_base_of_uniform_bases_is_four():
     for k in (1, 3, 6):
         assert base_perplexity(k * np.log(4), k) == pytest.approx(4)
     assert base_perplexity(0.0, 3) == 1
@@ -45,8 +45,8 @@ values = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 1.0, 7.0]), min_size=2, max_s
 
 @settings(deadline=None, max_examples=200)
 @given(values, st.data())
-def test_a_resample_without_copying_is_the_resample(x, data):
-    """Correlations from counts are those of the drawn rows, ranked anew by scipy; ties in most of them."""
+def test_correlations_from_counts_equal_those_of_the_resample(x, data):
+    """Compared with scipy, which ranks the drawn rows; most resamples have ties."""
     rows = len(x)
     y = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5]), min_size=rows, max_size=rows)))
     x = np.array(x)
@@ -66,7 +66,7 @@ def test_a_resample_without_copying_is_the_resample(x, data):
         assert rho == pytest.approx(stats.spearmanr(x[drawn], y[drawn]).statistic, abs=1e-9)
 
 
-def test_intervals_are_those_of_scipys_bootstrap():
+def test_intervals_agree_with_scipy_bootstrap():
     """Two independent sets of 4,000 resamples: ends agree within their own noise."""
     draws = np.random.default_rng(1)
     y = np.round(draws.normal(11, 2, 300))
@@ -85,7 +85,7 @@ def test_intervals_are_those_of_scipys_bootstrap():
         assert ours[name] == pytest.approx(tuple(theirs), abs=0.006)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_coverage_of_intervals():
     """120 samples of 200 rows with r = 0.6: 114 +- 2.4 are expected."""
     draws = np.random.default_rng(5)
     held = 0
@@ -96,7 +96,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 103 <= held <= 119
 
 
-def test_intervals_do_not_depend_on_scale_shift_or_the_run():
+def test_intervals_are_reproducible_and_ignore_scale_and_shift():
     draws = np.random.default_rng(2)
     x, y = draws.normal(size=(2, 100))
     found = correlation_intervals(x, y)
@@ -107,8 +107,19 @@ def test_intervals_do_not_depend_on_scale_shift_or_the_run():
     assert moved["pearson"] == pytest.approx(found["pearson"], abs=1e-6)
 
 
-def test_intervals_where_nothing_is_to_be_resampled():
+def test_intervals_of_constants_and_single_rows():
     constant, rising = np.ones(5), np.arange(5.0)
     assert correlation_intervals(constant, rising) == {"pearson": (0, 0), "spearman": (0, 0)}
     assert correlation_intervals(rising[:1], rising[:1]) == {"pearson": (0, 0), "spearman": (0, 0)}
     assert correlation_intervals(rising, 2 * rising)["pearson"] == pytest.approx((1, 1))
+
+
+def test_correlations_by_hand():
+    x = np.array([1.0, 2, 3, 4])
+    assert pearson(x, 2 * x + 1) == pytest.approx(1)
+    assert pearson(x, -x) == pytest.approx(-1)
+    assert pearson(x, np.array([1.0, 3, 2, 4])) == pytest.approx(0.8)
+    assert spearman(x, np.array([1.0, 3, 2, 400])) == pytest.approx(0.8)
+    assert spearman(np.array([1.0, 1, 2]), np.array([5.0, 5, 7])) == pytest.approx(1)
+    constant = np.ones(4)
+    assert pearson(x, constant) == spearman(constant, x) == pearson(x[:1], x[:1]) == 0

@@ -1,4 +1,4 @@
-"""A small challenge in the challenge's own files."""
+"""A small challenge in the file formats of the DREAM Challenge."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ class Challenge:
 
 
 def write_csv(path, rows, sequences):
-    """As the challenge wrote them, with a nameless first column."""
+    """Write a subset file like the challenge's, with a nameless first column."""
     sides = ("alt_", "ref_") if np.ndim(rows[0]) else ("",)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -60,7 +60,7 @@ def write_csv(path, rows, sequences):
 
 
 def make_challenge(folder: Path) -> Challenge:
-    """60 rows; every tenth is public, some pairs, too; some rows and pairs are named twice."""
+    """Make 60 rows: every tenth is public, and some pairs; some rows and pairs are duplicates."""
     draws = np.random.default_rng(7)
     sequences = ["".join(draws.choice(list("ACGT"), size=20)) for _ in range(ROWS)]
     rows = {

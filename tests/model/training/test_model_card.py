@@ -1,4 +1,4 @@
-"""The model card holds the run's own values, and the Hub's own reader understands its front matter."""
+"""The model card holds the values of its run, and huggingface_hub reads its metadata."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def card(made, finished_run, tmp_path):
 
 
 def other(made, summary, **settings):
-    """The card of the same run with other settings of fine-tuning."""
+    """Render the card of the same run with other fine-tuning settings."""
     config = {**summary["config"], "finetune": {**summary["config"]["finetune"], **settings}}
     facts = json.loads((folder_of(summary) / "run.json").read_text())
     return model_card({**summary, "config": config}, facts, read_index(made.shards))
@@ -31,7 +31,7 @@ def folder_of(summary):
     return Path(summary["directory"])
 
 
-def test_the_front_matter_is_the_hubs(card):
+def test_metadata_is_read_by_huggingface_hub(card):
     summary, text = card
     data = ModelCard(text).data
     given = data.to_dict()
@@ -48,7 +48,7 @@ def test_the_front_matter_is_the_hubs(card):
     assert all(isinstance(tag, str) for tag in data.tags)
 
 
-def test_the_text_holds_the_runs_values(made, card):
+def test_text_holds_the_values_of_the_run(made, card):
     summary, text = card
     index = read_index(made.shards)
     test = summary["scores"]["test"]

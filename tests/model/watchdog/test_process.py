@@ -1,4 +1,4 @@
-"""Guards of real processes that do what ranks may do; nothing of torch, so each ends in seconds."""
+"""Watchdogs of real processes that do what ranks may do; nothing of torch, so each ends in seconds."""
 
 import os
 import secrets
@@ -12,29 +12,30 @@ from multiprocessing.connection import Client
 import psutil
 import pytest
 
-from model.watchdog.client import Guarded, Post
+from model.runs.status import ExitCode
+from model.watchdog.client import Watchdog, WatchedRank
 from tests.conftest import ROOT
 
 RANK = """
 import os, sys, time
-from model.watchdog.client import Guarded, Post
+from model.watchdog.client import WatchedRank, Watchdog
 from pipeline.errors import UserError
 rank, ranks, port, key = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-guarded = Guarded(Post(rank, ranks, os.getpid(), speaks=True))
-guarded.waits()
+watchdog = Watchdog(WatchedRank(rank, ranks, os.getpid(), reports=True))
+watchdog.imports_done()
 if rank:
-    guarded.join("127.0.0.1", port, key)
+    watchdog.join("127.0.0.1", port, key)
 else:
-    port = guarded.listen("127.0.0.1", key)
+    port = watchdog.listen("127.0.0.1", key)
 print(port, flush=True)
 word = input()
 if word == "goodbye":
-    guarded.goodbye()
+    watchdog.finish()
 elif word == "error":
-    guarded.ends_by(UserError("no shards here"))
+    watchdog.report_error(UserError("no shards here"))
     sys.exit("error: no shards here")
 elif word == "fail":
-    guarded.ends_by(ValueError("what"))
+    watchdog.report_error(ValueError("what"))
     sys.exit("a traceback")
 time.sleep(60)
 """
@@ -146,16 +147,16 @@ def test_who_does_not_know_the_key_is_not_heard(ranks):
     assert "lost: rank 1 on " in errors
 
 
-def test_a_rank_does_not_outlive_its_guard(ranks):
+def test_a_rank_does_not_outlive_its_watchdog(ranks):
     (first,) = ranks(1)
-    (guard,) = psutil.Process(first.pid).children()
-    guard.kill()
+    (watchdog,) = psutil.Process(first.pid).children()
+    watchdog.kill()
     ((code, errors),) = ended([first])
-    assert code == 1
-    assert "lost: the guard of process" in errors
+    assert code == ExitCode.FAILED
+    assert f"watchdog of process {first.pid} exited" in errors
 
 
 def test_a_rank_may_be_alone():
-    guarded = Guarded(Post(0, 1, os.getpid(), True))
-    assert guarded.listen("127.0.0.1", "00" * 16) > 0
-    guarded.goodbye()
+    watchdog = Watchdog(WatchedRank(0, 1, os.getpid(), True))
+    assert watchdog.listen("127.0.0.1", "00" * 16) > 0
+    watchdog.finish()

@@ -1,7 +1,7 @@
 """What the data commands say of special results."""
 
 from pipeline.cli.messages import describe_built, describe_shown, describe_written
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.preview import peek
 from pipeline.shards.write import write_shards
@@ -9,12 +9,12 @@ from tests.conftest import small_config
 
 
 def test_a_dataset_that_is_built_again(made):
-    built = build([str(made.rows)], made.config)
+    built = build_dataset([str(made.rows)], made.config)
     assert "nothing to do" in describe_built(built)[0]
 
 
 def test_a_grouped_split_says_what_a_random_one_leaks(made, tmp_path):
-    built = build([str(made.rows)], small_config(tmp_path, "dataset.split=grouped"))
+    built = build_dataset([str(made.rows)], small_config(tmp_path, "dataset.split=grouped"))
     (line,) = (line for line in describe_built(built) if line.startswith("grouped "))
     assert f" {built.info.random_split_leaks:,} held-out row" in line
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import reading
-from pipeline.dataset.input_format import Columns, find_input
+from pipeline.dataset.input_files import find_input
+from pipeline.dataset.input_format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
@@ -26,7 +27,7 @@ PLAIN = "".join(f"{sequence}\t{expression}\n" for sequence, expression in ROWS)
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    build([write(folder / "toy.tsv", PLAIN)], config := toy_config(folder))
+    build_dataset([write(folder / "toy.tsv", PLAIN)], config := toy_config(folder))
     return everything(config.dataset.path)
 
 
@@ -74,7 +75,7 @@ WRITTEN |= {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_same_dataset_however_it_is_written(tmp_path, plain, name):
     config = toy_config(tmp_path)
-    built = build([write(tmp_path / name, WRITTEN[name])], config)
+    built = build_dataset([write(tmp_path / name, WRITTEN[name])], config)
     assert built.info.input_rows == 12
     assert everything(config.dataset.path) == plain
 
@@ -82,15 +83,17 @@ def test_the_same_dataset_however_it_is_written(tmp_path, plain, name):
 def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
     sequences, labels = [s for s, _ in ROWS], [float(e) for _, e in ROWS]
     pq.write_table(pa.table({"row_id": range(12), "activity": labels, "sequence": sequences}), tmp_path / "hub.parquet")
-    build([str(tmp_path / "hub.parquet")], config := toy_config(tmp_path / "hub"))
+    build_dataset([str(tmp_path / "hub.parquet")], config := toy_config(tmp_path / "hub"))
     assert everything(config.dataset.path) == plain
     pq.write_table(pa.table({"dna": sequences, "strength": labels}), tmp_path / "own.parquet")
     for columns in (Columns("dna", "strength"), Columns("1", "2")):
         config = toy_config(tmp_path / f"own{columns.sequence}")
-        build([str(tmp_path / "own.parquet")], config, columns=columns)
+        build_dataset([str(tmp_path / "own.parquet")], config, columns=columns)
         assert everything(config.dataset.path) == plain
     named = "sequence\t3\t2\n" + "".join(f"{s}\t1\t{e}\n" for s, e in ROWS)
-    build([write(tmp_path / "n.tsv", named)], config := toy_config(tmp_path / "n"), columns=Columns(expression="2"))
+    build_dataset(
+        [write(tmp_path / "n.tsv", named)], config := toy_config(tmp_path / "n"), columns=Columns(expression="2")
+    )
     assert everything(config.dataset.path) == plain
     text = "dna,other,strength\n" + "".join(f"{s},1,{e}\n" for s, e in ROWS)
     for columns in (
@@ -100,30 +103,35 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         Columns(None, "3"),
     ):
         config = toy_config(tmp_path / f"{columns.sequence}{columns.expression}")
-        build([write(tmp_path / "own.csv", text)], config, columns=columns)
+        build_dataset([write(tmp_path / "own.csv", text)], config, columns=columns)
         assert everything(config.dataset.path) == plain
 
 
 @pytest.mark.parametrize(
     ("name", "text", "columns", "message"),
     [
-        ("a.csv", "dna,other,strength\nACGT,1,2\n", Columns("dna"), "which column is the label"),
+        ("a.csv", "dna,other,strength\nACGT,1,2\n", Columns("dna"), "ambiguous label column: "),
         ("a.csv", "sequence,expression\nACGT,1\n", Columns("dna"), "no column dna; it has sequence, expression"),
         ("a.tsv", "ACGT\t1\n", Columns("dna"), "no column dna; it has no header line"),
         ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has 2"),
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
         # Which of two columns of numbers is the label cannot be seen.
-        ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, r"which column is the label\? There are 2, 3"),
+        ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, "ambiguous label column: 2, 3"),
         (
             "a.tsv",
             "id\tpromoter_seq\tmean\tsd\na\tACGTA\t3\t1\n",
             None,
-            "There are mean, sd; name it, such as --.* mean",
+            "label column: mean, sd; fix: name it, such as --.* mean",
         ),
-        ("a.tsv", "seq\tid\tlab\texpr\nACGTA\t3\tx\t1.5\n", None, "There are id, expr; name it, such as --.* expr$"),
+        (
+            "a.tsv",
+            "seq\tid\tlab\texpr\nACGTA\t3\tx\t1.5\n",
+            None,
+            "label column: id, expr; fix: name it, such as --.* expr$",
+        ),
         # Two columns of DNA, neither of which is a barcode; the header line holds no known name.
-        ("a.csv", "a,b,y\nACGTAC,ACGTACG,1\n", None, r"columns 1 \(a\), 2 \(b\) .* choose one: --sequence-column"),
-        ("a.csv", "ACGTAC,ACGTACG,1\n", None, "columns 1, 2 could each be meant; choose one: --sequence-column"),
+        ("a.csv", "a,b,y\nACGTAC,ACGTACG,1\n", None, r"columns 1 \(a\), 2 \(b\);.* choose one: --sequence-column"),
+        ("a.csv", "ACGTAC,ACGTACG,1\n", None, "ambiguous columns 1, 2; fix: choose one: --sequence-column"),
         ("a.csv", "name,score,organism\np1,1.5,yeast\n", None, "no column holds sequences; columns: name, score, org"),
         (
             "a.csv",
@@ -145,14 +153,14 @@ def test_columns_that_are_not_there(tmp_path, name, text, columns, message):
 
 def test_files_that_differ(tmp_path):
     files = [write(tmp_path / "a.tsv", PLAIN), write(tmp_path / "b.csv", f"sequence,expression\n{CSV}")]
-    with pytest.raises(UserError, match=r"b\.csv is written otherwise than .*a\.tsv \(delimiter: '\\t' and ','"):
+    with pytest.raises(UserError, match=r"b\.csv differs in layout from .*a\.tsv \(delimiter: '\\t' and ','"):
         find_input(files)
     with pytest.raises(UserError, match="text files together"):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
     with pytest.raises(UserError, match="named twice"):
         find_input([files[0], str(tmp_path / "*.tsv")])
     (tmp_path / "made").mkdir()
-    with pytest.raises(UserError, match=r"made: not a file; no files of rows lie in it$"):
+    with pytest.raises(UserError, match=r"made: not a file; the folder holds no input files$"):
         find_input([str(tmp_path / "made")])
     for name in ("rejects", "finetune/test", "finetune/train"):
         path = tmp_path / "made" / f"{name}.parquet"
@@ -165,7 +173,7 @@ def test_files_that_differ(tmp_path):
 def test_no_row_is_taken_for_a_header(tmp_path):
     """A first row that cannot be used is a reject, not a header line without a word."""
     config = toy_config(tmp_path)
-    built = build([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
+    built = build_dataset([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
     assert built.rejects == {"letters other than ACGTN": 1}
     with reading(config.dataset.path) as connection:
         assert connection.execute("select line, text from rejects").fetchall() == [(1, "XQ12\tfoo")]
@@ -175,17 +183,17 @@ def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
     text = "".join(f"{sequence}\t{expression}\tlabel\n" for sequence, expression in ROWS)
     for columns in (None, Columns("1", "2"), Columns(expression="2")):
         config = toy_config(tmp_path / str(columns and columns.sequence))
-        build([write(tmp_path / "toy.tsv", text)], config, columns=columns)
+        build_dataset([write(tmp_path / "toy.tsv", text)], config, columns=columns)
         assert everything(config.dataset.path) == plain
 
 
 def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
     text = f"sequence,expression\n{CSV}bad,1\n"
-    build([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
+    build_dataset([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
     with reading(config.dataset.path) as connection:
         assert connection.execute("select line, text from rejects").fetchall() == [(14, "bad,1")]
     fasta = f"junk!\n{FASTA}>x 5\nAC\nGT\n>y nothing\n{ROWS[0][0]}\n"
-    build([write(tmp_path / "a.fa", fasta)], config := toy_config(tmp_path / "fasta"))
+    build_dataset([write(tmp_path / "a.fa", fasta)], config := toy_config(tmp_path / "fasta"))
     with reading(config.dataset.path) as connection:
         assert connection.execute("select line, reason, text from rejects order by line").fetchall() == [
             (1, "letters other than ACGTN", "junk!"),
@@ -209,7 +217,7 @@ def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
 @pytest.mark.parametrize("overrides", [(), ("dataset.duplicates=average",), ("dataset.split=grouped",)])
 def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, overrides):
     config = toy_config(tmp_path, *overrides)
-    built = build([write(tmp_path / name, content)], config)
+    built = build_dataset([write(tmp_path / name, content)], config)
     assert built.info.cut is None
     assert (built.info.promoters, built.info.finetune_test_rows, built.info.pretrain_rows) == (12, 12, 0)
     with reading(config.dataset.path) as connection:
@@ -219,18 +227,18 @@ def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, override
 
 def test_labels_further_down_than_is_looked_count(tmp_path):
     text = "".join(f"{sequence}\tnan\n" for sequence, _ in ROWS) * 100 + PLAIN
-    built = build([write(tmp_path / "late.tsv", text)], toy_config(tmp_path))
+    built = build_dataset([write(tmp_path / "late.tsv", text)], toy_config(tmp_path))
     assert built.info.promoters == 12
     assert built.rejects == {"expression is NaN": 1200}
 
 
 def test_parquet_without_labels(tmp_path):
     pq.write_table(pa.table({"sequence": [sequence for sequence, _ in ROWS]}), tmp_path / "a.parquet")
-    assert build([str(tmp_path / "a.parquet")], toy_config(tmp_path)).info.cut is None
+    assert build_dataset([str(tmp_path / "a.parquet")], toy_config(tmp_path)).info.cut is None
     for labels in ([None] * 12, [float("nan")] * 12):
         columns = {"sequence": [sequence for sequence, _ in ROWS], "expression": pa.array(labels, pa.float64())}
         pq.write_table(pa.table(columns), tmp_path / "b.parquet")
-        built = build([str(tmp_path / "b.parquet")], toy_config(tmp_path))
+        built = build_dataset([str(tmp_path / "b.parquet")], toy_config(tmp_path))
         assert (built.info.cut, built.info.promoters) == (None, 12)
 
 
@@ -242,9 +250,9 @@ def test_files_from_the_web(tmp_path, plain):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/toy.tsv.gz"
         config = toy_config(tmp_path)
-        build([f"{url}?download=1"], config)
+        build_dataset([f"{url}?download=1"], config)
         with pytest.raises(UserError, match=r"none\.tsv: cannot fetch"):
-            build([url.replace("toy.tsv.gz", "none.tsv")], config)
+            build_dataset([url.replace("toy.tsv.gz", "none.tsv")], config)
         server.shutdown()
     found = everything(config.dataset.path)
     assert found["promoters"] == plain["promoters"]
@@ -257,7 +265,7 @@ def test_files_from_s3(tmp_path, plain, s3):
     """From a real S3 server on this machine; every part of the answer comes over its HTTP."""
     with fsspec.open(f"{s3}/toy.csv", "wb") as file:
         file.write(CSV.encode())
-    build([f"{s3}/toy.csv"], config := toy_config(tmp_path))
+    build_dataset([f"{s3}/toy.csv"], config := toy_config(tmp_path))
     assert everything(config.dataset.path) == plain
 
 

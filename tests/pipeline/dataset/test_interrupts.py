@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import build as module
-from pipeline.dataset.build import build
+from pipeline.dataset import workspace as module
+from pipeline.dataset.build import build_dataset
 from pipeline.io.atomic import replace_folder
 from tests.pipeline.dataset.test_build import GOOD, everything, toy_config, write
 
@@ -25,7 +25,7 @@ def ctrl_c():
 def toy(tmp_path):
     """A file of rows, of which a dataset is built already."""
     file = write(tmp_path / "toy.tsv", GOOD)
-    build([file], toy_config(tmp_path))
+    build_dataset([file], toy_config(tmp_path))
     return file
 
 
@@ -37,9 +37,9 @@ def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_p
     monkeypatch.setattr(module, "replace_folder", interrupted)
     config = toy_config(tmp_path, "dataset.seed=1")
     with pytest.raises(KeyboardInterrupt):
-        build([toy], config)
+        build_dataset([toy], config)
     assert {path.name for path in tmp_path.iterdir()} == NAMES
-    assert build([toy], config).was_there
+    assert build_dataset([toy], config).was_there
 
 
 def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):
@@ -52,6 +52,6 @@ def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp
     before = everything(config.dataset.path)
     monkeypatch.setattr(Path, "mkdir", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build([toy], toy_config(tmp_path, "dataset.seed=1"))
+        build_dataset([toy], toy_config(tmp_path, "dataset.seed=1"))
     assert {path.name for path in tmp_path.iterdir()} == NAMES
     assert everything(config.dataset.path) == before

@@ -5,7 +5,7 @@ from statistics import fmean, variance
 
 import pytest
 
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import reading, statement, writing
 from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
@@ -76,7 +76,7 @@ def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     config = toy_config(folder)
     text = "".join(line(*row) for row in TOY) + f"bad\n{L}ACGT{R}\tnan\nbad\n"
-    build([write(folder / "toy.tsv", text)], config)
+    build_dataset([write(folder / "toy.tsv", text)], config)
     with writing(config.dataset.path) as connection:
         connection.execute("insert into predictions select 'a', id, 'test', expression + id - 1 from promoters")
     return config.dataset.path

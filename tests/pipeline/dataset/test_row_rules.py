@@ -1,17 +1,19 @@
 """What the settings do with rows that break a rule, with equal and with near-duplicate sequences."""
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from pipeline.cli.messages import describe_built
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import reading, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
@@ -31,13 +33,13 @@ from tests.pipeline.dataset.test_build import GOOD, TOY, L, R, everything, line,
 def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, setting, sequence, becomes, reason):
     file = write(tmp_path / "toy.tsv", f"{GOOD}{sequence}\t5\n")
     plain = toy_config(tmp_path / "plain")
-    built = build([file], plain)
+    built = build_dataset([file], plain)
     assert (built.rejects, built.repairs) == ({reason: 1}, {})
     said = describe_built(built)
     assert any(line.startswith(f"rejected   1: {reason} (to repair: {setting}") for line in said)
     assert not any("no rows" in line for line in said)
     config = toy_config(tmp_path / "repaired", setting)
-    built = build([file], config)
+    built = build_dataset([file], config)
     assert (built.rejects, built.repairs) == ({}, {setting.partition("=")[0].removeprefix("assay."): 1})
     with reading(config.dataset.path) as connection:
         found = connection.execute("select sequence from promoters where expression = 5").fetchall()
@@ -46,7 +48,7 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
 
 def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
-    said = "\n".join(describe_built(build([write(tmp_path / "toy.tsv", GOOD)], config)))
+    said = "\n".join(describe_built(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
     assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in said
     assert said.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
 
@@ -55,7 +57,7 @@ def test_all_repairs_together(tmp_path):
     settings = ["assay.white_space=strip", "assay.lower_case=upper", "assay.uracil=thymine", "assay.iupac=n",
                 "assay.missing_adapters=add"]  # fmt: skip
     config = toy_config(tmp_path, *settings)
-    built = build([write(tmp_path / "toy.tsv", f"{GOOD}ac gur\t5\n{L}ACGT\t5\n")], config)
+    built = build_dataset([write(tmp_path / "toy.tsv", f"{GOOD}ac gur\t5\n{L}ACGT\t5\n")], config)
     assert describe_built(built)[-1] == "rejected   1: right adapter missing"
     assert built.rejects == {"right adapter missing": 1}  # one adapter without the other is no bare insert
     assert built.repairs == dict.fromkeys((s.partition("=")[0].removeprefix("assay.") for s in settings), 1)
@@ -76,7 +78,7 @@ EQUAL = line("ACGTACGT", 3) + GOOD + line("ACGTACGT", 8) + line("ACGTACGT", "nan
 )
 def test_equal_sequences(tmp_path, duplicates, labels, reason):
     config = toy_config(tmp_path, f"dataset.duplicates={duplicates}")
-    built = build([write(tmp_path / "toy.tsv", EQUAL)], config)
+    built = build_dataset([write(tmp_path / "toy.tsv", EQUAL)], config)
     assert built.rejects == {"expression is NaN": 1} | ({reason: 2} if reason else {})
     assert built.info.input_rows == 16
     with reading(config.dataset.path) as connection:
@@ -95,7 +97,7 @@ def test_averages_do_not_depend_on_the_order_of_the_rows(tmp_path):
     for number in range(3):
         rng.shuffle(rows)
         config = toy_config(tmp_path / str(number), "dataset.duplicates=average")
-        build([write(tmp_path / f"{number}.tsv", "".join(rows))], config)
+        build_dataset([write(tmp_path / f"{number}.tsv", "".join(rows))], config)
         found.append(everything(config.dataset.path)["promoters"])
     assert found[0] == found[1] == found[2]
 
@@ -123,7 +125,7 @@ def within(a, b):
 
 def leaks(file, config):
     """Held-out rows of a random split with a near-duplicate in training, by brute force."""
-    build([file], config)
+    build_dataset([file], config)
     with reading(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
     train = {insert for insert, split in split_of if split == "train"}
@@ -139,43 +141,62 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
         random.Random(number).shuffle(rows)
         file = write(tmp_path / f"{number}.tsv", "".join(rows))
         config = small_config(tmp_path / str(number), "dataset.split=grouped")
-        built = build([file], config, threads=1 + number)
+        built = build_dataset([file], config, threads=1 + number)
         found.append(everything(config.dataset.path))
     assert found[0] == found[1]
     n = len(rows)
     assert (built.info.finetune_test_rows, built.info.finetune_valid_rows) == (n // 10, n // 10)
     with reading(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
-    held = [insert for insert, split in split_of if split != "train"]
-    train = {insert for insert, split in split_of if split == "train"}
-    assert not any(within(a, b) for a in held for b in train)
+    by_split = {name: {insert for insert, split in split_of if split == name} for name in ("test", "valid", "train")}
+    assert all(by_split.values())
+    for first, second in itertools.combinations(by_split.values(), 2):
+        assert not any(within(a, b) for a in first for b in second)
     assert built.info.random_split_leaks == leaks(file, small_config(tmp_path / "random")) > 0
     # What finetune_train leaves out leaks nothing.
     few = "dataset.finetune_train=90"
-    fewer = build([file], small_config(tmp_path / "few", "dataset.split=grouped", few)).info.random_split_leaks
+    fewer = build_dataset([file], small_config(tmp_path / "few", "dataset.split=grouped", few)).info.random_split_leaks
     assert 0 < fewer == leaks(file, small_config(tmp_path / "random-few", few)) < built.info.random_split_leaks
+
+
+def test_groups_go_to_each_split_by_its_share(tmp_path):
+    """300 pairs of equal rows, of which 30 and 60 are to be expected in splits of 10 and 20 %; single rows fill up."""
+    rng = np.random.default_rng(6)
+    singles = families(rng, 0, 0, 900)
+    rows = "".join(line(insert, round(rng.uniform(0, 17), 3)) for insert in [*singles, *singles[:300]])
+    sizes = "dataset.finetune_test=0.1", "dataset.finetune_valid=0.2"
+    config = small_config(tmp_path, "dataset.split=grouped", *sizes)
+    info = build_dataset([write(tmp_path / "a.tsv", rows)], config).info
+    assert (info.split_rows["finetune/test"], info.split_rows["finetune/valid"]) == (120, 240)
+    with reading(config.dataset.path) as connection:
+        split_of = connection.execute("select sequence, split from finetune").fetchall()
+    sizes_of = Counter(sequence for sequence, _ in split_of)
+    pairs = Counter(split for sequence, split in set(split_of) if sizes_of[sequence] == 2)
+    assert pairs.total() == 300  # none in two splits
+    assert 15 <= pairs["test"] <= 45
+    assert 40 <= pairs["valid"] <= 80
 
 
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
     rng = np.random.default_rng(4)
     rows = "".join(line(insert, 5) for insert in families(rng, 2, 50, 1))
-    with pytest.raises(UserError, match="too few promoters stand alone"):
-        build([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
+    with pytest.raises(UserError, match="too few promoters are in no group"):
+        build_dataset([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
 
 
 def test_the_same_again_is_not_built_again(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
-    first = build([file], config)
+    first = build_dataset([file], config)
     inode = os.stat(config.dataset.path).st_ino  # noqa: PTH116
-    again = build([file], config)
+    again = build_dataset([file], config)
     assert again.was_there
     assert (again.info, again.rejects) == (first.info, first.rejects)
     assert os.stat(config.dataset.path).st_ino == inode  # noqa: PTH116
-    assert not build([file], toy_config(tmp_path, "dataset.seed=1")).was_there
-    assert not build([file], config).was_there
+    assert not build_dataset([file], toy_config(tmp_path, "dataset.seed=1")).was_there
+    assert not build_dataset([file], config).was_there
     write(tmp_path / "toy.tsv", GOOD + line("ACGT", 5))
-    assert build([file], config).info.promoters == 13
+    assert build_dataset([file], config).info.promoters == 13
 
 
 def test_two_builds_at_once(tmp_path):
@@ -184,9 +205,9 @@ def test_two_builds_at_once(tmp_path):
 
     def second(_):
         with pytest.raises(UserError, match=rf"process {os.getpid()} is building .*dataset.duckdb; wait for it"):
-            build([file], config)
+            build_dataset([file], config)
 
-    assert build([file], config, step=second).info.promoters == 12
+    assert build_dataset([file], config, on_step=second).info.promoters == 12
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
@@ -197,7 +218,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
     folder.mkdir()
     config = toy_config(folder)
     toy = write(folder / "toy.tsv", GOOD)
-    build([toy], config)
+    build_dataset([toy], config)
     before = everything(config.dataset.path)
     rows = write(folder / "rows.tsv", made.rows.read_text() * 40)
     command = [sys.executable, "-m", "model.cli", "build", rows, "--dataset", config.dataset.path, "assay.flank=5"]
@@ -210,7 +231,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         process.send_signal(end)
         _, errors = process.communicate()
         if "4 of 4 steps" in errors:  # it was quicker
-            build([toy], config)
+            build_dataset([toy], config)
             continue
         assert "Traceback" not in errors
         if end == signal.SIGINT:
@@ -235,7 +256,7 @@ def test_the_query_for_near_duplicates(tmp_path):
     second = "C" + first[1:]
     rows = [*((s, 5) for s in singles[1:]), (first, 8), (second, 9), (first, 6)]
     config = small_config(tmp_path, "dataset.split=grouped")
-    build([write(tmp_path / "a.tsv", "".join(line(*row) for row in rows))], config)
+    build_dataset([write(tmp_path / "a.tsv", "".join(line(*row) for row in rows))], config)
     with reading(config.dataset.path) as connection:
         found = connection.execute(statement("queries/near_duplicates.sql")).fetchall()
         split = connection.execute("select distinct split from near_duplicates").fetchall()
@@ -253,11 +274,11 @@ def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     try:
         config = toy_config(disk)
-        build([write(tmp_path / "toy.tsv", GOOD)], config)
+        build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
         before = everything(config.dataset.path)
         rows = write(tmp_path / "rows.tsv", made.rows.read_text() * 40)
         with pytest.raises(UserError, match=r"(?i)the disk is full|no space left"):
-            build([rows], config)
+            build_dataset([rows], config)
         assert everything(config.dataset.path) == before
         assert {path.name for path in disk.iterdir()} == {"dataset.duckdb", "dataset.parquet"}
     finally:

@@ -14,8 +14,8 @@ from pipeline.near_duplicates import candidates as buckets
 from pipeline.near_duplicates import clusters as groups
 from pipeline.near_duplicates import packing
 from pipeline.near_duplicates import pairs as neighbours
-from pipeline.near_duplicates.blocks import cut_blocks
-from pipeline.near_duplicates.clusters import near_duplicate_groups
+from pipeline.near_duplicates.candidates import cut_blocks
+from pipeline.near_duplicates.clusters import near_duplicate_clusters
 from pipeline.near_duplicates.pairs import near_duplicate_pairs, pair_chunks
 
 LETTERS = np.frombuffer(b"ACGTN", np.uint8)
@@ -31,7 +31,7 @@ def pairs(inserts, max_mismatches=2):
 
 def group_texts(inserts, max_mismatches=2):
     """The groups by their leaders, as texts."""
-    found = near_duplicate_groups(pa.array(inserts, pa.string()), max_mismatches)
+    found = near_duplicate_clusters(pa.array(inserts, pa.string()), max_mismatches)
     assert found.rows.tolist() == sorted(set(found.rows.tolist()))
     texts = defaultdict(set)
     for row, leader in zip(found.rows.tolist(), found.leaders.tolist(), strict=True):
@@ -160,7 +160,7 @@ def test_equal_inserts_count_as_one():
 
 def test_groups_hang_together_and_the_alphabet_names_the_leader():
     chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
-    found = near_duplicate_groups(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
+    found = near_duplicate_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
     assert found.rows.tolist() == [1, 2, 3, 4, 5]
     assert found.leaders.tolist() == [1, 1, 1, 4, 4]
     assert group_texts(["N", "T"], 1) == {"N": {"N", "T"}}  # as text and SQL have it, N before T
@@ -319,8 +319,8 @@ def test_slices_chunks_and_kinds_of_columns_are_read_in_their_place():
     ):
         i, j = near_duplicate_pairs(column, 1)
         assert set(zip(i.tolist(), j.tolist(), strict=True)) == expected
-        assert near_duplicate_groups(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
-    nothing = near_duplicate_groups(pa.chunked_array([], pa.string()))
+        assert near_duplicate_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
+    nothing = near_duplicate_clusters(pa.chunked_array([], pa.string()))
     assert len(nothing) == len(nothing.rows) == len(nothing.leaders) == 0
 
 
@@ -328,6 +328,6 @@ def test_what_cannot_be_used_is_named():
     with pytest.raises(UserError, match="'ACGU': expected letters ACGTN"):
         near_duplicate_pairs(pa.array(["ACGT", "ACGU"]))
     with pytest.raises(UserError, match="1 of 2 inserts are null"):
-        near_duplicate_groups(pa.array(["ACGT", None]))
+        near_duplicate_clusters(pa.array(["ACGT", None]))
     with pytest.raises(UserError, match="-1 mismatches: expected 0 or more"):
         pair_chunks(pa.array(["ACGT"]), -1)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import duckdb
 import pytest
 
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import dataset_info, reading
 from pipeline.errors import UserError
 from pipeline.reporting import dataset_page as stats
@@ -18,7 +18,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Reader(HTMLParser):
-    """Text, tags, ids, references; an element that is not closed in order is an error."""
+    """Collect text, tags, ids and references; fail on elements that are not closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -56,7 +56,7 @@ class Reader(HTMLParser):
 
 def build_toy(folder, rows=TOY, bad="bad\n", *overrides):
     config = toy_config(folder, *overrides)
-    build([write(folder / "toy.tsv", "".join(line(*row) for row in rows) + bad)], config)
+    build_dataset([write(folder / "toy.tsv", "".join(line(*row) for row in rows) + bad)], config)
     return config.dataset.path
 
 
@@ -70,15 +70,15 @@ def toy_page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made_page(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("stats") / "stats.html"
-    told = []
-    result = stats.write_stats(made.config.dataset.path, out, told.append)
-    assert told == [*stats.QUERIES, "drawing", ""]
+    steps = []
+    result = stats.write_stats(made.config.dataset.path, out, steps.append)
+    assert steps == [*stats.QUERIES, "drawing", ""]
     assert (result.page, result.promoters, result.bytes) == (str(out), 1500, out.stat().st_size)
     assert [path.name for path in out.parent.iterdir()] == ["stats.html"]
     return out.read_text(encoding="utf-8")
 
 
-def test_the_numbers_of_a_dozen_rows(toy_page):
+def test_numbers_of_a_small_dataset(toy_page):
     text = " ".join(filter(None, Reader(toy_page).text))
     for cells in (
         "input rows 14 promoters 12 rejected rows 2 pretraining cut (expression) 7",
@@ -87,14 +87,14 @@ def test_the_numbers_of_a_dozen_rows(toy_page):
         "letters other than ACGTN 1",
         "1 column, expected 2 1",
         "50.0% of the promoters have a label of 7 (the cut) or more",
-        "cut at 7",  # in the picture
+        "cut at 7",  # in the figure
         "8.3% of the inserts are 3 bases long",  # every length once: the shortest is named
         "1 insert of the most common length, 3 bases",
     ):
         assert cells in text
 
 
-def test_the_page_names_its_dataset_and_queries(made, made_page):
+def test_page_names_its_dataset_and_queries(made, made_page):
     with reading(made.config.dataset.path) as connection:
         info = dataset_info(connection)
         (common,) = connection.execute("select avg((length(insert_of(sequence)) = 80)::int) from promoters").fetchone()
@@ -105,24 +105,24 @@ def test_the_page_names_its_dataset_and_queries(made, made_page):
     assert f"{common:.1%} of the inserts are 80 bases long" in made_page
 
 
-def test_the_page_is_html_that_needs_nothing_else(made_page, toy_page):
+def test_page_is_valid_html_without_external_references(made_page, toy_page):
     for text in (made_page, toy_page):
         page = Reader(text)
         assert "http" not in text
         assert not {"script", "img", "link", "iframe"} & set(page.seen)
         assert len(page.ids) == len(set(page.ids))
         assert all(reference[0] == "#" and reference[1:] in page.ids for reference in page.references)
-        pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-        assert len(pictures) == 6
-        for picture in pictures:
-            root = ET.fromstring(picture)
+        figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+        assert len(figures) == 6
+        for figure in figures:
+            root = ET.fromstring(figure)
             assert (root[0].tag, root.get("role")) == ("title", "img")
             assert root[0].text == root.get("aria-label")
     assert "<b>" not in toy_page
 
 
-def test_the_same_dataset_gives_the_same_bytes_in_another_process(made, made_page, tmp_path):
-    """Whatever matplotlib settings a user has."""
+def test_same_dataset_gives_same_bytes_in_another_process(made, made_page, tmp_path):
+    """Also with a matplotlibrc of the user."""
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 7\nsvg.fonttype: path\n")
     out = tmp_path / "again.html"
     code = "import sys; from pipeline.reporting.dataset_page import write_stats; write_stats(*sys.argv[1:])"
@@ -143,7 +143,7 @@ def test_the_same_dataset_gives_the_same_bytes_in_another_process(made, made_pag
         ([("ACGTACGTACGT", n / 10 - 3) for n in range(12)], ["dataset.top_fraction=1", "assay.min_expression=-5"]),
     ],
 )
-def test_odd_datasets_have_a_page_too(tmp_path, rows, overrides):
+def test_unusual_datasets_have_a_page(tmp_path, rows, overrides):
     dataset = build_toy(tmp_path, rows, "", *overrides)
     stats.write_stats(dataset, tmp_path / "odd.html")
     text = (tmp_path / "odd.html").read_text()
@@ -152,7 +152,7 @@ def test_odd_datasets_have_a_page_too(tmp_path, rows, overrides):
     assert "nan" not in text.lower()
 
 
-def test_what_is_no_dataset_is_a_clear_error_and_leaves_the_old_page(tmp_path):
+def test_invalid_dataset_raises_and_keeps_the_old_page(tmp_path):
     page = tmp_path / "stats.html"
     page.write_text("old")
     write(tmp_path / "text.duckdb", "no database")
@@ -172,7 +172,7 @@ def test_what_is_no_dataset_is_a_clear_error_and_leaves_the_old_page(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_place_that_cannot_be_written_is_a_clear_error(made, tmp_path):
+def test_output_that_cannot_be_written_raises(made, tmp_path):
     write(tmp_path / "file", "")
     (tmp_path / "folder.html").mkdir()
     for out, message in (

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import dataset_info, reading, rows_of
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
@@ -246,7 +246,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     """Another process may hold the dataset open: the shards are there, and the same again enters them into it."""
     generate(tmp_path / "rows.tsv", 300, seed=3)
     config = small_config(tmp_path)
-    build([str(tmp_path / "rows.tsv")], config)
+    build_dataset([str(tmp_path / "rows.tsv")], config)
     monkeypatch.setattr("pipeline.dataset.database.WAIT_FOR_LOCK", 0.3)
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
     reader = subprocess.Popen(

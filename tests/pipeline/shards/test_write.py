@@ -15,7 +15,7 @@ import pytest
 import webdataset as wds
 
 from model.config import load_config
-from pipeline.dataset.build import build
+from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import reading
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
@@ -106,7 +106,7 @@ def test_same_bytes_after_random_kills(tmp_path):
     rows = tmp_path / "rows.tsv"
     generate(rows, 20_000, seed=2)
     config = small_config(tmp_path, "shards.record_promoters=200")
-    build([str(rows)], config)
+    build_dataset([str(rows)], config)
     whole = with_shards_in(config, tmp_path / "whole", "shards.record_promoters=200")
     write_shards(whole)
     command = [
@@ -289,7 +289,7 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
     if not (real_data / name).exists():
         pytest.skip(f"{name} is not here")
     wide = "assay.min_expression=-5", "assay.max_expression=25"
-    build([str(real_data / name)], small_config(tmp_path, *wide))
+    build_dataset([str(real_data / name)], small_config(tmp_path, *wide))
     for k in range(1, 7):
         sizes = "shards.record_promoters=1000", "shards.shard_megabytes=4"
         config = small_config(tmp_path, *wide, *sizes, f"shards.k={k}")

@@ -1,27 +1,12 @@
-import os
+import json
 import resource
 
-import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.runs.directory import long_metrics, open_run
-from model.runs.metric_log import Tracker, read_metrics
-from model.scoring.metrics import pearson, spearman
+from model.runs.metric_log import Tracker, long_metrics, read_metrics
 from pipeline.errors import UserError
-from pipeline.shards.index import read_index
-from tests.conftest import small_config
-
-
-def test_correlations_by_hand():
-    x = np.array([1.0, 2, 3, 4])
-    assert pearson(x, 2 * x + 1) == pytest.approx(1)
-    assert pearson(x, -x) == pytest.approx(-1)
-    assert pearson(x, np.array([1.0, 3, 2, 4])) == pytest.approx(0.8)
-    assert spearman(x, np.array([1.0, 3, 2, 400])) == pytest.approx(0.8)
-    assert spearman(np.array([1.0, 1, 2]), np.array([5.0, 5, 7])) == pytest.approx(1)
-    constant = np.ones(4)
-    assert pearson(x, constant) == spearman(constant, x) == pearson(x[:1], x[:1]) == 0
+from tests.model.runs.trainer import PRODUCTS, KilledError
 
 
 def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
@@ -83,18 +68,35 @@ def test_other_ranks_write_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_goes_on_only_with_its_own_configuration_and_shards(made, tmp_path):
-    from dataclasses import replace
+def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
+    """Numbers are read at step 20, where there is no checkpoint yet; the second start comes there, too."""
 
-    index = read_index(made.shards)
-    config = small_config(tmp_path)
-    lock = open_run(config, index, {})
-    with pytest.raises(UserError, match=rf"process {os.getpid()} is training in"):
-        open_run(config, index, {})
-    lock.close()
-    open_run(small_config(tmp_path, "finetune.max_epochs=9", "run.keep_checkpoints=1"), index, {}).close()
-    with pytest.raises(UserError, match=r"pretrain.learning_rate: 0.001 -> 0.002"):
-        open_run(small_config(tmp_path, "pretrain.learning_rate=2e-3"), index, {})
-    with pytest.raises(UserError, match="other shards"):
-        open_run(config, replace(index, key="another"), {})
-    assert (config.run.directory / "config.yaml").exists()
+    def killed():
+        raise KilledError
+
+    once = "finetune.evaluate_every=1"
+    before_step(25, killed)
+    with pytest.raises(KilledError):
+        trainer.train(once)
+    before_step(0, killed)
+    trainer.train(once)
+    assert len(list((empty / "tensorboard" / "finetune").iterdir())) == 2
+    for stage in PRODUCTS:
+        shown = EventAccumulator(str(empty / "tensorboard" / stage)).Reload()
+        lines = [line for line in read_metrics(empty / "metrics.jsonl") if line["stage"] == stage]
+        for name in ("loss", "valid_loss", "learning_rate"):
+            expected = [(line["step"], pytest.approx(line[name])) for line in lines if name in line]
+            assert [(x.step, x.value) for x in shown.Scalars(f"{stage}/{name}")] == expected
+
+
+def test_one_loss_and_the_last_validation(finished):
+    """The summary's loss is that of training, and the line at 100 % has the validation of that step."""
+    summary = json.loads((finished / "summary.json").read_text())
+    lines = [x for x in read_metrics(finished / "metrics.jsonl") if x["stage"] == "finetune"]
+    valid = {x["step"]: x for x in lines if "valid_loss" in x}
+    best = valid[summary["training"]["finetune"]["best_step"]]
+    assert summary["scores"]["valid"]["loss"] == pytest.approx(best["valid_loss"], rel=1e-5)
+    assert summary["units"]["loss"] == "squared error of standardised labels"
+    said = (finished.parents[1] / "stderr").read_text().splitlines()
+    (last,) = [line for line in said if line.startswith("finetune") and "(100 %)" in line]
+    assert f"valid Pearson {valid[38]['valid_pearson']:.4f}" in last

@@ -12,7 +12,8 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from model.cluster.cleanup import MARK, marked
+from model.cluster.cleanup import find_processes
+from model.runs.status import LAUNCH
 from tests.conftest import ROOT
 
 COMMAND = """
@@ -39,8 +40,8 @@ for rank in ranks:
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: asked to end"))
-from model.watchdog.client import guarded
-with guarded(os.environ):
+from model.watchdog.client import start_watchdog
+with start_watchdog(os.environ):
     end = time.monotonic() + 300
     while time.monotonic() < end:
         sum(range(100_000))  # imports
@@ -48,9 +49,9 @@ with guarded(os.environ):
 """
 HANGS = """
 import os, signal, time
-from model.watchdog.client import guarded
+from model.watchdog.client import start_watchdog
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-with guarded(os.environ):
+with start_watchdog(os.environ):
     time.sleep(300)
 """
 SOON = 50
@@ -61,9 +62,9 @@ class Run:
     """A command, its launcher and its ranks."""
 
     def __init__(self, script: str = RANK, ssh: bool = False) -> None:
-        self.mark = uuid4().hex
+        self.launch = uuid4().hex
         inherited = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
-        environment = {**inherited, MARK: self.mark, "RANK_SCRIPT": script, "PYTHONPATH": str(ROOT)}
+        environment = {**inherited, LAUNCH: self.launch, "RANK_SCRIPT": script, "PYTHONPATH": str(ROOT)}
         environment |= {"SSH_CONNECTION": "1.2.3.4 5 6.7.8.9 22"} if ssh else {}
         self.command = subprocess.Popen(
             [sys.executable, "-c", COMMAND, LAUNCHER], env=environment, text=True, start_new_session=True,
@@ -80,7 +81,7 @@ class Run:
     def ended(self) -> str:
         """When nothing is left: what was said."""
         end = time.monotonic() + SOON
-        while left := marked(self.mark):
+        while left := find_processes(self.launch):
             assert time.monotonic() < end, left
             time.sleep(0.1)
         return self.command.communicate()[1]
@@ -96,7 +97,7 @@ def start():
 
     yield started
     for run in runs:
-        for process in marked(run.mark):
+        for process in find_processes(run.launch):
             process.kill()
         run.command.wait()
 
@@ -150,11 +151,11 @@ def test_a_rank_that_is_stopped_or_stands_still_in_its_imports_is_named(start):
     stopped, hanging = start(), start(HANGS)
     first, second = stopped.processes("ranks")
     end = time.monotonic() + SOON
-    while len(marked(stopped.mark)) < 6:  # the guards, too
+    while len(find_processes(stopped.launch)) < 6:  # the watchdogs, too
         assert time.monotonic() < end
     time.sleep(random.Random(2).uniform(0.2, 1))
     os.kill(second, signal.SIGSTOP)
-    while second in [process.pid for process in marked(stopped.mark)]:
+    while second in [process.pid for process in find_processes(stopped.launch)]:
         assert time.monotonic() < end
         time.sleep(0.1)
     os.kill(first, signal.SIGTERM)  # as DeepSpeed's launcher then does
@@ -169,11 +170,11 @@ def test_a_rank_under_another_parent_may_outlive_it(start):
     """A shell that started it in the background is no launcher."""
     run = start("")
     run.ended()
-    environment = {**os.environ, MARK: run.mark, "RANK": "0", "WORLD_SIZE": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, LAUNCH: run.launch, "RANK": "0", "WORLD_SIZE": "1", "PYTHONPATH": str(ROOT)}
     shell = ["sh", "-c", '"$0" -c "$1" & sleep 1', sys.executable, RANK]
     subprocess.run(shell, env=environment, check=True, timeout=SOON)
     end = time.monotonic() + SOON
-    while len(marked(run.mark)) < 2:  # the rank and its guard
+    while len(find_processes(run.launch)) < 2:  # the rank and its watchdog
         assert time.monotonic() < end
     time.sleep(3)
-    assert len(marked(run.mark)) == 2
+    assert len(find_processes(run.launch)) == 2

@@ -1,0 +1,57 @@
+"""Checks of a dataset while it is built: of what the user asked for, and of our own statements (sql/audits)."""
+
+import duckdb
+
+from pipeline.config.schema import Assay
+from pipeline.dataset.database import dataset_info, row_count, rows_of
+from pipeline.dataset.repairs import repair_of
+from pipeline.errors import UserError
+from pipeline.paths import SQL
+
+
+def audit(connection: duckdb.DuckDBPyConnection) -> None:
+    """Run every statement of sql/audits. A returned row is a bug, and the dataset is not kept: raises UserError."""
+    for path in sorted((SQL / "audits").glob("*.sql")):
+        failures = rows_of(connection, path.read_text(encoding="utf-8"))[:3]
+        if failures:
+            raise UserError(f"audit {path.name} found {failures}; the dataset was not kept. Please report this")
+
+
+def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str]) -> None:
+    """Raise UserError where no row is usable: the first reject, and the setting that would repair it."""
+    if row_count(connection, "promoters"):
+        return
+    first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
+    if not first:
+        raise UserError(f"{', '.join(files)}: no rows")
+    file, line, reason, text = first[0]
+    repair = repair_of(reason, assay.model_dump())
+    raise UserError(
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {row_count(connection, 'rejects'):,} rows is "
+        f"usable{f'; to repair such rows: {repair}' if repair else ''}. Expected lines of sequence<TAB>expression, the "
+        "sequence with the adapters of config.yaml's assay section"
+    )
+
+
+def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise UserError where the sizes of the splits leave no rows for another one."""
+    info = dataset_info(connection)
+    if info.cut is None:
+        return
+    held_out = info.finetune_valid_rows + info.finetune_test_rows
+    if held_out >= info.promoters:
+        raise UserError(
+            f"dataset.finetune_valid + dataset.finetune_test = {held_out:,} rows, but there are only "
+            f"{info.promoters:,} promoters; fix: give fractions, such as dataset.finetune_valid=0.1 "
+            "dataset.finetune_test=0.1"
+        )
+    if info.finetune_train_rows > info.promoters - held_out:
+        raise UserError(
+            f"dataset.finetune_train = {info.finetune_train_rows:,} rows, but only {info.promoters - held_out:,} are "
+            "not held out; fix: give fewer, or all"
+        )
+    if info.pretrain_valid_rows >= info.pretrain_rows:
+        raise UserError(
+            f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
+            "promoters reach the cut; fix: give a fraction, such as dataset.pretrain_valid=0.05"
+        )

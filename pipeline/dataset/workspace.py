@@ -1,0 +1,85 @@
+"""The place of a dataset on the disk: what a build may replace, its working folder, and the renames at its end."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.dataset.database import is_duckdb, reading, rows_of
+from pipeline.dataset.results import RESULTS
+from pipeline.errors import UserError
+from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
+from pipeline.io.locks import hold_lock
+from pipeline.io.remote import is_remote
+
+RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
+"""All relations of a dataset."""
+PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
+"""The entries of the folder of Parquet beside the database."""
+OTHER_NAME = "choose another name: --dataset NAME.duckdb"
+
+
+def parquet_folder(target: Path) -> Path:
+    """The folder of Parquet beside a dataset."""
+    return target.with_suffix(".parquet")
+
+
+def check_replaceable(target: Path, names: list[str]) -> None:
+    """Raise UserError where the dataset would replace an input file, or anything that is not a dataset."""
+    parquet = parquet_folder(target)
+    if target.suffix != ".duckdb":
+        raise UserError(f"{target}: expected a name ending in .duckdb; {OTHER_NAME}")
+    if any(Path(name).resolve() in (target.resolve(), parquet.resolve()) for name in names if not is_remote(name)):
+        raise UserError(f"{target} and {parquet}: the dataset would replace an input file; {OTHER_NAME}")
+    if target.exists():
+        _check_is_dataset(target)
+    if parquet.exists() and not (parquet.is_dir() and {path.name for path in parquet.iterdir()} <= PARQUET_NAMES):
+        raise UserError(f"{parquet}: exists but is not the Parquet of a dataset; {OTHER_NAME}")
+
+
+def _check_is_dataset(target: Path) -> None:
+    """Raise UserError where the file is no dataset, or holds tables that a build did not make."""
+    if not is_duckdb(target):
+        raise UserError(f"{target}: exists but is not a DuckDB file; {OTHER_NAME}")
+    with reading(target) as connection:
+        names = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
+    if "dataset" not in names or names - RELATIONS:
+        others = ", ".join(sorted(names - RELATIONS)) or "no dataset"
+        raise UserError(f"{target}: exists and holds {others}, which would be lost; {OTHER_NAME}")
+
+
+@contextmanager
+def working_folder(target: Path) -> Iterator[Path]:
+    """Lock the target and make a folder beside it, removed at the end; the remains of a killed build are removed."""
+    folder = target.with_name(f".{target.name}.partial")
+    lock = target.with_name(f".{target.name}.lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(lock, f"is building {target}; wait for it"):
+            try:
+                recover_folder(parquet_folder(target))
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Move a complete database and its Parquet from the working folder to their place."""
+    flush_to_disk(folder / target.name)
+    # Ctrl-C reaches the main thread only: the replacement is finished all the same.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_replace, folder, target).result()
+
+
+def _replace(folder: Path, target: Path) -> None:
+    """Replace Parquet, then database: after a kill in between, the next build rebuilds."""
+    replace_folder(folder / "parquet", parquet_folder(target))
+    # A write-ahead log that a killed writer left would be replayed into the new database.
+    target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
+    (folder / target.name).replace(target)

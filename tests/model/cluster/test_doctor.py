@@ -1,0 +1,26 @@
+import json
+
+import pytest
+
+from model.cli.app import main
+from model.cluster.doctor import TrainingPlan, examine
+from tests.conftest import ROOT
+
+
+def test_the_doctor_looks_at_this_machine_alone(made, tmp_path, capsys):
+    places = {"dataset.path": made.config.dataset.path, "shards.path": made.config.shards.path, "assay.flank": 5}
+    places |= {"shards.record_promoters": 100, "shards.shard_megabytes": 0.05, "run.path": str(tmp_path / "runs")}
+    overrides = [f"{name}={json.dumps(value)}" for name, value in places.items()]
+    plan = TrainingPlan(made.config, ROOT / "config.yaml", overrides, ROOT / "ds_config.json", 29511, None)
+    findings = {finding.check: finding for finding in examine(None, plan, lambda _: None)}
+    assert findings.pop("disk").state != "wrong"
+    assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
+        ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"
+    )
+
+
+def test_the_doctor_says_which_deepspeed_config_it_cannot_read(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", "--deepspeed_config", "none.json"])
+    assert end.value.code == 1
+    assert "none.json: cannot read DeepSpeed's config: No such file" in capsys.readouterr().err

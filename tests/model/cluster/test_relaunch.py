@@ -1,0 +1,145 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from model.cli.app import main
+from model.cluster.cleanup import Remains
+from model.cluster.launch_command import target_of
+from model.cluster.relaunch import FIRST_WAIT_S, relaunch
+from model.runs.status import State, launch_folder
+from tests.conftest import ROOT
+
+
+def test_the_hosts_of_a_command(tmp_path):
+    path = tmp_path / "hostfile"
+    path.write_text("a slots=2\nb slots=2\nc slots=2\n")
+
+    def hosts(*words):
+        return target_of(["deepspeed", *words, "train.py", "--include", "nonsense"]).hosts
+
+    assert hosts("--hostfile", str(path)) == ["a", "b", "c"]
+    assert hosts(f"--hostfile={path}", "--include", "a:1@c") == ["a", "c"]
+    assert hosts("-H", str(path), "--exclude", "a@b:0") == ["b", "c"]
+    assert hosts("--hostfile", str(path), "--include", "b") == []  # DeepSpeed starts a single host's without ssh
+    assert hosts("--num_accelerators", "2") == []
+    assert target_of(["deepspeed", "--ssh_port", "2222", "-H", str(path), "train.py"]).ssh_port == 2222
+    assert target_of(["torchrun", "--hostfile", str(path), "train.py"]).hosts == []
+
+
+@pytest.mark.parametrize(
+    ("second", "ends"),
+    [
+        (Remains(running=0, states=[State.RUNNING]), True),  # was killed there
+        (Remains(running=0, states=[]), True),  # did not even start there
+        (Remains(problem="no answer"), True),
+        (Remains(running=0, states=[State.FINISHED]), False),  # while the first host writes its results
+        (Remains(running=1, states=[State.STARTING]), False),
+    ],
+)
+def test_when_one_host_has_failed_the_others_are_not_waited_for_long(tmp_path, monkeypatch, second, ends):
+    monkeypatch.setattr("model.cluster.relaunch.LOOK_EVERY_S", 0.3)
+    (tmp_path / "hostfile").write_text("first slots=1\nsecond slots=1\n")
+    (tmp_path / "deepspeed").write_text(f"#!/bin/sh\nexec sleep {60 if ends else 2}\n")
+    (tmp_path / "deepspeed").chmod(0o755)
+
+    def ask(host, _target, _launch, *grace):
+        return Remains() if grace else second if host == "second" else Remains(running=1)
+
+    monkeypatch.setattr("model.cluster.relaunch._ask", ask)
+    monkeypatch.setattr("model.cluster.relaunch.GRACE_S", 0.0)
+    said = []
+    code = relaunch([str(tmp_path / "deepspeed"), "--hostfile", str(tmp_path / "hostfile")], 0, said.append)
+    assert code == (128 + signal.SIGTERM if ends else 1)
+    assert "restarts are used up" in said[-1]
+
+
+RUNS = """
+import os, pathlib, sys
+from model.runs.status import RunStatus, State, launch_record
+from pipeline.errors import UserError
+tries = pathlib.Path("tries"); n = int(tries.read_text()) if tries.exists() else 0; tries.write_text(str(n + 1))
+print("error: directory  stopped", flush=True)  # words decide nothing
+state = sys.argv[1:][n]
+status = RunStatus(launch_record(os.environ))
+with status:
+    if state == "crashed":
+        os._exit(3)
+    if state == "user_error":
+        raise UserError("no shards here")
+    if state == "failed":
+        raise ValueError("a bug")
+    status.state = State(state)
+"""
+
+
+def attempts(tmp_path, monkeypatch, name, *ends, max_restarts=2):
+    """Relaunch a script named `name` whose attempts end so one after the other: exit code, number of starts, lines."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("model.cluster.relaunch.FIRST_WAIT_S", 0.01)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "tries").unlink(missing_ok=True)
+    (tmp_path / name).write_text(f"#!{sys.executable}\n{RUNS}")
+    (tmp_path / name).chmod(0o755)
+    said = []
+    code = relaunch([str(tmp_path / name), *ends], max_restarts, said.append)
+    return code, int((tmp_path / "tries").read_text()), said
+
+
+def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch):
+    code, starts, said = attempts(tmp_path, monkeypatch, "run", "crashed", "failed", "finished")
+    assert (code, starts) == (0, 3)
+    assert "ended with exit code 3" in said[0]
+    assert "ended with exit code 1" in said[1]
+    assert list(launch_folder("").parent.glob("promoter-bert-*/*.json")) == []
+
+
+@pytest.mark.parametrize("name", ["run", "deepspeed"])
+def test_exit_code_0_is_no_proof(tmp_path, monkeypatch, name):
+    """DeepSpeed answers so when its launcher is killed, and train.py when it was interrupted after a checkpoint."""
+    assert attempts(tmp_path, monkeypatch, name, "finished")[:2] == (0, 1)
+    for end, outcome in (("interrupted", "was interrupted after"), ("running", "ended before it was finished after")):
+        code, starts, said = attempts(tmp_path, monkeypatch, name, *[end] * 3)
+        assert (code, starts) == (1, 3)
+        assert len([line for line in said if outcome in line]) == 2
+
+
+@pytest.mark.parametrize(("name", "restarts"), [("any-command", 0), ("deepspeed", 2)])
+def test_a_command_that_records_nothing_is_known_by_its_exit_code_unless_it_is_deepspeeds(
+    tmp_path, monkeypatch, name, restarts
+):
+    monkeypatch.setattr("model.cluster.relaunch.FIRST_WAIT_S", 0.01)
+    (tmp_path / name).symlink_to("/bin/true")
+    said = []
+    assert relaunch([str(tmp_path / name)], 2, said.append) == (1 if restarts else 0)
+    assert len([line for line in said if "ended before it was finished after" in line]) == restarts
+
+
+def test_restarts_are_used_up(tmp_path, monkeypatch):
+    code, starts, said = attempts(tmp_path, monkeypatch, "run", *["crashed"] * 9)
+    assert (code, starts) == (3, 3)
+    assert "2 restarts are used up" in said[-1]
+
+
+def test_a_users_error_is_not_tried_again(tmp_path, monkeypatch):
+    code, starts, said = attempts(tmp_path, monkeypatch, "run", "failed", "user_error", "finished")
+    assert (code, starts) == (1, 2)
+    assert "must be fixed first" in said[-1]
+
+
+def test_the_help_tells_the_first_wait(capsys):
+    with pytest.raises(SystemExit):
+        main(["relaunch", "--help"])
+    assert f"{FIRST_WAIT_S:.0f} s" in " ".join(capsys.readouterr().out.split())
+
+
+def test_asked_to_end_it_ends_the_run_and_starts_it_no_more(tmp_path):
+    script = "import time; print('up', flush=True); time.sleep(60)"
+    command = [sys.executable, "-m", "model.cli", "relaunch", sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as loop:
+        assert loop.stdout.readline() == b"up\n"
+        loop.send_signal(signal.SIGTERM)
+        out, _ = loop.communicate(timeout=30)
+    assert out == b""
+    assert loop.returncode == 128 + signal.SIGTERM

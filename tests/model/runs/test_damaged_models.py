@@ -1,0 +1,122 @@
+"""Models and checkpoints damaged or deleted; the weights must always be those of the undisturbed run."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from model.artifacts.manifest import damage
+from model.bert.build import load_regression_model
+from pipeline.errors import UserError
+from tests.model.runs.trainer import (
+    DAMAGE,
+    PRODUCTS,
+    KilledError,
+    best_checkpoint,
+    cut,
+    flip,
+    run_suggested_fix,
+    unfinished,
+    weights,
+)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run, capsys, stage):
+    folder = run / PRODUCTS[stage]
+    files = {path.name: path.read_bytes() for path in (best_checkpoint(run, stage) / "huggingface").iterdir()}
+    for found, do in DAMAGE.items():
+        do(folder)
+        assert "nothing was trained" in trainer.train()["note"]
+        said = capsys.readouterr().err
+        assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
+        assert damage(folder) == ""
+        assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
+    assert weights(run, stage) == weights(finished, stage)
+    trainer.train()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_what_is_lost_is_trained_again_by_what_the_error_says(trainer, finished, run, capsys, stage):
+    flip(run / PRODUCTS[stage] / "model.safetensors")
+    flip(best_checkpoint(run, stage) / "huggingface" / "model.safetensors")
+    if stage == "pretrain":  # the run's scores do not hang on it
+        assert trainer.train()["scores"]
+        assert "cannot be restored" in capsys.readouterr().err
+    with pytest.raises(UserError, match="has other bytes than were written, and it cannot be restored") as error:
+        trainer.train(stages=stage)
+    run_suggested_fix(error)
+    trainer.train(stages=stage)
+    assert weights(run, stage) == weights(finished, stage)
+    summary = trainer.train()
+    assert weights(run) == weights(finished)
+    assert summary["scores"] == json.loads((finished / "summary.json").read_text())["scores"]
+
+
+def test_fine_tuning_starts_from_whole_weights_only_and_needs_no_old_checkpoints(
+    trainer, finished, pretrained_run, before_step, capsys
+):
+    flip(pretrained_run / "pretrained" / "model.safetensors")
+    trainer.train(stages="pretrain")
+    assert "restored from" in capsys.readouterr().err
+    assert weights(pretrained_run, "pretrain") == weights(finished, "pretrain")
+    shutil.rmtree(pretrained_run / "pretrained")
+
+    def killed():
+        raise KilledError
+
+    before_step(15, killed)
+    with pytest.raises(KilledError):
+        trainer.train(stages="finetune")
+    assert "pretrained: the folder is missing; restored from" in capsys.readouterr().err
+    before_step(0, killed)
+    for checkpoint in (pretrained_run / "checkpoints" / "pretrain").glob("step-*"):
+        flip(checkpoint / "mp_rank_00_model_states.pt")
+    trainer.train()
+    assert "pretrain: already completed at step 9" in capsys.readouterr().err
+    assert weights(pretrained_run) == weights(finished)
+
+
+def test_fine_tuning_without_weights_to_start_from_says_how_to_get_them(trainer, finished, pretrained_run):
+    with pytest.raises(UserError, match="run --stage pretrain first"):
+        trainer.train("run.name=new", stages="finetune")
+    shutil.rmtree(pretrained_run / "pretrained")
+    for checkpoint in (pretrained_run / "checkpoints" / "pretrain").glob("step-*"):
+        cut(checkpoint / "huggingface" / "model.safetensors")
+    with pytest.raises(UserError, match="run --stage pretrain first") as error:
+        trainer.train(stages="finetune")
+    run_suggested_fix(error)
+    trainer.train(stages="pretrain")
+    trainer.train(stages="finetune")
+    assert weights(pretrained_run) == weights(finished)
+
+
+def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, run, before_step, capsys):
+    unfinished(run)
+    before_step(35, lambda: shutil.rmtree(run / "model"))
+    trainer.train()
+    assert "finetune: runs/paper/model: the folder is missing; restored from" in capsys.readouterr().err
+    assert weights(run) == weights(finished)
+    unfinished(run)
+    before_step(35, lambda: [shutil.rmtree(run / "model"), shutil.rmtree(checkpoint)])
+    best = json.loads((finished / "summary.json").read_text())["training"]["finetune"]["best_step"]
+    assert best < 35  # else it is written once more after its loss
+    checkpoint = run / "checkpoints" / "finetune" / f"step-{best:09d}"
+    assert checkpoint.exists()
+    with pytest.raises(UserError, match="run the same command to train it again") as error:
+        trainer.train()
+    before_step(0, lambda: None)
+    run_suggested_fix(error)
+    trainer.train()
+    assert weights(run) == weights(finished)
+
+
+def test_a_damaged_model_predicts_nothing(run):
+    load_regression_model(run / "model")
+    flip(run / "model" / "model.safetensors")
+    with pytest.raises(UserError, match=r"not as train.py wrote it: model.safetensors has other bytes"):
+        load_regression_model(run / "model")
+    (run / "model" / "manifest.json").unlink()  # changed on purpose, as the message says
+    load_regression_model(run / "model")

@@ -1,0 +1,83 @@
+"""Runs that start from the weights of another run."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+
+import pyarrow.parquet
+import pytest
+
+from model.artifacts.manifest import put_manifest, read_manifest
+from model.reporting.run_sections import run_section
+from model.runs.directory import held_out_otherwise
+from model.runs.read import read_run
+from pipeline.dataset.build import build_dataset
+from pipeline.errors import UserError
+from pipeline.shards.write import write_shards
+from tests.conftest import small_config
+from tests.model.runs.trainer import KilledError, flip, weights
+
+
+@pytest.fixture
+def from_another(trainer, tmp_path, run):
+    """Settings of a run on 300 of the training rows, from the frozen encoder of another one."""
+    few = ("dataset.finetune_train=300", f"dataset.path={tmp_path}/fewer.duckdb", f"shards.path={tmp_path}/shards")
+    config = small_config(tmp_path, *few, "shards.workers=1")
+    build_dataset([str(trainer.made.rows)], config)
+    write_shards(config)
+    return (*few, "finetune.start=frozen", f"finetune.pretrained={run}/pretrained")
+
+
+def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
+    trainer, finished, from_another, run, before_step, capsys
+):
+    whole, other = run.with_name("whole"), run / "pretrained"
+    summary = trainer.train(*from_another, "run.name=whole")
+    assert summary["training"]["finetune"]["steps"] == 10  # 300 rows, 32 a step
+    ids = [pyarrow.parquet.read_table(folder / "predictions.parquet")["id"] for folder in (whole, finished)]
+    assert ids[0] == ids[1]
+    sha256 = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+    card = (whole / "model" / "README.md").read_text()
+    assert f"model of another run, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
+    assert "| finetune/train | 300 |" in card
+    assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(run_section(read_run(whole)))
+    assert "may have been trained on" not in capsys.readouterr().err
+
+    def killed():
+        raise KilledError
+
+    for step in (1, 5):  # 2 is the first checkpoint
+        before_step(step, killed)
+        with pytest.raises(KilledError):
+            trainer.train(*from_another, f"run.name=killed-{step}")
+    before_step(0, killed)
+    flip(other / "model.safetensors")
+    (other / "manifest.json").unlink()
+    with pytest.raises(UserError, match="was started from other weights than runs/paper/pretrained holds"):
+        trainer.train(*from_another, "run.name=killed-1")
+    shutil.rmtree(other)
+    trainer.train(*from_another, "run.name=killed-5")
+    assert weights(run.with_name("killed-5")) == weights(whole)
+    assert "nothing was trained" in trainer.train(*from_another, "run.name=whole")["note"]
+
+
+def test_another_run_must_have_pretrained_to_its_end_and_held_out_the_same(trainer, run):
+    """Else nothing is made, and a note says so."""
+    other, given = run / "pretrained", f"finetune.pretrained={run}/pretrained"
+    with pytest.raises(UserError, match="this run would not use what it pretrains"):
+        trainer.train("run.name=new", given, stages="pretrain")
+    manifest = read_manifest(other)
+    put_manifest(other, replace(manifest, standing=replace(manifest.standing, ended=False)))
+    with pytest.raises(UserError, match="the pretraining of runs/paper/pretrained has not ended"):
+        trainer.train("run.name=new", given)
+    assert not run.with_name("new").exists()
+    config = trainer.made.config
+    for changed, said in (
+        ({"finetune_train": 300.0}, ""),
+        ({"seed": 5, "finetune_test": 0.2}, "(dataset.seed 0, here 5; dataset.finetune_test 0.1, here 0.2)"),
+    ):
+        dataset = config.dataset.model_copy(update=changed)
+        note = held_out_otherwise(other, config.model_copy(update={"dataset": dataset}))
+        assert bool(note) == bool(said)
+        assert note.endswith(said)
+    assert held_out_otherwise(run, config) == ""  # no run.json beside it

@@ -1,0 +1,108 @@
+"""Each condition of each audit is broken once, and exactly that audit reports it."""
+
+import duckdb
+import pytest
+
+from pipeline.dataset.audit import audit
+from pipeline.dataset.build import build_dataset
+from pipeline.dataset.database import statement
+from pipeline.errors import UserError
+from tests.conftest import ROOT
+from tests.pipeline.dataset.test_build import GOOD, L, R, toy_config, write
+
+AUDITS = sorted(path.name for path in (ROOT / "sql" / "audits").glob("*.sql"))
+
+
+def replaced_positions(*positions):
+    """The seven training rows of finetune with other positions than 0 to 6."""
+    return f"update finetune set position = {list(positions)}[position + 1] where split = 'train'"
+
+
+GROUPED = "update dataset set split = 'grouped'"
+# Promoters 0 and 11 are a test row and a training row.
+ONE_GROUP = "insert into near_duplicates select insert_of(sequence), 'A', '' from finetune where id in (0, 11)"
+EQUAL_ROWS = "update finetune set sequence = (select sequence from finetune where id = 11) where id = 0"
+
+# The toy's labels, descending: 9 9 8 7 7 7 5 ...; the cut is 7, so that six rows are in pretrain, three of them valid.
+CORRUPTIONS = {
+    "every_row_once.sql": [
+        "delete from rejects",
+        "insert into rejects from rejects",
+    ],
+    "groups_stay_together.sql": [f"{GROUPED}; {ONE_GROUP}", f"{GROUPED}; {EQUAL_ROWS}"],
+    "ids_are_consecutive.sql": [
+        "update promoters set id = 7 - id where id in (3, 4)",
+        "update promoters set id = null where id = 3",
+        "delete from promoters where expression = 5",
+    ],
+    # One condition is broken, with a cut and sizes that the others find right.
+    "pretrain_is_the_top.sql": [
+        "update dataset set pretrain_rows = 5; delete from pretrain where split = 'train' and position = 2",
+        "update dataset set cut = 5, pretrain_rows = 7; insert into pretrain values (0, '', 5, 'train', 3)",
+        "update dataset set cut = 9, pretrain_rows = 2, pretrain_valid_rows = 1; "
+        "delete from pretrain where position > 0",
+    ],
+    "splits_have_their_sizes.sql": [
+        "update dataset set finetune_train_rows = 8",
+        "update dataset set finetune_valid_rows = 2",
+        "update dataset set finetune_test_rows = 3",
+        "update dataset set pretrain_valid_rows = 4; insert into pretrain values (0, '', 5, 'valid', 3)",
+        "delete from pretrain where split = 'train'",
+        "insert into finetune values (0, '', 5, 'other', 0)",
+        # As many, with the lowest, the highest, the sum and the sum of squares of 0 to 6, but for one of these.
+        replaced_positions(-1, 2, 3, 3, 4, 4, 6),
+        replaced_positions(0, 0, 3, 4, 4, 5, 5),
+        replaced_positions(0, 0, 1, 2, 5, 5, 6),
+        replaced_positions(0, 0, 0, 3, 6, 6, 6),
+    ],
+    "usable_rows_only.sql": [
+        "update promoters set sequence = substring(sequence, 2) where id = 3",
+        "update promoters set sequence = left(sequence, -1) where id = 3",
+        "update promoters set expression = 'nan' where expression = 9",
+        "update promoters set expression = '-inf' where expression < 7",
+        f"update promoters set sequence = '{L}ACxGT{R}' where id = 0",
+    ],
+}
+ALLOWED = [
+    GROUPED,
+    f"{ONE_GROUP}; {EQUAL_ROWS}",  # a random split promises nothing
+    f"update promoters set sequence = '{L}ACxGT{R}' where id = 3",  # letters are read in every fiftieth row
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audited")
+    config = toy_config(folder)
+    build_dataset([write(folder / "toy.tsv", f"{GOOD}bad\n")], config)
+    return config.dataset.path
+
+
+@pytest.fixture
+def connection(dataset):
+    """A copy whose splits are tables, so that what is changed in one relation does not change another."""
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{dataset}' as built (read_only)")
+        for name in ("promoters", "rejects", "near_duplicates", "dataset", "finetune", "pretrain"):
+            connection.execute(f"create table {name} as from built.{name}")
+        connection.execute(statement("09_sequence_macros.sql"))
+        yield connection
+
+
+def reports(connection):
+    return [name for name in AUDITS if connection.execute(statement(f"audits/{name}")).fetchall()]
+
+
+@pytest.mark.parametrize("change", ["", *ALLOWED])
+def test_a_valid_dataset_passes(connection, change):
+    connection.execute(change)
+    assert reports(connection) == []
+    audit(connection)
+
+
+@pytest.mark.parametrize(("name", "corruption"), [(name, each) for name in AUDITS for each in CORRUPTIONS[name]])
+def test_exactly_one_audit_reports_a_broken_condition(connection, name, corruption):
+    connection.execute(corruption)
+    assert reports(connection) == [name]
+    with pytest.raises(UserError, match=f"audit {name} found"):
+        audit(connection)
