@@ -98,6 +98,9 @@ def stop() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    from deepspeed.utils import groups
+
+    groups._WORLD_GROUP = None  # DeepSpeed's copy of it, which a later training in this process would use
 
 
 def limit_waits() -> None:
