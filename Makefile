@@ -56,16 +56,16 @@ check: .venv/dev
 	$(BIN)/mypy
 
 # Some minutes each; ridge wants the dataset of `make demo`.
-BENCH := bench/.venv/bin/python bench
+BENCH := bench/.venv/bin/python -m bench
 bench: bench/.venv/ready
-	$(BENCH)/build.py
-	$(BENCH)/tokens.py
-	$(BENCH)/shards.py
-	$(BENCH)/whole.py
-	$(BENCH)/stream.py
-	$(BENCH)/train.py
-	$(BENCH)/near_duplicates.py 6739258
-	$(BENCH)/ridge.py demo/dataset.duckdb
+	$(BENCH).dataset.build
+	$(BENCH).shards.tokens
+	$(BENCH).shards.write
+	$(BENCH).shards.end_to_end
+	$(BENCH).stream.read
+	$(BENCH).training.train
+	$(BENCH).dataset.near_duplicates 6739258
+	$(BENCH).quality.ridge demo/dataset.duckdb
 
 clean:
 	rm -rf .venv bench/.venv demo runs shards/k[1-8]

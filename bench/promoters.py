@@ -1,4 +1,4 @@
-"""Random promoters of the yeast assay, all equally long, and their ids: what the measurements are made on."""
+"""Random promoters of the yeast assay, all of one length, and their ids, as input of measurements."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from pipeline.tokens.encode import encode_promoters
 
 ASSAY: Assay = load_config(DEFAULT_CONFIG).assay
 RECORD = 4096
-"""Promoters a call, as in a record of the shards."""
+"""Promoters per call, as in a record of the shards."""
 
 
 def promoters(rows: int, insert: int, seed: int = 0) -> pa.StringArray:
-    """Promoters with inserts of so many bases between their adapters."""
+    """Generate promoters. insert: bases between the adapters."""
     bases = np.frombuffer(b"ACGT", np.uint8)
     left, right = (np.frombuffer(text.encode(), np.uint8) for text in (ASSAY.left_adapter, ASSAY.right_adapter))
     width = len(left) + insert + len(right)
@@ -29,24 +29,24 @@ def promoters(rows: int, insert: int, seed: int = 0) -> pa.StringArray:
 
 
 def calls(column: pa.Array) -> list[pa.Array]:
-    """A column as one array of its own for each call."""
+    """Cut a column into one array per call."""
     return [pa.concat_arrays([column.slice(start, RECORD)]) for start in range(0, len(column), RECORD)]
 
 
 def extended(column: pa.Array) -> list[str]:
-    """The extended sequences as Python text: adapters off, flanks on."""
+    """Extend sequences, as Python text: adapters off, flanks on."""
     left, right = len(ASSAY.left_adapter), len(ASSAY.right_adapter)
     return [ASSAY.left_flank + text[left : len(text) - right] + ASSAY.right_flank for text in column.to_pylist()]
 
 
 def write_tsv(path: Path, column: pa.Array, seed: int = 0) -> None:
-    """The promoters in the challenge's format, with random labels."""
+    """Write promoters in the challenge's format, with random labels."""
     labels = np.random.default_rng(seed).uniform(0, 17, len(column)).round(6)
     with path.open("w", encoding="ascii") as file:
         file.writelines(f"{text}\t{label}\n" for text, label in zip(column.to_pylist(), labels, strict=True))
 
 
 def ids(column: pa.Array, k: int) -> npt.NDArray[np.unsignedinteger]:
-    """The ids of equally long promoters: (rows, bases)."""
+    """Encode promoters of one length: (rows, bases)."""
     blocks = [encode_promoters(part, ASSAY, k) for part in calls(column)]
     return np.concatenate([block.values.reshape(len(block), -1) for block in blocks])

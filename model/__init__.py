@@ -3,8 +3,9 @@
 The public API is imported from here; each name loads its module on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipeline.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from model.config import Config, load_config
@@ -24,24 +25,18 @@ __all__ = [
     "write_report",
 ]
 
-_PLACES = {
-    "Config": ("model.config", "Config"),
-    "Predictor": ("model.prediction.predictor", "Predictor"),
-    "dream_score": ("model.scoring.dream", "dream_score"),
-    "load_config": ("model.config", "load_config"),
-    "saturation_mutagenesis": ("model.interpretation.saturation_mutagenesis", "saturation_mutagenesis"),
-    "train": ("model.training.train", "train"),
-    "write_report": ("model.reporting.run_page", "write_report"),
-}
-"""Module and attribute of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Config": "model.config",
+        "Predictor": "model.prediction.predictor",
+        "dream_score": "model.scoring.dream",
+        "load_config": "model.config",
+        "saturation_mutagenesis": "model.interpretation.saturation_mutagenesis",
+        "train": "model.training.train",
+        "write_report": "model.reporting.run_page",
+    },
+)
 
 
 def __dir__() -> list[str]:

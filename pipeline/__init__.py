@@ -3,19 +3,20 @@
 The public API is imported from here; each name loads its module on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipeline.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pipeline.config.loader import load_data_config
     from pipeline.config.schema import DataConfig
     from pipeline.dataset.build import build_dataset
-    from pipeline.dataset.database import reading as open_dataset
+    from pipeline.dataset.database import open_dataset
     from pipeline.errors import UserError
     from pipeline.shards.index import read_index
     from pipeline.shards.verify import verify_shards
     from pipeline.shards.write import write_shards
-    from pipeline.stream.stream import Stream as ShardStream
+    from pipeline.stream.stream import ShardStream
 
 __all__ = [
     "DataConfig",
@@ -29,26 +30,20 @@ __all__ = [
     "write_shards",
 ]
 
-_PLACES = {
-    "DataConfig": ("pipeline.config.schema", "DataConfig"),
-    "ShardStream": ("pipeline.stream.stream", "Stream"),
-    "UserError": ("pipeline.errors", "UserError"),
-    "build_dataset": ("pipeline.dataset.build", "build_dataset"),
-    "load_data_config": ("pipeline.config.loader", "load_data_config"),
-    "open_dataset": ("pipeline.dataset.database", "reading"),
-    "read_index": ("pipeline.shards.index", "read_index"),
-    "verify_shards": ("pipeline.shards.verify", "verify_shards"),
-    "write_shards": ("pipeline.shards.write", "write_shards"),
-}
-"""Module and attribute of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "DataConfig": "pipeline.config.schema",
+        "ShardStream": "pipeline.stream.stream",
+        "UserError": "pipeline.errors",
+        "build_dataset": "pipeline.dataset.build",
+        "load_data_config": "pipeline.config.loader",
+        "open_dataset": "pipeline.dataset.database",
+        "read_index": "pipeline.shards.index",
+        "verify_shards": "pipeline.shards.verify",
+        "write_shards": "pipeline.shards.write",
+    },
+)
 
 
 def __dir__() -> list[str]:

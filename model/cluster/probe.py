@@ -17,10 +17,10 @@ from model.distributed.network import own_address
 from model.runs.fingerprint import facts_of
 from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, reading
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import check_fresh
-from pipeline.stream.shard_access import find_index, whole_index
 
 PATIENCE_S = 20.0
 """Time to wait for another host's connection, or for a file to appear on a shared disk."""
@@ -103,7 +103,7 @@ def _port_problem(port: int) -> str:
 def _shards_problem(config: Config) -> str:
     """Return the error that train.py would report of dataset and shards; empty if there is none."""
     try:
-        with reading(config.dataset.path) as connection:
+        with open_dataset(config.dataset.path) as connection:
             info = dataset_info(connection)
         built = as_built(config, info)
         check_fresh(find_index(built), built, info)

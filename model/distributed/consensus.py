@@ -12,7 +12,7 @@ from model.distributed.process_group import all_gather
 from model.runs.fingerprint import differences, explain_differences, facts_of
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
-from pipeline.stream.stream import Agree
+from pipeline.stream.stream import ErrorConsensus
 
 
 def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Index:
@@ -28,7 +28,7 @@ def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | No
     return index
 
 
-def error_consensus(rank: int) -> Agree:
+def error_consensus(rank: int) -> ErrorConsensus:
     """Make the function by which a stream shares its errors before each block of steps.
 
     The function takes this rank's error, or None, and returns the first error of any rank. All ranks must call it.

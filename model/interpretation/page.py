@@ -11,7 +11,7 @@ import pyarrow.parquet
 from model.artifacts.model_directory import facts_of_model, model_of
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.validate import repaired
-from pipeline.dataset.repairs import with_repairs
+from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page

@@ -18,7 +18,7 @@ from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import PredictedRows, check_leaderboard_rows, is_stream
 from model.watchdog.client import start_watchdog
 from pipeline.config.schema import Assay
-from pipeline.dataset.repairs import remedy, with_repairs
+from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import ahead
 

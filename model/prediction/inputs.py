@@ -13,10 +13,10 @@ import pyarrow as pa
 from model.prediction.validate import VALIDATED
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import explain
-from pipeline.dataset.input_files import Input, find_input
-from pipeline.dataset.input_format import Columns, Layout, layout_of_text
-from pipeline.dataset.input_stream import fasta_input, line_input
-from pipeline.dataset.input_view import define_input, input_error
+from pipeline.dataset.input.files import Input, find_input
+from pipeline.dataset.input.format import Columns, Layout, layout_of_text
+from pipeline.dataset.input.stream import fasta_input, line_input
+from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
 from pipeline.shards.writer import in_parts
 

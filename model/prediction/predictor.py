@@ -22,7 +22,7 @@ from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import read_width
 from model.bert.objectives import mean_over_frames
 from model.prediction.validate import repaired, validate
-from pipeline.dataset.repairs import remedy, with_repairs
+from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.tokens.encode import encode_promoters
 from pipeline.tokens.padding import padded_tokens
 from pipeline.tokens.reverse_complement import reverse_complement

@@ -7,9 +7,9 @@ from model.artifacts.model_directory import facts_of_model
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.output import problems_file
 from model.prediction.writers import Writer, find_writer, is_stream, leaderboard_writer
-from pipeline.dataset.input_files import Input
-from pipeline.dataset.input_format import Columns
-from pipeline.dataset.repairs import with_repairs
+from pipeline.dataset.input.files import Input
+from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 

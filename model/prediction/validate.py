@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.input_view import define_rules
-from pipeline.dataset.repairs import remedy
+from pipeline.dataset.input.repairs import remedy
+from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 
 VALIDATED = "repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem"

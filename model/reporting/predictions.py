@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from model.runs.read import RunFiles
-from pipeline.dataset.database import DatasetInfo, dataset_info, reading, rows_of
+from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, rows_of
 from pipeline.dataset.query import Columns, answer
 from pipeline.dataset.synthetic_ceiling import ceiling_of
 from pipeline.errors import UserError
@@ -55,7 +55,7 @@ def open_run_dataset(
         raise UserError(
             f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on; fix: {fix}"
         )
-    with reading(path) as connection:
+    with open_dataset(path) as connection:
         info = dataset_info(connection)
         expected = run.facts["dataset_key"]
         if info.key != expected:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dataset.database import reading, rows_of
+from pipeline.dataset.database import open_dataset, rows_of
 from pipeline.dataset.results import replace_rows
 
 
@@ -15,7 +15,7 @@ def publish_run(
 
     facts: the columns of `runs` without the first; `finished`, a time, distinguishes two runs of the same name.
     """
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         if rows_of(connection, "from runs where run = ? and finished = ?", [run, facts["finished"]]):
             return
     tables = {

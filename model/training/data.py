@@ -8,7 +8,7 @@ from model.distributed.process_group import World
 from model.training.ds_config import BatchPlan
 from pipeline.shards.index import Index
 from pipeline.stream.sources import ShardSource
-from pipeline.stream.stream import Agree, Part, Stream
+from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
 EVALUATION_BATCH = 1024
 """Promoters per evaluation step: fixed, so that validation masks are the same on any number of ranks."""
@@ -22,17 +22,17 @@ class RankData:
     index: Index
     world: World
     seed: int
-    agree: Agree
+    agree: ErrorConsensus
 
     @property
     def flanks(self) -> tuple[int, int]:
         """Bases of the plasmid before and after the insert."""
         return len(self.index.left_flank), len(self.index.right_flank)
 
-    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> Stream:
+    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
         """Open the training split of a stage, in the shuffled order of each epoch."""
-        part = Part(self.world.rank, self.world.ranks, plan.micro_batches)
-        return Stream(
+        part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
+        return ShardStream(
             self.shards,
             self.index,
             f"{name}/train",
@@ -43,9 +43,9 @@ class RankData:
             agree=self.agree,
         )
 
-    def evaluation_stream(self, split: str, micro_batch: int | None = None) -> Stream:
+    def evaluation_stream(self, split: str, micro_batch: int | None = None) -> ShardStream:
         """Open a split in its stored order. micro_batch: promoters per rank and micro-batch; None: one per step."""
         world = self.world
         micro_batches = 1 if micro_batch is None else -(-EVALUATION_BATCH // (world.ranks * micro_batch))
-        part = Part(world.rank, world.ranks, micro_batches)
-        return Stream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
+        part = RankSlice(world.rank, world.ranks, micro_batches)
+        return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)

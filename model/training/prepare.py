@@ -13,12 +13,13 @@ from model.training.checkpointing.best_model import BestModel
 from model.training.data import RankData
 from model.training.ds_config import DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, reading
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.runtime.progress import tell
 from pipeline.shards.index import Index
+from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
-from pipeline.stream.shard_access import find_index, shard_source, whole_index
+from pipeline.stream.sources import shard_source
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def prepare(
 
 def _check_data(config: Config, index: Index) -> Config:
     """Check dataset, shards and the model to start from. Returns the config with the settings they were made with."""
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     built = as_written(as_built(config, info), index)
     check_fresh(index, built, info)

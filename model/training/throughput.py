@@ -17,7 +17,7 @@ from model.runs.metric_log import Tracker
 from model.training.checkpointing.checkpoints import StageState
 from model.training.engine import StageEngine
 from pipeline.errors import UserError
-from pipeline.stream.stream import Step, Stream
+from pipeline.stream.stream import ShardStream, Step
 
 
 def peak_memory(device: torch.device) -> int:
@@ -35,7 +35,7 @@ class Meter:
     """
 
     def __init__(
-        self, engine: StageEngine, stream: Stream, tracker: Tracker, cost: StageCost, matmul_rate: float
+        self, engine: StageEngine, stream: ShardStream, tracker: Tracker, cost: StageCost, matmul_rate: float
     ) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.world.device)
         self.line = ""

@@ -88,7 +88,7 @@ def build(
     The DuckDB file and Parquet beside it are replaced only when the new dataset is complete.
     """
     from pipeline.dataset.build import STEPS, build_dataset
-    from pipeline.dataset.input_format import Columns
+    from pipeline.dataset.input.format import Columns
 
     settings = configuration(context, config, dataset__path=text_of(dataset))
     columns = Columns(sequence_column, expression_column)

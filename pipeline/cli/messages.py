@@ -4,15 +4,15 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.dataset.repairs import repair_of
+from pipeline.dataset.input.repairs import repair_of
 from pipeline.runtime.text import counted
 
 if TYPE_CHECKING:
     from pipeline.dataset.build_result import BuildResult
     from pipeline.dataset.database import DatasetInfo
     from pipeline.shards.index import Index
-    from pipeline.shards.preview import Peeked
-    from pipeline.shards.write import Written
+    from pipeline.shards.preview import PreviewRow
+    from pipeline.shards.write import WriteResult
 
 
 def describe_built(built: "BuildResult") -> list[str]:
@@ -97,7 +97,7 @@ def _empty_splits(info: "DatasetInfo") -> list[str]:
     return [split for split, count in rows.items() if not count]
 
 
-def describe_written(written: "Written") -> list[str]:
+def describe_written(written: "WriteResult") -> list[str]:
     """Describe the shards of one k: what was replaced and what was written."""
     present = "all present; promoter-bert verify reads every byte of them"
     state = f"{written.written:,} written now" if written.written else present
@@ -109,7 +109,7 @@ def describe_written(written: "Written") -> list[str]:
     ]
 
 
-def describe_shown(promoter: "Peeked", index: "Index") -> list[str]:
+def describe_shown(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
     from pipeline.shards.preview import insert_shown
 

@@ -4,7 +4,7 @@ import duckdb
 
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import dataset_info, row_count, rows_of
-from pipeline.dataset.repairs import repair_of
+from pipeline.dataset.input.repairs import repair_of
 from pipeline.errors import UserError
 from pipeline.paths import SQL
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from pipeline.dataset.database import DatasetInfo, dataset_info, reading, row_count, rows_of
+from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, row_count, rows_of
 from pipeline.dataset.workspace import parquet_folder
 from pipeline.errors import UserError
 
@@ -58,7 +58,7 @@ def existing_result(target: Path, source: str | None) -> BuildResult | None:
     if source is None or not target.exists() or not parquet_folder(target).is_dir():
         return None
     try:
-        with reading(target) as connection:
+        with open_dataset(target) as connection:
             if rows_of(connection, "select source from dataset") == [(source,)]:
                 return read_result(connection, target, was_there=True)
     except (UserError, duckdb.Error):

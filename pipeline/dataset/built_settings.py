@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
-from pipeline.dataset.input_files import Input
+from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
 

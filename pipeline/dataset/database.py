@@ -65,7 +65,7 @@ def statement(name: str) -> str:
 
 
 @contextmanager
-def reading(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_dataset(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a read-only connection to a dataset; any number of processes may hold one."""
     with _connection(path, read_only=True) as connection:
         yield connection

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.database import explain, reading, statement
+from pipeline.dataset.database import explain, open_dataset, statement
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
@@ -130,7 +130,7 @@ def _text_of(sql: str) -> str:
 def _open(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the dataset; an empty database where it does not exist and is not needed."""
     if Path(dataset).exists() or not _reads_files_only(sql):
-        with reading(dataset) as connection:
+        with open_dataset(dataset) as connection:
             yield connection
     else:
         with duckdb.connect() as connection:

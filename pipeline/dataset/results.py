@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.dataset.database import explain, reading, row_count, rows_of, writing
+from pipeline.dataset.database import explain, open_dataset, row_count, rows_of, writing
 from pipeline.errors import UserError
 
 RESULTS = ("shards", "records", "runs", "metrics", "predictions")
@@ -38,7 +38,7 @@ def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """
     key = "select key from dataset"
     try:
-        with reading(target) as existing:
+        with open_dataset(target) as existing:
             if rows_of(existing, key) != rows_of(connection, key):
                 return row_count(existing, "runs")
             tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import true_expression_of
 from pipeline.errors import UserError
 
@@ -26,7 +26,7 @@ class Score:
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
     """Score a finished run. Raises UserError for rows that `promoter-bert generate` did not make."""
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         rows = connection.execute(
             "select sequence, expression, prediction from predictions join promoters using (id) "
             "where run = ? and split = 'test' order by id",

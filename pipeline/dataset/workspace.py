@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.dataset.database import is_duckdb, reading, rows_of
+from pipeline.dataset.database import is_duckdb, open_dataset, rows_of
 from pipeline.dataset.results import RESULTS
 from pipeline.errors import UserError
 from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
@@ -42,7 +42,7 @@ def _check_is_dataset(target: Path) -> None:
     """Raise UserError where the file is no dataset, or holds tables that a build did not make."""
     if not is_duckdb(target):
         raise UserError(f"{target}: exists but is not a DuckDB file; {OTHER_NAME}")
-    with reading(target) as connection:
+    with open_dataset(target) as connection:
         names = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
     if "dataset" not in names or names - RELATIONS:
         others = ", ".join(sorted(names - RELATIONS)) or "no dataset"

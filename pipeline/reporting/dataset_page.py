@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset.database import DatasetInfo, dataset_info, reading
+from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
 from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
@@ -48,7 +48,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
     """
     out = Path(out)
     expect_page_name(out)
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         info = dataset_info(connection)
         with new_file(out) as file:
             file.touch()  # fails before the work where the folder is read-only

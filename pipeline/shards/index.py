@@ -1,11 +1,16 @@
-"""index.json: what lies in a folder of shards, and the key that says what it was made from."""
+"""index.json: the shards in a folder, and the key of everything that decides their bytes.
+
+An index from a URL is a stranger's data: types, file names and hashes are validated before anything is opened.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.config.schema import Assay, Shards
 from pipeline.errors import UserError
@@ -14,54 +19,60 @@ from pipeline.io.remote import read_bytes
 FORMAT = 2
 """Raised when the same settings' shards would hold other bytes."""
 INDEX = "index.json"
+SHARD_FILE = r"(pretrain|finetune)/(train|valid|test)-[0-9]{6,}\.tar"
+"""Name of a shard below its folder or URL."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+ShardFile = Annotated[str, Field(pattern=f"^{SHARD_FILE}$")]
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class RecordEntry:
-    """One record: where its bytes lie in the shard file, how many promoters it holds, and the bytes' CRC-32."""
+    """One record: its byte range in the shard file, its promoters, and the CRC-32 of its bytes."""
 
-    offset: int
-    bytes: int
-    rows: int
-    crc32: int
+    offset: Count
+    bytes: Count
+    rows: Count
+    crc32: Count
 
 
 @dataclass(frozen=True)
 class ShardEntry:
     """One shard file, named relative to the index. sha256: of the whole file."""
 
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
+    file: ShardFile
+    rows: Count
+    bytes: Count
+    sha256: Sha256
     records: list[RecordEntry]
 
 
 @dataclass(frozen=True)
 class Index:
-    """The shards of a dataset and k. splits: "pretrain/train" and so on to their shards, in order.
+    """The shards of one dataset and k. splits: the shards of each split, such as "pretrain/train", in order.
 
-    Only the splits that were asked for, and have rows, are in it.
+    Holds only splits that were requested and have rows.
     """
 
     key: str
     dataset_key: str
-    k: int
-    dtype: str
+    k: Annotated[int, Field(ge=1, le=8)]
+    dtype: Annotated[str, Field(pattern="^uint(8|16|32)$")]
     left_flank: str
     right_flank: str
     record_promoters: int
     shard_megabytes: float
-    compression: str
+    compression: Literal["none", "zstd"]
     label_mean: float
     """Mean of the fine-tuning training labels, to six decimals."""
     label_sd: float
-    """Their standard deviation (population)."""
+    """Their population standard deviation."""
     splits: dict[str, list[ShardEntry]] = field(default_factory=dict)
     format: int = FORMAT
 
     def rows(self, split: str) -> int:
-        """Promoters in a split such as "finetune/train"."""
+        """Count the promoters in a split such as "finetune/train"."""
         return sum(shard.rows for shard in self.splits[split])
 
     @property
@@ -70,15 +81,19 @@ class Index:
         return (shard for shards in self.splits.values() for shard in shards)
 
 
+_INDEX = TypeAdapter(Index)
+_SHARD = TypeAdapter(ShardEntry)
+
+
 def shard_key(dataset_key: str, assay: Assay, shards: Shards) -> str:
-    """What determines every byte of the shards."""
+    """Hash everything that determines the bytes of the shards."""
     parts = [FORMAT, dataset_key, shards.k, assay.left_flank, assay.right_flank, shards.record_promoters]
     parts += [shards.shard_megabytes, shards.compression]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def index_text(index: Index) -> str:
-    """The file's text, with a hash of what it says."""
+    """Serialize an index, with a hash of its content."""
     values = asdict(index)
     return json.dumps({**values, "sha256": _digest(values)}, indent=1) + "\n"
 
@@ -87,26 +102,35 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def shard_entry(values: dict[str, Any]) -> ShardEntry:
-    """An entry from its JSON. Raises KeyError or TypeError where it is none."""
-    return ShardEntry(**{**values, "records": [RecordEntry(**record) for record in values["records"]]})
+def shard_entry(values: object) -> ShardEntry:
+    """Parse an entry from its JSON. Raises ValueError if it is invalid."""
+    return _SHARD.validate_python(values)
 
 
 def read_index(folder: Path | str) -> Index:
-    """The index of a folder of shards, or of a URL. Raises UserError where there is none, or one of another format."""
+    """Read the index of a folder or URL of shards. Raises UserError if it is missing, invalid or of another format."""
     path = f"{folder}/{INDEX}"
     try:
-        values: dict[str, Any] = json.loads(read_bytes(folder, INDEX))
+        return parse_index(read_bytes(folder, INDEX), path)
     except FileNotFoundError:
         raise UserError(f"{path}: no shards here; write them with: promoter-bert shards") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON, or cut off: {error}; write it again: promoter-bert shards") from None
+
+
+def parse_index(data: bytes, path: str) -> Index:
+    """Parse and validate the bytes of an index. path: its name in errors. Raises UserError if they are invalid."""
+    rewrite = "write it again: promoter-bert shards"
     try:
+        values: dict[str, Any] = json.loads(data)
         if values["format"] != FORMAT:
             raise UserError(f"{path}: format {values['format']}, expected {FORMAT}; run: promoter-bert shards")
         if values.pop("sha256") != _digest(values):
-            raise UserError(f"{path}: changed since it was written; write it again: promoter-bert shards")
-        splits = {split: [shard_entry(entry) for entry in shards] for split, shards in values.pop("splits").items()}
-        return Index(**values, splits=splits)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not an index of shards: {error}; write it again: promoter-bert shards") from None
+            raise UserError(f"{path}: changed since it was written; {rewrite}")
+        return _INDEX.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: not an index of shards: {place}: {first['msg']}; {rewrite}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON, or truncated: {error}; {rewrite}") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not an index of shards: {error}; {rewrite}") from None

@@ -1,4 +1,4 @@
-"""Which rows of the dataset go into which shard and record: computed before anything is written."""
+"""Plan of the shards: which rows of the dataset go into which shard and record, before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from pipeline.tokens.kmers import id_dtype
 
 SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
 ROW_OVERHEAD = 16
-"""Bytes a promoter beside its tokens: offset, label, id."""
+"""Bytes per promoter beside its tokens: offset, label, id."""
 
 
 def splits_of(stage: str | None = None, part: str | None = None) -> list[str]:
-    """The splits of a stage, or of a part such as test, or all. Raises UserError where there are none."""
-    found = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
-    if not found:
+    """Select the splits of a stage, of a part such as test, or all. Raises UserError if there are none."""
+    splits = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
+    if not splits:
         raise UserError(f"no split {stage or '*'}/{part or '*'}; there are {', '.join(SPLITS)}")
-    return found
+    return splits
 
 
 @dataclass(frozen=True)
@@ -45,37 +45,43 @@ class ShardTask:
 def plan_shards(
     connection: duckdb.DuckDBPyConnection, config: DataConfig, splits: Sequence[str] = SPLITS
 ) -> list[ShardTask]:
-    """Every shard of the splits, all of a split within one record of each other in size."""
-    shards = config.shards
-    per_promoter = ROW_OVERHEAD + _mean_bases(connection, config) * id_dtype(shards.k).itemsize
-    per_shard = shards.shard_megabytes * 1e6 / per_promoter / shards.record_promoters
-    tasks = []
+    """Plan every shard of the splits; the shards of one split differ by at most one record."""
+    size = config.shards.record_promoters
+    records_per_shard = config.shards.shard_megabytes * 1e6 / _mean_bytes(connection, config) / size
+    cut = dataset_info(connection).cut
+    tasks: list[ShardTask] = []
     for split in splits:
         stage, part = split.split("/")
-        rows = _count(connection, f"select count(*) from {stage} where split = ?", part)
-        records = -(-rows // shards.record_promoters)
-        count = min(max(round(records / per_shard), 1), records)
-        bounds = [records * i // count for i in range(count + 1)] if count else [0]
-        starts = [bound * shards.record_promoters for bound in bounds[:-1]]
-        first_ids = dict(
-            connection.execute(
-                f"select position, id from {stage} where split = ? and list_contains(?::bigint[], position)",
-                [part, starts],
-            ).fetchall()
-        )
-        last_id = _count(connection, f"select max(id) from {stage} where split = ?", part) if count else -1
-        at_or_above = dataset_info(connection).cut if stage == "pretrain" else None
-        for number, start in enumerate(starts):
-            end = starts[number + 1] if number + 1 < count else rows
-            last = first_ids[end] - 1 if number + 1 < count else last_id
-            tasks.append(ShardTask(split, number, bounds[number], first_ids[start], last, at_or_above, end - start))
+        ((rows, last_id),) = rows_of(connection, f"select count(*), max(id) from {stage} where split = ?", [part])
+        if not rows:
+            continue
+        records = -(-rows // size)
+        count = min(max(round(records / records_per_shard), 1), records)
+        bounds = [records * i // count for i in range(count)]
+        starts = [bound * size for bound in bounds]
+        query = f"select id from {stage} where split = ? and list_contains(?::bigint[], position) order by position"
+        first_ids = [first for (first,) in rows_of(connection, query, [part, starts])]
+        last_ids = [*(first - 1 for first in first_ids[1:]), last_id]
+        ends = [*starts[1:], rows]
+        tasks += [
+            ShardTask(
+                split=split,
+                number=i,
+                first_record=bounds[i],
+                first_id=first_ids[i],
+                last_id=last_ids[i],
+                at_or_above=cut if stage == "pretrain" else None,
+                rows=ends[i] - starts[i],
+            )
+            for i in range(count)
+        ]
     return tasks
 
 
 def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
-    """Mean and population standard deviation of the fine-tuning training labels; 0 and 1 where there are none.
+    """Compute mean and population standard deviation of the fine-tuning training labels; 0 and 1 if there are none.
 
-    Rounded to six decimals, so that the order of the sum leaves no trace.
+    Rounded to six decimals, so that the order of summation does not show.
     """
     ((mean, sd),) = rows_of(
         connection,
@@ -84,13 +90,9 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     return (float(mean), float(sd)) if mean is not None else (0.0, 1.0)
 
 
-def _mean_bases(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:
-    """Mean length of an extended sequence."""
-    ((mean,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
+def _mean_bytes(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:
+    """Compute the mean size in a shard of a promoter of the dataset."""
+    ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
     assay = config.assay
-    return float(mean) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str, value: str) -> int:
-    ((count,),) = rows_of(connection, query, [value])
-    return int(count)
+    extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
+    return ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize

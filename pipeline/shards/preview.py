@@ -1,19 +1,25 @@
-"""Some promoters of a folder of shards, decoded back to bases: what training reads, for the eye."""
+"""Preview of shards: some promoters, decoded back to bases."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
-from pipeline.shards.record_reader import read_record
+from pipeline.shards.records import read_record
 from pipeline.tokens.kmers import text_of_ids
+
+SHOWN_TOKENS = 8
+SHOWN_FLANK = 10
+"""Bases of a flank beside the insert."""
 
 
 @dataclass(frozen=True)
-class Peeked:
-    """A promoter as it lies in a shard. expression: None where there is no label; extended: its bases with the flanks;
+class PreviewRow:
+    """A promoter as a shard holds it. expression: None without a label; extended: its bases with the flanks;
     tokens: the first ids of frame 0."""
 
     file: str
@@ -24,46 +30,41 @@ class Peeked:
     tokens: list[int]
 
 
-SHOWN_TOKENS = 8
+def peek(folder: Path | str, index: Index, split: str | None = None, promoters: int = 5) -> list[PreviewRow]:
+    """Decode the first promoters of a split. Raises UserError if the split was not written.
 
-
-def peek(folder: Path | str, index: Index, split: str | None = None, promoters: int = 5) -> list[Peeked]:
-    """The first promoters of a split, from its first shards. Raises UserError where the split is not there.
-
-    split: finetune/train if none is given, or the first one that was written.
+    split: finetune/train by default, or the first one that was written.
     """
     if split is None:
         split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
     if split not in index.splits:
         raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
-    found: list[Peeked] = []
+    return list(islice(_rows(folder, index, split), promoters))
+
+
+def _rows(folder: Path | str, index: Index, split: str) -> Iterator[PreviewRow]:
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
             record = read_record(folder, shard, number)
-            for row in range(min(len(record), promoters - len(found))):
+            for row in range(len(record)):
                 ids = record.tokens.row(row)
-                found.append(
-                    Peeked(
-                        file=shard.file,
-                        record=number,
-                        id=int(record.id[row]),
-                        expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
-                        extended=text_of_ids(ids, index.k),
-                        tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
-                    )
+                yield PreviewRow(
+                    file=shard.file,
+                    record=number,
+                    id=int(record.id[row]),
+                    expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
+                    extended=text_of_ids(ids, index.k),
+                    tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
                 )
-            if len(found) == promoters:
-                return found
-    return found
 
 
-def insert_shown(promoter: Peeked, index: Index) -> str:
-    """The bases with a bar between flanks and insert; long flanks cut short to ten bases beside the insert."""
+def insert_shown(promoter: PreviewRow, index: Index) -> str:
+    """Format the bases with a bar between flanks and insert; long flanks are shortened to ten bases."""
     left, right = len(index.left_flank), len(index.right_flank)
     bases = promoter.extended
-    insert = bases[left : len(bases) - right]
-    before, after = bases[:left], bases[len(bases) - right :]
-    cut = 10
-    return "|".join(
-        [f"...{before[-cut:]}" if left > cut else before, insert, f"{after[:cut]}..." if right > cut else after]
-    )
+    before, insert, after = bases[:left], bases[left : len(bases) - right], bases[len(bases) - right :]
+    if left > SHOWN_FLANK:
+        before = f"...{before[-SHOWN_FLANK:]}"
+    if right > SHOWN_FLANK:
+        after = f"{after[:SHOWN_FLANK]}..."
+    return f"{before}|{insert}|{after}"

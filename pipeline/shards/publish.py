@@ -1,22 +1,22 @@
-"""Publish an index into the dataset: relations `shards` and `records`."""
+"""Publication of an index in the dataset: relations `shards` and `records`."""
 
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.results import replace_rows
 from pipeline.shards.index import Index
 
 
 def publish_shards(dataset: str, folder: str, index: Index) -> None:
-    """Relations `shards` and `records`; nothing is written where they hold these shards already.
+    """Write relations `shards` and `records`, unless they hold these shards already.
 
     folder: that of the index, or its URL.
     """
-    with reading(dataset) as connection:
-        there = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
+    with open_dataset(dataset) as connection:
+        published = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
     shards: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     for split, entries in index.splits.items():
@@ -39,7 +39,7 @@ def publish_shards(dataset: str, folder: str, index: Index) -> None:
                 records.append({**place, "record": number, "first_position": position, **asdict(record)})
                 position += record.rows
                 number += 1
-    if there == sorted((shard["file"], shard["sha256"]) for shard in shards):
+    if published == sorted((shard["file"], shard["sha256"]) for shard in shards):
         return
     tables = {"shards": pa.Table.from_pylist(shards), "records": pa.Table.from_pylist(records)}
     replace_rows(dataset, "k", index.k, tables)

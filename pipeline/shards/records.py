@@ -1,21 +1,23 @@
-"""A record: about 4,096 promoters as four .npy members of a tar, readable by plain webdataset.
+"""Records: about 4,096 promoters as four .npy members of a tar, readable by plain webdataset.
 
-    KEY.tokens.npy      ids of all promoters end to end (uint8, uint16 or uint32), one a base
+    KEY.tokens.npy      ids of all promoters end to end (uint8, uint16 or uint32), one per base
     KEY.offsets.npy     promoter i is tokens[offsets[i]:offsets[i + 1]] (uint32, one more than promoters)
     KEY.expression.npy  labels (float32)
     KEY.id.npy          promoters.id of the dataset (int64)
 
 Compressed, each member is a Zstandard frame and its name ends in .npy.zst.
 
-Tar headers are those of the standard library's tarfile, whose own reading and writing of members copies them in
-small pieces; webdataset's writer imports torch, seconds in each writer process, and hides where a record begins.
+Tar headers come from the standard library's tarfile. Its own reading and writing of members copies them in small
+pieces. webdataset's writer imports torch, which costs seconds per writer process, and hides where a record begins.
 Owner, mode and time are fixed, so equal arrays give equal bytes.
 """
 
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,19 +25,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import UserError
+from pipeline.io.remote import read_bytes
+from pipeline.shards.index import ShardEntry
 from pipeline.tokens.kmers import Ragged
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
 ZSTD = ".zst"
 ZSTD_LEVEL = 1
-"""The quickest; k-mer ids that repeat from row to row in the flanks leave higher levels little to find."""
+"""The fastest level. Higher ones gain little: the flanks repeat from row to row, the inserts are random."""
 END = bytes(2 * tarfile.BLOCKSIZE)
-"""Two empty blocks close a tar."""
+"""Two empty blocks end a tar."""
+REWRITE = "delete the file and write it again: promoter-bert shards (with the options it was written with)"
+"""The fix in the error for a corrupt shard."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """Some promoters: their ids one a base, labels and dataset ids."""
+    """Some promoters: their ids (one per base), labels and dataset ids."""
 
     tokens: Ragged
     expression: npt.NDArray[np.float32]
@@ -46,7 +52,7 @@ class Record:
 
 
 def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """The bytes of a record's members in a tar, piece by piece. number: of the record in its split.
+    """Yield the bytes of a record's tar members, piece by piece. number: of the record in its split.
 
     Raises UserError for more ids than 32-bit offsets can count.
     """
@@ -71,10 +77,51 @@ def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[b
         yield bytes(-size % tarfile.BLOCKSIZE)
 
 
-def parse_record(data: bytes | memoryview) -> Record:
-    """A record from the bytes of its members, as they lie in the tar; uncompressed arrays are views of `data`.
+def read_record(folder: Path | str, shard: ShardEntry, number: int) -> Record:
+    """Read record `number` of a shard below a folder or URL. Raises UserError if it differs from the index."""
+    entry = shard.records[number]
+    data = read_range(folder, shard, entry.offset, entry.offset + entry.bytes)
+    return check_record(data, folder, shard, number)
 
-    Raises ValueError where they are no record.
+
+def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
+    """Read bytes of a shard file. end: None for its end. Raises UserError if the file is missing."""
+    try:
+        return read_bytes(folder, shard.file, start, end)
+    except FileNotFoundError:
+        raise missing_shard(folder, shard) from None
+
+
+def missing_shard(folder: Path | str, shard: ShardEntry) -> UserError:
+    """Make the error for a missing shard file."""
+    return UserError(f"{folder}/{shard.file}: no such file; write it again: promoter-bert shards")
+
+
+def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int) -> Record:
+    """Parse a record and check it against the index.
+
+    Raises UserError naming file, record and byte range if size, CRC-32 or rows differ.
+    """
+    entry = shard.records[number]
+    place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
+    if len(data) != entry.bytes:
+        raise UserError(f"{place}: expected {entry.bytes:,} bytes, got {len(data):,}; {REWRITE}")
+    crc32 = zlib.crc32(data)
+    if crc32 != entry.crc32:
+        raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
+    try:
+        record = parse_record(data)
+    except ValueError as error:
+        raise UserError(f"{place}: {error}; {REWRITE}") from None
+    if {len(record), len(record.tokens), len(record.expression)} != {entry.rows}:
+        raise UserError(f"{place}: expected {entry.rows:,} promoters, got {len(record):,}; {REWRITE}")
+    return record
+
+
+def parse_record(data: bytes | memoryview) -> Record:
+    """Parse the bytes of a record's tar members. Uncompressed arrays are views of `data`.
+
+    Raises ValueError if they are not a record.
     """
     view = memoryview(data)
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -84,9 +131,9 @@ def parse_record(data: bytes | memoryview) -> Record:
             header = bytes(view[place : place + tarfile.BLOCKSIZE])
             member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
             place += tarfile.BLOCKSIZE
-            _, name, *kind = member.name.split(".")
+            _, name, *suffixes = member.name.split(".")
             content = view[place : place + member.size]
-            arrays[name] = _array(_plain(content) if kind == ["npy", "zst"] else content)
+            arrays[name] = _array(_decompress(content) if suffixes == ["npy", "zst"] else content)
             place += member.size + -member.size % tarfile.BLOCKSIZE
         tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
         return Record(tokens, arrays["expression"], arrays["id"])
@@ -95,7 +142,7 @@ def parse_record(data: bytes | memoryview) -> Record:
 
 
 def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
-    """An array as a .npy file: its header, and its bytes where they lie."""
+    """Serialize an array as a .npy file: its header, and its bytes without a copy."""
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
@@ -103,7 +150,7 @@ def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
 
 
 def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
-    """The array of a .npy file's bytes, as a view of them."""
+    """View the bytes of a .npy file as an array."""
     content = io.BytesIO(data[: np.lib.format.MAGIC_LEN + 2 + 2**16])
     version = np.lib.format.read_magic(content)
     if version != (1, 0):
@@ -112,7 +159,7 @@ def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype, offset=content.tell()).reshape(shape)
 
 
-def _plain(compressed: memoryview) -> bytes:
-    with pa.input_stream(pa.py_buffer(compressed), compression="zstd") as stream:
+def _decompress(data: memoryview) -> bytes:
+    with pa.input_stream(pa.py_buffer(data), compression="zstd") as stream:
         plain: bytes = stream.read()
     return plain

@@ -1,7 +1,7 @@
-"""Where shards are put: a folder, or a URL that fsspec knows. Each shard whole or not there, the index last.
+"""Stores of shards: a folder, or a URL that fsspec can write to. Shards are written atomically, the index last.
 
-In a folder all is written beside it and renamed into place at the end. A URL's store knows no renaming: shards are
-put under their own names, each followed by a note, while no index tells of them.
+A folder store writes everything to a hidden folder beside its own, which is renamed at the end. A URL cannot rename:
+shards get their own names there, each followed by a note, while no index lists them.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,65 +19,68 @@ from typing import Protocol
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
 from pipeline.io.remote import cannot, file_system, is_remote
-from pipeline.shards.index import INDEX, Index, ShardEntry, index_text, read_index, shard_entry
+from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, index_text, shard_entry
 
-_SHARD = re.compile(r"(pretrain|finetune)/(train|valid|test)-[0-9]{6,}\.tar")
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
-"""Files that are ours, by their names below the folder or URL; others are left alone."""
+"""Notes of finished shards below a URL. Files that are neither these, shards nor the index are left alone."""
 
 
 class ShardStore(Protocol):
-    """What writing shards asks of the place where they go. Goes to writer processes, so it holds no open things."""
+    """The place where shards are written. Goes to writer processes, so it holds no open files."""
 
     @property
     def key(self) -> str:
-        """The key of the shards that are put there."""
+        """The key of the shards that are written."""
 
     def present(self, index: Index) -> set[str]:
-        """The files of a finished index that are there in their size."""
+        """List the files of an index that exist in their size."""
 
-    def begin(self, standing: Index | None) -> None:
-        """Before the first shard is written; standing: the finished index of the same key, if there is one."""
+    def begin(self, existing: Index | None) -> None:
+        """Prepare for the first shard. existing: the index of the same key, if there is one."""
 
     def finished(self, file: str) -> ShardEntry | None:
-        """The shard, where an interrupted run finished it."""
+        """Find the entry of a shard that an interrupted run finished."""
 
     def new_shard(self, file: str) -> AbstractContextManager[Path]:
-        """A local name to write a shard to; at the end of the block it is put in its place."""
+        """Give a local path to write a shard to; it is stored when the block ends."""
 
     def note(self, entry: ShardEntry) -> None:
-        """Say that a shard is whole."""
+        """Record that a shard is finished."""
 
     def publish(self, index: Index) -> None:
-        """Every shard is there: let the index be seen, and clear away what is not in it."""
+        """Make the index visible, now that every shard exists, and remove files that are not in it."""
 
 
 def shard_store(place: str, key: str) -> ShardStore:
-    """The store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
+    """Make the store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
     if place.startswith("memory:"):
-        raise UserError(f"{place} is gone with this process; expected a folder, or a URL of a store that lasts")
+        raise UserError(f"{place}: ends with this process; expected a folder, or a URL of a store that lasts")
     return RemoteStore(place, key) if is_remote(place) else FolderStore(Path(place), key)
+
+
+def _is_shard(file: str) -> bool:
+    return re.fullmatch(SHARD_FILE, file) is not None
 
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder of this machine, or of a disk that several share."""
+    """A local folder, or one on a disk that several machines share."""
 
     folder: Path
     key: str
 
     @property
     def work(self) -> Path:
-        """Where shards lie until all are there; named after their key, so that only the same ones are gone on with."""
+        """The hidden folder for unpublished shards. Its name holds their key, so only the same shards are resumed."""
         return self.folder.with_name(f".{self.folder.name}.{self.key[:16]}.partial")
 
     def present(self, index: Index) -> set[str]:
         sizes = ((entry.file, self.folder / entry.file, entry.bytes) for entry in index.shards)
         return {file for file, path, size in sizes if path.is_file() and path.stat().st_size == size}
 
-    def begin(self, standing: Index | None) -> None:
-        self._refuse_what_is_not_ours()
-        for file in self.present(standing) if standing else ():
+    def begin(self, existing: Index | None) -> None:
+        self._refuse_foreign_files()
+        for file in self.present(existing) if existing else ():
             target = self.work / file
             if not target.exists():
                 with new_file(target) as path:
@@ -86,24 +89,23 @@ class FolderStore:
                     except OSError:  # no hard links on this file system
                         shutil.copyfile(self.folder / file, path)
 
-    def _refuse_what_is_not_ours(self) -> None:
-        """The folder is replaced in the end, so it must hold nothing but shards and their index."""
+    def _refuse_foreign_files(self) -> None:
+        """Raise UserError if the folder, which is replaced at the end, holds more than shards and their index."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder} is a file; expected the name of a folder for shards")
+            raise UserError(f"{self.folder}: is a file; expected a folder for shards")
         files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
-        others = sorted(file for file in files if file != INDEX and not _SHARD.fullmatch(file))
+        others = sorted(file for file in files if file != INDEX and not _is_shard(file))
         if others:
-            raise UserError(f"{self.folder} holds {others[0]}, which is no shard and would be lost; move it elsewhere")
+            raise UserError(f"{self.folder}: holds {others[0]}, which is not a shard; move it elsewhere")
 
     def finished(self, file: str) -> ShardEntry | None:
         path = self.work / file
         try:
             entry = shard_entry(json.loads(_note(path).read_text(encoding="utf-8")))
             with path.open("rb") as shard:
-                whole = hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256
-        except (OSError, ValueError, KeyError, TypeError):
+                return entry if hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256 else None
+        except (OSError, ValueError):
             return None
-        return entry if whole else None
 
     @contextmanager
     def new_shard(self, file: str) -> Iterator[Path]:
@@ -115,7 +117,7 @@ class FolderStore:
 
     def publish(self, index: Index) -> None:
         shards = {self.work / entry.file for entry in index.shards}
-        for litter in self.work.rglob("*"):  # notes, what killed writers left, shards of splits not asked for any more
+        for litter in self.work.rglob("*"):  # notes, files of killed writers, shards of splits no longer requested
             if litter.is_file() and litter not in shards:
                 litter.unlink()
         write_text(self.work / INDEX, index_text(index))
@@ -143,9 +145,9 @@ class RemoteStore:
         sizes = self._sizes()
         return {entry.file for entry in index.shards if sizes.get(entry.file) == entry.bytes}
 
-    def begin(self, standing: Index | None) -> None:
-        """Takes an index of other shards away first, and the notes of other keys: those shards are written over."""
-        if standing is None:
+    def begin(self, existing: Index | None) -> None:
+        """Remove an index of other shards, and notes of other keys, whose shards are about to be overwritten."""
+        if existing is None:
             self._remove([file for file in self._sizes() if file == INDEX or self._is_note_of_others(file)])
 
     def finished(self, file: str) -> ShardEntry | None:
@@ -153,7 +155,7 @@ class RemoteStore:
         try:
             note = json.loads(system.cat_file(f"{path}/{self._notes}/{file}.json"))
             return shard_entry(note["entry"]) if system.ukey(f"{path}/{file}") == note["version"] else None
-        except Exception:  # not there; a store that cannot be reached says so when the shard is put
+        except Exception:  # missing; an unreachable store is reported when the shard is written
             return None
 
     @contextmanager
@@ -163,64 +165,54 @@ class RemoteStore:
             try:
                 yield local
             except OSError as error:
-                raise UserError(f"{local}: cannot write: {error.strerror or error} (TMPDIR names the place)") from None
+                raise UserError(
+                    f"{local}: cannot write: {error.strerror or error}; set TMPDIR to another folder"
+                ) from None
             system, path = file_system(self.url)
-            try:
+            with _errors_of("write", f"{self.url}/{file}"):
                 system.put_file(str(local), f"{path}/{file}")
-            except Exception as error:
-                raise cannot("write", f"{self.url}/{file}", error) from None
 
     def note(self, entry: ShardEntry) -> None:
         system, path = file_system(self.url)
-        try:
-            version = system.ukey(f"{path}/{entry.file}")  # of the file as it lies there now
-        except Exception as error:
-            raise cannot("read", f"{self.url}/{entry.file}", error) from None
+        with _errors_of("read", f"{self.url}/{entry.file}"):
+            version = system.ukey(f"{path}/{entry.file}")  # the file's present version
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))
 
     def publish(self, index: Index) -> None:
         files = self._sizes()
-        if any(self._is_note_of_others(file) for file in files):  # `begin` had left none
-            raise UserError(f"{self.url}: another run writes other shards there; when it is over, start this one again")
+        if any(self._is_note_of_others(file) for file in files):  # `begin` left none
+            raise UserError(f"{self.url}: another run writes other shards there; run this command again later")
         self._put(INDEX, index_text(index))
         kept = {entry.file for entry in index.shards}
-        self._remove([file for file in files if _NOTE.match(file) or (_SHARD.fullmatch(file) and file not in kept)])
+        self._remove([file for file in files if _NOTE.match(file) or (_is_shard(file) and file not in kept)])
 
     def _is_note_of_others(self, file: str) -> bool:
         return bool(_NOTE.match(file)) and not file.startswith(f"{self._notes}/")
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of every file below the URL, by its name relative to it."""
+        """List the size in bytes of every file below the URL, by relative name."""
         system, path = file_system(self.url)
-        try:
+        found = {}
+        with _errors_of("list", self.url), suppress(FileNotFoundError):
             found = system.find(path, detail=True)
-        except FileNotFoundError:
-            return {}
-        except Exception as error:
-            raise cannot("list", self.url, error) from None
         return {name.removeprefix(path.rstrip("/") + "/"): entry["size"] for name, entry in found.items()}
 
     def _put(self, file: str, text: str) -> None:
         system, path = file_system(self.url)
-        try:
+        with _errors_of("write", f"{self.url}/{file}"):
             system.pipe_file(f"{path}/{file}", text.encode())
-        except Exception as error:
-            raise cannot("write", f"{self.url}/{file}", error) from None
 
     def _remove(self, files: list[str]) -> None:
         system, path = file_system(self.url)
         for file in files:
-            try:
+            with _errors_of("remove", f"{self.url}/{file}"), suppress(FileNotFoundError):
                 system.rm_file(f"{path}/{file}")
-            except FileNotFoundError:
-                continue
-            except Exception as error:
-                raise cannot("remove", f"{self.url}/{file}", error) from None
 
 
-def standing_index(place: str) -> Index | None:
-    """The index that lies in a folder or at a URL, if there is a whole one of this format."""
+@contextmanager
+def _errors_of(action: str, url: str) -> Iterator[None]:
+    """Turn any error of a file system, each of which has its own, into a UserError."""
     try:
-        return read_index(place)
-    except UserError:
-        return None
+        yield
+    except Exception as error:
+        raise cannot(action, url, error) from None

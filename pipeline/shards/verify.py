@@ -1,4 +1,4 @@
-"""Read shards again and hold every hash, size and count of the index against them."""
+"""Verification of shards: every hash, size and count of the index against the bytes."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.io.remote import read_bytes
 from pipeline.shards.index import Index, ShardEntry, read_index
-from pipeline.shards.record_reader import MEND, checked_record, missing
-from pipeline.shards.records import END, Record
+from pipeline.shards.records import END, REWRITE, Record, check_record, read_range
 from pipeline.tokens.kmers import SPECIALS, vocabulary_size
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was found whole."""
+class VerifyResult:
+    """Counts of what was read and found intact."""
 
     folder: str
     shards: int
@@ -26,10 +24,12 @@ class Verified:
     bytes: int
 
 
-def verify_shards(folder: Path | str, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Verified:
+def verify_shards(
+    folder: Path | str, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> VerifyResult:
     """Check every shard of an index, in a folder or at a URL. Raises UserError naming the first bytes that differ.
 
-    Memory: a record at a time.
+    Memory: one record at a time. on_progress: gets the promoters done, and all.
     """
     index = read_index(folder)
     shards = list(index.shards)
@@ -38,8 +38,9 @@ def verify_shards(folder: Path | str, progress: Callable[[int, int], None] = lam
     for shard in shards:
         _verify_shard(folder, index, shard)
         done += shard.rows
-        progress(done, total)
-    return Verified(str(folder), len(shards), sum(len(s.records) for s in shards), total, sum(s.bytes for s in shards))
+        on_progress(done, total)
+    records, size = sum(len(shard.records) for shard in shards), sum(shard.bytes for shard in shards)
+    return VerifyResult(str(folder), len(shards), records, total, size)
 
 
 def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
@@ -50,24 +51,24 @@ def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
         if entry.offset != end:
             raise UserError(f"{place}: record {number} begins at {entry.offset:,}, the one before it ends at {end:,}")
         end += entry.bytes
-        data = _read(folder, shard, entry.offset, end)
+        data = read_range(folder, shard, entry.offset, end)
         sha256.update(data)
-        _verify_ids(checked_record(data, folder, shard, number), index, f"{place}: record {number}")
+        _verify_ids(check_record(data, folder, shard, number), index, f"{place}: record {number}")
     if sum(entry.rows for entry in shard.records) != shard.rows:
         raise UserError(f"{place}: its records do not add up to {shard.rows:,} promoters")
-    rest = _read(folder, shard, end, None)
+    rest = read_range(folder, shard, end, None)
     if rest != END or end + len(rest) != shard.bytes:
         raise UserError(
             f"{place}: bytes {end:,} to {end + len(rest):,}: expected {len(END):,} zeros at the end of a file of "
-            f"{shard.bytes:,}; {MEND}"
+            f"{shard.bytes:,}; {REWRITE}"
         )
     sha256.update(rest)
     if sha256.hexdigest() != shard.sha256:
-        raise UserError(f"{place}: expected sha256 {shard.sha256[:16]}..., got {sha256.hexdigest()[:16]}...; {MEND}")
+        raise UserError(f"{place}: expected sha256 {shard.sha256[:16]}..., got {sha256.hexdigest()[:16]}...; {REWRITE}")
 
 
 def _verify_ids(record: Record, index: Index, place: str) -> None:
-    """Whether the numbers are tokens of the index's vocabulary, row by row."""
+    """Raise UserError if a record's ids are not rows of tokens in the index's vocabulary."""
     values, offsets = record.tokens.values, record.tokens.offsets
     if values.dtype != index.dtype:
         raise UserError(f"{place}: expected ids of {index.dtype}, got {values.dtype}")
@@ -75,10 +76,3 @@ def _verify_ids(record: Record, index: Index, place: str) -> None:
         raise UserError(f"{place}: its offsets do not cut {len(values):,} ids into rows")
     if len(values) and (values.min() < len(SPECIALS) or values.max() >= vocabulary_size(index.k)):
         raise UserError(f"{place}: an id outside of the k-mers, {len(SPECIALS)} to {vocabulary_size(index.k) - 1:,}")
-
-
-def _read(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
-    try:
-        return read_bytes(folder, shard.file, start, end)
-    except FileNotFoundError:
-        raise missing(folder, shard) from None

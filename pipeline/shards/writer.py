@@ -1,4 +1,4 @@
-"""One shard: rows from the dataset -> ids -> records -> a tar file, and a note when it is whole."""
+"""Writer of one shard: rows of the dataset -> ids -> records -> a tar file, and a note when it is finished."""
 
 import hashlib
 import socket
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.schema import Assay, DataConfig
-from pipeline.dataset.database import dataset_info, reading
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import RecordEntry, ShardEntry
 from pipeline.shards.plan import ShardTask
@@ -23,42 +23,42 @@ from pipeline.shards.staleness import expected_key
 from pipeline.shards.store import ShardStore
 from pipeline.tokens.encode import encode_promoters
 
-MEMORY = 8 * 2**20
-"""Bytes kept for the ids of a record; they take 1.6 MB in the paper's preset."""
+BUFFER_BYTES = 8 * 2**20
+"""Buffer for the ids of a record; they take 1.6 MB in the paper's preset."""
 
 
 @dataclass(frozen=True)
 class WriteJob:
-    """What every writer process is given. config: as the dataset was built."""
+    """Settings and store that every writer process gets. config: as the dataset was built."""
 
     config: DataConfig
     store: ShardStore
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard, and whether it was written now or found finished."""
+class ShardResult:
+    """A shard on disk. written: now, not by an interrupted run before."""
 
     entry: ShardEntry
-    now: bool
+    written: bool
 
 
-def write_shard(task: ShardTask, job: WriteJob) -> Done:
-    """Write one shard, unless an interrupted run finished it; its note comes last.
+def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
+    """Write one shard, then its note, unless an interrupted run finished it.
 
-    Memory: some records and what DuckDB reads ahead, whatever the size of the shard. Raises UserError where the
-    dataset is not the one that was planned with, or the shard cannot be written.
+    Memory: some records and DuckDB's read-ahead, whatever the size of the shard. Raises UserError if the dataset is
+    not the one of the plan, or if the shard cannot be written.
     """
-    found = job.store.finished(task.file)
-    if found is not None:
-        return Done(found, now=False)
+    existing = job.store.finished(task.file)
+    if existing is not None:
+        return ShardResult(existing, written=False)
     config = job.config
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         if expected_key(config, dataset_info(connection)) != job.store.key:
             raise UserError(
-                f"{config.dataset.path} on {socket.gethostname()} is not the dataset that the shards were planned from"
+                f"{config.dataset.path}: on {socket.gethostname()}, not the dataset that the shards were planned from"
             )
-        # Closed also where writing fails: DuckDB opens a file again only when no result of it is left.
+        # Closed on errors, too: DuckDB can open the file again only when no result is left open.
         with (
             closing(_records(connection, task, config)) as records,
             job.store.new_shard(task.file) as path,
@@ -66,34 +66,32 @@ def write_shard(task: ShardTask, job: WriteJob) -> Done:
         ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
     job.store.note(entry)
-    return Done(entry, now=True)
+    return ShardResult(entry, written=True)
 
 
 def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
-    """The shard's promoters, record by record; each is good until the next one is asked for."""
+    """Encode the shard's promoters, record by record. Each record is valid until the next one is requested."""
     connection.execute("set threads = 1")
-    # The table lies in the order of its ids. Sorting it again takes longer than reading; the check below does not.
+    # The table is stored in the order of its ids. Sorting it again is slower than reading it; the check below is not.
     rows = connection.sql(
         "select id, sequence, expression from promoters "
         "where id between $1 and $2 and ($3 is null or expression >= $3)",
         params=[task.first_id, task.last_id, task.at_or_above],
     )
-    memory = np.empty(MEMORY, np.uint8)
+    buffer = np.empty(BUFFER_BYTES, np.uint8)
     read, last = 0, -1
-    for part in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
-        record = encode_rows(part, config.assay, config.shards.k, memory)
+    for table in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
+        record = encode_rows(table, config.assay, config.shards.k, buffer)
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
-            raise UserError(
-                f"{config.dataset.path}: its promoters do not lie in the order of their ids; build it again"
-            )
+            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; build it again")
         read, last = read + len(record), int(record.id[-1])
         yield record
     if read != task.rows:
-        raise UserError(f"{task.file}: planned {task.rows:,} rows, found {read:,}: the dataset changed")
+        raise UserError(f"{task.file}: the dataset changed; expected {task.rows:,} rows, got {read:,}")
 
 
 def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """Batches as they come -> tables of `size` rows each, the last one shorter."""
+    """Regroup record batches into tables of `size` rows each, the last one shorter."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in reader:
@@ -107,11 +105,11 @@ def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def encode_rows(rows: pa.Table, assay: Assay, k: int, memory: npt.NDArray[np.uint8] | None = None) -> Record:
-    """Rows of the dataset (id, sequence, expression) as a record. memory: see ids_of_inserts."""
+def encode_rows(rows: pa.Table, assay: Assay, k: int, buffer: npt.NDArray[np.uint8]) -> Record:
+    """Encode rows of the dataset (id, sequence, expression) as a record. buffer: see ids_of_inserts."""
     return Record(
-        tokens=encode_promoters(rows["sequence"], assay, k, memory),
-        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN where there is no label
+        tokens=encode_promoters(rows["sequence"], assay, k, buffer),
+        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
         id=rows["id"].to_numpy().astype(np.int64),
     )
 

@@ -1,4 +1,4 @@
-"""Records of shard files -> windows: the promoters that are shuffled together, in memory and found whole."""
+"""Reader of windows: the records that are shuffled together, in memory, each checked against the index."""
 
 import contextlib
 import os
@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
-from pipeline.shards.record_reader import checked_record
-from pipeline.shards.records import Record
+from pipeline.shards.records import Record, check_record
 from pipeline.stream.sources import ShardSource
 from pipeline.tokens.padding import Ids, Numbers, padded_width
 
@@ -22,7 +21,7 @@ from pipeline.tokens.padding import Ids, Numbers, padded_width
 @dataclass(frozen=True)
 class Window:
     """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]]; position: its place in the
-    split. values goes on behind the last promoter for the width of the longest."""
+    split. Behind the last promoter, values has room for the width of the longest."""
 
     values: Ids
     starts: Numbers
@@ -35,7 +34,7 @@ class Window:
         return len(self.id)
 
     def rows(self, which: slice | Numbers) -> "Window":
-        """Some of the promoters, or all in another order. values stays as it is."""
+        """Select promoters, or reorder them. values stays as it is."""
         return Window(
             values=self.values,
             starts=self.starts[which],
@@ -47,7 +46,7 @@ class Window:
 
 
 class RecordReader:
-    """The records of a split, counted through its shards."""
+    """Reader of the records of a split, which are numbered through all its shards."""
 
     def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
         self._source = source
@@ -56,13 +55,13 @@ class RecordReader:
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
     def expect(self, numbers: Sequence[int]) -> None:
-        """These will be read soon, in this order."""
+        """Announce the records that will be read soon, in this order."""
         self._source.expect([self._shards[at] for at in dict.fromkeys(self._places[number][0] for number in numbers)])
 
     def window(self, numbers: Sequence[int], threads: Executor) -> Window:
-        """These records, read and checked side by side. Raises UserError where one cannot be had as it was written."""
+        """Read and check records side by side. Raises UserError if one is missing or corrupt."""
         with contextlib.ExitStack() as stack:
-            # What is open can be read to its end, even where a cache that others use throws it away meanwhile.
+            # An open file can be read to its end, even if another process removes it from the cache meanwhile.
             shards = dict.fromkeys(self._places[number][0] for number in numbers)
             files = {at: stack.enter_context(self._source.open(self._shards[at])) for at in shards}
             records = list(threads.map(lambda number: self._read(number, files[self._places[number][0]]), numbers))
@@ -72,24 +71,24 @@ class RecordReader:
         at, place = self._places[number]
         shard = self._shards[at]
         try:
-            return checked_record(_bytes(file, shard, place), str(self._source), shard, place)
+            return check_record(_read_bytes(file, shard, place), str(self._source), shard, place)
         except UserError:
             if not self._source.replace(shard):
                 raise
         with self._source.open(shard) as fresh:
-            return checked_record(_bytes(fresh, shard, place), str(self._source), shard, place)
+            return check_record(_read_bytes(fresh, shard, place), str(self._source), shard, place)
 
 
-def _bytes(file: BinaryIO, shard: ShardEntry, number: int) -> bytes:
+def _read_bytes(file: BinaryIO, shard: ShardEntry, number: int) -> bytes:
     entry = shard.records[number]
     try:
         return os.pread(file.fileno(), entry.bytes, entry.offset)
     except OSError as error:
-        raise UserError(f"{shard.file}: record {number} cannot be read: {error.strerror}") from None
+        raise UserError(f"{shard.file}: record {number}: cannot be read: {error.strerror}") from None
 
 
 def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:
-    """The window of these records. first_positions: the place in the split of each one's first promoter."""
+    """Join records to a window. first_positions: place in the split of each record's first promoter."""
     lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
     firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
     starts = [record.tokens.offsets[:-1] + first for record, first in zip(records, firsts, strict=False)]

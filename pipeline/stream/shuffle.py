@@ -1,10 +1,12 @@
-"""The order of an epoch: a pure function of record sizes, seed and epoch. No files, no torch.
+"""Shuffle order of an epoch: a pure function of record sizes, seed and epoch. No files, no torch.
 
-Shards are permuted; SHARDS_TOGETHER shards in a row are read together, their records permuted; WINDOW_RECORDS records
-in a row make a window, and the promoters of a window are permuted together. The dataset itself is in random order
-already (by a hash of seed and sequence), so a window holds an unbiased draw of its shards. The order does not depend
-on the number of ranks: they deal out its global batches between them. What is left of a true permutation is measured by
-bench/shuffle_quality.py.
+1. The shards are permuted.
+2. SHARDS_TOGETHER consecutive shards are read together, with their records permuted.
+3. WINDOW_RECORDS consecutive records make a window, and the promoters of a window are permuted.
+
+The dataset itself is in random order already (by a hash of seed and sequence), so a window is an unbiased sample of its
+shards. The order does not depend on the number of ranks: they partition its global batches. How far it is from a
+permutation of all promoters is measured by bench/stream/shuffle_quality.py.
 """
 
 from dataclasses import dataclass
@@ -13,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 SHARDS_TOGETHER = 8
-"""Shards whose records are mixed, other ones each epoch: 0.5 GB at 64 MB each, which a cache of remote ones holds."""
+"""Shards whose records are mixed, other ones each epoch: 0.5 GB at 64 MB each, which the cache of a URL holds."""
 WINDOW_RECORDS = 16
 """Records shuffled together: 65,536 promoters, 25 MB of tokens at k = 3, and what a resume reads first."""
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """records: all records in the order they are read; starts: promoters before each window, and all at the end."""
+    """The order of one epoch. records: all records in reading order; starts: promoters before each window, then all."""
 
     records: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
@@ -39,19 +41,19 @@ class EpochOrder:
         return len(self.starts) - 1
 
     def window_of(self, row: int) -> int:
-        """The window that holds the epoch's promoter number `row`."""
+        """Find the window that holds the epoch's promoter number `row`."""
         return int(np.searchsorted(self.starts, row, side="right")) - 1
 
     def window_records(self, window: int) -> npt.NDArray[np.int64]:
-        """Records to read for a window."""
+        """List the records of a window."""
         return self.records[window * WINDOW_RECORDS : (window + 1) * WINDOW_RECORDS]
 
     def records_from(self, window: int, number: int) -> npt.NDArray[np.int64]:
-        """The next records from a window on."""
+        """List the next records from a window on."""
         return self.records[window * WINDOW_RECORDS :][:number]
 
     def window_rows(self, window: int) -> npt.NDArray[np.int64]:
-        """Order of the window's promoters, counted through its records end to end."""
+        """Order the window's promoters, numbered through its records end to end."""
         rows = int(self.starts[window + 1] - self.starts[window])
         if not self.shuffled:
             return np.arange(rows)
@@ -59,9 +61,9 @@ class EpochOrder:
 
 
 def epoch_order(record_rows: list[list[int]], seed: int, epoch: int, shuffle: bool = True) -> EpochOrder:
-    """The order of one epoch. record_rows: promoters of each record, by shard; records count through all shards.
+    """Make the order of one epoch. record_rows: promoters of each record, by shard; records are numbered through them.
 
-    Without shuffle every promoter comes in its place, whatever the seed and the epoch.
+    Without shuffle, promoters keep their order, whatever the seed and the epoch.
     """
     sizes = np.array([rows for shard in record_rows for rows in shard], np.int64)
     if shuffle:
@@ -73,11 +75,11 @@ def epoch_order(record_rows: list[list[int]], seed: int, epoch: int, shuffle: bo
         records = np.concatenate([np.empty(0, np.int64), *mixed]).astype(np.int64)
     else:
         records = np.arange(len(sizes))
-    firsts_of_windows = np.arange(0, len(records), WINDOW_RECORDS)
-    per_window = np.add.reduceat(sizes[records], firsts_of_windows) if len(records) else np.empty(0, np.int64)
+    window_firsts = np.arange(0, len(records), WINDOW_RECORDS)
+    per_window = np.add.reduceat(sizes[records], window_firsts) if len(records) else np.empty(0, np.int64)
     return EpochOrder(records, np.concatenate([[0], np.cumsum(per_window)]).astype(np.int64), seed, epoch, shuffle)
 
 
-def deal(rows: int, parts: int) -> npt.NDArray[np.int64]:
-    """Bounds that cut `rows` into `parts` consecutive pieces, none more than one longer than another: (parts + 1,)."""
+def partition(rows: int, parts: int) -> npt.NDArray[np.int64]:
+    """Cut `rows` into `parts` consecutive slices whose sizes differ by at most one. Returns (parts + 1,) bounds."""
     return np.arange(parts + 1) * rows // parts

@@ -1,32 +1,37 @@
-"""Where shard files are read from: a folder here, or a URL by way of a cache (shard_cache.py)."""
+"""Sources of shard files: a local folder, or a URL read through a cache (cache.py)."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
-from pipeline.shards.index import ShardEntry
-from pipeline.shards.record_reader import missing
+from pipeline.io.remote import is_remote
+from pipeline.shards.index import Index, ShardEntry
+from pipeline.shards.location import shard_place
+from pipeline.shards.records import missing_shard
+from pipeline.stream.cache import FETCHERS, ShardCache
+from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
 class ShardSource(Protocol):
-    """What the stream asks of a place with shards. Called by several threads at once."""
+    """A place that the stream reads shards from. Called by several threads at once."""
 
     def __str__(self) -> str:
-        """The folder or URL, as an error is to name it."""
+        """The folder or URL, for errors."""
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """The file, whole. Raises UserError where it cannot be had."""
+        """Open the whole file. Raises UserError if it cannot be had."""
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """These will be opened soon, in this order."""
+        """Announce the shards that will be opened soon, in this order."""
 
     def replace(self, shard: ShardEntry) -> bool:
-        """The bytes were found wrong: get others. False where there are no others to be had."""
+        """Discard a corrupt copy. False if there is no other one to be had."""
 
 
 class LocalShards:
-    """Shards in a folder of this machine."""
+    """Shards in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,18 +40,34 @@ class LocalShards:
         return str(self.folder)
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """The file. Raises UserError where it is missing."""
+        """Open the file. Raises UserError if it is missing."""
         try:
             return (self.folder / shard.file).open("rb", buffering=0)
         except FileNotFoundError:
-            raise missing(self.folder, shard) from None
+            raise missing_shard(self.folder, shard) from None
         except OSError as error:
             raise UserError(f"{self.folder / shard.file}: cannot be read: {error.strerror}") from None
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """They are here."""
+        """Do nothing: the files are local."""
 
     def replace(self, shard: ShardEntry) -> bool:
-        """There is no other copy."""
+        """Say that there is no other copy."""
         del shard
         return False
+
+
+def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
+    """Choose the source of a configuration's shards. Raises UserError if the cache is too small."""
+    place, shards = shard_place(config), config.shards
+    if not is_remote(place):
+        return Path(place)
+    limit = int(shards.cache_gigabytes * 1e9)
+    largest = max((shard.bytes for shard in index.shards), default=0)
+    needed = (SHARDS_TOGETHER + FETCHERS) * largest
+    if limit < needed:
+        raise UserError(
+            f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {SHARDS_TOGETHER} shards of {place} are read "
+            f"together and {FETCHERS} fetched ahead: expected {needed / 1e9:.3g} at least"
+        )
+    return ShardCache(place, Path(shards.cache), limit)

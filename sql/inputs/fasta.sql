@@ -1,5 +1,5 @@
 -- One row per entry of the FASTA files, in file order.
--- source_rows is a stream of entries (pipeline/dataset/input_stream.py): file, line of the header, lines of the entry.
+-- source_rows is a stream of entries (pipeline/dataset/input/stream.py): file, line of the header, lines of the entry.
 -- The label is the last of several words of the header: >anything 11.5, >id|11.5 or >id expression=11.5.
 create or replace temp view input as
 with entries as (

@@ -2,23 +2,23 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-from bench.cnn import SIZES, Asked, Baseline, Network, one_hot
+from bench.measure import module
+from bench.quality.cnn import SIZES, Baseline, CnnSettings, Network, one_hot
 from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import ids_of_text
 from tests.conftest import ROOT, small_config
 
 LETTERS = np.array(list("ACGT"))
 MOTIF = "TGACTCA"
-SMALL = Asked(size="small", epochs=6, batch=32, learning_rate=5e-3, seed=0)
+SMALL = CnnSettings(size="small", epochs=6, batch=32, learning_rate=5e-3, seed=0)
 
 
 def drawn(rng, bases):
@@ -53,8 +53,8 @@ def test_it_learns_a_planted_motif_and_equal_seeds_give_equal_numbers(planted):
 
 
 def test_a_training_that_diverges_is_no_result(planted):
-    with pytest.raises(UserError, match=r"the loss is (inf|nan) in epoch 1; try a lower --learning-rate"):
-        Baseline(planted, Asked(**{**vars(SMALL), "learning_rate": 1e30})).train(lambda _: None)
+    with pytest.raises(UserError, match=r"loss is (inf|nan) in epoch 1; try a lower --learning-rate"):
+        Baseline(planted, CnnSettings(**{**vars(SMALL), "learning_rate": 1e30})).train(lambda _: None)
 
 
 def test_what_is_scored_are_the_weights_of_the_best_epoch(planted):
@@ -64,7 +64,7 @@ def test_what_is_scored_are_the_weights_of_the_best_epoch(planted):
     assert reached[found.best_epoch - 1] == max(reached) == pytest.approx(found.valid_pearson, abs=1e-4)
     prediction, label = baseline.predict("valid")
     assert np.corrcoef(prediction, label)[0, 1] == pytest.approx(found.valid_pearson, abs=1e-6)
-    other = Baseline(planted, Asked(**{**vars(SMALL), "seed": 1})).predict("valid")[0]
+    other = Baseline(planted, CnnSettings(**{**vars(SMALL), "seed": 1})).predict("valid")[0]
     assert not np.array_equal(Baseline(planted, SMALL).predict("valid")[0], other)
 
 
@@ -109,8 +109,8 @@ def padded(sequences, k, width):
 
 def test_the_command_says_one_line_of_json_or_what_is_wrong(planted, tmp_path):
     def said(*words):
-        command = [sys.executable, str(ROOT / "bench" / "cnn.py"), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        command = module("quality.cnn", *map(str, words))
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
     done = said(planted, "--size", "small", "--epochs", "1", "--json")
     assert done.returncode == 0, done.stderr

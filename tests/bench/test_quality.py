@@ -7,15 +7,12 @@ from functools import partial
 
 import pytest
 
+from bench.parallel import run_parallel
+from bench.quality.study import Studio
+from bench.quality.tables import cell, difference, tables
+from bench.quality.trials import trials
 from model.config import load_config
 from tests.conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "bench"))
-
-from quality import Studio
-from quality_tables import cell, difference, tables
-from quality_trials import trials
-from trainings import at_a_time
 
 SEEDS = (0, 1, 2)
 
@@ -58,7 +55,7 @@ def test_a_trial_comes_after_the_one_that_it_starts_from():
 
 def test_settings_are_known_and_a_pretrained_model_fits():
     config = {
-        trial.name: load_config(ROOT / "bench" / "quality.yaml", [*trial.data, *trial.settings])
+        trial.name: load_config(ROOT / "bench/quality/quality.yaml", [*trial.data, *trial.settings])
         for trial in trials()
         if trial.method == "bert"
     }
@@ -103,5 +100,5 @@ def test_after_a_failure_no_other_task_is_begun():
             sys.exit("b: status 1")
 
     with pytest.raises(SystemExit, match="b: status 1"):
-        at_a_time(1, {name: partial(task, name) for name in "abcd"})
+        run_parallel(1, {name: partial(task, name) for name in "abcd"})
     assert begun == ["a", "b"]

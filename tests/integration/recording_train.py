@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, "")
 
-from pipeline.stream.stream import Stream
+from pipeline.stream.stream import ShardStream
 
-epoch_of_stream = Stream.epoch
+epoch_of_stream = ShardStream.epoch
 rank = os.environ.get("RANK", "0")
 
 
@@ -33,5 +33,5 @@ def recorded(self, epoch, consumed=0):
         yield step
 
 
-Stream.epoch = recorded
+ShardStream.epoch = recorded
 runpy.run_path("train.py", run_name="__main__")

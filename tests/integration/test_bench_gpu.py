@@ -1,6 +1,5 @@
-"""What is to be measured on a GPU, in small forms that run anywhere."""
+"""Measurements for a GPU, in small forms that run on any machine."""
 
-import importlib
 import json
 import shutil
 
@@ -8,29 +7,29 @@ import numpy as np
 import pytest
 import torch
 
+from bench.training import gpu, real_run
+from bench.training.bench_train import bench_train
+from bench.training.timing import StepPlan
 from model.bert.flops import stage_cost
 from model.config import load_config
-from model.training.bench_train import bench_train
-from model.training.timing import Plan
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.location import shard_folder
 from tests.conftest import ROOT
-from tests.integration.conftest import BIN, Workspace
+from tests.integration.conftest import Workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
-PROGRAM = str(BIN / "promoter-bert")
 
-
-def bench(workspace, script, *words):
-    return workspace.run("python", str(ROOT / "bench" / script), *words).stdout
+def bench(workspace, module, *words, check=True):
+    """Run a module of bench in a folder of a user."""
+    return workspace.run("env", f"PYTHONPATH={ROOT}", "python", "-m", f"bench.training.{module}", *words, check=check)
 
 
 def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    bench(work, "gpu.py", "--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
+    bench(work, "gpu", "--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
     rows = [line.split("|")[1:-1] for line in (tmp_path / "gpu.md").read_text().splitlines() if line.startswith("| ")]
     measured = {name.strip(): numbers[0].strip() for name, *numbers in rows[2:]}
     assert len(measured) == 8
@@ -41,15 +40,7 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     assert (tmp_path / "t.json").stat().st_size > 10_000
 
 
-def module(monkeypatch, name):
-    """A script of bench/, whose modules find each other there."""
-    monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    return importlib.import_module(name)
-
-
-def test_a_row_that_cannot_be_had_says_why_and_ends_nothing(monkeypatch):
-    gpu = module(monkeypatch, "gpu")
-
+def test_a_row_that_fails_says_why_and_ends_nothing():
     def fails(error):
         def measure():
             raise error
@@ -69,16 +60,16 @@ def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_measured(t
     (tmp_path / "folder.json").mkdir()
     config = load_config(ROOT / "config.yaml")
     with pytest.raises(UserError, match=place):
-        bench_train(config, [], ["finetune"], Plan(1, 3), None, trace=tmp_path / place)
+        bench_train(config, [], ["finetune"], StepPlan(1, 3), None, trace=tmp_path / place)
 
 
 def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
     """A row for each stage and DeepSpeed config; tokens and operations are those of its model and flanks."""
     (tmp_path / "ds2.json").write_text('{"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}}')
-    short = (PROGRAM, "bench-train", "--steps", "3", "--warm-up", "1")
+    short = ("bench_train", "--steps", "3", "--warm-up", "1")
     configs = [word for file in ("ds_config.json", f"{tmp_path}/ds2.json") for word in ("--deepspeed_config", file)]
     words = ("--rows", "1000", "--trace", f"{tmp_path}/t.json", "--json", "finetune.global_batch=24")
-    rows = json.loads(prepared.run(*short, *configs, *words).stdout)["rows"]
+    rows = json.loads(bench(prepared, *short, *configs, *words).stdout)["rows"]
     assert [row["name"] for row in rows] == [
         "pretrain, fp32, ZeRO 1, batch 32, eager",
         "finetune, fp32, ZeRO 1, batch 24, eager",
@@ -95,7 +86,7 @@ def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
         usual = np.array([len(index.left_flank) + 80 + len(index.right_flank)])
         assert per_promoter == pytest.approx(stage_cost(config, index, stage).of(usual), rel=0.05)
     assert (tmp_path / "t.json").stat().st_size > 10_000
-    few = prepared.run(*short, "--rows", "100", "finetune.global_batch=500", "--stage", "finetune", check=False)
+    few = bench(prepared, *short, "--rows", "100", "finetune.global_batch=500", "--stage", "finetune", check=False)
     assert few.returncode == 1
     assert "fewer than the 500 of a step; generate more: --rows" in few.stderr
 
@@ -115,20 +106,19 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
         f"{tmp_path}/subsets",
     ]
     words += ["pretrain.max_epochs=0.5", "finetune.max_epochs=0.5"]
-    found = json.loads(bench(prepared, "real_run.py", *words))
+    found = json.loads(bench(prepared, "real_run", *words).stdout)
     assert list(found["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
     assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in found["stages"].values())
     assert set(found["scores"]) == {"valid", "test"}
     assert "pearson_score" in found["stages"]["score"]["said"]
-    assert json.loads(bench(prepared, "real_run.py", *words)) == found  # its times, too
-    assert "| fine-tune |" in bench(prepared, "real_run.py", *[word for word in words if word != "--json"])
-    other = prepared.run("python", str(ROOT / "bench" / "real_run.py"), *words, "--processes", "2", check=False)
+    assert json.loads(bench(prepared, "real_run", *words).stdout) == found  # its times, too
+    assert "| fine-tune |" in bench(prepared, "real_run", *[word for word in words if word != "--json"]).stdout
+    other = bench(prepared, "real_run", *words, "--processes", "2", check=False)
     assert other.returncode == 1
-    assert "fine-tune is through there, after another pretrain; name another folder: --work" in other.stderr
+    assert "fine-tune is finished there, after another pretrain; name another folder: --work" in other.stderr
 
 
-def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(monkeypatch, tmp_path):
-    real_run = module(monkeypatch, "real_run")
+def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_path):
     names = ("build", "shards", "pretrain", "fine-tune", "predict", "score")
     ran, costs = tmp_path / "ran", {}
 
@@ -137,7 +127,7 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(monke
         ran.write_text("")
         more = {name.replace("_", "-"): words for name, words in changed.items()}
         commands = {name: ["sh", "-c", f"echo {name} >> {ran}", *more.get(name, [])] for name in names}
-        real_run.check_begun(commands, costs, tmp_path)
+        real_run.check_resumable(commands, costs, tmp_path)
         for name in names:
             real_run.run(name, commands, tmp_path, costs)
         assert json.loads((tmp_path / "costs.json").read_text()) == costs
@@ -150,20 +140,20 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(monke
     assert [costs[name]["starts"] for name in names] == [1, 1, 1, 2, 1, 1]
     assert start(predict=["another test"]) == ["predict", "score"]
     for changed in ("build", "pretrain", "fine_tune"):
-        with pytest.raises(SystemExit, match=f"fine-tune is through there, after another {changed.replace('_', '-')}"):
+        with pytest.raises(SystemExit, match=f"fine-tune is finished there, after another {changed.replace('_', '-')}"):
             start(**{changed: ["another"]})
     del costs["fine-tune"]["wall"]
     assert start(fine_tune=["a smaller micro-batch"]) == ["fine-tune", "predict", "score"]
     assert costs["fine-tune"]["starts"] == 3  # it went on from its checkpoint
     (tmp_path / "runs" / "real").mkdir(parents=True)
     costs.clear()
-    with pytest.raises(SystemExit, match=r"costs\.json knows nothing of"):
+    with pytest.raises(SystemExit, match=r"a run that is not in .*costs\.json"):
         start()
 
 
 def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
     words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
-    said = bench(prepared, "large_batch.py", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5")
+    said = bench(prepared, "large_batch", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
     own, large = json.loads((tmp_path / "large_batch.json").read_text())
     assert (own["batch"], own["settings"]) == (32, [])
     assert large["settings"][1] == "pretrain.learning_rate=2.000e-03"  # by the square root of the batch

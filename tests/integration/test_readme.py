@@ -21,7 +21,8 @@ ELSEWHERE = {
     "promoter-bert download": "test_download.py, from a server of its own",
     "deepspeed train.py shards.path=s3://bucket/shards": "test_remote_shards.py, from a server of its own",
     "deepspeed train.py --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "test_engine.py: a GPU's",
-    "promoter-bert bench-train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "the same",
+    "python -m bench.training.gpu": "test_bench_gpu.py, in a small form",
+    "python -m bench.training.bench_train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "too",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 

@@ -9,7 +9,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from model.runs.directory import open_run
 from model.runs.metric_log import Tracker
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import true_expression_of
 from pipeline.shards.index import read_index
 from tests.conftest import small_config
@@ -46,7 +46,7 @@ def log(folder, readings=9):
 
 
 def held_out_rows(made, split):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute(
             "select id, sequence, expression from finetune where split = ? order by id", [split]
         ).fetchall()

@@ -16,7 +16,7 @@ from model.bert.objectives import FinetuneTask, PretrainTask, mean_over_frames
 from model.bert.rng import generator
 from model.prediction.predictor import to_half
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,9 @@ def without_dropout(config, **size):
 
 def steps(made, micro=1, ranks=1, batch=50):
     index = read_index(made.shards)
-    streams = [Stream(made.shards, index, "finetune/train", batch, Part(r, ranks, micro)) for r in range(ranks)]
+    streams = [
+        ShardStream(made.shards, index, "finetune/train", batch, RankSlice(r, ranks, micro)) for r in range(ranks)
+    ]
     return zip(*(s.epoch(0) for s in streams), strict=True)
 
 

@@ -62,6 +62,8 @@ from pipeline.errors import UserError
 tries = pathlib.Path("tries"); n = int(tries.read_text()) if tries.exists() else 0; tries.write_text(str(n + 1))
 print("error: directory  stopped", flush=True)  # words decide nothing
 state = sys.argv[1:][n]
+with open("launches", "a") as file:
+    file.write(os.environ["PYTHON_PROMOTER_BERT_LAUNCH"] + "\\n")
 status = RunStatus(launch_record(os.environ))
 with status:
     if state == "crashed":
@@ -92,7 +94,9 @@ def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch):
     assert (code, starts) == (0, 3)
     assert "ended with exit code 3" in said[0]
     assert "ended with exit code 1" in said[1]
-    assert list(launch_folder("").parent.glob("promoter-bert-*/*.json")) == []
+    launches = (tmp_path / "launches").read_text().split()
+    assert len(set(launches)) == 3  # no record is taken for that of another attempt
+    assert not any(launch_folder(launch).exists() for launch in launches)
 
 
 @pytest.mark.parametrize("name", ["run", "deepspeed"])

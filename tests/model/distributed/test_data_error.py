@@ -15,10 +15,11 @@ import torch.distributed as dist
 from model.distributed.consensus import error_consensus
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-stream = Stream(folder, read_index(folder), "finetune/train", 32, Part(rank, 2), seed=1, agree=error_consensus(rank))
+mine, agree = RankSlice(rank, 2), error_consensus(rank)
+stream = ShardStream(folder, read_index(folder), "finetune/train", 32, mine, seed=1, agree=agree)
 steps = 0
 try:
     for epoch in range(3):

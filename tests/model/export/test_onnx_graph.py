@@ -11,7 +11,7 @@ import torch
 from model.export.onnx import encode_bases
 from model.export.onnx_graph import SequenceRegressor
 from model.prediction.predictor import Predictor
-from pipeline.dataset.input_view import define_rules
+from pipeline.dataset.input.view import define_rules
 from tests.model.saved_model import save_model
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"

@@ -14,7 +14,7 @@ from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import PredictionRequest, check_request
 from model.prediction.validate import repaired
-from pipeline.dataset.repairs import with_repairs
+from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 from tests.model.saved_model import save_model

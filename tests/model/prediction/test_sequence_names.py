@@ -15,7 +15,7 @@ from model.prediction.inputs import find_prediction_input, read_parts
 from model.prediction.predictor import BATCH
 from model.prediction.request import PredictionRequest, check_request
 from model.prediction.writers import PredictedRows, as_text, find_writer
-from pipeline.dataset.input_format import Columns
+from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
 from tests.model.saved_model import save_model

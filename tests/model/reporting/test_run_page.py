@@ -22,7 +22,7 @@ from model.runs.metric_log import Tracker, read_metrics
 from model.runs.read import read_run
 from model.scoring.dream import Correlation, DreamScore
 from model.training.messages import describe_summary
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import true_expression_of
 from pipeline.errors import UserError
 from pipeline.reporting.svg import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
@@ -218,7 +218,7 @@ def test_scores_and_noise_ceiling(run, page, drawn, test_split):
 
 
 def test_labels_and_the_cut(made, drawn):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         labels = np.array([label for (label,) in connection.execute("select expression from promoters").fetchall()])
         ((cut,),) = connection.execute("select cut from dataset").fetchall()
     axes = drawn["Labels and the cut"][0]

@@ -11,7 +11,7 @@ from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import generator
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
         task = FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(task, backend=counter, fullgraph=True)
-    stream = Stream(made.shards, index, "finetune/train", 2, Part())
+    stream = ShardStream(made.shards, index, "finetune/train", 2, RankSlice())
     widths = set()
     for step in itertools.islice(stream.epoch(0), 15):
         (batch,) = step.micro_batches

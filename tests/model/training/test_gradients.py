@@ -16,7 +16,7 @@ from model.distributed.process_group import start, stop
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 
 CPU = torch.device("cpu")
 STAGES = ("pretrain", "finetune")
@@ -27,7 +27,7 @@ MICRO_BATCH = 8
 
 def first_step(made, stage, part):
     config = made.config.stage(stage)
-    stream = Stream(made.shards, read_index(made.shards), f"{stage}/train", config.global_batch, part, seed=0)
+    stream = ShardStream(made.shards, read_index(made.shards), f"{stage}/train", config.global_batch, part, seed=0)
     return next(stream.epoch(0))
 
 
@@ -57,7 +57,7 @@ def of_rank(rank, ranks, port, made, folder, gradients):
             assert engine.plan.micro_batches * ranks * MICRO_BATCH == config.global_batch
             engine.deepspeed.train()
             sums = torch.zeros(3, dtype=torch.float64)
-            engine.train_step(first_step(made, stage, Part(rank, ranks, engine.plan.micro_batches)), sums)
+            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, engine.plan.micro_batches)), sums)
             if rank == 0:
                 after = dict(task.model.named_parameters())
                 moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
@@ -83,7 +83,7 @@ def gradients(made, tmp_path_factory):
 
 def plain_loss(made, stage, task):
     """The mean loss of the whole global batch, by stock transformers and torch."""
-    batch = first_step(made, stage, Part()).micro_batches[0]
+    batch = first_step(made, stage, RankSlice()).micro_batches[0]
     assert len(batch.id) == made.config.stage(stage).global_batch
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
     frames = reading_frames(tokens, lengths, 3)

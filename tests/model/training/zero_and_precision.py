@@ -22,8 +22,8 @@ from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.shards.staleness import shard_folder
-from pipeline.stream.stream import Part, Stream
+from pipeline.shards.location import shard_folder
+from pipeline.stream.stream import RankSlice, ShardStream
 
 STEPS, COMPILED_STEPS = 20, 5
 COMPILED = (1, 3)
@@ -55,9 +55,9 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         torch._dynamo.reset()
         engine.deepspeed.compile(backend="aot_eager")
     engine.deepspeed.train()
-    stream = Stream(
+    stream = ShardStream(
         shard_folder(config), index, "finetune/train", stage.global_batch,
-        Part(world.rank, world.ranks, engine.plan.micro_batches), seed=0,
+        RankSlice(world.rank, world.ranks, engine.plan.micro_batches), seed=0,
     )  # fmt: skip
     losses = []
     gc.collect()  # engines before, at whose end the device is waited for

@@ -13,8 +13,8 @@ import pytest
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, reading
-from pipeline.dataset.input_format import Columns
+from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 
@@ -49,7 +49,7 @@ def write(path, text):
 
 def everything(path):
     """All that a dataset says, but for where the rejects came from."""
-    with reading(path) as connection:
+    with open_dataset(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
         found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
         # All of the one row but what files it came from.
@@ -69,7 +69,7 @@ def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
         found[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
         assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
         assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
-        with reading(config.dataset.path) as connection:
+        with open_dataset(config.dataset.path) as connection:
             copied = connection.execute(f"select count(*) from '{built.parquet}/finetune/train.parquet'").fetchall()
         assert copied == [(built.info.finetune_train_rows,)]
         found[size, "key"] = built.info.key
@@ -91,7 +91,7 @@ def test_a_dozen_rows_by_hand(tmp_path):
     assert built.info.pretrain_rows == 6
     assert built.info.pretrain_valid_rows == 3
     assert built.rejects == {}
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         rows = connection.execute("select id, sequence, expression from promoters order by id").fetchall()
         hashes = dict(connection.execute("select id, hash(hash(sequence, 0::ubigint)) from promoters").fetchall())
         splits = connection.execute("select id, split, position from finetune order by id").fetchall()
@@ -110,7 +110,7 @@ def test_a_dozen_rows_by_hand(tmp_path):
 def test_parquet_beside_it_says_the_same(tmp_path):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) + "bad\n")], config)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         for stage, splits in (("finetune", ("train", "valid", "test")), ("pretrain", ("train", "valid"))):
             for split in splits:
                 table = pq.read_table(f"{built.parquet}/{stage}/{split}.parquet")
@@ -154,7 +154,7 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
     config = toy_config(tmp_path)
     file = write(tmp_path / "mixed.tsv", "".join(lines))
     built = build_dataset([file], config)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         rejects = connection.execute("select file, line, reason, text from rejects order by line").fetchall()
     assert rejects == [(file, 2 * i + 1, reason, text) for i, (text, reason) in enumerate(REJECTED)]
     assert built.info.input_rows == len(lines)
@@ -165,7 +165,7 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
 def test_lines_are_counted_in_each_file(tmp_path):
     files = [write(tmp_path / f"{n}.tsv", "".join(line(*row) for row in TOY) + "bad\n" * n) for n in (1, 2)]
     build_dataset([str(tmp_path / "?.tsv")], config := toy_config(tmp_path))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         rejects = connection.execute("select file, line from rejects").fetchall()
     assert rejects == [(files[0], 13), (files[1], 13), (files[1], 14)]
 
@@ -214,7 +214,7 @@ def test_equal_sequences_lie_together(tmp_path):
     rows = [line("ACGTACGT"[: 2 + i % 7], e) for i, e in enumerate([3, 4, 5] * 7)]
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "twins.tsv", "".join(rows))], config)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         groups = connection.execute(
             "select max(id) - min(id) + 1 = count(*) from promoters group by sequence having count(*) > 1"
         ).fetchall()
@@ -231,7 +231,7 @@ def test_the_cut_is_the_value_at_its_index(tmp_path, made, fraction):
 
 
 def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         seen = connection.execute(
             "select count(*) from pretrain p join finetune f using (id) where p.split = 'train' and f.split <> 'train'"
         ).fetchone()
@@ -316,7 +316,7 @@ def test_real_challenge_rows(tmp_path, real_data):
     assert built.info.promoters == 7369
     assert built.rejects == {}
     assert (built.info.cut, built.info.pretrain_rows) == (13, 1918)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         lengths = connection.execute(
             "select avg((length(insert_of(sequence)) = 80)::int), min(length(insert_of(sequence))), "
             "max(length(insert_of(sequence))), count(*) filter (contains(sequence, 'N')) from promoters"
@@ -379,7 +379,7 @@ def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
     assert Path(f"{config.dataset.path}.wal").exists()
     build_dataset([str(tmp_path / "toy.tsv")], other := toy_config(tmp_path, "dataset.seed=5"))
-    with reading(other.dataset.path) as connection:
+    with open_dataset(other.dataset.path) as connection:
         assert connection.execute("select run from runs").fetchall() == []
     assert not Path(f"{config.dataset.path}.wal").exists()
 
@@ -392,16 +392,16 @@ def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(t
         connection.execute("alter table dataset drop finetune_train_rows")
         connection.execute("update dataset set key = 'of version 2'")
         connection.execute("insert into runs (run) values ('first'), ('second')")
-    with reading(config.dataset.path) as connection, pytest.raises(UserError, match="built by another version"):
+    with open_dataset(config.dataset.path) as connection, pytest.raises(UserError, match="built by another version"):
         dataset_info(connection)
     assert build_dataset([file], config).runs_left_out == 2
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert connection.execute("from runs").fetchall() == []
 
 
 def test_a_setting_that_comes_too_late_is_refused(tmp_path):
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     with pytest.raises(UserError, match=r"dataset.seed is 7, but .* was built with 0; for another .*seed=7"):
         as_built(toy_config(tmp_path, "dataset.seed=7"), info)

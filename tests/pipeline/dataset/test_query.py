@@ -6,7 +6,7 @@ from statistics import fmean, variance
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import reading, statement, writing
+from pipeline.dataset.database import open_dataset, statement, writing
 from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -83,7 +83,7 @@ def toy(tmp_path_factory):
 
 
 def ask(dataset, query):
-    with reading(dataset) as connection:
+    with open_dataset(dataset) as connection:
         result = connection.execute(statement(f"queries/{query}"))
         names = [column for column, *_ in result.description]
         return names, result.fetchall()
@@ -128,7 +128,7 @@ def test_the_effect_of_a_motif_on_either_strand(toy):
 
 
 def test_splits_and_their_labels_agree(toy):
-    with reading(toy) as connection:
+    with open_dataset(toy) as connection:
         labels = connection.execute("select split, expression from finetune").fetchall()
     by_split = {split: [e for s, e in labels if s == split] for split in ("train", "valid", "test")}
     assert {split: len(found) for split, found in by_split.items()} == {"train": 7, "valid": 3, "test": 2}
@@ -149,7 +149,7 @@ def test_the_worst_prediction_comes_first(toy):
 
 def test_residuals_are_those_of_each_group(toy):
     """The toy's residual is 1 - id; its labels run from 2 to 14, so that the steps are 1 and 0.5."""
-    with reading(toy) as connection:
+    with open_dataset(toy) as connection:
         rows = connection.execute("select id, insert_of(sequence), expression from promoters").fetchall()
     for query, group in (
         ("residuals_by_length.sql", lambda insert, _: len(insert)),
@@ -177,7 +177,7 @@ def quartiles(values):
 
 
 def test_predicted_and_measured_are_counted_by_cell(toy):
-    with reading(toy) as connection:
+    with open_dataset(toy) as connection:
         rows = connection.execute("select id, expression from promoters").fetchall()
     cells = Counter((floor(2 * label + 0.5) / 2, floor(2 * (label + number - 1) + 0.5) / 2) for number, label in rows)
     expected = sorted(("a", "test", 0.5, *cell, n) for cell, n in cells.items())
@@ -186,7 +186,7 @@ def test_predicted_and_measured_are_counted_by_cell(toy):
 
 def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
     """Fewer promoters than groups: each is one."""
-    with reading(toy) as connection:
+    with open_dataset(toy) as connection:
         rows = connection.execute("select expression + id - 1, id, expression from promoters").fetchall()
     expected = [
         ("a", "test", place, 1, prediction, label, None) for place, (prediction, _, label) in enumerate(sorted(rows), 1)
@@ -218,7 +218,7 @@ def test_files_are_asked_without_a_dataset(tmp_path, capfd):
 
 def test_enrichment_is_that_of_counting_every_kmer(made):
     """Inserts longer than a word, with Ns in some: the k-mers are counted one by one here."""
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select insert_of(sequence), expression >= cut from promoters, dataset").fetchall()
     counts = {True: Counter(), False: Counter()}
     for insert, is_top in rows:
@@ -234,7 +234,7 @@ def test_enrichment_is_that_of_counting_every_kmer(made):
 
 
 def test_bases_are_those_of_counting_every_letter(made):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         inserts = connection.execute("select insert_of(sequence) from promoters").fetchall()
     inserts = [insert for (insert,) in inserts if len(insert) == 80]
     found = ask(made.config.dataset.path, "bases_by_position.sql")[1]

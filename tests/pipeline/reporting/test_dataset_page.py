@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import dataset_info, reading
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.reporting import dataset_page as stats
 from tests.conftest import ROOT
@@ -95,7 +95,7 @@ def test_numbers_of_a_small_dataset(toy_page):
 
 
 def test_page_names_its_dataset_and_queries(made, made_page):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         info = dataset_info(connection)
         (common,) = connection.execute("select avg((length(insert_of(sequence)) = 80)::int) from promoters").fetchone()
     assert info.key in made_page

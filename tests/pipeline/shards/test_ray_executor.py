@@ -8,9 +8,9 @@ import time
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.shards.executors import on_ray
+from pipeline.shards.executors import write_on_ray
+from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
-from pipeline.shards.staleness import shard_folder
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from tests.integration.conftest import BIN
@@ -59,7 +59,7 @@ def test_a_node_is_lost(made, tmp_path, cluster, s3):
             lost_at.append(done)
             cluster.remove_node(cluster.second, allow_graceful=False)
 
-    written = write_shards(config, SPLITS, on_ray, lose_a_node)
+    written = write_shards(config, SPLITS, write_on_ray, lose_a_node)
     # A retry finds the shard that the lost node had just finished.
     assert written.shards - 1 <= written.written <= written.shards == 100
     assert alive(ray) == 1
@@ -67,11 +67,11 @@ def test_a_node_is_lost(made, tmp_path, cluster, s3):
     assert hashes(shard_folder(config)) == hashes(shard_folder(whole))
     verify_shards(shard_folder(config))
 
-    write_shards(with_shards_in(made.config, s3), SPLITS, on_ray)
+    write_shards(with_shards_in(made.config, s3), SPLITS, write_on_ray)
     assert hashes(download(f"{s3}/k3", tmp_path / "k3")) == hashes(made.shards)
 
     with pytest.raises(UserError, match="cannot"):  # a user's mistake comes back from the node as one
-        write_shards(with_shards_in(made.config, "s3://nowhere"), SPLITS, on_ray)
+        write_shards(with_shards_in(made.config, "s3://nowhere"), SPLITS, write_on_ray)
 
     # The command finds the cluster that runs on this machine.
     dataset = os.path.relpath(made.config.dataset.path, tmp_path)

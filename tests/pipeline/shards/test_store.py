@@ -13,13 +13,14 @@ import fsspec
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import dataset_info, reading, rows_of
+from pipeline.dataset.database import dataset_info, open_dataset, rows_of
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
+from pipeline.shards.location import shard_folder, shard_place
 from pipeline.shards.plan import splits_of
 from pipeline.shards.preview import peek
-from pipeline.shards.staleness import as_written, check_fresh, shard_folder, shard_place
+from pipeline.shards.staleness import as_written, check_fresh
 from pipeline.shards.store import RemoteStore
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
@@ -95,7 +96,7 @@ def test_two_runs_into_one_bucket(made, s3):
             other.note(entry)
 
     with pytest.raises(UserError, match="another run writes other shards there"):
-        write_shards(config, progress=meanwhile)
+        write_shards(config, on_progress=meanwhile)
     assert not [name for name in objects(s3) if name.endswith("index.json")]
     write_shards(config)
     assert verify_shards(shard_place(config)).shards > 5
@@ -137,7 +138,7 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
         there = peek(made.shards, plain, split, everything)
         assert peek(shard_folder(config), compressed, split, everything) == there
     assert sum(s.bytes for s in compressed.shards) < 0.8 * sum(s.bytes for s in plain.shards)
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
     check_fresh(compressed, unsaid, info)
@@ -209,13 +210,13 @@ def test_what_is_not_ours_is_left_alone(made, tmp_path, s3):
     config = with_shards_in(made.config, tmp_path)
     shard_folder(config).mkdir()
     (shard_folder(config) / "notes.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"k3 holds notes\.txt, which is no shard"):
+    with pytest.raises(UserError, match=r"k3: holds notes\.txt"):
         write_shards(config)
     assert (shard_folder(config) / "notes.txt").read_text() == "precious"
     (shard_folder(config) / "notes.txt").unlink()
     shard_folder(config).rmdir()
     shard_folder(config).write_text("precious")
-    with pytest.raises(UserError, match="k3 is a file"):
+    with pytest.raises(UserError, match="k3: is a file"):
         write_shards(config)
     assert shard_folder(config).read_text() == "precious"
 
@@ -238,7 +239,7 @@ def test_links_urls_and_slashes(made, tmp_path, s3):
     assert verify_shards(f"{s3}/k3/").rows == read_index(f"{s3}/k3/").rows("finetune/train") + sum(
         read_index(made.shards).rows(split) for split in read_index(made.shards).splits if split != "finetune/train"
     )
-    with pytest.raises(UserError, match="gone with this process"):
+    with pytest.raises(UserError, match="ends with this process"):
         write_shards(with_shards_in(made.config, "memory://shards"))
 
 
@@ -260,7 +261,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     reader.wait()
     again = write_shards(config)
     assert (again.written, again.note) == (0, "")
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         assert rows_of(connection, "select count(*) from shards") == [(again.shards,)]
 
 
@@ -277,8 +278,8 @@ def test_a_writer_that_the_kernel_kills(made, tmp_path):
             victims.append(int(writers[0]))
             os.kill(victims[0], signal.SIGKILL)
 
-    with pytest.raises(UserError, match=r"a writer process was killed.*goes on from the finished shards"):
-        write_shards(config, progress=shoot_one)
+    with pytest.raises(UserError, match=r"a writer process was killed.*resume from the finished shards"):
+        write_shards(config, on_progress=shoot_one)
     assert not shard_folder(config).exists()
     written = write_shards(config)
     assert written.written < written.shards

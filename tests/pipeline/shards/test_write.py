@@ -16,14 +16,14 @@ import webdataset as wds
 
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
-from pipeline.shards.index import index_text, read_index, shard_entry
+from pipeline.shards.index import index_text, read_index, shard_entry, shard_key
+from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import insert_shown, peek
-from pipeline.shards.record_reader import read_record
-from pipeline.shards.staleness import shard_folder
+from pipeline.shards.records import read_record
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import text_of_ids
@@ -46,7 +46,7 @@ def with_shards_in(config, folder, *overrides):
 
 def rows_of(config, split):
     stage, part = split.split("/")
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         return connection.execute(
             f"select id, extended(sequence, {config.assay.flank}), expression from {stage} "
             "where split = ? order by position",
@@ -72,7 +72,7 @@ def test_plain_webdataset_reads_every_row(made):
 def test_index_and_relations_lead_to_every_record(made):
     write_shards(made.config)  # they are there; other tests may have written other ones of this dataset since
     index = read_index(made.shards)
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         records = connection.execute(
             'select s.file, r."offset", r.bytes, r.rows, r.crc32 from records r '
             "join shards s using (k, stage, split, shard) where k = 3 order by s.file, r.record"
@@ -174,6 +174,57 @@ def test_any_k_gives_the_sequences_back(made, tmp_path, k):
         bounds = record["offsets.npy"]
         found += [text_of_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
     assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
+
+
+def test_the_key_depends_on_all_that_decides_the_bytes_and_on_nothing_else():
+    config = load_config(ROOT / "config.yaml")
+
+    def key(dataset="0" * 64, **changes):
+        sections = config.assay, config.shards
+        assay, shards = ({n: v for n, v in changes.items() if n in type(s).model_fields} for s in sections)
+        return shard_key(dataset, config.assay.model_copy(update=assay), config.shards.model_copy(update=shards))
+
+    changed = [
+        key(dataset="1" * 64),
+        key(k=4),
+        key(flank=149),
+        key(upstream=config.assay.upstream[:-1] + "N"),
+        key(downstream="N" + config.assay.downstream[1:]),
+        key(record_promoters=4095),
+        key(shard_megabytes=63.0),
+        key(compression="zstd"),
+    ]
+    assert len({key(), *changed}) == 1 + len(changed)
+    assert key(path="elsewhere", workers=7, cache="x", cache_gigabytes=1.0) == key()
+    assert (
+        key() == "5b9bf167ff8ea2427b82ba6aeaec3419c40570b8d97e34bf8078114f50ed49ab"
+    )  # shards that an older version wrote stay valid
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("file",), "../../finetune/train-000000.tar"),
+        (("file",), "/etc/passwd"),
+        (("sha256",), "../../../tmp/x"),
+        (("bytes",), -1),
+        (("rows",), "many"),
+        (("records", 0, "offset"), -512),
+        (("records", 0, "crc32"), None),
+    ],
+)
+def test_an_index_of_a_stranger_is_not_believed(copy, place, value):
+    """With a hash that fits: no file outside of the folder, or of the cache, is ever named by it."""
+    index = read_index(copy)
+    values = asdict(index)
+    entry = values["splits"]["finetune/train"][0]
+    for step in place[:-1]:
+        entry = entry[step]
+    entry[place[-1]] = value
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (copy / "index.json").write_text(json.dumps({**values, "sha256": digest}))
+    with pytest.raises(UserError, match=rf"not an index of shards: splits\.finetune/train\.0\.{place[0]}"):
+        read_index(copy)
 
 
 def test_a_changed_flank_or_dataset_makes_shards_anew(made, tmp_path):

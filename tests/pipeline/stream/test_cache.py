@@ -10,9 +10,10 @@ import time
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.shards.fetch import fetch_index
 from pipeline.shards.index import index_text
-from pipeline.stream.cache import ShardCache, make_room, read_remote_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.cache import ShardCache, make_room
+from pipeline.stream.stream import RankSlice, ShardStream
 from tests.conftest import ROOT
 from tests.pipeline.file_server import Answers, serving
 from tests.pipeline.stream.tiny_shards import SPLIT, write_tiny
@@ -38,7 +39,7 @@ def cached(url, tmp_path, limit=10**9, waits=(0.0, 0.0, 0.0), silent_seconds=30.
 
 
 def ids(shards, index, epoch=0, batch=7):
-    stream = Stream(shards, index, SPLIT, batch, Part(), seed=1)
+    stream = ShardStream(shards, index, SPLIT, batch, RankSlice(), seed=1)
     return [step.micro_batches[0].id.tolist() for step in stream.epoch(epoch)]
 
 
@@ -109,11 +110,11 @@ def test_wrong_bytes_again_are_an_error_with_expected_and_got(tiny, server, tmp_
 
 def test_a_file_that_is_not_there_is_named_at_once(tiny, server, tmp_path):
     del server.files[FILES[2]]
-    with pytest.raises(UserError, match=r"finetune/train-000002\.tar: is not there"):
+    with pytest.raises(UserError, match=r"finetune/train-000002\.tar: no such file"):
         ids(cached(server.url, tmp_path, waits=(60.0,)), tiny[1])
     server.statuses = [403]
-    with pytest.raises(UserError, match=r"http://.*: is not given out to this user: .*403"):
-        read_remote_index(server.url, waits=(60.0,))
+    with pytest.raises(UserError, match=r"http://.*: access denied: .*403"):
+        fetch_index(server.url, waits=(60.0,))
     server.statuses = [503] * 50
     with pytest.raises(UserError, match=r"http://.*503"):
         ids(cached(server.url, tmp_path), tiny[1])
@@ -131,7 +132,7 @@ def test_the_folder_stays_within_its_limit_and_the_last_used_stay(tiny, server, 
     cache = cached(server.url, tmp_path, limit)
     for epoch in range(3):
         for step, expected in zip(
-            Stream(cache, index, SPLIT, 3, Part(), 1).epoch(epoch), ids(folder, index, epoch, 3), strict=True
+            ShardStream(cache, index, SPLIT, 3, RankSlice(), 1).epoch(epoch), ids(folder, index, epoch, 3), strict=True
         ):
             assert step.micro_batches[0].id.tolist() == expected
             assert sum(path.stat().st_size for path in cache.folder.glob("*.tar")) <= limit
@@ -187,11 +188,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from pipeline.shards.index import read_index
-from pipeline.stream.cache import ShardCache, read_remote_index
-from pipeline.stream.stream import Part, Stream
+from pipeline.shards.fetch import fetch_index
+from pipeline.stream.cache import ShardCache
+from pipeline.stream.stream import RankSlice, ShardStream
 url, cache, rank = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-index = read_remote_index(url)
-stream = Stream(ShardCache(url, cache, 10**9), index, "finetune/train", 7, Part(rank, 2), seed=1)
+index = fetch_index(url)
+stream = ShardStream(ShardCache(url, cache, 10**9), index, "finetune/train", 7, RankSlice(rank, 2), seed=1)
 print([i for step in stream.epoch(0) for b in step.micro_batches for i in b.id.tolist()], flush=True)
 """
 
@@ -208,7 +210,7 @@ def child(url, cache, rank):
 def test_ranks_share_a_cache_and_one_killed_while_fetching_hinders_nobody(tiny, server, tmp_path):
     folder, index = tiny
     server.files["index.json"] = index_text(index).encode()
-    assert read_remote_index(server.url) == index
+    assert fetch_index(server.url) == index
     server.requests.clear()
     # The index, then a file that never ends.
     with serving(Answers(server.files, stalls=[0.0, 600.0], cuts=[10**9, 1000])) as silent:
@@ -243,11 +245,11 @@ def test_what_is_needed_next_is_fetched_ahead(tiny, server, tmp_path):
 
 
 def test_shards_of_an_index_that_is_not_there_or_of_another_format(server, tmp_path):
-    with pytest.raises(UserError, match=r"http://.*/index\.json: is not there"):
-        read_remote_index(server.url, ())
+    with pytest.raises(UserError, match=r"http://.*/index\.json: no such file"):
+        fetch_index(server.url, ())
     server.files["index.json"] = b'{"format": 99}'
     with pytest.raises(UserError, match=r"http://.*/index\.json: format 99"):
-        read_remote_index(server.url, ())
+        fetch_index(server.url, ())
 
 
 def test_shards_from_s3(tiny, tmp_path, monkeypatch):
@@ -271,7 +273,7 @@ def test_shards_from_s3(tiny, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"s3://shards/k3/finetune/train-000001\.tar: expected sha256"):
             ids(cache, index)
         files.rm(f"shards/k3/{FILES[1]}")
-        with pytest.raises(UserError, match=r"s3://shards/k3/finetune/train-000001\.tar: is not there"):
+        with pytest.raises(UserError, match=r"s3://shards/k3/finetune/train-000001\.tar: no such file"):
             ids(cache, index)
     finally:
         server.stop()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import ahead
 from pipeline.shards.records import Record
-from pipeline.stream.batching import Part, lay_out, share_of, split_off
+from pipeline.stream.batching import RankSlice, assign_rows, collate, split_off
 from pipeline.stream.reader import join_records
-from pipeline.stream.state import StreamState
+from pipeline.stream.stream import StreamState
 from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
 from pipeline.tokens.padding import padded_rows, padded_tokens
 from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
@@ -68,7 +68,7 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
     pieces, _ = split_off(pieces, whole)
     found = [[] for _ in range(whole // batch)]
     for rank in range(ranks if whole else 0):
-        block = lay_out(pieces, share_of(Part(rank, ranks, micro), batch), batch)
+        block = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch)
         steps = list(block.steps(epoch=4, number=7, consumed=100))
         assert [(s.epoch, s.number, s.consumed) for s in steps] == [
             (4, 7 + i, 100 + (i + 1) * batch) for i in range(whole // batch)

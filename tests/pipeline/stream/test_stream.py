@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset.database import reading
+from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, deal, epoch_order
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, epoch_order, partition
+from pipeline.stream.stream import RankSlice, ShardStream
 
 sizes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=5)
 
@@ -47,15 +47,33 @@ def test_order_by_hand():
     assert len(epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
 
 
+def test_records_and_rows_are_each_drawn_again_by_seed_and_epoch():
+    """Of records alone, and of the rows within a window alone: either would hide the other in the order of an epoch."""
+    places = [(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
+    orders = [epoch_order([[9] * 10] * 4, *place) for place in places]
+    assert len({tuple(order.records) for order in orders}) == len(places)
+    assert len({tuple(order.window_rows(0)) for order in orders}) == len(places)
+    assert len({tuple(order.records // 10) for order in orders}) == len(places)  # shards, too
+    first, second = (orders[0].window_rows(window).tolist() for window in (0, 1))
+    assert first != second
+
+
+def test_the_order_of_an_epoch_stays_what_it_was():
+    """A run that an older version began is resumed in the same order."""
+    order = epoch_order([[2, 3], [4], [1, 2]], seed=7, epoch=3)
+    assert order.records.tolist() == [4, 0, 3, 2, 1]
+    assert order.window_rows(0).tolist() == [2, 9, 10, 4, 0, 5, 6, 3, 7, 8, 11, 1]
+
+
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_rows_are_dealt_out_evenly(rows, parts):
-    counts = np.diff(deal(rows, parts))
+    counts = np.diff(partition(rows, parts))
     assert counts.sum() == rows
     assert counts.max() - counts.min() <= 1
 
 
 def stream(made, batch, rank=0, ranks=1, micro=1, seed=0, shuffle=True, split="finetune/train"):
-    return Stream(made.shards, read_index(made.shards), split, batch, Part(rank, ranks, micro), seed, shuffle)
+    return ShardStream(made.shards, read_index(made.shards), split, batch, RankSlice(rank, ranks, micro), seed, shuffle)
 
 
 def global_batches(made, batch, ranks, micro, epoch=0, consumed=0, **options):
@@ -98,7 +116,7 @@ def test_epochs_and_seeds_differ_and_repeat(made):
 
 
 def test_batches_hold_what_the_dataset_says(made):
-    with reading(made.config.dataset.path) as connection:
+    with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select id, kmer_ids(extended(sequence, 5), 3), expression from promoters").fetchall()
     expected = {number: (ids, np.float32(label)) for number, ids, label in rows}
     for step in stream(made, 128, micro=2).epoch(0):
@@ -136,7 +154,7 @@ def test_a_damaged_shard_is_an_error_that_names_it(made, tmp_path, damage):
         damage
     ]()
     with pytest.raises(UserError, match=r"valid-000000\.tar"):
-        list(Stream(tmp_path / "k3", index, "finetune/valid", 32, Part()).epoch(0))
+        list(ShardStream(tmp_path / "k3", index, "finetune/valid", 32, RankSlice()).epoch(0))
 
 
 def test_a_reader_that_stops_early_leaves_no_thread(made):

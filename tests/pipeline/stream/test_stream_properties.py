@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.stream.stream import Part, Stream
+from pipeline.stream.stream import RankSlice, ShardStream
 from pipeline.tokens.kmers import ids_of_text, text_of_ids
 from tests.pipeline.stream.test_reader import COMPLEMENT
 from tests.pipeline.stream.tiny_shards import SPLIT, ids_of, write_tiny
@@ -82,7 +82,7 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
     rows = sum(map(sum, shape))
 
     def stream(rank=0, ranks=1, micro=1):
-        return Stream(folder, index, SPLIT, batch, Part(rank, ranks, micro), seed, shuffle, reverse)
+        return ShardStream(folder, index, SPLIT, batch, RankSlice(rank, ranks, micro), seed, shuffle, reverse)
 
     alone = [joined([step]) for step in stream().epoch(epoch)]
     assert sorted(int(i) for batch in alone for i in batch[3]) == [10 * i for i in range(rows)]
@@ -114,7 +114,7 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
     index = read_index(made.shards)
 
     def bases(reverse, epoch, shuffle=True, batch=64):
-        steps = Stream(made.shards, index, "finetune/train", batch, Part(), 5, shuffle, reverse).epoch(epoch)
+        steps = ShardStream(made.shards, index, "finetune/train", batch, RankSlice(), 5, shuffle, reverse).epoch(epoch)
         parts = [part for step in steps for part in step.micro_batches]
         return {
             int(number): text_of_ids(row[:length], index.k)
@@ -137,8 +137,8 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
 
 def test_a_state_of_other_shards_is_refused(folders):
     folder, index = folders([[3, 4]], 5, 3)
-    stream = Stream(folder, index, SPLIT, 2, Part())
-    other = Stream(folder, type(index)(**{**index.__dict__, "key": "another"}), SPLIT, 2, Part())
+    stream = ShardStream(folder, index, SPLIT, 2, RankSlice())
+    other = ShardStream(folder, type(index)(**{**index.__dict__, "key": "another"}), SPLIT, 2, RankSlice())
     with pytest.raises(UserError, match="shard_key key, this one has another"):
         other.resume(stream.state(0, 2))
     assert [step.consumed for step in stream.resume(stream.state(0, 2))] == [4, 6, 7]
@@ -146,7 +146,7 @@ def test_a_state_of_other_shards_is_refused(folders):
 
 def test_damage_that_comes_between_two_epochs_is_noticed(tmp_path):
     index = write_tiny(tmp_path, [[20, 20]])
-    stream = Stream(tmp_path, index, SPLIT, 8, Part())
+    stream = ShardStream(tmp_path, index, SPLIT, 8, RankSlice())
     assert len(list(stream.epoch(0))) == 5
     entry = index.splits[SPLIT][0].records[1]
     path = tmp_path / index.splits[SPLIT][0].file

@@ -1,0 +1,1 @@
+"""Cost of building a dataset, and of the search for near-duplicates."""

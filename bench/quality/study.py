@@ -1,0 +1,142 @@
+"""Study of scores: BERT with and without pretraining, ridge and a CNN; three seeds, measured and noisy promoters.
+
+    python -m bench.quality.study yeast.tsv                           sizes and choices, some hours on two cores
+    python -m bench.quality.study yeast.tsv --dream noisy.parquet     and 500,000 promoters with the assay's noise
+    ... --test test_sequences.txt --labels public_leaderboard_ids     scores on the challenge's public rows, too
+    ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies
+
+Finished trials in --work FOLDER (default quality/) are not repeated; after a change of quality.yaml take another
+folder. Writes all numbers found so far to bench/quality/quality.json, from which `python -m bench.quality.tables` makes
+the tables and the plot of docs/results.md. The trials: trials.py; the model and its training: quality.yaml.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.measure import COMMAND, module, run_json
+from bench.parallel import TRAIN, run_parallel, run_single_threaded
+from bench.quality.trials import Trial, trials
+
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE / "quality.yaml"
+STUDIES = ("sizes", "choices", "dream")
+
+
+class Studio:
+    """Folder and files of trials. files: those of `yeast` and `dream`; work: folder for all output."""
+
+    def __init__(self, files: dict[str, Path], work: Path, test: Path | None, labels: Path | None) -> None:
+        self.files, self.work, self.test, self.labels = files, work, test, labels
+        self.building = threading.Lock()
+
+    def result(self, trial: Trial) -> None:
+        """Run a trial, unless it was run before with the same rows and settings, and save its result."""
+        path = self.path(trial)
+        facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
+        facts |= {"settings": list(trial.settings), "bytes": self.files[trial.rows].stat().st_size}
+        found = json.loads(path.read_text()) if path.exists() else {}
+        if not facts.items() <= found.items():
+            began = time.monotonic()
+            found = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - began)}
+        if trial.rows == "dream" and trial.method == "bert" and self.test and self.labels and "public" not in found:
+            found["public"] = self.public(self.work / "runs" / trial.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found) + "\n")
+        print(json.dumps(found), flush=True)
+
+    def path(self, trial: Trial) -> Path:
+        """Name the file of a trial's result."""
+        return self.work / "results" / f"{trial.name}.json"
+
+    def places(self, trial: Trial) -> list[str]:
+        """Make a trial's dataset and shards, unless they exist. Returns their settings."""
+        name = "-".join((trial.rows, *(setting.partition("=")[2] for setting in trial.data)))
+        data = [f"dataset.path={self.work / name}.duckdb", f"shards.path={self.work / name}-shards", *trial.data]
+        with self.building:
+            run_single_threaded((COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data))
+            run_single_threaded((COMMAND, "shards", "--config", str(CONFIG), *data))
+        return data
+
+    def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
+        """Train and score a trial."""
+        if trial.method == "ridge":
+            return run_json(module("quality.ridge", data[0].partition("=")[2], "--json"))
+        if trial.method == "cnn":
+            shards, seed = data[1].partition("=")[2], str(trial.seed)
+            words = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
+            found = run_json(module("quality.cnn", *words))
+            return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
+        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
+        run = self.work / "runs" / trial.name
+        start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
+        names = (f"run.name={trial.name}", f"run.path={run.parent}")
+        run_single_threaded((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
+        if trial.stages == "pretrain":
+            values = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+            best = min((value for value in values if "valid_loss" in value), key=lambda value: value["valid_loss"])
+            return {"insert_accuracy": best["valid_insert_accuracy"]}
+        summary = json.loads((run / "summary.json").read_text())
+        found = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
+        found |= {"masked": summary["masked"]} if summary["masked"] else {}
+        if trial.variant == "two-strands":
+            found |= self.both_strands(run, Path(data[0].partition("=")[2]))
+        return found
+
+    def both_strands(self, run: Path, dataset: Path) -> dict[str, float]:
+        """Score the mean of the predictions for both strands of the test promoters."""
+        from scipy.stats import pearsonr, spearmanr
+
+        from pipeline.dataset.database import open_dataset
+
+        with open_dataset(dataset) as connection:
+            rows = connection.execute(
+                "select sequence, expression from finetune where split = 'test' order by position"
+            ).fetchall()
+        rows_file, out = run / "test.tsv", run / "test-both-strands.tsv"
+        rows_file.write_text("".join(f"{sequence}\t{label}\n" for sequence, label in rows))
+        run_single_threaded((COMMAND, "predict", str(run / "model"), str(rows_file), "-o", str(out), "--both-strands"))
+        predictions = [float(line.rpartition("\t")[2]) for line in out.read_text().splitlines()]
+        labels = [label for _, label in rows]
+        r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
+        return {"both_pearson": float(r), "both_spearman": float(rho)}
+
+    def public(self, run: Path) -> dict[str, Any]:
+        """Compute the challenge's score on the public rows, by subset."""
+        out = run / "test_sequences.tsv"
+        run_single_threaded((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
+        labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))
+        return run_json((COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json"))
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("yeast", type=Path, help="measured promoters with labels of little noise")
+    cli.add_argument("--dream", type=Path, help="500,000 promoters with noisy labels")
+    cli.add_argument("--test", type=Path, help="the challenge's test_sequences.txt")
+    cli.add_argument("--labels", type=Path, help="folder of the public leaderboard's labels and subsets")
+    cli.add_argument("--work", type=Path, default=Path("quality"), help="default: quality")
+    cli.add_argument("--jobs", type=int, default=1, help="trials at a time, with one thread each; default: 1")
+    cli.add_argument("--only", nargs="*", choices=STUDIES, default=STUDIES, help="studies; default: all")
+    cli.add_argument("--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods left out")
+    args = cli.parse_args()
+    files = {"yeast": args.yeast, **({"dream": args.dream} if args.dream else {})}
+    studio = Studio({name: path.resolve() for name, path in files.items()}, args.work.resolve(), args.test, args.labels)
+    wanted = [t for t in trials() if t.rows in files and t.study in args.only and t.method not in args.without]
+    starts = {trial.start for trial in wanted}
+    try:
+        for each in ([trial for trial in trials() if trial.name in starts], wanted):
+            run_parallel(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
+    finally:
+        paths = [studio.path(trial) for trial in trials()]
+        found = [path.read_text().strip() for path in paths if path.exists()]
+        (HERE / "quality.json").write_text("[\n" + ",\n".join(found) + "\n]\n")
+
+
+if __name__ == "__main__":
+    main()

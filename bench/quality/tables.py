@@ -1,0 +1,171 @@
+"""Tables and plot of docs/results.md from the results of study.py.
+
+    python -m bench.quality.tables [--found bench/quality/quality.json] [--plot docs/quality.svg]
+
+A cell is the mean over the seeds and, in brackets, the lowest and the highest. A difference is the mean of the
+differences per seed with its 95 % interval by Student's t.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bench.measure import markdown
+from bench.quality.trials import SIZES, SPLITS
+
+HERE = Path(__file__).resolve().parent
+METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
+"""Methods and their colours."""
+LABELS = {
+    "pretrained": "BERT, pretrained", "scratch": "BERT, from scratch", "ridge": "ridge on 1- to 6-mers",
+    "cnn": "CNN, 82,249 parameters",
+}  # fmt: skip
+
+Found = list[dict[str, Any]]
+Scores = dict[int, float]
+"""Score by seed."""
+
+
+def scores(found: Found, metric: str = "pearson", **wanted: Any) -> Scores:
+    """Select one number of the trials that match `wanted`."""
+    return {one["seed"]: one[metric] for one in found if all(one[name] == value for name, value in wanted.items())}
+
+
+def cell(values: Scores) -> str:
+    """Format mean, lowest and highest; empty if there are none."""
+    if not values:
+        return ""
+    each = list(values.values())
+    return f"{number(float(np.mean(each)))} ({number(min(each))} to {number(max(each))})"
+
+
+def number(value: float) -> str:
+    """Format a correlation, or a difference of two: .750, -.012."""
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
+def difference(values: Scores, others: Scores) -> str:
+    """Format the difference of two methods per seed; empty if fewer than two seeds have both."""
+    each = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
+    if len(each) < 2:
+        return ""
+    half = stats.t.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / np.sqrt(len(each))
+    mean = float(np.mean(each))
+    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
+
+
+def sizes(found: Found, metric: str) -> str:
+    """Make a row per split and size, a column per method."""
+    rows = []
+    for split in SPLITS:
+        for size in SIZES:
+            each = {m: scores(found, metric, study="sizes", split=split, size=size, variant=m) for m in METHODS}
+            gain = difference(each["pretrained"], each["scratch"])
+            rows.append([f"{split}, {size:,}", *(cell(each[m]) for m in METHODS), gain])
+    head = [f"{metric.title()}: split, training rows", *LABELS.values(), "pretrained minus scratch"]
+    return markdown(head, rows)
+
+
+def choices(found: Found) -> str:
+    """Make a row per choice, beside the same training without it on as many promoters."""
+    mine = [one for one in found if one["study"] == "choices"]
+    rows: list[list[str]] = []
+    for size in sorted({one["size"] for one in mine}):
+        base = scores(found, study="sizes", split="random", size=size, variant="pretrained")
+        rows.append([f"{size:,}: pretrained, as above", cell(base), ""])
+        for name in dict.fromkeys(one["variant"] for one in mine if one["size"] == size):
+            these = [one for one in mine if (one["size"], one["variant"]) == (size, name)]
+            rows.append([f"{size:,}: {name}", cell(scores(these)), difference(scores(these), base)])
+            both = scores([one for one in these if "both_pearson" in one], "both_pearson")
+            if both:
+                rows.append([f"{size:,}: {name}, both strands predicted", cell(both), difference(both, base)])
+    return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
+
+
+def dream(found: Found) -> str:
+    """Make rows for the held-out noisy promoters, then for the challenge's public rows by subset."""
+    mine = [one for one in found if one["study"] == "dream"]
+    rows = []
+    for name in dict.fromkeys(one["variant"] for one in mine):
+        values = [scores(mine, metric, variant=name) for metric in ("pearson", "spearman")]
+        rows.append([f"{LABELS[name]}: held-out rows", *map(cell, values)])
+    public = {one["seed"]: one["public"] for one in mine if "public" in one}
+    for subset in next(iter(public.values()), {}).get("subsets", {}):
+        parts = {seed: score["subsets"][subset] for seed, score in public.items()}
+        rows.append(
+            [
+                f"{LABELS['pretrained']}: public rows, {subset}",
+                *(by_metric(parts, metric) for metric in ("pearson", "spearman")),
+            ]
+        )
+    if public:
+        rows.append(
+            [
+                f"{LABELS['pretrained']}: public rows, Score",
+                *(by_metric(public, f"{m}_score") for m in ("pearson", "spearman")),
+            ]
+        )
+    return markdown(["", "Pearson", "Spearman"], rows)
+
+
+def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
+    """Format one number of each seed's results."""
+    return cell({seed: part[metric] for seed, part in parts.items()})
+
+
+def plot(found: Found, path: Path) -> None:
+    """Plot Pearson by training rows: a dot per seed, lines through the means, a panel per split."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    for axes, split in zip(panels, SPLITS, strict=True):
+        for method, colour in METHODS.items():
+            by_size = {n: scores(found, study="sizes", split=split, size=n, variant=method) for n in SIZES}
+            draw(axes, {n: list(values.values()) for n, values in by_size.items() if values}, colour, LABELS[method])
+        axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
+        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("Pearson, 6,000 held-out promoters")
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str) -> None:
+    """Draw one method's line and dots."""
+    for size, values in by_size.items():
+        axes.plot([size] * len(values), values, ".", color=colour, markersize=4)
+    axes.plot(list(by_size), [np.mean(values) for values in by_size.values()], "-", color=colour, label=label)
+
+
+def tables(found: Found) -> Iterable[str]:
+    """Yield all tables as Markdown."""
+    yield sizes(found, "pearson")
+    yield sizes(found, "spearman")
+    if any(one["study"] == "choices" for one in found):
+        yield choices(found)
+    if any(one["study"] == "dream" for one in found):
+        yield dream(found)
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--found", type=Path, default=HERE / "quality.json")
+    cli.add_argument("--plot", type=Path)
+    args = cli.parse_args()
+    found: Found = json.loads(args.found.read_text())
+    print("\n\n".join(tables(found)))
+    if args.plot:
+        plot(found, args.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Cost of k-mer ids and of writing shards."""

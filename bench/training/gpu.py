@@ -1,0 +1,208 @@
+"""Training on one GPU: promoters per second and FLOP utilization of several configurations, beside its peers.
+
+    python -m bench.training.gpu                      everything, into bench/gpu.md; some minutes on one GPU
+    python -m bench.training.gpu --trace trace.json   and a profile of three steps of the first row (chrome://tracing)
+    python -m bench.training.gpu --prepare FOLDER     only makes promoters and shards (without a GPU) ...
+    python -m bench.training.gpu --data FOLDER        ... and uses them (on the machine with the GPU)
+    python -m bench.training.gpu --tiny               a small model, few steps, on any machine: does everything run?
+
+The model is the paper's, the promoters are generated. The base is eager, ZeRO 1, fp16, 4,096 promoters per step; each
+row changes one thing. Utilization is useful FLOP (model/bert/flops.py) relative to the rate of plain matrix products,
+measured in the same precision just before. The peers: prediction; fine-tuning with the Hugging Face Trainer; and
+fine-tuning as the original team did it (tokens made sample by sample in DataLoader workers, autocast, GradScaler). For
+a configuration of your own: python -m bench.training.bench_train.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+
+from bench.measure import markdown
+from bench.training.bench_train import Measurement, MeasurementSpec, check_trace, make_shards, measure, synthetic_config
+from bench.training.gpu_contenders import Bench, Variant, hugging_face, original_team, prediction, spec_of
+from bench.training.timing import Rates, StepPlan
+from model.config import Config, load_config
+from model.distributed.process_group import start, stop
+from pipeline.errors import UserError
+from pipeline.io.atomic import expect_folder
+from pipeline.paths import ROOT
+
+BASE = Variant("finetune", "fp16", 1, 4096)
+TINY = {"hidden": 32, "layers": 2, "heads": 4, "intermediate": 64}
+HEAD = ["", "promoters/s", "slowest to fastest", "TFLOP/s", "of matmul", "data wait", "peak GB", "host waits per step"]
+
+
+def variants(tiny: bool) -> Iterable[Variant]:
+    """List the configurations, each once, the base first."""
+    if tiny:
+        return [Variant(stage, "fp32", zero, 32, compiled) for stage, zero, compiled in (
+            ("finetune", 1, ""), ("pretrain", 1, ""), ("finetune", 0, ""), ("finetune", 1, "aot_eager"),
+        )]  # fmt: skip
+    listed = []
+    for stage in ("finetune", "pretrain"):
+        base = Variant(stage, BASE.precision, BASE.zero, BASE.batch)
+        listed += [base, Variant(stage, "fp16", 1, 4096, "inductor"), Variant(stage, "bf16", 1, 4096)]
+        listed += [Variant(stage, "bf16", 1, 4096, "inductor"), Variant(stage, "tf32", 1, 4096)]
+        listed += [Variant(stage, "fp16", zero, 4096) for zero in (0, 2, 3)]
+        listed += [Variant(stage, "fp16", 1, batch) for batch in (64, 256, 1024, 2048, 8192)]
+    return listed
+
+
+def prepare(folder: Path, tiny: bool) -> None:
+    """Write generated promoters to a folder, as rows and as shards."""
+    config = load_config(ROOT / "config.yaml")
+    if tiny:
+        model, assay = config.model.model_copy(update=TINY), config.assay.model_copy(update={"flank": 0})
+        config = config.model_copy(update={"model": model, "assay": assay})
+    config = synthetic_config(config, folder)
+    make_shards(config, folder, 600 if tiny else 200_000)
+    (folder / "config.json").write_text(config.model_dump_json())
+
+
+def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
+    """Format the columns that every contender has."""
+    return [
+        name,
+        f"{rates.median:,.0f}",
+        f"{rates.slowest:,.0f} to {rates.fastest:,.0f}",
+        "",
+        "",
+        "",
+        f"{gigabytes:.1f}",
+        "",
+    ]
+
+
+def own_row(found: Measurement) -> list[str]:
+    """Format all columns."""
+    columns = row(found.name, Rates(found.promoters_per_second, found.slowest, found.fastest), found.gigabytes)
+    columns[3:6] = f"{found.operations_per_second / 1e12:,.3g}", f"{found.utilization:.1%}", f"{found.data_wait:.2%}"
+    columns[7] = "" if found.host_waits is None else str(found.host_waits)
+    return columns
+
+
+def attempt(name: str, make_rows: Callable[[], list[list[str]]]) -> list[list[str]]:
+    """Make rows of the table, or one with the error, whatever it is: the other rows are still wanted."""
+    try:
+        return make_rows()
+    except torch.OutOfMemoryError:
+        problem = "out of memory"
+    except Exception as error:
+        traceback.print_exc()
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        problem = f"failed: {line[:80].replace('|', '/')}"
+    return [[name, problem, *[""] * (len(HEAD) - 2)]]
+
+
+def machine(device: torch.device) -> str:
+    """Name the device and versions."""
+    name, driver = platform.processor() or platform.machine(), ""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        driver = f", driver {driver_version()}"
+    return f"{name}{driver}, torch {torch.__version__}, CUDA {torch.version.cuda}, Python {platform.python_version()}"
+
+
+def driver_version() -> str:
+    """Read the version of the GPU driver; a container may lack nvidia-smi."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.partition("\n")[0].strip()
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--steps", type=int, default=30)
+    cli.add_argument("--tiny", action="store_true")
+    cli.add_argument("--trace", type=Path)
+    cli.add_argument("--prepare", type=Path)
+    cli.add_argument("--data", type=Path)
+    cli.add_argument("--out", type=Path, default=ROOT / "bench/gpu.md")
+    args = cli.parse_args()
+    try:
+        expect_folder(args.out)
+        check_trace(args.trace)
+    except UserError as error:
+        cli.error(str(error))
+    if args.prepare:
+        args.prepare.mkdir(parents=True, exist_ok=True)
+        prepare(args.prepare, args.tiny)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        work = args.data or Path(temporary)
+        if args.data is None:
+            prepare(work, args.tiny)
+        # Prepared on another machine, the files had other paths.
+        config = synthetic_config(Config.model_validate_json((work / "config.json").read_text()), work)
+        measure_all(config, work, args)
+
+
+def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
+    """Measure all rows. The table is rewritten after each, so that a crash loses none."""
+    rates: dict[str, float] = {}
+    rows: list[list[str]] = []
+
+    def add(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
+        for each in attempt(name, make_rows):
+            rows.append(each)
+            print(" | ".join(each), flush=True)
+        command = " ".join(["python -m bench.training.gpu", *sys.argv[1:]])
+        matmul = ", ".join(f"{precision} {rate / 1e12:,.3g}" for precision, rate in rates.items())
+        text = f"# Training on one GPU\n\n{machine(bench.world.device)}. `{command}`: {args.steps} steps each, "
+        text += f"slowest to fastest of three parts of them. Plain matrix products, TFLOP/s: {matmul}.\n\n"
+        args.out.write_text(f"{text}{markdown(HEAD, rows)}\n")
+
+    def own_rows(variant: Variant, spec: MeasurementSpec) -> list[list[str]]:
+        found = measure(spec, bench.world)
+        rates[variant.precision] = found.matmul_per_second
+        return [own_row(found)]
+
+    def prediction_rows() -> list[list[str]]:
+        found, whole = prediction(bench)
+        how = "fp16" if bench.world.device.type == "cuda" else "fp32"
+        from_file = [f"predict, {how}, from file to file", f"{whole:,.0f}", *[""] * (len(HEAD) - 2)]
+        return [row(f"predict, {how}, sequences in memory", found.rates, found.gigabytes), from_file]
+
+    before = dict(os.environ)
+    plan = StepPlan(2 if args.tiny else 8, args.steps)
+    bench = Bench(config, work, start(), plan, 2 if args.tiny else 10)
+
+    def alone(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
+        # Outside of the process group of one that DeepSpeed needs: in a group, predict and the Trainer work otherwise.
+        with patch.dict(os.environ, before, clear=True):
+            add(name, make_rows)
+
+    ours = [
+        (variant, spec_of(bench, variant, args.trace if number == 0 else None))
+        for number, variant in enumerate(variants(args.tiny))
+    ]
+    for variant, spec in ours:
+        if not variant.compiled:
+            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
+    alone("predict", prediction_rows)
+    batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
+    name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
+    alone(name, lambda: [row(name, (found := hugging_face(bench, batch, precision)).rates, found.gigabytes)])
+    few = 32 if args.tiny else 64
+    team = f"as the original team did, finetune, batch {few}"
+    alone(team, lambda: [row(team, (found := original_team(bench, few)).rates, found.gigabytes)])
+    for variant, spec in ours:  # last, as compiling may take many minutes
+        if variant.compiled:
+            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
+    stop()
+
+
+if __name__ == "__main__":
+    main()

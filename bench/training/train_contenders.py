@@ -1,0 +1,115 @@
+"""Contenders of train.py in this folder: train_contenders NAME WORK, in each process of torchrun.
+
+Rank 0 prints promoters_per_second and promoters_per_cpu_second (from step 11 on), first_step (seconds from the start of
+the process to its end) and gigabytes (peak resident memory of the process) as JSON.
+"""
+
+import json
+import os
+import resource
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from pipeline.paths import ROOT
+
+STARTED = psutil.Process().create_time()
+WARM_UP = 10
+"""Steps before the rate is measured."""
+STEPS, BATCH = 45, 64
+
+
+def now() -> tuple[float, float]:
+    """Read the clock, and the CPU time of this process, in seconds."""
+    return time.time(), time.process_time()
+
+
+def report(ends: list[tuple[float, float]], promoters: int) -> None:
+    """Print the rates. ends: times (see now) at which steps ended; promoters: per step. Ranks take equal CPU time."""
+    if os.environ.get("RANK", "0") == "0":
+        counted = (len(ends) - WARM_UP) * promoters
+        clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
+        found = {
+            "promoters_per_second": counted / clock,
+            "promoters_per_cpu_second": counted / cpu / int(os.environ.get("WORLD_SIZE", "1")),
+            "first_step": ends[0][0] - STARTED,
+            "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        }
+        print(json.dumps(found), flush=True)
+
+
+def ours(work: Path) -> None:
+    """Run train.py; a step has ended when the next one is requested."""
+    os.chdir(work)
+    from pipeline.stream.stream import ShardStream
+
+    ends: list[tuple[float, float]] = []
+    epoch = ShardStream.epoch
+
+    def timed_epoch(self, number, consumed=0):  # type: ignore[no-untyped-def]
+        for count, step in enumerate(epoch(self, number, consumed)):
+            if self.split == "finetune/train" and 0 < count <= STEPS:
+                ends.append(now())
+            yield step
+
+    ShardStream.epoch = timed_epoch  # type: ignore[method-assign]
+    name = f"run.name=bench-{os.environ['TORCHELASTIC_RUN_ID']}"
+    sys.argv = ["train.py", "--config", "bench.yaml", "--deepspeed_config", str(ROOT / "ds_config.json"), name]
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    report(ends, BATCH)
+
+
+def trainer(work: Path) -> None:
+    """Run Hugging Face's Trainer; torchrun's environment makes it distributed."""
+    import numpy as np
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    ready = np.load(work / "ready.npz")
+    ids, mask = torch.from_numpy(ready["ids"]), torch.from_numpy(ready["mask"])
+    labels = torch.from_numpy(ready["labels"]).float()
+    ends: list[tuple[float, float]] = []
+
+    class MeanOverFrames(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            size = BertConfig(
+                vocab_size=130, hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512,
+                max_position_embeddings=512, num_labels=1, problem_type="regression",
+            )  # fmt: skip
+            self.bert = BertForSequenceClassification(size)
+
+        def forward(self, input_ids, attention_mask, labels):  # type: ignore[no-untyped-def]
+            flat = self.bert(input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1)).logits
+            found = flat.view(len(input_ids), -1).mean(1)
+            return {"loss": torch.nn.functional.mse_loss(found, labels), "logits": found}
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
+            ends.append(now())
+
+    def collate(rows):  # type: ignore[no-untyped-def]
+        rows = torch.tensor(rows)
+        width = int(mask[rows].sum(-1).max())  # padded to the longest of the batch
+        return {"input_ids": ids[rows][..., :width], "attention_mask": mask[rows][..., :width], "labels": labels[rows]}
+
+    arguments = TrainingArguments(
+        output_dir=str(work / "trainer"), max_steps=STEPS, learning_rate=1e-4, weight_decay=0.0, max_grad_norm=0.0,
+        per_device_train_batch_size=BATCH // int(os.environ.get("WORLD_SIZE", "1")), optim="adamw_torch_fused",
+        lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    Trainer(
+        model=MeanOverFrames(), args=arguments, train_dataset=list(range(len(ids))), data_collator=collate,
+        callbacks=[Clock()],
+    ).train()  # fmt: skip
+    report(ends, BATCH)
+
+
+if __name__ == "__main__":
+    {"ours": ours, "trainer": trainer}[sys.argv[1]](Path(sys.argv[2]))
