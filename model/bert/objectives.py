@@ -36,19 +36,6 @@ class Sums:
     inside: torch.Tensor
 
 
-@dataclass(frozen=True)
-class MaskedFrames:
-    """One masked reading frame per promoter; each field is (rows, tokens + 2) int64.
-
-    read: ids that the model reads; attention_mask: 0 for padding; labels: true ids of the tokens to predict, IGNORED
-    elsewhere.
-    """
-
-    read: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
-
-
 class Task(nn.Module):
     """Objective of a stage. mode: how the model reads a promoter, see TOKEN_MODES."""
 
@@ -79,8 +66,12 @@ class MaskedTask(Task):
         """Draw frame, masked places and swapped k-mers of every row of the global batch."""
         return draw(batch.global_rows, self.width(batch, generator.device) // self.k + 2, self.k, generator)
 
-    def masked(self, batch: DeviceBatch) -> MaskedFrames:
-        """Mask a batch by its draws. Rows of weight 0 have no labels."""
+    def mask_batch(self, batch: DeviceBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mask a batch by its draws: one reading frame per promoter.
+
+        Returns the ids that the model reads, the attention mask, and the labels: true ids of the tokens to predict,
+        IGNORED elsewhere and in rows of weight 0. Each is (rows, tokens + 2) int64.
+        """
         assert batch.draws is not None
         draws = batch.draws
         frames = one_frame(reading_frames(batch.tokens, batch.lengths, self.k), draws.frame)
@@ -88,8 +79,7 @@ class MaskedTask(Task):
             maskable = self._between_flanks(batch, frames.input_ids.shape[1], self.never_masked)
             draws = replace(draws, select=torch.where(maskable, draws.select, 1.0))
         read, labels = mask(frames.input_ids, frames.kmers, draws, self.mask_share)
-        labels = torch.where(batch.weight[:, None] > 0, labels, IGNORED)
-        return MaskedFrames(read, frames.attention_mask, labels)
+        return read, frames.attention_mask, torch.where(batch.weight[:, None] > 0, labels, IGNORED)
 
     def masked_in_insert(self, batch: DeviceBatch, labels: torch.Tensor) -> torch.Tensor:
         """Find the k-mers to predict that lie wholly inside the insert: (rows, tokens + 2) bool, as labels."""
@@ -127,12 +117,11 @@ class PretrainTask(MaskedTask):
 
     def forward(self, batch: DeviceBatch) -> Sums:
         """Compute the cross-entropy in float32, in nats, summed over the masked k-mers."""
-        masked = self.masked(batch)
-        labels = masked.labels
+        read, attention_mask, labels = self.mask_batch(batch)
         places = masked_places(labels, self.mask_share)
         count = (labels != IGNORED).sum()
         target = torch.where(torch.arange(len(places), device=places.device) < count, labels.flatten()[places], IGNORED)
-        logits = kmer_logits(self.model, masked.read, masked.attention_mask, places).float()
+        logits = kmer_logits(self.model, read, attention_mask, places).float()
         losses = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
         correct = logits.detach().argmax(-1) == target
         inside = losses.new_zeros(3, dtype=torch.float64)

@@ -21,23 +21,19 @@ from pipeline.stream.stream import Step
 class StageEngine:
     """A stage's model as DeepSpeed trains it on this rank.
 
-    deepspeed: DeepSpeed's engine, whose `module` is the task; rate: its learning-rate schedule; plan: cut of the global
-    batch; seed: of the run, for dropout and masks; frozen: the model's weights that are not trained, by name.
+    task: the objective around the model; deepspeed: DeepSpeed's engine around the task; rate: its learning-rate
+    schedule; plan: cut of the global batch; seed: of the run, for dropout and masks; frozen: the model's weights that
+    are not trained, by name.
     """
 
     stage: StageName
+    task: PretrainTask | FinetuneTask
     deepspeed: Any
     rate: LearningRate
     plan: BatchPlan
     world: World
     seed: int
     frozen: dict[str, torch.Tensor]
-
-    @property
-    def task(self) -> PretrainTask | FinetuneTask:
-        """Return the objective around the model."""
-        task: PretrainTask | FinetuneTask = self.deepspeed.module
-        return task
 
     @property
     def skipped_steps(self) -> int:
@@ -128,4 +124,4 @@ def start_engine(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
     limit_waits()
-    return StageEngine(name, engine, LearningRate(optimizer, stage), plan, world, seed, frozen)
+    return StageEngine(name, task, engine, LearningRate(optimizer, stage), plan, world, seed, frozen)

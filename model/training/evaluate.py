@@ -12,7 +12,7 @@ from model.bert.device_batch import batch_to_device
 from model.bert.rng import generator
 from model.distributed.process_group import all_gather, sums_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
-from model.training.data import RankData
+from model.training.prepare import RankData
 
 Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
 """Of a batch: which rows are real promoters, their ids and labels, the predictions; each (rows,)."""

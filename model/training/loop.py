@@ -9,9 +9,9 @@ import math
 from model.config import Stage
 from model.distributed.stop_signals import StopRequest
 from model.training.checkpointing.checkpoints import Checkpoints, StageState
-from model.training.data import RankData
 from model.training.engine import divergence
 from model.training.evaluate import StopRequestError, evaluate
+from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
 from pipeline.runtime.progress import Update
 
@@ -25,12 +25,12 @@ class StageLoop:
     """One stage from its state to its end, or to a stop request."""
 
     def __init__(
-        self, settings: Stage, data: RankData, meter: Meter, checkpoints: Checkpoints, stop: StopRequest, show: Update
+        self, run: TrainingRun, settings: Stage, meter: Meter, checkpoints: Checkpoints, stop: StopRequest, show: Update
     ) -> None:
-        self._settings, self._data, self._meter, self._stop, self._show = settings, data, meter, stop, show
+        self._run, self._settings, self._meter, self._stop, self._show = run, settings, meter, stop, show
         self._checkpoints, self._engine = checkpoints, checkpoints.engine
-        self._last_step = math.ceil(settings.max_epochs * meter.steps_per_epoch)
-        self._interval = max(round(settings.evaluate_every * meter.steps_per_epoch), 1)
+        self._last_step = math.ceil(settings.max_epochs * len(meter.stream))
+        self._interval = max(round(settings.evaluate_every * len(meter.stream)), 1)
         self._validation = ""
 
     def run(self, state: StageState) -> None:
@@ -83,10 +83,9 @@ class StageLoop:
         False if the stage ends here, or if a stop is requested: then the next start evaluates.
         """
         engine, name = self._engine, self._engine.stage
+        split, micro_batch = f"{name}/valid", engine.plan.micro_batch
         try:
-            evaluation = evaluate(
-                engine.deepspeed, f"{name}/valid", self._data, engine.plan.micro_batch, self._stop.agreed
-            )
+            evaluation = evaluate(engine.deepspeed, split, self._run, micro_batch, self._stop.agreed)
         except StopRequestError:
             self._checkpoints.save(state)
             return False

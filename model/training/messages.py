@@ -25,7 +25,7 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     size = bert_config(config, index)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {run.data.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
         f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens, {count_parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",

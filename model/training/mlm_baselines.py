@@ -21,8 +21,8 @@ import torch.distributed as dist
 from model.bert.device_batch import DeviceBatch
 from model.bert.objectives import MaskedTask, Sums, sum_where
 from model.config import Pretrain
-from model.training.data import EVALUATION_BATCH, RankData
 from model.training.evaluate import StopRequestError, evaluate
+from model.training.prepare import EVALUATION_BATCH, RankData
 from pipeline.tokens.kmers import SPECIALS, vocabulary
 
 COUNTED = 65_536
@@ -102,8 +102,7 @@ class BaselineTask(MaskedTask):
 
     def forward(self, batch: DeviceBatch) -> Sums:
         """Count the masked k-mers that are predicted right; the loss is 0."""
-        masked = self.masked(batch)
-        read, labels = masked.read, masked.labels
+        read, _, labels = self.mask_batch(batch)
         bases = context_bases(self.k)
         contexts = 5**bases
         kmers = torch.nn.functional.pad(read, (1, 1)) - len(SPECIALS)

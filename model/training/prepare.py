@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from model.bert.build import bert_config, check_pretrained
-from model.config import STAGES, Config, StageName, Stages
+from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agreed_index, error_consensus
 from model.distributed.process_group import World, run_on_rank0
 from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys
 from model.training.checkpointing.best_model import BestModel
-from model.training.data import RankData
-from model.training.ds_config import DeepSpeedSettings
+from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
@@ -19,18 +19,44 @@ from pipeline.runtime.progress import tell
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
-from pipeline.stream.sources import shard_source
+from pipeline.stream.sources import ShardSource, shard_source
+from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
+
+EVALUATION_BATCH = 1024
+"""Promoters per evaluation step: fixed, so that validation masks are the same on any number of ranks."""
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class RankData:
+    """Access of this rank to the shards. seed: of the run; agree: how ranks share an error in the data."""
+
+    shards: Path | ShardSource
+    index: Index
+    world: World
+    seed: int
+    agree: ErrorConsensus
+
+    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
+        """Open the training split of a stage, in the shuffled order of each epoch."""
+        part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
+        return ShardStream(
+            self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
+            reverse_complement=stage.reverse_complement, agree=self.agree,
+        )  # fmt: skip
+
+    def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
+        """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
+        world = self.world
+        part = RankSlice(world.rank, world.ranks, -(-EVALUATION_BATCH // (world.ranks * micro_batch)))
+        return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
+
+
+@dataclass(frozen=True)
+class TrainingRun(RankData):
     """A run that is ready to train on this rank. config: with the settings that dataset and shards were made with."""
 
     config: Config
     settings: DeepSpeedSettings
-    index: Index
-    world: World
-    data: RankData
 
     def best_model(self, stage: StageName) -> BestModel:
         """Return the best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
@@ -70,8 +96,8 @@ def prepare(
 
         built = run_on_rank0(world, open_directory)
         index = agreed_index(config, settings.values, rank0_index or whole_index(config))
-        data = RankData(shard_source(config, index), index, world, config.run.seed, error_consensus(world.rank))
-        yield TrainingRun(built, settings, index, world, data)
+        shards, agree = shard_source(config, index), error_consensus(world.rank)
+        yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
 
 def _check_data(config: Config, index: Index) -> Config:

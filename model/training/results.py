@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import torch.distributed as dist
-from transformers import BertForSequenceClassification
 
 from model.artifacts.manifest import StageProgress
 from model.bert.build import load_regression_model, regression_model
@@ -40,16 +39,10 @@ def finished_results(run: TrainingRun, stages: Stages) -> Summary | None:
 
     Corrupt models are restored. Raises UserError if that of the last requested stage is lost.
     """
-
-    def read_finished() -> Summary | None:
-        summary = read_summary(run.config)
-        if summary is not None:
-            _restore_models(run, stages)
-        return summary
-
-    summary = run_on_rank0(run.world, read_finished)
+    summary = run_on_rank0(run.world, lambda: read_summary(run.config))
     if summary is None:
         return None
+    run_on_rank0(run.world, lambda: _restore_models(run, stages))
     return _publish(run, {**summary, "note": f"finished on {summary['finished']} already; nothing was trained"})
 
 
@@ -69,7 +62,7 @@ def compute_results(
     }
     try:
         if "pretrain" in progress:
-            baselines = score_baselines(run.data, run.config.pretrain, run.micro_batch("pretrain"), stop.agreed)
+            baselines = score_baselines(run, run.config.pretrain, run.micro_batch("pretrain"), stop.agreed)
             rows = run.index.rows("pretrain/valid")
             results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
         if stages == "pretrain":
@@ -99,26 +92,21 @@ def _restore_models(run: TrainingRun, stages: Stages) -> None:
 
 def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluation]:
     """Evaluate the best model on the held-out splits."""
-    # The exported model predicts on the scale of the labels.
-    task = FinetuneTask(_load_model(run), run.index.k, 0.0, 1.0, run.config.finetune.tokens)
-    micro_batch = run.micro_batch("finetune")
-    return {
-        split: evaluate(task, f"finetune/{split}", run.data, micro_batch, stop.agreed)
-        for split in ("valid", "test")
-        if f"finetune/{split}" in run.index.splits
-    }
-
-
-def _load_model(run: TrainingRun) -> BertForSequenceClassification:
-    """Load the best model on rank 0, and broadcast its weights: the other ranks need not see the directory."""
     if run.world.is_rank0:
         model = load_regression_model(run.best_model("finetune").folder)
-    else:
+    else:  # the other ranks need not see the directory
         model = regression_model(run.config, run.index, None)
     model.float().to(run.world.device)
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
-    return model
+    # The exported model predicts on the scale of the labels.
+    task = FinetuneTask(model, run.index.k, 0.0, 1.0, run.config.finetune.tokens)
+    micro_batch = run.micro_batch("finetune")
+    return {
+        split: evaluate(task, f"finetune/{split}", run, micro_batch, stop.agreed)
+        for split in ("valid", "test")
+        if f"finetune/{split}" in run.index.splits
+    }
 
 
 def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evaluation]) -> Summary:
@@ -178,15 +166,15 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
         "test_spearman": scores.get("spearman"),
         "config": json.dumps(summary["config"]),
     }
-    path, fix = folder / "predictions.parquet", f"rm {shlex.quote(str(folder / 'summary.json'))}"
+    metrics, path = long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
     try:
         predictions = pa.parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
+        removal = f"rm {shlex.quote(str(folder / 'summary.json'))}"
         raise UserError(
             f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix, to compute them again: "
-            f"{fix}, then run the same command"
+            f"{removal}, then run the same command"
         ) from None
-    metrics = long_metrics(folder / "metrics.jsonl")
     try:
         publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)
     except UserError as error:

@@ -51,15 +51,14 @@ def run_stage(
     if config.model.compile:
         emit("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.deepspeed.compile()
-    export = partial(export_stage, engine, config, index)
-    checkpoints = Checkpoints(engine, best, layout, config.run.keep_checkpoints, config.run.checkpoint_minutes, export)
+    checkpoints = Checkpoints(engine, best, layout, config.run, partial(export_stage, engine, config, index))
     state = checkpoints.load(last)
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     tracker.begin(name, state.step)
-    stream = run.data.training_stream(name, settings, engine.plan)
+    stream = run.training_stream(name, settings, engine.plan)
     meter = Meter(engine, stream, tracker, stage_cost(config, index, name), matmul_rate)
     with progress(name, "steps", quiet=not world.is_rank0) as show:
-        StageLoop(settings, run.data, meter, checkpoints, stop, show).run(state)
+        StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress
 
 

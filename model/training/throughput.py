@@ -29,8 +29,8 @@ def peak_memory(device: torch.device) -> int:
 class Meter:
     """Measures a stage and logs the readings.
 
-    sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last reading as text;
-    matmul_rate: operations per second of all devices in plain matrix products.
+    stream: the training split; sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last
+    reading as text; matmul_rate: operations per second of all devices in plain matrix products.
     """
 
     def __init__(
@@ -38,18 +38,13 @@ class Meter:
     ) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.world.device)
         self.line = ""
-        self._engine, self._stream, self._tracker = engine, stream, tracker
+        self._engine, self.stream, self._tracker = engine, stream, tracker
         self._cost, self._matmul_rate = cost, matmul_rate
         self.restart()
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Return the optimizer steps per epoch."""
-        return len(self._stream)
-
     def steps(self, epoch: int, consumed: int) -> Iterator[Step]:
         """Iterate over the steps of an epoch after its first `consumed` promoters; time the wait for each."""
-        steps = self._stream.epoch(epoch, consumed)
+        steps = self.stream.epoch(epoch, consumed)
         while True:
             began = time.monotonic()
             step = next(steps, None)
@@ -98,7 +93,7 @@ class Meter:
 
     def log(self, state: StageState, values: dict[str, float]) -> None:
         """Record metrics of the state's step."""
-        epochs = state.epoch + state.consumed / self._stream.rows
+        epochs = state.epoch + state.consumed / self.stream.rows
         self._tracker.log(self._engine.stage, state.step, epochs, values)
 
     def restart(self) -> None:

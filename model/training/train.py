@@ -56,14 +56,14 @@ def train_on_rank(
     config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = lambda _: None
 ) -> Summary:
     """Train as one rank of a process group: prepare, run the stages, compute the results. All ranks call this."""
-    with prepare(config, settings, world, stages) as run:
-        with RunStatus(run.config.run.directory / STATUS if world.is_rank0 else None) as status:
-            if world.is_rank0:
-                emit(describe_run(run, stages))
-            summary = finished_results(run, stages) or _run_stages(run, stages)
-            if world.is_rank0:
-                emit(describe_summary(summary))
-            status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
+    path = config.run.directory / STATUS if world.is_rank0 else None
+    with prepare(config, settings, world, stages) as run, RunStatus(path) as status:
+        if world.is_rank0:
+            emit(describe_run(run, stages))
+        summary = finished_results(run, stages) or _run_stages(run, stages)
+        if world.is_rank0:
+            emit(describe_summary(summary))
+        status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
         return summary
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.artifacts.manifest import Layout, StageProgress, find_damage, read_manifest, write_manifest
+from model.config import Run
 from model.distributed.process_group import all_gather, broadcast, run_on_rank0
 from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, newest_first, tag_of
 from model.training.checkpointing.disk import report_disk_error
@@ -97,15 +98,13 @@ def is_universal(checkpoint: Path | None) -> bool:
 class Checkpoints:
     """Saves and loads one stage. All ranks call its methods.
 
-    layout: of this run; keep: number of last checkpoints to keep; minutes: time between two checkpoints without an
-    evaluation; export: writes the Hugging Face directory of a checkpoint, called by every rank.
+    layout, settings: of this run; export: writes the Hugging Face directory of a checkpoint, called by every rank.
     """
 
     engine: StageEngine
     best: BestModel
     layout: Layout
-    keep: int
-    minutes: float
+    settings: Run
     export: Callable[[Path], None]
     saved_s: float = field(default_factory=time.monotonic, init=False)
     """Time of the last checkpoint, on the monotonic clock."""
@@ -141,14 +140,11 @@ class Checkpoints:
                 shutil.rmtree(target, ignore_errors=True)  # of the same step, from before a resume
                 work.rename(target)
                 write_text(folder / "latest", tag)
-                self._prune(target, folder / tag_of(state.best_step))
+                existing = newest_first(folder)
+                kept = {target, folder / tag_of(state.best_step), *existing[: self.settings.keep_checkpoints]}
+                for path in set(existing) - kept:
+                    shutil.rmtree(path, ignore_errors=True)
         self.saved_s = time.monotonic()
-
-    def _prune(self, newest: Path, best: Path) -> None:
-        """Remove the checkpoints that are neither the best nor among the last."""
-        existing = newest_first(self.best.checkpoints)
-        for path in {*existing} - {newest, best, *existing[: self.keep]}:
-            shutil.rmtree(path, ignore_errors=True)
 
     def keep_best(self, state: StageState) -> None:
         """Copy the model of the best checkpoint into the run's directory, unless it holds that model."""
@@ -160,4 +156,4 @@ class Checkpoints:
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint: the clock of rank 0 decides for all."""
-        return bool(broadcast(time.monotonic() - self.saved_s > 60 * self.minutes))
+        return bool(broadcast(time.monotonic() - self.saved_s > 60 * self.settings.checkpoint_minutes))

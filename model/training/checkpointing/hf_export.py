@@ -74,9 +74,9 @@ def export_model(
     try:
         model.save_pretrained(folder)
         stock_tokenizer(config, is_regression and config.finetune.tokens == "overlapping").save_pretrained(folder)
-        # transformers 5 names its class as 4 cannot load it; both load this one.
         path = folder / "tokenizer_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": PreTrainedTokenizerFast.__name__}
+        # transformers 5 writes a class name that 4 cannot load; both know this one.
+        settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     except Exception as error:  # safetensors and tokenizers raise others on a full disk, the latter plain Exception
         if isinstance(error, OSError) or "os error" not in str(error):

@@ -3,7 +3,6 @@
 import argparse
 import io
 import logging
-import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -34,8 +33,6 @@ def convert(checkpoint: Path) -> Path:
 
     target = checkpoint.parent / FOLDER
     work = checkpoint.parent / f".{FOLDER}.partial"
-    for leftover in (target, work):
-        shutil.rmtree(leftover, ignore_errors=True)
     arguments = argparse.Namespace(
         input_folder=str(checkpoint),
         output_folder=str(work / checkpoint.name),

@@ -70,14 +70,14 @@ def test_masking_the_insert_alone_masks_what_the_sentences_masking_has_there(mad
     batch = next(steps(made, batch=64))[0].micro_batches[0]
     draws = both[0].draws(batch, generator(CPU, "insert"))
     here = batch_to_device(batch, both[0].width(batch, CPU), draws, CPU)
-    sentence, insert = (task.masked(here) for task in both)
-    inside = both[0].masked_in_insert(here, sentence.labels)
-    assert torch.equal(insert.labels, torch.where(inside, sentence.labels, IGNORED))
+    (sentence_read, _, sentence_labels), (insert_read, _, insert_labels) = (task.mask_batch(here) for task in both)
+    inside = both[0].masked_in_insert(here, sentence_labels)
+    assert torch.equal(insert_labels, torch.where(inside, sentence_labels, IGNORED))
     unmasked = one_frame(reading_frames(here.tokens, here.lengths, 3), draws.frame).input_ids
-    assert torch.equal(insert.read, torch.where(inside, sentence.read, unmasked))
-    assert 0 < inside.sum() < (sentence.labels != IGNORED).sum()
+    assert torch.equal(insert_read, torch.where(inside, sentence_read, unmasked))
+    assert 0 < inside.sum() < (sentence_labels != IGNORED).sum()
     everything = PretrainTask(model, 3, 0.999999, (7, 6), insert_only=True)
-    count = (everything.masked(here).labels != IGNORED).sum()
+    count = (everything.mask_batch(here)[2] != IGNORED).sum()
     assert everything.normaliser(batch, draws) == pytest.approx(int(count), abs=0.01)
 
 

@@ -10,7 +10,6 @@ from model.bert.device_batch import DeviceBatch, fit_width
 from model.bert.objectives import PretrainTask
 from model.bert.rng import generator
 from model.distributed.process_group import World
-from model.training.data import RankData
 from model.training.evaluate import StopRequestError, evaluate
 from model.training.mlm_baselines import (
     COUNTED,
@@ -20,6 +19,7 @@ from model.training.mlm_baselines import (
     count_kmers,
     score_baselines,
 )
+from model.training.prepare import RankData
 from pipeline.shards.index import read_index
 from pipeline.tokens.kmers import ids_of_text, vocabulary
 
@@ -109,11 +109,11 @@ def test_a_guess_reads_what_is_in_sight_and_looks_up_the_rest(made, k):
     tables = [draws.integers(5, 5 + 5**k, size=(side, side)) for _ in range(2)]
     task = BaselineTask(k, 0.3, (7, 6), tables)
     batch, found = masks(made, task)
-    masked = task.masked(batch)
+    masked, _, labels = task.mask_batch(batch)
     count = right = inside = inside_right = 0
-    for row in range(len(masked.read)):
-        read = masked.read[row].tolist()
-        for place, label in enumerate(masked.labels[row].tolist()):
+    for row in range(len(masked)):
+        read = masked[row].tolist()
+        for place, label in enumerate(labels[row].tolist()):
             if label < 0:
                 continue
             left, middle, after = read[place - 1], read[place], read[place + 1]
