@@ -67,16 +67,11 @@ class StageCost:
 
 def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Describe the cost of "pretrain" or "finetune" with these settings and shards."""
-    pretraining, finetune = stage == "pretrain", config.finetune
-    flanks = len(index.left_flank) + len(index.right_flank)
-    return StageCost(
-        bert_config(config, index),
-        index.k,
-        mask_share=config.pretrain.mask_share if pretraining else None,
-        frozen=not pretraining and finetune.start == "frozen",
-        overlapping=not pretraining and finetune.tokens == "overlapping",
-        never_masked=flanks if pretraining and config.pretrain.masked == "insert" else 0,
-    )
+    size, pretrain, finetune = bert_config(config, index), config.pretrain, config.finetune
+    if stage == "pretrain":
+        never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
+        return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked)
+    return StageCost(size, index.k, None, finetune.start == "frozen", finetune.tokens == "overlapping")
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:

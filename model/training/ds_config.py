@@ -30,13 +30,13 @@ class DeepSpeedSettings:
 
     @property
     def zero_stage(self) -> int:
-        """ZeRO stage, 0 to 3; 0 where the settings name none, as in DeepSpeed."""
+        """Return the ZeRO stage, 0 to 3; 0 if the settings name none, as in DeepSpeed."""
         return int(self.values.get("zero_optimization", {}).get("stage", 0))
 
     def plan(self, global_batch: int, ranks: int) -> BatchPlan:
         """Cut a global batch of config.yaml into micro-batches no larger than DeepSpeed's setting.
 
-        Raises UserError where DeepSpeed's settings state another batch than config.yaml.
+        Raises UserError if DeepSpeed's settings name another batch than config.yaml.
         """
         largest = int(self.values["train_micro_batch_size_per_gpu"])
         per_rank = math.ceil(global_batch / ranks)

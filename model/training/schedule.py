@@ -10,13 +10,14 @@ from model.config import Stage
 class LearningRate:
     """Sets the learning rate in the optimizer's groups.
 
-    ReduceLROnPlateau lowers `rate`, the rate after warm-up. Before that, step n of `warm_up` uses n / warm_up of it.
+    `plateau` lowers `rate`, the rate after warm-up. Before that, step n of `warm_up` uses n / warm_up of it. A
+    checkpoint holds `rate` and the state of `plateau`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         self._optimizer = optimizer
         self._warm_up = stage.warm_up
-        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", **stage.plateau.model_dump())
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", **stage.plateau.model_dump())
         self.rate = self.current
 
     def before_step(self, steps: int) -> None:
@@ -27,16 +28,12 @@ class LearningRate:
     def after_evaluation(self, metric: float) -> None:
         """Lower the rate if the validation metric has not improved for more than `patience` evaluations."""
         self._set(self.rate)  # so that during warm-up, too, the whole rate is lowered
-        self._plateau.step(metric)
+        self.plateau.step(metric)
         self.rate = self.current
-
-    def plateau_state(self) -> dict[str, Any]:
-        """Return the state of ReduceLROnPlateau, for a checkpoint; `rate` is kept beside it."""
-        return self._plateau.state_dict()
 
     def load(self, rate: float, plateau_state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self._plateau.load_state_dict(plateau_state)
+        self.plateau.load_state_dict(plateau_state)
         self.rate = rate
         self._set(rate)
 

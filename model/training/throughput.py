@@ -88,7 +88,14 @@ class Meter:
         if engine.loss_scale is not None:
             values["loss_scale"] = engine.loss_scale
         self.log(state, values)
-        self.line = _line(values)
+        self.line = (
+            f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
+            f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"{values['flop_utilisation']:.1%} of matmul, data wait {values['data_wait']:.1%}, "
+            f"{values['memory_gigabytes']:.1f} GB"
+            + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
+            + (f", {values['skipped_steps']:,.0f} skipped" if values["skipped_steps"] else "")
+        )
         self.restart()
 
     def log(self, state: StageState, values: dict[str, float]) -> None:
@@ -101,14 +108,3 @@ class Meter:
         self._promoters, self._tokens, self._operations, self._wait_s = 0, 0.0, 0.0, 0.0
         self._began = time.monotonic()
         self.sums.zero_()
-
-
-def _line(values: dict[str, float]) -> str:
-    return (
-        f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
-        f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
-        f"{values['flop_utilisation']:.1%} of matmul, data wait {values['data_wait']:.1%}, "
-        f"{values['memory_gigabytes']:.1f} GB"
-        + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
-        + (f", {values['skipped_steps']:,.0f} skipped" if values["skipped_steps"] else "")
-    )

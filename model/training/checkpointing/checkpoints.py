@@ -127,7 +127,7 @@ class Checkpoints:
     def save(self, state: StageState) -> None:
         """Write a checkpoint; then keep the last ones and the best one. Raises UserError if the disk is full."""
         rate = self.engine.rate
-        state.plateau, state.learning_rate = rate.plateau_state(), rate.rate
+        state.plateau, state.learning_rate = rate.plateau.state_dict(), rate.rate
         folder, tag = self.best.checkpoints, tag_of(state.step)
         work, target = folder / f".{tag}.partial", folder / tag
         intact = "the checkpoint before is intact" if newest_first(folder) else "there is none before it"
