@@ -27,14 +27,14 @@ def read_written(path: Path, expected: dict[str, type], way_out: str) -> dict[st
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         wrong = [name for name, kind in expected.items() if not isinstance(values[name], kind)]
-        problem = f"{', '.join(wrong)} invalid" if wrong else ""
+        if not wrong:
+            return dict(values)
+        problem = f"{', '.join(wrong)} invalid"
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError) as error:
         problem = f"lacks {error}" if isinstance(error, KeyError) else "no whole JSON object"
-    if problem:
-        state = f"corrupt ({problem})" if path.stat().st_size else "empty"
-        raise UserError(
-            f"{path}: {state}; expected what this run wrote; fix: remove it (rm {shlex.quote(str(path))}), {way_out}"
-        )
-    return dict(values)
+    state = f"corrupt ({problem})" if path.stat().st_size else "empty"
+    raise UserError(
+        f"{path}: {state}; expected what this run wrote; fix: remove it (rm {shlex.quote(str(path))}), {way_out}"
+    )

@@ -47,8 +47,7 @@ class Manifest:
     """Content of manifest.json.
 
     owner: keys of the run that wrote the directory, by name; layout: None for a model without training state;
-    progress: of its stage, key `standing` of the file; files: [bytes, sha256] of each file, by its path in the
-    directory.
+    progress: of its stage, written as `standing`; files: [bytes, sha256] of each file, by its path in the directory.
     """
 
     owner: dict[str, str]

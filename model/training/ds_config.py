@@ -45,7 +45,7 @@ class DeepSpeedSettings:
             value = self.values.get(name, "auto")
             if value not in ("auto", expected):
                 raise UserError(
-                    f"the DeepSpeed config says {name} = {value}, but global_batch = {global_batch} on {ranks} ranks "
+                    f"the DeepSpeed config sets {name} = {value}, but global_batch = {global_batch} on {ranks} ranks "
                     f"with micro-batches of at most {largest} makes it {expected}; fix: remove {name}, or change one"
                 )
         return BatchPlan(math.ceil(per_rank / micro_batches), micro_batches)

@@ -162,5 +162,4 @@ def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: C
             break
     totals = torch.from_numpy(counts).to(data.world.device)
     dist.all_reduce(totals)
-    summed: Counts = totals.cpu().numpy()
-    return summed
+    return np.asarray(totals.cpu().numpy())

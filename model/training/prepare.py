@@ -46,8 +46,8 @@ class RankData:
 
     def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
         """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
-        world = self.world
-        part = RankSlice(world.rank, world.ranks, -(-EVALUATION_BATCH // (world.ranks * micro_batch)))
+        ranks = self.world.ranks
+        part = RankSlice(self.world.rank, ranks, -(-EVALUATION_BATCH // (ranks * micro_batch)))
         return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
 
 
@@ -64,10 +64,6 @@ class TrainingRun(RankData):
         name = "pretrained" if stage == "pretrain" else "model"
         owner = owner_keys(self.config, self.index)
         return BestModel(stage, folder / name, folder / "checkpoints" / stage, owner)
-
-    def micro_batch(self, stage: StageName) -> int:
-        """Return the promoters per micro-batch of a stage, at most."""
-        return self.settings.plan(self.config.stage(stage).global_batch, self.world.ranks).micro_batch
 
 
 @contextmanager

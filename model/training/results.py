@@ -62,7 +62,9 @@ def compute_results(
     }
     try:
         if "pretrain" in progress:
-            baselines = score_baselines(run, run.config.pretrain, run.micro_batch("pretrain"), stop.agreed)
+            settings = run.config.pretrain
+            plan = run.settings.plan(settings.global_batch, run.world.ranks)
+            baselines = score_baselines(run, settings, plan.micro_batch, stop.agreed)
             rows = run.index.rows("pretrain/valid")
             results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
         if stages == "pretrain":
@@ -101,9 +103,9 @@ def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluat
         dist.broadcast(tensor, src=0)
     # The exported model predicts on the scale of the labels.
     task = FinetuneTask(model, run.index.k, 0.0, 1.0, run.config.finetune.tokens)
-    micro_batch = run.micro_batch("finetune")
+    plan = run.settings.plan(run.config.finetune.global_batch, run.world.ranks)
     return {
-        split: evaluate(task, f"finetune/{split}", run, micro_batch, stop.agreed)
+        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.agreed)
         for split in ("valid", "test")
         if f"finetune/{split}" in run.index.splits
     }
@@ -170,10 +172,9 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
     try:
         predictions = pa.parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        removal = f"rm {shlex.quote(str(folder / 'summary.json'))}"
         raise UserError(
             f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix, to compute them again: "
-            f"{removal}, then run the same command"
+            f"rm {shlex.quote(str(folder / 'summary.json'))}, then run the same command"
         ) from None
     try:
         publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)

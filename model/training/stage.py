@@ -15,8 +15,9 @@ from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.metric_log import Tracker
 from model.training.checkpointing.best_model import HUGGING_FACE
-from model.training.checkpointing.checkpoints import Checkpoints, find_checkpoint, is_universal
+from model.training.checkpointing.checkpoints import Checkpoints, find_checkpoint
 from model.training.checkpointing.hf_export import export_stage
+from model.training.checkpointing.reshard import UNIVERSAL
 from model.training.engine import start_engine
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
@@ -47,7 +48,8 @@ def run_stage(
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, emit))
     task = build_task(config, index, name, _initial_weights(run, name, last, emit))
-    engine = start_engine(name, settings, task, run.settings, world, config.run.seed, is_universal(last))
+    universal = last is not None and last.parent.name == UNIVERSAL
+    engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
         emit("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.deepspeed.compile()

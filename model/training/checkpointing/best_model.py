@@ -18,8 +18,6 @@ from pipeline.io.atomic import replace_folder
 
 HUGGING_FACE = "huggingface"
 """Sub-directory of a checkpoint that holds the model."""
-Emit = Callable[[str], None]
-"""Receives a line for the user."""
 
 
 def tag_of(step: int) -> str:
@@ -49,7 +47,7 @@ class BestModel:
         progress = self._progress_in(self.folder)
         return progress if progress is not None and progress.ended and not find_damage(self.folder) else None
 
-    def update(self, progress: StageProgress, emit: Emit) -> None:
+    def update(self, progress: StageProgress, emit: Callable[[str], None]) -> None:
         """Make the directory hold the best weights so far. The checkpoint of this progress must be written.
 
         emit: receives a line if a corrupt directory was restored, or cannot be yet. Raises UserError if the disk is
@@ -65,15 +63,15 @@ class BestModel:
             return
         is_unexpected = bool(problem) and (self.folder.exists() or progress.step > progress.best_step)
         problem = problem or "not the best weights"
-        lost = self._copy(progress)
-        if lost and progress.ended:
-            raise self._lost(problem, lost)
-        if lost:
-            emit(f"{self.folder}: {problem}; the next better weights will replace it ({lost})")
+        obstacle = self._copy(progress)
+        if obstacle and progress.ended:
+            raise self._retrain_error(problem, obstacle)
+        if obstacle:
+            emit(f"{self.folder}: {problem}; the next better weights will replace it ({obstacle})")
         elif is_unexpected:
             emit(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def require(self, emit: Emit, *outdated: Path) -> None:
+    def require(self, emit: Callable[[str], None], *outdated: Path) -> None:
         """Check that the directory is intact, or restore it from the last checkpoints.
 
         outdated: files to remove, too, before the stage can be trained again. Raises UserError if it must be.
@@ -83,9 +81,9 @@ class BestModel:
             return
         progress = next(filter(None, map(self._progress_in, newest_first(self.checkpoints))), None)
         if progress is None or progress.best is None:
-            raise self._lost(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
-        if lost := self._copy(progress):
-            raise self._lost(problem, lost, *outdated)
+            raise self._retrain_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
+        if obstacle := self._copy(progress):
+            raise self._retrain_error(problem, obstacle, *outdated)
         emit(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
     def _progress_in(self, folder: Path) -> StageProgress | None:
@@ -114,9 +112,9 @@ class BestModel:
             replace_folder(new, self.folder)
         return ""
 
-    def _lost(self, problem: str, lost: str, *outdated: Path) -> UserError:
+    def _retrain_error(self, problem: str, obstacle: str, *outdated: Path) -> UserError:
         """Make the error of a model that must be trained again, with the command to type before."""
         leftovers = [shlex.quote(str(path)) for path in (*outdated, self.checkpoints) if path.exists()]
         removal = f"rm -r {' '.join(leftovers)}, then " if leftovers else ""
         command = "run --stage pretrain first" if self.stage == "pretrain" else "run the same command to train it again"
-        return UserError(f"{self.folder}: {problem}, and it cannot be restored ({lost}); fix: {removal}{command}")
+        return UserError(f"{self.folder}: {problem}, and it cannot be restored ({obstacle}); fix: {removal}{command}")

@@ -18,7 +18,7 @@ from model.config import Run
 from model.distributed.process_group import all_gather, broadcast, run_on_rank0
 from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, newest_first, tag_of
 from model.training.checkpointing.disk import report_disk_error
-from model.training.checkpointing.reshard import FOLDER, check_convertible, convert
+from model.training.checkpointing.reshard import UNIVERSAL, check_convertible, convert
 from model.training.engine import StageEngine
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
@@ -63,7 +63,7 @@ def find_checkpoint(best: BestModel, layout: Layout, emit: Callable[[str], None]
     none is intact, or if the last one belongs to another run.
     """
     folder = best.checkpoints
-    for leftover in (folder / FOLDER, *folder.glob(".*.partial")):
+    for leftover in (folder / UNIVERSAL, *folder.glob(".*.partial")):
         shutil.rmtree(leftover, ignore_errors=True)
     existing = newest_first(folder)
     for path in existing:
@@ -87,11 +87,6 @@ def find_checkpoint(best: BestModel, layout: Layout, emit: Callable[[str], None]
     if existing:
         raise UserError(f"{folder}: no checkpoint is intact; fix: remove the folder to restart the stage")
     return None
-
-
-def is_universal(checkpoint: Path | None) -> bool:
-    """Return whether a checkpoint was converted, so that any number of ranks can read it."""
-    return checkpoint is not None and checkpoint.parent.name == FOLDER
 
 
 @dataclass
@@ -118,7 +113,7 @@ class Checkpoints:
             raise UserError(
                 f"{checkpoint}: not every process can read it; a run on several hosts needs a shared run.path"
             )
-        if is_universal(checkpoint) and self.engine.world.is_rank0:
+        if checkpoint.parent.name == UNIVERSAL and self.engine.world.is_rank0:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
         state = StageState(**client_state["stage_state"])
         self.engine.rate.load(state.learning_rate, state.plateau)
@@ -148,11 +143,8 @@ class Checkpoints:
 
     def keep_best(self, state: StageState) -> None:
         """Copy the model of the best checkpoint into the run's directory, unless it holds that model."""
-
-        def emit(line: str) -> None:
-            tell(f"{self.engine.stage}: {line}")
-
-        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, emit))
+        name = self.engine.stage
+        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, lambda line: tell(f"{name}: {line}")))
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint: the clock of rank 0 decides for all."""

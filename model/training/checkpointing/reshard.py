@@ -10,7 +10,8 @@ from model.artifacts.manifest import Layout
 from model.training.checkpointing.disk import report_disk_error
 from pipeline.errors import UserError
 
-FOLDER = "universal"
+UNIVERSAL = "universal"
+"""Directory of a converted checkpoint, beside the checkpoints of its stage."""
 
 
 def check_convertible(folder: Path, written: Layout, required: Layout) -> None:
@@ -31,8 +32,8 @@ def convert(checkpoint: Path) -> Path:
     """
     from deepspeed.checkpoint import ds_to_universal
 
-    target = checkpoint.parent / FOLDER
-    work = checkpoint.parent / f".{FOLDER}.partial"
+    target = checkpoint.parent / UNIVERSAL
+    work = checkpoint.parent / f".{UNIVERSAL}.partial"
     arguments = argparse.Namespace(
         input_folder=str(checkpoint),
         output_folder=str(work / checkpoint.name),
