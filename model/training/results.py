@@ -62,9 +62,8 @@ def compute_results(
     }
     try:
         if "pretrain" in progress:
-            settings = run.config.pretrain
-            plan = run.settings.plan(settings.global_batch, run.world.ranks)
-            baselines = score_baselines(run, settings, plan.micro_batch, stop.agreed)
+            plan = run.settings.plan(run.config.pretrain.global_batch, run.world.ranks)
+            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.agreed)
             rows = run.index.rows("pretrain/valid")
             results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
         if stages == "pretrain":

@@ -40,8 +40,7 @@ def run_stage(
         if world.is_rank0:
             tell(f"{name}: {line}")
 
-    ended = run_on_rank0(world, best.ended)
-    if ended is not None:
+    if ended := run_on_rank0(world, best.ended):
         emit(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
