@@ -11,7 +11,7 @@ from model.cli.options import MODEL_FOLDER, configuration, overrides
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, print_result, text_of
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import naming, progress
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 
 def score(
@@ -127,7 +127,7 @@ def compare(
     if len(runs) < 2:
         raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
     found = compare_runs(runs, out)
-    print_result(asdict(found), as_json, [f"{found.page}: {counted(len(found.runs), 'run')}", *run_scores(found)])
+    print_result(asdict(found), as_json, [f"{found.page}: {format_count(len(found.runs), 'run')}", *run_scores(found)])
 
 
 def ceiling(

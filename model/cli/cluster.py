@@ -12,7 +12,7 @@ from pipeline.cli.options import ConfigFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.paths import shipped
 from pipeline.runtime.progress import tell
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 
 def doctor(
@@ -40,7 +40,7 @@ def doctor(
     findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
-    summary = f"{counted(wrong, 'problem')} to fix before training" if wrong else "ready to train"
+    summary = f"{format_count(wrong, 'problem')} to fix before training" if wrong else "ready to train"
     print_result(result, as_json, [summary])
     raise typer.Exit(1 if wrong else 0)
 

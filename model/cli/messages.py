@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
     from model.export.onnx import ExportResult
@@ -17,7 +17,7 @@ def describe_predicted(result: "PredictionResult", output: str) -> list[str]:
     place = "standard output" if output == "-" else output
     resumed = f", {result.found:,} of them by an interrupted run before" if result.found else ""
     return [
-        f"{place}: {counted(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
+        f"{place}: {format_count(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
         f"({result.rows_per_second:,.0f} per second)",
         *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
         *([result.remedy] if result.remedy else []),
@@ -58,7 +58,7 @@ def describe_explained(result: "ExplainResult") -> list[str]:
         f"{-result.loss:+.3f})"
     )
     return [
-        f"{', '.join(result.outputs)}: {counted(result.substitutions, 'substitution')}",
+        f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')}",
         f"predicted expression {result.prediction:.3f}; {NONE_SEEN if result.largest < SEEN else most}",
     ]
 
@@ -68,7 +68,7 @@ def describe_exported(written: "ExportResult") -> list[str]:
     compared = (
         "not compared with the model: onnxruntime is not installed"
         if written.difference is None
-        else f"predictions for {counted(written.promoters_compared, 'promoter')} equal the model's within "
+        else f"predictions for {format_count(written.promoters_compared, 'promoter')} equal the model's within "
         f"{written.difference:.1g}"
     )
     return [f"{written.file}: {written.bytes / 1e6:,.1f} MB", compared]
@@ -77,7 +77,7 @@ def describe_exported(written: "ExportResult") -> list[str]:
 def describe_ceiling(score: "Score", run: str) -> list[str]:
     """Tabulate a run's test Pearson between that of a mean predictor and the ceiling."""
     return [
-        f"test Pearson of run {run} on {counted(score.promoters, 'promoter')}",
+        f"test Pearson of run {run} on {format_count(score.promoters, 'promoter')}",
         f"  mean predictor   {0:.3f}",
         f"  trained model    {score.pearson:.3f}",
         f"  ceiling          {score.ceiling:.3f}",

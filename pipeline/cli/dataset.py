@@ -19,7 +19,7 @@ from pipeline.cli.options import (
 )
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import counting, naming, progress
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 
 def generate(
@@ -37,7 +37,7 @@ def generate(
     with progress("generate", "rows", quiet=as_json) as show:
         made = run(out, rows, seed, counting(show, rows))
     lines = [
-        f"{made.path}: {counted(made.rows, 'promoter')}, seed {made.seed}",
+        f"{made.path}: {format_count(made.rows, 'promoter')}, seed {made.seed}",
         f"ceiling    highest Pearson to be expected of any model: {made.ceiling}",
     ]
     print_result(asdict(made), as_json, lines)
@@ -126,7 +126,7 @@ def query(
     place = configuration(context, config, dataset__path=text_of(dataset)).dataset.path
     written = run_query(place, sql, requested, output, rows)
     if output is not None and written is not None:
-        print(f"{output}: {counted(written, 'row')}")
+        print(f"{output}: {format_count(written, 'row')}")
 
 
 def stats(
@@ -145,5 +145,5 @@ def stats(
     settings = configuration(context, config, dataset__path=text_of(dataset))
     with progress("stats", "steps", quiet=as_json) as show:
         written = write_stats(settings.dataset.path, out, naming(show, STEPS))
-    lines = [f"{written.page}: {counted(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
+    lines = [f"{written.page}: {format_count(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
     print_result(asdict(written), as_json, lines)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.dataset.input.repairs import repair_of
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
     from pipeline.dataset.build_result import BuildResult
@@ -20,7 +20,7 @@ def describe_built(built: "BuildResult") -> list[str]:
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
     return [
-        f"{built.dataset}: {counted(info.promoters, 'promoter')} of {counted(info.input_rows, 'row')}; "
+        f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
         f"Parquet in {built.parquet}{reused}",
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
@@ -68,12 +68,12 @@ def _notes(built: "BuildResult") -> Iterator[str]:
     if info.random_split_leaks is not None:
         yield (
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
-            f"{counted(info.random_split_leaks, 'held-out row')} would"
+            f"{format_count(info.random_split_leaks, 'held-out row')} would"
         )
     if built.held_out_pretrained:
         yield (
-            f"note       pretraining sees {counted(built.held_out_pretrained, 'promoter')} held out from fine-tuning "
-            "(without labels); to keep them out, raise dataset.pretrain_valid"
+            f"note       pretraining sees {format_count(built.held_out_pretrained, 'promoter')} held out from "
+            "fine-tuning (without labels); to keep them out, raise dataset.pretrain_valid"
         )
     empty = [] if info.cut is None else _empty_splits(info)
     if empty:
@@ -82,8 +82,8 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         yield f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with {larger}"
     if built.runs_left_out:
         yield (
-            f"note       {counted(built.runs_left_out, 'run')} of the dataset replaced here had other rows or splits, "
-            "so relation runs does not list them; their run directories are kept"
+            f"note       {format_count(built.runs_left_out, 'run')} of the dataset replaced here had other rows or "
+            "splits, so relation runs does not list them; their run directories are kept"
         )
 
 
@@ -103,8 +103,8 @@ def describe_written(written: "WriteResult") -> list[str]:
     state = f"{written.written:,} written now" if written.written else present
     return [
         *(f"replaced stale shards ({difference})" for difference in written.replaced),
-        f"{written.folder}: {counted(written.shards, 'shard')} ({state}), {counted(written.rows, 'promoter')}, "
-        f"{written.bytes / 1e6:,.1f} MB",
+        f"{written.folder}: {format_count(written.shards, 'shard')} ({state}), {format_count(written.rows, 'promoter')}"
+        f", {written.bytes / 1e6:,.1f} MB",
         *([f"note: {written.note}"] if written.note else []),
     ]
 

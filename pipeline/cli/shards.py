@@ -9,7 +9,7 @@ from pipeline.cli.messages import describe_shown, describe_written
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result, text_of
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import progress, with_speed
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 ShardFolder = Annotated[str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3.")]
 
@@ -58,8 +58,8 @@ def verify(folder: ShardFolder, as_json: Json = False) -> None:
     with progress("verify", "promoters", quiet=as_json) as show:
         found = verify_shards(folder, lambda done, total: show(done, total, ""))
     lines = [
-        f"{found.folder}: valid; {counted(found.shards, 'shard')}, {counted(found.records, 'record')}, "
-        f"{counted(found.rows, 'promoter')}"
+        f"{found.folder}: valid; {format_count(found.shards, 'shard')}, {format_count(found.records, 'record')}, "
+        f"{format_count(found.rows, 'promoter')}"
     ]
     print_result(asdict(found), as_json, lines)
 
