@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
 from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate, split_off
 from pipeline.stream.reader import RecordReader, Window
@@ -140,8 +140,8 @@ class ShardStream:
         Raises UserError for a missing or corrupt shard, naming file and record.
         """
         order = epoch_order(self._record_rows, self.seed, epoch, self.shuffle)
-        windows = ahead(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
-        blocks = ahead(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
+        windows = prefetch(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
+        blocks = prefetch(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
             number = consumed // self.global_batch
             while consumed < self.rows:
