@@ -16,7 +16,7 @@ from pipeline.stream.reader import join_records
 from pipeline.stream.stream import StreamState
 from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
 from pipeline.tokens.padding import padded_rows, padded_tokens
-from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 dtypes = st.sampled_from([np.uint8, np.uint16, np.uint32])
 
@@ -124,10 +124,10 @@ def test_the_other_strand_by_hand():
 
 def test_strands_are_drawn_for_each_promoter_by_itself():
     positions = np.arange(100_000)
-    drawn = drawn_strands(1, 2, positions)
-    assert np.array_equal(drawn_strands(1, 2, positions[::-1]), drawn[::-1])
-    assert np.array_equal(drawn_strands(1, 2, positions[500:600]), drawn[500:600])
-    for other in (drawn_strands(1, 3, positions), drawn_strands(2, 2, positions), drawn[1:], drawn[4096:]):
+    drawn = draw_strands(1, 2, positions)
+    assert np.array_equal(draw_strands(1, 2, positions[::-1]), drawn[::-1])
+    assert np.array_equal(draw_strands(1, 2, positions[500:600]), drawn[500:600])
+    for other in (draw_strands(1, 3, positions), draw_strands(2, 2, positions), drawn[1:], drawn[4096:]):
         assert abs((drawn[: len(other)] == other).mean() - 0.5) < 0.01  # 6 standard deviations
     assert abs(drawn.mean() - 0.5) < 0.01
 
