@@ -11,7 +11,7 @@ from model.cli.options import configuration, overrides
 from pipeline.cli.options import ConfigFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.paths import shipped
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 from pipeline.runtime.text import format_count
 
 
@@ -56,4 +56,4 @@ def relaunch(
     """
     from model.cluster.relaunch import relaunch as run
 
-    sys.exit(run(command, max_restarts, lambda line: tell(f"relaunch: {line}")))
+    sys.exit(run(command, max_restarts, lambda line: emit(f"relaunch: {line}")))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from pipeline.errors import UserError
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 
 RESUMABLE = ("download", "shards", "predict")
 """Commands that resume what an interrupted one has finished."""
@@ -51,7 +51,7 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
 
 def _fail(problem: str) -> NoReturn:
     """Exit 1 after the message, also if nobody reads the output any more."""
-    tell(f"error: {problem}")
+    emit(f"error: {problem}")
     _flush()
     sys.exit(1)
 
@@ -60,7 +60,7 @@ def _interrupt(words: Sequence[str]) -> NoReturn:
     """Exit as after Ctrl-C, and say what the same command would do."""
     command = next((word for word in words if not word.startswith("-")), "")
     resumes = command in RESUMABLE and "-" not in words  # standard input and output are gone
-    tell(f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}")
+    emit(f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}")
     _flush()
     sys.exit(INTERRUPTED)
 

@@ -12,7 +12,7 @@ import typer
 from model.cli.messages import describe_predicted
 from model.cli.options import MODEL_FOLDER, overrides
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
-from pipeline.runtime.progress import progress, tell, with_speed
+from pipeline.runtime.progress import emit, progress, with_speed
 
 
 def predict(
@@ -77,7 +77,7 @@ def predict(
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
-        result = predict_files(request, with_speed(show), lambda text: tell(f"warning: {text}"))
+        result = predict_files(request, with_speed(show), lambda text: emit(f"warning: {text}"))
     if result is None:  # not rank 0
         return
     # Predictions on standard output must not be mixed with the summary.
