@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from model.cli.options import configuration, overrides
+from model.cli.options import configuration
 from pipeline.cli.options import ConfigFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.paths import shipped
@@ -36,7 +36,7 @@ def doctor(
     settings = configuration(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # an unreadable file is no problem of a host
-    plan = TrainingPlan(settings, config, list(overrides(context)), ds_config, master_port, ssh_port)
+    plan = TrainingPlan(settings, config, list(context.obj.overrides), ds_config, master_port, ssh_port)
     findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
