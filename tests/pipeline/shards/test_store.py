@@ -128,7 +128,7 @@ def test_parts_one_after_another_are_the_whole(made, tmp_path):
 def test_splits_that_training_lacks_are_named(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     write_shards(config, splits_of("finetune", "test"))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     with pytest.raises(
         UserError, match="pretrain/train, pretrain/valid, finetune/train, finetune/valid are not written"
