@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model.prediction.validate import repaired
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def saturation_mutagenesis(
     from model.prediction.predictor import Predictor  # imports torch, which takes seconds
 
     predictor = model if isinstance(model, Predictor) else Predictor(model, overrides=overrides)
-    (promoter,) = predictor.repaired([sequence]).to_pylist()
+    (promoter,) = repaired([sequence], predictor.assay).to_pylist()
     left, right = predictor.assay.left_adapter, predictor.assay.right_adapter
     insert = promoter[len(left) : len(promoter) - len(right)]
     if not insert:

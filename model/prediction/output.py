@@ -2,85 +2,70 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from model.prediction.writers import PredictedRows, is_stream
 from pipeline.io.atomic import new_file
 
-COLUMNS = ("row", "problem", "bases", "first_wrong_base", "sequence")
+HEADER = "row\tproblem\tbases\tfirst_wrong_base\tsequence\n"
 MAX_ON_STREAM = 20
 """Rows without a prediction that are listed on standard error, where the output is no file."""
 
 
 class ProblemReport:
-    """Counts the rows, and lists those without a prediction in a file of lines.
-
-    limit: list only so many, under a title, for a person to read.
-    """
+    """Counts rows, and lists those without a prediction. limit: rows to list, with a title for a reader."""
 
     def __init__(self, file: TextIO, limit: int | None = None) -> None:
         self.rows = 0
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         """Rows without a prediction, by reason."""
         self._file = file
         self._limit = limit
-        self._listed = 0
-
-    @property
-    def rows_without_prediction(self) -> int:
-        """Rows without a prediction, of all reasons."""
-        return sum(self.counts.values())
 
     def add(self, rows: PredictedRows) -> None:
-        """Count some rows; count and list those that have a problem."""
-        self.rows += len(rows.prediction)
-        if rows.problem.null_count == len(rows.problem):
+        """Count rows; count and list those with a problem."""
+        self.rows += len(rows)
+        if rows.table["problem"].null_count == len(rows):
             return
-        problems = zip(rows.problem.to_pylist(), rows.sequence.to_pylist(), strict=True)
+        problems = zip(rows.table["problem"].to_pylist(), rows.table["sequence"].to_pylist(), strict=True)
         for number, (problem, sequence) in enumerate(problems, rows.first + 1):
-            if problem is not None:
-                if not self.counts:
-                    title = "" if self._limit is None else "rows without a prediction:\n"
-                    self._file.write(title + "\t".join(COLUMNS) + "\n")
-                self.counts[problem] = self.counts.get(problem, 0) + 1
-                if self._limit is None or self._listed < self._limit:
-                    self._list(number, problem, sequence)
+            if problem is None:
+                continue
+            if not self.counts:
+                self._file.write(HEADER if self._limit is None else f"rows without a prediction:\n{HEADER}")
+            self.counts[problem] += 1
+            if self._limit is None or self.counts.total() <= self._limit:
+                wrong = re.search("[^ACGTN]", sequence)
+                place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
+                self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
 
     def finish(self) -> None:
-        """Say how many rows were counted but not listed."""
-        left = self.rows_without_prediction - self._listed
-        if left:
-            self._file.write(f"... and {left:,} more; an output file (-o NAME.tsv) gets all of them beside it\n")
-
-    def _list(self, number: int, problem: str, sequence: str) -> None:
-        self._listed += 1
-        wrong = re.search("[^ACGTN]", sequence)
-        place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
-        self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
+        """Report how many rows were counted but not listed."""
+        if self._limit is not None and (hidden := self.counts.total() - self._limit) > 0:
+            self._file.write(f"... and {hidden:,} more; an output file (-o NAME.tsv) gets all of them beside it\n")
 
 
 def problems_file(output: str) -> Path:
-    """Return where the rows without a prediction are listed, beside an output file."""
+    """Return the list of rows without a prediction, beside an output file."""
     return Path(output).with_suffix(".problems.tsv")
 
 
 @contextmanager
 def open_output(output: str) -> Iterator[tuple[BinaryIO, ProblemReport]]:
     """Open the output and its problem report; files are written atomically, at the end of the block."""
-    if output == "-":
-        yield sys.stdout.buffer, ProblemReport(sys.stderr, MAX_ON_STREAM)
-        sys.stdout.flush()
-    elif is_stream(output):
-        with Path(output).open("wb") as file:
+    if is_stream(output):
+        with nullcontext(sys.stdout.buffer) if output == "-" else Path(output).open("wb") as file:
             yield file, ProblemReport(sys.stderr, MAX_ON_STREAM)
-    else:
-        listed = problems_file(output)
-        with new_file(listed) as temporary_list, temporary_list.open("w", encoding="utf-8") as lines:
-            report = ProblemReport(lines)
-            with new_file(Path(output)) as temporary, temporary.open("wb") as file:
-                yield file, report
-        if not report.counts:
-            listed.unlink()
+            file.flush()
+        return
+    listed = problems_file(output)
+    with new_file(listed) as temporary_list, temporary_list.open("w", encoding="utf-8") as lines:
+        report = ProblemReport(lines)
+        with new_file(Path(output)) as temporary, temporary.open("wb") as file:
+            yield file, report
+    if not report.counts:
+        listed.unlink()

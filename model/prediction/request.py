@@ -1,4 +1,4 @@
-"""What `predict` is asked for, and its checks that need no torch (importing it takes seconds)."""
+"""The options of `predict`, and their checks that need no torch (its import takes seconds)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class PredictionRequest:
 
     model: folder of a model or of its run. inputs: files, glob patterns, or - for standard input. output: a .tsv, .txt,
     .csv or .parquet file, - for standard output, or a device or pipe. workers: processes, see predict_here.
-    leaderboard: a sample submission, to write the leaderboard's JSON. overrides: repairs of sequences, see
+    leaderboard: a sample submission; the output is the leaderboard's JSON. overrides: repairs of sequences, see
     with_repairs. header_names: read the names in FASTA headers.
     """
 
@@ -35,11 +35,11 @@ class PredictionRequest:
     header_names: bool = False
 
     def find_input(self) -> Input:
-        """Find the input files and their layout, or look at the head of standard input."""
+        """Resolve the input files and infer their layout; for standard input, from its head."""
         return find_prediction_input(self.inputs, self.columns, self.header_names)
 
     def find_writer(self) -> Writer:
-        """Choose how the output is written. Raises UserError for an output that cannot be written so."""
+        """Choose the writer of the output. Raises UserError for an output that no writer supports."""
         if not is_stream(self.output):
             expect_folder(Path(self.output))
         if self.leaderboard is None:
@@ -52,7 +52,7 @@ class PredictionRequest:
 
 
 def check_request(request: PredictionRequest) -> None:
-    """Raise UserError for a model, input or output that cannot be used, as far as is known without reading rows."""
+    """Check the model, the output and the input's layout. Raises UserError; reads no rows."""
     with_repairs(facts_of_model(request.model)["assay"], request.overrides)
     request.find_writer()
     if STANDARD_INPUT not in request.inputs:  # its head can be read only once
@@ -60,7 +60,7 @@ def check_request(request: PredictionRequest) -> None:
 
 
 def check_output_is_no_input(output: str, source: Input) -> None:
-    """Raise UserError where the output, or the problems file beside it, is one of the input files."""
+    """Raise UserError where the output, or its problems file, is one of the input files."""
     if is_stream(output):
         return
     for path in (Path(output), problems_file(output)):

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -28,85 +28,72 @@ GROUP_ROWS = 65_536
 class PredictedRows:
     """Successive rows of the output.
 
-    first: number of the first row, from 0. sequence: as it came. prediction: (rows,) float32, NaN where problem is not
-    null. name: None where the output has no names.
+    first: number of the first row, from 0. table: name (where the input has names), sequence (as read), prediction
+    (float32, null where there is none), and problem (null for a valid row).
     """
 
     first: int
-    sequence: pa.ChunkedArray
-    prediction: npt.NDArray[np.float32]
-    problem: pa.ChunkedArray
-    name: pa.ChunkedArray | None = None
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
 
     @classmethod
     def of_part(cls, part: Part, values: npt.NDArray[np.float32]) -> "PredictedRows":
-        """Join a part with the values of its usable rows."""
-        problem = part.table["problem"]
+        """Join a part with the predictions of its usable rows."""
         prediction = np.full(len(part), np.nan, np.float32)
-        prediction[problem.is_null().to_numpy()] = values
-        name = part.table["name"] if "name" in part.table.column_names else None
-        return cls(part.first, part.table["sequence"], prediction, problem, name)
-
-    @property
-    def texts(self) -> dict[str, pa.ChunkedArray]:
-        """The columns before the prediction: name, where there are names, and sequence."""
-        return {"sequence": self.sequence} if self.name is None else {"name": self.name, "sequence": self.sequence}
+        prediction[part.table["problem"].is_null().to_numpy()] = values
+        place = part.table.column_names.index("repaired")
+        return cls(part.first, part.table.set_column(place, "prediction", pa.array(prediction, from_pandas=True)))
 
     def cells(self) -> Iterator[tuple[str, ...]]:
-        """Yield each row as text, with nan for a row without a prediction."""
-        texts = (column.to_pylist() for column in self.texts.values())
-        return zip(*texts, map(as_text, self.prediction.tolist()), strict=True)
+        """Yield the columns up to the prediction of each row as text, with nan for a missing prediction."""
+        *texts, prediction, _ = (column.to_pylist() for column in self.table.columns)
+        return zip(*texts, map(as_text, prediction), strict=True)
 
 
-def as_text(value: float) -> str:
-    """Format a prediction for text output with six significant digits.
+def as_text(value: float | None) -> str:
+    """Format a prediction for text output with six significant digits; nan for None.
 
     float32 holds seven. The last of them, and sometimes the one before, depends on the processor, the number of threads
     and the other rows of the batch, so more digits would mean nothing. Parquet keeps the float32 as it is.
     """
-    return f"{value:.6g}"
+    return "nan" if value is None else f"{value:.6g}"
 
 
 Writer = Callable[[BinaryIO, Iterator[PredictedRows]], None]
 """Writes all rows to an open file as they come."""
 
 
-def write_lines(file: BinaryIO, rows: Iterator[PredictedRows]) -> None:
+def write_lines(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
     """Write `sequence<TAB>prediction` lines without a header, with the name as a first column where there are names."""
-    for part in rows:
-        if part.name is not None:  # a tab or line end in a name would split the line
-            part = replace(part, name=pc.replace_substring_regex(part.name, r"\s", " "))
-        file.write("".join("\t".join(cells) + "\n" for cells in part.cells()).encode())
+    for rows in parts:
+        table = rows.table
+        if "name" in table.column_names:  # a tab or line end in a name would split the line
+            table = table.set_column(0, "name", pc.replace_substring_regex(table["name"], r"\s", " "))
+        lines = PredictedRows(rows.first, table).cells()
+        file.write("".join("\t".join(cells) + "\n" for cells in lines).encode())
         file.flush()  # the reader of a pipe gets rows as they come
 
 
-def write_csv(file: BinaryIO, rows: Iterator[PredictedRows]) -> None:
+def write_csv(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
     """Write CSV with a header line: name (where there are names), sequence, prediction."""
-    for part in rows:
+    for rows in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        if part.first == 0:
-            writer.writerow([*part.texts, "prediction"])
-        writer.writerows(part.cells())
+        if rows.first == 0:
+            writer.writerow(rows.table.column_names[:-1])
+        writer.writerows(rows.cells())
         file.write(text.getvalue().encode())
 
 
-def write_parquet(file: BinaryIO, rows: Iterator[PredictedRows]) -> None:
+def write_parquet(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
     """Write Parquet: name (where there are names), sequence, prediction (float, or null), problem (text, or null)."""
-    begin = next(rows, None)
-    texts = ["sequence"] if begin is None else list(begin.texts)
-    schema = pa.schema(
-        [*((name, pa.string()) for name in texts), ("prediction", pa.float32()), ("problem", pa.string())]
-    )
-    batches = (
-        batch
-        for part in chain([] if begin is None else [begin], rows)
-        for batch in pa.table(
-            [*part.texts.values(), pa.array(part.prediction, pa.float32(), from_pandas=True), part.problem],
-            schema=schema,
-        ).to_batches()
-    )
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    first = next(parts, None)
+    if first is None:
+        return
+    batches = (batch for rows in chain([first], parts) for batch in rows.table.to_batches())
+    with pq.ParquetWriter(file, first.table.schema, compression="zstd") as writer:
         for group in in_parts(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
 
@@ -137,7 +124,7 @@ def is_stream(output: str) -> bool:
 
 
 class RefusedError(UserError):
-    """The rows are not those that the leaderboard asks for, so the same command would fail again."""
+    """The input is not the leaderboard's, so the same command would fail again."""
 
 
 def leaderboard_writer(sample: Path) -> Writer:
@@ -147,41 +134,39 @@ def leaderboard_writer(sample: Path) -> Writer:
     The writer raises UserError for a prediction that is not finite, RefusedError where a row of the sample is missing
     or has no prediction.
     """
-    wanted = leaderboard_rows(sample)
+    required = leaderboard_rows(sample)
 
-    def write(file: BinaryIO, rows: Iterator[PredictedRows]) -> None:
-        written, end = 0, 0
-        for part in rows:
-            end = part.first + len(part.prediction)
-            for row in sorted(wanted.intersection(range(part.first, end))):
-                value = part.prediction[row - part.first]
-                if not np.isfinite(value):
-                    raise _no_leaderboard_value(part, row)
-                file.write(f'{", " if written else "{"}"{row}": {as_text(value)}'.encode())
-                written += 1
-        if written < len(wanted):
-            missing = min(row for row in wanted if row >= end)
+    def write(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
+        texts, end = [], 0
+        for rows in parts:
+            end = rows.first + len(rows)
+            for row in sorted(required.intersection(range(rows.first, end))):
+                cells = rows.table.slice(row - rows.first, 1).to_pylist()[0]
+                texts.append(f'"{row}": {_leaderboard_value(row, **cells)}')
+        if len(texts) < len(required):
+            missing = min(row for row in required if row >= end)
             raise RefusedError(
-                f"the leaderboard asks for row {missing:,} (from 0), but there are {end:,} rows; fix: predict the "
+                f"the leaderboard requires row {missing:,} (from 0), but there are {end:,} rows; fix: predict the "
                 "challenge's complete test_sequences.txt"
             )
-        file.write(b"}\n")
+        file.write(f"{{{', '.join(texts)}}}\n".encode())
 
     return write
 
 
-def _no_leaderboard_value(part: PredictedRows, row: int) -> UserError:
-    sequence, problem = (column[row - part.first].as_py() for column in (part.sequence, part.problem))
-    which = f"row {row:,} (from 0), which the leaderboard asks for,"
+def _leaderboard_value(row: int, sequence: str, prediction: float | None, problem: str | None) -> str:
+    which = f"row {row:,} (from 0), which the leaderboard requires,"
     if problem is not None:
-        return RefusedError(
+        raise RefusedError(
             f"{which} has no prediction: {problem}: {sequence[:200]!r}; fix: predict the challenge's "
             "test_sequences.txt unchanged"
         )
-    return UserError(
-        f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. GPUs predict in fp16, which may "
-        "be too narrow; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
-    )
+    if prediction is None or not np.isfinite(prediction):
+        raise UserError(
+            f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. GPUs predict in fp16, which "
+            "may be too narrow; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
+        )
+    return as_text(prediction)
 
 
 def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
@@ -192,7 +177,7 @@ def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
 
 
 def leaderboard_rows(sample: Path) -> frozenset[int]:
-    """Read the row numbers that a sample submission asks for. Raises UserError for a file that is none."""
+    """Read the row numbers of a sample submission. Raises UserError for another file."""
     values = read_json(sample)
     if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):
         raise UserError(f"{sample}: expected a JSON object whose keys are row numbers")
