@@ -83,7 +83,6 @@ def saturation_mutagenesis(
     substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
     mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
     prediction, *others = predictor.predict_usable(pa.array([promoter, *mutants])).tolist()
-    predictions = np.full((len(insert), len(BASES)), prediction, np.float32)
-    for (i, base), value in zip(substitutions, others, strict=True):
-        predictions[i, BASES.index(base)] = value
-    return MutagenesisResult(insert, prediction, predictions)
+    result = MutagenesisResult(insert, prediction, np.full((len(insert), len(BASES)), prediction, np.float32))
+    result.predictions[result.is_substitution] = others
+    return result

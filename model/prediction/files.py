@@ -9,13 +9,12 @@ from functools import partial
 
 from model.artifacts.model_directory import facts_of_model, model_of, unfinished
 from model.distributed.process_group import join_group
-from model.prediction.inputs import STANDARD_INPUT, count_rows, read_parts
+from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
 from model.prediction.journal import Predict, open_journal
-from model.prediction.output import open_output, problems_file
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
-from model.prediction.writers import PredictedRows, check_leaderboard_rows, is_stream
+from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
@@ -94,15 +93,14 @@ def _predict(
     reader = ahead(read_parts(source, assay, BATCH[default_device().type]), PARTS_AHEAD, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 
-        def predicted_rows() -> Iterator[PredictedRows]:
+        def predicted_parts() -> Iterator[Part]:
             for part, values in journal.resume(parts, predict):
-                rows = PredictedRows.of_part(part, values)
-                report.add(rows)
-                yield rows
+                report.add(part)
+                yield part.with_predictions(values)
                 on_progress(report.rows, total, journal.rows_resumed)
 
-        rows = predicted_rows()
-        write(file, _hold_until_predicted(rows) if is_stream(request.output) else rows)
+        predicted = predicted_parts()
+        write(file, _hold_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
         fix = remedy(report.counts, assay)
         if report.rows == report.counts.total():
@@ -123,12 +121,12 @@ def _predict(
     )
 
 
-def _hold_until_predicted(parts: Iterator[PredictedRows]) -> Iterator[PredictedRows]:
+def _hold_until_predicted(parts: Iterator[Part]) -> Iterator[Part]:
     """Hold rows back until one has a prediction: what is written to a stream cannot be taken back."""
-    held: list[PredictedRows] = []
-    for rows in parts:
-        held.append(rows)
-        if rows.table["problem"].null_count or sum(map(len, held)) > HELD_ROWS:
+    held: list[Part] = []
+    for part in parts:
+        held.append(part)
+        if part.table["problem"].null_count or sum(map(len, held)) > HELD_ROWS:
             yield from held
             held.clear()
             yield from parts

@@ -9,6 +9,8 @@ from itertools import chain
 from typing import BinaryIO
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from model.prediction.validate import VALIDATED
@@ -29,10 +31,8 @@ HEAD_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Part:
-    """Successive rows of the input.
-
-    first: number of the first row, from 0. table: name (where the input has names), sequence (as read), repaired, and
-    problem (null for a valid row).
+    """Successive rows of the input, in a table with columns name (where the input has names), sequence (as read),
+    repaired, and problem (null for a valid row). first: number of the first row, from 0.
     """
 
     first: int
@@ -45,6 +45,13 @@ class Part:
     def usable(self) -> pa.Array:
         """The repaired sequences of the valid rows."""
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
+
+    def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
+        """Replace column repaired by prediction: float32, null where there is none. values: of the usable rows."""
+        prediction = np.full(len(self), np.nan, np.float32)
+        prediction[self.table["problem"].is_null().to_numpy()] = values
+        place = self.table.column_names.index("repaired")
+        return Part(self.first, self.table.set_column(place, "prediction", pa.array(prediction, from_pandas=True)))
 
 
 def find_prediction_input(names: list[str], columns: Columns | None, header_names: bool = False) -> Input:

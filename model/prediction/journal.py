@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from model.prediction.inputs import Part
-from model.prediction.output import problems_file
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import PredictionRequest
-from model.prediction.writers import RefusedError, is_stream
+from model.prediction.writers import RefusedError, is_stream, problems_file
 from pipeline.io.arrow import string_buffers
 from pipeline.io.locks import hold_lock
 

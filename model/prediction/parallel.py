@@ -52,9 +52,8 @@ def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator
         )
     processes = request.workers or (1 if on_gpu else os.cpu_count() or 1)
     if request.workers is None or processes == 1:
-        begin = _in_this_process(request)
         alone = parts if processes == 1 else _for_seconds(parts, ALONE_S)
-        with one_thread():
+        with _one_thread_predictor(request) as begin:
             yield from _in_order(alone, lambda part: begin(part.usable), 1)
     with worker_pool(processes, KILLED) as pool:
         work = partial(submit, pool, _work, request.model, request.both_strands)
@@ -63,14 +62,7 @@ def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator
 
 def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: World) -> Generator[tuple[Part, Values]]:
     """On rank 0: predict the parts on all ranks, in turn. The other ranks call `serve_rank_0`."""
-    begin, numbers = _in_this_process(request), count()
-
-    def begin_on_rank(part: Part) -> ReadValues:
-        number = next(numbers)
-        if number % world.ranks == 0:
-            return begin(part.usable)
-        _send(f"part {number}", part.usable)
-        return partial(_receive, f"values {number}")
+    numbers = count()
 
     def all_parts() -> Iterator[Part]:
         yield from parts
@@ -78,13 +70,20 @@ def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: W
         for number in range(end, end + world.ranks):  # the next number that each rank waits for
             _send(f"part {number}", None)
 
-    with one_thread():
+    with _one_thread_predictor(request) as begin:
+
+        def begin_on_rank(part: Part) -> ReadValues:
+            number = next(numbers)
+            if number % world.ranks == 0:
+                return begin(part.usable)
+            _send(f"part {number}", part.usable)
+            return partial(_receive, f"values {number}")
+
         yield from _in_order(all_parts(), begin_on_rank, PARTS_PER_PROCESS * world.ranks)
 
 
 def serve_rank_0(request: PredictionRequest, world: World) -> None:
     """On the other ranks: predict the parts that rank 0 sends, until it has no more."""
-    begin = _in_this_process(request)
 
     def parts() -> Iterator[tuple[int, pa.Array]]:
         for number in count(world.rank, world.ranks):
@@ -92,7 +91,7 @@ def serve_rank_0(request: PredictionRequest, world: World) -> None:
                 return
             yield number, sequences
 
-    with one_thread():
+    with _one_thread_predictor(request) as begin:
         # One more part is received before the values of the last are read: a GPU does not wait.
         for (number, _), values in _in_order(parts(), lambda part: begin(part[1]), 1):
             _send(f"values {number}", values)
@@ -119,10 +118,16 @@ def _for_seconds(parts: Iterator[Part], seconds: float) -> Iterator[Part]:
             return
 
 
-def _in_this_process(request: PredictionRequest) -> Callable[[pa.Array], ReadValues]:
-    """Return Predictor.begin of this process. The model is loaded for the first part: a resumed run may have none."""
-    predictor = cache(partial(Predictor, request.model, request.both_strands))
-    return lambda sequences: predictor().begin(sequences)
+@contextmanager
+def _one_thread_predictor(request: PredictionRequest) -> Iterator[Callable[[pa.Array], ReadValues]]:
+    """Yield Predictor.begin, for one thread: the order of a sum, and so its last digits, may depend on their number."""
+    predictor = cache(partial(Predictor, request.model, request.both_strands))  # a resumed run may need none
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield lambda sequences: predictor().begin(sequences)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _work(model: Path, both_strands: bool, sequences: pa.Array) -> Values:
@@ -151,14 +156,3 @@ def _receive(name: str) -> Any:
     value = pickle.loads(store.get(key))
     store.delete_key(key)
     return value
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: the order of a sum, and so its last digits, may depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
-from model.prediction.output import problems_file
-from model.prediction.writers import Writer, find_writer, is_stream, leaderboard_writer
+from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
 from pipeline.dataset.input.files import Input
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.repairs import with_repairs
@@ -39,13 +38,19 @@ class PredictionRequest:
         return find_prediction_input(self.inputs, self.columns, self.header_names)
 
     def find_writer(self) -> Writer:
-        """Choose the writer of the output. Raises UserError for an output that no writer supports."""
+        """Choose the writer by the suffix of the output; lines for a stream.
+
+        Raises UserError for an output that no writer supports.
+        """
+        path, suffixes = Path(self.output), WRITERS if self.leaderboard is None else [".json"]
         if not is_stream(self.output):
-            expect_folder(Path(self.output))
+            expect_folder(path)
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; expected the name of a file")
+            if path.suffix not in suffixes:
+                raise UserError(f"{path}: expected a name ending in {', '.join(suffixes)}, or - for standard output")
         if self.leaderboard is None:
-            return find_writer(self.output)
-        if not is_stream(self.output) and Path(self.output).suffix != ".json":
-            raise UserError(f"{self.output}: expected a name ending in .json for the leaderboard; fix: -o NAME.json")
+            return write_lines if is_stream(self.output) else WRITERS[path.suffix]
         if self.header_names or (self.columns is not None and self.columns.name is not None):
             raise UserError("--leaderboard: goes by row numbers; fix: leave out --names and --name-column")
         return leaderboard_writer(self.leaderboard)

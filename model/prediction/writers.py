@@ -1,16 +1,21 @@
-"""Write predictions in the order of the input: TSV, CSV, Parquet, or the JSON of the challenge's leaderboard."""
+"""Write predictions in the order of the input: TSV, CSV, Parquet, or the JSON of the challenge's leaderboard.
+
+Rows without a prediction are also listed: beside an output file, or on standard error.
+"""
 
 import csv
 import io
 import os
+import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,38 +23,14 @@ import pyarrow.parquet as pq
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
 from pipeline.errors import UserError
+from pipeline.io.atomic import new_file
 from pipeline.shards.writer import in_parts
 
 GROUP_ROWS = 65_536
 """Rows per row group in Parquet."""
-
-
-@dataclass(frozen=True)
-class PredictedRows:
-    """Successive rows of the output.
-
-    first: number of the first row, from 0. table: name (where the input has names), sequence (as read), prediction
-    (float32, null where there is none), and problem (null for a valid row).
-    """
-
-    first: int
-    table: pa.Table
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    @classmethod
-    def of_part(cls, part: Part, values: npt.NDArray[np.float32]) -> "PredictedRows":
-        """Join a part with the predictions of its usable rows."""
-        prediction = np.full(len(part), np.nan, np.float32)
-        prediction[part.table["problem"].is_null().to_numpy()] = values
-        place = part.table.column_names.index("repaired")
-        return cls(part.first, part.table.set_column(place, "prediction", pa.array(prediction, from_pandas=True)))
-
-    def cells(self) -> Iterator[tuple[str, ...]]:
-        """Yield the columns up to the prediction of each row as text, with nan for a missing prediction."""
-        *texts, prediction, _ = (column.to_pylist() for column in self.table.columns)
-        return zip(*texts, map(as_text, prediction), strict=True)
+PROBLEM_HEADER = "row\tproblem\tbases\tfirst_wrong_base\tsequence\n"
+MAX_ON_STREAM = 20
+"""Rows without a prediction that are listed on standard error, where the output is no file."""
 
 
 def as_text(value: float | None) -> str:
@@ -61,38 +42,43 @@ def as_text(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
 
 
-Writer = Callable[[BinaryIO, Iterator[PredictedRows]], None]
-"""Writes all rows to an open file as they come."""
+def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
+    """Yield the columns up to the prediction of each row as text."""
+    *texts, prediction, _ = (column.to_pylist() for column in table.columns)
+    return zip(*texts, map(as_text, prediction), strict=True)
 
 
-def write_lines(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
+Writer = Callable[[BinaryIO, Iterator[Part]], None]
+"""Writes all rows (with predictions) to an open file as they come."""
+
+
+def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
     """Write `sequence<TAB>prediction` lines without a header, with the name as a first column where there are names."""
-    for rows in parts:
-        table = rows.table
+    for part in parts:
+        table = part.table
         if "name" in table.column_names:  # a tab or line end in a name would split the line
             table = table.set_column(0, "name", pc.replace_substring_regex(table["name"], r"\s", " "))
-        lines = PredictedRows(rows.first, table).cells()
-        file.write("".join("\t".join(cells) + "\n" for cells in lines).encode())
+        file.write("".join("\t".join(cells) + "\n" for cells in _cells(table)).encode())
         file.flush()  # the reader of a pipe gets rows as they come
 
 
-def write_csv(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
+def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
     """Write CSV with a header line: name (where there are names), sequence, prediction."""
-    for rows in parts:
+    for part in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        if rows.first == 0:
-            writer.writerow(rows.table.column_names[:-1])
-        writer.writerows(rows.cells())
+        if part.first == 0:
+            writer.writerow(part.table.column_names[:-1])
+        writer.writerows(_cells(part.table))
         file.write(text.getvalue().encode())
 
 
-def write_parquet(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
+def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
     """Write Parquet: name (where there are names), sequence, prediction (float, or null), problem (text, or null)."""
     first = next(parts, None)
     if first is None:
         return
-    batches = (batch for rows in chain([first], parts) for batch in rows.table.to_batches())
+    batches = (batch for part in chain([first], parts) for batch in part.table.to_batches())
     with pq.ParquetWriter(file, first.table.schema, compression="zstd") as writer:
         for group in in_parts(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
@@ -100,21 +86,6 @@ def write_parquet(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
 
 WRITERS: dict[str, Writer] = {".tsv": write_lines, ".txt": write_lines, ".csv": write_csv, ".parquet": write_parquet}
 """By the suffix of the output."""
-
-
-def find_writer(output: str) -> Writer:
-    """Choose the writer by the suffix; lines for standard output, devices and pipes.
-
-    Raises UserError for another suffix.
-    """
-    if is_stream(output):
-        return write_lines
-    path = Path(output)
-    if path.is_dir():
-        raise UserError(f"{output}: is a folder; expected the name of a file")
-    if path.suffix not in WRITERS:
-        raise UserError(f"{output}: expected a name ending in {', '.join(WRITERS)}, or - for standard output")
-    return WRITERS[path.suffix]
 
 
 def is_stream(output: str) -> bool:
@@ -134,14 +105,17 @@ def leaderboard_writer(sample: Path) -> Writer:
     The writer raises UserError for a prediction that is not finite, RefusedError where a row of the sample is missing
     or has no prediction.
     """
-    required = leaderboard_rows(sample)
+    values = read_json(sample)
+    if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):
+        raise UserError(f"{sample}: expected a JSON object whose keys are row numbers")
+    required = set(map(int, values))
 
-    def write(file: BinaryIO, parts: Iterator[PredictedRows]) -> None:
+    def write(file: BinaryIO, parts: Iterator[Part]) -> None:
         texts, end = [], 0
-        for rows in parts:
-            end = rows.first + len(rows)
-            for row in sorted(required.intersection(range(rows.first, end))):
-                cells = rows.table.slice(row - rows.first, 1).to_pylist()[0]
+        for part in parts:
+            end = part.first + len(part)
+            for row in sorted(required.intersection(range(part.first, end))):
+                (cells,) = part.table.slice(row - part.first, 1).to_pylist()
                 texts.append(f'"{row}": {_leaderboard_value(row, **cells)}')
         if len(texts) < len(required):
             missing = min(row for row in required if row >= end)
@@ -171,14 +145,63 @@ def _leaderboard_value(row: int, sequence: str, prediction: float | None, proble
 
 def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
     """Raise RefusedError where a row of the sample is missing or invalid, before any row is predicted."""
-    rows = (PredictedRows.of_part(part, np.zeros(len(part.usable), np.float32)) for part in parts)
+    write = leaderboard_writer(sample)
     with Path(os.devnull).open("wb") as nowhere:
-        leaderboard_writer(sample)(nowhere, rows)
+        write(nowhere, (part.with_predictions(np.zeros(len(part.usable), np.float32)) for part in parts))
 
 
-def leaderboard_rows(sample: Path) -> frozenset[int]:
-    """Read the row numbers of a sample submission. Raises UserError for another file."""
-    values = read_json(sample)
-    if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):
-        raise UserError(f"{sample}: expected a JSON object whose keys are row numbers")
-    return frozenset(map(int, values))
+class ProblemReport:
+    """Counts rows, and lists those without a prediction. limit: rows to list, with a title for a reader."""
+
+    def __init__(self, file: TextIO, limit: int | None = None) -> None:
+        self.rows = 0
+        self.counts: Counter[str] = Counter()
+        """Rows without a prediction, by reason."""
+        self._file = file
+        self._limit = limit
+
+    def add(self, part: Part) -> None:
+        """Count rows; count and list those with a problem."""
+        self.rows += len(part)
+        if part.table["problem"].null_count == len(part):
+            return
+        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), strict=True)
+        for number, (problem, sequence) in enumerate(problems, part.first + 1):
+            if problem is None:
+                continue
+            if not self.counts:
+                self._file.write(
+                    PROBLEM_HEADER if self._limit is None else f"rows without a prediction:\n{PROBLEM_HEADER}"
+                )
+            self.counts[problem] += 1
+            if self._limit is None or self.counts.total() <= self._limit:
+                wrong = re.search("[^ACGTN]", sequence)
+                place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
+                self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
+
+    def finish(self) -> None:
+        """Report how many rows were counted but not listed."""
+        if self._limit is not None and (hidden := self.counts.total() - self._limit) > 0:
+            self._file.write(f"... and {hidden:,} more; an output file (-o NAME.tsv) gets all of them beside it\n")
+
+
+def problems_file(output: str) -> Path:
+    """Return the list of rows without a prediction, beside an output file."""
+    return Path(output).with_suffix(".problems.tsv")
+
+
+@contextmanager
+def open_output(output: str) -> Iterator[tuple[BinaryIO, ProblemReport]]:
+    """Open the output and its problem report; files are written atomically, at the end of the block."""
+    if is_stream(output):
+        with nullcontext(sys.stdout.buffer) if output == "-" else Path(output).open("wb") as file:
+            yield file, ProblemReport(sys.stderr, MAX_ON_STREAM)
+            file.flush()
+        return
+    listed = problems_file(output)
+    with new_file(listed) as temporary_list, temporary_list.open("w", encoding="utf-8") as lines:
+        report = ProblemReport(lines)
+        with new_file(Path(output)) as temporary, temporary.open("wb") as file:
+            yield file, report
+    if not report.counts:
+        listed.unlink()
