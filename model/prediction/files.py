@@ -18,6 +18,7 @@ from model.prediction.writers import check_leaderboard_rows, is_stream, open_out
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
+from pipeline.runtime.prefetch import prefetch
 
 HELD_ROWS = 65_536
 """Rows without a prediction that are held back from a stream: if no other rows come, nothing is written to it."""

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
 
-from model.artifacts.manifest import damage
+from model.artifacts.manifest import find_damage
 from model.runs.metric_log import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import ENVIRONMENT, Workspace
@@ -117,7 +117,7 @@ def test_torn_and_foreign_checkpoints_are_named(copy, never_stopped):
     assert [path.name for path in tags(run)] == [f"step-{n:09d}" for n in (20, 30, 38 + 2, 38 + 6)]
     shutil.copytree(run, copy.folder / "runs" / "foreign")
     first, lacking, wrong, cut = tags(run)
-    assert {damage(path) for path in tags(run)} == {""}
+    assert {find_damage(path) for path in tags(run)} == {""}
     AutoModelForSequenceClassification.from_pretrained(first / "huggingface")
     (lacking / "mp_rank_00_model_states.pt").unlink()
     flipped = bytearray((wrong / "mp_rank_00_model_states.pt").read_bytes())
@@ -160,7 +160,7 @@ def test_a_full_disk_stops_clearly_and_goes_on_when_there_is_room(copy, never_st
         told = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
         assert told == ["relaunch: not started again: the error above must be fixed first"]
         assert tags(run)
-        assert {damage(path) for path in tags(run)} == {""}
+        assert {find_damage(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)
         done = train(copy, 1, *SCRATCH)
         assert "resumes from the checkpoint" in done.stderr
@@ -220,7 +220,7 @@ def test_a_signal_to_the_launcher_ends_everything_after_a_checkpoint(copy, launc
         f"stopped    finetune after step {int(last.name[5:])}; " in (copy.folder / "log").read_text()
         or launcher[0] == "torchrun"
     )  # which closes its processes' output first
-    assert damage(last) == ""
+    assert find_damage(last) == ""
     assert "training/loop.py" not in (copy.folder / "log").read_text()
 
 

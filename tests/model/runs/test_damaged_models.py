@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from model.artifacts.manifest import damage
+from model.artifacts.manifest import find_damage
 from model.bert.build import load_regression_model
 from pipeline.errors import UserError
 from tests.model.runs.trainer import (
@@ -31,7 +31,7 @@ def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run,
         assert "nothing was trained" in trainer.train()["note"]
         said = capsys.readouterr().err
         assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
-        assert damage(folder) == ""
+        assert find_damage(folder) == ""
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
     assert weights(run, stage) == weights(finished, stage)
     trainer.train()
@@ -116,7 +116,7 @@ def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, 
 def test_a_damaged_model_predicts_nothing(run):
     load_regression_model(run / "model")
     flip(run / "model" / "model.safetensors")
-    with pytest.raises(UserError, match=r"not as train.py wrote it: model.safetensors has other bytes"):
+    with pytest.raises(UserError, match=r"the model is corrupt \(model.safetensors has other bytes"):
         load_regression_model(run / "model")
     (run / "model" / "manifest.json").unlink()  # changed on purpose, as the message says
     load_regression_model(run / "model")

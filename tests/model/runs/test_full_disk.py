@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.artifacts.manifest import damage
+from model.artifacts.manifest import find_damage
 from model.training.checkpointing.reshard import convert
 from pipeline.errors import UserError
 from tests.model.runs.trainer import unfinished, weights
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_at_any_moment_ends_the_run_clearly(trainer, finish
             assert "No space left" in error or "0 MB are free" in error
             assert re.search("[Mm]ake room, then", error)
             ends.add(re.search(r"metrics|\w+(?= cannot be written)|[\w.]+(?=: cannot write)", error)[0])
-        assert {damage(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
+        assert {find_damage(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
         assert not list(run.rglob("*partial*"))
         (run.parent / "filler").unlink()
         before_step(0, lambda: None)
@@ -78,5 +78,5 @@ def test_a_checkpoint_for_other_ranks_needs_room(run, disk):
     fill(4096)
     with pytest.raises(UserError, match=r"cannot be made readable for this number of ranks, 0 MB are free"):
         convert(checkpoint)
-    assert damage(checkpoint) == ""
+    assert find_damage(checkpoint) == ""
     assert sorted(path.name for path in checkpoint.parent.iterdir() if path.name.startswith((".", "u"))) == []

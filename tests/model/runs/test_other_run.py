@@ -67,7 +67,7 @@ def test_another_run_must_have_pretrained_to_its_end_and_held_out_the_same(train
     with pytest.raises(UserError, match="this run would not use what it pretrains"):
         trainer.train("run.name=new", given, stages="pretrain")
     manifest = read_manifest(other)
-    put_manifest(other, replace(manifest, standing=replace(manifest.standing, ended=False)))
+    put_manifest(other, replace(manifest, progress=replace(manifest.progress, ended=False)))
     with pytest.raises(UserError, match="the pretraining of runs/paper/pretrained has not ended"):
         trainer.train("run.name=new", given)
     assert not run.with_name("new").exists()
