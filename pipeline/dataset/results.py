@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from pipeline.dataset.database import explain, open_dataset, row_count, rows_of, writing
+from pipeline.dataset.database import explain, open_dataset, row_count, rows_of
 from pipeline.errors import UserError
 
 RESULTS = ("shards", "records", "runs", "metrics", "predictions")
@@ -17,7 +17,7 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 
     Raises UserError where the dataset was built by another version.
     """
-    with writing(dataset) as connection:
+    with open_dataset(dataset, read_only=False) as connection:
         try:
             connection.execute("begin")
             for table, rows in tables.items():
@@ -25,7 +25,7 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
                 _insert(connection, table, rows)
             connection.execute("commit")
         except (duckdb.BinderException, duckdb.CatalogException):
-            raise UserError(f"{dataset} was built by another version of promoter-bert; build it again") from None
+            raise UserError(f"{dataset}: built by another version of promoter-bert; fix: build it again") from None
         except duckdb.Error as error:
             raise explain(error) from None
 
@@ -42,7 +42,11 @@ def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
             if rows_of(existing, key) != rows_of(connection, key):
                 return row_count(existing, "runs")
             tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}
-    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # there is none, or it is no dataset of ours
+    except (
+        UserError,
+        duckdb.CatalogException,
+        duckdb.BinderException,
+    ):  # it does not exist, or a build did not make it
         return 0
     for name, rows in tables.items():
         _insert(connection, name, rows)
