@@ -1,5 +1,6 @@
 """The result of a build: sizes, rejects and repairs, as read from the dataset."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,22 @@ class BuildResult:
     held_out_pretrained: int
     """Promoters held out from fine-tuning that are in pretraining's train split."""
     runs_left_out: int = 0
-    """Runs in the dataset that was replaced, trained on other rows or splits."""
+    """Runs of the replaced dataset, trained on other rows or splits."""
     layout: dict[str, Any] | None = None
-    """The layout of text or FASTA; None for Parquet."""
+    """The layout of text or FASTA; None for Parquet and for an existing dataset."""
     was_there: bool = False
     """Whether the dataset existed, built from the same files and settings."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for --json, without the flanks."""
+        """Return the values for --json, without the flanks."""
         values = asdict(self)
-        info = {name: value for name, value in values.pop("info").items() if name not in ("upstream", "downstream")}
+        info = values.pop("info")
+        del info["upstream"], info["downstream"]
         return {**info, **values}
 
 
 def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: bool = False) -> BuildResult:
-    """Read what the dataset at an open connection holds."""
+    """Read the result of a build from the dataset at an open connection."""
     by_count = "group by reason order by count(*) desc, reason"
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
@@ -54,13 +56,9 @@ def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: 
 
 
 def existing_result(target: Path, source: str | None) -> BuildResult | None:
-    """Read the dataset that exists at the target, if it is complete and of this source."""
-    if source is None or not target.exists() or not parquet_folder(target).is_dir():
-        return None
-    try:
-        with open_dataset(target) as connection:
+    """Read the existing dataset at the target; None if it is incomplete or of another source."""
+    if source is not None and target.exists() and parquet_folder(target).is_dir():
+        with suppress(UserError, duckdb.Error), open_dataset(target) as connection:
             if rows_of(connection, "select source from dataset") == [(source,)]:
                 return read_result(connection, target, was_there=True)
-    except (UserError, duckdb.Error):
-        pass
     return None
