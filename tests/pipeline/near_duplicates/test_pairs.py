@@ -118,7 +118,6 @@ def small_buckets():
             (buckets, "CHUNK", 5),
             (packing, "_READ", 7),
             (groups, "_PAIRS_AT_ONCE", 3),
-            (groups, "_TAKEN_AT_ONCE", 7),
         ):
             stack.enter_context(patch.object(module, name, value))
         yield
