@@ -29,7 +29,7 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, files: 
     file, line, reason, text = first[0]
     repair = repair_of(reason, assay.model_dump())
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; all {row_count(connection, 'rejects'):,} rows are rejects; "
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are usable; "
         "expected lines of sequence<TAB>expression, the sequence with the adapters of section assay"
         f"{f'; fix: {repair}' if repair else ''}"
     )

@@ -172,7 +172,7 @@ def _sequence_field(file: str, body: Rows, width: int, header: list[str]) -> int
     lengths = {field: _mean(body, field, len) for field in shares}
     if header and body and not any(shares.values()):
         raise UserError(
-            f"{file}: no column holds sequences; expected one of {', '.join(header)}; fix: --sequence-column NAME"
+            f"{file}: no column holds sequences; got columns {', '.join(header)}; fix: --sequence-column NAME"
         )
     dna = [field for field, share in shares.items() if share > 0.5]
     if not dna:

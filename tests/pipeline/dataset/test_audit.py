@@ -104,5 +104,5 @@ def test_a_valid_dataset_passes(connection, change):
 def test_exactly_one_audit_reports_a_broken_condition(connection, name, corruption):
     connection.execute(corruption)
     assert reports(connection) == [name]
-    with pytest.raises(UserError, match=f"audit {name} found"):
+    with pytest.raises(UserError, match=f"audit {name}: expected no rows"):
         audit(connection)
