@@ -7,7 +7,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,8 +27,6 @@ from pipeline.io.remote import fetch, is_remote
 
 STEPS = 4
 """Steps that a build reports."""
-
-SPLITS = ("finetune/train", "finetune/valid", "finetune/test", "pretrain/train", "pretrain/valid")
 
 OnStep = Callable[[str], None]
 
@@ -68,7 +66,7 @@ def build_dataset(
                 layout = None if source.layout is None else asdict(source.layout)
                 result = replace(read_result(connection, target), runs_left_out=runs_left_out, layout=layout)
                 on_step("writing Parquet")
-                _write_parquet(connection, folder / "parquet")
+                _write_parquet(connection, folder / "parquet", result.info.split_rows)
                 on_step("")
         except duckdb.Error as error:
             raise input_error(source, error) from None
@@ -115,18 +113,14 @@ def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataCo
     return labelled
 
 
-def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Write each split of finetune and pretrain in the order of positions, and the rejects."""
-    # Splits are ranges of a table in that order; DuckDB keeps it.
-    selections = {"rejects": "from rejects"}
-    for name in SPLITS:
-        stage, split = name.split("/")
-        selections[name] = f"select id, sequence, expression from {stage} where split = '{split}'"
-    for name, selection in selections.items():
+def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path, splits: Iterable[str]) -> None:
+    """Write each split, such as finetune/train, in the order of positions, and the rejects."""
+    for name in [*splits, "rejects"]:
+        stage, _, split = name.partition("/")
+        # Splits are ranges of a table in that order; DuckDB keeps it.
+        rows = f"select id, sequence, expression from {stage} where split = '{split}'" if split else f"from {stage}"
         file = folder / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        location = str(file).replace("'", "''")
         # No dictionaries: nearly every sequence is unique, and searching for repeats takes time.
-        connection.execute(
-            f"copy ({selection}) to '{location}' (format parquet, compression snappy, dictionary_size_limit 1)"
-        )
+        options = "format parquet, compression snappy, dictionary_size_limit 1"
+        connection.execute(f"copy ({rows}) to ? ({options})", [str(file)])

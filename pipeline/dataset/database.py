@@ -37,7 +37,7 @@ class DatasetInfo:
     input_rows: int
     promoters: int
     cut: float | None
-    """None where there are no labels."""
+    """None for a dataset without labels."""
     pretrain_rows: int
     pretrain_valid_rows: int
     finetune_valid_rows: int
@@ -54,7 +54,7 @@ class DatasetInfo:
     upstream: str
     downstream: str
     settings: str | None
-    """JSON of the settings it was built with; None where it was built by hand."""
+    """JSON of the settings of the build; None if it was built by hand."""
 
     @property
     def split_rows(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ def statement(name: str) -> str:
 
 
 def is_duckdb(path: Path | str) -> bool:
-    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError where it cannot be read."""
+    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError if it cannot be read."""
     with Path(path).open("rb") as file:
         return file.read(12)[8:] == b"DUCK"
 
@@ -83,7 +83,7 @@ def is_duckdb(path: Path | str) -> bool:
 def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection to a dataset: one writer, or any number of readers, which a writer waits for.
 
-    Raises UserError where the file is missing, is no DuckDB file, or stays locked by another process.
+    Raises UserError if the file is missing, is no DuckDB file, or stays locked by another process.
     """
     try:
         is_database = is_duckdb(path)
@@ -133,8 +133,7 @@ def creating(
                 raise UserError(f"--memory {memory_limit}: expected a size with its unit, such as 2GB") from None
         # What DuckDB finds best for sequences after trying all; skipping that search saves a fifth of the writing.
         connection.execute("set force_compression = 'fsst'")
-        location = str(path).replace("'", "''")
-        connection.execute(f"attach '{location}' as dataset (storage_version '{STORAGE_VERSION}')")
+        connection.execute(f"attach ? as dataset (storage_version '{STORAGE_VERSION}')", [str(path)])
         connection.execute("use dataset")
         yield connection
 

@@ -24,6 +24,8 @@ import pyarrow.parquet
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 
+Values = npt.NDArray[np.float64]
+
 LEFT_ADAPTER = b"TGCATTTTTTTCACATC"
 RIGHT_ADAPTER = b"GGTTACGGCTGTT"
 BASES = np.frombuffer(b"ACGT", np.uint8)
@@ -43,44 +45,37 @@ WHOLE_NUMBER_SHARE = 0.58
 """Fraction of promoters seen in one sorting bin only: their label is a whole number."""
 
 BLOCK_ROWS = 65_536
+SCHEMA = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
 MOTIF_WIDTH = 6
-
-
-@dataclass(frozen=True)
-class Motif:
-    """A motif: sites of six letters ACGTN (N: any base), and the gain of the logit of expression per hit."""
-
-    name: str
-    sites: tuple[str, ...]
-    gain: float
 
 
 # Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs
 # give a composition effect over the whole insert, longer ones are single sites with a large effect.
-MOTIFS = (
-    Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
-    Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
-    Motif("Rap1-like", ("CCCATN", "ATGGGN"), 0.6),
-    Motif("TATA-like", ("TATANN",), 0.5),
-    Motif("poly-dA:dT", ("AAANNN", "TTTNNN"), 0.16),
-    Motif("Ume6-like", ("GGCGGN", "CCGCCN"), -0.8),
-    Motif("Mig1-like", ("GTGGGN", "CCCACN"), -0.7),
-    Motif("Gal4-like", ("CGGNNN", "CCGNNN"), -0.25),
-    Motif("Rgt1-like", ("GTGNNN", "CACNNN"), -0.2),
-)
+MOTIFS = {
+    "Gcn4-like": (0.9, "TGACTN AGTCAN"),
+    "Reb1-like": (0.8, "TTACCN GGTAAN"),
+    "Rap1-like": (0.6, "CCCATN ATGGGN"),
+    "TATA-like": (0.5, "TATANN"),
+    "poly-dA:dT": (0.16, "AAANNN TTTNNN"),
+    "Ume6-like": (-0.8, "GGCGGN CCGCCN"),
+    "Mig1-like": (-0.7, "GTGGGN CCCACN"),
+    "Gal4-like": (-0.25, "CGGNNN CCGNNN"),
+    "Rgt1-like": (-0.2, "GTGNNN CACNNN"),
+}
+"""The gain of the logit of expression per hit, and the sites: six letters ACGTN, where N is any base."""
 
 
 def motif_table() -> npt.NDArray[np.float32]:
     """Compute the gain of each six-mer, in base-5 order over ACGTN and 0 for one with an N: (15625,) float32."""
     table = np.zeros(5**MOTIF_WIDTH, np.float32)
-    for motif in MOTIFS:
-        for site in motif.sites:
+    for gain, sites in MOTIFS.values():
+        for site in sites.split():
             for digits in itertools.product(*("0123" if base == "N" else str("ACGT".index(base)) for base in site)):
-                table[int("".join(digits), 5)] += motif.gain
+                table[int("".join(digits), 5)] += gain
     return table
 
 
-def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> Values:
     """Compute the noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
 
     inserts: (rows, width) ASCII, ignored after a row's length, width >= 6; lengths: (rows,). The weight of a hit rises
@@ -101,7 +96,7 @@ def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int6
     return np.asarray(LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-logit)))
 
 
-def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
+def true_expression_of(promoters: list[str]) -> Values:
     """Compute the noise-free expression of promoters as text, adapters included: (len(promoters),)."""
     inserts = [p.encode()[len(LEFT_ADAPTER) : len(p) - len(RIGHT_ADAPTER)] for p in promoters]
     lengths = np.array([len(insert) for insert in inserts], np.int64)
@@ -110,17 +105,11 @@ def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
     return true_expression(rows, lengths)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Generated rows. sequence: Arrow strings; expression: labels, (rows,); truth: without noise, (rows,)."""
+def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, Values]:
+    """Generate rows `block * BLOCK_ROWS` and following of the file with this seed.
 
-    sequence: pa.Array
-    expression: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.float64]
-
-
-def generate_block(rows: int, seed: int, block: int) -> Block:
-    """Generate rows `block * BLOCK_ROWS` and following of the file with this seed."""
+    Returns promoters as strings, their labels, and their noise-free expression: (rows,) each.
+    """
     rng = np.random.default_rng([seed, block])
     # Draw a whole block in any case, so that a shorter file is a prefix of a longer one.
     lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
@@ -139,7 +128,7 @@ def generate_block(rows: int, seed: int, block: int) -> Block:
     bases = inserts[np.arange(width) < lengths[:, None]]
     texts = pa.StringArray.from_buffers(BLOCK_ROWS, pa.py_buffer(offsets), pa.py_buffer(bases))[:rows]
     promoters = pc.binary_join_element_wise(LEFT_ADAPTER.decode(), texts, RIGHT_ADAPTER.decode(), "")
-    return Block(promoters, label[:rows], truth[:rows])
+    return promoters, label[:rows], truth[:rows]
 
 
 @dataclass
@@ -160,17 +149,14 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
     """
     if rows < 1:
         raise UserError(f"--rows {rows}: expected 1 or more")
-    suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
-    if suffix not in (".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet"):
+    if not out.name.endswith((".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet")):
         raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
-    schema = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
     # Moments for the correlation of truth and label, so that only one block is in memory.
     moments = np.zeros(5)
-    with new_file(out) as temporary, _open_writer(temporary, suffix, schema) as writer:
+    with new_file(out) as temporary, _open_writer(temporary) as writer:
         for number, start in enumerate(range(0, rows, BLOCK_ROWS)):
-            block = generate_block(min(BLOCK_ROWS, rows - start), seed, number)
-            writer.write_table(pa.table([block.sequence, pa.array(block.expression)], schema=schema))
-            x, y = block.truth, block.expression
+            promoters, y, x = generate_block(min(BLOCK_ROWS, rows - start), seed, number)
+            writer.write_table(pa.table([promoters, pa.array(y)], schema=SCHEMA))
             moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
             progress(len(x))
     sx, sy, sxx, syy, sxy = moments
@@ -180,12 +166,12 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
 
 
 @contextmanager
-def _open_writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
+def _open_writer(path: Path) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    with pa.output_stream(path, compression="gzip" if suffix.endswith(".gz") else None) as sink:
-        if suffix == ".parquet":
-            writer = pa.parquet.ParquetWriter(sink, schema, compression="snappy")
+    with pa.output_stream(path) as sink:  # compresses by the file's name
+        if path.suffix == ".parquet":
+            writer = pa.parquet.ParquetWriter(sink, SCHEMA, compression="snappy")
         else:
-            writer = pa.csv.CSVWriter(sink, schema, write_options=options)
+            writer = pa.csv.CSVWriter(sink, SCHEMA, write_options=options)
         with writer:
             yield writer

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.near_duplicates.packing import Indices
-from pipeline.near_duplicates.pairs import Pairs, join_pairs, pair_chunks
+from pipeline.near_duplicates.pairs import Pairs, pair_chunks
 
 _PAIRS_AT_ONCE = 1 << 21
 """Pairs kept before they are reduced to one per insert: 32 MiB, and eight times that during the reduction."""
@@ -32,7 +32,7 @@ class Clusters:
 
 
 def near_duplicate_clusters(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Clusters:
-    """Find the connected components of near_duplicate_pairs; rows ascend.
+    """Find the connected components of pairs.pair_chunks; rows ascend.
 
     The same inserts give the same clusters and leaders in any order. Equal inserts count as one, represented by the
     first of their rows. An insert without near-duplicates is in no cluster. inserts, errors and memory are those of
@@ -52,11 +52,16 @@ def _reduce(chunks: Iterable[Pairs]) -> Pairs:
         kept.append(chunk)
         size += len(chunk[0])
         if size > _PAIRS_AT_ONCE:
-            rows, cluster = _components(*join_pairs(kept))
+            rows, cluster = _components(*_join(kept))
             _, first = np.unique(cluster, return_index=True)
             kept = [(rows[first][cluster], rows)]
             size = 0  # the kept pairs grow with the inserts, not with the pairs
-    return join_pairs(kept)
+    return _join(kept)
+
+
+def _join(chunks: list[Pairs]) -> Pairs:
+    nothing = np.empty(0, np.int64)
+    return np.concatenate([nothing, *(i for i, _ in chunks)]), np.concatenate([nothing, *(j for _, j in chunks)])
 
 
 def _components(i: Indices, j: Indices) -> Pairs:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.io.arrow import string_buffers
@@ -95,24 +94,18 @@ def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
     """
     if inserts.null_count:
         raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
-    lengths = pc.binary_length(inserts).to_numpy().astype(np.int32, copy=False)
+    text, starts, lengths = string_buffers(inserts)
+    order = np.argsort(lengths, kind="stable")
     sizes = np.bincount(lengths)
-    packed = {
-        int(length): Packed(
-            int(length), np.empty((-(-length // BASES), sizes[length]), np.uint64), np.empty(sizes[length], np.int64)
-        )
-        for length in np.flatnonzero(sizes)
-    }
-    filled = np.zeros(len(sizes), np.int64)
-    for start in range(0, len(inserts), _READ):
-        text, starts, _ = string_buffers(inserts.slice(start, _READ))
-        here = lengths[start : start + _READ]
-        for length in np.unique(here):
-            rows = np.flatnonzero(here == length)
-            into = slice(filled[length], filled[length] + len(rows))
-            packed[length].rows[into] = rows + start
-            packed[length].words[:, into] = _words(_codes(text, starts[rows], int(length)))
-            filled[length] = into.stop
+    packed = {}
+    for length, end in enumerate(np.cumsum(sizes).tolist()):
+        rows = order[end - sizes[length] : end]
+        words = np.empty((-(-length // BASES), len(rows)), np.uint64)
+        for start in range(0, len(rows), _READ):
+            part = slice(start, start + _READ)
+            words[:, part] = _words(_codes(text, starts[rows[part]], length))
+        if len(rows):
+            packed[length] = Packed(length, words, rows)
     return packed
 
 

@@ -28,31 +28,16 @@ FEWEST = 4
 Pairs = tuple[Indices, Indices]
 
 
-def near_duplicate_pairs(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Pairs:
-    """Find all pairs of near-duplicate inserts, as two sorted arrays of row numbers i < j.
+def pair_chunks(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Iterator[Pairs]:
+    """Find all pairs of near-duplicate inserts, each once, in unordered chunks: arrays of row numbers i < j.
 
     Near-duplicates are equally long and differ in 1 to max_mismatches bases (Hamming distance), or become equal when
-    one base is deleted from the longer one. Equal inserts count as one, and the first of their rows stands for them.
+    one base is deleted from the longer one. Equal inserts count as one, represented by the first of their rows.
     inserts: strings over ACGTN of any length, 0 included; max_mismatches: 0 to about 4, beyond which blocks are so
-    short that most inserts share one. Memory as in pair_chunks, and about 50 bytes per pair. Raises UserError for other
-    letters or nulls, and for a negative max_mismatches.
-    """
-    i, j = join_pairs(list(pair_chunks(inserts, max_mismatches)))
-    order = np.lexsort((j, i))
-    return i[order], j[order]
+    short that most inserts share one. Raises UserError for other letters or nulls, and for a negative max_mismatches.
 
-
-def join_pairs(chunks: list[Pairs]) -> Pairs:
-    """Concatenate chunks of pairs, or none."""
-    nothing = np.empty(0, np.int64)
-    return np.concatenate([nothing, *(i for i, _ in chunks)]), np.concatenate([nothing, *(j for _, j in chunks)])
-
-
-def pair_chunks(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Iterator[Pairs]:
-    """Find the pairs of near_duplicate_pairs, each once, in unordered chunks.
-
-    Memory beside the column: 100 bytes per insert of 80 bases where few are similar, up to 170 where all are. A chunk
-    holds at most candidates.CHUNK pairs and one insert's more.
+    Memory beside the column: 100 bytes per insert of 80 bases if few are similar, up to 170 if all are. A chunk holds
+    at most candidates.CHUNK pairs and those of one insert.
     """
     if max_mismatches < 0:
         raise UserError(f"{max_mismatches} mismatches: expected 0 or more")

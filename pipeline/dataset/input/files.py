@@ -4,7 +4,7 @@ import glob
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Input:
     sequence_column: str | None = None
     expression_column: str | None = None
     name_column: str | None = None
-    stream: RowStream | None = field(default=None, compare=False)
+    stream: RowStream | None = None
 
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
@@ -127,8 +127,6 @@ def _read_head(file: str) -> list[str]:
             data = stream.read(HEAD_BYTES)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error}") from None
-    if data[:2] == b"\x1f\x8b" or data[:4] == b"\x28\xb5\x2f\xfd":
-        raise UserError(f"{file}: compressed, but not by its name; fix: a name ending in .gz or .zst")
     lines = decode_lines(file, data)
     if len(lines) > 1 and len(data) == HEAD_BYTES:  # the last line may be cut off
         lines.pop()

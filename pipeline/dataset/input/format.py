@@ -21,6 +21,7 @@ MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
 Rows = list[list[str]]
 """Cells of the first lines."""
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
 
 
@@ -55,8 +56,6 @@ def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> La
 
     Raises UserError if they are not text, or if the column of sequences does not exist.
     """
-    if data[:2] == b"\x1f\x8b" or data[:4] in (b"\x28\xb5\x2f\xfd", b"PAR1"):
-        raise UserError(f"{name}: expected text; decompress it first (zcat FILE.gz | ...), or name the file")
     lines = decode_lines(name, data)
     lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
@@ -68,6 +67,8 @@ def decode_lines(file: str, data: bytes) -> list[str]:
     """Decode the first bytes of a file into lines. Raises UserError if they are not text."""
     if not data:
         raise UserError(f"{file}: the file is empty")
+    if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):  # gzip, Zstandard, Parquet
+        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: name a file .gz, .zst or .parquet")
     if b"\0" in data:
         raise UserError(f"{file}: not a text file in UTF-8; fix: save a spreadsheet as CSV in UTF-8")
     return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
@@ -91,7 +92,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     expression = _named_field(file, columns.expression, header, width, EXPRESSION_NAMES)
     if expression is None and labelled:
         expression = _label_field(file, body, [f for f in range(1, width + 1) if f != sequence], header)
-    if expression and labelled and _mean(body, expression, _has_decimal_comma) > 0:
+    if expression and labelled and _mean(body, expression, lambda cell: bool(_DECIMAL_COMMA.fullmatch(cell))) > 0:
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; expected a point")
     name = _named_field(file, columns.name, header, width, ())
     quoted = any('"' in line for line in lines)
@@ -212,10 +213,6 @@ def _mean(rows: Rows, field: int, measure: Callable[[str], int]) -> float:
     """Average a number, or a condition, over the cells of a column; 0 if no row has it."""
     cells = [row[field - 1] for row in rows if len(row) >= field]
     return sum(map(measure, cells)) / len(cells) if cells else 0.0
-
-
-def _has_decimal_comma(cell: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+,\d+", cell) is not None
 
 
 def _is_sequence(cell: str) -> bool:
