@@ -39,20 +39,17 @@ def as_built(config: C, info: DatasetInfo) -> C:
     for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
         built_with, requested = getattr(info, name), getattr(config.assay, name)
         if built_with != requested:
-            raise UserError(
-                f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}; "
-                "fix: build it again"
-            )
+            problem = f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}"
+            raise UserError(f"{problem}; fix: build it again")
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
     for section, requested in dataset_settings(config).items():
         for name, value in requested.items():
             if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
-                raise UserError(
-                    f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with "
-                    f"{_plain(built[section][name])}; {_another_dataset(config)}"
-                )
+                built_with = _plain(built[section][name])
+                problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
+                raise UserError(f"{problem}; {_another_dataset(config)}")
     assay = config.assay.model_copy(update=built["assay"])
     return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
 
@@ -67,6 +64,4 @@ def _another_dataset(config: DataConfig) -> str:
     overrides = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
     command = " ".join(["promoter-bert build FILES", *overrides, path])
-    return (
-        f"for another dataset: {command}, then promoter-bert shards and train.py with {path} shards.path=other-shards"
-    )
+    return f"for another dataset: {command}, then shards and train.py with {path} shards.path=other-shards"

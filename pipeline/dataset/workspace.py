@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.dataset.database import is_duckdb, open_dataset, rows_of
-from pipeline.dataset.results import RESULTS
 from pipeline.errors import UserError
 from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 
+RESULTS = ("shards", "records", "runs", "metrics", "predictions")
+"""The relations of sql/10_results.sql."""
 RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
 """All relations of a dataset."""
 PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
@@ -48,7 +49,7 @@ def check_replaceable(target: Path, names: list[str]) -> None:
 def working_folder(target: Path) -> Iterator[Path]:
     """Lock the target and make a folder beside it, removed at the end. The folder of a killed build is removed first.
 
-    Raises UserError while another process holds the lock, and where the folder cannot be written to.
+    Raises UserError while another process holds the lock, and if the folder cannot be written to.
     """
     folder = target.with_name(f".{target.name}.partial")
     lock = target.with_name(f".{target.name}.lock")

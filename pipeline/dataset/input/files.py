@@ -115,13 +115,11 @@ def _kind(file: str) -> str:
     for suffix, kind in SUFFIXES.items():
         if file.endswith(suffix):
             return kind
-    raise UserError(
-        f"{file}: expected a name ending in {', '.join((*TEXT_SUFFIXES, *FASTA_SUFFIXES))} (and .gz, .zst) or .parquet"
-    )
+    suffixes = ", ".join((*TEXT_SUFFIXES, *FASTA_SUFFIXES))
+    raise UserError(f"{file}: expected a name ending in {suffixes} (and .gz, .zst) or .parquet")
 
 
 def _read_head(file: str) -> list[str]:
-    """Read the first lines of a text file."""
     try:
         with pa.input_stream(file) as stream:  # decompresses by the file's name
             data = stream.read(HEAD_BYTES)
@@ -152,9 +150,8 @@ def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
             raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
         selected = [_parquet_column(file, column, schema.names, known) for column, known in requested]
         if selected[0] is None:
-            raise UserError(
-                f"{file}: no column sequence; it has {', '.join(schema.names)}; fix: --sequence-column NAME"
-            )
+            names = ", ".join(schema.names)
+            raise UserError(f"{file}: no column sequence; it has {names}; fix: --sequence-column NAME")
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")

@@ -68,7 +68,8 @@ def decode_lines(file: str, data: bytes) -> list[str]:
     if not data:
         raise UserError(f"{file}: the file is empty")
     if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):  # gzip, Zstandard, Parquet
-        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: name a file .gz, .zst or .parquet")
+        fix = "decompress it, or use a file named .gz, .zst or .parquet"
+        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: {fix}")
     if b"\0" in data:
         raise UserError(f"{file}: not a text file in UTF-8; fix: save a spreadsheet as CSV in UTF-8")
     return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
