@@ -277,7 +277,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     generate(tmp_path / "rows.tsv", 300, seed=3)
     config = small_config(tmp_path)
     build_dataset([str(tmp_path / "rows.tsv")], config)
-    monkeypatch.setattr("pipeline.dataset.database.WAIT_FOR_LOCK", 0.3)
+    monkeypatch.setattr("pipeline.dataset.database.LOCK_TIMEOUT_S", 0.3)
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
     reader = subprocess.Popen(
         [sys.executable, "-c", code, config.dataset.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
