@@ -13,17 +13,17 @@ import psutil
 import pytest
 
 from model.runs.status import ExitCode
-from model.watchdog.client import Watchdog, WatchedRank
+from model.watchdog.client import Watchdog
 from tests.conftest import ROOT
 
 RANK = """
 import os, sys, time
-from model.watchdog.client import WatchedRank, Watchdog
+from model.watchdog.client import Watchdog
 from pipeline.errors import UserError
-rank, ranks, port, key = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-watchdog = Watchdog(WatchedRank(rank, ranks, os.getpid(), reports=True))
+port, key = int(sys.argv[1]), sys.argv[2]
+watchdog = Watchdog(os.environ)
 watchdog.imports_done()
-if rank:
+if os.environ["RANK"] != "0":
     watchdog.join("127.0.0.1", port, key)
 else:
     port = watchdog.listen("127.0.0.1", key)
@@ -49,8 +49,9 @@ def ranks():
     def start(count: int, before=int) -> list["subprocess.Popen[str]"]:
         key, port = secrets.token_hex(16), "0"
         for rank in range(count):
+            environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(count)}
             process = subprocess.Popen(
-                [sys.executable, "-c", RANK, str(rank), str(count), port, key], cwd=ROOT, text=True,
+                [sys.executable, "-c", RANK, port, key], cwd=ROOT, text=True, env=environment,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
             started.append(process)
@@ -157,6 +158,6 @@ def test_a_rank_does_not_outlive_its_watchdog(ranks):
 
 
 def test_a_rank_may_be_alone():
-    watchdog = Watchdog(WatchedRank(0, 1, os.getpid(), True))
+    watchdog = Watchdog({**os.environ, "RANK": "0", "WORLD_SIZE": "1"})
     assert watchdog.listen("127.0.0.1", "00" * 16) > 0
     watchdog.finish()
