@@ -53,13 +53,9 @@ class TrainingPlan:
     ssh_port: int | None
 
 
-def examine(hostfile: Path | None, plan: TrainingPlan, show: Callable[[Finding], None]) -> list[Finding]:
-    """Check the hosts of a hostfile, or without one this machine alone. `show` is called with each finding."""
-    findings = []
-    for finding in _check_here(plan) if hostfile is None else _check_hosts(read_hostfile(hostfile), plan):
-        show(finding)
-        findings.append(finding)
-    return findings
+def examine(hostfile: Path | None, plan: TrainingPlan) -> Iterator[Finding]:
+    """Check the hosts of a hostfile, or without one this machine alone; each finding as soon as it is known."""
+    return _check_here(plan) if hostfile is None else _check_hosts(read_hostfile(hostfile), plan)
 
 
 def as_line(finding: Finding) -> str:
@@ -119,10 +115,9 @@ def _check_launching_machine(hosts: Sequence[Host]) -> Iterator[Finding]:
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
     problem = _error_of(ssh(host, "true", plan.ssh_port))
+    fix = f"this must work without a password: ssh {host} true (ssh-copy-id {host}; is its sshd running?)"
     if host in ("localhost", "127.0.0.1"):
         fix = "DeepSpeed uses ssh for all hosts of a hostfile, even localhost: start sshd, or omit --hostfile"
-    else:
-        fix = f"this must work without a password: ssh {host} true (ssh-copy-id {host}; is its sshd running?)"
     yield _finding(host, "ssh", problem, "without a password", fix)
     if not problem:
         fix = "add to ~/.ssh/config: ServerAliveInterval 5 (promoter-bert relaunch does so by itself)"
@@ -151,20 +146,16 @@ def _error_of(done: "subprocess.CompletedProcess[str]") -> str:
 
 def _probe(hosts: Sequence[Host], plan: TrainingPlan, run: Run) -> Generator[Finding, None, Answers]:
     """Probe all hosts in parallel. Returns the answers of those that can run the project."""
-    request = {
-        "config_path": str(plan.config_path),
-        "overrides": plan.overrides,
-        "ds_config": str(plan.ds_config),
-        "port": plan.port,
-    }
+    request: dict[str, Any] = {"config_path": str(plan.config_path), "overrides": plan.overrides}
+    request |= {"ds_config": str(plan.ds_config), "port": plan.port}
 
-    def ask(host: Host) -> tuple["subprocess.CompletedProcess[str]", float, float]:
+    def query(host: Host) -> tuple["subprocess.CompletedProcess[str]", float, float]:
         before = time.time()
         command = as_launched("model.cluster.probe", "probe", json.dumps({**request, "first": host is hosts[0]}))
         return run(host.name, command), before, time.time()
 
     answers: Answers = {}
-    for host, (done, before, after) in zip(hosts, on_all(hosts, ask), strict=True):
+    for host, (done, before, after) in zip(hosts, on_all(hosts, query), strict=True):
         fix = f"project, .venv and config must be at the same path there: {Path.cwd()}"
         if done.returncode == FAILED:
             fix = "check that the host is not overloaded, then try again"
@@ -226,14 +217,13 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
     folder = plan.config.run.directory.parent.absolute()
     common = {"port": plan.port, "marker": str(folder / f".doctor-{uuid4().hex}")}
 
-    def ask(host: str) -> dict[str, Any]:
+    def query(host: str) -> dict[str, Any]:
         name, own = ("listen", {"guests": len(others)}) if host == first else ("reach", {"address": address})
         done = run(host, as_launched("model.cluster.probe", name, json.dumps({**common, **own})))
         return {"problem": _error_of(done)} if done.returncode else dict(json.loads(done.stdout.splitlines()[-1]))
 
-    _, *results = on_all([first, *others], ask)
-    for host, result in zip(others, results, strict=True):
-        way = f"{first} ({address}), port {plan.port}"
+    way = f"{first} ({address}), port {plan.port}"
+    for host, result in zip(others, on_all([first, *others], query)[1:], strict=True):
         problem = result["problem"] and f"{way}: {result['problem']}"
         fix = "open the ports between the hosts (training uses others than this one, too)"
         yield _finding(host, "way", problem, f"reaches {way}", fix)

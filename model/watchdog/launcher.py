@@ -37,7 +37,7 @@ class Launcher:
         return self._gone
 
     def _find(self) -> list[int]:
-        """Return the ids of these processes, the nearest first; empty for other launchers, or if DeepSpeed's is gone."""
+        """Return the ids of these processes, nearest first; empty for other launchers, or if DeepSpeed's is gone."""
         if self._deepspeed:
             return _up_to_deepspeed(self._rank)
         return [psutil.Process(self._rank).ppid()] if self._torchrun else []

@@ -12,7 +12,7 @@ def test_the_doctor_looks_at_this_machine_alone(made, tmp_path, capsys):
     places |= {"shards.record_promoters": 100, "shards.shard_megabytes": 0.05, "run.path": str(tmp_path / "runs")}
     overrides = [f"{name}={json.dumps(value)}" for name, value in places.items()]
     plan = TrainingPlan(made.config, ROOT / "config.yaml", overrides, ROOT / "ds_config.json", 29511, None)
-    findings = {finding.check: finding for finding in examine(None, plan, lambda _: None)}
+    findings = {finding.check: finding for finding in examine(None, plan)}
     assert findings.pop("disk").state != "wrong"
     assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
         ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"

@@ -6,7 +6,7 @@ import pytest
 
 from model.cli.app import main
 from model.cluster.cleanup import Remains
-from model.cluster.launch_command import target_of
+from model.cluster.hosts import target_of
 from model.cluster.relaunch import FIRST_WAIT_S, relaunch
 from model.runs.status import State, launch_folder
 from tests.conftest import ROOT
@@ -47,7 +47,7 @@ def test_when_one_host_has_failed_the_others_are_not_waited_for_long(tmp_path, m
     def ask(host, _target, _launch, *grace):
         return Remains() if grace else second if host == "second" else Remains(running=1)
 
-    monkeypatch.setattr("model.cluster.relaunch._ask", ask)
+    monkeypatch.setattr("model.cluster.relaunch._query", ask)
     monkeypatch.setattr("model.cluster.relaunch.GRACE_S", 0.0)
     said = []
     code = relaunch([str(tmp_path / "deepspeed"), "--hostfile", str(tmp_path / "hostfile")], 0, said.append)
