@@ -45,23 +45,25 @@ def facts_of(config: Config, ds_config: Mapping[str, Any], index: Index | None) 
     """Collect this host's facts. index: None if there are no complete shards."""
     keys = ("none or not whole",) * 2 if index is None else (index.dataset_key[:16], index.key[:16])
     settings = {name: value for name, value in flat(config.model_dump()).items() if name not in PER_HOST}
+    packages = {name: package_version(name) or "not installed" for name in COMPARED}
+    own = {"promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
     return {
         "shards": dict(zip(("dataset key", "shard key"), keys, strict=True)),
         "config": {**settings, **flat(ds_config, "ds_config.")},
-        "software": software(),
+        "software": {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **own},
     }
 
 
 def differences(of_ranks: Sequence[tuple[str, Facts]]) -> list[Difference]:
     """List how hosts differ from the first, each difference once. of_ranks: (host, facts) in the order of the ranks."""
     (first, expected), *others = of_ranks
-    found = [
+    compared = [
         Difference(kind, name, first, expected[kind].get(name, "nothing"), host, facts[kind].get(name, "nothing"))
         for kind in expected
         for host, facts in others
         for name in {**expected[kind], **facts[kind]}
     ]
-    return list(dict.fromkeys(each for each in found if each.got != each.expected))
+    return list(dict.fromkeys(each for each in compared if each.got != each.expected))
 
 
 def explain_differences(found: Sequence[Difference]) -> str:
@@ -71,13 +73,6 @@ def explain_differences(found: Sequence[Difference]) -> str:
         of_kind = [f"  {each}" for each in found if each.kind == kind]
         lines += [*of_kind, f"  -> {fix}"] if of_kind else []
     return "\n".join(lines)
-
-
-def software() -> dict[str, str]:
-    """Return the versions of Python and of the compared packages, and the hash of this project's code."""
-    python = {"python": ".".join(platform.python_version_tuple()[:2])}
-    packages = {name: package_version(name) or "not installed" for name in COMPARED}
-    return {**python, **packages, "promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
 
 
 def package_version(package: str) -> str | None:

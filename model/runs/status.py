@@ -59,8 +59,7 @@ class RunStatus:
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            reached = {name: read_status(self._path).get(name) for name in ("stage", "step")}
-            update_status(self._path, state=State.STARTING, exit_code=None, **reached)
+            update_status(self._path, state=State.STARTING, exit_code=None)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -84,10 +83,10 @@ def end_of(error: BaseException) -> tuple[State, int]:
 
 
 def update_status(path: Path, **changes: Any) -> None:
-    """Change fields of a status file, atomically. A disk that is full does not end the run."""
+    """Change fields of a status file atomically. A full disk does not end the run."""
     process = {"launch": os.environ.get(LAUNCH), "host": socket.gethostname(), "process": os.getpid()}
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    status = {**read_status(path), **changes, **process, "time": now}
+    status = {"stage": None, "step": None, **read_status(path), **changes, **process, "time": now}
     with suppress(UserError):
         write_text(path, json.dumps(status) + "\n")
 
@@ -102,14 +101,15 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def launch_folder(launch: str) -> Path:
-    """Folder for the records of one launch on this host. Not under TMPDIR, which may differ between two ssh logins."""
+    """Return the folder for the records of one launch on this host. TMPDIR may differ between two ssh logins."""
     return Path("/tmp") / f"promoter-bert-{launch}"
 
 
 def launch_record(environment: Mapping[str, str]) -> Path | None:
-    """Status file of this process for the relaunch command that started it; None without one.
+    """Return the status file of this process for the relaunch command that started it; None without one.
 
-    It is on the host's own disk: it holds errors that occur before the run directory is known, or that fill its disk.
+    It is on the host's own disk. The one in the run directory is rank 0's alone, and lacks errors that occur before
+    that directory is known or when its disk is full.
     """
     launch = environment.get(LAUNCH)
     return launch_folder(launch) / f"{socket.gethostname()}-{os.getpid()}.json" if launch else None
