@@ -21,8 +21,7 @@ def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | No
     Every rank must call this with the configuration it was given and the index it found. Raises UserError on every
     rank with the list of all differences.
     """
-    found = differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index))))
-    if found:
+    if found := differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index)))):
         raise UserError(explain_differences(found))
     assert index is not None  # as on rank 0, which has checked its own
     return index

@@ -16,9 +16,9 @@ def choose_interface(environment: MutableMapping[str, str]) -> None:
     NCCL goes by the interfaces instead and needs no help. Nothing is changed if the user has named an interface, or if
     all ranks are on this host. Raises UserError if the first host's address is a loopback address.
     """
-    ranks, here = (int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_SIZE"))
-    here = int(environment.get("LOCAL_WORLD_SIZE", here))
-    if ranks <= here or "GLOO_SOCKET_IFNAME" in environment or is_reachable(own_address()):
+    ranks_here = int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", "1")))
+    one_host = int(environment.get("WORLD_SIZE", "1")) <= ranks_here
+    if one_host or "GLOO_SOCKET_IFNAME" in environment or is_reachable(own_address()):
         return
     master = environment["MASTER_ADDR"]
     address = address_towards(master)
