@@ -203,12 +203,11 @@ def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iter
 def _check_same(first: str, answers: Answers) -> Iterator[Finding]:
     """Compare each host's shards, configuration and software with the first host's."""
     for host, answer in answers.items():
-        found = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
+        by_kind = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
         for kind, fix in FIX_BY_KIND.items():
-            problem = "; ".join(str(each) for each in found if each.kind == kind)
             facts = answer["facts"][kind]
             good = ", ".join(f"{name} {value}" for name, value in facts.items()) if kind != "config" else "the same"
-            yield _finding(host, f"same {kind}", problem, good, fix)
+            yield _finding(host, f"same {kind}", "; ".join(by_kind.get(kind, [])), good, fix)
 
 
 def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Run) -> Iterator[Finding]:

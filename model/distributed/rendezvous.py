@@ -80,9 +80,9 @@ def _missing_ranks(rank: int, missing: list[int]) -> SystemExit:
     names = ", ".join(f"rank {n} on {hosts[n]}" if n < len(hosts) else f"rank {n}" for n in missing)
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return SystemExit(
-        f"lost: {names}: did not arrive within {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on {socket.gethostname()} "
-        f"at {place}; fix: see the messages above, or run promoter-bert doctor; for slow starts set DEEPSPEED_TIMEOUT "
-        "(minutes) in .deepspeed_env"
+        f"lost: {names}: did not arrive within {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on "
+        f"{socket.gethostname()} at {place}; fix: see the messages above, or run promoter-bert doctor; for slow starts "
+        "set DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
     )
 
 

@@ -18,12 +18,13 @@ CONNECTING = 40
 """Ticks within which all watchdogs must have connected, once their ranks have met."""
 
 
+@dataclass(eq=False)
 class LostError(Exception):
-    """The run cannot continue. reported: the user has been told; grace: ticks in which the rank may end by itself."""
+    """The run cannot continue. grace: ticks in which the rank may end by itself; reported: its message was printed."""
 
-    def __init__(self, what: str, grace: int = 0, reported: bool = False) -> None:
-        super().__init__(what)
-        self.what, self.grace, self.reported = what, grace, reported
+    what: str
+    grace: int = 0
+    reported: bool = False
 
 
 @dataclass

@@ -6,10 +6,10 @@ def test_each_difference_is_said_once_whatever_the_number_of_ranks():
         return {"shards": {"shard key": key}, "config": {}, "software": {"torch": torch}}
 
     same, other = ("host1", facts("2.13", "a")), ("host2", facts("2.12", "a"))
-    assert differences([same, same]) == []
-    (only,) = differences([same, same, other, other])
-    assert str(only) == "torch: 2.13 on host1, but 2.12 on host2"
-    assert explain_differences([only]).startswith("the hosts do not agree:\n  torch: 2.13 on host1")
+    assert differences([same, same]) == {}
+    by_kind = differences([same, same, other, other])
+    assert by_kind == {"software": ["torch: 2.13 on host1, but 2.12 on host2"]}
+    assert explain_differences(by_kind).startswith("the hosts do not agree:\n  torch: 2.13 on host1")
 
 
 def test_a_change_in_any_folder_of_the_code_changes_its_hash(tmp_path):
