@@ -20,16 +20,16 @@ KILL_TIMEOUT_S = 30
 
 @dataclass
 class Remains:
-    """What a launch has left on a host. All fields are plain values."""
+    """What a launch has left on a host, in plain values.
+
+    running: number of processes. killed: command lines. states: the last one of each rank that has recorded one.
+    problem: why the host could not be queried.
+    """
 
     running: int = 0
-    """Processes that still run."""
     killed: list[str] = field(default_factory=list)
-    """Command lines of the processes that were killed."""
     states: list[str] = field(default_factory=list)
-    """The last state of each rank that has recorded one."""
     problem: str = ""
-    """Why the host could not be queried."""
 
     @property
     def failed(self) -> bool:

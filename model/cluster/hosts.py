@@ -66,32 +66,28 @@ def read_hostfile(path: Path) -> list[Host]:
 
 @dataclass(frozen=True)
 class Target:
-    """Hosts on which a command's processes run beside this machine."""
+    """Hosts on which a command's processes run beside this machine. by_deepspeed: whether DeepSpeed launches them."""
 
+    by_deepspeed: bool
     hosts: list[str]
     ssh_port: int | None
 
 
 def target_of(command: Sequence[str]) -> Target:
     """Return the hosts on which a deepspeed command runs; none if it stays on this machine."""
-    if not is_deepspeed(command):
-        return Target([], None)
+    if Path(command[0]).name not in ("deepspeed", "ds"):
+        return Target(False, [], None)
     options = _launcher_options(command)
     named = options.get("--hostfile") or options.get("-H")
     if "--no_ssh" in options or (named is None and not DEEPSPEED_HOSTFILE.exists()):
-        return Target([], None)
+        return Target(True, [], None)
     names = [host.name for host in read_hostfile(Path(named) if named else DEEPSPEED_HOSTFILE)]
     included, excluded = options.get("--include", options.get("-i")), options.get("--exclude", options.get("-e", ""))
     if included:
         names = [name for name in names if name in {part.split(":")[0] for part in included.split("@")}]
     names = [name for name in names if name not in excluded.split("@")]
     port = options.get("--ssh_port")
-    return Target(names if len(names) > 1 else [], int(port) if port else None)
-
-
-def is_deepspeed(command: Sequence[str]) -> bool:
-    """Return whether a command is DeepSpeed's launcher."""
-    return Path(command[0]).name in ("deepspeed", "ds")
+    return Target(True, names if len(names) > 1 else [], int(port) if port else None)
 
 
 def _launcher_options(command: Sequence[str]) -> dict[str, str]:

@@ -16,16 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from model.cluster.cleanup import Remains, inspect_launch
-from model.cluster.hosts import (
-    KEEP_ALIVE,
-    Target,
-    as_launched,
-    check_environment_files,
-    is_deepspeed,
-    on_all,
-    ssh,
-    target_of,
-)
+from model.cluster.hosts import KEEP_ALIVE, Target, as_launched, check_environment_files, on_all, ssh, target_of
 from model.runs.status import LAUNCH, State
 from pipeline.errors import UserError
 
@@ -48,14 +39,15 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one start of the command ended."""
+    """How one start of the command ended.
+
+    states: the last ones that the ranks have recorded. left: command lines of processes that outlived the command.
+    """
 
     code: int
     seconds: float
     states: set[str]
-    """The last states that the ranks have recorded."""
     left: list[str]
-    """Command lines of processes that outlived the command, with their hosts."""
     finished: bool
 
     @property
@@ -76,8 +68,8 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
     if target.hosts:
         check_environment_files()
     stop = _StopForwarder()
-    in_row = 0
-    for restart in range(max_restarts + 1):
+    restarts = in_row = 0
+    while True:
         attempt = _attempt(command, target, stop, report)
         if attempt.left:
             report(f"ended what was left of the run: {'; '.join(attempt.left)}")
@@ -85,22 +77,21 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
             return attempt.code
         if State.USER_ERROR in attempt.states:
             report("not started again: the error above must be fixed first")
-            return attempt.code or 1
-        if restart == max_restarts:
+            break
+        if restarts == max_restarts:
             report(
                 f"the run {attempt.outcome}; {max_restarts} restarts are used up; run the same command to resume from "
                 "the last checkpoint"
             )
-            return attempt.code or 1
+            break
+        restarts += 1
         in_row = 1 if attempt.seconds > RAN_WELL_S else in_row + 1
         wait_s = min(FIRST_WAIT_S * 2 ** (in_row - 1), LONGEST_WAIT_S)
-        report(
-            f"the run {attempt.outcome} after {attempt.seconds:,.0f} s; restart {restart + 1} of {max_restarts} in "
-            f"{wait_s:,.0f} s"
-        )
+        after = f"after {attempt.seconds:,.0f} s"
+        report(f"the run {attempt.outcome} {after}; restart {restarts} of {max_restarts} in {wait_s:,.0f} s")
         if stop.wait(wait_s):
-            return attempt.code or 1
-    raise AssertionError("unreachable")
+            break
+    return attempt.code or 1
 
 
 class _StopForwarder:
@@ -148,7 +139,7 @@ def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, repor
     left = [f"{line} ({host})" for host, each in remains for line in each.killed]
     states = {state for _, each in remains for state in each.states}
     # DeepSpeed also returns 0 if its launcher or its pdsh was killed. Other commands may record nothing.
-    by_states = states == {State.FINISHED} or (not states and not is_deepspeed(command))
+    by_states = states == {State.FINISHED} or (not states and not target.by_deepspeed)
     return Attempt(128 - code if code < 0 else code, seconds, states, left, code == 0 and not left and by_states)
 
 

@@ -30,7 +30,7 @@ class Watchdog:
         path = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
         # -P: modules in the working directory must not be imported.
         command = [sys.executable, "-P", "-m", "model.watchdog.process", str(os.getpid())]
-        # A signal to both processes stays pending until the watchdog can handle it.
+        # The watchdog keeps these signals blocked: it ends with its rank, which launchers kill 30 s after a signal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self._process = subprocess.Popen(

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import psutil
 
-from model.watchdog.client import RESUME_HINT, STOP_SIGNALS, print_error
+from model.watchdog.client import RESUME_HINT, print_error
 from model.watchdog.heartbeat import SILENT, TICK, Heartbeats, LostError
 from model.watchdog.launcher import Launcher
 
@@ -29,7 +29,7 @@ PROGRESS = 0.1
 DOUBT = 4
 """Ticks after a rank's error in which the loss of another rank may turn out to be its cause."""
 GRACE = 10
-"""Ticks in which a rank may end by itself after another rank's error, or after a signal during its start-up."""
+"""Ticks in which a rank may end by itself after another rank's error, or without its launcher during its start-up."""
 SAVING = 30
 """Ticks in which a rank whose launcher is gone may save a checkpoint and end."""
 
@@ -49,12 +49,8 @@ class WatchdogProcess:
         self._importing, self._idle = True, 0
         self._progress = (0.0, 0)  # CPU seconds and bytes read at the last progress
         self._stopped = 0
-        self._end_requested, self._ending = False, 0
+        self._ending = 0
         self._error, self._doubt = "", 0
-
-    def request_end(self, *_: object) -> None:
-        """Handle a signal: whoever ends the rank also signals its watchdog. A rank that has met the others may save."""
-        self._end_requested |= not self._heartbeats.started
 
     def watch(self) -> None:
         """Watch until the rank has ended by itself or was ended here."""
@@ -113,7 +109,7 @@ class WatchdogProcess:
         except psutil.NoSuchProcess:
             status = psutil.STATUS_ZOMBIE
         if status == psutil.STATUS_ZOMBIE and not self._error:
-            raise LostError(f"{self._name}: killed, out of memory, or crashed", reported=self._end_requested)
+            raise LostError(f"{self._name}: killed, out of memory, or crashed", reported=self._ending > 0)
         # A stopped rank without others keeps nobody waiting.
         self._stopped = self._stopped + 1 if status == psutil.STATUS_STOPPED and self._ranks > 1 else 0
         if self._stopped >= SILENT:
@@ -134,14 +130,15 @@ class WatchdogProcess:
             raise LostError(f"{self._name}: no progress in its start-up for {HUNG * TICK:.0f} s (a disk that hangs?)")
 
     def _check_launcher(self) -> None:
-        """End the rank without its launcher or on request. A rank that has met the others may save a checkpoint."""
-        if not self._ending and self._launcher.is_gone():
-            self._end_requested = True
+        """End a rank without its launcher. If it has met the others, it may save a checkpoint."""
+        if not self._ending:
+            if not self._launcher.is_gone():
+                return
             if self._reports:
                 print_error(f"lost: the launcher of {self._name}; {RESUME_HINT}")
             with suppress(psutil.NoSuchProcess):
                 self._process.terminate()
-        self._ending += self._end_requested
+        self._ending += 1
         if self._ending >= (SAVING if self._heartbeats.started else GRACE):
             raise LostError(f"{self._name}: did not end on request", reported=not self._heartbeats.started)
 
@@ -161,13 +158,9 @@ def _answer(line: str) -> None:
 
 def main() -> None:
     """Watch the rank whose process id is on the command line."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a watchdog ends with its rank
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as SIGINT and SIGTERM, which it inherits blocked
     with suppress(psutil.NoSuchProcess):  # the rank has ended already
-        process = WatchdogProcess(int(sys.argv[1]), os.environ)
-        for number in STOP_SIGNALS:
-            signal.signal(number, process.request_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        process.watch()
+        WatchdogProcess(int(sys.argv[1]), os.environ).watch()
 
 
 if __name__ == "__main__":
