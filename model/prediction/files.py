@@ -20,7 +20,7 @@ from model.watchdog.client import start_watchdog
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 
 HELD_ROWS = 65_536
 """Rows without a prediction that a stream holds back: if no other rows come, nothing is written to it."""
@@ -97,7 +97,7 @@ def _predict(
         journal = stack.enter_context(open_journal(request.output, spec))
         file, report = stack.enter_context(open_output(request.output))
         reader = read_parts(source, assay, BATCH[default_device().type])
-        parts = stack.enter_context(closing(ahead(reader, PARTS_AHEAD, "read promoters")))
+        parts = stack.enter_context(closing(prefetch(reader, PARTS_AHEAD, "read promoters")))
         predicted = journal.resume(parts, predict)
         rows = _rows(predicted, report, lambda done: on_progress(done, total, journal.rows_resumed))
         write(file, _hold_until_predicted(rows) if is_stream(request.output) else rows)

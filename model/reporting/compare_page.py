@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 NOT_COMPARED = ("run.name", "run.path")
 """Settings that name a run and its place."""
@@ -148,7 +148,7 @@ def _page(runs: Sequence[RunFiles], names: Sequence[str], differing: dict[str, l
     unfinished = [f"{name} is not finished." for run, name in zip(runs, names, strict=True) if run.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",
-        " ".join([f"{counted(len(runs), 'run')}.", promoters, *unfinished]),
+        " ".join([f"{format_count(len(runs), 'run')}.", promoters, *unfinished]),
         sections,
         ", ".join(str(run.folder) for run in runs),
     )

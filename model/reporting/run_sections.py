@@ -15,7 +15,7 @@ from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
 from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, render_svg
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
@@ -130,8 +130,9 @@ def run_section(run: RunFiles) -> Section:
     size, gpus = config["model"], facts["gpus"]
     rows = [
         ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
-        ("model", f"BERT: {counted(size['layers'], 'layer')}, hidden {size['hidden']}, {counted(size['heads'], 'head')}"
-                  f", intermediate {size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
+        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden {size['hidden']}, "
+                  f"{format_count(size['heads'], 'head')}, intermediate {size['intermediate']}, "
+                  f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
         ("initial weights", _initial_weights(config["finetune"], facts)),
         ("dataset", config["dataset"]["path"]),
@@ -175,8 +176,8 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
     histogram = render_svg("labels", "Labels and the cut", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH)
     return Section(
         "Data",
-        f"{counted(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or more "
-        f"({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
+        f"{format_count(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or "
+        f"more ({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
         [Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
@@ -232,7 +233,7 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"{counted(last['step'], 'step')}, {last['epoch']:.3g} epochs"
+    text = f"{format_count(last['step'], 'step')}, {last['epoch']:.3g} epochs"
     done = run.summary["training"].get(stage) if run.summary is not None else None
     if done is None:
         return f"{text}."

@@ -89,32 +89,12 @@ def start_engine(
     world: World,
     seed: int,
     universal: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> StageEngine:
-    """Start the engine of a stage with its optimizer. universal: as for make_engine."""
-    plan = settings.plan(stage.global_batch, world.ranks)
-    optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
-    engine = make_engine(task, optimizer, settings, plan, world, universal)
-    return StageEngine(name, engine, LearningRate(optimizer, stage), plan, world, seed)
+    """Start the DeepSpeed engine of a stage around its task.
 
-
-def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
-    """Make Adam, or AdamW without weight decay: the same steps under the paper's two names."""
-    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return kind(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
-
-
-def make_engine(
-    task: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: DeepSpeedSettings,
-    plan: BatchPlan,
-    world: World,
-    universal: bool = False,
-) -> Any:
-    """Start a DeepSpeed engine around a task. Its learning rate is that of `optimizer`'s groups.
-
-    universal: the checkpoint to be loaded has the form that any number of ranks can read.
+    universal: the checkpoint to be loaded has the form that any number of ranks can read; optimizer: in place of the
+    stage's own. Its groups hold the learning rate.
     """
     import deepspeed
 
@@ -123,6 +103,7 @@ def make_engine(
     # DeepSpeed's default buckets hold 500 million numbers. These hold the model, rounded up to the buffers' alignment.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
+    plan = settings.plan(stage.global_batch, world.ranks)
     values = {
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
@@ -133,8 +114,16 @@ def make_engine(
         "gradient_accumulation_steps": plan.micro_batches,
     }
     values.pop("train_batch_size", None)
+    optimizer = optimizer or make_optimizer(task, stage, decoupled=name == "pretrain")
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
     limit_waits()
-    return engine
+    return StageEngine(name, engine, LearningRate(optimizer, stage), plan, world, seed)
+
+
+def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
+    """Make Adam, or AdamW without weight decay: the same steps under the paper's two names."""
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return kind(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)

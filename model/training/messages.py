@@ -11,7 +11,7 @@ from model.config import Stage, StageName, Stages
 from model.runs.read import below_the_guess
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 CPU_RATE = 1.5e10
 """Operations per second and core in training, measured on two shared cores: only for a warning."""
@@ -28,15 +28,15 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.data.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"model      BERT, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens, {parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
     for name, stage in sections.items():
         plan = settings.plan(stage.global_batch, world.ranks)
         lines.append(
-            f"{name:10} {stage.global_batch} promoters per step = {counted(world.ranks, 'rank')} x "
-            f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
+            f"{name:10} {stage.global_batch} promoters per step = {format_count(world.ranks, 'rank')} x "
+            f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
         )
         once, total = planned[name]
         epochs = f"{stage.max_epochs:g} epoch{'' if stage.max_epochs == 1 else 's'}"
@@ -80,7 +80,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
     for split, score in summary.get("scores", {}).items():
         lines.append(
             f"{split:10} Pearson {_with_interval(score, 'pearson')}, Spearman {_with_interval(score, 'spearman')}"
-            f"{_errors(score)}({counted(score['rows'], 'promoter')})"
+            f"{_errors(score)}({format_count(score['rows'], 'promoter')})"
         )
     if summary.get("scores"):
         lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")

@@ -11,7 +11,6 @@ same in every promoter and would dominate the counts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,30 +34,6 @@ Counts = npt.NDArray[np.int64]
 Stopped = Callable[[], bool]
 
 
-@dataclass(frozen=True)
-class KmerCounts:
-    """Counts of k-mers: alone, and by the bases before and behind them.
-
-    alone: (5^k,); before, behind: (5^context_bases, 5^k), a row per context.
-    """
-
-    alone: Counts
-    before: Counts
-    behind: Counts
-
-    def __add__(self, other: "KmerCounts") -> "KmerCounts":
-        return KmerCounts(self.alone + other.alone, self.before + other.before, self.behind + other.behind)
-
-    def summed(self, device: torch.device) -> "KmerCounts":
-        """Sum the counts over all ranks. All ranks call this."""
-        parts = []
-        for part in (self.alone, self.before, self.behind):
-            tensor = torch.from_numpy(part).to(device)
-            dist.all_reduce(tensor)
-            parts.append(tensor.cpu().numpy())
-        return KmerCounts(*parts)
-
-
 def context_bases(k: int) -> int:
     """Choose how many bases of each neighbour are the context of a k-mer."""
     return max(bases for bases in range(1, k + 1) if 5 ** (2 * bases + k) <= MOST_CELLS or bases == 1)
@@ -66,11 +41,12 @@ def context_bases(k: int) -> int:
 
 def count_kmers(
     tokens: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64], k: int, flanks: tuple[int, int]
-) -> tuple[KmerCounts, KmerCounts]:
+) -> Counts:
     """Count the k-mers of promoters: all of them, and those wholly inside the insert.
 
-    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert. A
-    neighbour counts where the whole adjacent k-mer lies in the sequence, as in a reading frame.
+    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert.
+    Returns (2, 1 + 2 contexts, 5^k), for all and inside: the count of each k-mer, then its counts by the context before
+    it, then by the context behind it. A context counts where the whole adjacent k-mer lies in the sequence.
     """
     kmers = tokens.astype(np.int64) - len(SPECIALS)
     begin = np.arange(tokens.shape[1])
@@ -78,8 +54,8 @@ def count_kmers(
     ends = lengths[:, None]
     whole = end <= ends
     inside = whole & (begin >= flanks[0]) & (end <= ends - flanks[1])
-    both = [_count(kmers, which, begin >= k, end + k <= ends, k) for which in (inside, whole & ~inside)]
-    return both[0] + both[1], both[0]
+    of_inside, of_flanks = (_count(kmers, which, begin >= k, end + k <= ends, k) for which in (inside, whole & ~inside))
+    return np.stack([of_inside + of_flanks, of_inside])
 
 
 def _count(
@@ -88,32 +64,30 @@ def _count(
     has_before: npt.NDArray[np.bool_],
     has_behind: npt.NDArray[np.bool_],
     k: int,
-) -> KmerCounts:
-    """Count the k-mers at the places `which`, (rows, width)."""
+) -> Counts:
+    """Count the k-mers at the places `which`, (rows, width): (1 + 2 contexts, 5^k)."""
     bases = context_bases(k)
     contexts, size = 5**bases, 5**k
-    shape = (contexts, size)
     row, base = np.nonzero(which & has_before)
     before = (kmers[row, base - k] % contexts) * size + kmers[row, base]
     row, base = np.nonzero(which & has_behind)
     behind = (kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
-    return KmerCounts(
-        np.bincount(kmers[which], minlength=size),
-        np.bincount(before, minlength=contexts * size).reshape(shape),
-        np.bincount(behind, minlength=contexts * size).reshape(shape),
-    )
+    sizes = ((kmers[which], size), (before, contexts * size), (behind, contexts * size))
+    return np.concatenate([np.bincount(cells, minlength=length) for cells, length in sizes]).reshape(-1, size)
 
 
-def best_between(counts: KmerCounts) -> npt.NDArray[np.int64]:
-    """Find the id of the likeliest k-mer between two contexts: (5^context_bases + 1, 5^context_bases + 1).
+def best_between(counts: Counts) -> npt.NDArray[np.int64]:
+    """Find the id of the likeliest k-mer between two contexts: (contexts + 1, contexts + 1).
 
-    The last row and column stand for a neighbour that cannot be read. The counts beside each k-mer are smoothed by as
-    many pseudo-counts as there are contexts, in the overall shares of the contexts.
+    counts: (1 + 2 contexts, 5^k), see count_kmers. The last row and column stand for a neighbour that cannot be read.
+    The counts beside each k-mer are smoothed by as many pseudo-counts as there are contexts, in the overall shares of
+    the contexts.
     """
+    alone, contexts = counts[0], len(counts) // 2
     with np.errstate(divide="ignore"):
-        alone = np.log(counts.alone / max(counts.alone.sum(), 1))
-    before, behind = _log_probabilities(counts.before), _log_probabilities(counts.behind)
-    best = [(alone + log_p + behind).argmax(1) for log_p in before]
+        log_p = np.log(alone / max(alone.sum(), 1))
+    before, behind = _log_probabilities(counts[1 : contexts + 1]), _log_probabilities(counts[contexts + 1 :])
+    best = [(log_p + beside + behind).argmax(1) for beside in before]
     return np.stack(best) + len(SPECIALS)
 
 
@@ -179,9 +153,9 @@ def score_baselines(
     if counts is None:
         return None
     if insert_only:
-        counts = (counts[1], counts[1])
+        counts = counts[[1, 1]]
     names = vocabulary(k)
-    frequent = [int(part.alone.argmax()) + len(SPECIALS) for part in counts]
+    frequent = [int(part[0].argmax()) + len(SPECIALS) for part in counts]
     side = 5 ** context_bases(k) + 1
     tables = {
         "most_frequent_kmer": [np.full((side, side), number) for number in frequent],
@@ -198,17 +172,23 @@ def score_baselines(
     return scores
 
 
-def _count_training_split(data: RankData, stopped: Stopped) -> tuple[KmerCounts, KmerCounts] | None:
-    """Count the k-mers of the first promoters of pretrain/train over all ranks: all, and inside. None where stopped."""
+def _count_training_split(data: RankData, stopped: Stopped) -> Counts | None:
+    """Count the k-mers of the first promoters of pretrain/train over all ranks, see count_kmers. None where stopped."""
     k, flanks = data.index.k, data.flanks
-    whole, inside = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
+    counts = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
     for step in data.evaluation_stream("pretrain/train").epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
-            more = count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
-            whole, inside = whole + more[0], inside + more[1]
+            counts += count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
         if stopped():
             return None
         if step.consumed >= COUNTED:
             break
-    return whole.summed(data.world.device), inside.summed(data.world.device)
+    return sum_over_ranks(torch.from_numpy(counts).to(data.world.device))
+
+
+def sum_over_ranks(counts: torch.Tensor) -> Counts:
+    """Sum whole numbers over all ranks. All ranks call this."""
+    dist.all_reduce(counts)
+    summed: Counts = counts.cpu().numpy()
+    return summed

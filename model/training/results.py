@@ -28,7 +28,7 @@ from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 
 Summary = dict[str, Any]
@@ -85,12 +85,12 @@ def _restore_models(run: TrainingRun, stages: Stages) -> None:
     pretrained, model = run.best_model("pretrain"), run.best_model("finetune")
     needed, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
     outdated = run.config.run.directory / "summary.json"
-    needed.require(tell, outdated)
+    needed.require(emit, outdated)
     if run.config.finetune.wants_pretraining:
         try:
-            other.require(tell, outdated)
+            other.require(emit, outdated)
         except UserError as error:
-            tell(str(error))
+            emit(str(error))
 
 
 def _score_masked(run: TrainingRun, progress: StageProgress, stop: StopRequest) -> Summary | None:

@@ -20,7 +20,7 @@ from model.training.engine import StageEngine, start_engine
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
-from pipeline.runtime.progress import progress, tell
+from pipeline.runtime.progress import emit, progress
 
 
 def run_stage(
@@ -33,19 +33,19 @@ def run_stage(
     """
     config, world, best = run.config, run.world, run.best_model(name)
 
-    def emit(line: str) -> None:
-        tell(f"{name}: {line}")
+    def emit_of_stage(line: str) -> None:
+        emit(f"{name}: {line}")
 
     ended = run_on_rank0(world, best.ended)
     if ended is not None:
         if world.is_rank0:
-            emit(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
+            emit_of_stage(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     checkpoints = Checkpoints(best.checkpoints, best.owner, layout, config.run.keep_checkpoints, world)
-    found = checkpoints.find(emit)
-    engine, exporter = _start(run, name, found, emit)
+    found = checkpoints.find(emit_of_stage)
+    engine, exporter = _start(run, name, found, emit_of_stage)
     store = StageStore(engine, checkpoints, best, exporter, config.run.checkpoint_minutes)
     state = store.load(found)
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout

@@ -74,6 +74,7 @@ def publish(folder: Path, target: Path) -> None:
     flush_to_disk(folder / target.name)
     # Ctrl-C reaches the main thread only: the replacement is finished all the same.
     with ThreadPoolExecutor(1) as thread:
+        thread.submit(int).result()  # starts the thread: an executor does not join one that is interrupted in its start
         thread.submit(_replace, folder, target).result()
 
 

@@ -13,7 +13,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
 from pipeline.reporting.query_section import query_section
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 QUERIES = (
     "splits",
@@ -66,7 +66,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
     return render_page(
         "promoter-bert: the dataset",
-        f"{counted(info.promoters, 'promoter')} from {counted(info.input_rows, 'input row')}. The query "
+        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The query "
         "of each table and figure stands below it; promoter-bert query FILE prints its numbers.",
         [
             _summary(info),
@@ -166,7 +166,7 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
         "bases_by_position",
         "Bases by position",
         "Random synthesis gives flat lines. A step or a slope is a bias of synthesis or sequencing. The figure covers "
-        f"the {counted(max(positions['promoters'], default=0), 'insert')} of the most common length, "
+        f"the {format_count(max(positions['promoters'], default=0), 'insert')} of the most common length, "
         f"{len(positions['position'])} bases. N is a base that could not be read.",
         plots.bases_by_position(positions),
         3.4,

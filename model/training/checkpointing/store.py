@@ -7,7 +7,7 @@ from model.training.checkpointing.best_model import BestModel
 from model.training.checkpointing.checkpoints import Checkpoint, Checkpoints, StageState
 from model.training.checkpointing.hf_export import Exporter
 from model.training.engine import StageEngine
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 
 
 class StageStore:
@@ -39,7 +39,7 @@ class StageStore:
         """Copy the model of the best checkpoint into the run's directory, where it is not there yet."""
         name = self._engine.stage
         run_on_rank0(
-            self._engine.world, lambda: self._best.update(state.progress, lambda line: tell(f"{name}: {line}"))
+            self._engine.world, lambda: self._best.update(state.progress, lambda line: emit(f"{name}: {line}"))
         )
 
     def is_due(self) -> bool:
