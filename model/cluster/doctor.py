@@ -5,14 +5,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from model.cluster.hosts import FAILED, Host, as_launched, check_environment_files, on_all, read_hostfile, ssh
+from model.cluster.hosts import FAILED, as_launched, check_environment_files, on_all, read_hostfile, ssh
 from model.config import Config
 from model.distributed.network import is_reachable
 from model.runs.fingerprint import FIX_BY_KIND, differences
@@ -74,33 +74,34 @@ def _finding(host: str, check: str, problem: str, good: str, fix: str, warn: boo
 
 def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
     here = socket.gethostname()
-    answers = yield from _probe([Host(here, 0)], plan, _run_here)
+    answers = yield from _probe([here], plan, _run_here)
     if here in answers:
         yield from _check_first(here, answers[here], plan)
-    yield from _check_gpus(answers, [])
+    yield from _check_gpus(answers, {here: 0})
 
 
-def _check_hosts(hosts: Sequence[Host], plan: TrainingPlan) -> Iterator[Finding]:
-    yield from _check_launching_machine(hosts)
+def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
+    """slots: of each host."""
+    yield from _check_launching_machine(len(slots))
     reached = []
-    for host in hosts:
-        answers_ssh = yield from _check_ssh(host.name, plan)
+    for host in slots:
+        answers_ssh = yield from _check_ssh(host, plan)
         reached += [host] if answers_ssh else []
     run = partial(ssh, port=plan.ssh_port)
     answers = yield from _probe(reached, plan, run)
-    first = hosts[0].name
-    yield from _check_names(answers, len(hosts))
+    first = next(iter(slots))
+    yield from _check_names(answers, len(slots))
     if first in answers:
         yield from _check_first(first, answers[first], plan)
         yield from _check_same(first, answers)
         if len(answers) > 1 and not answers[first]["port_problem"]:
             yield from _check_connections(first, answers, plan, run)
-    yield from _check_gpus(answers, hosts)
+    yield from _check_gpus(answers, slots)
 
 
-def _check_launching_machine(hosts: Sequence[Host]) -> Iterator[Finding]:
+def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     here = socket.gethostname()
-    if len(hosts) > 1:
+    if hosts > 1:
         problem = "" if shutil.which("pdsh") else "not installed"
         yield _finding(here, "pdsh", problem, "installed", "install it here: apt-get install pdsh")
     problem, files = "", []
@@ -144,25 +145,25 @@ def _error_of(done: "subprocess.CompletedProcess[str]") -> str:
     return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1] if done.returncode else ""
 
 
-def _probe(hosts: Sequence[Host], plan: TrainingPlan, run: Run) -> Generator[Finding, None, Answers]:
+def _probe(hosts: Sequence[str], plan: TrainingPlan, run: Run) -> Generator[Finding, None, Answers]:
     """Probe all hosts in parallel. Returns the answers of those that can run the project."""
     request: dict[str, Any] = {"config_path": str(plan.config_path), "overrides": plan.overrides}
     request |= {"ds_config": str(plan.ds_config), "port": plan.port}
 
-    def query(host: Host) -> tuple["subprocess.CompletedProcess[str]", float, float]:
+    def query(host: str) -> tuple["subprocess.CompletedProcess[str]", float, float]:
         before = time.time()
-        command = as_launched("model.cluster.probe", "probe", json.dumps({**request, "first": host is hosts[0]}))
-        return run(host.name, command), before, time.time()
+        command = as_launched("model.cluster.probe", "probe", json.dumps({**request, "first": host == hosts[0]}))
+        return run(host, command), before, time.time()
 
     answers: Answers = {}
     for host, (done, before, after) in zip(hosts, on_all(hosts, query), strict=True):
         fix = f"project, .venv and config must be at the same path there: {Path.cwd()}"
         if done.returncode == FAILED:
             fix = "check that the host is not overloaded, then try again"
-        yield _finding(host.name, "project", _error_of(done), f"runs in {Path.cwd()}", fix)
+        yield _finding(host, "project", _error_of(done), f"runs in {Path.cwd()}", fix)
         if done.returncode == 0:
-            answers[host.name] = answer = json.loads(done.stdout.splitlines()[-1])
-            yield from _check_system(host.name, answer, max(before - answer["time"], answer["time"] - after, 0.0))
+            answers[host] = answer = json.loads(done.stdout.splitlines()[-1])
+            yield from _check_system(host, answer, max(before - answer["time"], answer["time"] - after, 0.0))
     return answers
 
 
@@ -232,11 +233,10 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
             yield _finding(host, "shared run folder", problem, str(folder), fix)
 
 
-def _check_gpus(answers: Answers, hosts: Sequence[Host]) -> Iterator[Finding]:
-    slots = {host.name: host.slots for host in hosts}
+def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]:
     kinds = {name for answer in answers.values() for name in answer["gpus"]}
     for host, answer in answers.items():
-        gpus, wanted, cores = answer["gpus"], slots.get(host, 0), answer["cores"]
+        gpus, wanted, cores = answer["gpus"], slots[host], answer["cores"]
         good = f"{len(gpus)} x {gpus[0]}" if gpus else f"none: training on {cores} CPU cores in float32"
         problem, warn = "", True
         if kinds and wanted > len(gpus):

@@ -31,21 +31,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Host:
-    """One line of a hostfile. slots: number of processes, one per GPU."""
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Read the slots (processes, one per GPU) of each host; the first host runs rank 0.
 
-    name: str
-    slots: int
-
-
-def read_hostfile(path: Path) -> list[Host]:
-    """Read the hosts in their order; the first runs rank 0. Raises UserError for lines that DeepSpeed rejects."""
+    Raises UserError for lines that DeepSpeed rejects.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot read the hostfile: {error.strerror}") from None
-    hosts: dict[str, Host] = {}
+    hosts: dict[str, int] = {}
     for number, text in enumerate(lines, 1):
         line = text.strip()
         if not line or line.startswith("#"):
@@ -58,10 +53,10 @@ def read_hostfile(path: Path) -> list[Host]:
             raise UserError(
                 f"{path}, line {number}: duplicate host {name}; fix: one line per host, with the sum of its slots"
             )
-        hosts[name] = Host(name, int(slots))
+        hosts[name] = int(slots)
     if not hosts:
         raise UserError(f"{path}: no hosts; expected lines of NAME slots=NUMBER")
-    return list(hosts.values())
+    return hosts
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def target_of(command: Sequence[str]) -> Target:
     named = options.get("--hostfile") or options.get("-H")
     if "--no_ssh" in options or (named is None and not DEEPSPEED_HOSTFILE.exists()):
         return Target(True, [], None)
-    names = [host.name for host in read_hostfile(Path(named) if named else DEEPSPEED_HOSTFILE)]
+    names = list(read_hostfile(Path(named) if named else DEEPSPEED_HOSTFILE))
     included, excluded = options.get("--include", options.get("-i")), options.get("--exclude", options.get("-e", ""))
     if included:
         names = [name for name in names if name in {part.split(":")[0] for part in included.split("@")}]
