@@ -1,4 +1,4 @@
-"""Processes of one launch on this host, found by its id in their environment: how they ended, and their end.
+"""Inspect or end the processes of one launch on this host, found by its id in their environment.
 
 relaunch runs this module on every host over ssh.
 """

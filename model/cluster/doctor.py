@@ -1,4 +1,4 @@
-"""Checks before a training: everything that has stopped one on these hosts before."""
+"""Checks of hosts before a training."""
 
 import json
 import shutil
@@ -81,7 +81,7 @@ def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
 
 
 def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
-    """slots: of each host."""
+    """Check hosts. slots: number of processes of each, in the order of the hostfile."""
     yield from _check_launching_machine(len(slots))
     reached = []
     for host in slots:

@@ -19,7 +19,7 @@ LINE = re.compile(r"^(\S+)\s+slots=(\d+)")
 DEEPSPEED_HOSTFILE = Path("/job/hostfile")
 """The hostfile that DeepSpeed uses by default."""
 KEEP_ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3")
-"""With these options ssh ends after 15 s of silence; by default it waits for ever."""
+"""With these options ssh ends after 15 s of silence; by default it waits forever."""
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=5", *KEEP_ALIVE)
 """Options for unattended use: no prompts, no waiting for an unreachable host."""
 TIMEOUT_S = 120

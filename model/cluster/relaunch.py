@@ -28,8 +28,8 @@ GRACE_S = 5.0
 """Time for the processes of a run to end after its command has."""
 SAVE_GRACE_S = 90.0
 """The same after a request to stop: a checkpoint may still be written."""
-LOOK_EVERY_S = 60.0
-"""Time between two looks at the hosts of a run. If one has failed at two in a row, the run is ended."""
+CHECK_EVERY_S = 60.0
+"""Time between two checks of the hosts of a run. After two in a row with a failed host, the run is ended."""
 HOSTS_BACK_S = 1800.0
 """Time for an unreachable host to come back."""
 RETRY_S = 10.0
@@ -111,7 +111,7 @@ class _StopForwarder:
         return self.requested
 
     def watch(self, child: "subprocess.Popen[bytes]") -> None:
-        """Stop this process on request, or now if the request came before."""
+        """Pass requests on to this process, and at once an earlier request."""
         self._child = child
         if self.requested:
             self._stop()
@@ -145,18 +145,18 @@ def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, repor
 
 def _wait(child: "subprocess.Popen[bytes]", target: Target, launch: str) -> int:
     """Wait for the command, but not for long after one of several hosts has failed: another one may hang."""
-    looks = 0
+    failures = 0
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return child.wait(LOOK_EVERY_S if target.hosts else None)
+            return child.wait(CHECK_EVERY_S if target.hosts else None)
         answers = on_all(target.hosts, lambda host: _query(host, target, launch))
-        looks = looks + 1 if any(remains.failed for remains in answers) else 0
-        if looks > 1:
-            os.killpg(child.pid, signal.SIGTERM if looks == 2 else signal.SIGKILL)
+        failures = failures + 1 if any(remains.failed for remains in answers) else 0
+        if failures > 1:
+            os.killpg(child.pid, signal.SIGTERM if failures == 2 else signal.SIGKILL)
 
 
 def _query(host: str, target: Target, launch: str, *grace_s: str) -> Remains:
-    """Look at a launch on a host, or with `grace_s` end it there."""
+    """Inspect a launch on a host, or with `grace_s` (seconds) end it."""
     done = ssh(host, as_launched("model.cluster.cleanup", launch, *grace_s), target.ssh_port)
     if done.returncode:
         return Remains(problem=(done.stderr.strip() or "no answer").splitlines()[-1])

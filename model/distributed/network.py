@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 
 def choose_interface(environment: MutableMapping[str, str]) -> None:
-    """Set gloo's interface to the one towards the first host if its own choice would be wrong.
+    """Set gloo's interface to the one on the route to the first host if its own choice would be wrong.
 
     gloo listens at the address of the host's own name. On many systems that is 127.0.1.1, which no other host reaches.
     NCCL goes by the interfaces instead and needs no help. Nothing is changed if the user has named an interface, or if

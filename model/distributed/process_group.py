@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process and number of ranks. device: where its model and batches are."""
+    """Rank of this process and number of ranks. device: of its model and batches."""
 
     rank: int
     ranks: int

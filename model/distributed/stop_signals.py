@@ -1,4 +1,4 @@
-"""Stop with a checkpoint: a signal is noted, and the training loop ends between two steps.
+"""Stop requests by signal: the training loop ends between two steps, with a checkpoint.
 
 Seen with DeepSpeed 0.19: SIGTERM to `deepspeed` on one machine ends its runner only, and the watchdogs send it on to
 the ranks. Ctrl-C reaches all processes, and each rank is then sent SIGTERM and killed 30 s later. So only a second
@@ -46,7 +46,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(world: World) -> Iterator[StopRequest]:
-    """Note signals while a block runs; before and after they have their previous effect."""
+    """Turn signals into a stop request while a block runs; their earlier handlers are restored."""
     request = StopRequest(world)
     before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
     try:

@@ -52,9 +52,9 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot create the run directory: {error.strerror}; expected a writable folder (run.path=...)"
+            f"{folder}: cannot create the run directory: {error.strerror}; fix: choose a writable folder (run.path=...)"
         ) from None
-    busy = f"is training in {folder}: wait for it, or give this run another name (run.name=...)"
+    busy = f"is training in {folder}; fix: wait for it, or give this run another name (run.name=...)"
     with hold_lock(folder / ".lock", busy) as lock:
         _remove_leftovers(folder)
         if (folder / "run.json").exists():
@@ -93,7 +93,7 @@ def _starts_from(config: Config) -> str | None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the partly written files of killed starts of this run."""
+    """Remove the partial files that killed processes of this run have left."""
     for name in WRITTEN:
         recover_folder(folder / name)
         for pattern in (f".*.partial.{name}", f".{name}.*partial"):
@@ -103,23 +103,23 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _check_same(config: Config, index: Index) -> None:
-    """Raise UserError if the run has other shards or settings, or is finished and shall be trained longer."""
+    """Raise UserError if the run has other shards or settings, or is finished and the new settings train longer."""
     folder = config.run.directory
     consequence = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
     recorded = read_written(folder / "run.json", {"shard_key": str, "config": dict}, consequence)
-    fix = "give this run another name (run.name=...), or remove the folder to start over"
+    fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
     if recorded["shard_key"] != index.key:
-        keys = f"key {recorded['shard_key'][:16]}, now {index.key[:16]}"
-        raise UserError(f"{folder} was started with other shards ({keys}): {fix}")
+        keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
+        raise UserError(f"{folder}: was started with other shards; {keys}; {fix}")
     now = flat(config.model_dump())
     if changes := _changes(flat(recorded["config"]), now, now.keys() - MAY_CHANGE):
-        raise UserError(f"{folder} was started with another configuration ({changes}): {fix}")
+        raise UserError(f"{folder}: was started with another configuration ({changes}); {fix}")
     weights = recorded.get("pretrained_sha256"), _starts_from(config)
     if None not in weights and weights[0] != weights[1]:
-        raise UserError(f"{folder} was started from other weights than {config.finetune.pretrained} holds: {fix}")
+        raise UserError(f"{folder}: was started from other weights than {config.finetune.pretrained} holds; {fix}")
     summary = read_summary(config)
     if summary is not None and (changes := _changes(flat(summary["config"]), now, LIMITS)):
-        raise UserError(f"{folder} is finished and cannot be trained longer ({changes}): {fix}")
+        raise UserError(f"{folder}: is finished and cannot be trained longer ({changes}); {fix}")
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:

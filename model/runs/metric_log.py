@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 
 PLACE = ("stage", "step", "epoch")
-"""Keys of every line beside its metrics."""
+"""Keys of every line that are not metrics."""
 STATUS_EVERY_S = 15.0
 """Seconds between two updates of the step in status.json."""
 
@@ -68,7 +68,7 @@ class Tracker:
         scalars = [Summary.Value(tag=f"{stage}/{name}", simple_value=value) for name, value in values.items()]
         with self._report_full_disk():
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)  # closed at once: readers see whole lines
+                file.write(line)  # closed at once: readers see complete lines
             self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
         self._reached = (stage, step)
         if time.monotonic() - self._status_time_s >= STATUS_EVERY_S:
@@ -105,8 +105,8 @@ class Tracker:
         except (OSError, UserError) as error:
             why = error.strerror or error if isinstance(error, OSError) else error
             raise UserError(
-                f"{self.path.parent}: the metrics cannot be written ({why}); the last checkpoint is whole. Make room, "
-                "then run the same command to resume"
+                f"{self.path.parent}: the metrics cannot be written ({why}); the last checkpoint is intact; fix: make "
+                "room, then run the same command to resume"
             ) from None
 
 

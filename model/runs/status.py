@@ -1,4 +1,4 @@
-"""Status of a training for programs that watch it: status.json and the exit codes of train.py.
+"""Status of a training for other programs: status.json and the exit codes of train.py.
 
 Decisions depend on these codes only, never on printed text. Imports no torch.
 """
@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 
 STATUS = "status.json"
-"""Its name in the run directory, written by rank 0 while it holds the directory's lock."""
+"""Status file of a run directory, written by rank 0 while it holds the directory's lock."""
 LAUNCH = "PYTHON_PROMOTER_BERT_LAUNCH"
 """Variable with the id of one launch, set by relaunch. DeepSpeed passes only variables PYTHON* on to every host."""
 
@@ -39,22 +39,22 @@ class ExitCode(IntEnum):
     FINISHED = 0
     """Also after a signal, if a checkpoint was written: the state is `interrupted` then."""
     USER_ERROR = 1
-    """Starting it again does not help before the user has fixed the cause."""
+    """A restart does not help before the user has fixed the cause."""
     USAGE = 2
-    """A user error in the command line, as argparse has it."""
+    """A user error in the command line, as in argparse."""
     FAILED = 70
     """Any other failure, as EX_SOFTWARE of sysexits.h: a restart may help."""
     INTERRUPTED = 130
-    """Ctrl-C or SIGTERM before there was anything to save, as shells have it."""
+    """Ctrl-C or SIGTERM before the first step to save, as in shells."""
 
 
 class RunStatus:
-    """Keep a status file while a block runs: its start, and how it ended. path: None for no file."""
+    """Record the start and the end of a block in a status file. path: None for no file."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self.state = State.FINISHED
-        """How the block ends if it raises nothing."""
+        """State after a block that raises nothing."""
         self.exit_code = int(ExitCode.FINISHED)
 
     def __enter__(self) -> Self:

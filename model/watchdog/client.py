@@ -95,7 +95,7 @@ class Watchdog:
         return answers.readline() if select.select([answers], [], [], timeout_s)[0] else b""
 
     def _end_with_watchdog(self) -> None:
-        """End this process when its watchdog does: without it the rank could wait for ever."""
+        """End this process when its watchdog does: without it the rank could wait forever."""
         self._process.wait()
         if not self._ending:
             print_error(f"lost: watchdog of process {os.getpid()} exited; {RESUME_HINT}")

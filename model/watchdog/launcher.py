@@ -1,4 +1,4 @@
-"""Launcher of a rank: its processes, and whether they still run. Without them nobody would see or end the run.
+"""Launcher processes above a rank: without them, the run could not be seen or ended.
 
 Seen with DeepSpeed 0.19: its launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the
 ssh that started it, and its ranks outlive it. So do torchrun's ranks. Any other parent is not watched: a shell may be
@@ -14,7 +14,7 @@ from contextlib import suppress
 import psutil
 
 DEEPSPEED_LAUNCHER = "deepspeed.launcher.launch"
-WORLD = "--world_info="
+WORLD_OPTION = "--world_info="
 """The launcher's option with the slots of each host, in the order of the ranks."""
 
 
@@ -48,8 +48,8 @@ def hosts_of_ranks(rank: int) -> list[str]:
     for process in _up_to_deepspeed(rank):
         with suppress(psutil.Error, ValueError):
             for word in psutil.Process(process).cmdline():
-                if word.startswith(WORLD):
-                    slots = json.loads(base64.urlsafe_b64decode(word.removeprefix(WORLD)))
+                if word.startswith(WORLD_OPTION):
+                    slots = json.loads(base64.urlsafe_b64decode(word.removeprefix(WORLD_OPTION)))
                     return [host for host, numbers in slots.items() for _ in numbers]
     return []
 

@@ -1,7 +1,7 @@
 from model.runs.fingerprint import code_hash, differences, explain_differences
 
 
-def test_each_difference_is_said_once_whatever_the_number_of_ranks():
+def test_each_difference_is_listed_once():
     def facts(torch, key):
         return {"shards": {"shard key": key}, "config": {}, "software": {"torch": torch}}
 
@@ -12,7 +12,7 @@ def test_each_difference_is_said_once_whatever_the_number_of_ranks():
     assert explain_differences(by_kind).startswith("the hosts do not agree:\n  torch: 2.13 on host1")
 
 
-def test_a_change_in_any_folder_of_the_code_changes_its_hash(tmp_path):
+def test_change_in_any_code_folder_changes_the_hash(tmp_path):
     for name in ("pipeline/a.py", "pipeline/io/b.py", "model/c.py", "model/training/deep/d.py"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
