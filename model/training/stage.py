@@ -21,7 +21,7 @@ from model.training.engine import start_engine
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import emit, progress
 
 
 def run_stage(
@@ -35,21 +35,21 @@ def run_stage(
     config, index, world, best = run.config, run.index, run.world, run.best_model(name)
     settings = config.stage(name)
 
-    def emit(line: str) -> None:
+    def report(line: str) -> None:
         if world.is_rank0:
             emit(f"{name}: {line}")
 
     ended = run_on_rank0(world, best.ended)
     if ended is not None:
-        emit(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
+        report(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
-    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, emit))
-    task = build_task(config, index, name, _initial_weights(run, name, last, emit))
+    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
+    task = build_task(config, index, name, _initial_weights(run, name, last, report))
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, is_universal(last))
     if config.model.compile:
-        emit("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
+        report("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.deepspeed.compile()
     export = partial(export_stage, engine, config, index)
     checkpoints = Checkpoints(engine, best, layout, config.run.keep_checkpoints, config.run.checkpoint_minutes, export)

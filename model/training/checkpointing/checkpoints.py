@@ -21,6 +21,7 @@ from model.training.checkpointing.reshard import FOLDER, check_convertible, conv
 from model.training.engine import StageEngine
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
+from pipeline.runtime.progress import emit
 
 
 @dataclass
@@ -152,10 +153,10 @@ class Checkpoints:
     def keep_best(self, state: StageState) -> None:
         """Copy the model of the best checkpoint into the run's directory, unless it holds that model."""
 
-        def emit(line: str) -> None:
+        def report(line: str) -> None:
             emit(f"{self.engine.stage}: {line}")
 
-        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, emit))
+        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, report))
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint: the clock of rank 0 decides for all."""
