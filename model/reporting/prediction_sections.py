@@ -7,8 +7,7 @@ from model.reporting.plots import FEW, calibration, density, residuals
 from model.reporting.predictions import HeldOutResults
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Fold, Section, Table
-from pipeline.reporting.query_section import query_section
-from pipeline.reporting.svg import MIDDLE_WIDTH
+from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
 
 RESIDUAL = (
     "A residual is measured minus predicted expression: above 0, the prediction is too low. Pale bars hold the middle "

@@ -12,7 +12,7 @@ from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
-from pipeline.reporting.query_section import query_section
+from pipeline.reporting.svg import query_section
 from pipeline.runtime.text import format_count
 
 QUERIES = (

@@ -8,7 +8,7 @@ import functools
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec
 
 import matplotlib as mpl
@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from pipeline.reporting.html import Content, Figures, Section
 
 P = ParamSpec("P")
 Draw = Callable[[Figure], None]
@@ -29,6 +31,7 @@ BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7",
 PALE_BLUE, GREY, PALE_GREY = "#cce3f0", "#b4bac1", "#d5d9dd"
 LINE_GREY = "#6b7280"
 """Colour of axes and zero lines."""
+LOG_COUNT = "promoters\n(log scale)"
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -87,6 +90,14 @@ def standalone(element: str) -> str:
     return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
 
 
+def query_section(
+    name: str, heading: str, text: str, draw: Draw, height: float, width: float = WIDTH, more: Sequence[Content] = ()
+) -> Section:
+    """Make the section of a figure that shows the result of sql/queries/NAME.sql."""
+    figure = Figures([render_svg(name, heading, draw, height, width)])
+    return Section(heading, text, [figure, *more], f"sql/queries/{name}.sql")
+
+
 def legend(figure: Figure) -> None:
     """Put the legend above the axes in one row, where it covers no data."""
     figure.legend(loc="outside upper left", ncols=5)
@@ -113,6 +124,17 @@ def share_axis(axes: Axes) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
+
+
+def panels_with_counts(
+    figure: Figure, places: Sequence[float], counts: Sequence[int], width: float, x: str
+) -> tuple[Axes, Axes]:
+    """Make two panels on one x axis: an empty one, and below it bars of the number of promoters at each place."""
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    lower.bar(places, counts, width=width, color=GREY)
+    log_count_axis(lower, max(counts, default=1))
+    lower.set(xlabel=x, ylabel=LOG_COUNT)
+    return upper, lower
 
 
 def whole_number_axis(axes: Axes) -> None:
