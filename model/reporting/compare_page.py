@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from model.config import STAGES
-from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_legend, curves, read_curve
+from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
-from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
+from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.runtime.text import format_count
 
 NOT_COMPARED = ("run.name", "run.path")
@@ -62,7 +62,8 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     """
     expect_page_name(out)
     runs = _read_runs(folders)
-    names = _names(runs)
+    count = Counter(run.name for run in runs)
+    names = [run.name if count[run.name] == 1 else str(run.folder) for run in runs]
     differing = differences(runs)
     same = len({run.facts["dataset_key"] for run in runs}) == 1
     with new_file(out) as file:
@@ -86,7 +87,7 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
         }
         for run in runs
     ]
-    names = list(dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED))
+    names = dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED)
     values_of = {name: [each.get(name) for each in facts] for name in names}
     return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
 
@@ -122,12 +123,6 @@ def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
         fix = [f"fix: omit {'it' if len(problems) == 1 else 'them'} to compare the others"] if runs else []
         raise UserError("\n".join([*problems, *fix]))
     return runs
-
-
-def _names(runs: Sequence[RunFiles]) -> list[str]:
-    """Name the runs, by their folders where two have the same name."""
-    count = Counter(run.name for run in runs)
-    return [run.name if count[run.name] == 1 else str(run.folder) for run in runs]
 
 
 def _as_dict(run: RunFiles, name: str) -> dict[str, Any]:
@@ -174,27 +169,23 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
-    rows = [[name, *map(_cell, values)] for name, values in differing.items()]
-    table = Table(["", *names], rows)
-    return Section("Differences", "All other settings, versions and machines are the same.", [table])
-
-
-def _cell(value: Any) -> str:
-    """Format a setting; an older run may not record it."""
-    return "not recorded" if value is None else str(value) or "(empty)"
+    rows = [
+        [name, *("not recorded" if value is None else str(value) or "(empty)" for value in values)]
+        for name, values in differing.items()
+    ]
+    return Section(
+        "Differences", "All other settings, versions and machines are the same.", [Table(["", *names], rows)]
+    )
 
 
 def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Section:
-    figures = []
+    figures: list[str] = []
     for metric, title in PANELS[stage].items():
         lines = [
             read_curve(run, stage, metric, _short(name), *_line_style(place))
             for place, (run, name) in enumerate(zip(runs, names, strict=True))
         ]
-        drawn = [line for line in lines if line is not None]
-        if drawn:
-            draw = curves(drawn, title, named=False)
-            figures.append(render_svg(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", draw, 2.5, HALF_WIDTH))
+        figures += curve_figure(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, title, named=False)
     text = explain_stage([run for run in runs if stage in run.stages], stage)
     return Section(TITLES[stage], text, [Figures([_legend(names, stage)]), Figures(figures)])
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from model.reporting.dream_section import dream_section, read_score
 from model.reporting.prediction_sections import prediction_sections
@@ -31,8 +32,7 @@ class Report:
     bytes: int
 
 
-@dataclass(frozen=True)
-class _DatasetResults:
+class _DatasetResults(NamedTuple):
     """Results of the queries; info is None without a dataset."""
 
     info: DatasetInfo | None = None
