@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
-from pipeline.reporting.svg import BLUE, GREEN, GREY, ORANGE, Draw
+from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
+from pipeline.reporting.svg import Draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,8 @@ from model.reporting.plots import Bar, bars
 from model.scoring.dream import DreamScore
 from pipeline.errors import UserError
 from pipeline.reporting.html import Figures, Section, Table
-from pipeline.reporting.svg import GREY, HALF_WIDTH, render_svg
+from pipeline.reporting.palette import GREY
+from pipeline.reporting.svg import HALF_WIDTH, render_svg
 from pipeline.runtime.text import format_interval
 
 BOARD = {

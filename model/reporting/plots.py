@@ -16,20 +16,9 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
-from pipeline.reporting.svg import (
-    BLACK,
-    BLUE,
-    GREEN,
-    HALF_WIDTH,
-    ORANGE,
-    PALE_BLUE,
-    PURPLE,
-    legend,
-    panels_with_counts,
-    plot,
-    render_svg,
-    whole_number_axis,
-)
+from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
+from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
+from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
 
 DARK_GREY = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, BLACK, "#56b4e9", "#e69f00")

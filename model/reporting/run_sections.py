@@ -14,7 +14,8 @@ from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
-from pipeline.reporting.svg import BLUE, GREEN, GREY, MIDDLE_WIDTH, ORANGE, render_svg
+from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
+from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.runtime.text import format_count, format_interval
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}

@@ -3,25 +3,17 @@
 from matplotlib.figure import Figure
 
 from pipeline.dataset.query import Columns
-from pipeline.reporting.svg import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    LINE_GREY,
+from pipeline.reporting.axes import (
     LOG_COUNT,
-    ORANGE,
-    PALE_BLUE,
-    PALE_GREY,
-    PURPLE,
     count_axis,
     legend,
     log_count_axis,
     panels_with_counts,
-    plot,
     share_axis,
     whole_number_axis,
 )
+from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
+from pipeline.reporting.svg import plot
 
 EXPRESSION = "measured expression (units of the labels)"
 MOST_KMERS = 12
