@@ -3,11 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -108,24 +108,18 @@ def curve_legend(figure: Figure, lines: Sequence[Curve], columns: int) -> None:
 def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
     """Plot one bar per score, the first on top, with its interval and its value as text."""
     axes = figure.subplots()
-    places = range(len(rows))
-    axes.barh(places, [row.value for row in rows], height=0.65, color=[row.colour for row in rows])
-    for place, row in zip(places, rows, strict=True):
-        _interval_and_value(axes, place, row)
-    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
-    axes.set(xlim=(min(0, *ends) * 1.25, max(max(ends) * 1.3, 0.05)), ylim=(len(rows) - 0.5, -0.5), xlabel=x)
-    axes.set_yticks(list(places), [row.label for row in rows])
+    axes.barh(range(len(rows)), [row.value for row in rows], height=0.65, color=[row.colour for row in rows])
+    ends = [[row.value, *(row.interval or ())] for row in rows]
+    for place, row in enumerate(rows):
+        if row.interval:
+            axes.plot(row.interval, [place, place], color=DARK_GREY, linewidth=1.6, solid_capstyle="butt")
+        end = max(0.0, *ends[place])
+        axes.annotate(f"{row.value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    low, high = min(map(min, ends)), max(map(max, ends))
+    axes.set(xlim=(min(0, low) * 1.25, max(high * 1.3, 0.05)), ylim=(len(rows) - 0.5, -0.5), xlabel=x)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-
-
-def _interval_and_value(axes: Axes, place: int, row: Bar) -> None:
-    end = max(row.value, 0.0)
-    if row.interval:
-        low, high = row.interval
-        axes.plot([low, high], [place, place], color=DARK_GREY, linewidth=1.6, solid_capstyle="butt")
-        end = max(end, high)
-    axes.annotate(f"{row.value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
 
 
 @plot
@@ -161,11 +155,9 @@ def class_limits(most: int) -> list[int]:
 
 
 def _class_names(limits: Sequence[int]) -> list[str]:
-    ends = [*(limit - 1 for limit in limits[1:]), None]
-    return [
-        f"{low:,} or more" if high is None else f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        for low, high in zip(limits, ends, strict=True)
-    ]
+    ranges = [(low, above - 1) for low, above in pairwise(limits)]
+    names = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges]
+    return [*names, f"{limits[-1]:,} or more"]
 
 
 @plot
