@@ -383,7 +383,7 @@ def test_invalid_input_raises(made, run, tmp_path):
         write_report(run, out, tmp_path / "none.duckdb")
     with pytest.raises(UserError, match=r"ending in \.html"):
         write_report(run, tmp_path / "report.pdf")
-    with pytest.raises(UserError, match=r"no folder .*typo; make it"):
+    with pytest.raises(UserError, match=r"no folder .*typo; fix: mkdir"):
         write_report(run, tmp_path / "typo" / "report.html")
     assert not (tmp_path / "typo").exists()
     assert not out.exists()
