@@ -117,7 +117,7 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file is not a folder; "):
         export_onnx(model, tmp_path / "file" / "model.onnx")
-    with pytest.raises(UserError, match=r"typo/model\.onnx: no folder .*typo; make it"):
+    with pytest.raises(UserError, match=r"typo/model\.onnx: no folder .*typo; fix: mkdir"):
         export_onnx(model, tmp_path / "typo" / "model.onnx")
     assert not (tmp_path / "typo").exists()
     with pytest.raises(UserError, match="no model here"):
