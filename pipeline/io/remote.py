@@ -30,7 +30,7 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
 
 
 def remote_error(do: str, url: str, error: Exception) -> UserError:
-    """Make a UserError of a file system's error; each file system has error types of its own."""
+    """Return a UserError for a file system's error; each file system has error types of its own."""
     return UserError(f"{url}: cannot {do}: {error or type(error).__name__}")
 
 
