@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.io.atomic import write_text
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 NAME = "manifest.json"
 
@@ -23,7 +23,7 @@ class Layout:
     precision: str
 
     def __str__(self) -> str:
-        return f"{counted(self.ranks, 'rank')}, ZeRO {self.zero_stage}, {self.precision}"
+        return f"{format_count(self.ranks, 'rank')}, ZeRO {self.zero_stage}, {self.precision}"
 
 
 @dataclass(frozen=True)

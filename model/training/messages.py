@@ -11,7 +11,7 @@ from model.config import Stages
 from model.runs.read import below_the_guess
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 CPU_RATE = 1.5e10
 """Operations per second and core in training, measured on two shared cores: only for a warning."""
@@ -26,7 +26,7 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"model      BERT, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens, {count_parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
@@ -39,8 +39,8 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
         total += in_stage
         lines.append(
-            f"{name:10} {stage.global_batch} promoters per step = {counted(world.ranks, 'rank')} x "
-            f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
+            f"{name:10} {stage.global_batch} promoters per step = {format_count(world.ranks, 'rank')} x "
+            f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
             f"{per_promoter:.1e} FLOP per promoter, {in_stage:.1e} in {stage.max_epochs:g} "
             f"epoch{'' if stage.max_epochs == 1 else 's'}"
         )
@@ -73,7 +73,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
             f"{name.capitalize()} {_with_interval(score, name)}" for name in ("pearson", "spearman")
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
-        lines.append(f"{split:10} {correlations}{errors}({counted(score['rows'], 'promoter')})")
+        lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
     if summary.get("scores"):
         lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")

@@ -15,7 +15,7 @@ from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
@@ -114,5 +114,5 @@ def _check_data(config: Config, index: Index) -> Config:
     if other is not None and not has_weights(built):
         check_pretrained(other, bert_config(built, index))
         if note := held_out_otherwise(other, built):
-            tell(note)
+            emit(note)
     return built

@@ -27,7 +27,7 @@ from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 
 Summary = dict[str, Any]
 """What train returns. `note`: what the user should know beside the scores; `stopped`: in place of scores, where the run
@@ -83,12 +83,12 @@ def _restore_models(run: TrainingRun, stages: Stages) -> None:
     pretrained, model = run.best_model("pretrain"), run.best_model("finetune")
     required, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
     outdated = run.config.run.directory / "summary.json"
-    required.require(tell, outdated)
+    required.require(emit, outdated)
     if run.config.finetune.wants_pretraining:
         try:
-            other.require(tell, outdated)
+            other.require(emit, outdated)
         except UserError as error:
-            tell(str(error))
+            emit(str(error))
 
 
 def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluation]:

@@ -22,7 +22,7 @@ from model.training.engine import start_engine
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
-from pipeline.runtime.progress import progress, tell
+from pipeline.runtime.progress import emit, progress
 
 
 def run_stage(
@@ -36,21 +36,21 @@ def run_stage(
     config, index, world, best = run.config, run.index, run.world, run.best_model(name)
     settings = config.stage(name)
 
-    def emit(line: str) -> None:
+    def report(line: str) -> None:
         if world.is_rank0:
-            tell(f"{name}: {line}")
+            emit(f"{name}: {line}")
 
     if ended := run_on_rank0(world, best.ended):
-        emit(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
+        report(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
     torch.manual_seed(seed_of(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
-    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, emit))
-    task = build_task(config, index, name, _initial_weights(run, name, last, emit))
+    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
+    task = build_task(config, index, name, _initial_weights(run, name, last, report))
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
-        emit("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
+        report("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
         engine.deepspeed.compile()
     checkpoints = Checkpoints(engine, best, layout, config.run, partial(export_stage, engine, config, index))
     state = checkpoints.load(last)
@@ -63,13 +63,15 @@ def run_stage(
     return state.progress
 
 
-def _initial_weights(run: TrainingRun, name: StageName, last: Path | None, emit: Callable[[str], None]) -> Path | None:
+def _initial_weights(
+    run: TrainingRun, name: StageName, last: Path | None, report: Callable[[str], None]
+) -> Path | None:
     """Choose the directory of the weights that a stage starts from; None for fresh ones."""
     if name == "pretrain":
         return None
     if run.config.finetune.wants_pretraining:
         own = run.best_model("pretrain")
-        run_on_rank0(run.world, lambda: own.require(emit))
+        run_on_rank0(run.world, lambda: own.require(report))
         return own.folder
     if last is None:
         return run.config.finetune.other_pretraining

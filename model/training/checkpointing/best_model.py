@@ -47,10 +47,10 @@ class BestModel:
         progress = self._progress_in(self.folder)
         return progress if progress is not None and progress.ended and not find_damage(self.folder) else None
 
-    def update(self, progress: StageProgress, emit: Callable[[str], None]) -> None:
+    def update(self, progress: StageProgress, report: Callable[[str], None]) -> None:
         """Make the directory hold the best weights so far. The checkpoint of this progress must be written.
 
-        emit: receives a line if a corrupt directory was restored, or cannot be yet. Raises UserError if the disk is
+        report: receives a line if a corrupt directory was restored, or cannot be yet. Raises UserError if the disk is
         full, or if the stage has ended and its best weights are lost.
         """
         if progress.best is None:
@@ -67,11 +67,11 @@ class BestModel:
         if obstacle and progress.ended:
             raise self._retrain_error(problem, obstacle)
         if obstacle:
-            emit(f"{self.folder}: {problem}; the next better weights will replace it ({obstacle})")
+            report(f"{self.folder}: {problem}; the next better weights will replace it ({obstacle})")
         elif is_unexpected:
-            emit(f"{self.folder}: {problem}; restored from {self._source(progress)}")
+            report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def require(self, emit: Callable[[str], None], *outdated: Path) -> None:
+    def require(self, report: Callable[[str], None], *outdated: Path) -> None:
         """Check that the directory is intact, or restore it from the last checkpoints.
 
         outdated: files to remove, too, before the stage can be trained again. Raises UserError if it must be.
@@ -84,7 +84,7 @@ class BestModel:
             raise self._retrain_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
         if obstacle := self._copy(progress):
             raise self._retrain_error(problem, obstacle, *outdated)
-        emit(f"{self.folder}: {problem}; restored from {self._source(progress)}")
+        report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
     def _progress_in(self, folder: Path) -> StageProgress | None:
         """Read the progress that the manifest of a directory records; None if the directory is not of this run."""

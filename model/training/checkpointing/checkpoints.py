@@ -22,7 +22,7 @@ from model.training.checkpointing.reshard import UNIVERSAL, check_convertible, c
 from model.training.engine import StageEngine
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 
 
 @dataclass
@@ -56,10 +56,10 @@ class StageState:
         return StageProgress(self.step, self.best, self.best_step, self.seconds, self.ended, at_best)
 
 
-def find_checkpoint(best: BestModel, layout: Layout, emit: Callable[[str], None]) -> Path | None:
+def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], None]) -> Path | None:
     """Find the last intact checkpoint of a stage, converted to a layout if needed. None if there is no checkpoint.
 
-    emit: receives a line for each corrupt checkpoint and for a conversion. Raises UserError if checkpoints exist but
+    report: receives a line for each corrupt checkpoint and for a conversion. Raises UserError if checkpoints exist but
     none is intact, or if the last one belongs to another run.
     """
     folder = best.checkpoints
@@ -69,7 +69,7 @@ def find_checkpoint(best: BestModel, layout: Layout, emit: Callable[[str], None]
     for path in existing:
         problem, manifest = find_damage(path), read_manifest(path)
         if manifest is None or manifest.layout is None or problem:
-            emit(f"{path} is corrupt; skipped: {problem}")
+            report(f"{path} is corrupt; skipped: {problem}")
             continue
         differing = [name for name, key in best.owner.items() if manifest.owner.get(name) != key]
         if differing:
@@ -82,7 +82,7 @@ def find_checkpoint(best: BestModel, layout: Layout, emit: Callable[[str], None]
         if written == layout or (written.zero_stage == 0 and written == replace(layout, ranks=written.ranks)):
             return path
         check_convertible(path, written, layout)
-        emit(f"{path} was written by {written}: converting it for {layout}")
+        report(f"{path} was written by {written}: converting it for {layout}")
         return convert(path)
     if existing:
         raise UserError(f"{folder}: no checkpoint is intact; fix: remove the folder to restart the stage")
@@ -144,7 +144,7 @@ class Checkpoints:
     def keep_best(self, state: StageState) -> None:
         """Copy the model of the best checkpoint into the run's directory, unless it holds that model."""
         name = self.engine.stage
-        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, lambda line: tell(f"{name}: {line}")))
+        run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, lambda line: emit(f"{name}: {line}")))
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint: the clock of rank 0 decides for all."""

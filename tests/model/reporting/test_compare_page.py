@@ -11,7 +11,7 @@ from model.reporting.run_sections import explain_stage
 from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
-from pipeline.reporting.svg import BLUE, ORANGE
+from pipeline.reporting.palette import BLUE, ORANGE
 from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import log, start, text_of
 

@@ -36,7 +36,7 @@ def disk(run):
         subprocess.run(["umount", place], check=True)
 
 
-def test_a_disk_that_fills_up_at_any_moment_ends_the_run_clearly(trainer, finished, run, disk, before_step):
+def test_full_disk_ends_the_run_with_a_clear_error(trainer, finished, run, disk, before_step):
     """Before the start, and before the last steps with room for less or more of what is still to be written."""
     aside, fill = disk
     ends = set()
@@ -71,7 +71,7 @@ def problem(trainer):
     return ""
 
 
-def test_a_checkpoint_for_other_ranks_needs_room(run, disk):
+def test_conversion_of_a_checkpoint_needs_disk_space(run, disk):
     aside, fill = disk
     checkpoint = run / "checkpoints" / "finetune" / "step-000000038"
     shutil.copytree(aside / "paper", run)
