@@ -73,6 +73,7 @@ def publish(folder: Path, target: Path) -> None:
     flush_to_disk(folder / target.name)
     # Ctrl-C reaches the main thread only, so it does not interrupt the replacement.
     with ThreadPoolExecutor(1) as thread:
+        thread.submit(int).result()  # starts the thread: an executor does not join one that is interrupted in its start
         thread.submit(_replace, folder, target).result()
 
 
