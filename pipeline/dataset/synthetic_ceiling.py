@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.dataset.database import open_dataset
-from pipeline.dataset.synthetic import true_expression_of
+from pipeline.dataset.database import open_dataset, rows_of
+from pipeline.dataset.synthetic import Values, true_expression_of
 from pipeline.errors import UserError
 
 USUAL_CEILING = 0.84
@@ -26,22 +26,19 @@ class Score:
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
     """Score a finished run. Raises UserError if `promoter-bert generate` did not make its rows."""
+    test_rows = "from predictions join promoters using (id) where run = ? and split = 'test' order by id"
     with open_dataset(dataset) as connection:
-        rows = connection.execute(
-            "select sequence, expression, prediction from predictions join promoters using (id) "
-            "where run = ? and split = 'test' order by id",
-            [run],
-        ).fetchall()
+        rows = rows_of(connection, f"select sequence, expression, prediction {test_rows}", [run])
     if not rows:
         raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; fix: train it with train.py")
     sequences, labels, predictions = (list(column) for column in zip(*rows, strict=True))
-    highest = _pearson(list(true_expression_of(sequences)), labels)
-    if _is_below_usual(highest, len(rows)):
+    ceiling = _pearson(true_expression_of(sequences), labels)
+    if _is_below_usual(ceiling, len(rows)):
         raise UserError(
             f"{dataset}: rows of promoter-bert generate needed for a ceiling; expected a correlation of "
-            f"{USUAL_CEILING} with the generator's expression, got {highest:.2f}"
+            f"{USUAL_CEILING} with the generator's expression, got {ceiling:.2f}"
         )
-    return Score(len(rows), _pearson(predictions, labels), highest)
+    return Score(len(rows), _pearson(predictions, labels), ceiling)
 
 
 def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
@@ -49,8 +46,8 @@ def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
 
     None for rows that `promoter-bert generate` did not make, and for fewer than MIN_ROWS.
     """
-    highest = _pearson(list(true_expression_of(sequences)), labels)
-    return None if len(labels) < MIN_ROWS or _is_below_usual(highest, len(labels)) else highest
+    ceiling = _pearson(true_expression_of(sequences), labels)
+    return None if len(labels) < MIN_ROWS or _is_below_usual(ceiling, len(labels)) else ceiling
 
 
 def _is_below_usual(ceiling: float, rows: int) -> bool:
@@ -58,5 +55,5 @@ def _is_below_usual(ceiling: float, rows: int) -> bool:
     return bool(np.arctanh(ceiling) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(USUAL_CEILING))
 
 
-def _pearson(x: list[float], y: list[float]) -> float:
+def _pearson(x: list[float] | Values, y: list[float]) -> float:
     return round(float(np.corrcoef(x, y)[0, 1]), 4) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0

@@ -26,10 +26,6 @@ class Clusters:
     rows: Indices
     leaders: Indices
 
-    def __len__(self) -> int:
-        """Number of clusters."""
-        return len(np.unique(self.leaders))
-
 
 def near_duplicate_clusters(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Clusters:
     """Find the connected components of pairs.pair_chunks; rows ascend.

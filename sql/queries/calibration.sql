@@ -1,5 +1,5 @@
--- Held-out promoters of each run and split in twenty equal groups by prediction. If predictions are calibrated, the mean
--- label of a group is within a few standard errors of its mean prediction.
+-- Held-out promoters of each run and split in twenty equal groups by prediction. If predictions are calibrated, the
+-- mean label of a group is within a few standard errors of its mean prediction.
 with grouped as (
     select
         run,

@@ -1,6 +1,6 @@
 -- Clusters of near-duplicate inserts, largest first, of a dataset built with split = grouped. One row per insert, with
--- the leader of its cluster: the number of bases that differ if both are equally long, the split (the same for the whole
--- cluster), and both expressions. Labels of a cluster that differ a lot show the assay's noise, or a base that matters.
+-- the leader of its cluster: the number of bases that differ if both are equally long, the split (the same for the
+-- whole cluster), and both expressions. Labels of a cluster that differ a lot show noise, or a base that matters.
 with measured as (
     select insert_of(sequence) as "insert", avg(expression) as expression
     from promoters

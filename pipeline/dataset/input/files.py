@@ -1,10 +1,9 @@
 """The input of a build or prediction: its files, their kind and their columns."""
 
 import glob
-import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,11 +16,9 @@ from pipeline.dataset.input.format import (
     Columns,
     Layout,
     ambiguous_label,
+    common_layout,
     decode_lines,
-    describe_difference,
-    has_label,
-    is_number,
-    text_layout,
+    has_fasta_label,
 )
 from pipeline.dataset.input.stream import RowStream, fasta_files
 from pipeline.errors import UserError
@@ -67,16 +64,10 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
         return _parquet_input(files, columns, labelled)
     heads = {file: _read_head(file) for file in files}
     if kinds == {"FASTA"}:
-        labelled = labelled and any(_has_fasta_label(head) for head in heads.values())
+        labelled = labelled and any(map(has_fasta_label, heads.values()))
         return Input(files, Layout("fasta"), labelled, stream=fasta_files(files))
-    layouts = {file: text_layout(file, head, columns, labelled) for file, head in heads.items()}
-    first = layouts[files[0]]
-    for file, layout in layouts.items():
-        if difference := describe_difference(first, layout):
-            raise UserError(f"{file}: another layout than {files[0]} ({difference}); fix: build from one of them")
-    first = replace(first, quoted=any(layout.quoted for layout in layouts.values()))
-    rows = (line for head in heads.values() for line in head[first.skip_lines :])
-    return Input(files, first, labelled and first.expression_field > 0 and any(has_label(first, row) for row in rows))
+    layout, labelled = common_layout(heads, columns, labelled)
+    return Input(files, layout, labelled)
 
 
 def _resolve(names: list[str]) -> list[str]:
@@ -129,12 +120,6 @@ def _read_head(file: str) -> list[str]:
     if len(lines) > 1 and len(data) == HEAD_BYTES:  # the last line may be cut off
         lines.pop()
     return lines[:HEAD_LINES]
-
-
-def _has_fasta_label(lines: list[str]) -> bool:
-    """Whether a header ends in a number after another word. (A number alone is a name.)"""
-    headers = (re.split(r"[\s=|:;,]+", line[1:].strip()) for line in lines if line[:1] == ">")
-    return any(len(words) > 1 and is_number(words[-1]) for words in headers)
 
 
 def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pipeline.errors import UserError
@@ -75,6 +75,30 @@ def decode_lines(file: str, data: bytes) -> list[str]:
     return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
 
 
+def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool) -> tuple[Layout, bool]:
+    """Infer the layout of tables from the first lines of each file, and whether any of these rows has a label.
+
+    labelled: whether a column of labels is needed. Raises UserError for files that differ in layout.
+    """
+    layouts = {file: text_layout(file, lines, columns, labelled) for file, lines in heads.items()}
+    (first_file, first), *others = layouts.items()
+    for file, layout in others:
+        values = zip(asdict(first).items(), asdict(layout).values(), strict=True)
+        difference = ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in values if a != b and name != "quoted")
+        if difference:
+            raise UserError(f"{file}: another layout than {first_file} ({difference}); fix: build from one of them")
+    field = first.expression_field
+    rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
+    has_label = field > 0 and any(len(row) >= field and not _is_missing(row[field - 1].strip()) for row in rows)
+    return replace(first, quoted=any(layout.quoted for layout in layouts.values())), labelled and has_label
+
+
+def has_fasta_label(lines: list[str]) -> bool:
+    """Whether a header ends in a number after another word. (A number alone is a name.)"""
+    headers = (re.split(r"[\s=|:;,]+", line[1:].strip()) for line in lines if line[:1] == ">")
+    return any(len(words) > 1 and _is_number(words[-1]) for words in headers)
+
+
 def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> Layout:
     """Infer the layout of a table from its first lines. labelled: whether a column of labels is needed.
 
@@ -100,31 +124,10 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     return Layout("text", delimiter, quoted, int(bool(header)), width, sequence, expression or 0, name or 0)
 
 
-def has_label(layout: Layout, line: str) -> bool:
-    """Whether a row has a label, valid or not."""
-    cells = _cells(line, layout.delimiter)
-    field = layout.expression_field
-    return len(cells) >= field and not _is_missing(cells[field - 1].strip())
-
-
-def describe_difference(first: Layout, second: Layout) -> str:
-    """Describe the differences of two layouts, except in quotes; an empty text if there are none."""
-    pairs = zip(asdict(first).items(), asdict(second).values(), strict=True)
-    return ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in pairs if a != b and name != "quoted")
-
-
 def ambiguous_label(file: str, names: list[str], example: str) -> UserError:
     """Make the error for a file with columns of numbers of which none has a known name."""
-    fix = f"fix: name it, such as --expression-column {shlex.quote(example)}"
-    return UserError(f"{file}: ambiguous label column: {', '.join(names)}; {fix}")
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a number; NaN is not one."""
-    try:
-        return float(cell) == float(cell)
-    except ValueError:
-        return False
+    fix = f"name it, such as --expression-column {shlex.quote(example)}"
+    return UserError(f"{file}: ambiguous label column: {', '.join(names)}; fix: {fix}")
 
 
 def _begins_with_header(lines: list[str]) -> bool:
@@ -144,7 +147,7 @@ def _has_header(rows: Rows, columns: Columns) -> bool:
     are_words = all(re.fullmatch(r"[^\W\d][\w .()/%-]*", name) and not _is_missing(name) for name in names)
     if len(names) < 3 or not are_words or len(set(names)) < len(names):
         return False
-    return any(_mean(rows[1:], field, is_number) > 0.5 for field in range(1, len(names) + 1))
+    return any(_mean(rows[1:], field, _is_number) > 0.5 for field in range(1, len(names) + 1))
 
 
 def _named_field(file: str, requested: str | None, header: list[str], width: int, known: tuple[str, ...]) -> int | None:
@@ -157,12 +160,10 @@ def _named_field(file: str, requested: str | None, header: list[str], width: int
         return fields[0] if fields else None
     if requested.lower() in header:
         return header.index(requested.lower()) + 1
-    if requested.isdecimal():
-        if not 1 <= int(requested) <= width:
-            raise UserError(f"{file}: no column {requested}; it has {width}")
+    if requested.isdecimal() and 1 <= int(requested) <= width:
         return int(requested)
-    columns = f"it has {', '.join(header)}" if header else "it has no header line"
-    raise UserError(f"{file}: no column {requested}; {columns}")
+    columns = ", ".join(header) if header else f"no header line and {width} columns"
+    raise UserError(f"{file}: no column {requested}; it has {columns}")
 
 
 def _sequence_field(file: str, body: Rows, width: int, header: list[str]) -> int:
@@ -173,9 +174,8 @@ def _sequence_field(file: str, body: Rows, width: int, header: list[str]) -> int
     shares = {field: _mean(body, field, _is_sequence) for field in range(1, width + 1)}
     lengths = {field: _mean(body, field, len) for field in shares}
     if header and body and not any(shares.values()):
-        raise UserError(
-            f"{file}: no column holds sequences; got columns {', '.join(header)}; fix: --sequence-column NAME"
-        )
+        names = ", ".join(header)
+        raise UserError(f"{file}: no column holds sequences; got columns {names}; fix: --sequence-column NAME")
     dna = [field for field, share in shares.items() if share > 0.5]
     if not dna:
         return max(shares, key=lambda field: (shares[field], lengths[field]))
@@ -191,7 +191,7 @@ def _label_field(file: str, body: Rows, others: list[int], header: list[str]) ->
 
     Raises UserError for several columns of numbers, and for a single one under an unknown name.
     """
-    numbers = [field for field in others if _mean(body, field, is_number) > 0.2]
+    numbers = [field for field in others if _mean(body, field, _is_number) > 0.2]
     if len(numbers) > 1 or (header and numbers):
         names = {field: header[field - 1] if header else str(field) for field in numbers}
         # Labels are hardly ever whole numbers; row numbers are.
@@ -214,6 +214,14 @@ def _mean(rows: Rows, field: int, measure: Callable[[str], int]) -> float:
     """Average a number, or a condition, over the cells of a column; 0 if no row has it."""
     cells = [row[field - 1] for row in rows if len(row) >= field]
     return sum(map(measure, cells)) / len(cells) if cells else 0.0
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a number; NaN is not one."""
+    try:
+        return float(cell) == float(cell)
+    except ValueError:
+        return False
 
 
 def _is_sequence(cell: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 
@@ -10,28 +10,14 @@ from pipeline.config.schema import Assay
 from pipeline.dataset.database import rows_of, statement
 from pipeline.errors import UserError
 
-
-class Repair(NamedTuple):
-    """A setting of the assay, and its value that requests the repair. The other value is reject."""
-
-    setting: str
-    value: str
-    hint: str = ""
-
-    @property
-    def override(self) -> str:
-        """Format the setting as on a command line."""
-        return f"assay.{self.setting}={self.value}"
-
-
 REPAIRS = {
-    "white_space": Repair("white_space", "strip"),
-    "lower_case": Repair("lower_case", "upper"),
-    "uracil": Repair("uracil", "thymine"),
-    "iupac": Repair("iupac", "n"),
-    "left_adapter": Repair("missing_adapters", "add", " (for bare inserts)"),
+    "white_space": "assay.white_space=strip",
+    "lower_case": "assay.lower_case=upper",
+    "uracil": "assay.uracil=thymine",
+    "iupac": "assay.iupac=n",
+    "left_adapter": "assay.missing_adapters=add",
 }
-"""Repairs by the reason code of sql/01_rules.sql."""
+"""The override that requests a repair, by the reason code of sql/01_rules.sql. The other value is reject."""
 
 
 def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
@@ -39,10 +25,11 @@ def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
 
     problem: the text of sequence_problem; assay: its settings.
     """
-    repair = REPAIRS.get(_codes_by_text().get(problem, ""))
-    if repair is None or assay[repair.setting] != "reject":
+    override = REPAIRS.get(_codes_by_text().get(problem, ""), "")
+    setting = override.removeprefix("assay.").partition("=")[0]
+    if not override or assay[setting] != "reject":
         return ""
-    return repair.override + repair.hint
+    return f"{override} (for bare inserts)" if setting == "missing_adapters" else override
 
 
 def remedy(problems: Iterable[str], assay: Assay) -> str:
@@ -58,17 +45,17 @@ def with_repairs(assay: dict[str, Any], overrides: Sequence[str]) -> Assay:
     Raises UserError for any other setting, which is fixed by the training of the model, and for an unknown value.
     """
     values = dict(assay)
-    repairs = {f"assay.{repair.setting}": repair for repair in REPAIRS.values()}
+    repairs = {override.partition("=")[0]: override for override in REPAIRS.values()}
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in repairs:
             raise UserError(
                 f"{override}: no effect on a trained model, whose folder holds its settings; expected a repair of "
-                f"sequences: {', '.join(repair.override for repair in repairs.values())}"
+                f"sequences: {', '.join(repairs.values())}"
             )
-        if value not in ("reject", repairs[key].value):
-            raise UserError(f"{override}: expected {key}=reject or {repairs[key].override}")
-        values[repairs[key].setting] = value
+        if override not in (f"{key}=reject", repairs[key]):
+            raise UserError(f"{override}: expected {key}=reject or {repairs[key]}")
+        values[key.removeprefix("assay.")] = value
     return Assay(**values)
 
 

@@ -42,7 +42,7 @@ def group_texts(inserts, max_mismatches=2):
     texts = defaultdict(set)
     for row, leader in zip(found.rows.tolist(), found.leaders.tolist(), strict=True):
         texts[inserts[leader]].add(inserts[row])
-    assert len(found) == len(texts)
+    assert len(set(found.leaders.tolist())) == len(texts)
     return dict(texts)
 
 
@@ -325,7 +325,7 @@ def test_slices_chunks_and_kinds_of_columns_are_read_in_their_place():
         assert pairs_of_column(column, 1) == expected
         assert near_duplicate_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
     nothing = near_duplicate_clusters(pa.chunked_array([], pa.string()))
-    assert len(nothing) == len(nothing.rows) == len(nothing.leaders) == 0
+    assert len(nothing.rows) == len(nothing.leaders) == 0
 
 
 def test_what_cannot_be_used_is_named():
