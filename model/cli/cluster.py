@@ -37,7 +37,11 @@ def doctor(
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # an unreadable file is no problem of a host
     plan = TrainingPlan(settings, config, list(context.obj.overrides), ds_config, master_port, ssh_port)
-    findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
+    findings = []
+    for finding in examine(hostfile, plan):
+        findings.append(finding)
+        if not as_json:
+            print(as_line(finding), flush=True)
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
     summary = f"{format_count(wrong, 'problem')} to fix before training" if wrong else "ready to train"

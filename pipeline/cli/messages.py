@@ -8,8 +8,8 @@ from pipeline.dataset.input.repairs import repair_of
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
-    from pipeline.dataset.build_result import BuildResult
     from pipeline.dataset.database import DatasetInfo
+    from pipeline.dataset.results import BuildResult
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult

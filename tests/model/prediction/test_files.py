@@ -308,8 +308,8 @@ def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_
         return sorted(json.loads(Path("board.json").read_text()))
 
     sample.write_text('{"1": 0, "3": 0}')
-    assert "asks for row 3 (from 0), but there are 3 rows" in given([good] * 3)
-    assert "row 1 (from 0), which the leaderboard asks for, has no prediction: lower-case" in given(
+    assert "requires row 3 (from 0), but there are 3 rows" in given([good] * 3)
+    assert "row 1 (from 0), which the leaderboard requires, has no prediction: lower-case" in given(
         [good, "acgt", good, good]
     )
     assert given(["acgt", good, good, good]) == ["1", "3"]

@@ -208,7 +208,7 @@ def test_windows_line_ends(toy):
     ("text", "message"),
     [
         ('{"3": 1.0, "3": 2.0}', "duplicate row 3"),
-        ('{"3": 1.0, "03": 2.0}', "duplicate row number"),
+        ('{"3": 1.0, "03": 2.0}', "duplicate row 03"),
         ('{"3": NaN}', "row 3: expected a finite number, got nan"),
         ('{"3": "1"}', "row 3: expected a finite number, got '1'"),
         ('{"3": true}', "row 3: expected a finite number, got True"),
@@ -244,7 +244,7 @@ def test_subset_files_of_another_test_set_raise(toy):
     with pytest.raises(UserError, match="line 2: expected a row number, got 'five'"):
         read_subsets(subsets, labels)
     (toy.folder / "public" / "SNVs_exp_indices.json").write_text('{"5": 1}')
-    with pytest.raises(UserError, match="expected two row numbers with a comma between as a key, got '5'"):
+    with pytest.raises(UserError, match="expected two row numbers with a comma between as keys, got '5'"):
         read_subsets(toy.folder / "public", labels)
 
 
