@@ -14,13 +14,13 @@ def _check_package(name: str) -> None:
     """Raise ImportError if another module hides a package of ours."""
     ours = Path(__file__).resolve().parent / name / "__init__.py"
     spec = find_spec(name)
-    found = spec and (spec.origin or next(iter(spec.submodule_search_locations or []), None))
-    if found and Path(found).resolve() != ours:
+    origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or []), None))
+    if origin and Path(origin).resolve() != ours:
         raise ImportError(
-            f"{found}: hides the package {name!r} of promoter-bert ({ours.parent}); expected no other module of that "
+            f"{origin}: hides the package {name!r} of promoter-bert ({ours.parent}); expected no other module of that "
             "name before it on sys.path; fix: rename the file, or start Python in another folder",
             name=name,
-            path=found,
+            path=origin,
         )
 
 

@@ -47,6 +47,10 @@ MASKED = {
     "base_perplexity": "perplexity per base",
     "insert_base_perplexity": "perplexity per base in the insert",
 }
+SPEED = {
+    "learning rate": [("learning rate", "learning_rate", BLUE)],
+    "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+}
 PANELS = {
     "pretrain": {
         "loss (nats)": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
@@ -54,14 +58,12 @@ PANELS = {
             ("train", "accuracy", BLUE), ("valid", "valid_accuracy", ORANGE),
             ("valid, insert", "valid_insert_accuracy", GREEN),
         ],
-        "learning rate": [("learning rate", "learning_rate", BLUE)],
-        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+        **SPEED,
     },
     "finetune": {
         "loss": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
         "validation correlation": [("Pearson", "valid_pearson", ORANGE), ("Spearman", "valid_spearman", GREEN)],
-        "learning rate": [("learning rate", "learning_rate", BLUE)],
-        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+        **SPEED,
     },
 }  # fmt: skip
 """Stage -> title of each figure -> label, metric and colour of its curves."""
@@ -196,7 +198,7 @@ def stage_section(run: RunFiles, stage: str) -> Section:
 
 
 def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
-    """Say what the curves of a stage show, and warn where the runs were fine-tuned with different losses."""
+    """Explain the curves of a stage, and warn where the runs were fine-tuned with different losses."""
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
     text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:

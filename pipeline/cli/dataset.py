@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_built
+from pipeline.cli.messages import describe_build
 from pipeline.cli.options import INPUT_FILES, ConfigFile, DatasetFile, Json, SequenceColumn, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import counting, naming, progress
@@ -26,12 +26,12 @@ def generate(
     from pipeline.dataset.synthetic import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        made = run(out, rows, seed, counting(show, rows))
+        result = run(out, rows, seed, counting(show, rows))
     lines = [
-        f"{made.path}: {format_count(made.rows, 'promoter')}, seed {made.seed}",
-        f"ceiling    highest expected Pearson of any model: {made.ceiling}",
+        f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
+        f"ceiling    highest expected Pearson of any model: {result.ceiling}",
     ]
-    print_result(made, as_json, lines)
+    print_result(result, as_json, lines)
 
 
 def download(
@@ -87,7 +87,7 @@ def build(
         built = build_dataset(
             files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
         )
-    print_result(built.as_dict(), as_json, describe_built(built))
+    print_result(built.as_dict(), as_json, describe_build(built))
 
 
 def query(

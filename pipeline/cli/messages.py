@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.shards.write import WriteResult
 
 
-def describe_built(built: "BuildResult") -> list[str]:
+def describe_build(built: "BuildResult") -> list[str]:
     """Describe a dataset: its sizes, the rows rejected or repaired, and notes for its user."""
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
@@ -85,7 +85,7 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         )
 
 
-def describe_written(written: "WriteResult") -> list[str]:
+def describe_shards(written: "WriteResult") -> list[str]:
     """Describe the shards of one k: what was replaced and what was written."""
     present = "all present; promoter-bert verify reads every byte of them"
     state = f"{written.written:,} written now" if written.written else present
@@ -97,7 +97,7 @@ def describe_written(written: "WriteResult") -> list[str]:
     ]
 
 
-def describe_shown(promoter: "PreviewRow", index: "Index") -> list[str]:
+def describe_preview(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
     from pipeline.shards.preview import insert_shown
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_shown, describe_written
+from pipeline.cli.messages import describe_preview, describe_shards
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import progress, with_speed
@@ -49,7 +49,7 @@ def shards(
     )
     with progress("shards", "promoters", quiet=as_json) as show:
         written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_speed(show))
-    print_result(written, as_json, describe_written(written))
+    print_result(written, as_json, describe_shards(written))
 
 
 def verify(folder: ShardFolder, as_json: Json = False) -> None:
@@ -79,5 +79,5 @@ def peek(
 
     index = read_index(folder)
     rows = run(folder, index, split, promoters)
-    lines = [line for row in rows for line in describe_shown(row, index)]
+    lines = [line for row in rows for line in describe_preview(row, index)]
     print_result({"promoters": [asdict(row) for row in rows]}, as_json, lines)

@@ -144,7 +144,7 @@ def sections_with(key: str, schema: type[BaseModel]) -> list[str]:
 
 
 def _type_of(keys: Sequence[Any], schema: type[BaseModel]) -> Any:
-    """The type of the value at a path of keys; None if there is no such key."""
+    """Find the type of the value at a path of keys; None for an unknown key."""
     kind: Any = schema
     for key in keys:
         field = getattr(kind, "model_fields", {}).get(key)
