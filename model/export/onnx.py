@@ -164,12 +164,12 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
         "Expression of promoters, on the scale of the training labels. Input bases: uint8 (promoters, columns), each "
-        f"row the ASCII letters of a promoter, {assay.left_adapter}...insert...{assay.right_adapter}, then zeros; both "
+        f"row the ASCII bases of a promoter, {assay.left_adapter}...insert...{assay.right_adapter}, then zeros; both "
         "sizes are free, but there must be one promoter at least. Output expression: float32 (promoters,); NaN for a "
-        f"row that is no promoter: letters other than {ALPHABET}, an adapter missing, or an insert of other than "
+        f"row that is invalid: bases other than {ALPHABET}, an adapter missing, or an insert of other than "
         f"{assay.min_insert} to {assay.max_insert} bases. Flanks, k-mers and the mean over reading frames are in the "
-        "graph. Properties: promoter_bert, what the model knows of its assay, as JSON; example_promoter and "
-        "example_expression, to try a program on."
+        "graph. Properties: promoter_bert, the model's assay and tokens as JSON; example_promoter and "
+        "example_expression, to test a program with."
     )
     facts = json.dumps(predictor.model.config.promoter_bert, sort_keys=True)
     graph.metadata_props.add(key="promoter_bert", value=facts)

@@ -36,7 +36,7 @@ class SequenceRegressor(nn.Module):
         self.right_padding = _codes(assay.right_flank + "N" * k)  # k-mers run past the end into Ns
 
     def forward(self, bases: torch.Tensor) -> torch.Tensor:
-        """Predict. bases: (promoters, columns) uint8, the ASCII letters of each promoter with adapters, then zeros."""
+        """Predict. bases: (promoters, columns) uint8, the ASCII bases of each promoter with adapters, then zeros."""
         byte = bases.long()  # older ONNX Runtimes do not compare uint8
         codes = self.code_of_byte[byte]
         starts, inserts, usable = self._inserts(codes, (byte != 0).sum(1))
@@ -87,12 +87,12 @@ def _codes(bases: str) -> nn.Buffer:
 def _code_of_bytes(assay: Assay) -> torch.Tensor:
     """Return the code of each byte after the assay's repairs: (256,)."""
     code = torch.full((256,), NO_BASE)
-    for letter in string.ascii_letters:
-        base = letter.upper() if assay.lower_case == "upper" else letter
+    for character in string.ascii_letters:
+        base = character.upper() if assay.lower_case == "upper" else character
         if assay.uracil == "thymine":
             base = {"U": "T", "u": "t"}.get(base, base)
         if assay.iupac == "n" and base in IUPAC:
             base = "N"
         if base in ALPHABET:
-            code[ord(letter)] = ALPHABET.index(base)
+            code[ord(character)] = ALPHABET.index(base)
     return code

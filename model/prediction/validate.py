@@ -26,7 +26,7 @@ def validate(sequences: list[str], assay: Assay) -> pa.Table:
 
 
 def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
-    """Repair promoters, adapters included, as the assay asks.
+    """Repair promoters, adapters included, by the assay's settings.
 
     Raises UserError for the first sequence that cannot be predicted, with the reason.
     """

@@ -105,9 +105,7 @@ def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
 def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Correlation:
     unit = "pairs" if rows.ndim == 2 else "rows"
     if len(rows) < 2:
-        raise UserError(
-            f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: give labels of all test rows"
-        )
+        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: use labels of all test rows")
     measured = _subset_values(name, "label", label, rows)
     predicted = _subset_values(name, "prediction", prediction, rows)
     intervals = correlation_intervals(predicted, measured)

@@ -112,7 +112,7 @@ def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(labels.values):
             raise UserError(
                 f"{folder}: subset {name} names row {rows.max():,}, but {labels.name} has {len(labels.values):,} rows; "
-                "fix: give the labels that belong to these subsets"
+                "fix: use the labels that belong to these subsets"
             )
         subsets[name] = np.unique(rows, axis=0) if name in PAIRED else np.unique(rows)
     if not subsets:

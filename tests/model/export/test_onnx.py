@@ -22,7 +22,7 @@ MODELS = {"frames": (3, {"max_insert": 60}), "overlapping": (4, {"max_insert": 6
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request, tmp_path_factory, made):
-    """A model, and its file with what is said of it."""
+    """A model, its folder, and the result of its export."""
     k, rules = MODELS[request.param]
     folder = tmp_path_factory.mktemp("onnx")
     assay = made.config.assay.model_copy(update=rules)
@@ -40,7 +40,7 @@ def promoters(rng, lengths, alphabet="ACGTN"):
     return [L + "".join(rng.choice(list(alphabet), n)) + R for n in lengths]
 
 
-def test_batches_of_any_shape_predict_as_the_model_does(exported):
+def test_batches_of_any_shape_predict_as_the_model(exported):
     predictor, _, written = exported
     rng = np.random.default_rng(1)
     for lengths in ([1], [60], [1, 60], [7] * 33, [3, 59, 20, 1, 60, 31, 8], rng.integers(1, 61, 100)):
@@ -49,21 +49,21 @@ def test_batches_of_any_shape_predict_as_the_model_does(exported):
     assert np.std(run(written.file, promoters(rng, [30] * 50, "ACGT"))) > 0.01
 
 
-def test_rows_that_are_no_promoters_give_nan_and_do_not_touch_their_neighbours(exported):
+def test_invalid_rows_return_nan_and_do_not_change_other_rows(exported):
     predictor, _, written = exported
     (good,) = promoters(np.random.default_rng(2), [25], "ACGT")
     bad = [L, "", good[1:], good + "A", f"{L}ACX{R}", f"{L}{'A' * 61}{R}", f"{L}{'A' * 2000}{R}", f"{L}AC GT{R}"]
-    found = run(written.file, [*bad, good])
-    assert np.isnan(found[:-1]).all()
-    assert found[-1] == pytest.approx(float(predictor.predict([good])[0]), abs=1e-4)
-    assert run(written.file, [good])[0] == pytest.approx(float(found[-1]), abs=1e-5)
+    values = run(written.file, [*bad, good])
+    assert np.isnan(values[:-1]).all()
+    assert values[-1] == pytest.approx(float(predictor.predict([good])[0]), abs=1e-4)
+    assert run(written.file, [good])[0] == pytest.approx(float(values[-1]), abs=1e-5)
     assert np.isnan(run(written.file, bad)).all()
     assert np.isnan(run(written.file, [""])).all()
     lower = run(written.file, [good.lower()])
     assert np.isnan(lower).all() == (predictor.assay.lower_case == "reject")
 
 
-def test_the_file_stands_alone_and_says_how_it_is_used(exported):
+def test_file_is_self_contained_and_documented(exported):
     predictor, _, written = exported
     file = Path(written.file)
     assert list(file.parent.iterdir()) == [file]
@@ -93,23 +93,23 @@ assert not {"torch", "transformers", "model", "pipeline"} & set(sys.modules)
 """
 
 
-def test_numpy_and_onnxruntime_are_all_that_its_user_needs(exported):
+def test_file_needs_numpy_and_onnxruntime_only(exported):
     subprocess.run([sys.executable, "-I", "-c", WITHOUT_US, exported[2].file], check=True)
 
 
 @pytest.mark.parametrize("exported", ["frames"], indirect=True)
-def test_the_command_writes_the_same_bytes_again(exported, tmp_path):
+def test_command_writes_the_same_bytes(exported, tmp_path):
     _, model, written = exported
     again = tmp_path / "again.onnx"
     command = [str(Path(sys.executable).parent / "promoter-bert"), "onnx", str(model), "-o", str(again)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "16 promoters" in done.stdout
-    # Of what torch's exporter has to say to its developers, its user sees nothing.
+    # The user sees none of the exporter's messages for its developers.
     assert [line for line in done.stderr.splitlines() if not line.startswith("onnx:")] == []
     assert again.read_bytes() == Path(written.file).read_bytes()
 
 
-def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch):
+def test_invalid_exports_raise(exported, tmp_path, monkeypatch):
     predictor, model, _ = exported
     for output in ("model.bin", "model"):
         with pytest.raises(UserError, match=r"expected the name of a file that ends in \.onnx"):
@@ -131,7 +131,7 @@ def test_what_cannot_be_exported_is_said_at_once(exported, tmp_path, monkeypatch
     assert not (tmp_path / "model.onnx").exists()
 
 
-TOLD_WITHOUT_TORCH = """
+ERRORS_WITHOUT_TORCH = """
 import sys
 from pathlib import Path
 from model.export.onnx import export_onnx
@@ -146,23 +146,23 @@ assert "torch" not in sys.modules
 
 
 @pytest.mark.parametrize("exported", ["frames"], indirect=True)
-def test_a_mistake_is_told_before_torch_is_loaded(exported, tmp_path):
+def test_invalid_exports_raise_before_torch_is_imported(exported, tmp_path):
     words = [exported[1], tmp_path / "typo" / "model.onnx", tmp_path, tmp_path / "model.onnx"]
-    command = [sys.executable, "-c", TOLD_WITHOUT_TORCH, *map(str, words)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    assert "no folder" in said
-    assert "no model here" in said
+    command = [sys.executable, "-c", ERRORS_WITHOUT_TORCH, *map(str, words)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert "no folder" in output
+    assert "no model here" in output
 
 
-def test_a_file_that_would_predict_otherwise_is_refused(tmp_path):
+def test_file_with_other_predictions_raises(tmp_path):
     expected = np.array([1.0, 8.0], np.float32)
     assert largest_difference(tmp_path, expected + np.float32(1e-4), expected) == pytest.approx(1e-4, rel=0.1)
-    for found in ([1.0, 8.1], [np.nan, 8.0]):
+    for values in ([1.0, 8.1], [np.nan, 8.0]):
         with pytest.raises(UserError, match="not written: its predictions differ from the model"):
-            largest_difference(tmp_path, np.array(found, np.float32), expected)
+            largest_difference(tmp_path, np.array(values, np.float32), expected)
 
 
-def test_example_promoters_are_the_assays(made):
+def test_example_promoters_follow_the_assay(made):
     rows = example_promoters(made.config.assay, 5)
     assert [len(row) - len(L) - len(R) for row in rows] == [500, 375, 250, 125, 1]
     assert rows == example_promoters(made.config.assay, 5)

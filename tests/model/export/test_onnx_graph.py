@@ -1,4 +1,4 @@
-"""A model that takes letters says what `predict` says, and NaN where `predict` has a problem to tell."""
+"""The graph that reads bases predicts as `predict`, with NaN where `predict` reports a problem."""
 
 import random
 
@@ -21,13 +21,13 @@ BARE = {"left_adapter": "", "right_adapter": "", "flank": 0, "min_insert": 0}
 
 
 def predicted(predictor, sequences):
-    """What `predict` writes: NaN beside a problem."""
+    """The values that `predict` writes: NaN beside a problem."""
     with duckdb.connect() as connection:
         define_rules(connection, predictor.assay)
-        connection.register("given", pa.table({"place": range(len(sequences)), "sequence": sequences}))
+        connection.register("rows", pa.table({"place": range(len(sequences)), "sequence": sequences}))
         rows = connection.sql(
             "select repaired(sequence) as sequence, sequence_problem(repaired(sequence)) is null as usable "
-            "from given order by place"
+            "from rows order by place"
         ).to_arrow_table()
     usable = rows["usable"].to_numpy()
     assert usable.sum() > 100
@@ -38,7 +38,7 @@ def predicted(predictor, sequences):
 
 
 def drawn_rows(draw, number):
-    """Promoters and what is none: of all lengths up to too long, bare, with one adapter, with letters that are odd."""
+    """Valid and invalid rows: of all lengths up to too long, bare, with one adapter, with other characters."""
     rows = ["", L, R, L + R, L[:-1] + R, L + R[1:], "A" * 300]
     while len(rows) < number:
         odd = draw.choice(["", "", "a", "u", "U", "R", "acgtu", "X", "-", " ", "\n", "é", "acgtnURYSWKMBDHVrq"])
@@ -59,7 +59,7 @@ def drawn_rows(draw, number):
         ("frames", 2, {**BARE, "uracil": "thymine", "missing_adapters": "add"}),
     ],
 )
-def test_it_says_what_predict_says(made, tmp_path, view, k, rules):
+def test_graph_predicts_as_predict(made, tmp_path, view, k, rules):
     assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
     predictor = Predictor(save_model(tmp_path, assay, view, k=k), device=torch.device("cpu"))
     model = SequenceRegressor(predictor.model, assay, k, view).eval()
@@ -67,5 +67,5 @@ def test_it_says_what_predict_says(made, tmp_path, view, k, rules):
     expected = predicted(predictor, rows)
     for some in (slice(0, 6), slice(0, 7), slice(100, 101), slice(None)):
         with torch.inference_mode():
-            found = model(torch.from_numpy(encode_bases([row.encode() for row in rows[some]]))).numpy()
-        np.testing.assert_allclose(found, expected[some], rtol=1e-4, atol=1e-4)
+            values = model(torch.from_numpy(encode_bases([row.encode() for row in rows[some]]))).numpy()
+        np.testing.assert_allclose(values, expected[some], rtol=1e-4, atol=1e-4)

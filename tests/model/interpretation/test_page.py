@@ -21,51 +21,51 @@ def model(tmp_path_factory, made):
     return save_model(tmp_path_factory.mktemp("model"), made.config.assay)
 
 
-def test_each_row_is_what_the_model_says_of_that_promoter(model):
+def test_each_row_equals_the_prediction_of_its_promoter(model):
     predictor = Predictor(model)
-    found = saturation_mutagenesis(predictor, f"{L}{INSERT}{R}")
-    rows = found.table().to_pylist()
+    result = saturation_mutagenesis(predictor, f"{L}{INSERT}{R}")
+    rows = result.table().to_pylist()
     assert len(rows) == 3 * len(INSERT) + 1  # an N can become any of four
-    assert found.prediction == pytest.approx(float(predictor.predict([f"{L}{INSERT}{R}"])[0]), abs=1e-5)
+    assert result.prediction == pytest.approx(float(predictor.predict([f"{L}{INSERT}{R}"])[0]), abs=1e-5)
     mutants = []
     for row in rows:
         place = row["position"] - 1
         assert row["reference"] == INSERT[place] != row["base"]
-        assert row["effect"] == pytest.approx(row["prediction"] - found.prediction, abs=1e-5)
+        assert row["effect"] == pytest.approx(row["prediction"] - result.prediction, abs=1e-5)
         mutants.append(f"{L}{INSERT[:place]}{row['base']}{INSERT[place + 1 :]}{R}")
     assert len(set(mutants)) == len(rows)
     assert [row["prediction"] for row in rows] == pytest.approx(predictor.predict(mutants).tolist(), abs=1e-5)
     for place in range(len(INSERT)):
         losses = [-row["effect"] for row in rows if row["position"] == place + 1]
-        assert found.importance[place] == pytest.approx(np.mean(losses), abs=1e-5)
+        assert result.importance[place] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
-def test_page_picture_and_tables_tell_the_same(model, tmp_path):
+def test_page_plot_and_tables_agree(model, tmp_path):
     outputs = [tmp_path / f"out.{ending}" for ending in ("html", "svg", "tsv", "parquet")]
-    said = explain(model, f"{L}{INSERT}{R}", outputs)
-    found = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # a folder serves as well as a predictor
-    assert pq.read_table(outputs[3]).equals(found.table())
+    summary = explain(model, f"{L}{INSERT}{R}", outputs)
+    result = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # a folder serves as well as a predictor
+    assert pq.read_table(outputs[3]).equals(result.table())
     heads, *lines = [line.split("\t") for line in outputs[2].read_text().splitlines()]
     assert heads == ["position", "reference", "base", "prediction", "effect"]
-    assert [np.float32(line[4]) for line in lines] == found.table()["effect"].to_pylist()
+    assert [np.float32(line[4]) for line in lines] == result.table()["effect"].to_pylist()
     page = outputs[0].read_text()
     assert not re.search(r"(src|href)=\"(?!#|data:)", page)  # nothing from outside
-    for shown in (f"{found.prediction:.3f}", INSERT, f"{np.abs(found.effects).max():.3f}"):
+    for shown in (f"{result.prediction:.3f}", INSERT, f"{np.abs(result.effects).max():.3f}"):
         assert shown in page
-    picture = ElementTree.parse(outputs[1])
-    texts = [element.text for element in picture.iter() if element.tag.endswith("}text")]
-    letters = "".join(text for text in texts if text in set("ACGTN"))
-    # The letters of each line of the picture, then the names of the map's rows below it.
-    assert letters == f"{INSERT[:32]}{BASES}{INSERT[32:]}{BASES}"
-    assert found.importance[said.position - 1] == found.importance.max() == pytest.approx(said.loss)
+    plot = ElementTree.parse(outputs[1])
+    texts = [element.text for element in plot.iter() if element.tag.endswith("}text")]
+    bases = "".join(text for text in texts if text in set("ACGTN"))
+    # The bases of each line of the plot, then the names of the map's rows below it.
+    assert bases == f"{INSERT[:32]}{BASES}{INSERT[32:]}{BASES}"
+    assert result.importance[summary.position - 1] == result.importance.max() == pytest.approx(summary.loss)
 
 
-def test_a_model_that_predicts_a_constant(model, tmp_path):
+def test_model_that_predicts_a_constant(model, tmp_path):
     constant = BertForSequenceClassification.from_pretrained(model)
     constant.classifier.weight.data.zero_()
     constant.save_pretrained(tmp_path / "model")
-    said = explain(tmp_path / "model", f"{L}ACGTACGT{R}", [tmp_path / "out.html"])
-    assert said.largest < SEEN
+    summary = explain(tmp_path / "model", f"{L}ACGTACGT{R}", [tmp_path / "out.html"])
+    assert summary.largest < SEEN
     page = (tmp_path / "out.html").read_text()
     assert NONE_SEEN.capitalize() in page
     assert not re.search(r"[-+]0\.000", page)
@@ -73,7 +73,7 @@ def test_a_model_that_predicts_a_constant(model, tmp_path):
     assert NONE_SEEN.capitalize() not in (tmp_path / "out.html").read_text()
 
 
-def test_what_cannot_be_explained(model, tmp_path):
+def test_invalid_promoters_and_outputs_raise(model, tmp_path):
     for promoter, output, message in (
         ("ACGT", "out.html", "the sequence: left adapter missing"),
         (f"{L}{INSERT}{R}", "typo/out.html", "no folder .*typo"),

@@ -31,7 +31,7 @@ COMMAND = [str(Path(sys.executable).parent / "promoter-bert"), "predict"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, made):
-    """A model and rows, some of which are no promoters."""
+    """A model, and rows of which some are invalid."""
     folder = tmp_path_factory.mktemp("predict")
     save_model(folder / "model", made.config.assay)
     lines = made.rows.read_text().splitlines(keepends=True)[:ROWS]
@@ -54,7 +54,7 @@ def expected(folder):
     return (folder / "expected.tsv").read_bytes()
 
 
-def test_every_row_keeps_its_place_and_what_is_wrong_is_told_by_row(folder, expected):
+def test_rows_keep_their_order_and_invalid_rows_are_listed(folder, expected):
     rows = [line.split("\t") for line in expected.decode().splitlines()]
     assert [sequence for sequence, _ in rows] == sequences(folder)
     good = [(sequence, float(value)) for sequence, value in rows if value != "nan"]
@@ -71,7 +71,7 @@ def test_every_row_keeps_its_place_and_what_is_wrong_is_told_by_row(folder, expe
 
 
 @pytest.mark.parametrize("form", ["fasta", "fasta.gz", "parquet", "stdin", "stdin fasta"])
-def test_the_same_rows_in_any_form_give_the_same_bytes(folder, expected, form, tmp_path, monkeypatch):
+def test_same_rows_in_any_format_give_the_same_bytes(folder, expected, form, tmp_path, monkeypatch):
     import pyarrow as pa
 
     fasta = "".join(f">row {n}\n{s[:50]}\n{s[50:]}\n" for n, s in enumerate(sequences(folder)))
@@ -90,7 +90,7 @@ def test_the_same_rows_in_any_form_give_the_same_bytes(folder, expected, form, t
     assert (tmp_path / "out.tsv").read_bytes() == expected
 
 
-def test_parquet_holds_the_same_and_the_problems(folder, expected, tmp_path):
+def test_parquet_holds_predictions_and_problems(folder, expected, tmp_path):
     predict_files(
         PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(tmp_path / "out.parquet"), workers=1)
     )
@@ -101,11 +101,11 @@ def test_parquet_holds_the_same_and_the_problems(folder, expected, tmp_path):
     assert problems == {4: "lower-case bases", 101: "no sequence", ROWS: "letters other than ACGTN"}
 
 
-def test_a_run_that_ended_goes_on_from_its_last_part(folder, expected, tmp_path):
+def test_killed_prediction_resumes_from_its_last_part(folder, expected, tmp_path):
     output = tmp_path / "out.tsv"
     request = PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(output), workers=1)
 
-    def end_after_three(done, total, found):
+    def end_after_three(done, total, _resumed):
         assert total == ROWS
         if done == 3 * BATCH["cpu"]:
             raise KeyboardInterrupt
@@ -122,7 +122,7 @@ def test_a_run_that_ended_goes_on_from_its_last_part(folder, expected, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.problems.tsv", "out.tsv"]
 
 
-def test_what_another_model_or_setting_predicted_is_not_taken(folder, made, tmp_path):
+def test_journal_of_another_model_or_setting_is_not_used(folder, made, tmp_path):
     def ended(*_):
         raise KeyboardInterrupt
 
@@ -137,7 +137,7 @@ def test_what_another_model_or_setting_predicted_is_not_taken(folder, made, tmp_
 
 
 def test_kill_9_with_several_processes(folder, tmp_path):
-    """Also: nobody else predicts into the same file meanwhile, and no process outlives the killed one."""
+    """No other process predicts into the same file meanwhile, and no process outlives the killed one."""
     generate(tmp_path / "many.tsv", 5_000, seed=2)
     output, journal = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
     again = PredictionRequest(folder / "model", [str(tmp_path / "many.tsv")], str(output), workers=1)
@@ -169,28 +169,28 @@ def wait_for(true, running=None):
 def alive_in_session(leader):
     import psutil
 
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
+                processes.append(process.pid)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
-    return found
+    return processes
 
 
-def test_both_strands_are_the_mean_of_either(tmp_path, made):
-    """Without adapters and flanks the other strand of a promoter is a promoter, too."""
+def test_both_strands_are_the_mean_of_the_two(tmp_path, made):
+    """Without adapters and flanks the reverse complement of a promoter is valid, too."""
     bare = made.config.assay.model_copy(update={"left_adapter": "", "right_adapter": "", "flank": 0})
     save_model(tmp_path / "model", bare)
     rng = np.random.default_rng(0)
-    given = ["".join(rng.choice(list("ACGTN"), size)) for size in (30, 31, 50, 7)]
-    other = [sequence.translate(str.maketrans("ACGT", "TGCA"))[::-1] for sequence in given]
+    promoters = ["".join(rng.choice(list("ACGTN"), size)) for size in (30, 31, 50, 7)]
+    other = [sequence.translate(str.maketrans("ACGT", "TGCA"))[::-1] for sequence in promoters]
     one, two = Predictor(tmp_path / "model"), Predictor(tmp_path / "model", both_strands=True)
-    mean = (one.predict(given) + one.predict(other)) / 2
-    assert two.predict(given) == pytest.approx(mean, abs=1e-5)
-    assert two.predict(given) == pytest.approx(two.predict(other), abs=1e-5)
-    assert np.abs(one.predict(given) - mean).max() > 0.01
+    mean = (one.predict(promoters) + one.predict(other)) / 2
+    assert two.predict(promoters) == pytest.approx(mean, abs=1e-5)
+    assert two.predict(promoters) == pytest.approx(two.predict(other), abs=1e-5)
+    assert np.abs(one.predict(promoters) - mean).max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_both_strands_are_the_mean_of_either(tmp_path, made):
         (["rows.tsv"], "typo/out.tsv", "no folder typo; fix: mkdir -p typo,"),
     ],
 )
-def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypatch, names, output, message):
+def test_invalid_requests_raise_and_leave_no_file(folder, tmp_path, monkeypatch, names, output, message):
     monkeypatch.chdir(tmp_path)
     for name in ("rows.tsv", "out.problems.tsv"):
         Path(name).write_bytes((folder / "rows.tsv").read_bytes())
@@ -215,7 +215,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_can_be_told_before_torch_is(folder, tmp_path):
+def test_invalid_requests_raise_before_torch_is_imported(folder, tmp_path):
     """Importing it takes seconds."""
     script = """
 import sys
@@ -248,20 +248,20 @@ sys.exit(", ".join({"torch", "transformers", "matplotlib"} & set(sys.modules)) o
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_the_other_strand_of_a_model_that_has_not_seen_it_is_warned_of(folder, made, tmp_path, both):
-    told = []
+def test_both_strands_of_a_one_strand_model_warn(folder, made, tmp_path, both):
+    messages = []
     save_model(tmp_path / "model", made.config.assay, reverse_complement=both)
     (tmp_path / "rows.tsv").write_text(f"{L}ACGT{R}\n")
     for strands in (False, True):
         request = PredictionRequest(
             tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands
         )
-        assert predict_files(request, warn=told.append).rows == 1
-    assert [text[:41] for text in told] == ([] if both else ["the model was fine-tuned on one strand (f"])
+        assert predict_files(request, warn=messages.append).rows == 1
+    assert [text[:41] for text in messages] == ([] if both else ["the model was fine-tuned on one strand (f"])
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_trained_model_knows_its_strands(made, known):
+def test_model_directory_records_its_strands(made, known):
     config = made.config.model_copy(
         update={"finetune": made.config.finetune.model_copy(update={"reverse_complement": known})}
     )
@@ -269,7 +269,7 @@ def test_a_trained_model_knows_its_strands(made, known):
 
 
 @pytest.mark.parametrize("bad", [5, 25])
-def test_a_stream_of_rows_without_a_prediction_stays_empty_and_says_what_is_wrong(folder, tmp_path, capfd, bad):
+def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_path, capfd, bad):
     (tmp_path / "rows.tsv").write_text("acgt\n" * bad)
     request = PredictionRequest(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
     with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
@@ -277,9 +277,9 @@ def test_a_stream_of_rows_without_a_prediction_stays_empty_and_says_what_is_wron
     assert capfd.readouterr().out == ""
     (tmp_path / "rows.tsv").write_text("acgt\n" * bad + f"{L}ACGT{R}\n")
     predict_files(request)
-    out, said = capfd.readouterr()
+    out, problems = capfd.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
-    title, heads, *lines = said.splitlines()
+    title, heads, *lines = problems.splitlines()
     assert (title, heads) == ("rows without a prediction:", "row\tproblem\tbases\tfirst_wrong_base\tsequence")
     assert len(lines) == min(bad, 21)
     assert lines[0] == "1\tlower-case bases\t4\t'a' at 1\tacgt"
@@ -287,12 +287,12 @@ def test_a_stream_of_rows_without_a_prediction_stays_empty_and_says_what_is_wron
 
 
 @pytest.mark.parametrize("form", ["tsv", "fasta", "stdin"])
-def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_path, monkeypatch, form):
-    """Before the model is loaded where the rows can be read twice; and nothing is left."""
+def test_invalid_leaderboard_rows_raise_before_prediction(folder, tmp_path, monkeypatch, form):
+    """Also before the model is loaded, where the rows can be read twice. No file is left."""
     good, sample = f"{L}ACGT{R}", tmp_path / "sample.json"
     monkeypatch.chdir(tmp_path)
 
-    def given(sequences):
+    def predict_board(sequences):
         text = "".join(f">\n{each}\n" if form == "fasta" else f"{each}\n" for each in sequences)
         Path(f"rows.{form}").write_text(text)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
@@ -308,18 +308,18 @@ def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_
         return sorted(json.loads(Path("board.json").read_text()))
 
     sample.write_text('{"1": 0, "3": 0}')
-    assert "requires row 3 (from 0), but there are 3 rows" in given([good] * 3)
-    assert "row 1 (from 0), which the leaderboard requires, has no prediction: lower-case" in given(
+    assert "requires row 3 (from 0), but there are 3 rows" in predict_board([good] * 3)
+    assert "row 1 (from 0), which the leaderboard requires, has no prediction: lower-case" in predict_board(
         [good, "acgt", good, good]
     )
-    assert given(["acgt", good, good, good]) == ["1", "3"]
+    assert predict_board(["acgt", good, good, good]) == ["1", "3"]
 
 
 @pytest.mark.parametrize(
     ("output", "sample", "message"),
     [("board.tsv", "{}", r"ending in \.json"), ("board.json", '{"a": 1}', "row numbers"), ("board.json", None, "read")],
 )
-def test_a_leaderboard_that_cannot_be_is_refused(folder, tmp_path, output, sample, message):
+def test_invalid_leaderboard_files_raise(folder, tmp_path, output, sample, message):
     if sample is not None:
         (tmp_path / "sample.json").write_text(sample)
     request = PredictionRequest(folder / "model", [], str(tmp_path / output), leaderboard=tmp_path / "sample.json")
@@ -328,8 +328,8 @@ def test_a_leaderboard_that_cannot_be_is_refused(folder, tmp_path, output, sampl
 
 
 @pytest.mark.parametrize("form", ["predict", "csv", "json", "table"])
-def test_a_reader_that_has_had_enough_ends_a_command_as_it_does_others(folder, made, form):
-    """As after | head: no message, and the exit code that shells give to SIGPIPE."""
+def test_closed_pipe_ends_a_command_with_sigpipe(folder, made, form):
+    """As after | head: no message, and the shell's exit code for SIGPIPE."""
     query = ["query", "from promoters", "--dataset", made.config.dataset.path, "--format", form]
     command = ["predict", folder / "model", folder / "rows.tsv", "-o", "-"] if form == "predict" else query
     reads, writes = os.pipe()
@@ -352,19 +352,19 @@ main(["half"])
 """
 
 
-@pytest.mark.parametrize(("error", "told"), [("user", "the other half is missing"), ("disk", "the disk failed")])
-def test_what_went_wrong_is_told_though_nobody_reads_the_output(monkeypatch, error, told):
+@pytest.mark.parametrize(("error", "message"), [("user", "the other half is missing"), ("disk", "the disk failed")])
+def test_errors_are_printed_after_a_closed_pipe(monkeypatch, error, message):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # with that, the print itself would end it
     reads, writes = os.pipe()
     os.close(reads)
     with open(writes, "wb") as closed:  # noqa: PTH123 (of a descriptor)
         command = [sys.executable, "-c", FAILS, error]
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (1, f"error: {told}\n")
+    assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
-    """Of 48 and of 240 MB; all rows but the last are no promoters, so that it does not take long."""
+    """48 and 240 MB; all rows but the last are invalid, so that it is fast."""
     good = sequences(folder)[0]
     script = tmp_path / "peak.py"  # of code without a file DuckDB thinks that a person watches it
     script.write_text(PEAK)

@@ -36,7 +36,7 @@ def resume(path, key, sequences):
 
 @settings(max_examples=60, deadline=None)
 @given(parts=PARTS, data=st.data())
-def test_whatever_a_kill_left_a_prefix_is_taken_and_the_rest_comes_again(tmp_path_factory, parts, data):
+def test_truncated_journal_resumes_from_its_whole_entries(tmp_path_factory, parts, data):
     path = tmp_path_factory.mktemp("journal") / "j"
     assert resume(path, b"key", parts) == 0
     whole = path.read_bytes()
@@ -53,7 +53,7 @@ def test_whatever_a_kill_left_a_prefix_is_taken_and_the_rest_comes_again(tmp_pat
 
 @settings(max_examples=40, deadline=None)
 @given(parts=PARTS, other=PARTS)
-def test_only_the_same_sequences_under_the_same_key_are_taken(tmp_path_factory, parts, other):
+def test_only_entries_of_the_same_sequences_and_key_are_used(tmp_path_factory, parts, other):
     path = tmp_path_factory.mktemp("journal") / "j"
     resume(path, b"key", parts)
     alike = next((i for i, (a, b) in enumerate(zip(parts, other, strict=False)) if a != b), min(len(parts), len(other)))
@@ -61,7 +61,7 @@ def test_only_the_same_sequences_under_the_same_key_are_taken(tmp_path_factory, 
     assert resume(path, b"another key", other) == 0
 
 
-def test_a_flipped_bit_is_seen(tmp_path):
+def test_flipped_bit_is_detected(tmp_path):
     parts = [["ACGT", "A"], ["C"]]
     resume(tmp_path / "j", b"key", parts)
     whole = bytearray((tmp_path / "j").read_bytes())

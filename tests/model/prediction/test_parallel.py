@@ -3,7 +3,7 @@
 from model.prediction import parallel
 
 
-def test_items_are_begun_ahead_and_read_in_order():
+def test_items_begin_ahead_and_are_read_in_order():
     begun, read = [], []
 
     def begin(item):
@@ -18,7 +18,7 @@ def test_items_are_begun_ahead_and_read_in_order():
     assert list(parallel._in_order(iter(()), begin, 2)) == []
 
 
-def test_parts_that_come_too_late_are_left_for_the_workers(monkeypatch):
+def test_late_parts_are_left_to_the_workers(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 11.0])
     monkeypatch.setattr(parallel.time, "monotonic", lambda: next(clock))
     parts = iter(range(6))

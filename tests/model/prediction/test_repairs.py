@@ -1,4 +1,4 @@
-"""Sequences that break the rules of a model's assay: what is said of them, and the repairs that can be asked for."""
+"""Sequences that break the rules of a model's assay: the reasons, and the repairs."""
 
 import warnings
 from dataclasses import replace
@@ -29,12 +29,12 @@ BROKEN = {
     "assay.iupac=n": GOOD.replace("N", "R"),
     "assay.missing_adapters=add": "ACGTNACGTT",
 }
-"""What each repair makes GOOD of."""
+"""The sequence that each repair turns into GOOD."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run that is not finished, with its model."""
+    """The directory of an unfinished run, with its model."""
     folder = tmp_path_factory.mktemp("run")
     save_model(folder / "model", ASSAY)
     (folder / "run.json").write_text("{}")
@@ -42,22 +42,22 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("setting", BROKEN)
-def test_what_is_said_of_a_problem_mends_it(setting):
+def test_hint_of_a_problem_repairs_it(setting):
     with pytest.raises(UserError, match=f"repair them with {setting}"):
         repaired([BROKEN[setting]], ASSAY)
-    mended = with_repairs(ASSAY.model_dump(), [setting])
-    assert repaired([BROKEN[setting]], mended).to_pylist() == [GOOD]
-    assert with_repairs(mended.model_dump(), [f"{setting.partition('=')[0]}=reject"]) == ASSAY
+    assay = with_repairs(ASSAY.model_dump(), [setting])
+    assert repaired([BROKEN[setting]], assay).to_pylist() == [GOOD]
+    assert with_repairs(assay.model_dump(), [f"{setting.partition('=')[0]}=reject"]) == ASSAY
 
 
-def test_repairs_that_are_asked_for_reach_the_model(run, tmp_path):
+def test_requested_repairs_reach_the_model(run, tmp_path):
     (tmp_path / "rows.txt").write_text("\n".join([GOOD, *BROKEN.values()]) + "\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     done = predict_files(request)
     assert sum(done.problems.values()) == len(BROKEN)
     assert all(setting in done.remedy for setting in BROKEN)
-    mended = predict_files(replace(request, overrides=tuple(BROKEN)))
-    assert (mended.problems, mended.remedy) == ({}, "")
+    repaired_all = predict_files(replace(request, overrides=tuple(BROKEN)))
+    assert (repaired_all.problems, repaired_all.remedy) == ({}, "")
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
     # Equal rows at other places of a batch: equal within a tolerance only.
@@ -65,7 +65,7 @@ def test_repairs_that_are_asked_for_reach_the_model(run, tmp_path):
     assert values == pytest.approx([values[0]] * len(lines), abs=1e-5)
 
 
-def test_where_nothing_can_be_predicted_the_repair_is_named_unless_it_is_asked_for_already(run, tmp_path):
+def test_error_without_valid_rows_names_the_repairs_not_yet_requested(run, tmp_path):
     (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     add = r"assay\.missing_adapters=add \(for bare inserts\)"
@@ -84,7 +84,7 @@ def test_where_nothing_can_be_predicted_the_repair_is_named_unless_it_is_asked_f
         ("assay.iupac=N", "expected assay.iupac=reject or assay.iupac=n"),
     ],
 )
-def test_other_settings_are_refused(run, tmp_path, override, message):
+def test_other_overrides_raise(run, tmp_path, override, message):
     (tmp_path / "rows.txt").write_text(f"{GOOD}\n")
     with pytest.raises(UserError, match=message):
         check_request(
@@ -98,38 +98,38 @@ def test_other_settings_are_refused(run, tmp_path, override, message):
             call()
 
 
-def test_in_python_what_is_no_promoter_gives_nan_and_its_reason(run):
+def test_predictor_returns_nan_and_reason_for_invalid_sequences(run):
     predictor = Predictor(run)
     rows = ["", GOOD, GOOD.lower(), None, f"{L}A{R}"]
     with pytest.warns(
         UserWarning, match=r"\(nan\) for 2: no sequence, 1: lower-case bases; repair .*lower_case=upper\."
     ):
-        found = predictor.predict(rows)
-    assert np.isnan(found).tolist() == [True, False, True, True, False]
+        values = predictor.predict(rows)
+    assert np.isnan(values).tolist() == [True, False, True, True, False]
     assert predictor.problems(rows) == ["no sequence", None, "lower-case bases", "no sequence", None]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert found[[1, 4]] == pytest.approx(predictor.predict([GOOD, f"{L}A{R}"]), abs=1e-5)
+        assert values[[1, 4]] == pytest.approx(predictor.predict([GOOD, f"{L}A{R}"]), abs=1e-5)
         assert predictor.predict([]).shape == (0,)
 
 
-def test_a_run_that_is_not_finished_is_warned_of(run, tmp_path):
+def test_model_of_an_unfinished_run_warns(run, tmp_path):
     (tmp_path / "rows.txt").write_text(f"{GOOD}\n")
     request = PredictionRequest(run / "model", [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
-    told: list[str] = []
-    predict_files(request, warn=told.append)
-    assert [text for text in told if "is not finished" in text] == told == [unfinished(run / "model")]
+    messages: list[str] = []
+    predict_files(request, warn=messages.append)
+    assert [text for text in messages if "is not finished" in text] == messages == [unfinished(run / "model")]
     (run / "summary.json").write_text("{}")
     assert unfinished(run / "model") == ""
     (run / "summary.json").unlink()
 
 
-def test_the_commands_take_repairs_and_the_folder_of_a_run(run, tmp_path, monkeypatch, capsys):
+def test_commands_accept_repairs_and_a_run_directory(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     Path("runs").mkdir()
     Path("runs/one").symlink_to(run)
-    said = {}
+    printed = {}
     for command, code in (
         ("predict runs/one rows.txt -o out.txt assay.lower_case=upper", 0),
         (f"explain {GOOD.lower()} -o out.tsv --config {ROOT}/config.yaml run.name=one assay.lower_case=upper", 0),
@@ -139,8 +139,8 @@ def test_the_commands_take_repairs_and_the_folder_of_a_run(run, tmp_path, monkey
         with pytest.raises(SystemExit) as end:
             main(command.split())
         assert end.value.code == code
-        said[command] = "".join(capsys.readouterr())
-    of_predict, of_explain, of_a_run_twice, of_a_flank = said.values()
+        printed[command] = "".join(capsys.readouterr())
+    of_predict, of_explain, of_a_run_twice, of_a_flank = printed.values()
     assert "no prediction for 1: left adapter missing\nrepair them with assay.missing_adapters=add" in of_predict
     assert f"predicted expression {float(Path('out.txt').read_text().split()[1]):.3f}" in of_explain
     assert "run.name=one: has no effect" in of_a_run_twice

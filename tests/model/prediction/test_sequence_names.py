@@ -66,13 +66,13 @@ def test_names_of_parquet_files(tmp_path):
         ("csv", "name", False, "no column name; it has"),
     ],
 )
-def test_names_that_are_not_there(tmp_path, form, column, headers, message):
+def test_missing_names_raise(tmp_path, form, column, headers, message):
     (tmp_path / f"rows.{form}").write_text(FORMS[form])
     with pytest.raises(UserError, match=message):
         find_prediction_input([str(tmp_path / f"rows.{form}")], Columns(name=column), headers)
 
 
-def test_a_leaderboard_knows_no_names(tmp_path):
+def test_leaderboard_with_names_raises(tmp_path):
     model = save_model(tmp_path / "model", ASSAY)
     (tmp_path / "sample.json").write_text('{"0": 0}')
     for names in ({"header_names": True}, {"columns": Columns(name="id")}):
@@ -114,7 +114,7 @@ def test_each_format_holds_the_same(tmp_path, named):
         assert [names[0], names[1], names[-3]] == ["a b", texts[1], "two lines"]
 
 
-def test_a_run_that_ended_goes_on_to_the_same_bytes(tmp_path):
+def test_prediction_with_names_resumes_to_the_same_bytes(tmp_path):
     rows = 3 * BATCH["cpu"] + 5
     sequences = [f"{L}{'ACGT' * (n % 9 + 1)}{R}" for n in range(rows)]
     (tmp_path / "rows.fa").write_text("".join(f">name{n}\n{sequence}\n" for n, sequence in enumerate(sequences)))
