@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.shards.records import read_record
-from pipeline.tokens.kmers import text_of_ids
+from pipeline.tokens.kmers import decode_ids
 
 SHOWN_TOKENS = 8
 SHOWN_FLANK = 10
@@ -53,7 +53,7 @@ def _rows(folder: Path | str, index: Index, split: str) -> Iterator[PreviewRow]:
                     record=number,
                     id=int(record.id[row]),
                     expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
-                    extended=text_of_ids(ids, index.k),
+                    extended=decode_ids(ids, index.k),
                     tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
                 )
 

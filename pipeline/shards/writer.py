@@ -106,7 +106,7 @@ def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
 
 
 def encode_rows(rows: pa.Table, assay: Assay, k: int, buffer: npt.NDArray[np.uint8]) -> Record:
-    """Encode rows of the dataset (id, sequence, expression) as a record. buffer: see ids_of_inserts."""
+    """Encode rows of the dataset (id, sequence, expression) as a record. buffer: see encode_inserts."""
     return Record(
         tokens=encode_promoters(rows["sequence"], assay, k, buffer),
         expression=rows["expression"].to_numpy().astype(np.float32),  # NaN for a missing label

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from pipeline.stream.reader import Window
 from pipeline.stream.shuffle import partition
-from pipeline.tokens.padding import PAD_TO, Ids, Numbers, padded_rows, padded_width
+from pipeline.tokens.kmers import Ids, Numbers
+from pipeline.tokens.padding import PAD_TO, pad_rows, padded_width
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _tokens(windows: Sequence[Window], width: int) -> Ids:
     for window in windows:
         # A window has room for the width of its own longest promoter only; another window's may be longer.
         own_width = padded_width(window.lengths)
-        rows = padded_rows(window.values, window.starts, window.lengths, own_width)
+        rows = pad_rows(window.values, window.starts, window.lengths, own_width)
         blocks.append(rows if own_width == width else np.pad(rows, ((0, 0), (0, width - own_width))))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
 from pipeline.shards.records import Record, check_record
 from pipeline.stream.sources import ShardSource
-from pipeline.tokens.padding import Ids, Numbers, padded_width
+from pipeline.tokens.kmers import Ids, Numbers
+from pipeline.tokens.padding import padded_width
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows,
 from pipeline.stream.reader import RecordReader, Window
 from pipeline.stream.shuffle import WINDOW_RECORDS, EpochOrder, epoch_order
 from pipeline.stream.sources import LocalShards, ShardSource
-from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
@@ -199,6 +199,6 @@ class ShardStream:
         """Collate this rank's rows of global batches, with the drawn promoters read from the other strand."""
         block = collate(windows, assign_rows(self.rank_slice, global_rows), global_rows)
         if self.reverse_complement:
-            drawn = np.flatnonzero(drawn_strands(self.seed, epoch, block.position))
+            drawn = np.flatnonzero(draw_strands(self.seed, epoch, block.position))
             block.tokens[drawn] = reverse_complement(block.tokens[drawn], block.lengths[drawn], self._k)
         return block

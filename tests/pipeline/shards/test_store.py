@@ -128,7 +128,7 @@ def test_parts_one_after_another_are_the_whole(made, tmp_path):
 def test_splits_that_training_lacks_are_named(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     write_shards(config, splits_of("finetune", "test"))
-    with reading(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     with pytest.raises(
         UserError, match="pretrain/train, pretrain/valid, finetune/train, finetune/valid are not written"
@@ -277,7 +277,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     generate(tmp_path / "rows.tsv", 300, seed=3)
     config = small_config(tmp_path)
     build_dataset([str(tmp_path / "rows.tsv")], config)
-    monkeypatch.setattr("pipeline.dataset.database.WAIT_FOR_LOCK", 0.3)
+    monkeypatch.setattr("pipeline.dataset.database.LOCK_TIMEOUT_S", 0.3)
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
     reader = subprocess.Popen(
         [sys.executable, "-c", code, config.dataset.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

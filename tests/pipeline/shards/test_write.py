@@ -26,7 +26,7 @@ from pipeline.shards.preview import insert_shown, peek
 from pipeline.shards.records import read_record
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
-from pipeline.tokens.kmers import text_of_ids
+from pipeline.tokens.kmers import decode_ids
 from tests.conftest import ROOT, SMALL, small_config
 
 
@@ -172,7 +172,7 @@ def test_any_k_gives_the_sequences_back(made, tmp_path, k):
     found = []
     for record in wds.WebDataset(urls, shardshuffle=False).decode():
         bounds = record["offsets.npy"]
-        found += [text_of_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
+        found += [decode_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
     assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
 
 
@@ -351,7 +351,7 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
             for shard in shards:
                 for number in range(len(shard.records)):
                     record = read_record(shard_folder(config), shard, number)
-                    text = text_of_ids(record.tokens.values, k)  # all rows in one go, then cut
+                    text = decode_ids(record.tokens.values, k)  # all rows in one go, then cut
                     texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
                     found += list(zip(record.id.tolist(), texts, strict=True))
             assert found == [(i, sequence) for i, sequence, _ in rows_of(config, split)]

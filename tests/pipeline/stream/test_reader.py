@@ -14,9 +14,9 @@ from pipeline.shards.records import Record
 from pipeline.stream.batching import RankSlice, assign_rows, collate, split_off
 from pipeline.stream.reader import join_records
 from pipeline.stream.stream import StreamState
-from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
-from pipeline.tokens.padding import padded_rows, padded_tokens
-from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+from pipeline.tokens.kmers import Ragged, encode_text, vocabulary_size
+from pipeline.tokens.padding import pad_rows, pad_tokens
+from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 dtypes = st.sampled_from([np.uint8, np.uint16, np.uint32])
 
@@ -34,13 +34,13 @@ def test_padded_rows_are_the_rows_and_zeros(lengths, dtype, more, data):
     picks = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=20)), np.int64)
     width = max(lengths) + more
     roomy = np.concatenate([rows.values, np.full(width, 7, dtype)])  # what lies behind must not matter
-    found = padded_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
+    found = pad_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
     assert found.shape == (len(picks), width)
     assert found.dtype == dtype
     for row, pick in zip(found, picks, strict=True):
         assert np.array_equal(row[: lengths[pick]], rows.row(pick))
         assert not row[lengths[pick] :].any()
-    every = padded_tokens(rows, np.arange(len(rows)), np.array(lengths))
+    every = pad_tokens(rows, np.arange(len(rows)), np.array(lengths))
     assert every.shape[1] == -(-max(lengths) // 8) * 8
 
 
@@ -99,7 +99,7 @@ COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 def laid_out(sequences, k, width):
     tokens = np.zeros((len(sequences), width), np.min_scalar_type(vocabulary_size(k) - 1))
     for row, sequence in zip(tokens, sequences, strict=True):
-        row[: len(sequence)] = ids_of_text(sequence, k)
+        row[: len(sequence)] = encode_text(sequence, k)
     return tokens
 
 
@@ -116,18 +116,18 @@ def test_ids_of_the_other_strand_are_those_of_the_reverse_complement(sequences, 
 
 
 def test_the_other_strand_by_hand():
-    ids = {text: int(ids_of_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
+    ids = {text: int(encode_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
     tokens = np.array([[ids["ACG"], ids["CGT"], ids["GTA"], ids["TAN"], ids["ANN"], 0]], np.uint8)  # ACGTA
     other = reverse_complement(tokens, np.array([5]), 3)  # TACGT
-    assert other.tolist() == [[int(ids_of_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
+    assert other.tolist() == [[int(encode_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
 
 
 def test_strands_are_drawn_for_each_promoter_by_itself():
     positions = np.arange(100_000)
-    drawn = drawn_strands(1, 2, positions)
-    assert np.array_equal(drawn_strands(1, 2, positions[::-1]), drawn[::-1])
-    assert np.array_equal(drawn_strands(1, 2, positions[500:600]), drawn[500:600])
-    for other in (drawn_strands(1, 3, positions), drawn_strands(2, 2, positions), drawn[1:], drawn[4096:]):
+    drawn = draw_strands(1, 2, positions)
+    assert np.array_equal(draw_strands(1, 2, positions[::-1]), drawn[::-1])
+    assert np.array_equal(draw_strands(1, 2, positions[500:600]), drawn[500:600])
+    for other in (draw_strands(1, 3, positions), draw_strands(2, 2, positions), drawn[1:], drawn[4096:]):
         assert abs((drawn[: len(other)] == other).mean() - 0.5) < 0.01  # 6 standard deviations
     assert abs(drawn.mean() - 0.5) < 0.01
 
