@@ -18,7 +18,7 @@ from pipeline.dataset.input.format import Columns, Layout, layout_of_text
 from pipeline.dataset.input.stream import fasta_input, line_input
 from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
-from pipeline.shards.writer import in_parts
+from pipeline.io.arrow import rebatch
 
 STANDARD_INPUT = "-"
 READ_ROWS = 4096
@@ -111,7 +111,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, source: Input, assay: Assay, 
     try:
         define_input(connection, assay, source)
         reader = connection.sql(f"select coalesce(sequence, '') as sequence, {VALIDATED}{name} from input")
-        yield from in_parts(reader.to_arrow_reader(READ_ROWS), rows)
+        yield from rebatch(reader.to_arrow_reader(READ_ROWS), rows)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise input_error(source, error) from None
 

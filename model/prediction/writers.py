@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
 from pipeline.errors import UserError
-from pipeline.shards.writer import in_parts
+from pipeline.io.arrow import rebatch
 
 GROUP_ROWS = 65_536
 """Rows per row group in Parquet."""
@@ -107,7 +107,7 @@ def write_parquet(file: BinaryIO, rows: Iterator[PredictedRows]) -> None:
         ).to_batches()
     )
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for group in in_parts(batches, GROUP_ROWS):
+        for group in rebatch(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
 
 

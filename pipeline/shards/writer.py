@@ -3,7 +3,7 @@
 import hashlib
 import socket
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.config.schema import Assay, DataConfig
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
+from pipeline.io.arrow import rebatch
 from pipeline.shards.index import RecordEntry, ShardEntry
 from pipeline.shards.plan import ShardTask
 from pipeline.shards.records import END, Record, record_blocks
@@ -80,7 +81,7 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
     )
     buffer = np.empty(BUFFER_BYTES, np.uint8)
     read, last = 0, -1
-    for table in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
+    for table in rebatch(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
         record = encode_rows(table, config.assay, config.shards.k, buffer)
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
             raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; build it again")
@@ -88,21 +89,6 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
         yield record
     if read != task.rows:
         raise UserError(f"{task.file}: the dataset changed; expected {task.rows:,} rows, got {read:,}")
-
-
-def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """Regroup record batches into tables of `size` rows each, the last one shorter."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in reader:
-        while rows + batch.num_rows >= size:
-            yield pa.Table.from_batches([*waiting, batch.slice(0, size - rows)])
-            batch, waiting, rows = batch.slice(size - rows), [], 0
-        if batch.num_rows:
-            waiting.append(batch)
-            rows += batch.num_rows
-    if rows:
-        yield pa.Table.from_batches(waiting)
 
 
 def encode_rows(rows: pa.Table, assay: Assay, k: int, buffer: npt.NDArray[np.uint8]) -> Record:

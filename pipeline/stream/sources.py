@@ -15,22 +15,22 @@ from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
 class ShardSource(Protocol):
-    """A place that the stream reads shards from. Called by several threads at once."""
-
-    def __str__(self) -> str:
-        """The folder or URL, for errors."""
+    """A place that the stream reads shards from, named by str() in errors. Several threads call it at once."""
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the whole file. Raises UserError if it cannot be had."""
+        """Open the whole file. Raises UserError if it is missing or cannot be read."""
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Announce the shards that will be opened soon, in this order."""
+        """Announce the shards that will be opened soon, in this order. By default ignored."""
+        del shards
 
     def replace(self, shard: ShardEntry) -> bool:
-        """Discard a corrupt copy. False if there is no other one to be had."""
+        """Discard a corrupt copy. Returns whether there is another one to open; by default not."""
+        del shard
+        return False
 
 
-class LocalShards:
+class LocalShards(ShardSource):
     """Shards in a local folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,21 +40,13 @@ class LocalShards:
         return str(self.folder)
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file. Raises UserError if it is missing."""
+        """Open the file. Raises UserError if it is missing or cannot be read."""
         try:
             return (self.folder / shard.file).open("rb", buffering=0)
         except FileNotFoundError:
             raise missing_shard(self.folder, shard) from None
         except OSError as error:
-            raise UserError(f"{self.folder / shard.file}: cannot be read: {error.strerror}") from None
-
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Do nothing: the files are local."""
-
-    def replace(self, shard: ShardEntry) -> bool:
-        """Say that there is no other copy."""
-        del shard
-        return False
+            raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
 
 
 def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
@@ -67,7 +59,7 @@ def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
     needed = (SHARDS_TOGETHER + FETCHERS) * largest
     if limit < needed:
         raise UserError(
-            f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {SHARDS_TOGETHER} shards of {place} are read "
-            f"together and {FETCHERS} fetched ahead: expected {needed / 1e9:.3g} at least"
+            f"shards.cache_gigabytes: too small for {SHARDS_TOGETHER} shards of {place} that are read together and "
+            f"{FETCHERS} that are prefetched; expected at least {needed / 1e9:.3g}, got {shards.cache_gigabytes:g}"
         )
     return ShardCache(place, Path(shards.cache), limit)

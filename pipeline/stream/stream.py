@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import ahead
@@ -55,6 +56,8 @@ class StreamState:
     seed, reverse_complement: the settings that decide the batches.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     shard_key: str
     split: str
     seed: int
@@ -70,13 +73,10 @@ class StreamState:
     def from_json(cls, text: str) -> "StreamState":
         """Parse what to_json wrote. Raises UserError if the text is invalid."""
         try:
-            state = cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"not the state of a stream: {error}; expected what to_json() wrote") from None
-        for name, kind in cls.__annotations__.items():
-            if type(getattr(state, name)) is not kind:
-                raise UserError(f"not the state of a stream: {name} is {getattr(state, name)!r}, expected {kind}")
-        return state
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            problem = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+            raise UserError(f"not the state of a stream: {problem}; expected what to_json() wrote") from None
 
     def check(self, current: "StreamState") -> None:
         """Raise UserError if this state is of another stream than `current`: promoters would repeat or be missed."""
@@ -84,8 +84,8 @@ class StreamState:
             saved, value = getattr(self, name), getattr(current, name)
             if saved != value:
                 raise UserError(
-                    f"the state is of a stream with {name} {saved}, this one has {value}; resume with the same "
-                    "shards and settings, or start a new run"
+                    f"the state is of a stream with {name} {saved}, this one has {value}; "
+                    "fix: resume with the same shards and settings, or start a new run"
                 )
 
 
@@ -165,18 +165,18 @@ class ShardStream:
 
     def _windows(self, order: EpochOrder, consumed: int) -> Iterator[Window]:
         """Read the windows of an epoch from promoter `consumed` on."""
-        if consumed >= order.rows:
-            return
         first = order.window_of(consumed)
         skip = consumed - int(order.starts[first])
         reader = self._reader
-        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads, contextlib.ExitStack() as at_end:
-            at_end.callback(reader.expect, [])
-            for number in range(first, order.windows):
-                reader.expect(order.records_from(number, EXPECTED_RECORDS).tolist())
-                window = reader.window(order.window_records(number).tolist(), threads)
-                yield window.rows(order.window_rows(number)[skip:])
-                skip = 0
+        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
+            try:
+                for number in range(first, order.windows):
+                    reader.expect(order.window_records(number, EXPECTED_RECORDS))
+                    window = reader.window(order.window_records(number), threads)
+                    yield window.rows(order.window_rows(number)[skip:])
+                    skip = 0
+            finally:
+                reader.expect([])
 
     def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[Block]:
         """Cut windows into blocks of whole global batches; the last batch is shorter."""
@@ -190,10 +190,9 @@ class ShardStream:
                 yield self._block(block, size, epoch)
         rest = sum(map(len, waiting))
         whole, last = split_off(waiting, rest - rest % size)
-        if whole:
-            yield self._block(whole, size, epoch)
-        if last:
-            yield self._block(last, rest % size, epoch)
+        for windows_of_block, global_rows in ((whole, size), (last, rest % size)):
+            if windows_of_block:
+                yield self._block(windows_of_block, global_rows, epoch)
 
     def _block(self, windows: list[Window], global_rows: int, epoch: int) -> Block:
         """Collate this rank's rows of global batches, with the drawn promoters read from the other strand."""
