@@ -49,6 +49,6 @@ def whole_index(config: DataConfig) -> Index | None:
 
 
 def missing_files(place: str, index: Index) -> list[str]:
-    """List the shards of an index that are missing, or of another size, at a folder or URL."""
+    """List the files of an index that are missing, or of another size, at a folder or URL."""
     present = shard_store(place, index.key).present(index)
     return [shard.file for shard in index.shards if shard.file not in present]

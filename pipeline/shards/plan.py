@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import duckdb
 
@@ -56,24 +57,22 @@ def plan_shards(
         if not rows:
             continue
         records = -(-rows // size)
-        count = min(max(round(records / records_per_shard), 1), records)
-        bounds = [records * i // count for i in range(count)]
-        starts = [bound * size for bound in bounds]
+        shards = min(max(round(records / records_per_shard), 1), records)
+        bounds = [records * shard // shards * size for shard in range(shards)]
         query = f"select id from {stage} where split = ? and list_contains(?::bigint[], position) order by position"
-        first_ids = [first for (first,) in rows_of(connection, query, [part, starts])]
-        last_ids = [*(first - 1 for first in first_ids[1:]), last_id]
-        ends = [*starts[1:], rows]
+        first_ids = [first for (first,) in rows_of(connection, query, [part, bounds])]
+        ranges = zip(pairwise([*bounds, rows]), pairwise([*first_ids, last_id + 1]), strict=True)
         tasks += [
             ShardTask(
                 split=split,
-                number=i,
-                first_record=bounds[i],
-                first_id=first_ids[i],
-                last_id=last_ids[i],
+                number=number,
+                first_record=start // size,
+                first_id=first_id,
+                last_id=next_id - 1,
                 at_or_above=cut if stage == "pretrain" else None,
-                rows=ends[i] - starts[i],
+                rows=end - start,
             )
-            for i in range(count)
+            for number, ((start, end), (first_id, next_id)) in enumerate(ranges)
         ]
     return tasks
 
@@ -83,11 +82,9 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
 
     Rounded to six decimals, so that the order of summation does not show.
     """
-    ((mean, sd),) = rows_of(
-        connection,
-        "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'",
-    )
-    return (float(mean), float(sd)) if mean is not None else (0.0, 1.0)
+    moments = "coalesce(round(avg(expression), 6), 0), coalesce(round(stddev_pop(expression), 6), 1)"
+    ((mean, sd),) = rows_of(connection, f"select {moments} from finetune where split = 'train'")
+    return float(mean), float(sd)
 
 
 def _mean_bytes(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:

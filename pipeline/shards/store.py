@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
@@ -32,17 +32,17 @@ class ShardStore(Protocol):
     def key(self) -> str:
         """The key of the shards that are written."""
 
-    def present(self, index: Index) -> set[str]:
-        """List the files of an index that exist in their size."""
+    def present(self, index: Index) -> dict[str, ShardEntry]:
+        """List the shards of an index whose files exist in their size, by file. Reads no bytes; verify does."""
 
     def begin(self, existing: Index | None) -> None:
         """Prepare for the first shard. existing: the index of the same key, if there is one."""
 
     def finished(self, file: str) -> ShardEntry | None:
-        """Find the entry of a shard that an interrupted run finished."""
+        """Return the entry of a shard that an interrupted run finished; None if it did not."""
 
     def new_shard(self, file: str) -> AbstractContextManager[Path]:
-        """Give a local path to write a shard to; it is stored when the block ends."""
+        """Yield a local path to write a shard to; it is stored when the block ends."""
 
     def note(self, entry: ShardEntry) -> None:
         """Record that a shard is finished."""
@@ -74,12 +74,17 @@ class FolderStore:
         """The hidden folder for unpublished shards. Its name holds their key, so only the same shards are resumed."""
         return self.folder.with_name(f".{self.folder.name}.{self.key[:16]}.partial")
 
-    def present(self, index: Index) -> set[str]:
-        sizes = ((entry.file, self.folder / entry.file, entry.bytes) for entry in index.shards)
-        return {file for file, path, size in sizes if path.is_file() and path.stat().st_size == size}
+    def present(self, index: Index) -> dict[str, ShardEntry]:
+        paths = ((self.folder / entry.file, entry) for entry in index.shards)
+        return {entry.file: entry for path, entry in paths if path.is_file() and path.stat().st_size == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
-        self._refuse_foreign_files()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; expected a folder for shards")
+        files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
+        foreign = sorted(file for file in files if file != INDEX and not _is_shard(file))
+        if foreign:  # the folder is replaced at the end
+            raise UserError(f"{self.folder}: holds {foreign[0]}, which is not a shard; fix: move it elsewhere")
         for file in self.present(existing) if existing else ():
             target = self.work / file
             if not target.exists():
@@ -88,15 +93,6 @@ class FolderStore:
                         os.link(self.folder / file, path)
                     except OSError:  # no hard links on this file system
                         shutil.copyfile(self.folder / file, path)
-
-    def _refuse_foreign_files(self) -> None:
-        """Raise UserError if the folder, which is replaced at the end, holds more than shards and their index."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder}: is a file; expected a folder for shards")
-        files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
-        others = sorted(file for file in files if file != INDEX and not _is_shard(file))
-        if others:
-            raise UserError(f"{self.folder}: holds {others[0]}, which is not a shard; move it elsewhere")
 
     def finished(self, file: str) -> ShardEntry | None:
         path = self.work / file
@@ -107,10 +103,8 @@ class FolderStore:
         except (OSError, ValueError):
             return None
 
-    @contextmanager
-    def new_shard(self, file: str) -> Iterator[Path]:
-        with new_file(self.work / file) as path:
-            yield path
+    def new_shard(self, file: str) -> AbstractContextManager[Path]:
+        return new_file(self.work / file)
 
     def note(self, entry: ShardEntry) -> None:
         write_text(_note(self.work / entry.file), json.dumps(asdict(entry)))
@@ -141,9 +135,9 @@ class RemoteStore:
     def _notes(self) -> str:
         return f".{self.key[:16]}.partial"
 
-    def present(self, index: Index) -> set[str]:
+    def present(self, index: Index) -> dict[str, ShardEntry]:
         sizes = self._sizes()
-        return {entry.file for entry in index.shards if sizes.get(entry.file) == entry.bytes}
+        return {entry.file: entry for entry in index.shards if sizes.get(entry.file) == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
         """Remove an index of other shards, and notes of other keys, whose shards are about to be overwritten."""
@@ -151,12 +145,11 @@ class RemoteStore:
             self._remove([file for file in self._sizes() if file == INDEX or self._is_note_of_others(file)])
 
     def finished(self, file: str) -> ShardEntry | None:
-        system, path = file_system(self.url)
-        try:
-            note = json.loads(system.cat_file(f"{path}/{self._notes}/{file}.json"))
-            return shard_entry(note["entry"]) if system.ukey(f"{path}/{file}") == note["version"] else None
-        except Exception:  # missing; an unreachable store is reported when the shard is written
-            return None
+        with suppress(Exception), self._files("read", file) as files:  # an unreachable store is reported at the writing
+            note = json.loads(files.cat_file(f"{self._notes}/{file}.json"))
+            if files.ukey(file) == note["version"]:
+                return shard_entry(note["entry"])
+        return None
 
     @contextmanager
     def new_shard(self, file: str) -> Iterator[Path]:
@@ -165,23 +158,20 @@ class RemoteStore:
             try:
                 yield local
             except OSError as error:
-                raise UserError(
-                    f"{local}: cannot write: {error.strerror or error}; set TMPDIR to another folder"
-                ) from None
-            system, path = file_system(self.url)
-            with _errors_of("write", f"{self.url}/{file}"):
-                system.put_file(str(local), f"{path}/{file}")
+                message = f"{local}: cannot write: {error.strerror or error}; fix: set TMPDIR to another folder"
+                raise UserError(message) from None
+            with self._files("write", file) as files:
+                files.put_file(str(local), file)
 
     def note(self, entry: ShardEntry) -> None:
-        system, path = file_system(self.url)
-        with _errors_of("read", f"{self.url}/{entry.file}"):
-            version = system.ukey(f"{path}/{entry.file}")  # the file's present version
+        with self._files("read", entry.file) as files:
+            version = files.ukey(entry.file)  # the file's present version
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))
 
     def publish(self, index: Index) -> None:
         files = self._sizes()
         if any(self._is_note_of_others(file) for file in files):  # `begin` left none
-            raise UserError(f"{self.url}: another run writes other shards there; run this command again later")
+            raise UserError(f"{self.url}: another run writes other shards there; fix: run this command again later")
         self._put(INDEX, index_text(index))
         kept = {entry.file for entry in index.shards}
         self._remove([file for file in files if _NOTE.match(file) or (_is_shard(file) and file not in kept)])
@@ -191,28 +181,26 @@ class RemoteStore:
 
     def _sizes(self) -> dict[str, int]:
         """List the size in bytes of every file below the URL, by relative name."""
-        system, path = file_system(self.url)
-        found = {}
-        with _errors_of("list", self.url), suppress(FileNotFoundError):
-            found = system.find(path, detail=True)
-        return {name.removeprefix(path.rstrip("/") + "/"): entry["size"] for name, entry in found.items()}
+        with self._files("list") as files, suppress(FileNotFoundError):
+            return {name: entry["size"] for name, entry in files.find("", detail=True).items()}
+        return {}
 
     def _put(self, file: str, text: str) -> None:
+        with self._files("write", file) as files:
+            files.pipe_file(file, text.encode())
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            with self._files("remove", name) as files, suppress(FileNotFoundError):
+                files.rm_file(name)
+
+    @contextmanager
+    def _files(self, action: str, file: str = "") -> Iterator[Any]:
+        """Open the file system below the URL. Any error of it, each has its own, becomes a UserError."""
+        from fsspec.implementations.dirfs import DirFileSystem
+
         system, path = file_system(self.url)
-        with _errors_of("write", f"{self.url}/{file}"):
-            system.pipe_file(f"{path}/{file}", text.encode())
-
-    def _remove(self, files: list[str]) -> None:
-        system, path = file_system(self.url)
-        for file in files:
-            with _errors_of("remove", f"{self.url}/{file}"), suppress(FileNotFoundError):
-                system.rm_file(f"{path}/{file}")
-
-
-@contextmanager
-def _errors_of(action: str, url: str) -> Iterator[None]:
-    """Turn any error of a file system, each of which has its own, into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        raise cannot(action, url, error) from None
+        try:
+            yield DirFileSystem(path, system)
+        except Exception as error:
+            raise cannot(action, f"{self.url}/{file}", error) from None

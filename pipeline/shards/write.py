@@ -10,7 +10,10 @@ The same key gives the same bytes, whoever writes them.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from pipeline.config.schema import DataConfig
@@ -70,16 +73,24 @@ def write_shards(
     with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
-        before = _existing_index(absolute)
+        before = None
+        with suppress(UserError):  # missing, or invalid
+            before = read_index(absolute)
         existing = before if before is not None and before.key == store.key else None
-        kept = _kept_shards(store, existing)
-        wanted = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
-        if existing is not None and _is_complete(existing, kept, wanted, info):
+        kept = store.present(existing) if existing else {}
+        requested = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
+        lacking = {split for split in requested if info.split_rows[split]} - set(existing.splits if existing else ())
+        if existing is not None and not lacking and len(kept) == len(list(existing.shards)):
             index, written = existing, 0
         else:
             store.begin(existing)
-            index, written = _write(config, info, store, wanted, kept, executor, on_progress)
+            index, written = _write(config, info, store, requested, kept, executor, on_progress)
             store.publish(index)
+    note = ""
+    try:
+        publish_shards(config.dataset.path, place, index)
+    except UserError as error:  # the shards are valid without
+        note = f"relations `shards` and `records` are not up to date: {error}; fix: run the same command again"
     shards = list(index.shards)
     return WriteResult(
         folder=place,
@@ -89,30 +100,8 @@ def write_shards(
         rows=sum(shard.rows for shard in shards),
         bytes=sum(shard.bytes for shard in shards),
         replaced=differences(before, config, info) if before is not None else [],
-        note=_publish(config.dataset.path, place, index),
+        note=note,
     )
-
-
-def _existing_index(place: str) -> Index | None:
-    """Read the index of a folder or URL; None if there is no valid one."""
-    try:
-        return read_index(place)
-    except UserError:
-        return None
-
-
-def _kept_shards(store: ShardStore, existing: Index | None) -> dict[str, ShardEntry]:
-    """Find the shards of an index that need not be written again, by file. Reads no bytes; verify does."""
-    if existing is None:
-        return {}
-    present = store.present(existing)
-    return {entry.file: entry for entry in existing.shards if entry.file in present}
-
-
-def _is_complete(existing: Index, kept: dict[str, ShardEntry], wanted: Sequence[str], info: DatasetInfo) -> bool:
-    """Say whether every shard of an index exists, and it holds every wanted split that has rows."""
-    lacking = [split for split in wanted if info.split_rows[split] and split not in existing.splits]
-    return not lacking and all(entry.file in kept for entry in existing.shards)
 
 
 def _write(
@@ -138,9 +127,9 @@ def _write(
         entries[task.file] = shard.entry
         done, written = done + task.rows, written + shard.written
         on_progress(done, total, before)
-    by_split: dict[str, list[ShardEntry]] = {}
-    for task in tasks:
-        by_split.setdefault(task.split, []).append(entries[task.file])
+    by_split = {
+        split: [entries[task.file] for task in of_split] for split, of_split in groupby(tasks, attrgetter("split"))
+    }
     index = Index(
         key=store.key,
         dataset_key=info.key,
@@ -156,15 +145,6 @@ def _write(
         splits=by_split,
     )
     return index, written
-
-
-def _publish(dataset: str, place: str, index: Index) -> str:
-    """Publish the index in the dataset. Returns what is left to do, or an empty text: the shards are good without."""
-    try:
-        publish_shards(dataset, place, index)
-    except UserError as error:
-        return f"relations `shards` and `records` are not up to date: {error}; run the same command to update them"
-    return ""
 
 
 def _absolute(place: str) -> str:

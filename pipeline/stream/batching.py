@@ -1,6 +1,6 @@
 """Batches of one rank: promoters are collated block by block, and a block is sliced into steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -11,6 +11,10 @@ from pipeline.stream.reader import Window
 from pipeline.stream.shuffle import partition
 from pipeline.tokens.kmers import Ids, Numbers
 from pipeline.tokens.padding import pad_rows, padded_width
+from pipeline.tokens.reverse_complement import reverse_complement
+
+Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
+"""Positions in the split -> whether each is read from the other strand."""
 
 
 @dataclass(frozen=True)
@@ -80,51 +84,16 @@ def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
     )
 
 
-@dataclass(frozen=True)
-class Block:
-    """This rank's rows of some global batches of `global_rows` promoters each, end to end.
+def collate(
+    windows: Sequence[Window], assignment: RowAssignment, global_rows: int, k: int, strands: Strands | None = None
+) -> list[list[Batch]]:
+    """Collate promoters, in their order, to the micro-batches of some steps.
 
-    tokens: (batches x assigned rows, width of the widest batch), the others alike; position: of each promoter in the
-    split; global_lengths: (batches, global_rows).
+    windows: hold a whole number of global batches of `global_rows` each, end to end.
     """
-
-    assignment: RowAssignment
-    global_rows: int
-    tokens: Ids
-    lengths: Numbers
-    expression: npt.NDArray[np.float32]
-    id: Numbers
-    position: Numbers
-    global_lengths: Numbers
-
-    def steps(self, epoch: int, number: int, consumed: int) -> Iterator[Step]:
-        """Slice the block into steps. number: of the first one; consumed: promoters of the epoch before it."""
-        weights = self.assignment.weights
-        for batch, lengths in enumerate(self.global_lengths):
-            first, width = batch * len(weights), padded_width(lengths)
-            batches = []
-            for part, first_row in self.assignment.micro_batches:
-                rows = slice(first + part.start, first + part.stop)
-                batches.append(
-                    Batch(
-                        self.tokens[rows, :width],
-                        self.lengths[rows],
-                        self.expression[rows],
-                        self.id[rows],
-                        weights[part],
-                        first_row,
-                        self.global_rows,
-                        lengths,
-                    )
-                )
-            yield Step(epoch, number + batch, consumed + (batch + 1) * self.global_rows, batches)
-
-
-def collate(windows: Sequence[Window], assignment: RowAssignment, global_rows: int) -> Block:
-    """Collate promoters, in their order, to a block: a whole number of global batches of `global_rows` each."""
     lengths = np.concatenate([window.lengths for window in windows])
-    by_batch = lengths.reshape(-1, global_rows)
-    mine = (np.arange(len(by_batch))[:, None] * global_rows + assignment.rows).ravel()
+    by_step = lengths.reshape(-1, global_rows)
+    mine = (np.arange(len(by_step))[:, None] * global_rows + assignment.rows).ravel()
     starts = np.cumsum([0, *map(len, windows)])
     bounds = np.searchsorted(mine, starts)
     selected = [
@@ -132,28 +101,41 @@ def collate(windows: Sequence[Window], assignment: RowAssignment, global_rows: i
         for window, start, first, end in zip(windows, starts, bounds, bounds[1:], strict=False)
         if first < end
     ]
-    padded = [_pad_window(window, padded_width(lengths)) for window in selected]
-    return Block(
-        assignment=assignment,
-        global_rows=global_rows,
-        tokens=padded[0] if len(padded) == 1 else np.concatenate(padded),  # most blocks are of one window
-        lengths=lengths[mine],
-        expression=np.concatenate([window.expression for window in selected]),
-        id=np.concatenate([window.id for window in selected]),
-        position=np.concatenate([window.position for window in selected]),
-        global_lengths=by_batch,
-    )
+    padded = [_pad_window(window, padded_width(lengths), k, strands) for window in selected]
+    tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks are of one window
+    own_lengths = lengths[mine]
+    expression = np.concatenate([window.expression for window in selected])
+    ids = np.concatenate([window.id for window in selected])
+
+    def micro_batch(step: int, part: slice, first_row: int) -> Batch:
+        first = step * len(assignment.rows)
+        rows, width = slice(first + part.start, first + part.stop), padded_width(by_step[step])
+        return Batch(
+            tokens=tokens[rows, :width],
+            lengths=own_lengths[rows],
+            expression=expression[rows],
+            id=ids[rows],
+            weight=assignment.weights[part],
+            first_row=first_row,
+            global_rows=global_rows,
+            global_lengths=by_step[step],
+        )
+
+    return [[micro_batch(step, *bounds) for bounds in assignment.micro_batches] for step in range(len(by_step))]
 
 
-def _pad_window(window: Window, width: int) -> Ids:
+def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:
     """Pad a window's promoters: (rows, width)."""
     # A window has room for the width of its own longest promoter only; another window's may be longer.
     own_width = padded_width(window.lengths)
-    rows = pad_rows(window.values, window.starts, window.lengths, own_width)
-    return rows if own_width == width else np.pad(rows, ((0, 0), (0, width - own_width)))
+    tokens = pad_rows(window.values, window.starts, window.lengths, own_width)
+    if strands is not None:
+        rows = np.flatnonzero(strands(window.position))
+        tokens[rows] = reverse_complement(tokens[rows], window.lengths[rows], k)
+    return tokens if own_width == width else np.pad(tokens, ((0, 0), (0, width - own_width)))
 
 
-def split_off(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
+def split_windows(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
     """Split windows into their first `rows` promoters and the rest."""
     starts = [0, *accumulate(map(len, windows))]
     head = [window.rows(slice(rows - start)) for window, start in zip(windows, starts, strict=False) if start < rows]

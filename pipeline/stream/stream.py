@@ -3,7 +3,7 @@
 1. The order of the epoch (shuffle.py) names windows of records.
 2. One thread reads the windows and checks the CRC-32 of every record (reader.py).
 3. Another thread collates this rank's promoters, in order, block by block (batching.py).
-4. A step is a slice of a block: no work per promoter, and little per batch.
+4. The batches of a step are slices of a block's arrays: no work per promoter, and little per batch.
 
 All ranks make the same number of steps. The state is a position: (epoch, promoters consumed). Resuming reads the window
 that holds it, and none before.
@@ -18,19 +18,19 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import ahead
 from pipeline.shards.index import Index
-from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate, split_off
+from pipeline.stream.batching import Batch, RankSlice, Step, assign_rows, collate, split_windows
 from pipeline.stream.reader import RecordReader, Window
 from pipeline.stream.shuffle import WINDOW_RECORDS, EpochOrder, epoch_order
 from pipeline.stream.sources import LocalShards, ShardSource
-from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands
 
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
@@ -143,13 +143,13 @@ class ShardStream:
         windows = ahead(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
         blocks = ahead(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
-            number = consumed // self.global_batch
             while consumed < self.rows:
-                for step in self._next_block(blocks).steps(epoch, number, consumed):
-                    number, consumed = step.number + 1, step.consumed
-                    yield step
+                for batches in self._next_block(blocks):
+                    number = consumed // self.global_batch
+                    consumed += batches[0].global_rows
+                    yield Step(epoch, number, consumed, batches)
 
-    def _next_block(self, blocks: Iterator[Block]) -> Block:
+    def _next_block(self, blocks: Iterator[list[list[Batch]]]) -> list[list[Batch]]:
         """Take the next block. Raises an error on every rank if any rank has met one."""
         block, problem = None, None
         try:
@@ -178,26 +178,24 @@ class ShardStream:
             finally:
                 reader.expect([])
 
-    def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[Block]:
-        """Cut windows into blocks of whole global batches; the last batch is shorter."""
+    def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[list[list[Batch]]]:
+        """Collate windows to blocks of whole global batches; the last batch is shorter."""
         size = self.global_batch
         block_rows = max(BLOCK_PROMOTERS // size, 1) * size
+        strands = partial(draw_strands, self.seed, epoch) if self.reverse_complement else None
+
+        def block(of: list[Window], global_rows: int) -> list[list[Batch]]:
+            return collate(of, assign_rows(self.rank_slice, global_rows), global_rows, self._k, strands)
+
         waiting: list[Window] = []
         for window in windows:
             waiting.append(window)
             while sum(map(len, waiting)) >= block_rows:
-                block, waiting = split_off(waiting, block_rows)
-                yield self._block(block, size, epoch)
+                whole, waiting = split_windows(waiting, block_rows)
+                yield block(whole, size)
         rest = sum(map(len, waiting))
-        whole, last = split_off(waiting, rest - rest % size)
-        for windows_of_block, global_rows in ((whole, size), (last, rest % size)):
-            if windows_of_block:
-                yield self._block(windows_of_block, global_rows, epoch)
-
-    def _block(self, windows: list[Window], global_rows: int, epoch: int) -> Block:
-        """Collate this rank's rows of global batches, with the drawn promoters read from the other strand."""
-        block = collate(windows, assign_rows(self.rank_slice, global_rows), global_rows)
-        if self.reverse_complement:
-            drawn = np.flatnonzero(draw_strands(self.seed, epoch, block.position))
-            block.tokens[drawn] = reverse_complement(block.tokens[drawn], block.lengths[drawn], self._k)
-        return block
+        whole, last = split_windows(waiting, rest - rest % size)
+        if whole:
+            yield block(whole, size)
+        if last:
+            yield block(last, rest % size)

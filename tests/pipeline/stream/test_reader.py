@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import ahead
 from pipeline.shards.records import Record
-from pipeline.stream.batching import RankSlice, assign_rows, collate, split_off
+from pipeline.stream.batching import RankSlice, assign_rows, collate, split_windows
 from pipeline.stream.reader import join_records
 from pipeline.stream.stream import StreamState
 from pipeline.tokens.kmers import Ragged, encode_text, vocabulary_size
@@ -65,19 +65,17 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
         flat += [(first + int(pick), tokens.row(pick)) for pick in picks]
         first += len(lengths)
     whole = len(flat) // batch * batch
-    pieces, _ = split_off(pieces, whole)
+    pieces, _ = split_windows(pieces, whole)
     found = [[] for _ in range(whole // batch)]
     for rank in range(ranks if whole else 0):
-        block = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch)
-        steps = list(block.steps(epoch=4, number=7, consumed=100))
-        assert [(s.epoch, s.number, s.consumed) for s in steps] == [
-            (4, 7 + i, 100 + (i + 1) * batch) for i in range(whole // batch)
-        ]
-        for i, step in enumerate(steps):
+        steps = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch, k=3)
+        assert len(steps) == whole // batch
+        for i, parts in enumerate(steps):
             rows = flat[i * batch : (i + 1) * batch]
             width = -(-max(len(ids) for _, ids in rows) // 8) * 8
-            assert len(step.micro_batches) == micro
-            for part in step.micro_batches:
+            assert len(parts) == micro
+            for part in parts:
+                assert part.global_rows == batch
                 assert part.global_lengths.tolist() == [len(ids) for _, ids in rows]
                 assert part.tokens.shape == (len(part.id), width)
                 assert part.tokens.dtype == dtype

@@ -85,7 +85,10 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
     def stream(rank=0, ranks=1, micro=1):
         return ShardStream(folder, index, SPLIT, batch, RankSlice(rank, ranks, micro), seed, shuffle, reverse)
 
-    alone = [joined([step]) for step in stream().epoch(epoch)]
+    steps = list(stream().epoch(epoch))
+    numbers = [(step.epoch, step.number, step.consumed) for step in steps]
+    assert numbers == [(epoch, i, min((i + 1) * batch, rows)) for i in range(len(steps))]
+    alone = [joined([step]) for step in steps]
     assert sorted(int(i) for batch in alone for i in batch[3]) == [10 * i for i in range(rows)]
     assert len(alone) == len(stream()) == -(-rows // batch)
     if not reverse:
@@ -101,10 +104,11 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
     world = [stream(rank, ranks, micro) for rank in range(ranks)]
     steps = [list(one.resume(type(one.state()).from_json(state))) for one in world]
     assert {len(mine) for mine in steps} == {len(alone) - done}
+    assert all([step.number for step in mine] == list(range(done, len(alone))) for mine in steps)
     assert all(len(step.micro_batches) == micro for mine in steps for step in mine)
     assert equal(alone[done:], [joined(together) for together in zip(*steps, strict=True)])
     for together in zip(*steps, strict=True):
-        assert len({(step.epoch, step.number, step.consumed) for step in together}) == 1
+        assert {(step.epoch, step.number, step.consumed) for step in together} == {numbers[together[0].number]}
         assert len({part.tokens.shape[1] for step in together for part in step.micro_batches}) == 1
 
 
