@@ -1,8 +1,6 @@
 """Preview of shards: some promoters, decoded back to bases."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -39,23 +37,25 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
         split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
     if split not in index.splits:
         raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
-    return list(islice(_rows(folder, index, split), promoters))
-
-
-def _rows(folder: Path | str, index: Index, split: str) -> Iterator[PreviewRow]:
+    rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
             record = read_record(folder, shard, number)
-            for row in range(len(record)):
+            for row in range(min(len(record), promoters - len(rows))):
                 ids = record.tokens.row(row)
-                yield PreviewRow(
-                    file=shard.file,
-                    record=number,
-                    id=int(record.id[row]),
-                    expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
-                    extended=decode_ids(ids, index.k),
-                    tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
+                rows.append(
+                    PreviewRow(
+                        file=shard.file,
+                        record=number,
+                        id=int(record.id[row]),
+                        expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
+                        extended=decode_ids(ids, index.k),
+                        tokens=ids[:: index.k][:SHOWN_TOKENS].tolist(),
+                    )
                 )
+            if len(rows) == promoters:
+                return rows
+    return rows
 
 
 def insert_shown(promoter: PreviewRow, index: Index) -> str:

@@ -24,7 +24,7 @@ from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, write_locally
-from pipeline.shards.index import Index, ShardEntry, read_index
+from pipeline.shards.index import Index, read_index
 from pipeline.shards.location import shard_place
 from pipeline.shards.plan import SPLITS, label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
@@ -77,15 +77,7 @@ def write_shards(
         with suppress(UserError):  # missing, or invalid
             before = read_index(absolute)
         existing = before if before is not None and before.key == store.key else None
-        kept = store.present(existing) if existing else {}
-        requested = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
-        lacking = {split for split in requested if info.split_rows[split]} - set(existing.splits if existing else ())
-        if existing is not None and not lacking and len(kept) == len(list(existing.shards)):
-            index, written = existing, 0
-        else:
-            store.begin(existing)
-            index, written = _write(config, info, store, requested, kept, executor, on_progress)
-            store.publish(index)
+        index, written = _write(config, info, store, existing, splits, executor, on_progress)
     note = ""
     try:
         publish_shards(config.dataset.path, place, index)
@@ -108,28 +100,34 @@ def _write(
     config: DataConfig,
     info: DatasetInfo,
     store: ShardStore,
+    existing: Index | None,
     splits: Sequence[str],
-    kept: dict[str, ShardEntry],
     executor: Executor,
     on_progress: OnProgress,
 ) -> tuple[Index, int]:
-    """Write the shards that do not exist. Returns the index of all, and how many were written now."""
+    """Write the shards that do not exist and publish them. Returns the index of all, and how many were written now.
+
+    existing: the index of shards of the same key.
+    """
+    kept = store.present(existing) if existing else {}
+    requested = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
+    if existing and len(kept) == len(list(existing.shards)):
+        if all(split in existing.splits for split in requested if info.split_rows[split]):
+            return existing, 0
+    store.begin(existing)
     with open_dataset(config.dataset.path) as connection:
-        tasks = plan_shards(connection, config, splits)
+        tasks = plan_shards(connection, config, requested)
         mean, sd = label_scale(connection)
-    entries = dict(kept)
+    entries, written = dict(kept), 0
     total = sum(task.rows for task in tasks)
     done = before = sum(entry.rows for entry in kept.values())
-    written = 0
     on_progress(done, total, before)
     missing = [task for task in tasks if task.file not in kept]
-    for task, shard in executor(missing, WriteJob(config, store)):
-        entries[task.file] = shard.entry
-        done, written = done + task.rows, written + shard.written
+    for shard in executor(missing, WriteJob(config, store)):
+        entries[shard.entry.file] = shard.entry
+        done, written = done + shard.entry.rows, written + shard.written
         on_progress(done, total, before)
-    by_split = {
-        split: [entries[task.file] for task in of_split] for split, of_split in groupby(tasks, attrgetter("split"))
-    }
+    tasks_by_split = groupby(tasks, attrgetter("split"))
     index = Index(
         key=store.key,
         dataset_key=info.key,
@@ -142,8 +140,9 @@ def _write(
         compression=config.shards.compression,
         label_mean=mean,
         label_sd=sd,
-        splits=by_split,
+        splits={split: [entries[task.file] for task in group] for split, group in tasks_by_split},
     )
+    store.publish(index)
     return index, written
 
 

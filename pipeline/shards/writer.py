@@ -10,10 +10,8 @@ from typing import BinaryIO
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from pipeline.config.schema import Assay, DataConfig
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
@@ -56,9 +54,8 @@ def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
     config = job.config
     with open_dataset(config.dataset.path) as connection:
         if expected_key(config, dataset_info(connection)) != job.store.key:
-            raise UserError(
-                f"{config.dataset.path}: on {socket.gethostname()}, not the dataset that the shards were planned from"
-            )
+            host = socket.gethostname()
+            raise UserError(f"{config.dataset.path}: on {host}, not the dataset that the shards were planned from")
         # Closed on errors, too: DuckDB can open the file again only when no result is left open.
         with (
             closing(_records(connection, task, config)) as records,
@@ -82,22 +79,17 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
     buffer = np.empty(BUFFER_BYTES, np.uint8)
     read, last = 0, -1
     for table in rebatch(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
-        record = encode_rows(table, config.assay, config.shards.k, buffer)
+        record = Record(
+            tokens=encode_promoters(table["sequence"], config.assay, config.shards.k, buffer),
+            expression=table["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
+            id=table["id"].to_numpy().astype(np.int64),
+        )
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
             raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; build it again")
         read, last = read + len(record), int(record.id[-1])
         yield record
     if read != task.rows:
         raise UserError(f"{task.file}: the dataset changed; expected {task.rows:,} rows, got {read:,}")
-
-
-def encode_rows(rows: pa.Table, assay: Assay, k: int, buffer: npt.NDArray[np.uint8]) -> Record:
-    """Encode rows of the dataset (id, sequence, expression) as a record. buffer: see encode_inserts."""
-    return Record(
-        tokens=encode_promoters(rows["sequence"], assay, k, buffer),
-        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
-        id=rows["id"].to_numpy().astype(np.int64),
-    )
 
 
 def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:
