@@ -20,12 +20,12 @@ _WRONG_ANSWERS = 2
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def fetch_index(url: str, waits: Sequence[float] = WAITS, silent_seconds: float = SILENT_SECONDS) -> Index:
+def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
     """Fetch and parse the index of the shards at a URL. Raises UserError if it is missing or invalid."""
     name = f"{url.rstrip('/')}/{INDEX}"
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
-        fetch_file(name, target, None, waits, silent_seconds)
+        fetch_file(name, target, waits=waits)
         return parse_index(target.read_bytes(), name)
 
 

@@ -133,7 +133,9 @@ def parse_record(data: bytes | memoryview) -> Record:
             place += tarfile.BLOCKSIZE
             _, name, *suffixes = member.name.split(".")
             content = view[place : place + member.size]
-            arrays[name] = _array(_decompress(content) if suffixes == ["npy", "zst"] else content)
+            if suffixes == ["npy", "zst"]:
+                content = pa.input_stream(pa.py_buffer(content), compression="zstd").read()
+            arrays[name] = _array(content)
             place += member.size + -member.size % tarfile.BLOCKSIZE
         tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
         return Record(tokens, arrays["expression"], arrays["id"])
@@ -157,9 +159,3 @@ def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
         raise ValueError(f"npy version {version}, expected (1, 0)")
     shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     return np.frombuffer(data, dtype, offset=content.tell()).reshape(shape)
-
-
-def _decompress(data: memoryview) -> bytes:
-    with pa.input_stream(pa.py_buffer(data), compression="zstd") as stream:
-        plain: bytes = stream.read()
-    return plain

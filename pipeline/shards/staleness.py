@@ -11,11 +11,6 @@ from pipeline.shards.location import missing_files, shard_place, shards_command
 C = TypeVar("C", bound=DataConfig)
 
 
-def expected_key(config: DataConfig, info: DatasetInfo) -> str:
-    """Make the key that shards of this dataset and configuration have."""
-    return shard_key(info.key, config.assay, config.shards)
-
-
 def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
     """List the settings in which shards differ from a dataset and configuration, as `setting: is -> wanted`."""
     assay, shards = config.assay, config.shards
@@ -28,7 +23,7 @@ def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str
         "shards.compression": (index.compression, shards.compression),
     }
     changed = [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
-    if not changed and index.key != expected_key(config, info):
+    if not changed and index.key != shard_key(info.key, config):
         changed = ["assay.upstream or assay.downstream"]
     return changed
 
@@ -45,7 +40,7 @@ def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
     """Raise UserError if shards are missing, or not those of the dataset and settings. Either compression will do."""
     config = as_written(config, index)
     place, command = shard_place(config), shards_command(config)
-    if index.key != expected_key(config, info):
+    if index.key != shard_key(info.key, config):
         stale = "; ".join(differences(index, config, info))
         raise UserError(f"{place}: these shards are stale ({stale}); write them again: {command}")
     unwritten = [split for split, rows in info.split_rows.items() if rows and split not in index.splits]

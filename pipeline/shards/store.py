@@ -14,48 +14,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
 from pipeline.io.remote import cannot, file_system, is_remote
-from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, index_text, shard_entry
+from pipeline.shards.index import INDEX, SHARD_ENTRY, SHARD_FILE, Index, ShardEntry, index_text
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
 """Notes of finished shards below a URL. Files that are neither these, shards nor the index are left alone."""
-
-
-class ShardStore(Protocol):
-    """The place where shards are written. Goes to writer processes, so it holds no open files."""
-
-    @property
-    def key(self) -> str:
-        """The key of the shards that are written."""
-
-    def present(self, index: Index) -> dict[str, ShardEntry]:
-        """List the shards of an index whose files exist in their size, by file. Reads no bytes; verify does."""
-
-    def begin(self, existing: Index | None) -> None:
-        """Prepare for the first shard. existing: the index of the same key, if there is one."""
-
-    def finished(self, file: str) -> ShardEntry | None:
-        """Return the entry of a shard that an interrupted run finished; None if it did not."""
-
-    def new_shard(self, file: str) -> AbstractContextManager[Path]:
-        """Yield a local path to write a shard to; it is stored when the block ends."""
-
-    def note(self, entry: ShardEntry) -> None:
-        """Record that a shard is finished."""
-
-    def publish(self, index: Index) -> None:
-        """Make the index visible, now that every shard exists, and remove files that are not in it."""
-
-
-def shard_store(place: str, key: str) -> ShardStore:
-    """Make the store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
-    if place.startswith("memory:"):
-        raise UserError(f"{place}: ends with this process; expected a folder, or a URL of a store that lasts")
-    return RemoteStore(place, key) if is_remote(place) else FolderStore(Path(place), key)
 
 
 def _is_shard(file: str) -> bool:
@@ -64,7 +31,7 @@ def _is_shard(file: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A local folder, or one on a disk that several machines share."""
+    """A local folder, or one on a disk that several machines share. Goes to writer processes: no open files."""
 
     folder: Path
     key: str
@@ -75,10 +42,12 @@ class FolderStore:
         return self.folder.with_name(f".{self.folder.name}.{self.key[:16]}.partial")
 
     def present(self, index: Index) -> dict[str, ShardEntry]:
+        """List the shards of an index whose files exist in their size, by file. Reads no bytes; verify does."""
         paths = ((self.folder / entry.file, entry) for entry in index.shards)
         return {entry.file: entry for path, entry in paths if path.is_file() and path.stat().st_size == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
+        """Prepare for the first shard. existing: the index of the same key, if there is one."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder}: is a file; expected a folder for shards")
         files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
@@ -95,21 +64,25 @@ class FolderStore:
                         shutil.copyfile(self.folder / file, path)
 
     def finished(self, file: str) -> ShardEntry | None:
+        """Return the entry of a shard that an interrupted run finished; None if it did not."""
         path = self.work / file
         try:
-            entry = shard_entry(json.loads(_note(path).read_text(encoding="utf-8")))
+            entry = SHARD_ENTRY.validate_json(_note(path).read_bytes())
             with path.open("rb") as shard:
                 return entry if hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256 else None
         except (OSError, ValueError):
             return None
 
     def new_shard(self, file: str) -> AbstractContextManager[Path]:
+        """Yield a local path to write a shard to; it is stored when the block ends."""
         return new_file(self.work / file)
 
     def note(self, entry: ShardEntry) -> None:
+        """Record that a shard is finished."""
         write_text(_note(self.work / entry.file), json.dumps(asdict(entry)))
 
     def publish(self, index: Index) -> None:
+        """Make the index visible, now that every shard exists, and remove files that are not in it."""
         shards = {self.work / entry.file for entry in index.shards}
         for litter in self.work.rglob("*"):  # notes, files of killed writers, shards of splits no longer requested
             if litter.is_file() and litter not in shards:
@@ -148,7 +121,7 @@ class RemoteStore:
         with suppress(Exception), self._files("read", file) as files:  # an unreachable store is reported at the writing
             note = json.loads(files.cat_file(f"{self._notes}/{file}.json"))
             if files.ukey(file) == note["version"]:
-                return shard_entry(note["entry"])
+                return SHARD_ENTRY.validate_python(note["entry"])
         return None
 
     @contextmanager
@@ -204,3 +177,13 @@ class RemoteStore:
             yield DirFileSystem(path, system)
         except Exception as error:
             raise cannot(action, f"{self.url}/{file}", error) from None
+
+
+ShardStore = FolderStore | RemoteStore
+
+
+def shard_store(place: str, key: str) -> ShardStore:
+    """Make the store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
+    if place.startswith("memory:"):
+        raise UserError(f"{place}: ends with this process; expected a folder, or a URL of a store that lasts")
+    return RemoteStore(place, key) if is_remote(place) else FolderStore(Path(place), key)

@@ -32,9 +32,8 @@ def verify_shards(
     Memory: one record at a time. on_progress: gets the promoters done, and all.
     """
     index = read_index(folder)
-    shards = list(index.shards)
-    total = sum(shard.rows for shard in shards)
-    done = 0
+    shards = index.shards
+    total, done = sum(shard.rows for shard in shards), 0
     for shard in shards:
         _verify_shard(folder, index, shard)
         done += shard.rows

@@ -24,11 +24,11 @@ from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, write_locally
-from pipeline.shards.index import Index, read_index
+from pipeline.shards.index import Index, read_index, shard_key
 from pipeline.shards.location import shard_place
 from pipeline.shards.plan import SPLITS, label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
-from pipeline.shards.staleness import differences, expected_key
+from pipeline.shards.staleness import differences
 from pipeline.shards.store import ShardStore, shard_store
 from pipeline.shards.writer import WriteJob
 from pipeline.tokens.kmers import id_dtype
@@ -69,7 +69,7 @@ def write_shards(
     # Writers on other nodes have another working directory.
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(dataset)})})
     absolute = _absolute(place)
-    store = shard_store(absolute, expected_key(config, info))
+    store = shard_store(absolute, shard_key(info.key, config))
     with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
@@ -83,14 +83,13 @@ def write_shards(
         publish_shards(config.dataset.path, place, index)
     except UserError as error:  # the shards are valid without
         note = f"relations `shards` and `records` are not up to date: {error}; fix: run the same command again"
-    shards = list(index.shards)
     return WriteResult(
         folder=place,
         key=index.key,
-        shards=len(shards),
+        shards=len(index.shards),
         written=written,
-        rows=sum(shard.rows for shard in shards),
-        bytes=sum(shard.bytes for shard in shards),
+        rows=sum(shard.rows for shard in index.shards),
+        bytes=sum(shard.bytes for shard in index.shards),
         replaced=differences(before, config, info) if before is not None else [],
         note=note,
     )
@@ -110,10 +109,11 @@ def _write(
     existing: the index of shards of the same key.
     """
     kept = store.present(existing) if existing else {}
-    requested = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
-    if existing and len(kept) == len(list(existing.shards)):
-        if all(split in existing.splits for split in requested if info.split_rows[split]):
-            return existing, 0
+    published = set(existing.splits) if existing else set()
+    requested = [split for split in SPLITS if split in splits or split in published]
+    lacking = {split for split in requested if info.split_rows[split]} - published
+    if existing and not lacking and len(kept) == len(existing.shards):
+        return existing, 0
     store.begin(existing)
     with open_dataset(config.dataset.path) as connection:
         tasks = plan_shards(connection, config, requested)
@@ -123,9 +123,9 @@ def _write(
     done = before = sum(entry.rows for entry in kept.values())
     on_progress(done, total, before)
     missing = [task for task in tasks if task.file not in kept]
-    for shard in executor(missing, WriteJob(config, store)):
-        entries[shard.entry.file] = shard.entry
-        done, written = done + shard.entry.rows, written + shard.written
+    for entry, is_new in executor(missing, WriteJob(config, store)):
+        entries[entry.file] = entry
+        done, written = done + entry.rows, written + is_new
         on_progress(done, total, before)
     tasks_by_split = groupby(tasks, attrgetter("split"))
     index = Index(
@@ -155,9 +155,4 @@ def _lock_file(place: str, config: DataConfig) -> Path:
     if is_remote(place):
         digest = hashlib.sha256(place.encode()).hexdigest()[:8]
         return Path(config.dataset.path).with_name(f".shards-{digest}.lock")
-    folder = Path(place)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot make this folder: {error.strerror}") from None
-    return folder.with_name(f".{folder.name}.lock")
+    return Path(place).with_name(f".{Path(place).name}.lock")

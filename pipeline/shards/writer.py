@@ -15,10 +15,9 @@ from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
-from pipeline.shards.index import RecordEntry, ShardEntry
+from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
 from pipeline.shards.plan import ShardTask
 from pipeline.shards.records import END, Record, record_blocks
-from pipeline.shards.staleness import expected_key
 from pipeline.shards.store import ShardStore
 from pipeline.tokens.encode import encode_promoters
 
@@ -34,12 +33,8 @@ class WriteJob:
     store: ShardStore
 
 
-@dataclass(frozen=True)
-class ShardResult:
-    """A shard on disk. written: now, not by an interrupted run before."""
-
-    entry: ShardEntry
-    written: bool
+ShardResult = tuple[ShardEntry, bool]
+"""A shard on disk, and whether it was written now, not by an interrupted run before."""
 
 
 def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
@@ -50,10 +45,10 @@ def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
     """
     existing = job.store.finished(task.file)
     if existing is not None:
-        return ShardResult(existing, written=False)
+        return existing, False
     config = job.config
     with open_dataset(config.dataset.path) as connection:
-        if expected_key(config, dataset_info(connection)) != job.store.key:
+        if shard_key(dataset_info(connection).key, config) != job.store.key:
             host = socket.gethostname()
             raise UserError(f"{config.dataset.path}: on {host}, not the dataset that the shards were planned from")
         # Closed on errors, too: DuckDB can open the file again only when no result is left open.
@@ -64,7 +59,7 @@ def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
         ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
     job.store.note(entry)
-    return ShardResult(entry, written=True)
+    return entry, True
 
 
 def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:

@@ -9,12 +9,13 @@ end by those who have it open.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import UserError
-from pipeline.io.http import SILENT_SECONDS, WAITS
 from pipeline.shards.fetch import fetch_file
 from pipeline.shards.index import ShardEntry
 
@@ -25,23 +26,20 @@ _POLL_SECONDS = 0.05
 
 
 class ShardCache:
-    """A source of shards for the stream (see sources.ShardSource), read through a bounded local folder."""
+    """Shards at a URL, read through a bounded local folder."""
 
     def __init__(
         self,
         url: str,
         folder: Path,
         limit: int,
-        waits: Sequence[float] = WAITS,
-        silent_seconds: float = SILENT_SECONDS,
+        fetch: Callable[[str, Path, tuple[int, str]], None] = fetch_file,
     ) -> None:
-        """limit: bytes that the folder holds at most, beside files being fetched; waits: seconds before each retry;
-        silent_seconds: silence after which a connection counts as broken."""
+        """limit: bytes that the folder holds at most, beside files being fetched; fetch: copies a URL to a path."""
         self.url = url.rstrip("/")
         self.folder = folder
         self.limit = limit
-        self._waits = waits
-        self._silent_seconds = silent_seconds
+        self._fetch_file = fetch
         self._expected: list[ShardEntry] = []
         self._fetchers = 0
         self._expected_lock = threading.Lock()
@@ -50,7 +48,7 @@ class ShardCache:
         return self.url
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file, fetching it first if needed. Raises UserError if it cannot be had: URL, expected and got."""
+        """Open the file, fetching it first if needed. Raises UserError if it cannot be fetched."""
         path = self._path(shard)
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -78,7 +76,7 @@ class ShardCache:
                 threading.Thread(target=self._fetch_ahead, name="fetch shards", daemon=True).start()
 
     def replace(self, shard: ShardEntry) -> bool:
-        """Remove the file; it is fetched again when it is opened."""
+        """Remove the file, so that it is fetched again when it is opened."""
         self._path(shard).unlink(missing_ok=True)
         return True
 
@@ -107,8 +105,7 @@ class ShardCache:
                 _clear_leftovers(self.folder)
                 partial = path.with_name(f".{path.name}.partial")
                 try:
-                    whole = (shard.bytes, shard.sha256)
-                    fetch_file(f"{self.url}/{shard.file}", partial, whole, self._waits, self._silent_seconds)
+                    self._fetch_file(f"{self.url}/{shard.file}", partial, (shard.bytes, shard.sha256))
                     with _locked(self.folder / ".room.lock"):
                         make_room(self.folder, self.limit - shard.bytes)
                         partial.replace(path)
@@ -135,8 +132,6 @@ def make_room(folder: Path, limit: int) -> None:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove the partial files of killed processes: their locks are free."""
-    from filelock import FileLock, Timeout
-
     for path in folder.glob(".*.lock"):
         with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
             path.with_suffix(".partial").unlink(missing_ok=True)
@@ -146,8 +141,6 @@ def _clear_leftovers(folder: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for it, and remove it afterwards. The death of its holder releases it."""
-    from filelock import FileLock
-
     # No soft lock on file systems without flock: it would outlive a killed holder.
     with FileLock(path, poll_interval=_POLL_SECONDS, fallback_to_soft=False):
         try:

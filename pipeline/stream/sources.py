@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
@@ -14,24 +14,8 @@ from pipeline.stream.cache import FETCHERS, ShardCache
 from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
-class ShardSource(Protocol):
-    """A place that the stream reads shards from, named by str() in errors. Several threads call it at once."""
-
-    def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the whole file. Raises UserError if it is missing or cannot be read."""
-
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Announce the shards that will be opened soon, in this order. By default ignored."""
-        del shards
-
-    def replace(self, shard: ShardEntry) -> bool:
-        """Discard a corrupt copy. Returns whether there is another one to open; by default not."""
-        del shard
-        return False
-
-
-class LocalShards(ShardSource):
-    """Shards in a local folder."""
+class LocalShards:
+    """Shards in a local folder. Several threads use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,6 +31,18 @@ class LocalShards(ShardSource):
             raise missing_shard(self.folder, shard) from None
         except OSError as error:
             raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
+
+    def expect(self, shards: Sequence[ShardEntry]) -> None:
+        """Announce the shards that will be opened soon, in this order: local files need no preparation."""
+
+    def replace(self, shard: ShardEntry) -> bool:
+        """Discard a corrupt copy. Returns whether there is another one: never here."""
+        del shard
+        return False
+
+
+ShardSource = LocalShards | ShardCache
+"""A place that the stream reads shards from, named by str() in errors."""
 
 
 def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:

@@ -19,7 +19,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
-from pipeline.shards.index import index_text, read_index, shard_entry, shard_key
+from pipeline.shards.index import SHARD_ENTRY, index_text, read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import insert_shown, peek
@@ -182,7 +182,8 @@ def test_the_key_depends_on_all_that_decides_the_bytes_and_on_nothing_else():
     def key(dataset="0" * 64, **changes):
         sections = config.assay, config.shards
         assay, shards = ({n: v for n, v in changes.items() if n in type(s).model_fields} for s in sections)
-        return shard_key(dataset, config.assay.model_copy(update=assay), config.shards.model_copy(update=shards))
+        copies = {"assay": config.assay.model_copy(update=assay), "shards": config.shards.model_copy(update=shards)}
+        return shard_key(dataset, config.model_copy(update=copies))
 
     changed = [
         key(dataset="1" * 64),
@@ -300,7 +301,10 @@ def test_verify_finds_an_index_that_lies(copy, lie, message):
     index = read_index(copy)
     values = asdict(index)
     lie(values["splits"]["finetune/train"][0])
-    lying = replace(index, splits={name: list(map(shard_entry, shards)) for name, shards in values["splits"].items()})
+    lying = replace(
+        index,
+        splits={name: list(map(SHARD_ENTRY.validate_python, shards)) for name, shards in values["splits"].items()},
+    )
     (copy / "index.json").write_text(index_text(lying))
     with pytest.raises(UserError, match=message):
         verify_shards(copy)

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.shards.fetch import fetch_index
+from pipeline.shards.fetch import fetch_file, fetch_index
 from pipeline.shards.index import index_text
 from pipeline.stream.cache import ShardCache, make_room
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -35,7 +36,8 @@ def server(tiny):
 
 
 def cached(url, tmp_path, limit=10**9, waits=(0.0, 0.0, 0.0), silent_seconds=30.0):
-    return ShardCache(url, tmp_path / "cache", limit, waits, silent_seconds)
+    fetch = partial(fetch_file, waits=waits, silent_seconds=silent_seconds)
+    return ShardCache(url, tmp_path / "cache", limit, fetch)
 
 
 def ids(shards, index, epoch=0, batch=7):
