@@ -23,7 +23,7 @@ from model.bert.frames import read_width
 from model.bert.objectives import mean_over_frames
 from model.prediction.validate import repaired, validate
 from pipeline.dataset.input.repairs import remedy, with_repairs
-from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.kmers import encode_promoters
 from pipeline.tokens.padding import pad_tokens
 from pipeline.tokens.reverse_complement import reverse_complement
 

@@ -6,12 +6,14 @@ Each writes whole shards and yields them as they finish, in any order: the bytes
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 
+from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.runtime.workers import submit, worker_pool
 from pipeline.shards.plan import ShardTask
-from pipeline.shards.writer import ShardResult, WriteJob, write_shard
+from pipeline.shards.store import ShardStore
+from pipeline.shards.writer import ShardResult, write_shard
 
-Executor = Callable[[Sequence[ShardTask], WriteJob], Iterator[ShardResult]]
+Executor = Callable[[Sequence[ShardTask], DataConfig, ShardStore], Iterator[ShardResult]]
 
 RAY_RETRIES = 10
 """Nodes that may be lost while writing one shard."""
@@ -19,19 +21,19 @@ RAY_RETRIES = 10
 _RESUME = "run the same command to resume from the finished shards"
 
 
-def write_locally(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[ShardResult]:
+def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:
     """Write shards one by one in this process, or in `shards.workers` processes."""
-    workers = min(job.config.shards.workers, len(tasks))
+    workers = min(config.shards.workers, len(tasks))
     if workers <= 1:
-        yield from (write_shard(task, job) for task in tasks)
+        yield from (write_shard(task, config, store) for task in tasks)
         return
     killed = f"a writer process was killed, perhaps for lack of memory; {_RESUME} (shards.workers=1 needs the least)"
     with worker_pool(workers, killed) as pool:
-        for future in as_completed([submit(pool, write_shard, task, job) for task in tasks]):
+        for future in as_completed([submit(pool, write_shard, task, config, store) for task in tasks]):
             yield future.result()
 
 
-def write_on_ray(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[ShardResult]:
+def write_on_ray(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:
     """Write shards on a Ray cluster, one core per shard.
 
     The cluster is that of RAY_ADDRESS, one started on this machine (`ray start`), or this machine alone. The shards of
@@ -47,8 +49,8 @@ def write_on_ray(tasks: Sequence[ShardTask], job: WriteJob) -> Iterator[ShardRes
         ray.init(logging_level="warning", log_to_driver=False)
     try:
         write = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(write_shard)
-        shared = ray.put(job)
-        pending = [write.remote(task, shared) for task in tasks]
+        shared = ray.put(config)
+        pending = [write.remote(task, shared, store) for task in tasks]
         while pending:
             (ready,), pending = ray.wait(pending, num_returns=1)
             yield ray.get(ready)

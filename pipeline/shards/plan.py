@@ -47,8 +47,11 @@ def plan_shards(
     connection: duckdb.DuckDBPyConnection, config: DataConfig, splits: Sequence[str] = SPLITS
 ) -> list[ShardTask]:
     """Plan every shard of the splits; the shards of one split differ by at most one record."""
-    size = config.shards.record_promoters
-    records_per_shard = config.shards.shard_megabytes * 1e6 / _mean_bytes(connection, config) / size
+    assay, size = config.assay, config.shards.record_promoters
+    ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
+    extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
+    mean_bytes = ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize
+    records_per_shard = config.shards.shard_megabytes * 1e6 / mean_bytes / size
     cut = dataset_info(connection).cut
     tasks: list[ShardTask] = []
     for split in splits:
@@ -85,11 +88,3 @@ def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     moments = "coalesce(round(avg(expression), 6), 0), coalesce(round(stddev_pop(expression), 6), 1)"
     ((mean, sd),) = rows_of(connection, f"select {moments} from finetune where split = 'train'")
     return float(mean), float(sd)
-
-
-def _mean_bytes(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:
-    """Compute the mean size in a shard of a promoter of the dataset."""
-    ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
-    assay = config.assay
-    extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
-    return ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize

@@ -67,7 +67,7 @@ class FolderStore:
         """Return the entry of a shard that an interrupted run finished; None if it did not."""
         path = self.work / file
         try:
-            entry = SHARD_ENTRY.validate_json(_note(path).read_bytes())
+            entry = SHARD_ENTRY.validate_json(path.with_suffix(".json").read_bytes())
             with path.open("rb") as shard:
                 return entry if hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256 else None
         except (OSError, ValueError):
@@ -79,7 +79,7 @@ class FolderStore:
 
     def note(self, entry: ShardEntry) -> None:
         """Record that a shard is finished."""
-        write_text(_note(self.work / entry.file), json.dumps(asdict(entry)))
+        write_text((self.work / entry.file).with_suffix(".json"), json.dumps(asdict(entry)))
 
     def publish(self, index: Index) -> None:
         """Make the index visible, now that every shard exists, and remove files that are not in it."""
@@ -91,10 +91,6 @@ class FolderStore:
         replace_folder(self.work, self.folder)
         for leftover in self.folder.parent.glob(f".{self.folder.name}.*.partial"):
             shutil.rmtree(leftover)
-
-
-def _note(path: Path) -> Path:
-    return path.with_suffix(".json")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from pipeline.shards.plan import SPLITS, label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
 from pipeline.shards.staleness import differences
 from pipeline.shards.store import ShardStore, shard_store
-from pipeline.shards.writer import WriteJob
 from pipeline.tokens.kmers import id_dtype
 
 OnProgress = Callable[[int, int, int], None]
@@ -123,7 +122,7 @@ def _write(
     done = before = sum(entry.rows for entry in kept.values())
     on_progress(done, total, before)
     missing = [task for task in tasks if task.file not in kept]
-    for entry, is_new in executor(missing, WriteJob(config, store)):
+    for entry, is_new in executor(missing, config, store):
         entries[entry.file] = entry
         done, written = done + entry.rows, written + is_new
         on_progress(done, total, before)

@@ -5,7 +5,6 @@ import socket
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import duckdb
@@ -19,46 +18,37 @@ from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
 from pipeline.shards.plan import ShardTask
 from pipeline.shards.records import END, Record, record_blocks
 from pipeline.shards.store import ShardStore
-from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.kmers import encode_promoters
 
 BUFFER_BYTES = 8 * 2**20
 """Buffer for the ids of a record; they take 1.6 MB in the paper's preset."""
-
-
-@dataclass(frozen=True)
-class WriteJob:
-    """Settings and store that every writer process gets. config: as the dataset was built."""
-
-    config: DataConfig
-    store: ShardStore
 
 
 ShardResult = tuple[ShardEntry, bool]
 """A shard on disk, and whether it was written now, not by an interrupted run before."""
 
 
-def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
+def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> ShardResult:
     """Write one shard, then its note, unless an interrupted run finished it.
 
-    Memory: some records and DuckDB's read-ahead, whatever the size of the shard. Raises UserError if the dataset is
-    not the one of the plan, or if the shard cannot be written.
+    Memory: some records and DuckDB's read-ahead, whatever the size of the shard. config: as the dataset
+    was built. Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
     """
-    existing = job.store.finished(task.file)
+    existing = store.finished(task.file)
     if existing is not None:
         return existing, False
-    config = job.config
     with open_dataset(config.dataset.path) as connection:
-        if shard_key(dataset_info(connection).key, config) != job.store.key:
+        if shard_key(dataset_info(connection).key, config) != store.key:
             host = socket.gethostname()
             raise UserError(f"{config.dataset.path}: on {host}, not the dataset that the shards were planned from")
         # Closed on errors, too: DuckDB can open the file again only when no result is left open.
         with (
             closing(_records(connection, task, config)) as records,
-            job.store.new_shard(task.file) as path,
+            store.new_shard(task.file) as path,
             path.open("wb") as file,
         ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
-    job.store.note(entry)
+    store.note(entry)
     return entry, True
 
 

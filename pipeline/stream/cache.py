@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,12 +64,8 @@ class ShardCache:
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
         """Prefetch these in the background, in this order, as far as half of the folder holds them."""
-        total, near = 0, []
-        for shard in shards:
-            total += shard.bytes
-            if total > self.limit // 2:
-                break
-            near.append(shard)
+        totals = accumulate(shard.bytes for shard in shards)
+        near = [shard for shard, total in zip(shards, totals, strict=True) if total <= self.limit // 2]
         with self._expected_lock:
             self._expected = [shard for shard in near if not self._path(shard).exists()]
             for _ in range(min(FETCHERS, len(self._expected)) - self._fetchers):
@@ -120,14 +117,13 @@ def make_room(folder: Path, limit: int) -> None:
     files = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):  # removed by another process
-            status = path.stat()
-            files.append((status.st_mtime_ns, path, status.st_size))
-    total = sum(size for _, _, size in files)
-    for _, path, size in sorted(files):
+            files.append((path.stat(), path))
+    total = sum(status.st_size for status, _ in files)
+    for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
         if total <= limit:
             return
         path.unlink(missing_ok=True)
-        total -= size
+        total -= status.st_size
 
 
 def _clear_leftovers(folder: Path) -> None:

@@ -31,11 +31,6 @@ class EpochOrder:
     shuffled: bool
 
     @property
-    def rows(self) -> int:
-        """Promoters in the epoch."""
-        return int(self.starts[-1])
-
-    @property
     def windows(self) -> int:
         """Windows in the epoch."""
         return len(self.starts) - 1

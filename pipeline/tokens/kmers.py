@@ -1,4 +1,4 @@
-"""k-mer ids of promoters: one id per base, at memory speed.
+"""k-mer ids of promoters: one id per base, at memory speed, without Python per sequence.
 
 The vocabulary is five special tokens, then every k-mer over ACGTN as a number in base 5 (A 0, C 1, G 2, T 3, N 4):
 k = 3 gives 130 tokens. Each base is stored as the id of the k-mer that starts there, with Ns past the end. So the
@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
+
+from pipeline.config.schema import Assay
+from pipeline.io.arrow import string_buffers
 
 Ids = npt.NDArray[np.unsignedinteger]
 Numbers = npt.NDArray[np.int64]
@@ -58,6 +62,19 @@ class Ragged:
     def row(self, i: int) -> Ids:
         """Return one row, as a view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+
+def encode_promoters(
+    sequences: pa.ChunkedArray | pa.Array, assay: Assay, k: int, memory: Letters | None = None
+) -> Ragged:
+    """Encode promoters, one id per base of the extended sequence: adapters are replaced by flanks.
+
+    The sequences must have passed the rules of sql/01_rules.sql. memory: see encode_inserts. Raises ValueError for
+    letters other than ACGTN.
+    """
+    text, starts, lengths = string_buffers(sequences)
+    left, right = len(assay.left_adapter), len(assay.right_adapter)
+    return encode_inserts(text, starts + left, lengths - left - right, k, assay.left_flank, assay.right_flank, memory)
 
 
 def encode_inserts(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from model.config import load_config
 from pipeline.dataset.database import statement
 from pipeline.tokens import kmers
-from pipeline.tokens.encode import encode_promoters
 from pipeline.tokens.hf_tokenizer import build_tokenizer
+from pipeline.tokens.kmers import encode_promoters
 from tests.conftest import ROOT
 
 bases = st.text(alphabet="ACGTN", max_size=40)
