@@ -18,7 +18,7 @@ Executor = Callable[[Sequence[ShardTask], DataConfig, ShardStore], Iterator[Shar
 RAY_RETRIES = 10
 """Nodes that may be lost while writing one shard."""
 
-_RESUME = "run the same command to resume from the finished shards"
+_RESUME = "fix: run the same command to resume from the finished shards"
 
 
 def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:

@@ -110,16 +110,16 @@ def read_index(folder: Path | str) -> Index:
     try:
         return parse_index(read_bytes(folder, INDEX), path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here; write them with: promoter-bert shards") from None
+        raise UserError(f"{path}: no shards here; fix: promoter-bert shards") from None
 
 
 def parse_index(data: bytes, path: str) -> Index:
     """Parse and validate the bytes of an index. path: its name in errors. Raises UserError if they are invalid."""
-    rewrite = "write it again: promoter-bert shards"
+    rewrite = "fix: promoter-bert shards"
     try:
         values: dict[str, Any] = json.loads(data)
         if values["format"] != FORMAT:
-            raise UserError(f"{path}: format {values['format']}, expected {FORMAT}; run: promoter-bert shards")
+            raise UserError(f"{path}: expected format {FORMAT}, got {values['format']}; {rewrite}")
         if values.pop("sha256") != _digest(values):
             raise UserError(f"{path}: changed since it was written; {rewrite}")
         return _INDEX.validate_python(values)

@@ -16,11 +16,11 @@ ROW_OVERHEAD = 16
 """Bytes per promoter beside its tokens: offset, label, id."""
 
 
-def splits_of(stage: str | None = None, part: str | None = None) -> list[str]:
+def select_splits(stage: str | None = None, part: str | None = None) -> list[str]:
     """Select the splits of a stage, of a part such as test, or all. Raises UserError if there are none."""
     splits = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
     if not splits:
-        raise UserError(f"no split {stage or '*'}/{part or '*'}; there are {', '.join(SPLITS)}")
+        raise UserError(f"no split {stage or '*'}/{part or '*'}; expected one of {', '.join(SPLITS)}")
     return splits
 
 
@@ -80,7 +80,7 @@ def plan_shards(
     return tasks
 
 
-def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
+def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     """Compute mean and population standard deviation of the fine-tuning training labels; 0 and 1 if there are none.
 
     Rounded to six decimals, so that the order of summation does not show.

@@ -36,7 +36,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     if split is None:
         split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
     if split not in index.splits:
-        raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
+        raise UserError(f"{folder}: no split {split}; expected one of {', '.join(index.splits)}")
     rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
@@ -58,7 +58,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     return rows
 
 
-def insert_shown(promoter: PreviewRow, index: Index) -> str:
+def format_insert(promoter: PreviewRow, index: Index) -> str:
     """Format the bases with a bar between flanks and insert; long flanks are shortened to ten bases."""
     left, right = len(index.left_flank), len(index.right_flank)
     bases = promoter.extended

@@ -41,7 +41,7 @@ class FolderStore:
         """The hidden folder for unpublished shards. Its name holds their key, so only the same shards are resumed."""
         return self.folder.with_name(f".{self.folder.name}.{self.key[:16]}.partial")
 
-    def present(self, index: Index) -> dict[str, ShardEntry]:
+    def find_present(self, index: Index) -> dict[str, ShardEntry]:
         """List the shards of an index whose files exist in their size, by file. Reads no bytes; verify does."""
         paths = ((self.folder / entry.file, entry) for entry in index.shards)
         return {entry.file: entry for path, entry in paths if path.is_file() and path.stat().st_size == entry.bytes}
@@ -54,7 +54,7 @@ class FolderStore:
         foreign = sorted(file for file in files if file != INDEX and not _is_shard(file))
         if foreign:  # the folder is replaced at the end
             raise UserError(f"{self.folder}: holds {foreign[0]}, which is not a shard; fix: move it elsewhere")
-        for file in self.present(existing) if existing else ():
+        for file in self.find_present(existing) if existing else ():
             target = self.work / file
             if not target.exists():
                 with new_file(target) as path:
@@ -63,7 +63,7 @@ class FolderStore:
                     except OSError:  # no hard links on this file system
                         shutil.copyfile(self.folder / file, path)
 
-    def finished(self, file: str) -> ShardEntry | None:
+    def find_finished(self, file: str) -> ShardEntry | None:
         """Return the entry of a shard that an interrupted run finished; None if it did not."""
         path = self.work / file
         try:
@@ -77,7 +77,7 @@ class FolderStore:
         """Yield a local path to write a shard to; it is stored when the block ends."""
         return new_file(self.work / file)
 
-    def note(self, entry: ShardEntry) -> None:
+    def note_finished(self, entry: ShardEntry) -> None:
         """Record that a shard is finished."""
         write_text((self.work / entry.file).with_suffix(".json"), json.dumps(asdict(entry)))
 
@@ -104,7 +104,7 @@ class RemoteStore:
     def _notes(self) -> str:
         return f".{self.key[:16]}.partial"
 
-    def present(self, index: Index) -> dict[str, ShardEntry]:
+    def find_present(self, index: Index) -> dict[str, ShardEntry]:
         sizes = self._sizes()
         return {entry.file: entry for entry in index.shards if sizes.get(entry.file) == entry.bytes}
 
@@ -113,7 +113,7 @@ class RemoteStore:
         if existing is None:
             self._remove([file for file in self._sizes() if file == INDEX or self._is_note_of_others(file)])
 
-    def finished(self, file: str) -> ShardEntry | None:
+    def find_finished(self, file: str) -> ShardEntry | None:
         with suppress(Exception), self._files("read", file) as files:  # an unreachable store is reported at the writing
             note = json.loads(files.cat_file(f"{self._notes}/{file}.json"))
             if files.ukey(file) == note["version"]:
@@ -132,7 +132,7 @@ class RemoteStore:
             with self._files("write", file) as files:
                 files.put_file(str(local), file)
 
-    def note(self, entry: ShardEntry) -> None:
+    def note_finished(self, entry: ShardEntry) -> None:
         with self._files("read", entry.file) as files:
             version = files.ukey(entry.file)  # the file's present version
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))

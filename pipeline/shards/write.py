@@ -25,8 +25,8 @@ from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, write_locally
 from pipeline.shards.index import Index, read_index, shard_key
-from pipeline.shards.location import shard_place
-from pipeline.shards.plan import SPLITS, label_scale, plan_shards
+from pipeline.shards.location import shard_location
+from pipeline.shards.plan import SPLITS, compute_label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
 from pipeline.shards.staleness import differences
 from pipeline.shards.store import ShardStore, shard_store
@@ -59,7 +59,7 @@ def write_shards(
     on_progress: OnProgress = lambda _done, _total, _before: None,
 ) -> WriteResult:
     """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay."""
-    place, dataset = shard_place(config), config.dataset.path
+    place, dataset = shard_location(config), config.dataset.path
     with open_dataset(dataset) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
@@ -107,7 +107,7 @@ def _write(
 
     existing: the index of shards of the same key.
     """
-    kept = store.present(existing) if existing else {}
+    kept = store.find_present(existing) if existing else {}
     published = set(existing.splits) if existing else set()
     requested = [split for split in SPLITS if split in splits or split in published]
     lacking = {split for split in requested if info.split_rows[split]} - published
@@ -116,7 +116,7 @@ def _write(
     store.begin(existing)
     with open_dataset(config.dataset.path) as connection:
         tasks = plan_shards(connection, config, requested)
-        mean, sd = label_scale(connection)
+        mean, sd = compute_label_scale(connection)
     entries, written = dict(kept), 0
     total = sum(task.rows for task in tasks)
     done = before = sum(entry.rows for entry in kept.values())

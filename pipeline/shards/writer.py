@@ -34,7 +34,7 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     Memory: some records and DuckDB's read-ahead, whatever the size of the shard. config: as the dataset
     was built. Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
     """
-    existing = store.finished(task.file)
+    existing = store.find_finished(task.file)
     if existing is not None:
         return existing, False
     with open_dataset(config.dataset.path) as connection:
@@ -48,7 +48,7 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
             path.open("wb") as file,
         ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
-    store.note(entry)
+    store.note_finished(entry)
     return entry, True
 
 
@@ -70,7 +70,7 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
             id=table["id"].to_numpy().astype(np.int64),
         )
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
-            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; build it again")
+            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; fix: build it again")
         read, last = read + len(record), int(record.id[-1])
         yield record
     if read != task.rows:

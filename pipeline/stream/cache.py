@@ -41,9 +41,9 @@ class ShardCache:
         self.folder = folder
         self.limit = limit
         self._fetch_file = fetch
-        self._expected: list[ShardEntry] = []
+        self._queue: list[ShardEntry] = []
         self._fetchers = 0
-        self._expected_lock = threading.Lock()
+        self._queue_lock = threading.Lock()
 
     def __str__(self) -> str:
         return self.url
@@ -62,17 +62,17 @@ class ShardCache:
                 path.unlink(missing_ok=True)
             self._fetch(shard)
 
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
+    def prefetch(self, shards: Sequence[ShardEntry]) -> None:
         """Prefetch these in the background, in this order, as far as half of the folder holds them."""
         totals = accumulate(shard.bytes for shard in shards)
         near = [shard for shard, total in zip(shards, totals, strict=True) if total <= self.limit // 2]
-        with self._expected_lock:
-            self._expected = [shard for shard in near if not self._path(shard).exists()]
-            for _ in range(min(FETCHERS, len(self._expected)) - self._fetchers):
+        with self._queue_lock:
+            self._queue = [shard for shard in near if not self._path(shard).exists()]
+            for _ in range(min(FETCHERS, len(self._queue)) - self._fetchers):
                 self._fetchers += 1
-                threading.Thread(target=self._fetch_ahead, name="fetch shards", daemon=True).start()
+                threading.Thread(target=self._fetch_queue, name="fetch shards", daemon=True).start()
 
-    def replace(self, shard: ShardEntry) -> bool:
+    def discard(self, shard: ShardEntry) -> bool:
         """Remove the file, so that it is fetched again when it is opened."""
         self._path(shard).unlink(missing_ok=True)
         return True
@@ -80,14 +80,14 @@ class ShardCache:
     def _path(self, shard: ShardEntry) -> Path:
         return self.folder / f"{shard.sha256}.tar"
 
-    def _fetch_ahead(self) -> None:
-        """Fetch the expected files until none is left. An error comes again when the file is opened."""
+    def _fetch_queue(self) -> None:
+        """Fetch the files of the queue. Errors are ignored here: they recur when the file is opened."""
         while True:
-            with self._expected_lock:
-                if not self._expected:
+            with self._queue_lock:
+                if not self._queue:
                     self._fetchers -= 1
                     return
-                shard = self._expected.pop(0)
+                shard = self._queue.pop(0)
             with contextlib.suppress(UserError):
                 self._fetch(shard)
 
@@ -117,13 +117,14 @@ def make_room(folder: Path, limit: int) -> None:
     files = []
     for path in folder.glob("*.tar"):
         with contextlib.suppress(FileNotFoundError):  # removed by another process
-            files.append((path.stat(), path))
-    total = sum(status.st_size for status, _ in files)
-    for status, path in sorted(files, key=lambda file: file[0].st_mtime_ns):
+            status = path.stat()
+            files.append((status.st_mtime_ns, path, status.st_size))
+    total = sum(size for _, _, size in files)
+    for _, path, size in sorted(files):
         if total <= limit:
             return
         path.unlink(missing_ok=True)
-        total -= status.st_size
+        total -= size
 
 
 def _clear_leftovers(folder: Path) -> None:

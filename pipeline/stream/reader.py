@@ -54,9 +54,9 @@ class RecordReader:
         self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
-    def expect(self, numbers: Sequence[int]) -> None:
+    def prefetch(self, numbers: Sequence[int]) -> None:
         """Announce the records that will be read soon, in this order."""
-        self._source.expect(list(self._shards(numbers).values()))
+        self._source.prefetch(list(self._shards(numbers).values()))
 
     def window(self, numbers: Sequence[int], threads: Executor) -> Window:
         """Read and check records side by side. Raises UserError if one is missing or corrupt."""
@@ -77,7 +77,7 @@ class RecordReader:
         try:
             return self._check(files[shard.file], shard, place)
         except UserError:
-            if not self._source.replace(shard):
+            if not self._source.discard(shard):
                 raise
         with self._source.open(shard) as fresh:
             return self._check(fresh, shard, place)

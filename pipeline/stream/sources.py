@@ -8,8 +8,8 @@ from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.index import Index, ShardEntry
-from pipeline.shards.location import shard_place
-from pipeline.shards.records import missing_shard
+from pipeline.shards.location import shard_location
+from pipeline.shards.records import missing_shard_error
 from pipeline.stream.cache import FETCHERS, ShardCache
 from pipeline.stream.shuffle import SHARDS_TOGETHER
 
@@ -28,14 +28,14 @@ class LocalShards:
         try:
             return (self.folder / shard.file).open("rb", buffering=0)
         except FileNotFoundError:
-            raise missing_shard(self.folder, shard) from None
+            raise missing_shard_error(self.folder, shard) from None
         except OSError as error:
             raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
 
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
+    def prefetch(self, shards: Sequence[ShardEntry]) -> None:
         """Announce the shards that will be opened soon, in this order: local files need no preparation."""
 
-    def replace(self, shard: ShardEntry) -> bool:
+    def discard(self, shard: ShardEntry) -> bool:
         """Discard a corrupt copy. Returns whether there is another one: never here."""
         del shard
         return False
@@ -47,7 +47,7 @@ ShardSource = LocalShards | ShardCache
 
 def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
     """Choose the source of a configuration's shards. Raises UserError if the cache is too small."""
-    place, shards = shard_place(config), config.shards
+    place, shards = shard_location(config), config.shards
     if not is_remote(place):
         return Path(place)
     limit = int(shards.cache_gigabytes * 1e9)

@@ -89,37 +89,30 @@ class StreamState:
                 )
 
 
+@dataclass(eq=False, repr=False)
 class ShardStream:
-    """The batches of one split for one rank."""
+    """The batches of one split for one rank.
 
-    def __init__(
-        self,
-        shards: Path | ShardSource,
-        index: Index,
-        split: str,
-        global_batch: int,
-        rank_slice: RankSlice,
-        seed: int = 0,
-        shuffle: bool = True,
-        reverse_complement: bool = False,
-        agree: ErrorConsensus = lambda problem: problem,
-    ) -> None:
-        """shards: a folder, or another source; reverse_complement: half of the promoters, drawn again each epoch, are
-        read from the other strand; agree: called before the steps of a block, so that all ranks end with one error.
-        """
-        if split not in index.splits:
-            raise UserError(f"{shards}: the shards hold no split {split}; it has no rows in the dataset")
-        self.split = split
-        self.global_batch = global_batch
-        self.rank_slice = rank_slice
-        self.seed = seed
-        self.shuffle = shuffle
-        self.reverse_complement = reverse_complement
-        self.rows = index.rows(split)
-        self._key, self._k = index.key, index.k
-        self._agree = agree
-        self._record_rows = [[record.rows for record in shard.records] for shard in index.splits[split]]
-        self._reader = RecordReader(LocalShards(shards) if isinstance(shards, Path) else shards, index.splits[split])
+    shards: a folder, or another source; reverse_complement: half of the promoters, drawn again each epoch, are read
+    from the other strand; agree: called before the steps of a block, so that all ranks end with one error.
+    """
+
+    shards: Path | ShardSource
+    index: Index
+    split: str
+    global_batch: int
+    rank_slice: RankSlice
+    seed: int = 0
+    shuffle: bool = True
+    reverse_complement: bool = False
+    agree: ErrorConsensus = lambda problem: problem
+
+    def __post_init__(self) -> None:
+        if self.split not in self.index.splits:
+            raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
+        source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
+        self._reader = RecordReader(source, self.index.splits[self.split])
+        self.rows = self.index.rows(self.split)
 
     def __len__(self) -> int:
         """Steps per epoch, the same on every rank."""
@@ -127,7 +120,7 @@ class ShardStream:
 
     def state(self, epoch: int = 0, consumed: int = 0) -> StreamState:
         """Make the state after `consumed` promoters of an epoch."""
-        return StreamState(self._key, self.split, self.seed, self.reverse_complement, epoch, consumed)
+        return StreamState(self.index.key, self.split, self.seed, self.reverse_complement, epoch, consumed)
 
     def resume(self, state: StreamState) -> Iterator[Step]:
         """Yield the rest of the epoch of a state. Raises UserError for a state of another stream."""
@@ -139,7 +132,8 @@ class ShardStream:
 
         Raises UserError for a missing or corrupt shard, naming file and record.
         """
-        order = epoch_order(self._record_rows, self.seed, epoch, self.shuffle)
+        record_rows = [[record.rows for record in shard.records] for shard in self.index.splits[self.split]]
+        order = epoch_order(record_rows, self.seed, epoch, self.shuffle)
         windows = ahead(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
         blocks = ahead(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
@@ -156,7 +150,7 @@ class ShardStream:
             block = next(blocks)
         except Exception as error:
             own_error, problem = error, str(error) or type(error).__name__
-        any_problem = self._agree(problem)
+        any_problem = self.agree(problem)
         if block is None:
             raise own_error
         if any_problem is not None:
@@ -171,12 +165,12 @@ class ShardStream:
         with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
             try:
                 for number in range(first, order.windows):
-                    reader.expect(order.window_records(number, EXPECTED_RECORDS))
+                    reader.prefetch(order.window_records(number, EXPECTED_RECORDS))
                     window = reader.window(order.window_records(number), threads)
                     yield window.rows(order.window_rows(number)[skip:])
                     skip = 0
             finally:
-                reader.expect([])
+                reader.prefetch([])
 
     def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[list[list[Batch]]]:
         """Collate windows to blocks of whole global batches; the last batch is shorter."""
@@ -185,7 +179,7 @@ class ShardStream:
         strands = partial(draw_strands, self.seed, epoch) if self.reverse_complement else None
 
         def block(of: list[Window], global_rows: int) -> list[list[Batch]]:
-            return collate(of, assign_rows(self.rank_slice, global_rows), global_rows, self._k, strands)
+            return collate(of, assign_rows(self.rank_slice, global_rows), global_rows, self.index.k, strands)
 
         waiting: list[Window] = []
         for window in windows:

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.shards.index import SHARD_ENTRY, index_text, read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
-from pipeline.shards.preview import insert_shown, peek
+from pipeline.shards.preview import format_insert, peek
 from pipeline.shards.records import read_record
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
@@ -367,9 +367,9 @@ def test_peek_shows_what_the_dataset_holds(made):
     rows = rows_of(made.config, "finetune/test")
     assert [(p.id, p.extended) for p in found] == [(id_, extended) for id_, extended, _ in rows[:130]]
     assert [p.expression for p in found] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
-    left, insert, right = insert_shown(found[0], index).split("|")
+    left, insert, right = format_insert(found[0], index).split("|")
     assert left + insert + right == found[0].extended
     assert (left, right) == (index.left_flank, index.right_flank)
     assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
-    with pytest.raises(UserError, match="no split finetune/none; it has pretrain/train"):
+    with pytest.raises(UserError, match="no split finetune/none; expected one of pretrain/train"):
         peek(made.shards, index, "finetune/none")
