@@ -104,13 +104,16 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def read_index(folder: Path | str) -> Index:
-    """Read the index of a folder or URL of shards. Raises UserError if it is missing, invalid or of another format."""
+def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Index:
+    """Read the index of a folder or URL of shards. command: writes the shards, for the error if there are none.
+
+    Raises UserError if the index is missing, invalid or of another format.
+    """
     path = f"{folder}/{INDEX}"
     try:
         return parse_index(read_bytes(folder, INDEX), path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here; fix: promoter-bert shards") from None
+        raise UserError(f"{path}: no shards here; fix: {command}") from None
 
 
 def parse_index(data: bytes, path: str) -> Index:
@@ -121,7 +124,7 @@ def parse_index(data: bytes, path: str) -> Index:
         if values["format"] != FORMAT:
             raise UserError(f"{path}: expected format {FORMAT}, got {values['format']}; {rewrite}")
         if values.pop("sha256") != _digest(values):
-            raise UserError(f"{path}: changed since it was written; {rewrite}")
+            raise UserError(f"{path}: changed since it was written (its sha256 differs); {rewrite}")
         return _INDEX.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]

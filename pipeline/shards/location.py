@@ -6,7 +6,7 @@ from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.fetch import fetch_index
-from pipeline.shards.index import INDEX, Index, read_index
+from pipeline.shards.index import Index, read_index
 from pipeline.shards.store import shard_store
 
 
@@ -28,11 +28,7 @@ def shards_command(config: DataConfig) -> str:
 def find_index(config: DataConfig) -> Index:
     """Read the index of the shards of `shards.k`. Raises UserError if there is none."""
     place = shard_location(config)
-    if is_remote(place):
-        return fetch_index(place)
-    if not Path(place, INDEX).exists():
-        raise UserError(f"{place}: no shards here; fix: {shards_command(config)}")
-    return read_index(place)
+    return fetch_index(place) if is_remote(place) else read_index(place, shards_command(config))
 
 
 def find_complete_index(config: DataConfig) -> Index | None:

@@ -17,7 +17,7 @@ SHOWN_FLANK = 10
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """A promoter as a shard holds it. expression: None without a label; extended: its bases with the flanks;
+    """A promoter of a shard. expression: None without a label; extended: its bases with the flanks;
     tokens: the first ids of frame 0."""
 
     file: str

@@ -1,4 +1,4 @@
-"""Comparison of shards with the dataset and configuration that they should be of."""
+"""Staleness of shards: comparison with the dataset and configuration."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ C = TypeVar("C", bound=DataConfig)
 
 
 def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
-    """List the settings in which shards differ from a dataset and configuration, as `setting: is -> wanted`."""
+    """List the settings in which shards differ from a dataset and configuration, as `setting: present -> requested`."""
     assay, shards = config.assay, config.shards
     pairs = {
         "dataset": (index.dataset_key[:12], info.key[:12]),
@@ -29,15 +29,15 @@ def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str
 
 
 def adopt_compression(config: C, index: Index) -> C:
-    """Take over the compression that the shards have: training reads either, and gets the same batches.
+    """Set the compression to that of the shards: training reads either, and gets the same batches.
 
-    The sizes of records and shards are not taken over: they decide the order of an epoch.
+    The sizes of records and shards stay: they decide the order of an epoch.
     """
     return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
 
 
 def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
-    """Raise UserError if shards are missing, or not those of the dataset and settings. Either compression will do."""
+    """Raise UserError if shards are missing or stale. Either compression is accepted."""
     config = adopt_compression(config, index)
     place, command = shard_location(config), shards_command(config)
     if index.key != shard_key(info.key, config):

@@ -31,8 +31,8 @@ ShardResult = tuple[ShardEntry, bool]
 def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> ShardResult:
     """Write one shard, then its note, unless an interrupted run finished it.
 
-    Memory: some records and DuckDB's read-ahead, whatever the size of the shard. config: as the dataset
-    was built. Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
+    config: as the dataset was built. Memory: some records and DuckDB's read-ahead, whatever the size of the shard.
+    Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
     """
     existing = store.find_finished(task.file)
     if existing is not None:

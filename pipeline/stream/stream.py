@@ -38,7 +38,7 @@ WINDOWS_AHEAD = 1
 """Windows read before they are needed, beside the one that is being read."""
 READERS = 2
 """Threads that read and check records of a window side by side."""
-EXPECTED_RECORDS = 32 * WINDOW_RECORDS
+PREFETCHED_RECORDS = 32 * WINDOW_RECORDS
 """Records from a window on that are announced to the source, so that it can fetch their shards."""
 BLOCKS_AHEAD = 2
 BLOCK_PROMOTERS = 16_384
@@ -165,7 +165,7 @@ class ShardStream:
         with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
             try:
                 for number in range(first, order.windows):
-                    reader.prefetch(order.window_records(number, EXPECTED_RECORDS))
+                    reader.prefetch(order.window_records(number, PREFETCHED_RECORDS))
                     window = reader.window(order.window_records(number), threads)
                     yield window.rows(order.window_rows(number)[skip:])
                     skip = 0
