@@ -2,11 +2,11 @@
 
 Only matrix products count; a multiplication and an addition are two operations. A sequence has n tokens, [CLS] and
 [SEP] included. Of these, m are read at the end: the masked k-mers in pretraining, the [CLS] in fine-tuning. With
-L layers of width H, and I inside the feed-forward blocks, the forward pass costs
+L layers of width H, I in the feed-forward blocks and V token ids, the forward pass costs
 
     attention          L (2 n 3 H^2 + 4 n^2 H)
     rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)
-    head, pretraining  2 m (H^2 + H V)           transform, then the V ids of the vocabulary
+    head, pretraining  2 m (H^2 + H V)           transform, then the logits of all ids
     head, fine-tuning  2 (H^2 + H)               pooler, then one output
 
 and the backward pass twice that, where weights are trained. Padding, recomputation, embedding look-ups, norms and the

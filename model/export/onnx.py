@@ -13,8 +13,7 @@ The file's properties hold an example promoter and its expression, to test anoth
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,7 +64,13 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
         raise UserError(f"{output}: expected the name of a file that ends in .onnx")
     expect_folder(output)
     facts_of_model(folder)
-    onnx = _import_onnx()
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise UserError(
+            f"{error.name}: not installed; fix, in the project's folder: pip install -e '.[onnx]'"
+        ) from None
 
     import torch  # takes seconds: mistakes are reported before
 
@@ -118,18 +123,6 @@ def example_promoters(assay: Assay, number: int) -> list[str]:
     return [assay.left_adapter + insert + assay.right_adapter for insert in inserts]
 
 
-def _import_onnx() -> Any:
-    """Import onnx, and onnxscript, which torch's exporter needs."""
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"{error.name}: not installed; fix, in the project's folder: pip install -e '.[onnx]'"
-        ) from None
-    return onnx
-
-
 def _trace(predictor: "Predictor") -> Any:
     """Trace the model as an onnx.ModelProto, without the exporter's notes of source code and paths."""
     import torch
@@ -139,8 +132,10 @@ def _trace(predictor: "Predictor") -> Any:
 
     model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
     example = torch.from_numpy(encode_bases(example_promoters(predictor.assay, 3)))
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter logs and warns for its developers
     try:
-        with _silenced():
+        with warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
                 model,
                 (example,),
@@ -156,22 +151,11 @@ def _trace(predictor: "Predictor") -> Any:
             f"torch {torch.__version__} with onnxscript {version('onnxscript')}: cannot export this model: "
             f"{str(error).splitlines()[0]}; fix: the versions in constraints.txt"
         ) from None
+    finally:
+        logging.disable(level)
     assert program is not None
     ClearMetadataAndDocStringPass()(program.model)
     return program.model_proto
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Silence the log lines and warnings that the exporter writes for its developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
@@ -187,13 +171,10 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
         "graph. Properties: promoter_bert, what the model knows of its assay, as JSON; example_promoter and "
         "example_expression, to try a program on."
     )
-    properties = {
-        "promoter_bert": json.dumps(predictor.model.config.promoter_bert, sort_keys=True),
-        "example_promoter": promoter,
-        "example_expression": f"{expression:.6g}",
-    }
-    for key, value in properties.items():
-        graph.metadata_props.add(key=key, value=value)
+    facts = json.dumps(predictor.model.config.promoter_bert, sort_keys=True)
+    graph.metadata_props.add(key="promoter_bert", value=facts)
+    graph.metadata_props.add(key="example_promoter", value=promoter)
+    graph.metadata_props.add(key="example_expression", value=f"{expression:.6g}")
 
 
 def _run(file: Path, promoters: list[str]) -> Values | None:

@@ -27,19 +27,13 @@ class SequenceRegressor(nn.Module):
     (sql/01_rules.sql) return NaN. The assay's repairs are part of the graph, except for white space, which is invalid.
     """
 
-    code_of_byte: torch.Tensor
-    left_adapter: torch.Tensor
-    right_adapter: torch.Tensor
-    left_flank: torch.Tensor
-    right_padding: torch.Tensor
-
     def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, view: str) -> None:
         super().__init__()
         self.model, self.assay, self.k, self.view = model, assay, k, view
-        self.register_buffer("code_of_byte", _code_of_bytes(assay))
-        for name in ("left_adapter", "right_adapter", "left_flank"):
-            self.register_buffer(name, _codes(getattr(assay, name)))
-        self.register_buffer("right_padding", _codes(assay.right_flank + "N" * k))  # k-mers run past the end into Ns
+        self.code_of_byte = nn.Buffer(_code_of_bytes(assay))
+        self.left_adapter, self.right_adapter = _codes(assay.left_adapter), _codes(assay.right_adapter)
+        self.left_flank = _codes(assay.left_flank)
+        self.right_padding = _codes(assay.right_flank + "N" * k)  # k-mers run past the end into Ns
 
     def forward(self, bases: torch.Tensor) -> torch.Tensor:
         """Predict. bases: (promoters, columns) uint8, the ASCII letters of each promoter with adapters, then zeros."""
@@ -86,8 +80,8 @@ class SequenceRegressor(nn.Module):
         return ids + len(SPECIALS)
 
 
-def _codes(bases: str) -> torch.Tensor:
-    return torch.tensor([ALPHABET.index(base) for base in bases], dtype=torch.long)
+def _codes(bases: str) -> nn.Buffer:
+    return nn.Buffer(torch.tensor([ALPHABET.index(base) for base in bases], dtype=torch.long))
 
 
 def _code_of_bytes(assay: Assay) -> torch.Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model.prediction.validate import repaired
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def saturation_mutagenesis(
     from model.prediction.predictor import Predictor  # imports torch, which takes seconds
 
     predictor = model if isinstance(model, Predictor) else Predictor(model, overrides=overrides)
-    (promoter,) = predictor.repaired([sequence]).to_pylist()
+    (promoter,) = repaired([sequence], predictor.assay).to_pylist()
     left, right = predictor.assay.left_adapter, predictor.assay.right_adapter
     insert = promoter[len(left) : len(promoter) - len(right)]
     if not insert:
@@ -82,7 +83,6 @@ def saturation_mutagenesis(
     substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
     mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
     prediction, *others = predictor.predict_usable(pa.array([promoter, *mutants])).tolist()
-    predictions = np.full((len(insert), len(BASES)), prediction, np.float32)
-    for (i, base), value in zip(substitutions, others, strict=True):
-        predictions[i, BASES.index(base)] = value
-    return MutagenesisResult(insert, prediction, predictions)
+    result = MutagenesisResult(insert, prediction, np.full((len(insert), len(BASES)), prediction, np.float32))
+    result.predictions[result.is_substitution] = others
+    return result

@@ -6,8 +6,7 @@ Predictor("runs/demo").predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import read_width
 from model.bert.objectives import mean_over_frames
-from model.prediction.validate import repaired, validate
+from model.prediction.validate import validate
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.tokens.kmers import encode_promoters
 from pipeline.tokens.padding import pad_tokens
@@ -32,24 +31,8 @@ BATCH = {"cpu": 64, "cuda": 4096}
 
 Values = npt.NDArray[np.float32]
 """Predictions: (rows,), on the scale of the training labels."""
-
-
-class PendingValues:
-    """Predictions that a GPU may still compute: (rows,) float32."""
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self._values, self._done = values, None
-        if values.is_cuda:
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._done.record()
-
-    def read(self) -> Values:
-        """Wait for these values, but for no work that was begun after them."""
-        if self._done is not None:
-            self._done.synchronize()
-        return self._values.numpy()
+ReadValues = Callable[[], Values]
+"""Waits for predictions that are being computed."""
 
 
 class Predictor:
@@ -105,21 +88,14 @@ class Predictor:
         problems: list[str | None] = validate(sequences, self.assay)["problem"].to_pylist()
         return problems
 
-    def repaired(self, sequences: list[str]) -> pa.ChunkedArray:
-        """Return promoters as the model reads them, repaired where its assay asks for it.
-
-        Raises UserError for the first invalid sequence, with the reason.
-        """
-        return repaired(sequences, self.assay)
-
     def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> Values:
         """Predict a string column whose sequences have passed validation: (rows,)."""
-        return self.begin(sequences).read()
+        return self.begin(sequences)()
 
-    def begin(self, sequences: pa.Array | pa.ChunkedArray) -> PendingValues:
+    def begin(self, sequences: pa.Array | pa.ChunkedArray) -> ReadValues:
         """Begin `predict_usable` without waiting for a GPU, so that the next sequences can be prepared meanwhile."""
         if not len(sequences):
-            return PendingValues(torch.empty(0))
+            return torch.empty(0).numpy
         tokens = encode_promoters(sequences, self.assay, self.k)
         batches = []
         with torch.inference_mode():
@@ -129,7 +105,7 @@ class Predictor:
                 ids = pad_tokens(tokens, rows, lengths)
                 strands = [ids, reverse_complement(ids, lengths, self.k)] if self.both_strands else [ids]
                 batches.append(torch.stack([self._forward(strand, lengths) for strand in strands]).mean(0))
-            return PendingValues(torch.cat(batches))
+            return _to_host(torch.cat(batches))
 
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """Predict one strand. ids: (rows, bases), lengths: (rows,) -> (rows,) float32."""
@@ -138,16 +114,19 @@ class Predictor:
         return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
 
 
-@dataclass(frozen=True)
-class PredictorSpec:
-    """What another process needs to know to load the same predictor."""
+def _to_host(values: torch.Tensor) -> ReadValues:
+    """Begin to copy predictions (rows,) to the host. Reading them waits for no work that begins later."""
+    if not values.is_cuda:
+        return values.numpy
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
 
-    folder: Path
-    both_strands: bool
+    def read() -> Values:
+        copied.synchronize()
+        return copy.numpy()
 
-    def load(self) -> Predictor:
-        """Load the model onto this process's device."""
-        return Predictor(self.folder, self.both_strands)
+    return read
 
 
 def to_half(model: BertForSequenceClassification) -> None:

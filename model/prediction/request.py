@@ -1,12 +1,11 @@
-"""What `predict` is asked for, and its checks that need no torch (importing it takes seconds)."""
+"""The options of `predict`, and their checks that need no torch (its import takes seconds)."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.artifacts.model_directory import facts_of_model
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
-from model.prediction.output import problems_file
-from model.prediction.writers import Writer, find_writer, is_stream, leaderboard_writer
+from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
 from pipeline.dataset.input.files import Input
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.repairs import with_repairs
@@ -20,7 +19,7 @@ class PredictionRequest:
 
     model: folder of a model or of its run. inputs: files, glob patterns, or - for standard input. output: a .tsv, .txt,
     .csv or .parquet file, - for standard output, or a device or pipe. workers: processes, see predict_here.
-    leaderboard: a sample submission, to write the leaderboard's JSON. overrides: repairs of sequences, see
+    leaderboard: a sample submission; the output is the leaderboard's JSON. overrides: repairs of sequences, see
     with_repairs. header_names: read the names in FASTA headers.
     """
 
@@ -35,24 +34,30 @@ class PredictionRequest:
     header_names: bool = False
 
     def find_input(self) -> Input:
-        """Find the input files and their layout, or look at the head of standard input."""
+        """Resolve the input files and infer their layout; for standard input, from its head."""
         return find_prediction_input(self.inputs, self.columns, self.header_names)
 
     def find_writer(self) -> Writer:
-        """Choose how the output is written. Raises UserError for an output that cannot be written so."""
+        """Choose the writer by the suffix of the output; lines for a stream.
+
+        Raises UserError for an output that no writer supports.
+        """
+        path, suffixes = Path(self.output), WRITERS if self.leaderboard is None else [".json"]
         if not is_stream(self.output):
-            expect_folder(Path(self.output))
+            expect_folder(path)
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; expected the name of a file")
+            if path.suffix not in suffixes:
+                raise UserError(f"{path}: expected a name ending in {', '.join(suffixes)}, or - for standard output")
         if self.leaderboard is None:
-            return find_writer(self.output)
-        if not is_stream(self.output) and Path(self.output).suffix != ".json":
-            raise UserError(f"{self.output}: expected a name ending in .json for the leaderboard; fix: -o NAME.json")
+            return write_lines if is_stream(self.output) else WRITERS[path.suffix]
         if self.header_names or (self.columns is not None and self.columns.name is not None):
             raise UserError("--leaderboard: goes by row numbers; fix: leave out --names and --name-column")
         return leaderboard_writer(self.leaderboard)
 
 
 def check_request(request: PredictionRequest) -> None:
-    """Raise UserError for a model, input or output that cannot be used, as far as is known without reading rows."""
+    """Check the model, the output and the input's layout. Raises UserError; reads no rows."""
     with_repairs(facts_of_model(request.model)["assay"], request.overrides)
     request.find_writer()
     if STANDARD_INPUT not in request.inputs:  # its head can be read only once
@@ -60,7 +65,7 @@ def check_request(request: PredictionRequest) -> None:
 
 
 def check_output_is_no_input(output: str, source: Input) -> None:
-    """Raise UserError where the output, or the problems file beside it, is one of the input files."""
+    """Raise UserError where the output, or its problems file, is one of the input files."""
     if is_stream(output):
         return
     for path in (Path(output), problems_file(output)):

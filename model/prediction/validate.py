@@ -19,9 +19,9 @@ def validate(sequences: list[str], assay: Assay) -> pa.Table:
         raise UserError("expected a list of promoters, got one string")
     with duckdb.connect() as connection:
         define_rules(connection, assay)
-        connection.register("given", pa.table({"sequence": pa.array(sequences, pa.string())}))
+        connection.register("promoters", pa.table({"sequence": pa.array(sequences, pa.string())}))
         return connection.sql(
-            f"select {VALIDATED} from (select row_number() over () as row, sequence from given) order by row"
+            f"select {VALIDATED} from (select row_number() over () as row, sequence from promoters) order by row"
         ).to_arrow_table()
 
 

@@ -35,42 +35,31 @@ def correlation_intervals(
         return {"pearson": (0.0, 0.0), "spearman": (0.0, 0.0)}
     order = np.argsort(x, kind="stable")  # sorted by x, its groups of ties are contiguous
     moments = _moments(x[order].astype(np.float64), y[order].astype(np.float64))
-    ties_x, ties_y = _Ties(x[order]), _Ties(y[order])
+    ties_x, ties_y = _tie_groups(x[order]), _tie_groups(y[order])
     generator = np.random.default_rng(seed)
     values = np.empty((resamples, 2))
     for number in range(resamples):
-        counts = np.bincount(generator.integers(rows, size=rows), minlength=rows)
-        weights = counts.astype(np.float64)
-        values[number, 0] = _correlation(weights @ moments / rows)
-        ranks_x, ranks_y = ties_x.ranks(counts), ties_y.ranks(counts)
-        weighted = weights * ranks_x
-        sums = weighted @ ranks_y, weighted @ ranks_x, weights @ ranks_y**2
+        counts = np.bincount(generator.integers(rows, size=rows), minlength=rows).astype(np.float64)
+        values[number, 0] = _correlation(counts @ moments / rows)
+        ranks_x, ranks_y = _ranks(ties_x, counts), _ranks(ties_y, counts)
+        weighted = counts * ranks_x
+        sums = weighted @ ranks_y, weighted @ ranks_x, counts @ ranks_y**2
         values[number, 1] = _ratio(*map(float, sums))
     return {"pearson": _interval(values[:, 0]), "spearman": _interval(values[:, 1])}
 
 
-class _Ties:
-    """The groups of equal values of a vector (rows,)."""
+def _tie_groups(values: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
+    """Number the groups of equal values in ascending order: (rows,), the group of each row."""
+    groups: npt.NDArray[np.intp] = np.unique(values, return_inverse=True)[1]
+    return groups
 
-    def __init__(self, values: npt.NDArray[np.floating]) -> None:
-        order = np.argsort(values, kind="stable")
-        new = np.ones(len(values), bool)
-        new[1:] = np.diff(values[order]) != 0
-        self._order = order
-        self._is_sorted = bool((np.diff(order) == 1).all())
-        self._bounds = np.append(np.flatnonzero(new), len(values))  # start of each group in that order, and the end
-        self._group = np.empty(len(values), np.int64)  # of each row
-        self._group[order] = np.cumsum(new) - 1
 
-    def ranks(self, counts: npt.NDArray[np.int64]) -> Numbers:
-        """Rank each row's value in a resample, by mean rank minus the mean of all ranks: (rows,)."""
-        drawn = counts if self._is_sorted else counts[self._order]
-        until = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(drawn, out=until[1:])
-        ends = until[self._bounds]
-        middle: Numbers = (ends[:-1] + ends[1:] - len(counts)) / 2  # (before + until + 1) / 2 - (rows + 1) / 2
-        by_row: Numbers = middle[self._group]
-        return by_row
+def _ranks(groups: npt.NDArray[np.intp], counts: Numbers) -> Numbers:
+    """Rank each row's value in a resample, by mean rank minus the mean of all ranks: (rows,)."""
+    drawn = np.bincount(groups, counts)
+    # (counts before the group + counts up to its end + 1) / 2 - (rows + 1) / 2
+    ranks: Numbers = (np.cumsum(drawn) - (drawn + len(counts)) / 2)[groups]
+    return ranks
 
 
 def _moments(x: Numbers, y: Numbers) -> Numbers:

@@ -108,10 +108,8 @@ def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Co
         raise UserError(
             f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: give labels of all test rows"
         )
-    measured, predicted = (
-        _subset_values(name, "label", label, rows),
-        _subset_values(name, "prediction", prediction, rows),
-    )
+    measured = _subset_values(name, "label", label, rows)
+    predicted = _subset_values(name, "prediction", prediction, rows)
     intervals = correlation_intervals(predicted, measured)
     return Correlation(
         len(rows),

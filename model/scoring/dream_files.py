@@ -1,6 +1,5 @@
 """Read the files of the DREAM Challenge: labels, predictions and subsets, by row number of the test file."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def read_labels(path: Path, test_rows: Path | None = None) -> Labels:
     by_row = _read_values(path)
     known = None if test_rows is None else _read_lines(test_rows, labelled=False)[0]
     values = np.full(max(by_row, default=-1) + 1 if known is None else len(known), np.nan)
-    _fill(path, values, by_row)
+    _fill_by_row(path, values, by_row)
     return Labels(str(path), values, known)
 
 
@@ -77,13 +76,13 @@ def read_predictions(path: Path, labels: Labels) -> Values:
     not finite, and for rows that are missing, duplicate or not in the test file.
     """
     values = np.full(len(labels.values), np.nan)
-    if path.suffix == ".json":
+    if path.suffix != ".json":
+        _fill_by_sequence(path, values, labels)
+    else:
         by_row = _read_values(path)
         if labels.sequences is None:  # the length of the test file is not known
             by_row = {row: value for row, value in by_row.items() if row < len(values)}
-        _fill(path, values, by_row)
-    else:
-        _fill_by_sequence(path, values, labels)
+        _fill_by_row(path, values, by_row)
     missing = np.flatnonzero(np.isfinite(labels.values) & np.isnan(values))
     if len(missing):
         first = missing[0]
@@ -106,7 +105,8 @@ def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
         if (folder / listed).exists():
             rows = _read_csv(folder / listed, name, labels)
         elif (folder / public).exists():
-            rows = _read_indices(folder / public, name)
+            width = 2 if name in PAIRED else 1
+            rows = np.array(list(_read_object(folder / public, width)), np.int64).reshape(-1, width)
         else:
             continue
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(labels.values):
@@ -149,7 +149,7 @@ def _fill_by_sequence(path: Path, values: Values, labels: Labels) -> None:
     values[rows] = predictions
 
 
-def _fill(path: Path, values: Values, by_row: dict[int, float]) -> None:
+def _fill_by_row(path: Path, values: Values, by_row: dict[int, float]) -> None:
     if not by_row:
         raise UserError(f"{path}: expected a JSON object of row numbers and values, got an empty one")
     rows = np.array(list(by_row), np.int64)
@@ -183,12 +183,11 @@ def _read_lines(path: Path, labelled: bool = True) -> tuple[list[str], Values]:
 def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
     """Read row numbers from a file of test_subset_ids; its sequences must be those of the labels, if known."""
     sides = ("alt_", "ref_") if name in PAIRED else ("",)
-    wanted = [f"{side}{column}" for side in sides for column in ("pos", "sequence")]
-    lines = _query(path, f"select {', '.join(wanted)} from read_csv(?, header = true, all_varchar = true)", wanted)
+    columns = [f"{side}{column}" for side in sides for column in ("pos", "sequence")]
+    lines = _query(path, f"select {', '.join(columns)} from read_csv(?, header = true, all_varchar = true)", columns)
     rows = np.empty((len(lines), len(sides)), np.int64)
     for line, cells in enumerate(lines):
-        for side in range(len(sides)):
-            text, sequence = cells[2 * side], cells[2 * side + 1]
+        for side, (text, sequence) in enumerate(zip(cells[::2], cells[1::2], strict=True)):
             if not (text or "").isdecimal():
                 raise UserError(f"{path}, line {line + 2}: expected a row number, got {text!r}")
             row = rows[line, side] = int(text)
@@ -196,50 +195,35 @@ def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
             if known is not None and row < len(known) and known[row] != sequence:
                 raise UserError(
                     f"{path}, line {line + 2}: row {row} is {sequence} here, but {known[row]} in {labels.name}; fix: "
-                    "give files of the same test set, in its order"
+                    "use files of the same test set, in its order"
                 )
     return rows
 
 
-def _read_indices(path: Path, name: str) -> Rows:
-    """Read row numbers from a file of public_leaderboard_ids; its labels are not read."""
-    width = 2 if name in PAIRED else 1
-    keys = [key.split(",") for key in _read_object(path)]
-    for key in keys:
-        if len(key) != width or not all(number.isdecimal() for number in key):
-            expected = "two row numbers with a comma between" if width == 2 else "a row number"
-            raise UserError(f"{path}: expected {expected} as a key, got {','.join(key)!r}")
-    return np.array(keys, np.int64).reshape(len(keys), width)
-
-
 def _read_values(path: Path) -> dict[int, float]:
     """Read a JSON object of row numbers and finite values."""
-    values = _read_object(path)
-    by_row: dict[int, float] = {}
-    for key, value in values.items():
-        if not key.isdecimal():
-            raise UserError(f"{path}: expected row numbers as keys, got {key!r}")
+    by_row = {row: value for (row,), value in _read_object(path, 1).items()}
+    for row, value in by_row.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise UserError(f"{path}: row {key}: expected a finite number, got {value!r}")
-        by_row[int(key)] = float(value)
-    if len(by_row) != len(values):
-        raise UserError(f"{path}: duplicate row number, such as 3 and 03")
+            raise UserError(f"{path}: row {row}: expected a finite number, got {value!r}")
     return by_row
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises UserError for anything else and for a duplicate key."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
-            raise UserError(f"{path}: duplicate row {key}")
-        return values
-
-    values = read_json(path, unique)
-    if not isinstance(values, dict):
+def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
+    """Read a JSON object by row number, or by pairs of row numbers for a width of 2. Raises UserError for others."""
+    pairs = read_json(path, tuple)
+    if not isinstance(pairs, tuple):
         raise UserError(f"{path}: expected a JSON object of row numbers and values")
+    values: dict[tuple[int, ...], Any] = {}
+    for key, value in pairs:
+        numbers = key.split(",")
+        if len(numbers) != width or not all(map(str.isdecimal, numbers)):
+            expected = "two row numbers with a comma between" if width == 2 else "row numbers"
+            raise UserError(f"{path}: expected {expected} as keys, got {key!r}")
+        rows = tuple(map(int, numbers))
+        if rows in values:
+            raise UserError(f"{path}: duplicate row {key}")
+        values[rows] = value
     return values
 
 

@@ -1,6 +1,8 @@
 """Compute scores of predictions: correlations, squared errors, and the perplexity of a masked language model."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +24,14 @@ def pearson(x: Vector, y: Vector) -> float:
     """Compute Pearson's r of two vectors (rows,); 0 if it is not defined (a constant, or fewer than two values)."""
     from scipy.stats import pearsonr  # 0.5 s to import
 
-    return _finite(float(pearsonr(_float64(x), _float64(y)).statistic)) if _is_defined(x, y) else 0.0
+    return _correlation(pearsonr, _float64(x), _float64(y))
 
 
 def spearman(x: Vector, y: Vector) -> float:
     """Compute Spearman's rho of two vectors (rows,), ties by mean rank; 0 if it is not defined."""
     from scipy.stats import spearmanr
 
-    return _finite(float(spearmanr(x, y).statistic)) if _is_defined(x, y) else 0.0
+    return _correlation(spearmanr, x, y)
 
 
 def mse(prediction: Vector, label: Vector) -> float:
@@ -64,9 +66,8 @@ def _float64(x: Vector) -> npt.NDArray[np.float64]:
     return x.astype(np.float64)
 
 
-def _is_defined(x: Vector, y: Vector) -> bool:
-    return len(x) > 1 and bool(np.ptp(x) > 0) and bool(np.ptp(y) > 0)
-
-
-def _finite(value: float) -> float:
+def _correlation(method: Callable[[Vector, Vector], Any], x: Vector, y: Vector) -> float:
+    if len(x) < 2 or not np.ptp(x) > 0 or not np.ptp(y) > 0:
+        return 0.0
+    value = float(method(x, y).statistic)
     return value if np.isfinite(value) else 0.0

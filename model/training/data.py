@@ -24,28 +24,16 @@ class RankData:
     seed: int
     agree: ErrorConsensus
 
-    @property
-    def flanks(self) -> tuple[int, int]:
-        """Bases of the plasmid before and after the insert."""
-        return len(self.index.left_flank), len(self.index.right_flank)
-
     def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
         """Open the training split of a stage, in the shuffled order of each epoch."""
         part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
         return ShardStream(
-            self.shards,
-            self.index,
-            f"{name}/train",
-            stage.global_batch,
-            part,
-            self.seed,
-            reverse_complement=stage.reverse_complement,
-            agree=self.agree,
-        )
+            self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
+            reverse_complement=stage.reverse_complement, agree=self.agree,
+        )  # fmt: skip
 
-    def evaluation_stream(self, split: str, micro_batch: int | None = None) -> ShardStream:
-        """Open a split in its stored order. micro_batch: promoters per rank and micro-batch; None: one per step."""
+    def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
+        """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
         world = self.world
-        micro_batches = 1 if micro_batch is None else -(-EVALUATION_BATCH // (world.ranks * micro_batch))
-        part = RankSlice(world.rank, world.ranks, micro_batches)
+        part = RankSlice(world.rank, world.ranks, -(-EVALUATION_BATCH // (world.ranks * micro_batch)))
         return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)

@@ -25,7 +25,7 @@ class Score:
 
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
-    """Score a finished run. Raises UserError for rows that `promoter-bert generate` did not make."""
+    """Score a finished run. Raises UserError if `promoter-bert generate` did not make its rows."""
     with open_dataset(dataset) as connection:
         rows = connection.execute(
             "select sequence, expression, prediction from predictions join promoters using (id) "
@@ -33,13 +33,13 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
             [run],
         ).fetchall()
     if not rows:
-        raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; train it first: train.py")
+        raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; fix: train it with train.py")
     sequences, labels, predictions = (list(column) for column in zip(*rows, strict=True))
     highest = _pearson(list(true_expression_of(sequences)), labels)
-    if _lies_below(highest, USUAL_CEILING, len(rows)):
+    if _is_below_usual(highest, len(rows)):
         raise UserError(
-            f"{dataset}: its rows are not those of promoter-bert generate (their expression correlates with the "
-            f"generator's by {highest:.2f}, not {USUAL_CEILING}), so their ceiling is not known"
+            f"{dataset}: rows of promoter-bert generate needed for a ceiling; expected a correlation of "
+            f"{USUAL_CEILING} with the generator's expression, got {highest:.2f}"
         )
     return Score(len(rows), _pearson(predictions, labels), highest)
 
@@ -47,17 +47,15 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
 def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
     """Compute Pearson of the labels with the noise-free expression.
 
-    None for rows that `promoter-bert generate` did not make, and where they are too few to tell.
+    None for rows that `promoter-bert generate` did not make, and for fewer than MIN_ROWS.
     """
     highest = _pearson(list(true_expression_of(sequences)), labels)
-    if len(labels) < MIN_ROWS or _lies_below(highest, USUAL_CEILING, len(labels)):
-        return None
-    return highest
+    return None if len(labels) < MIN_ROWS or _is_below_usual(highest, len(labels)) else highest
 
 
-def _lies_below(found: float, expected: float, rows: int) -> bool:
-    """Whether a correlation is significantly below the expected one (Fisher's z, six standard errors)."""
-    return bool(np.arctanh(found) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(expected))
+def _is_below_usual(ceiling: float, rows: int) -> bool:
+    """Whether a ceiling is significantly below the usual one (Fisher's z, six standard errors)."""
+    return bool(np.arctanh(ceiling) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(USUAL_CEILING))
 
 
 def _pearson(x: list[float], y: list[float]) -> float:

@@ -23,7 +23,7 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterable[Item], number: int, name: str) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], number: int, name: str) -> Generator[Item, None, None]:
     """Prefetch up to `number` items in a thread called `name`.
 
     The thread starts with the first `next`. An error of the iterator is raised here, in its place. Closing the

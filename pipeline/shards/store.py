@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
-from pipeline.io.remote import cannot, file_system, is_remote
+from pipeline.io.remote import file_system, is_remote, remote_error
 from pipeline.shards.index import INDEX, SHARD_ENTRY, SHARD_FILE, Index, ShardEntry, index_text
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
@@ -172,7 +172,7 @@ class RemoteStore:
         try:
             yield DirFileSystem(path, system)
         except Exception as error:
-            raise cannot(action, f"{self.url}/{file}", error) from None
+            raise remote_error(action, f"{self.url}/{file}", error) from None
 
 
 ShardStore = FolderStore | RemoteStore

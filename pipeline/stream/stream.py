@@ -24,7 +24,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
 from pipeline.stream.batching import Batch, RankSlice, Step, assign_rows, collate, split_windows
 from pipeline.stream.reader import RecordReader, Window
@@ -134,8 +134,8 @@ class ShardStream:
         """
         record_rows = [[record.rows for record in shard.records] for shard in self.index.splits[self.split]]
         order = epoch_order(record_rows, self.seed, epoch, self.shuffle)
-        windows = ahead(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
-        blocks = ahead(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
+        windows = prefetch(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
+        blocks = prefetch(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
             while consumed < self.rows:
                 for batches in self._next_block(blocks):

@@ -201,7 +201,7 @@ def test_both_strands_are_the_mean_of_either(tmp_path, made):
         (["rows.tsv"], "rows.tsv", "input file, too"),
         (["out.problems.tsv"], "out.tsv", "input file, too"),
         (["wrong.tsv"], "out.tsv", "nothing to predict"),
-        (["rows.tsv"], "typo/out.tsv", r"no folder typo; make it \(mkdir -p typo\)"),
+        (["rows.tsv"], "typo/out.tsv", "no folder typo; fix: mkdir -p typo,"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(folder, tmp_path, monkeypatch, names, output, message):
@@ -308,8 +308,8 @@ def test_rows_that_the_leaderboard_would_refuse_are_refused_at_once(folder, tmp_
         return sorted(json.loads(Path("board.json").read_text()))
 
     sample.write_text('{"1": 0, "3": 0}')
-    assert "asks for row 3 (from 0), but there are 3 rows" in given([good] * 3)
-    assert "row 1 (from 0), which the leaderboard asks for, has no prediction: lower-case" in given(
+    assert "requires row 3 (from 0), but there are 3 rows" in given([good] * 3)
+    assert "row 1 (from 0), which the leaderboard requires, has no prediction: lower-case" in given(
         [good, "acgt", good, good]
     )
     assert given(["acgt", good, good, good]) == ["1", "3"]

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.prediction.files import predict_files
-from model.prediction.inputs import find_prediction_input, read_parts
+from model.prediction.inputs import Part, find_prediction_input, read_parts
 from model.prediction.predictor import BATCH
 from model.prediction.request import PredictionRequest, check_request
-from model.prediction.writers import PredictedRows, as_text, find_writer
+from model.prediction.writers import WRITERS, as_text
 from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
@@ -88,20 +88,23 @@ def test_each_format_holds_the_same(tmp_path, named):
     texts = ["a\tb", 'say "x", y', "", "two\nlines"]
     values = np.array([1.25, np.nan, -1e-7, 3], np.float32)
 
-    def rows():
-        for part in (slice(0, 3), slice(3, 4)):
-            column = pa.chunked_array([texts[part]])
-            problem = pa.chunked_array([["bad" if np.isnan(value) else None for value in values[part]]], pa.string())
-            yield PredictedRows(part.start, column, values[part], problem, column if named else None)
+    def parts():
+        for rows in (slice(0, 3), slice(3, 4)):
+            problem = pa.array(["bad" if np.isnan(value) else None for value in values[rows]], pa.string())
+            columns = {"sequence": texts[rows], "prediction": pa.array(values[rows], from_pandas=True)}
+            names = {"name": texts[rows]} if named else {}
+            yield Part(rows.start, pa.table({**names, **columns, "problem": problem}))
 
     written = {}
     for ending in ("tsv", "csv", "parquet"):
         file = io.BytesIO()
-        find_writer(f"out.{ending}")(file, rows())
+        WRITERS[f".{ending}"](file, parts())
         written[ending] = file.getvalue()
     heads, *lines = csv.reader(io.StringIO(written["csv"].decode(), newline=""))
     assert heads == ["name", "sequence", "prediction"][not named :]
-    assert lines == [[*[text] * (1 + named), as_text(value)] for text, value in zip(texts, values, strict=True)]
+    assert lines == [
+        [*[text] * (1 + named), as_text(value)] for text, value in zip(texts, values.tolist(), strict=True)
+    ]
     table = pq.read_table(io.BytesIO(written["parquet"]))
     assert table.column_names == [*heads, "problem"]
     assert [table[name].to_pylist() for name in heads[:-1]] == [texts] * (1 + named)

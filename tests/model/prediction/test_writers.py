@@ -5,7 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.prediction.writers import PredictedRows, RefusedError, leaderboard_rows, leaderboard_writer, write_lines
+from model.prediction.inputs import Part
+from model.prediction.writers import RefusedError, leaderboard_writer, write_lines
 from model.scoring.dream_files import read_labels, read_predictions
 from pipeline.errors import UserError
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
@@ -16,24 +17,25 @@ def toy(tmp_path):
     return make_challenge(tmp_path)
 
 
-def write(form, sequences, values, parts=(1, 7, 30, 22)):
-    """In parts of so many rows."""
+def write(form, sequences, values, sizes=(1, 7, 30, 22)):
+    """Write parts of these sizes; a prediction of NaN has a problem."""
 
-    def rows():
+    def parts():
         first = 0
-        for count in parts:
-            which = slice(first, first + count)
-            problem = pa.chunked_array([["bad" if np.isnan(value) else None for value in values[which]]], pa.string())
-            yield PredictedRows(first, pa.chunked_array([sequences[which]]), values[which], problem)
-            first += count
+        for size in sizes:
+            which = slice(first, first + size)
+            problem = pa.array(["bad" if np.isnan(value) else None for value in values[which]], pa.string())
+            prediction = pa.array(values[which], from_pandas=True)
+            yield Part(first, pa.table({"sequence": sequences[which], "prediction": prediction, "problem": problem}))
+            first += size
 
     file = io.BytesIO()
-    form(file, rows())
+    form(file, parts())
     return file.getvalue().decode()
 
 
 @pytest.mark.parametrize("name", ["p.tsv", "p.json"])
-def test_what_is_written_is_read_back_to_six_digits(toy, name):
+def test_predictions_are_read_back_to_six_digits(toy, name):
     values = np.random.default_rng(0).normal(11, 3, ROWS).astype(np.float32)
     values[3] = 1e-12
     form = leaderboard_writer(toy.folder / "ground.json") if name == "p.json" else write_lines
@@ -43,39 +45,39 @@ def test_what_is_written_is_read_back_to_six_digits(toy, name):
     wanted = np.isfinite(labels.values)
     assert 0 < wanted.sum() < ROWS
     np.testing.assert_allclose(read_predictions(toy.folder / name, labels)[wanted], values[wanted], rtol=5e-6)
-    assert write(form, toy.sequences, values, parts=(60,)) == text
+    assert write(form, toy.sequences, values, sizes=(60,)) == text
 
 
-def test_the_leaderboard_gets_the_rows_it_asks_for(toy):
+def test_leaderboard_file_holds_the_rows_of_the_sample(toy):
     sample = toy.folder / "ground.json"
     written = json.loads(write(leaderboard_writer(sample), toy.sequences, np.arange(ROWS, dtype=np.float32)))
     assert written.keys() == json.loads(sample.read_text()).keys()
     assert all(float(key) == value for key, value in written.items())
 
 
-def test_what_the_leaderboard_would_refuse(toy):
+def test_invalid_leaderboard_rows_raise(toy):
     sample = toy.folder / "ground.json"
-    wanted = sorted(leaderboard_rows(sample))
+    wanted = sorted(map(int, json.loads(sample.read_text())))
     values = np.ones(ROWS, np.float32)
-    with pytest.raises(UserError, match=rf"asks for row {wanted[-1]} \(from 0\), but there are {wanted[-1]} rows"):
-        write(leaderboard_writer(sample), toy.sequences, values, parts=(wanted[-1],))
+    with pytest.raises(UserError, match=rf"requires row {wanted[-1]} \(from 0\), but there are {wanted[-1]} rows"):
+        write(leaderboard_writer(sample), toy.sequences, values, sizes=(wanted[-1],))
     values[wanted[0]] = np.nan
     with pytest.raises(
-        UserError, match=rf"row {wanted[0]} \(from 0\), which the leaderboard asks for, has no prediction: bad"
+        UserError, match=rf"row {wanted[0]} \(from 0\), which the leaderboard requires, has no prediction: bad"
     ):
         write(leaderboard_writer(sample), toy.sequences, values)
-    values[wanted[0]] = np.inf  # of a promoter: what was predicted is kept
+    values[wanted[0]] = np.inf  # a valid row: its journal is kept
     with pytest.raises(UserError, match="a prediction that is not a finite number") as error:
         write(leaderboard_writer(sample), toy.sequences, values)
     assert not isinstance(error.value, RefusedError)
     for text, message in (("[]", "row numbers"), ('{"a": 1}', "row numbers"), ("{", "not JSON")):
         (toy.folder / "sample.json").write_text(text)
         with pytest.raises(UserError, match=message):
-            leaderboard_rows(toy.folder / "sample.json")
+            leaderboard_writer(toy.folder / "sample.json")
 
 
-def test_the_challenges_sample_submission(real_data):
+def test_published_sample_submission(real_data):
     sample = real_data / "dream_leaderboard" / "sample_submission.json"
-    assert len(leaderboard_rows(sample)) == 9045
-    text = write(leaderboard_writer(sample), [""] * 71103, np.arange(71103, dtype=np.float32), parts=(71103,))
+    assert len(json.loads(sample.read_text())) == 9045
+    text = write(leaderboard_writer(sample), [""] * 71103, np.arange(71103, dtype=np.float32), sizes=(71103,))
     assert json.loads(text).keys() == json.loads(sample.read_text()).keys()

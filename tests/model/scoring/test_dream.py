@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model.cli.messages import score_lines
+from model.cli.analysis import describe_score
 from model.scoring.dream import PAIRED, WEIGHTS, dream_score, final_subsets, weighted_mean
 from model.scoring.dream_files import read_labels, read_predictions, read_subsets, score_files
 from pipeline.errors import UserError
@@ -183,9 +183,9 @@ def test_invalid_predictions_raise(toy, change, message):
 
 def test_negative_pearson_is_noted(toy):
     found = scored(toy, toy.labels)
-    assert "negative" not in score_lines(found)[-1]
+    assert "negative" not in describe_score(found)[-1]
     low = replace(found.subsets["low"], pearson=-0.1)
-    said = score_lines(replace(found, subsets={**found.subsets, "low": low}))
+    said = describe_score(replace(found, subsets={**found.subsets, "low": low}))
     assert said[-1] == "note: Pearson is negative for low, which its square hides"
 
 
@@ -208,7 +208,7 @@ def test_windows_line_ends(toy):
     ("text", "message"),
     [
         ('{"3": 1.0, "3": 2.0}', "duplicate row 3"),
-        ('{"3": 1.0, "03": 2.0}', "duplicate row number"),
+        ('{"3": 1.0, "03": 2.0}', "duplicate row 03"),
         ('{"3": NaN}', "row 3: expected a finite number, got nan"),
         ('{"3": "1"}', "row 3: expected a finite number, got '1'"),
         ('{"3": true}', "row 3: expected a finite number, got True"),
@@ -244,7 +244,7 @@ def test_subset_files_of_another_test_set_raise(toy):
     with pytest.raises(UserError, match="line 2: expected a row number, got 'five'"):
         read_subsets(subsets, labels)
     (toy.folder / "public" / "SNVs_exp_indices.json").write_text('{"5": 1}')
-    with pytest.raises(UserError, match="expected two row numbers with a comma between as a key, got '5'"):
+    with pytest.raises(UserError, match="expected two row numbers with a comma between as keys, got '5'"):
         read_subsets(toy.folder / "public", labels)
 
 

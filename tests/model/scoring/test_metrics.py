@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from model.scoring.bootstrap import _correlation, _moments, _ratio, _Ties, correlation_intervals
+from model.scoring.bootstrap import _correlation, _moments, _ranks, _ratio, _tie_groups, correlation_intervals
 from model.scoring.metrics import base_perplexity, mse, pearson, r2, regression_scores, spearman
 
 LABELS = np.array([1.0, 2, 3, 4])
@@ -52,7 +52,7 @@ def test_correlations_from_counts_equal_those_of_the_resample(x, data):
     x = np.array(x)
     drawn = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=rows, max_size=rows)))
     counts = np.bincount(drawn, minlength=rows)
-    ranks_x, ranks_y = _Ties(x).ranks(counts), _Ties(y).ranks(counts)
+    ranks_x, ranks_y = _ranks(_tie_groups(x), counts), _ranks(_tie_groups(y), counts)
     middle = (rows + 1) / 2
     assert ranks_x[drawn] + middle == pytest.approx(stats.rankdata(x[drawn]))
     assert ranks_y[drawn] + middle == pytest.approx(stats.rankdata(y[drawn]))

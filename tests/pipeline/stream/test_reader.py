@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.records import Record
 from pipeline.stream.batching import RankSlice, assign_rows, collate, split_windows
 from pipeline.stream.reader import join_records
@@ -132,7 +132,7 @@ def test_strands_are_drawn_for_each_promoter_by_itself():
 
 def test_work_is_done_ahead_and_no_further():
     made = []
-    items = ahead((made.append(i) or i for i in count()), 3, "test")
+    items = prefetch((made.append(i) or i for i in count()), 3, "test")
     assert [next(items) for _ in range(5)] == list(range(5))
     items.close()
     assert 5 <= len(made) <= 5 + 3 + 1
@@ -144,7 +144,7 @@ def test_an_error_comes_in_its_place_and_the_thread_ends():
         raise UserError("broken")
 
     before = threading.active_count()
-    items = ahead(work(), 1, "test")
+    items = prefetch(work(), 1, "test")
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(UserError, match="broken"):
         next(items)
@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_ends_the_threads_of_threads():
             closed.set()
 
     before = threading.active_count()
-    outer = ahead(ahead(work(), 1, "inner"), 1, "outer")
+    outer = prefetch(prefetch(work(), 1, "inner"), 1, "outer")
     next(outer)
     outer.close()
     assert closed.is_set()

@@ -180,7 +180,7 @@ def test_groups_go_to_each_split_by_its_share(tmp_path):
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
     rng = np.random.default_rng(4)
     rows = "".join(line(insert, 5) for insert in families(rng, 2, 50, 1))
-    with pytest.raises(UserError, match="too few promoters are in no group"):
+    with pytest.raises(UserError, match="too few promoters are in no cluster"):
         build_dataset([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
 
 
