@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from model.config import load_config
 from pipeline.config.schema import DEFAULT_CONFIG, Assay
-from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.kmers import encode_promoters
 
 ASSAY: Assay = load_config(DEFAULT_CONFIG).assay
 RECORD = 4096

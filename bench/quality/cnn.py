@@ -147,8 +147,8 @@ class Network(nn.Module):
     def forward(self, bases: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Predict (rows,). bases: (rows, width, 4), 0 past each length; lengths: (rows,)."""
         bases = F.pad(bases, (0, 0, 0, -bases.shape[1] % POOL))
-        found = F.relu(self.stem(bases)) * real_places(lengths, bases.shape[1])[..., None]
-        x = self.narrow(found.unflatten(1, (-1, POOL)).amax(2))
+        motifs = F.relu(self.stem(bases)) * real_places(lengths, bases.shape[1])[..., None]
+        x = self.narrow(motifs.unflatten(1, (-1, POOL)).amax(2))
         places = Places(-(-lengths // POOL), x.shape[1])
         for block in self.blocks:
             x = block(x, places)
@@ -240,8 +240,8 @@ class Baseline:
         """Predict a split of finetune, in its order: standardized predictions and labels, (rows,) each."""
         self.network.eval()
         stream = self._stream(split, EVALUATED_TOGETHER, shuffle=False)
-        found = [(prediction.cpu().numpy(), label) for prediction, label in self._batches(stream, 0)]
-        prediction, label = (np.concatenate(part) for part in zip(*found, strict=True))
+        batches = [(prediction.cpu().numpy(), label) for prediction, label in self._batches(stream, 0)]
+        prediction, label = (np.concatenate(part) for part in zip(*batches, strict=True))
         return prediction, label
 
     def _train_epoch(
@@ -286,17 +286,17 @@ def main() -> None:
     options = vars(cli.parse_args())
     shards, as_json = options.pop("shards"), options.pop("json")
     try:
-        found = Baseline(shards, CnnSettings(**options)).train(lambda line: print(line, file=sys.stderr, flush=True))
+        result = Baseline(shards, CnnSettings(**options)).train(lambda line: print(line, file=sys.stderr, flush=True))
     except UserError as error:
         cli.exit(1, f"{error}\n")
     if as_json:
-        print(json.dumps({"asked": options, **asdict(found)}))
+        print(json.dumps({"asked": options, **asdict(result)}))
         return
     print(
-        f"CNN of {found.parameters:,} parameters, epoch {found.best_epoch} of {found.epochs} (chosen on valid): "
-        f"{found.train_rows:,} train, {found.test_rows:,} test, {found.promoters_per_second:,.0f} promoters/s"
+        f"CNN of {result.parameters:,} parameters, epoch {result.best_epoch} of {result.epochs} (chosen on valid): "
+        f"{result.train_rows:,} train, {result.test_rows:,} test, {result.promoters_per_second:,.0f} promoters/s"
     )
-    print(f"Pearson {found.pearson:.4f}, Spearman {found.spearman:.4f}")
+    print(f"Pearson {result.pearson:.4f}, Spearman {result.spearman:.4f}")
 
 
 if __name__ == "__main__":

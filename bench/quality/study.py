@@ -6,7 +6,7 @@
     ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies
 
 Finished trials in --work FOLDER (default quality/) are not repeated; after a change of quality.yaml take another
-folder. Writes all numbers found so far to bench/quality/quality.json, from which `python -m bench.quality.tables` makes
+folder. Writes all numbers so far to bench/quality/quality.json, from which `python -m bench.quality.tables` makes
 the tables and the plot of docs/results.md. The trials: trials.py; the model and its training: quality.yaml.
 """
 
@@ -40,15 +40,15 @@ class Studio:
         path = self.path(trial)
         facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
         facts |= {"settings": list(trial.settings), "bytes": self.files[trial.rows].stat().st_size}
-        found = json.loads(path.read_text()) if path.exists() else {}
-        if not facts.items() <= found.items():
+        result = json.loads(path.read_text()) if path.exists() else {}
+        if not facts.items() <= result.items():
             began = time.monotonic()
-            found = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - began)}
-        if trial.rows == "dream" and trial.method == "bert" and self.test and self.labels and "public" not in found:
-            found["public"] = self.public(self.work / "runs" / trial.name)
+            result = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - began)}
+        if trial.rows == "dream" and trial.method == "bert" and self.test and self.labels and "public" not in result:
+            result["public"] = self.public(self.work / "runs" / trial.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found) + "\n")
-        print(json.dumps(found), flush=True)
+        path.write_text(json.dumps(result) + "\n")
+        print(json.dumps(result), flush=True)
 
     def path(self, trial: Trial) -> Path:
         """Name the file of a trial's result."""
@@ -70,8 +70,8 @@ class Studio:
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
             words = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
-            found = run_json(module("quality.cnn", *words))
-            return {name: found[name] for name in ("pearson", "spearman", "epochs", "parameters")}
+            result = run_json(module("quality.cnn", *words))
+            return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
@@ -82,11 +82,11 @@ class Studio:
             best = min((value for value in values if "valid_loss" in value), key=lambda value: value["valid_loss"])
             return {"insert_accuracy": best["valid_insert_accuracy"]}
         summary = json.loads((run / "summary.json").read_text())
-        found = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
-        found |= {"masked": summary["masked"]} if summary["masked"] else {}
+        result = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
+        result |= {"masked": summary["masked"]} if summary["masked"] else {}
         if trial.variant == "two-strands":
-            found |= self.both_strands(run, Path(data[0].partition("=")[2]))
-        return found
+            result |= self.both_strands(run, Path(data[0].partition("=")[2]))
+        return result
 
     def both_strands(self, run: Path, dataset: Path) -> dict[str, float]:
         """Score the mean of the predictions for both strands of the test promoters."""
@@ -134,8 +134,8 @@ def main() -> None:
             run_parallel(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
     finally:
         paths = [studio.path(trial) for trial in trials()]
-        found = [path.read_text().strip() for path in paths if path.exists()]
-        (HERE / "quality.json").write_text("[\n" + ",\n".join(found) + "\n]\n")
+        results = [path.read_text().strip() for path in paths if path.exists()]
+        (HERE / "quality.json").write_text("[\n" + ",\n".join(results) + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tables and plot of docs/results.md from the results of study.py.
 
-    python -m bench.quality.tables [--found bench/quality/quality.json] [--plot docs/quality.svg]
+    python -m bench.quality.tables [--results bench/quality/quality.json] [--plot docs/quality.svg]
 
 A cell is the mean over the seeds and, in brackets, the lowest and the highest. A difference is the mean of the
 differences per seed with its 95 % interval by Student's t.
@@ -26,14 +26,14 @@ LABELS = {
     "cnn": "CNN, 82,249 parameters",
 }  # fmt: skip
 
-Found = list[dict[str, Any]]
+Results = list[dict[str, Any]]
 Scores = dict[int, float]
 """Score by seed."""
 
 
-def scores(found: Found, metric: str = "pearson", **wanted: Any) -> Scores:
+def scores(results: Results, metric: str = "pearson", **wanted: Any) -> Scores:
     """Select one number of the trials that match `wanted`."""
-    return {one["seed"]: one[metric] for one in found if all(one[name] == value for name, value in wanted.items())}
+    return {one["seed"]: one[metric] for one in results if all(one[name] == value for name, value in wanted.items())}
 
 
 def cell(values: Scores) -> str:
@@ -59,24 +59,24 @@ def difference(values: Scores, others: Scores) -> str:
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
 
 
-def sizes(found: Found, metric: str) -> str:
+def sizes(results: Results, metric: str) -> str:
     """Make a row per split and size, a column per method."""
     rows = []
     for split in SPLITS:
         for size in SIZES:
-            each = {m: scores(found, metric, study="sizes", split=split, size=size, variant=m) for m in METHODS}
+            each = {m: scores(results, metric, study="sizes", split=split, size=size, variant=m) for m in METHODS}
             gain = difference(each["pretrained"], each["scratch"])
             rows.append([f"{split}, {size:,}", *(cell(each[m]) for m in METHODS), gain])
     head = [f"{metric.title()}: split, training rows", *LABELS.values(), "pretrained minus scratch"]
     return markdown(head, rows)
 
 
-def choices(found: Found) -> str:
+def choices(results: Results) -> str:
     """Make a row per choice, beside the same training without it on as many promoters."""
-    mine = [one for one in found if one["study"] == "choices"]
+    mine = [one for one in results if one["study"] == "choices"]
     rows: list[list[str]] = []
     for size in sorted({one["size"] for one in mine}):
-        base = scores(found, study="sizes", split="random", size=size, variant="pretrained")
+        base = scores(results, study="sizes", split="random", size=size, variant="pretrained")
         rows.append([f"{size:,}: pretrained, as above", cell(base), ""])
         for name in dict.fromkeys(one["variant"] for one in mine if one["size"] == size):
             these = [one for one in mine if (one["size"], one["variant"]) == (size, name)]
@@ -87,9 +87,9 @@ def choices(found: Found) -> str:
     return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
 
 
-def dream(found: Found) -> str:
+def dream(results: Results) -> str:
     """Make rows for the held-out noisy promoters, then for the challenge's public rows by subset."""
-    mine = [one for one in found if one["study"] == "dream"]
+    mine = [one for one in results if one["study"] == "dream"]
     rows = []
     for name in dict.fromkeys(one["variant"] for one in mine):
         values = [scores(mine, metric, variant=name) for metric in ("pearson", "spearman")]
@@ -118,7 +118,7 @@ def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
     return cell({seed: part[metric] for seed, part in parts.items()})
 
 
-def plot(found: Found, path: Path) -> None:
+def plot(results: Results, path: Path) -> None:
     """Plot Pearson by training rows: a dot per seed, lines through the means, a panel per split."""
     import matplotlib as mpl
 
@@ -129,7 +129,7 @@ def plot(found: Found, path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
     for axes, split in zip(panels, SPLITS, strict=True):
         for method, colour in METHODS.items():
-            by_size = {n: scores(found, study="sizes", split=split, size=n, variant=method) for n in SIZES}
+            by_size = {n: scores(results, study="sizes", split=split, size=n, variant=method) for n in SIZES}
             draw(axes, {n: list(values.values()) for n, values in by_size.items() if values}, colour, LABELS[method])
         axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
         axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
@@ -146,25 +146,25 @@ def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str
     axes.plot(list(by_size), [np.mean(values) for values in by_size.values()], "-", color=colour, label=label)
 
 
-def tables(found: Found) -> Iterable[str]:
+def tables(results: Results) -> Iterable[str]:
     """Yield all tables as Markdown."""
-    yield sizes(found, "pearson")
-    yield sizes(found, "spearman")
-    if any(one["study"] == "choices" for one in found):
-        yield choices(found)
-    if any(one["study"] == "dream" for one in found):
-        yield dream(found)
+    yield sizes(results, "pearson")
+    yield sizes(results, "spearman")
+    if any(one["study"] == "choices" for one in results):
+        yield choices(results)
+    if any(one["study"] == "dream" for one in results):
+        yield dream(results)
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--found", type=Path, default=HERE / "quality.json")
+    cli.add_argument("--results", type=Path, default=HERE / "quality.json")
     cli.add_argument("--plot", type=Path)
     args = cli.parse_args()
-    found: Found = json.loads(args.found.read_text())
-    print("\n\n".join(tables(found)))
+    results: Results = json.loads(args.results.read_text())
+    print("\n\n".join(tables(results)))
     if args.plot:
-        plot(found, args.plot)
+        plot(results, args.plot)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bench.promoters import ASSAY, RECORD, calls, extended, ids, promoters
 from pipeline.shards.writer import BUFFER_BYTES
-from pipeline.tokens.encode import encode_promoters
-from pipeline.tokens.kmers import vocabulary
+from pipeline.tokens.kmers import encode_promoters, vocabulary
 
 INSERT, BASES = 110, 410
 OURS = "promoter-bert"

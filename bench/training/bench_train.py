@@ -142,13 +142,13 @@ def bench_train(
         enough = max(MIN_ROWS, 2 * STEPS_PER_EPOCH * max(batches)) if rows is None else rows
         synthetic = synthetic_config(config, folder)
         run_on_rank0(world, lambda: make_shards(synthetic, folder, enough))
-        found: list[Measurement] = []
+        measurements: list[Measurement] = []
         for each, stage in itertools.product(settings, stages):
-            spec = MeasurementSpec(synthetic, stage, each, plan, backend, None if found else trace)
-            found.append(measure(spec, world))
-            on_row(found[-1])
+            spec = MeasurementSpec(synthetic, stage, each, plan, backend, None if measurements else trace)
+            measurements.append(measure(spec, world))
+            on_row(measurements[-1])
         run_on_rank0(world, lambda: None)  # rank 0 removes the folder
-    return found
+    return measurements
 
 
 def check_trace(trace: Path | None) -> None:

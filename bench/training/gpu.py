@@ -82,11 +82,11 @@ def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
     ]
 
 
-def own_row(found: Measurement) -> list[str]:
+def own_row(result: Measurement) -> list[str]:
     """Format all columns."""
-    columns = row(found.name, Rates(found.promoters_per_second, found.slowest, found.fastest), found.gigabytes)
-    columns[3:6] = f"{found.operations_per_second / 1e12:,.3g}", f"{found.utilization:.1%}", f"{found.data_wait:.2%}"
-    columns[7] = "" if found.host_waits is None else str(found.host_waits)
+    columns = row(result.name, Rates(result.promoters_per_second, result.slowest, result.fastest), result.gigabytes)
+    columns[3:6] = f"{result.operations_per_second / 1e12:,.3g}", f"{result.utilization:.1%}", f"{result.data_wait:.2%}"
+    columns[7] = "" if result.host_waits is None else str(result.host_waits)
     return columns
 
 
@@ -116,10 +116,10 @@ def driver_version() -> str:
     """Read the version of the GPU driver; a container may lack nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return said.partition("\n")[0].strip()
+    return output.partition("\n")[0].strip()
 
 
 def main() -> None:
@@ -165,15 +165,15 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
         args.out.write_text(f"{text}{markdown(HEAD, rows)}\n")
 
     def own_rows(variant: Variant, spec: MeasurementSpec) -> list[list[str]]:
-        found = measure(spec, bench.world)
-        rates[variant.precision] = found.matmul_per_second
-        return [own_row(found)]
+        result = measure(spec, bench.world)
+        rates[variant.precision] = result.matmul_per_second
+        return [own_row(result)]
 
     def prediction_rows() -> list[list[str]]:
-        found, whole = prediction(bench)
+        result, whole = prediction(bench)
         how = "fp16" if bench.world.device.type == "cuda" else "fp32"
         from_file = [f"predict, {how}, from file to file", f"{whole:,.0f}", *[""] * (len(HEAD) - 2)]
-        return [row(f"predict, {how}, sequences in memory", found.rates, found.gigabytes), from_file]
+        return [row(f"predict, {how}, sequences in memory", result.rates, result.gigabytes), from_file]
 
     before = dict(os.environ)
     plan = StepPlan(2 if args.tiny else 8, args.steps)
@@ -194,10 +194,10 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     alone("predict", prediction_rows)
     batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
     name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
-    alone(name, lambda: [row(name, (found := hugging_face(bench, batch, precision)).rates, found.gigabytes)])
+    alone(name, lambda: [row(name, (result := hugging_face(bench, batch, precision)).rates, result.gigabytes)])
     few = 32 if args.tiny else 64
     team = f"as the original team did, finetune, batch {few}"
-    alone(team, lambda: [row(team, (found := original_team(bench, few)).rates, found.gigabytes)])
+    alone(team, lambda: [row(team, (result := original_team(bench, few)).rates, result.gigabytes)])
     for variant, spec in ours:  # last, as compiling may take many minutes
         if variant.compiled:
             add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))

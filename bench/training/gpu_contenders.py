@@ -137,8 +137,8 @@ class MeanOverFrames(torch.nn.Module):
     def forward(self, input_ids, attention_mask, labels):  # type: ignore[no-untyped-def]
         """Shapes: (rows, frames, columns) twice, (rows,)."""
         flat = self.bert(input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1)).logits
-        found = flat.float().view(len(input_ids), -1).mean(1)
-        return {"loss": torch.nn.functional.mse_loss(found, labels), "logits": found}
+        predictions = flat.float().view(len(input_ids), -1).mean(1)
+        return {"loss": torch.nn.functional.mse_loss(predictions, labels), "logits": predictions}
 
 
 def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:

@@ -74,7 +74,7 @@ def main() -> None:
             for processes in (1, 2)
             for name, key in CONTENDERS.items()
         }
-        found = medians(contenders, times)
+        rates = medians(contenders, times)
     rows = [
         [
             name,
@@ -83,7 +83,7 @@ def main() -> None:
             f"{f['first_step']:.1f}",
             f"{f['gigabytes']:.2f}",
         ]
-        for name, f in found.items()
+        for name, f in rates.items()
     ]
     print(markdown(["", "promoters/s", "promoters/CPU s", "first step after s", "peak GB per process"], rows))
 

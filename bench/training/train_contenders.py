@@ -32,13 +32,13 @@ def report(ends: list[tuple[float, float]], promoters: int) -> None:
     if os.environ.get("RANK", "0") == "0":
         counted = (len(ends) - WARM_UP) * promoters
         clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
-        found = {
+        result = {
             "promoters_per_second": counted / clock,
             "promoters_per_cpu_second": counted / cpu / int(os.environ.get("WORLD_SIZE", "1")),
             "first_step": ends[0][0] - STARTED,
             "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         }
-        print(json.dumps(found), flush=True)
+        print(json.dumps(result), flush=True)
 
 
 def ours(work: Path) -> None:
@@ -86,8 +86,8 @@ def trainer(work: Path) -> None:
 
         def forward(self, input_ids, attention_mask, labels):  # type: ignore[no-untyped-def]
             flat = self.bert(input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1)).logits
-            found = flat.view(len(input_ids), -1).mean(1)
-            return {"loss": torch.nn.functional.mse_loss(found, labels), "logits": found}
+            predictions = flat.view(len(input_ids), -1).mean(1)
+            return {"loss": torch.nn.functional.mse_loss(predictions, labels), "logits": predictions}
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]

@@ -19,7 +19,7 @@ from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
-from pipeline.shards.location import find_index, whole_index
+from pipeline.shards.location import find_complete_index, find_index
 from pipeline.shards.staleness import check_fresh
 
 PATIENCE_S = 20.0
@@ -35,7 +35,7 @@ def probe(config_path: str, overrides: list[str], ds_config: str, port: int, fir
     answer = {
         "host": socket.gethostname(),
         "own_address": own_address(),
-        "facts": facts_of(config, ds_values, whole_index(config)),
+        "facts": facts_of(config, ds_values, find_complete_index(config)),
         "pkill": shutil.which("pkill") is not None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cores": os.cpu_count(),

@@ -20,7 +20,7 @@ from pipeline.dataset.input.format import Columns, layout_of_text
 from pipeline.dataset.input.stream import fasta_input, line_input
 from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
-from pipeline.shards.writer import in_parts
+from pipeline.io.arrow import rebatch
 
 STANDARD_INPUT = "-"
 READ_ROWS = 4096
@@ -98,7 +98,7 @@ def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:
     query = f"select {name}coalesce(sequence, '') as sequence, {VALIDATED} from input"
     first = 0
     with _open_input(source, assay) as connection:
-        for table in in_parts(connection.sql(query).to_arrow_reader(READ_ROWS), rows):
+        for table in rebatch(connection.sql(query).to_arrow_reader(READ_ROWS), rows):
             yield Part(first, table)
             first += table.num_rows
 

@@ -22,8 +22,8 @@ from model.bert.frames import read_width
 from model.bert.objectives import mean_over_frames
 from model.prediction.validate import validate
 from pipeline.dataset.input.repairs import remedy, with_repairs
-from pipeline.tokens.encode import encode_promoters
-from pipeline.tokens.padding import padded_tokens
+from pipeline.tokens.kmers import encode_promoters
+from pipeline.tokens.padding import pad_tokens
 from pipeline.tokens.reverse_complement import reverse_complement
 
 BATCH = {"cpu": 64, "cuda": 4096}
@@ -102,7 +102,7 @@ class Predictor:
             for start in range(0, len(tokens), self.batch):
                 rows = np.arange(start, min(start + self.batch, len(tokens)))
                 lengths = np.diff(tokens.offsets)[rows]
-                ids = padded_tokens(tokens, rows, lengths)
+                ids = pad_tokens(tokens, rows, lengths)
                 strands = [ids, reverse_complement(ids, lengths, self.k)] if self.both_strands else [ids]
                 batches.append(torch.stack([self._forward(strand, lengths) for strand in strands]).mean(0))
             return _to_host(torch.cat(batches))

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
 from pipeline.errors import UserError
+from pipeline.io.arrow import rebatch
 from pipeline.io.atomic import new_file
-from pipeline.shards.writer import in_parts
 
 GROUP_ROWS = 65_536
 """Rows per row group in Parquet."""
@@ -80,7 +80,7 @@ def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
         return
     batches = (batch for part in chain([first], parts) for batch in part.table.to_batches())
     with pq.ParquetWriter(file, first.table.schema, compression="zstd") as writer:
-        for group in in_parts(batches, GROUP_ROWS):
+        for group in rebatch(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
 
 

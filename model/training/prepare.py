@@ -17,8 +17,8 @@ from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
-from pipeline.shards.location import find_index, whole_index
-from pipeline.shards.staleness import as_written, check_fresh
+from pipeline.shards.location import find_complete_index, find_index
+from pipeline.shards.staleness import adopt_compression, check_fresh
 from pipeline.stream.sources import ShardSource, shard_source
 from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
@@ -91,7 +91,7 @@ def prepare(
             return built
 
         built = run_on_rank0(world, open_directory)
-        index = agreed_index(config, settings.values, rank0_index or whole_index(config))
+        index = agreed_index(config, settings.values, rank0_index or find_complete_index(config))
         shards, agree = shard_source(config, index), error_consensus(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
@@ -100,7 +100,7 @@ def _check_data(config: Config, index: Index) -> Config:
     """Check dataset, shards and the model to start from. Returns the config with the settings they were made with."""
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
-    built = as_written(as_built(config, info), index)
+    built = adopt_compression(as_built(config, info), index)
     check_fresh(index, built, info)
     stages = STAGES if built.finetune.wants_pretraining else ("finetune",)
     splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]

@@ -99,11 +99,11 @@ def describe_shards(written: "WriteResult") -> list[str]:
 
 def describe_preview(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
-    from pipeline.shards.preview import insert_shown
+    from pipeline.shards.preview import format_insert
 
     label = "no label" if promoter.expression is None else f"expression {promoter.expression:g}"
     return [
         f"{promoter.file} record {promoter.record}, id {promoter.id}, {label}",
-        f"  {insert_shown(promoter, index)}",
+        f"  {format_insert(promoter, index)}",
         f"  tokens {' '.join(map(str, promoter.tokens))} ...",
     ]

@@ -39,7 +39,7 @@ def shards(
     replaced. Run the same command to resume.
     """
     from pipeline.shards.executors import EXECUTORS
-    from pipeline.shards.plan import splits_of
+    from pipeline.shards.plan import select_splits
     from pipeline.shards.write import write_shards
 
     if executor not in EXECUTORS:
@@ -48,7 +48,7 @@ def shards(
         context, config, dataset__path=dataset, shards__k=k, shards__path=out, shards__workers=workers
     )
     with progress("shards", "promoters", quiet=as_json) as show:
-        written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_speed(show))
+        written = write_shards(settings, select_splits(stage, split), EXECUTORS[executor], with_speed(show))
     print_result(written, as_json, describe_shards(written))
 
 

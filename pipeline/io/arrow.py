@@ -1,4 +1,6 @@
-"""Arrow columns as numpy arrays, without copies where possible."""
+"""Convert Arrow columns to numpy arrays without copies where possible, and regroup record batches."""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,3 +19,18 @@ def string_buffers(
     text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     first, end = offsets[0], offsets[-1]  # a slice keeps the bytes of the whole column
     return text[first:end], offsets[:-1] - first, np.diff(offsets)
+
+
+def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """Regroup record batches into tables of `size` rows each, the last one shorter."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        while rows + batch.num_rows >= size:
+            yield pa.Table.from_batches([*waiting, batch.slice(0, size - rows)])
+            batch, waiting, rows = batch.slice(size - rows), [], 0
+        if batch.num_rows:
+            waiting.append(batch)
+            rows += batch.num_rows
+    if rows:
+        yield pa.Table.from_batches(waiting)

@@ -20,12 +20,12 @@ _WRONG_ANSWERS = 2
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def fetch_index(url: str, waits: Sequence[float] = WAITS, silent_seconds: float = SILENT_SECONDS) -> Index:
+def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
     """Fetch and parse the index of the shards at a URL. Raises UserError if it is missing or invalid."""
     name = f"{url.rstrip('/')}/{INDEX}"
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
-        fetch_file(name, target, None, waits, silent_seconds)
+        fetch_file(name, target, waits=waits)
         return parse_index(target.read_bytes(), name)
 
 
@@ -54,15 +54,15 @@ def fetch_file(
             if getattr(error, "filename", None) == str(target):
                 raise
             refused = "access denied" if isinstance(error, PermissionError) else "no such file"
-            raise UserError(f"{url}: {refused}: {error}; check shards.path, or write the shards there") from None
+            raise UserError(f"{url}: {refused}: {error}; fix: check shards.path, or write the shards there") from None
         except Exception as error:  # each file system has errors of its own
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise
             problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if getattr(error, "status", None) in _REFUSED or type(error).__name__ == "NoCredentialsError":
-                raise UserError(f"{url}: access denied: {problem}; check the credentials") from None
+                raise UserError(f"{url}: access denied: {problem}; fix: check the credentials") from None
         if wait is None or corrupt >= _WRONG_ANSWERS:
-            raise UserError(f"{url}: {problem}; check the server, or write the shards there again")
+            raise UserError(f"{url}: {problem}; fix: check the server, or write the shards there again")
         time.sleep(wait)
 
 

@@ -5,14 +5,14 @@ An index from a URL is a stranger's data: types, file names and hashes are valid
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from pipeline.config.schema import Assay, Shards
+from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
 
@@ -76,17 +76,19 @@ class Index:
         return sum(shard.rows for shard in self.splits[split])
 
     @property
-    def shards(self) -> Iterator[ShardEntry]:
+    def shards(self) -> list[ShardEntry]:
         """The shards of all splits."""
-        return (shard for shards in self.splits.values() for shard in shards)
+        return list(chain.from_iterable(self.splits.values()))
 
 
+SHARD_ENTRY = TypeAdapter(ShardEntry)
+"""Parser of an entry; raises ValueError if it is invalid."""
 _INDEX = TypeAdapter(Index)
-_SHARD = TypeAdapter(ShardEntry)
 
 
-def shard_key(dataset_key: str, assay: Assay, shards: Shards) -> str:
-    """Hash everything that determines the bytes of the shards."""
+def shard_key(dataset_key: str, config: DataConfig) -> str:
+    """Hash everything that determines the bytes of the shards of a dataset and configuration."""
+    assay, shards = config.assay, config.shards
     parts = [FORMAT, dataset_key, shards.k, assay.left_flank, assay.right_flank, shards.record_promoters]
     parts += [shards.shard_megabytes, shards.compression]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -102,29 +104,27 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def shard_entry(values: object) -> ShardEntry:
-    """Parse an entry from its JSON. Raises ValueError if it is invalid."""
-    return _SHARD.validate_python(values)
+def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Index:
+    """Read the index of a folder or URL of shards. command: writes the shards, for the error if there are none.
 
-
-def read_index(folder: Path | str) -> Index:
-    """Read the index of a folder or URL of shards. Raises UserError if it is missing, invalid or of another format."""
+    Raises UserError if the index is missing, invalid or of another format.
+    """
     path = f"{folder}/{INDEX}"
     try:
         return parse_index(read_bytes(folder, INDEX), path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here; write them with: promoter-bert shards") from None
+        raise UserError(f"{path}: no shards here; fix: {command}") from None
 
 
 def parse_index(data: bytes, path: str) -> Index:
     """Parse and validate the bytes of an index. path: its name in errors. Raises UserError if they are invalid."""
-    rewrite = "write it again: promoter-bert shards"
+    rewrite = "fix: promoter-bert shards"
     try:
         values: dict[str, Any] = json.loads(data)
         if values["format"] != FORMAT:
-            raise UserError(f"{path}: format {values['format']}, expected {FORMAT}; run: promoter-bert shards")
+            raise UserError(f"{path}: expected format {FORMAT}, got {values['format']}; {rewrite}")
         if values.pop("sha256") != _digest(values):
-            raise UserError(f"{path}: changed since it was written; {rewrite}")
+            raise UserError(f"{path}: changed since it was written (its sha256 differs); {rewrite}")
         return _INDEX.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]

@@ -6,18 +6,18 @@ from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.fetch import fetch_index
-from pipeline.shards.index import INDEX, Index, read_index
+from pipeline.shards.index import Index, read_index
 from pipeline.shards.store import shard_store
 
 
-def shard_place(config: DataConfig) -> str:
+def shard_location(config: DataConfig) -> str:
     """Name the folder or URL of the shards of `shards.k`."""
     return f"{config.shards.path.removeprefix('file://').rstrip('/')}/k{config.shards.k}"
 
 
 def shard_folder(config: DataConfig) -> Path:
     """Name the same as a local folder."""
-    return Path(shard_place(config))
+    return Path(shard_location(config))
 
 
 def shards_command(config: DataConfig) -> str:
@@ -27,15 +27,11 @@ def shards_command(config: DataConfig) -> str:
 
 def find_index(config: DataConfig) -> Index:
     """Read the index of the shards of `shards.k`. Raises UserError if there is none."""
-    place = shard_place(config)
-    if is_remote(place):
-        return fetch_index(place)
-    if not Path(place, INDEX).exists():
-        raise UserError(f"{place}: no shards here; write them: {shards_command(config)}")
-    return read_index(place)
+    place = shard_location(config)
+    return fetch_index(place) if is_remote(place) else read_index(place, shards_command(config))
 
 
-def whole_index(config: DataConfig) -> Index | None:
+def find_complete_index(config: DataConfig) -> Index | None:
     """Read the same index; None if it, or a shard of a folder, is missing.
 
     A URL is the same for every host: a missing shard is reported when it is read.
@@ -44,11 +40,11 @@ def whole_index(config: DataConfig) -> Index | None:
         index = find_index(config)
     except UserError:
         return None
-    place = shard_place(config)
-    return index if is_remote(place) or not missing_files(place, index) else None
+    place = shard_location(config)
+    return index if is_remote(place) or not list_missing(place, index) else None
 
 
-def missing_files(place: str, index: Index) -> list[str]:
-    """List the shards of an index that are missing, or of another size, at a folder or URL."""
-    present = shard_store(place, index.key).present(index)
+def list_missing(place: str, index: Index) -> list[str]:
+    """List the files of an index that are missing, or of another size, at a folder or URL."""
+    present = shard_store(place, index.key).find_present(index)
     return [shard.file for shard in index.shards if shard.file not in present]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import duckdb
 
@@ -15,11 +16,11 @@ ROW_OVERHEAD = 16
 """Bytes per promoter beside its tokens: offset, label, id."""
 
 
-def splits_of(stage: str | None = None, part: str | None = None) -> list[str]:
+def select_splits(stage: str | None = None, part: str | None = None) -> list[str]:
     """Select the splits of a stage, of a part such as test, or all. Raises UserError if there are none."""
     splits = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
     if not splits:
-        raise UserError(f"no split {stage or '*'}/{part or '*'}; there are {', '.join(SPLITS)}")
+        raise UserError(f"no split {stage or '*'}/{part or '*'}; expected one of {', '.join(SPLITS)}")
     return splits
 
 
@@ -46,8 +47,11 @@ def plan_shards(
     connection: duckdb.DuckDBPyConnection, config: DataConfig, splits: Sequence[str] = SPLITS
 ) -> list[ShardTask]:
     """Plan every shard of the splits; the shards of one split differ by at most one record."""
-    size = config.shards.record_promoters
-    records_per_shard = config.shards.shard_megabytes * 1e6 / _mean_bytes(connection, config) / size
+    assay, size = config.assay, config.shards.record_promoters
+    ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
+    extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
+    mean_bytes = ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize
+    records_per_shard = config.shards.shard_megabytes * 1e6 / mean_bytes / size
     cut = dataset_info(connection).cut
     tasks: list[ShardTask] = []
     for split in splits:
@@ -56,43 +60,31 @@ def plan_shards(
         if not rows:
             continue
         records = -(-rows // size)
-        count = min(max(round(records / records_per_shard), 1), records)
-        bounds = [records * i // count for i in range(count)]
-        starts = [bound * size for bound in bounds]
+        shards = min(max(round(records / records_per_shard), 1), records)
+        bounds = [records * shard // shards * size for shard in range(shards)]
         query = f"select id from {stage} where split = ? and list_contains(?::bigint[], position) order by position"
-        first_ids = [first for (first,) in rows_of(connection, query, [part, starts])]
-        last_ids = [*(first - 1 for first in first_ids[1:]), last_id]
-        ends = [*starts[1:], rows]
+        first_ids = [first for (first,) in rows_of(connection, query, [part, bounds])]
+        ranges = zip(pairwise([*bounds, rows]), pairwise([*first_ids, last_id + 1]), strict=True)
         tasks += [
             ShardTask(
                 split=split,
-                number=i,
-                first_record=bounds[i],
-                first_id=first_ids[i],
-                last_id=last_ids[i],
+                number=number,
+                first_record=start // size,
+                first_id=first_id,
+                last_id=next_id - 1,
                 at_or_above=cut if stage == "pretrain" else None,
-                rows=ends[i] - starts[i],
+                rows=end - start,
             )
-            for i in range(count)
+            for number, ((start, end), (first_id, next_id)) in enumerate(ranges)
         ]
     return tasks
 
 
-def label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
+def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     """Compute mean and population standard deviation of the fine-tuning training labels; 0 and 1 if there are none.
 
     Rounded to six decimals, so that the order of summation does not show.
     """
-    ((mean, sd),) = rows_of(
-        connection,
-        "select round(avg(expression), 6), round(stddev_pop(expression), 6) from finetune where split = 'train'",
-    )
-    return (float(mean), float(sd)) if mean is not None else (0.0, 1.0)
-
-
-def _mean_bytes(connection: duckdb.DuckDBPyConnection, config: DataConfig) -> float:
-    """Compute the mean size in a shard of a promoter of the dataset."""
-    ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
-    assay = config.assay
-    extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
-    return ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize
+    moments = "coalesce(round(avg(expression), 6), 0), coalesce(round(stddev_pop(expression), 6), 1)"
+    ((mean, sd),) = rows_of(connection, f"select {moments} from finetune where split = 'train'")
+    return float(mean), float(sd)

@@ -1,8 +1,6 @@
 """Preview of shards: some promoters, decoded back to bases."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.shards.records import read_record
-from pipeline.tokens.kmers import text_of_ids
+from pipeline.tokens.kmers import decode_ids
 
 SHOWN_TOKENS = 8
 SHOWN_FLANK = 10
@@ -19,7 +17,7 @@ SHOWN_FLANK = 10
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """A promoter as a shard holds it. expression: None without a label; extended: its bases with the flanks;
+    """A promoter of a shard. expression: None without a label; extended: its bases with the flanks;
     tokens: the first ids of frame 0."""
 
     file: str
@@ -38,27 +36,29 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     if split is None:
         split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
     if split not in index.splits:
-        raise UserError(f"{folder}: no split {split}; it has {', '.join(index.splits)}")
-    return list(islice(_rows(folder, index, split), promoters))
-
-
-def _rows(folder: Path | str, index: Index, split: str) -> Iterator[PreviewRow]:
+        raise UserError(f"{folder}: no split {split}; expected one of {', '.join(index.splits)}")
+    rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
             record = read_record(folder, shard, number)
-            for row in range(len(record)):
+            for row in range(min(len(record), promoters - len(rows))):
                 ids = record.tokens.row(row)
-                yield PreviewRow(
-                    file=shard.file,
-                    record=number,
-                    id=int(record.id[row]),
-                    expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
-                    extended=text_of_ids(ids, index.k),
-                    tokens=[int(token) for token in ids[:: index.k][:SHOWN_TOKENS]],
+                rows.append(
+                    PreviewRow(
+                        file=shard.file,
+                        record=number,
+                        id=int(record.id[row]),
+                        expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
+                        extended=decode_ids(ids, index.k),
+                        tokens=ids[:: index.k][:SHOWN_TOKENS].tolist(),
+                    )
                 )
+            if len(rows) == promoters:
+                return rows
+    return rows
 
 
-def insert_shown(promoter: PreviewRow, index: Index) -> str:
+def format_insert(promoter: PreviewRow, index: Index) -> str:
     """Format the bases with a bar between flanks and insert; long flanks are shortened to ten bases."""
     left, right = len(index.left_flank), len(index.right_flank)
     bases = promoter.extended

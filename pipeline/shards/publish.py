@@ -24,21 +24,11 @@ def publish_shards(dataset: str, folder: str, index: Index) -> None:
         position, number = 0, 0
         for shard, entry in enumerate(entries):
             place = {"k": index.k, "stage": stage, "split": part, "shard": shard}
-            shards.append(
-                {
-                    **place,
-                    "file": f"{folder}/{entry.file}",
-                    "records": len(entry.records),
-                    "first_position": position,
-                    "rows": entry.rows,
-                    "bytes": entry.bytes,
-                    "sha256": entry.sha256,
-                }
-            )
+            file = {"file": f"{folder}/{entry.file}", "rows": entry.rows, "bytes": entry.bytes, "sha256": entry.sha256}
+            shards.append({**place, **file, "records": len(entry.records), "first_position": position})
             for record in entry.records:
                 records.append({**place, "record": number, "first_position": position, **asdict(record)})
-                position += record.rows
-                number += 1
+                position, number = position + record.rows, number + 1
     if published == sorted((shard["file"], shard["sha256"]) for shard in shards):
         return
     tables = {"shards": pa.Table.from_pylist(shards), "records": pa.Table.from_pylist(records)}

@@ -35,7 +35,7 @@ ZSTD_LEVEL = 1
 """The fastest level. Higher ones gain little: the flanks repeat from row to row, the inserts are random."""
 END = bytes(2 * tarfile.BLOCKSIZE)
 """Two empty blocks end a tar."""
-REWRITE = "delete the file and write it again: promoter-bert shards (with the options it was written with)"
+REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
 """The fix in the error for a corrupt shard."""
 
 
@@ -57,7 +57,9 @@ def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[b
     Raises UserError for more ids than 32-bit offsets can count.
     """
     if record.tokens.offsets[-1] >= 2**32:
-        raise UserError(f"{len(record):,} promoters have too many bases for a record; lower shards.record_promoters")
+        raise UserError(
+            f"{len(record):,} promoters exceed a record's 32-bit offsets; fix: lower shards.record_promoters"
+        )
     arrays = {
         "tokens": record.tokens.values,
         "offsets": record.tokens.offsets.astype(np.uint32),
@@ -89,12 +91,12 @@ def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | Non
     try:
         return read_bytes(folder, shard.file, start, end)
     except FileNotFoundError:
-        raise missing_shard(folder, shard) from None
+        raise missing_shard_error(folder, shard) from None
 
 
-def missing_shard(folder: Path | str, shard: ShardEntry) -> UserError:
+def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
     """Make the error for a missing shard file."""
-    return UserError(f"{folder}/{shard.file}: no such file; write it again: promoter-bert shards")
+    return UserError(f"{folder}/{shard.file}: no such file; fix: promoter-bert shards")
 
 
 def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int) -> Record:
@@ -133,7 +135,9 @@ def parse_record(data: bytes | memoryview) -> Record:
             place += tarfile.BLOCKSIZE
             _, name, *suffixes = member.name.split(".")
             content = view[place : place + member.size]
-            arrays[name] = _array(_decompress(content) if suffixes == ["npy", "zst"] else content)
+            if suffixes == ["npy", "zst"]:
+                content = pa.input_stream(pa.py_buffer(content), compression="zstd").read()
+            arrays[name] = _array(content)
             place += member.size + -member.size % tarfile.BLOCKSIZE
         tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
         return Record(tokens, arrays["expression"], arrays["id"])
@@ -157,9 +161,3 @@ def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
         raise ValueError(f"npy version {version}, expected (1, 0)")
     shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     return np.frombuffer(data, dtype, offset=content.tell()).reshape(shape)
-
-
-def _decompress(data: memoryview) -> bytes:
-    with pa.input_stream(pa.py_buffer(data), compression="zstd") as stream:
-        plain: bytes = stream.read()
-    return plain

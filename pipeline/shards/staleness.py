@@ -1,4 +1,4 @@
-"""Comparison of shards with the dataset and configuration that they should be of."""
+"""Staleness of shards: comparison with the dataset and configuration."""
 
 from typing import TypeVar
 
@@ -6,18 +6,13 @@ from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
 from pipeline.shards.index import Index, shard_key
-from pipeline.shards.location import missing_files, shard_place, shards_command
+from pipeline.shards.location import list_missing, shard_location, shards_command
 
 C = TypeVar("C", bound=DataConfig)
 
 
-def expected_key(config: DataConfig, info: DatasetInfo) -> str:
-    """Make the key that shards of this dataset and configuration have."""
-    return shard_key(info.key, config.assay, config.shards)
-
-
 def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
-    """List the settings in which shards differ from a dataset and configuration, as `setting: is -> wanted`."""
+    """List the settings in which shards differ from a dataset and configuration, as `setting: present -> requested`."""
     assay, shards = config.assay, config.shards
     pairs = {
         "dataset": (index.dataset_key[:12], info.key[:12]),
@@ -28,32 +23,32 @@ def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str
         "shards.compression": (index.compression, shards.compression),
     }
     changed = [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
-    if not changed and index.key != expected_key(config, info):
+    if not changed and index.key != shard_key(info.key, config):
         changed = ["assay.upstream or assay.downstream"]
     return changed
 
 
-def as_written(config: C, index: Index) -> C:
-    """Take over the compression that the shards have: training reads either, and gets the same batches.
+def adopt_compression(config: C, index: Index) -> C:
+    """Set the compression to that of the shards: training reads either, and gets the same batches.
 
-    The sizes of records and shards are not taken over: they decide the order of an epoch.
+    The sizes of records and shards stay: they decide the order of an epoch.
     """
     return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
 
 
 def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
-    """Raise UserError if shards are missing, or not those of the dataset and settings. Either compression will do."""
-    config = as_written(config, index)
-    place, command = shard_place(config), shards_command(config)
-    if index.key != expected_key(config, info):
+    """Raise UserError if shards are missing or stale. Either compression is accepted."""
+    config = adopt_compression(config, index)
+    place, command = shard_location(config), shards_command(config)
+    if index.key != shard_key(info.key, config):
         stale = "; ".join(differences(index, config, info))
-        raise UserError(f"{place}: these shards are stale ({stale}); write them again: {command}")
+        raise UserError(f"{place}: these shards are stale ({stale}); fix: {command}")
     unwritten = [split for split, rows in info.split_rows.items() if rows and split not in index.splits]
     if unwritten:
-        raise UserError(f"{place}: shards of {', '.join(unwritten)} are not written yet; write them: {command}")
+        raise UserError(f"{place}: shards of {', '.join(unwritten)} are not written yet; fix: {command}")
     if place.startswith(("http://", "https://")):
         return  # such a server lists no files; a missing one is reported when it is read
-    missing = missing_files(place, index)
+    missing = list_missing(place, index)
     if missing:
         lost = f"{len(missing)} shards are missing or truncated, such as {missing[0]}"
-        raise UserError(f"{place}: {lost}; write them again: {command}")
+        raise UserError(f"{place}: {lost}; fix: {command}")

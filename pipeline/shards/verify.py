@@ -15,7 +15,7 @@ from pipeline.tokens.kmers import SPECIALS, vocabulary_size
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """Counts of what was read and found intact."""
+    """Counts of the shards, records, promoters and bytes that were verified."""
 
     folder: str
     shards: int
@@ -32,9 +32,8 @@ def verify_shards(
     Memory: one record at a time. on_progress: gets the promoters done, and all.
     """
     index = read_index(folder)
-    shards = list(index.shards)
-    total = sum(shard.rows for shard in shards)
-    done = 0
+    shards = index.shards
+    total, done = sum(shard.rows for shard in shards), 0
     for shard in shards:
         _verify_shard(folder, index, shard)
         done += shard.rows
@@ -49,13 +48,15 @@ def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
     end = 0
     for number, entry in enumerate(shard.records):
         if entry.offset != end:
-            raise UserError(f"{place}: record {number} begins at {entry.offset:,}, the one before it ends at {end:,}")
+            raise UserError(
+                f"{place}: record {number}: begins at {entry.offset:,}; expected {end:,}, where the one before ends"
+            )
         end += entry.bytes
         data = read_range(folder, shard, entry.offset, end)
         sha256.update(data)
         _verify_ids(check_record(data, folder, shard, number), index, f"{place}: record {number}")
     if sum(entry.rows for entry in shard.records) != shard.rows:
-        raise UserError(f"{place}: its records do not add up to {shard.rows:,} promoters")
+        raise UserError(f"{place}: its records do not add up to {shard.rows:,} promoters; {REWRITE}")
     rest = read_range(folder, shard, end, None)
     if rest != END or end + len(rest) != shard.bytes:
         raise UserError(
@@ -73,6 +74,8 @@ def _verify_ids(record: Record, index: Index, place: str) -> None:
     if values.dtype != index.dtype:
         raise UserError(f"{place}: expected ids of {index.dtype}, got {values.dtype}")
     if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
-        raise UserError(f"{place}: its offsets do not cut {len(values):,} ids into rows")
+        raise UserError(f"{place}: its offsets do not split {len(values):,} ids into rows")
     if len(values) and (values.min() < len(SPECIALS) or values.max() >= vocabulary_size(index.k)):
-        raise UserError(f"{place}: an id outside of the k-mers, {len(SPECIALS)} to {vocabulary_size(index.k) - 1:,}")
+        raise UserError(
+            f"{place}: an id outside of the k-mers; expected {len(SPECIALS)} to {vocabulary_size(index.k) - 1:,}"
+        )

@@ -10,7 +10,10 @@ The same key gives the same bytes, whoever writes them.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from pipeline.config.schema import DataConfig
@@ -21,13 +24,12 @@ from pipeline.io.atomic import recover_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 from pipeline.shards.executors import Executor, write_locally
-from pipeline.shards.index import Index, ShardEntry, read_index
-from pipeline.shards.location import shard_place
-from pipeline.shards.plan import SPLITS, label_scale, plan_shards
+from pipeline.shards.index import Index, read_index, shard_key
+from pipeline.shards.location import shard_location
+from pipeline.shards.plan import SPLITS, compute_label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
-from pipeline.shards.staleness import differences, expected_key
+from pipeline.shards.staleness import differences
 from pipeline.shards.store import ShardStore, shard_store
-from pipeline.shards.writer import WriteJob
 from pipeline.tokens.kmers import id_dtype
 
 OnProgress = Callable[[int, int, int], None]
@@ -57,7 +59,7 @@ def write_shards(
     on_progress: OnProgress = lambda _done, _total, _before: None,
 ) -> WriteResult:
     """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay."""
-    place, dataset = shard_place(config), config.dataset.path
+    place, dataset = shard_location(config), config.dataset.path
     with open_dataset(dataset) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
@@ -66,81 +68,65 @@ def write_shards(
     # Writers on other nodes have another working directory.
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(dataset)})})
     absolute = _absolute(place)
-    store = shard_store(absolute, expected_key(config, info))
+    store = shard_store(absolute, shard_key(info.key, config))
     with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
-        before = _existing_index(absolute)
+        before = None
+        with suppress(UserError):  # missing, or invalid
+            before = read_index(absolute)
         existing = before if before is not None and before.key == store.key else None
-        kept = _kept_shards(store, existing)
-        wanted = [split for split in SPLITS if split in splits or (existing and split in existing.splits)]
-        if existing is not None and _is_complete(existing, kept, wanted, info):
-            index, written = existing, 0
-        else:
-            store.begin(existing)
-            index, written = _write(config, info, store, wanted, kept, executor, on_progress)
-            store.publish(index)
-    shards = list(index.shards)
+        index, written = _write(config, info, store, existing, splits, executor, on_progress)
+    note = ""
+    try:
+        publish_shards(config.dataset.path, place, index)
+    except UserError as error:  # the shards are valid without
+        note = f"relations `shards` and `records` are not up to date: {error}; fix: run the same command again"
     return WriteResult(
         folder=place,
         key=index.key,
-        shards=len(shards),
+        shards=len(index.shards),
         written=written,
-        rows=sum(shard.rows for shard in shards),
-        bytes=sum(shard.bytes for shard in shards),
+        rows=sum(shard.rows for shard in index.shards),
+        bytes=sum(shard.bytes for shard in index.shards),
         replaced=differences(before, config, info) if before is not None else [],
-        note=_publish(config.dataset.path, place, index),
+        note=note,
     )
-
-
-def _existing_index(place: str) -> Index | None:
-    """Read the index of a folder or URL; None if there is no valid one."""
-    try:
-        return read_index(place)
-    except UserError:
-        return None
-
-
-def _kept_shards(store: ShardStore, existing: Index | None) -> dict[str, ShardEntry]:
-    """Find the shards of an index that need not be written again, by file. Reads no bytes; verify does."""
-    if existing is None:
-        return {}
-    present = store.present(existing)
-    return {entry.file: entry for entry in existing.shards if entry.file in present}
-
-
-def _is_complete(existing: Index, kept: dict[str, ShardEntry], wanted: Sequence[str], info: DatasetInfo) -> bool:
-    """Say whether every shard of an index exists, and it holds every wanted split that has rows."""
-    lacking = [split for split in wanted if info.split_rows[split] and split not in existing.splits]
-    return not lacking and all(entry.file in kept for entry in existing.shards)
 
 
 def _write(
     config: DataConfig,
     info: DatasetInfo,
     store: ShardStore,
+    existing: Index | None,
     splits: Sequence[str],
-    kept: dict[str, ShardEntry],
     executor: Executor,
     on_progress: OnProgress,
 ) -> tuple[Index, int]:
-    """Write the shards that do not exist. Returns the index of all, and how many were written now."""
+    """Write the shards that do not exist and publish them. Returns the index of all, and how many were written now.
+
+    existing: the index of shards of the same key.
+    """
+    kept = store.find_present(existing) if existing else {}
+    published = set(existing.splits) if existing else set()
+    requested = [split for split in SPLITS if split in splits or split in published]
+    lacking = {split for split in requested if info.split_rows[split]} - published
+    if existing and not lacking and len(kept) == len(existing.shards):
+        return existing, 0
+    store.begin(existing)
     with open_dataset(config.dataset.path) as connection:
-        tasks = plan_shards(connection, config, splits)
-        mean, sd = label_scale(connection)
-    entries = dict(kept)
+        tasks = plan_shards(connection, config, requested)
+        mean, sd = compute_label_scale(connection)
+    entries, written = dict(kept), 0
     total = sum(task.rows for task in tasks)
     done = before = sum(entry.rows for entry in kept.values())
-    written = 0
     on_progress(done, total, before)
     missing = [task for task in tasks if task.file not in kept]
-    for task, shard in executor(missing, WriteJob(config, store)):
-        entries[task.file] = shard.entry
-        done, written = done + task.rows, written + shard.written
+    for entry, is_new in executor(missing, config, store):
+        entries[entry.file] = entry
+        done, written = done + entry.rows, written + is_new
         on_progress(done, total, before)
-    by_split: dict[str, list[ShardEntry]] = {}
-    for task in tasks:
-        by_split.setdefault(task.split, []).append(entries[task.file])
+    tasks_by_split = groupby(tasks, attrgetter("split"))
     index = Index(
         key=store.key,
         dataset_key=info.key,
@@ -153,18 +139,10 @@ def _write(
         compression=config.shards.compression,
         label_mean=mean,
         label_sd=sd,
-        splits=by_split,
+        splits={split: [entries[task.file] for task in group] for split, group in tasks_by_split},
     )
+    store.publish(index)
     return index, written
-
-
-def _publish(dataset: str, place: str, index: Index) -> str:
-    """Publish the index in the dataset. Returns what is left to do, or an empty text: the shards are good without."""
-    try:
-        publish_shards(dataset, place, index)
-    except UserError as error:
-        return f"relations `shards` and `records` are not up to date: {error}; run the same command to update them"
-    return ""
 
 
 def _absolute(place: str) -> str:
@@ -176,9 +154,4 @@ def _lock_file(place: str, config: DataConfig) -> Path:
     if is_remote(place):
         digest = hashlib.sha256(place.encode()).hexdigest()[:8]
         return Path(config.dataset.path).with_name(f".shards-{digest}.lock")
-    folder = Path(place)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot make this folder: {error.strerror}") from None
-    return folder.with_name(f".{folder.name}.lock")
+    return Path(place).with_name(f".{Path(place).name}.lock")

@@ -3,70 +3,53 @@
 import hashlib
 import socket
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from pipeline.config.schema import Assay, DataConfig
+from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
-from pipeline.shards.index import RecordEntry, ShardEntry
+from pipeline.io.arrow import rebatch
+from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
 from pipeline.shards.plan import ShardTask
 from pipeline.shards.records import END, Record, record_blocks
-from pipeline.shards.staleness import expected_key
 from pipeline.shards.store import ShardStore
-from pipeline.tokens.encode import encode_promoters
+from pipeline.tokens.kmers import encode_promoters
 
 BUFFER_BYTES = 8 * 2**20
 """Buffer for the ids of a record; they take 1.6 MB in the paper's preset."""
 
 
-@dataclass(frozen=True)
-class WriteJob:
-    """Settings and store that every writer process gets. config: as the dataset was built."""
-
-    config: DataConfig
-    store: ShardStore
+ShardResult = tuple[ShardEntry, bool]
+"""A shard on disk, and whether it was written now, not by an interrupted run before."""
 
 
-@dataclass(frozen=True)
-class ShardResult:
-    """A shard on disk. written: now, not by an interrupted run before."""
-
-    entry: ShardEntry
-    written: bool
-
-
-def write_shard(task: ShardTask, job: WriteJob) -> ShardResult:
+def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> ShardResult:
     """Write one shard, then its note, unless an interrupted run finished it.
 
-    Memory: some records and DuckDB's read-ahead, whatever the size of the shard. Raises UserError if the dataset is
-    not the one of the plan, or if the shard cannot be written.
+    config: as the dataset was built. Memory: some records and DuckDB's read-ahead, whatever the size of the shard.
+    Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
     """
-    existing = job.store.finished(task.file)
+    existing = store.find_finished(task.file)
     if existing is not None:
-        return ShardResult(existing, written=False)
-    config = job.config
+        return existing, False
     with open_dataset(config.dataset.path) as connection:
-        if expected_key(config, dataset_info(connection)) != job.store.key:
-            raise UserError(
-                f"{config.dataset.path}: on {socket.gethostname()}, not the dataset that the shards were planned from"
-            )
+        if shard_key(dataset_info(connection).key, config) != store.key:
+            host = socket.gethostname()
+            raise UserError(f"{config.dataset.path}: on {host}, not the dataset that the shards were planned from")
         # Closed on errors, too: DuckDB can open the file again only when no result is left open.
         with (
             closing(_records(connection, task, config)) as records,
-            job.store.new_shard(task.file) as path,
+            store.new_shard(task.file) as path,
             path.open("wb") as file,
         ):
             entry = write_tar(file, task.file, task.first_record, records, config.shards.compression == "zstd")
-    job.store.note(entry)
-    return ShardResult(entry, written=True)
+    store.note_finished(entry)
+    return entry, True
 
 
 def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
@@ -80,38 +63,18 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
     )
     buffer = np.empty(BUFFER_BYTES, np.uint8)
     read, last = 0, -1
-    for table in in_parts(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
-        record = encode_rows(table, config.assay, config.shards.k, buffer)
+    for table in rebatch(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
+        record = Record(
+            tokens=encode_promoters(table["sequence"], config.assay, config.shards.k, buffer),
+            expression=table["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
+            id=table["id"].to_numpy().astype(np.int64),
+        )
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
-            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; build it again")
+            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; fix: build it again")
         read, last = read + len(record), int(record.id[-1])
         yield record
     if read != task.rows:
         raise UserError(f"{task.file}: the dataset changed; expected {task.rows:,} rows, got {read:,}")
-
-
-def in_parts(reader: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """Regroup record batches into tables of `size` rows each, the last one shorter."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in reader:
-        while rows + batch.num_rows >= size:
-            yield pa.Table.from_batches([*waiting, batch.slice(0, size - rows)])
-            batch, waiting, rows = batch.slice(size - rows), [], 0
-        if batch.num_rows:
-            waiting.append(batch)
-            rows += batch.num_rows
-    if rows:
-        yield pa.Table.from_batches(waiting)
-
-
-def encode_rows(rows: pa.Table, assay: Assay, k: int, buffer: npt.NDArray[np.uint8]) -> Record:
-    """Encode rows of the dataset (id, sequence, expression) as a record. buffer: see ids_of_inserts."""
-    return Record(
-        tokens=encode_promoters(rows["sequence"], assay, k, buffer),
-        expression=rows["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
-        id=rows["id"].to_numpy().astype(np.int64),
-    )
 
 
 def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:

@@ -1,14 +1,20 @@
 """Batches of one rank: promoters are collated block by block, and a block is sliced into steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.stream.reader import Window
 from pipeline.stream.shuffle import partition
-from pipeline.tokens.padding import PAD_TO, Ids, Numbers, padded_rows, padded_width
+from pipeline.tokens.kmers import Ids, Numbers
+from pipeline.tokens.padding import pad_rows, padded_width
+from pipeline.tokens.reverse_complement import reverse_complement
+
+Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
+"""Positions in the split -> whether each is read from the other strand."""
 
 
 @dataclass(frozen=True)
@@ -52,131 +58,90 @@ class RankSlice:
 
 
 @dataclass(frozen=True)
-class _Bounds:
-    """Bounds of a micro-batch in this rank's rows of a step. first_row: in the global batch."""
-
-    start: int
-    end: int
-    first_row: int
-
-
-@dataclass(frozen=True)
 class RowAssignment:
-    """A rank's rows of a global batch, ascending, and the bounds of its micro-batches. weights: 0 for filling rows."""
+    """A rank's rows of a global batch, ascending, and their weights: 0 for a row that fills an empty micro-batch.
+
+    micro_batches: the slice of these rows that each takes, and the place of its first one in the global batch.
+    """
 
     rows: Numbers
     weights: npt.NDArray[np.float32]
-    micro_batches: list[_Bounds]
+    micro_batches: list[tuple[slice, int]]
 
 
 def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
     """Assign a rank its rows of a global batch. An empty micro-batch gets the next one's row, with weight 0."""
     per_rank = rank_slice.micro_batches
-    bounds = partition(rows, rank_slice.ranks * per_rank).tolist()
-    mine = range(rank_slice.rank * per_rank, (rank_slice.rank + 1) * per_rank)
-    taken = [np.arange(bounds[number], max(bounds[number + 1], bounds[number] + 1)) for number in mine]
-    weights = [np.full(len(t), float(bounds[n + 1] > bounds[n]), np.float32) for n, t in zip(mine, taken, strict=True)]
-    ends = np.cumsum([0, *map(len, taken)]).tolist()
-    micro_batches = [
-        _Bounds(start, end, bounds[number]) for start, end, number in zip(ends, ends[1:], mine, strict=False)
-    ]
-    return RowAssignment(np.concatenate(taken), np.concatenate(weights), micro_batches)
-
-
-@dataclass(frozen=True)
-class Block:
-    """This rank's rows of some global batches of `global_rows` promoters each, end to end.
-
-    tokens: (batches x assigned rows, width of the widest batch), the others alike; position: of each promoter in the
-    split; widths: (batches,); global_lengths: (batches, global_rows).
-    """
-
-    assignment: RowAssignment
-    global_rows: int
-    tokens: Ids
-    lengths: Numbers
-    expression: npt.NDArray[np.float32]
-    id: Numbers
-    weight: npt.NDArray[np.float32]
-    position: Numbers
-    widths: Numbers
-    global_lengths: Numbers
-
-    def steps(self, epoch: int, number: int, consumed: int) -> Iterator[Step]:
-        """Slice the block into steps. number: of the first one; consumed: promoters of the epoch before it."""
-        size = len(self.assignment.rows)
-        for batch, width in enumerate(self.widths.tolist()):
-            at = batch * size
-            consumed += self.global_rows
-            batches = []
-            for bounds in self.assignment.micro_batches:
-                rows = slice(at + bounds.start, at + bounds.end)
-                batches.append(
-                    Batch(
-                        self.tokens[rows, :width],
-                        self.lengths[rows],
-                        self.expression[rows],
-                        self.id[rows],
-                        self.weight[rows],
-                        bounds.first_row,
-                        self.global_rows,
-                        self.global_lengths[batch],
-                    )
-                )
-            yield Step(epoch, number + batch, consumed, batches)
-
-
-def collate(windows: Sequence[Window], assignment: RowAssignment, global_rows: int) -> Block:
-    """Collate promoters, in their order, to a block: a whole number of global batches of `global_rows` each."""
-    lengths = np.concatenate([window.lengths for window in windows])
-    by_batch = lengths.reshape(-1, global_rows)
-    batches = len(by_batch)
-    mine = (np.arange(batches)[:, None] * global_rows + assignment.rows).ravel()
-    taken = _select(windows, mine)
-    return Block(
-        assignment=assignment,
-        global_rows=global_rows,
-        tokens=_tokens(taken, padded_width(lengths)),
-        lengths=lengths[mine],
-        expression=np.concatenate([window.expression for window in taken]),
-        id=np.concatenate([window.id for window in taken]),
-        weight=np.tile(assignment.weights, batches),
-        position=np.concatenate([window.position for window in taken]),
-        widths=-(-by_batch.max(1) // PAD_TO) * PAD_TO,
-        global_lengths=by_batch,
+    bounds = partition(rows, rank_slice.ranks * per_rank)[rank_slice.rank * per_rank :][: per_rank + 1]
+    firsts, counts = bounds[:-1], np.diff(bounds)
+    sizes = np.maximum(counts, 1)
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for size, end in zip(sizes.tolist(), ends.tolist(), strict=True)]
+    return RowAssignment(
+        rows=np.arange(ends[-1]) + np.repeat(firsts - (ends - sizes), sizes),
+        weights=np.repeat(counts > 0, sizes).astype(np.float32),
+        micro_batches=list(zip(parts, firsts.tolist(), strict=True)),
     )
 
 
-def _select(windows: Sequence[Window], mine: Numbers) -> list[Window]:
-    """Select the promoters number `mine`, ascending and numbered through all windows."""
-    firsts = np.cumsum([0, *map(len, windows)])
-    bounds = np.searchsorted(mine, firsts)
-    return [
-        window.rows(mine[start:end] - first)
-        for window, first, start, end in zip(windows, firsts, bounds, bounds[1:], strict=False)
-        if start < end
+def collate(
+    windows: Sequence[Window], assignment: RowAssignment, global_rows: int, k: int, strands: Strands | None = None
+) -> list[list[Batch]]:
+    """Collate promoters, in their order, to the micro-batches of some steps.
+
+    windows: hold a whole number of global batches of `global_rows` each, end to end.
+    """
+    lengths = np.concatenate([window.lengths for window in windows])
+    by_step = lengths.reshape(-1, global_rows)
+    mine = (np.arange(len(by_step))[:, None] * global_rows + assignment.rows).ravel()
+    starts = np.cumsum([0, *map(len, windows)])
+    bounds = np.searchsorted(mine, starts)
+    selected = [
+        window.rows(mine[first:end] - start)
+        for window, start, first, end in zip(windows, starts, bounds, bounds[1:], strict=False)
+        if first < end
     ]
+    padded = [_pad_window(window, padded_width(lengths), k, strands) for window in selected]
+    tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks are of one window
+    own_lengths = lengths[mine]
+    expression = np.concatenate([window.expression for window in selected])
+    ids = np.concatenate([window.id for window in selected])
+
+    def micro_batch(step: int, part: slice, first_row: int) -> Batch:
+        first = step * len(assignment.rows)
+        rows, width = slice(first + part.start, first + part.stop), padded_width(by_step[step])
+        return Batch(
+            tokens=tokens[rows, :width],
+            lengths=own_lengths[rows],
+            expression=expression[rows],
+            id=ids[rows],
+            weight=assignment.weights[part],
+            first_row=first_row,
+            global_rows=global_rows,
+            global_lengths=by_step[step],
+        )
+
+    return [[micro_batch(step, *bounds) for bounds in assignment.micro_batches] for step in range(len(by_step))]
 
 
-def _tokens(windows: Sequence[Window], width: int) -> Ids:
-    """Pad the windows' promoters: (rows, width)."""
-    blocks = []
-    for window in windows:
-        # A window has room for the width of its own longest promoter only; another window's may be longer.
-        own_width = padded_width(window.lengths)
-        rows = padded_rows(window.values, window.starts, window.lengths, own_width)
-        blocks.append(rows if own_width == width else np.pad(rows, ((0, 0), (0, width - own_width))))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:
+    """Pad a window's promoters: (rows, width)."""
+    # A window has room for the width of its own longest promoter only; another window's may be longer.
+    own_width = padded_width(window.lengths)
+    tokens = pad_rows(window.values, window.starts, window.lengths, own_width)
+    if strands is not None:
+        rows = np.flatnonzero(strands(window.position))
+        tokens[rows] = reverse_complement(tokens[rows], window.lengths[rows], k)
+    return tokens if own_width == width else np.pad(tokens, ((0, 0), (0, width - own_width)))
 
 
-def split_off(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
+def split_windows(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
     """Split windows into their first `rows` promoters and the rest."""
-    head: list[Window] = []
-    tail: list[Window] = []
-    for window in windows:
-        if rows:
-            head.append(window.rows(slice(rows)))
-        if len(window) > rows:
-            tail.append(window.rows(slice(rows, None)))
-        rows = max(rows - len(window), 0)
+    starts = [0, *accumulate(map(len, windows))]
+    head = [window.rows(slice(rows - start)) for window, start in zip(windows, starts, strict=False) if start < rows]
+    tail = [
+        window.rows(slice(max(rows - start, 0), None))
+        for window, start, end in zip(windows, starts, starts[1:], strict=False)
+        if end > rows
+    ]
     return head, tail

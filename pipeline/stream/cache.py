@@ -9,12 +9,14 @@ end by those who have it open.
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import UserError
-from pipeline.io.http import SILENT_SECONDS, WAITS
 from pipeline.shards.fetch import fetch_file
 from pipeline.shards.index import ShardEntry
 
@@ -25,32 +27,29 @@ _POLL_SECONDS = 0.05
 
 
 class ShardCache:
-    """A source of shards for the stream (see sources.ShardSource), read through a bounded local folder."""
+    """Shards at a URL, read through a bounded local folder."""
 
     def __init__(
         self,
         url: str,
         folder: Path,
         limit: int,
-        waits: Sequence[float] = WAITS,
-        silent_seconds: float = SILENT_SECONDS,
+        fetch: Callable[[str, Path, tuple[int, str]], None] = fetch_file,
     ) -> None:
-        """limit: bytes that the folder holds at most, beside files being fetched; waits: seconds before each retry;
-        silent_seconds: silence after which a connection counts as broken."""
+        """limit: bytes that the folder holds at most, beside files being fetched; fetch: copies a URL to a path."""
         self.url = url.rstrip("/")
         self.folder = folder
         self.limit = limit
-        self._waits = waits
-        self._silent_seconds = silent_seconds
-        self._expected: list[ShardEntry] = []
+        self._fetch_file = fetch
+        self._queue: list[ShardEntry] = []
         self._fetchers = 0
-        self._expected_lock = threading.Lock()
+        self._queue_lock = threading.Lock()
 
     def __str__(self) -> str:
         return self.url
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file, fetching it first if needed. Raises UserError if it cannot be had: URL, expected and got."""
+        """Open the file, fetching it first if needed. Raises UserError if it cannot be fetched."""
         path = self._path(shard)
         while True:
             with contextlib.suppress(FileNotFoundError):
@@ -63,36 +62,32 @@ class ShardCache:
                 path.unlink(missing_ok=True)
             self._fetch(shard)
 
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
+    def prefetch(self, shards: Sequence[ShardEntry]) -> None:
         """Prefetch these in the background, in this order, as far as half of the folder holds them."""
-        total, near = 0, []
-        for shard in shards:
-            total += shard.bytes
-            if total > self.limit // 2:
-                break
-            near.append(shard)
-        with self._expected_lock:
-            self._expected = [shard for shard in near if not self._path(shard).exists()]
-            for _ in range(min(FETCHERS, len(self._expected)) - self._fetchers):
+        totals = accumulate(shard.bytes for shard in shards)
+        near = [shard for shard, total in zip(shards, totals, strict=True) if total <= self.limit // 2]
+        with self._queue_lock:
+            self._queue = [shard for shard in near if not self._path(shard).exists()]
+            for _ in range(min(FETCHERS, len(self._queue)) - self._fetchers):
                 self._fetchers += 1
-                threading.Thread(target=self._fetch_ahead, name="fetch shards", daemon=True).start()
+                threading.Thread(target=self._fetch_queue, name="fetch shards", daemon=True).start()
 
-    def replace(self, shard: ShardEntry) -> bool:
-        """Remove the file; it is fetched again when it is opened."""
+    def discard(self, shard: ShardEntry) -> bool:
+        """Remove the file, so that it is fetched again when it is opened."""
         self._path(shard).unlink(missing_ok=True)
         return True
 
     def _path(self, shard: ShardEntry) -> Path:
         return self.folder / f"{shard.sha256}.tar"
 
-    def _fetch_ahead(self) -> None:
-        """Fetch the expected files until none is left. An error comes again when the file is opened."""
+    def _fetch_queue(self) -> None:
+        """Fetch the files of the queue. Errors are ignored here: they recur when the file is opened."""
         while True:
-            with self._expected_lock:
-                if not self._expected:
+            with self._queue_lock:
+                if not self._queue:
                     self._fetchers -= 1
                     return
-                shard = self._expected.pop(0)
+                shard = self._queue.pop(0)
             with contextlib.suppress(UserError):
                 self._fetch(shard)
 
@@ -107,8 +102,7 @@ class ShardCache:
                 _clear_leftovers(self.folder)
                 partial = path.with_name(f".{path.name}.partial")
                 try:
-                    whole = (shard.bytes, shard.sha256)
-                    fetch_file(f"{self.url}/{shard.file}", partial, whole, self._waits, self._silent_seconds)
+                    self._fetch_file(f"{self.url}/{shard.file}", partial, (shard.bytes, shard.sha256))
                     with _locked(self.folder / ".room.lock"):
                         make_room(self.folder, self.limit - shard.bytes)
                         partial.replace(path)
@@ -135,8 +129,6 @@ def make_room(folder: Path, limit: int) -> None:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove the partial files of killed processes: their locks are free."""
-    from filelock import FileLock, Timeout
-
     for path in folder.glob(".*.lock"):
         with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
             path.with_suffix(".partial").unlink(missing_ok=True)
@@ -146,8 +138,6 @@ def _clear_leftovers(folder: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for it, and remove it afterwards. The death of its holder releases it."""
-    from filelock import FileLock
-
     # No soft lock on file systems without flock: it would outlive a killed holder.
     with FileLock(path, poll_interval=_POLL_SECONDS, fallback_to_soft=False):
         try:

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
 from pipeline.shards.records import Record, check_record
 from pipeline.stream.sources import ShardSource
-from pipeline.tokens.padding import Ids, Numbers, padded_width
+from pipeline.tokens.kmers import Ids, Numbers
+from pipeline.tokens.padding import padded_width
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Window:
 
     def rows(self, which: slice | Numbers) -> "Window":
         """Select promoters, or reorder them. values stays as it is."""
-        return Window(
-            values=self.values,
+        return replace(
+            self,
             starts=self.starts[which],
             lengths=self.lengths[which],
             expression=self.expression[which],
@@ -50,48 +51,52 @@ class RecordReader:
 
     def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
         self._source = source
-        self._shards = shards
-        self._places = [(at, number) for at, shard in enumerate(shards) for number in range(len(shard.records))]
+        self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
-    def expect(self, numbers: Sequence[int]) -> None:
+    def prefetch(self, numbers: Sequence[int]) -> None:
         """Announce the records that will be read soon, in this order."""
-        self._source.expect([self._shards[at] for at in dict.fromkeys(self._places[number][0] for number in numbers)])
+        self._source.prefetch(list(self._shards(numbers).values()))
 
     def window(self, numbers: Sequence[int], threads: Executor) -> Window:
         """Read and check records side by side. Raises UserError if one is missing or corrupt."""
         with contextlib.ExitStack() as stack:
             # An open file can be read to its end, even if another process removes it from the cache meanwhile.
-            shards = dict.fromkeys(self._places[number][0] for number in numbers)
-            files = {at: stack.enter_context(self._source.open(self._shards[at])) for at in shards}
-            records = list(threads.map(lambda number: self._read(number, files[self._places[number][0]]), numbers))
+            files = {
+                name: stack.enter_context(self._source.open(shard)) for name, shard in self._shards(numbers).items()
+            }
+            records = list(threads.map(lambda number: self._read(number, files), numbers))
         return join_records(records, [self._first_positions[number] for number in numbers])
 
-    def _read(self, number: int, file: BinaryIO) -> Record:
-        at, place = self._places[number]
-        shard = self._shards[at]
+    def _shards(self, numbers: Sequence[int]) -> dict[str, ShardEntry]:
+        """List the shards of records by file, in the order in which the records need them."""
+        return {shard.file: shard for shard, _ in (self._records[number] for number in numbers)}
+
+    def _read(self, number: int, files: dict[str, BinaryIO]) -> Record:
+        shard, place = self._records[number]
         try:
-            return check_record(_read_bytes(file, shard, place), str(self._source), shard, place)
+            return self._check(files[shard.file], shard, place)
         except UserError:
-            if not self._source.replace(shard):
+            if not self._source.discard(shard):
                 raise
         with self._source.open(shard) as fresh:
-            return check_record(_read_bytes(fresh, shard, place), str(self._source), shard, place)
+            return self._check(fresh, shard, place)
 
-
-def _read_bytes(file: BinaryIO, shard: ShardEntry, number: int) -> bytes:
-    entry = shard.records[number]
-    try:
-        return os.pread(file.fileno(), entry.bytes, entry.offset)
-    except OSError as error:
-        raise UserError(f"{shard.file}: record {number}: cannot be read: {error.strerror}") from None
+    def _check(self, file: BinaryIO, shard: ShardEntry, number: int) -> Record:
+        """Read record `number` of a shard and check it against the index."""
+        entry = shard.records[number]
+        try:
+            data = os.pread(file.fileno(), entry.bytes, entry.offset)
+        except OSError as error:
+            raise UserError(f"{shard.file}: record {number}: cannot read: {error.strerror}") from None
+        return check_record(data, str(self._source), shard, number)
 
 
 def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:
     """Join records to a window. first_positions: place in the split of each record's first promoter."""
     lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
     firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
-    starts = [record.tokens.offsets[:-1] + first for record, first in zip(records, firsts, strict=False)]
+    starts = [first + record.tokens.offsets[:-1] for first, record in zip(firsts, records, strict=False)]
     room = np.zeros(padded_width(lengths), records[0].tokens.values.dtype)
     positions = [np.arange(first, first + len(r)) for first, r in zip(first_positions, records, strict=True)]
     return Window(

@@ -31,11 +31,6 @@ class EpochOrder:
     shuffled: bool
 
     @property
-    def rows(self) -> int:
-        """Promoters in the epoch."""
-        return int(self.starts[-1])
-
-    @property
     def windows(self) -> int:
         """Windows in the epoch."""
         return len(self.starts) - 1
@@ -44,13 +39,10 @@ class EpochOrder:
         """Find the window that holds the epoch's promoter number `row`."""
         return int(np.searchsorted(self.starts, row, side="right")) - 1
 
-    def window_records(self, window: int) -> npt.NDArray[np.int64]:
-        """List the records of a window."""
-        return self.records[window * WINDOW_RECORDS : (window + 1) * WINDOW_RECORDS]
-
-    def records_from(self, window: int, number: int) -> npt.NDArray[np.int64]:
-        """List the next records from a window on."""
-        return self.records[window * WINDOW_RECORDS :][:number]
+    def window_records(self, window: int, number: int = WINDOW_RECORDS) -> list[int]:
+        """List the records of a window, or the next `number` from its first one on."""
+        records: list[int] = self.records[window * WINDOW_RECORDS :][:number].tolist()
+        return records
 
     def window_rows(self, window: int) -> npt.NDArray[np.int64]:
         """Order the window's promoters, numbered through its records end to end."""
@@ -66,18 +58,17 @@ def epoch_order(record_rows: list[list[int]], seed: int, epoch: int, shuffle: bo
     Without shuffle, promoters keep their order, whatever the seed and the epoch.
     """
     sizes = np.array([rows for shard in record_rows for rows in shard], np.int64)
+    records = np.arange(len(sizes))
     if shuffle:
         rng = np.random.default_rng([seed, epoch, 0])
-        firsts = np.cumsum([0, *(len(shard) for shard in record_rows)])
+        by_shard = np.split(records, np.cumsum([len(shard) for shard in record_rows]))
         shards = rng.permutation(len(record_rows)).tolist()
-        together = [shards[at : at + SHARDS_TOGETHER] for at in range(0, len(shards), SHARDS_TOGETHER)]
-        mixed = [rng.permutation(np.concatenate([np.arange(firsts[s], firsts[s + 1]) for s in g])) for g in together]
-        records = np.concatenate([np.empty(0, np.int64), *mixed]).astype(np.int64)
-    else:
-        records = np.arange(len(sizes))
-    window_firsts = np.arange(0, len(records), WINDOW_RECORDS)
-    per_window = np.add.reduceat(sizes[records], window_firsts) if len(records) else np.empty(0, np.int64)
-    return EpochOrder(records, np.concatenate([[0], np.cumsum(per_window)]).astype(np.int64), seed, epoch, shuffle)
+        groups = [shards[first : first + SHARDS_TOGETHER] for first in range(0, len(shards), SHARDS_TOGETHER)]
+        mixed = [rng.permutation(np.concatenate([by_shard[shard] for shard in group])) for group in groups]
+        records = np.concatenate([records[:0], *mixed])
+    ends = np.cumsum(np.append(0, sizes[records]))
+    starts = ends[np.append(np.arange(0, len(records), WINDOW_RECORDS), len(records))]
+    return EpochOrder(records, starts, seed, epoch, shuffle)
 
 
 def partition(rows: int, parts: int) -> npt.NDArray[np.int64]:

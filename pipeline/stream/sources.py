@@ -2,36 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.index import Index, ShardEntry
-from pipeline.shards.location import shard_place
-from pipeline.shards.records import missing_shard
+from pipeline.shards.location import shard_location
+from pipeline.shards.records import missing_shard_error
 from pipeline.stream.cache import FETCHERS, ShardCache
 from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
-class ShardSource(Protocol):
-    """A place that the stream reads shards from. Called by several threads at once."""
-
-    def __str__(self) -> str:
-        """The folder or URL, for errors."""
-
-    def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the whole file. Raises UserError if it cannot be had."""
-
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Announce the shards that will be opened soon, in this order."""
-
-    def replace(self, shard: ShardEntry) -> bool:
-        """Discard a corrupt copy. False if there is no other one to be had."""
-
-
 class LocalShards:
-    """Shards in a local folder."""
+    """Shards in a local folder. Several threads use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,26 +24,30 @@ class LocalShards:
         return str(self.folder)
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file. Raises UserError if it is missing."""
+        """Open the file. Raises UserError if it is missing or cannot be read."""
         try:
             return (self.folder / shard.file).open("rb", buffering=0)
         except FileNotFoundError:
-            raise missing_shard(self.folder, shard) from None
+            raise missing_shard_error(self.folder, shard) from None
         except OSError as error:
-            raise UserError(f"{self.folder / shard.file}: cannot be read: {error.strerror}") from None
+            raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
 
-    def expect(self, shards: Sequence[ShardEntry]) -> None:
-        """Do nothing: the files are local."""
+    def prefetch(self, shards: Sequence[ShardEntry]) -> None:
+        """Announce the shards that will be opened soon, in this order: local files need no preparation."""
 
-    def replace(self, shard: ShardEntry) -> bool:
-        """Say that there is no other copy."""
+    def discard(self, shard: ShardEntry) -> bool:
+        """Discard a corrupt copy. Returns whether there is another one: never here."""
         del shard
         return False
 
 
+ShardSource = LocalShards | ShardCache
+"""A place that the stream reads shards from, named by str() in errors."""
+
+
 def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
     """Choose the source of a configuration's shards. Raises UserError if the cache is too small."""
-    place, shards = shard_place(config), config.shards
+    place, shards = shard_location(config), config.shards
     if not is_remote(place):
         return Path(place)
     limit = int(shards.cache_gigabytes * 1e9)
@@ -67,7 +55,7 @@ def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
     needed = (SHARDS_TOGETHER + FETCHERS) * largest
     if limit < needed:
         raise UserError(
-            f"shards.cache_gigabytes is {shards.cache_gigabytes:g}, but {SHARDS_TOGETHER} shards of {place} are read "
-            f"together and {FETCHERS} fetched ahead: expected {needed / 1e9:.3g} at least"
+            f"shards.cache_gigabytes: too small for {SHARDS_TOGETHER} shards of {place} that are read together and "
+            f"{FETCHERS} that are prefetched; expected at least {needed / 1e9:.3g}, got {shards.cache_gigabytes:g}"
         )
     return ShardCache(place, Path(shards.cache), limit)

@@ -3,7 +3,7 @@
 1. The order of the epoch (shuffle.py) names windows of records.
 2. One thread reads the windows and checks the CRC-32 of every record (reader.py).
 3. Another thread collates this rank's promoters, in order, block by block (batching.py).
-4. A step is a slice of a block: no work per promoter, and little per batch.
+4. The batches of a step are slices of a block's arrays: no work per promoter, and little per batch.
 
 All ranks make the same number of steps. The state is a position: (epoch, promoters consumed). Resuming reads the window
 that holds it, and none before.
@@ -18,18 +18,19 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
-from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate, split_off
+from pipeline.stream.batching import Batch, RankSlice, Step, assign_rows, collate, split_windows
 from pipeline.stream.reader import RecordReader, Window
 from pipeline.stream.shuffle import WINDOW_RECORDS, EpochOrder, epoch_order
 from pipeline.stream.sources import LocalShards, ShardSource
-from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands
 
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
@@ -37,7 +38,7 @@ WINDOWS_AHEAD = 1
 """Windows read before they are needed, beside the one that is being read."""
 READERS = 2
 """Threads that read and check records of a window side by side."""
-EXPECTED_RECORDS = 32 * WINDOW_RECORDS
+PREFETCHED_RECORDS = 32 * WINDOW_RECORDS
 """Records from a window on that are announced to the source, so that it can fetch their shards."""
 BLOCKS_AHEAD = 2
 BLOCK_PROMOTERS = 16_384
@@ -55,6 +56,8 @@ class StreamState:
     seed, reverse_complement: the settings that decide the batches.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     shard_key: str
     split: str
     seed: int
@@ -70,13 +73,10 @@ class StreamState:
     def from_json(cls, text: str) -> "StreamState":
         """Parse what to_json wrote. Raises UserError if the text is invalid."""
         try:
-            state = cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"not the state of a stream: {error}; expected what to_json() wrote") from None
-        for name, kind in cls.__annotations__.items():
-            if type(getattr(state, name)) is not kind:
-                raise UserError(f"not the state of a stream: {name} is {getattr(state, name)!r}, expected {kind}")
-        return state
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            problem = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+            raise UserError(f"not the state of a stream: {problem}; expected what to_json() wrote") from None
 
     def check(self, current: "StreamState") -> None:
         """Raise UserError if this state is of another stream than `current`: promoters would repeat or be missed."""
@@ -84,42 +84,35 @@ class StreamState:
             saved, value = getattr(self, name), getattr(current, name)
             if saved != value:
                 raise UserError(
-                    f"the state is of a stream with {name} {saved}, this one has {value}; resume with the same "
-                    "shards and settings, or start a new run"
+                    f"the state is of a stream with {name} {saved}, this one has {value}; "
+                    "fix: resume with the same shards and settings, or start a new run"
                 )
 
 
+@dataclass(eq=False, repr=False)
 class ShardStream:
-    """The batches of one split for one rank."""
+    """The batches of one split for one rank.
 
-    def __init__(
-        self,
-        shards: Path | ShardSource,
-        index: Index,
-        split: str,
-        global_batch: int,
-        rank_slice: RankSlice,
-        seed: int = 0,
-        shuffle: bool = True,
-        reverse_complement: bool = False,
-        agree: ErrorConsensus = lambda problem: problem,
-    ) -> None:
-        """shards: a folder, or another source; reverse_complement: half of the promoters, drawn again each epoch, are
-        read from the other strand; agree: called before the steps of a block, so that all ranks end with one error.
-        """
-        if split not in index.splits:
-            raise UserError(f"{shards}: the shards hold no split {split}; it has no rows in the dataset")
-        self.split = split
-        self.global_batch = global_batch
-        self.rank_slice = rank_slice
-        self.seed = seed
-        self.shuffle = shuffle
-        self.reverse_complement = reverse_complement
-        self.rows = index.rows(split)
-        self._key, self._k = index.key, index.k
-        self._agree = agree
-        self._record_rows = [[record.rows for record in shard.records] for shard in index.splits[split]]
-        self._reader = RecordReader(LocalShards(shards) if isinstance(shards, Path) else shards, index.splits[split])
+    shards: a folder, or another source; reverse_complement: half of the promoters, drawn again each epoch, are read
+    from the other strand; agree: called before the steps of a block, so that all ranks end with one error.
+    """
+
+    shards: Path | ShardSource
+    index: Index
+    split: str
+    global_batch: int
+    rank_slice: RankSlice
+    seed: int = 0
+    shuffle: bool = True
+    reverse_complement: bool = False
+    agree: ErrorConsensus = lambda problem: problem
+
+    def __post_init__(self) -> None:
+        if self.split not in self.index.splits:
+            raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
+        source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
+        self._reader = RecordReader(source, self.index.splits[self.split])
+        self.rows = self.index.rows(self.split)
 
     def __len__(self) -> int:
         """Steps per epoch, the same on every rank."""
@@ -127,7 +120,7 @@ class ShardStream:
 
     def state(self, epoch: int = 0, consumed: int = 0) -> StreamState:
         """Make the state after `consumed` promoters of an epoch."""
-        return StreamState(self._key, self.split, self.seed, self.reverse_complement, epoch, consumed)
+        return StreamState(self.index.key, self.split, self.seed, self.reverse_complement, epoch, consumed)
 
     def resume(self, state: StreamState) -> Iterator[Step]:
         """Yield the rest of the epoch of a state. Raises UserError for a state of another stream."""
@@ -139,24 +132,25 @@ class ShardStream:
 
         Raises UserError for a missing or corrupt shard, naming file and record.
         """
-        order = epoch_order(self._record_rows, self.seed, epoch, self.shuffle)
+        record_rows = [[record.rows for record in shard.records] for shard in self.index.splits[self.split]]
+        order = epoch_order(record_rows, self.seed, epoch, self.shuffle)
         windows = prefetch(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
         blocks = prefetch(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
-            number = consumed // self.global_batch
             while consumed < self.rows:
-                for step in self._next_block(blocks).steps(epoch, number, consumed):
-                    number, consumed = step.number + 1, step.consumed
-                    yield step
+                for batches in self._next_block(blocks):
+                    number = consumed // self.global_batch
+                    consumed += batches[0].global_rows
+                    yield Step(epoch, number, consumed, batches)
 
-    def _next_block(self, blocks: Iterator[Block]) -> Block:
+    def _next_block(self, blocks: Iterator[list[list[Batch]]]) -> list[list[Batch]]:
         """Take the next block. Raises an error on every rank if any rank has met one."""
         block, problem = None, None
         try:
             block = next(blocks)
         except Exception as error:
             own_error, problem = error, str(error) or type(error).__name__
-        any_problem = self._agree(problem)
+        any_problem = self.agree(problem)
         if block is None:
             raise own_error
         if any_problem is not None:
@@ -165,40 +159,37 @@ class ShardStream:
 
     def _windows(self, order: EpochOrder, consumed: int) -> Iterator[Window]:
         """Read the windows of an epoch from promoter `consumed` on."""
-        if consumed >= order.rows:
-            return
         first = order.window_of(consumed)
         skip = consumed - int(order.starts[first])
         reader = self._reader
-        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads, contextlib.ExitStack() as at_end:
-            at_end.callback(reader.expect, [])
-            for number in range(first, order.windows):
-                reader.expect(order.records_from(number, EXPECTED_RECORDS).tolist())
-                window = reader.window(order.window_records(number).tolist(), threads)
-                yield window.rows(order.window_rows(number)[skip:])
-                skip = 0
+        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
+            try:
+                for number in range(first, order.windows):
+                    reader.prefetch(order.window_records(number, PREFETCHED_RECORDS))
+                    window = reader.window(order.window_records(number), threads)
+                    yield window.rows(order.window_rows(number)[skip:])
+                    skip = 0
+            finally:
+                reader.prefetch([])
 
-    def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[Block]:
-        """Cut windows into blocks of whole global batches; the last batch is shorter."""
+    def _blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[list[list[Batch]]]:
+        """Collate windows to blocks of whole global batches; the last batch is shorter."""
         size = self.global_batch
         block_rows = max(BLOCK_PROMOTERS // size, 1) * size
+        strands = partial(draw_strands, self.seed, epoch) if self.reverse_complement else None
+
+        def block(of: list[Window], global_rows: int) -> list[list[Batch]]:
+            return collate(of, assign_rows(self.rank_slice, global_rows), global_rows, self.index.k, strands)
+
         waiting: list[Window] = []
         for window in windows:
             waiting.append(window)
             while sum(map(len, waiting)) >= block_rows:
-                block, waiting = split_off(waiting, block_rows)
-                yield self._block(block, size, epoch)
+                whole, waiting = split_windows(waiting, block_rows)
+                yield block(whole, size)
         rest = sum(map(len, waiting))
-        whole, last = split_off(waiting, rest - rest % size)
+        whole, last = split_windows(waiting, rest - rest % size)
         if whole:
-            yield self._block(whole, size, epoch)
+            yield block(whole, size)
         if last:
-            yield self._block(last, rest % size, epoch)
-
-    def _block(self, windows: list[Window], global_rows: int, epoch: int) -> Block:
-        """Collate this rank's rows of global batches, with the drawn promoters read from the other strand."""
-        block = collate(windows, assign_rows(self.rank_slice, global_rows), global_rows)
-        if self.reverse_complement:
-            drawn = np.flatnonzero(draw_strands(self.seed, epoch, block.position))
-            block.tokens[drawn] = reverse_complement(block.tokens[drawn], block.lengths[drawn], self._k)
-        return block
+            yield block(last, rest % size)

@@ -1,5 +1,5 @@
 """Sequences to k-mer ids and back.
 
-`encode.encode_promoters` (an Arrow column), `kmers.ids_of_text`, `padding.padded_tokens`,
+`kmers.encode_promoters` (an Arrow column), `kmers.encode_text`, `padding.pad_tokens`,
 `reverse_complement.reverse_complement`, `hf_tokenizer.build_tokenizer` (for Hugging Face users).
 """

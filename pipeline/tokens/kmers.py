@@ -1,4 +1,4 @@
-"""k-mer ids of promoters: one id per base, at memory speed.
+"""k-mer ids of promoters: one id per base, at memory speed, without Python per sequence.
 
 The vocabulary is five special tokens, then every k-mer over ACGTN as a number in base 5 (A 0, C 1, G 2, T 3, N 4):
 k = 3 gives 130 tokens. Each base is stored as the id of the k-mer that starts there, with Ns past the end. So the
@@ -7,11 +7,21 @@ overlapping tokens are the array itself, and reading frame f is every k-th id fr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
+
+from pipeline.config.schema import Assay
+from pipeline.io.arrow import string_buffers
+
+Ids = npt.NDArray[np.unsignedinteger]
+Numbers = npt.NDArray[np.int64]
+Letters = npt.NDArray[np.uint8]
+"""ASCII bytes, or their codes: the place of a base in ALPHABET, 255 for any other letter."""
 
 ALPHABET = "ACGTN"
 SPECIALS = ("[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]")
@@ -36,45 +46,56 @@ def id_dtype(k: int) -> np.dtype[np.unsignedinteger]:
 
 def vocabulary(k: int) -> list[str]:
     """List the tokens in the order of their ids."""
-    digits = np.array(list(ALPHABET))
-    number = np.arange(5**k)
-    columns = [digits[number // 5**place % 5] for place in range(k - 1, -1, -1)]
-    return [*SPECIALS, *("".join(letters) for letters in zip(*columns, strict=True))]
+    return [*SPECIALS, *map("".join, product(ALPHABET, repeat=k))]
 
 
 @dataclass(frozen=True)
 class Ragged:
     """Rows of different lengths, concatenated: row i is values[offsets[i]:offsets[i + 1]]."""
 
-    values: npt.NDArray[np.unsignedinteger]
-    offsets: npt.NDArray[np.int64]
+    values: Ids
+    offsets: Numbers
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def row(self, i: int) -> npt.NDArray[np.unsignedinteger]:
+    def row(self, i: int) -> Ids:
         """Return one row, as a view."""
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
 
-def ids_of_inserts(
-    text: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int64],
+def encode_promoters(
+    sequences: pa.ChunkedArray | pa.Array, assay: Assay, k: int, memory: Letters | None = None
+) -> Ragged:
+    """Encode promoters, one id per base of the extended sequence: adapters are replaced by flanks.
+
+    The sequences must have passed the rules of sql/01_rules.sql. memory: see encode_inserts. Raises ValueError for
+    letters other than ACGTN.
+    """
+    text, starts, lengths = string_buffers(sequences)
+    left, right = len(assay.left_adapter), len(assay.right_adapter)
+    return encode_inserts(text, starts + left, lengths - left - right, k, assay.left_flank, assay.right_flank, memory)
+
+
+def encode_inserts(
+    text: Letters,
+    starts: Numbers,
+    lengths: Numbers,
     k: int,
     left_flank: str = "",
     right_flank: str = "",
-    memory: npt.NDArray[np.uint8] | None = None,
+    memory: Letters | None = None,
 ) -> Ragged:
     """Encode every insert between its flanks, one id per base of the extended sequence.
 
     text: ASCII bytes; insert i is text[starts[i] : starts[i] + lengths[i]]. k-mers within a flank are encoded once and
-    copied; k-mers that start in an insert or reach into it are encoded for each row. memory: a buffer to use for the
-    ids if it is large enough, for callers that use the ids no longer than until the next call; new memory takes half as
-    long as the encoding. Raises ValueError for letters other than ACGTN.
+    copied; k-mers that start in an insert or reach into it are encoded for each row. memory: a buffer that holds the
+    ids until the next call, if it is large enough; new memory takes half as long as the encoding. Raises ValueError for
+    letters other than ACGTN.
     """
+    dtype = id_dtype(k)
     if not len(starts):
-        return Ragged(np.empty(0, id_dtype(k)), np.zeros(1, np.int64))
+        return Ragged(np.empty(0, dtype), np.zeros(1, np.int64))
     left = np.frombuffer(left_flank.encode(), np.uint8)
     right = np.frombuffer((right_flank + "N" * (k - 1)).encode(), np.uint8)  # Ns follow the end of a sequence
     seam = min(k - 1, len(left))  # the k-mers of the left flank that reach into the insert
@@ -82,10 +103,13 @@ def ids_of_inserts(
     offsets = np.zeros(len(starts) + 1, np.int64)
     np.cumsum(lengths + (len(left) + len(right_flank)), out=offsets[1:])
     # Space behind the last row, as rows are written in windows as wide as the longest.
-    values = _allocate(int(offsets[-1]) + int(lengths.max()), id_dtype(k), memory)
+    size_bytes = int(offsets[-1] + lengths.max()) * dtype.itemsize
+    if memory is None or len(memory) < size_bytes:
+        memory = np.empty(size_bytes, np.uint8)
+    values = memory[:size_bytes].view(dtype)
     for rows in _rows_of_similar_length(lengths, len(left_ids) + len(right_ids)):
         ids = _ids_between(text, starts[rows], lengths[rows], left[len(left) - seam :], right[: k - 1], k)
-        _windows(values, ids.shape[1])[offsets[:-1][rows] + len(left_ids)] = ids
+        _windows(values, ids.shape[1])[offsets[rows] + len(left_ids)] = ids
     _windows(values, len(left_ids))[offsets[:1]] = left_ids
     adjacent = np.concatenate([right_ids, left_ids])  # of a row and of the next one
     _windows(values, len(adjacent))[offsets[1:-1] - len(right_ids)] = adjacent
@@ -93,37 +117,17 @@ def ids_of_inserts(
     return Ragged(values[: offsets[-1]], offsets)
 
 
-def _allocate(
-    size: int, dtype: np.dtype[np.unsignedinteger], memory: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.unsignedinteger]:
-    """Allocate `size` ids, in `memory` if it is large enough."""
-    if memory is None or len(memory) < size * dtype.itemsize:
-        return np.empty(size, dtype)
-    return memory[: size * dtype.itemsize].view(dtype)
-
-
-def _rows_of_similar_length(lengths: npt.NDArray[np.int64], span: int) -> Iterator[npt.NDArray[np.int64] | slice]:
+def _rows_of_similar_length(lengths: Numbers, span: int) -> Iterator[Numbers]:
     """Split the rows into blocks of at most BLOCK_ROWS whose lengths differ by at most `span`.
 
     A short row's window is too wide. It then ends before the next insert, within the flanks, which are written last.
     """
-    shortest, longest = int(lengths.min()), int(lengths.max())
-    if longest - shortest <= span:
-        yield from (slice(first, first + BLOCK_ROWS) for first in range(0, len(lengths), BLOCK_ROWS))
-        return
-    for least in range(shortest, longest + 1, span + 1):
+    for least in range(int(lengths.min()), int(lengths.max()) + 1, span + 1):
         rows = np.flatnonzero((lengths >= least) & (lengths <= least + span))
         yield from (rows[first : first + BLOCK_ROWS] for first in range(0, len(rows), BLOCK_ROWS))
 
 
-def _ids_between(
-    text: npt.NDArray[np.uint8],
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int64],
-    before: npt.NDArray[np.uint8],
-    after: npt.NDArray[np.uint8],
-    k: int,
-) -> npt.NDArray[np.unsignedinteger]:
+def _ids_between(text: Letters, starts: Numbers, lengths: Numbers, before: Letters, after: Letters, k: int) -> Ids:
     """Encode the k-mers that start in `before` or the insert: (rows, len(before) + longest insert).
 
     after: the k - 1 bases behind an insert. The values past the end of a shorter insert are undefined.
@@ -134,14 +138,16 @@ def _ids_between(
     letters[:, : len(before)] = before
     if int(starts.max()) + longest > len(text):
         text = np.concatenate([text, np.full(longest, ord("N"), np.uint8)])
-    if longest:
-        letters[:, len(before) : end] = sliding_window_view(text, longest)[starts]
+    letters[:, len(before) : end] = _windows(text, longest)[starts]
     letters[:, end:] = after
     if int(lengths.min()) < longest and len(after):
         ends = np.arange(rows) * letters.shape[1] + len(before) + lengths
         _windows(letters.reshape(-1), len(after))[ends] = after
     codes = _codes(letters)
-    _check_letters(codes, lengths + (len(before) + len(after)))
+    if codes.max(initial=0) >= len(ALPHABET):  # perhaps only past the end of a shorter insert
+        inside = np.arange(codes.shape[1]) < lengths[:, None] + (len(before) + len(after))
+        if (codes[inside] >= len(ALPHABET)).any():
+            raise ValueError(f"letters other than {ALPHABET} in an insert")
     # All rows as one long text; k-mers that run from one row into the next are dropped afterwards.
     ids = np.empty(letters.size, id_dtype(k))
     ids[: letters.size - k + 1] = _flat_ids(codes.reshape(-1), k)
@@ -149,39 +155,30 @@ def _ids_between(
 
 
 def _windows(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """View all windows of `width` values, to write to by their start."""
+    """View all windows of `width` values, indexed by their start."""
     if not width:
         return np.empty((len(values) + 1, 0), values.dtype)
-    return sliding_window_view(values, width, writeable=True)
+    return sliding_window_view(values, width, writeable=values.flags.writeable)
 
 
-def _check_letters(codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> None:
-    """Raise ValueError for invalid codes within the first `lengths` of a row. codes: (rows, width)."""
-    if codes.max(initial=0) < len(ALPHABET):
-        return
-    if ((codes >= len(ALPHABET)) & (np.arange(codes.shape[1]) < lengths[:, None])).any():
-        raise ValueError(f"letters other than {ALPHABET} in an insert")
-
-
-def ids_of_text(sequence: str, k: int) -> npt.NDArray[np.unsignedinteger]:
+def encode_text(sequence: str, k: int) -> Ids:
     """Encode one sequence without flanks, one id per base: (len(sequence),)."""
     text = np.frombuffer(sequence.encode(), np.uint8)
-    return ids_of_inserts(text, np.zeros(1, np.int64), np.array([len(text)], np.int64), k).values
+    return encode_inserts(text, np.zeros(1, np.int64), np.array([len(text)], np.int64), k).values
 
 
-def text_of_ids(ids: npt.NDArray[np.unsignedinteger], k: int) -> str:
+def decode_ids(ids: Ids, k: int) -> str:
     """Decode ids to bases: the first base of each k-mer."""
-    letters = _LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)]
-    return bytes(letters).decode()
+    return bytes(_LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)]).decode()
 
 
-def _codes(letters: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _codes(letters: Letters) -> Letters:
     """Map bases to 0 to 4, anything else to 255; bytes.translate is the fastest lookup."""
     return np.frombuffer(letters.tobytes().translate(_CODE), np.uint8).reshape(letters.shape)
 
 
-def _flat_ids(codes: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.unsignedinteger]:
-    """Encode all complete k-mers of a text given as codes: (len(codes) - k + 1,), or none."""
+def _flat_ids(codes: Letters, k: int) -> Ids:
+    """Encode all complete k-mers of codes: (len(codes) - k + 1,), or none."""
     width = max(len(codes) - k + 1, 0)
     ids = codes[:width].astype(id_dtype(k))
     for i in range(1, k):  # Horner's rule

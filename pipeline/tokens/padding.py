@@ -1,15 +1,11 @@
 """Pad rows of different lengths: copied as rows of equal width, then zeroed past their ends."""
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.tokens.kmers import Ragged
+from pipeline.tokens.kmers import Ids, Numbers, Ragged
 
 PAD_TO = 8
 """Widths are rounded up to a multiple of this many bases, so that few shapes occur."""
-
-Ids = npt.NDArray[np.unsignedinteger]
-Numbers = npt.NDArray[np.int64]
 
 
 def padded_width(lengths: Numbers) -> int:
@@ -17,17 +13,17 @@ def padded_width(lengths: Numbers) -> int:
     return -(-int(lengths.max()) // PAD_TO) * PAD_TO
 
 
-def padded_tokens(tokens: Ragged, picks: Numbers, lengths: Numbers) -> Ids:
+def pad_tokens(tokens: Ragged, picks: Numbers, lengths: Numbers) -> Ids:
     """Pad the picked rows with 0: (len(picks), padded_width(lengths)).
 
     lengths: of all rows that get the same width.
     """
     width = padded_width(lengths)
     extended = np.concatenate([tokens.values, np.zeros(width, tokens.values.dtype)])
-    return padded_rows(extended, tokens.offsets[picks], np.diff(tokens.offsets)[picks], width)
+    return pad_rows(extended, tokens.offsets[picks], np.diff(tokens.offsets)[picks], width)
 
 
-def padded_rows(values: Ids, starts: Numbers, lengths: Numbers, width: int) -> Ids:
+def pad_rows(values: Ids, starts: Numbers, lengths: Numbers, width: int) -> Ids:
     """Copy values[starts[i] : starts[i] + lengths[i]] to row i, padded with 0: (rows, width).
 
     width: at least the largest length. `width` values must follow each start, whatever they are.

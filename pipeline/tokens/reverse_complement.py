@@ -8,11 +8,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.tokens.kmers import ALPHABET, SPECIALS, id_dtype
-from pipeline.tokens.padding import Ids, Numbers, padded_rows
+from pipeline.tokens.kmers import ALPHABET, SPECIALS, Ids, Numbers, id_dtype
+from pipeline.tokens.padding import pad_rows
 
 _BASES = len(ALPHABET)
-_COMPLEMENT = np.array([ALPHABET.index(base) for base in "TGCAN"])
 
 
 def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
@@ -28,7 +27,7 @@ def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
     # The k - 1 k-mers that ran past the end are dropped: complete ones lie within both strands.
     starts = np.arange(rows) * width + width - lengths + k - 1
     whole = np.maximum(lengths - k + 1, 0)
-    out = padded_rows(extended, starts, whole, width)
+    out = pad_rows(extended, starts, whole, width)
     # The k-mers past the end now hold the first bases of the sequence, known from its first k-mer.
     first = mirrored[:, -1].astype(np.int64) - len(SPECIALS)
     for bases in range(1, k):
@@ -60,10 +59,7 @@ def _translate(table: Ids, tokens: Ids) -> Ids:
 @cache
 def _reverse_complement_ids(k: int) -> Ids:
     """Map each id to that of its reverse complement; the specials stay."""
-    rest = np.arange(_BASES**k)
-    number = np.zeros_like(rest)
-    for _ in range(k):
-        number = number * _BASES + _COMPLEMENT[rest % _BASES]
-        rest //= _BASES
-    table: Ids = np.concatenate([np.arange(len(SPECIALS)), number + len(SPECIALS)]).astype(id_dtype(k))
+    numbers = np.arange(_BASES**k).reshape([_BASES] * k)  # one axis per base
+    complement = np.ix_(*[["TGCAN".index(base) for base in ALPHABET]] * k)
+    table: Ids = np.append(np.arange(len(SPECIALS)), numbers.T[complement] + len(SPECIALS)).astype(id_dtype(k))
     return table

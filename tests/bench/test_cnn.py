@@ -13,7 +13,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
-from pipeline.tokens.kmers import ids_of_text
+from pipeline.tokens.kmers import encode_text
 from tests.conftest import ROOT, small_config
 
 LETTERS = np.array(list("ACGT"))
@@ -103,7 +103,7 @@ def padded(sequences, k, width):
     """Ids side by side, 0 past each end, as the stream has them, and lengths."""
     ids = np.zeros((len(sequences), width), np.uint16)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = ids_of_text(sequence, k)
+        ids[row, : len(sequence)] = encode_text(sequence, k)
     return torch.from_numpy(ids), torch.tensor([len(sequence) for sequence in sequences])
 
 

@@ -193,7 +193,7 @@ def test_a_missing_shard_is_noticed_before_anything_is_trained(copy):
     (copy.folder / "shards/k3/finetune/valid-000000.tar").unlink()
     done = copy.run("python", "train.py", check=False)
     assert done.returncode == 1
-    assert "such as finetune/valid-000000.tar; write them again" in done.stderr
+    assert "such as finetune/valid-000000.tar; fix: promoter-bert shards" in done.stderr
     assert not (copy.folder / "runs/paper").exists()
 
 
@@ -239,9 +239,9 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(trained, copy):
     [
         (
             ["assay.flank=6", "run.name=other"],
-            "stale (assay.flank: 5 -> 6); write them again: promoter-bert shards assay.flank=6\n",
+            "stale (assay.flank: 5 -> 6); fix: promoter-bert shards assay.flank=6\n",
         ),
-        (["shards.k=5", "--stage", "both", "run.name=other"], "no shards here; write them: promoter-bert shards"),
+        (["shards.k=5", "--stage", "both", "run.name=other"], "no shards here; fix: promoter-bert shards"),
         (["pretrain.learning_rate=5e-3"], "started with another configuration"),
         (["dataset.path=none.duckdb", "run.name=other"], "no such dataset"),
         (["dataset.seed=7", "run.name=other"], "dataset.seed is 7, but dataset.duckdb was built with 0"),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.bert.frames import one_frame, overlapping_kmers, reading_frames
-from pipeline.tokens.kmers import CLS, PAD, SEP, ids_of_text
+from pipeline.tokens.kmers import CLS, PAD, SEP, encode_text
 
 texts = st.lists(st.text(alphabet="ACGTN", max_size=20), min_size=1, max_size=6)
 
@@ -12,15 +12,15 @@ texts = st.lists(st.text(alphabet="ACGTN", max_size=20), min_size=1, max_size=6)
 def padded(sequences, k, width=24):
     tokens = np.zeros((len(sequences), width), np.int64)
     for row, sequence in zip(tokens, sequences, strict=True):
-        row[: len(sequence)] = ids_of_text(sequence, k)
+        row[: len(sequence)] = encode_text(sequence, k)
     return torch.from_numpy(tokens), torch.tensor([len(s) for s in sequences])
 
 
 def test_by_hand():
     tokens, lengths = padded(["ACGTACG", "AC"], 3, width=8)
     frames = reading_frames(tokens, lengths, 3)
-    acg, tac, cgt, gta = (ids_of_text(t, 3)[0] for t in ("ACG", "TAC", "CGT", "GTA"))
-    assert frames.input_ids[0].tolist() == [[CLS, acg, tac, SEP], [CLS, cgt, int(ids_of_text("ACG", 3)[0]), SEP],
+    acg, tac, cgt, gta = (encode_text(t, 3)[0] for t in ("ACG", "TAC", "CGT", "GTA"))
+    assert frames.input_ids[0].tolist() == [[CLS, acg, tac, SEP], [CLS, cgt, int(encode_text("ACG", 3)[0]), SEP],
                                             [CLS, gta, SEP, PAD]]  # fmt: skip
     assert frames.attention_mask[0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0]]
     assert frames.input_ids[1].tolist() == [[CLS, SEP, PAD, PAD]] * 3
@@ -35,7 +35,7 @@ def test_each_frame_holds_the_whole_kmers_from_its_base_on(sequences, k):
     for row, sequence in enumerate(sequences):
         for f in range(k):
             whole = max(len(sequence) - f, 0) // k
-            expected = [CLS, *ids_of_text(sequence, k)[f::k][:whole].tolist(), SEP]
+            expected = [CLS, *encode_text(sequence, k)[f::k][:whole].tolist(), SEP]
             found = frames.input_ids[row, f]
             assert found[: len(expected)].tolist() == expected
             assert not found[len(expected) :].any()
@@ -50,7 +50,7 @@ def test_overlapping_tokens_are_the_whole_kmers_at_all_bases(sequences, k):
     frames = overlapping_kmers(tokens, lengths, k)
     for row, sequence in enumerate(sequences):
         whole = max(len(sequence) - k + 1, 0)
-        expected = [CLS, *ids_of_text(sequence, k)[:whole].tolist(), SEP]
+        expected = [CLS, *encode_text(sequence, k)[:whole].tolist(), SEP]
         found = frames.input_ids[row, 0]
         assert found[: len(expected)].tolist() == expected
         assert not found[len(expected) :].any()

@@ -21,7 +21,7 @@ from model.training.mlm_baselines import (
 )
 from model.training.prepare import RankData
 from pipeline.shards.index import read_index
-from pipeline.tokens.kmers import ids_of_text, vocabulary
+from pipeline.tokens.kmers import encode_text, vocabulary
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def never():
 
 
 def side_by_side(sequences, k):
-    ids = [ids_of_text(sequence, k) for sequence in sequences]
+    ids = [encode_text(sequence, k) for sequence in sequences]
     tokens = np.zeros((len(ids), max(map(len, ids)) + 3), np.int64)
     for row, found in enumerate(ids):
         tokens[row, : len(found)] = found

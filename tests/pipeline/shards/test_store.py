@@ -18,10 +18,10 @@ from pipeline.dataset.database import dataset_info, open_dataset, rows_of
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.shards.location import shard_folder, shard_place
-from pipeline.shards.plan import splits_of
+from pipeline.shards.location import shard_folder, shard_location
+from pipeline.shards.plan import select_splits
 from pipeline.shards.preview import peek
-from pipeline.shards.staleness import as_written, check_fresh
+from pipeline.shards.staleness import adopt_compression, check_fresh
 from pipeline.shards.store import FolderStore, RemoteStore
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
@@ -87,20 +87,20 @@ def test_a_bucket_of_stale_shards_and_a_missing_one(made, tmp_path, s3):
 def test_two_runs_into_one_bucket(made, s3):
     """Of two runs that write different shards to one URL, the one that finds the other's notes gives way."""
     config = with_shards_in(made.config, s3)
-    other = RemoteStore(shard_place(config), "0" * 64)
-    entry = next(read_index(made.shards).shards)
+    other = RemoteStore(shard_location(config), "0" * 64)
+    entry = read_index(made.shards).shards[0]
 
     def meanwhile(done, _total, _size):
         if done:
             with other.new_shard(entry.file) as path:
                 path.write_bytes(b"another shard")
-            other.note(entry)
+            other.note_finished(entry)
 
     with pytest.raises(UserError, match="another run writes other shards there"):
         write_shards(config, on_progress=meanwhile)
     assert not [name for name in objects(s3) if name.endswith("index.json")]
     write_shards(config)
-    assert verify_shards(shard_place(config)).shards > 5
+    assert verify_shards(shard_location(config)).shards > 5
 
 
 def test_a_bucket_that_is_not_there(made, s3):
@@ -112,22 +112,22 @@ def test_a_bucket_that_is_not_there(made, s3):
 
 def test_parts_one_after_another_are_the_whole(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
-    first = write_shards(config, splits_of("finetune", "test"))
+    first = write_shards(config, select_splits("finetune", "test"))
     assert set(read_index(shard_folder(config)).splits) == {"finetune/test"}
     verify_shards(shard_folder(config))
-    second = write_shards(config, splits_of(None, "valid"))
+    second = write_shards(config, select_splits(None, "valid"))
     assert set(read_index(shard_folder(config)).splits) == {"pretrain/valid", "finetune/valid", "finetune/test"}
     third = write_shards(config)
     assert first.written + second.written + third.written == third.shards
     assert hashes(shard_folder(config)) == hashes(made.shards)
-    assert write_shards(config, splits_of("pretrain")).written == 0
-    with pytest.raises(UserError, match=r"no split pretrain/test; there are pretrain/train"):
-        splits_of("pretrain", "test")
+    assert write_shards(config, select_splits("pretrain")).written == 0
+    with pytest.raises(UserError, match=r"no split pretrain/test; expected one of pretrain/train"):
+        select_splits("pretrain", "test")
 
 
 def test_splits_that_training_lacks_are_named(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
-    write_shards(config, splits_of("finetune", "test"))
+    write_shards(config, select_splits("finetune", "test"))
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     with pytest.raises(
@@ -145,11 +145,11 @@ def test_a_finished_shard_that_was_damaged_is_written_again(made, tmp_path):
     for entry in (first, second):
         with store.new_shard(entry.file) as path:
             shutil.copyfile(made.shards / entry.file, path)
-        store.note(entry)
+        store.note_finished(entry)
     data = bytearray((store.work / second.file).read_bytes())
     data[-5000] ^= 1
     (store.work / second.file).write_bytes(data)
-    assert write_shards(config).written == len(list(index.shards)) - 1
+    assert write_shards(config).written == len(index.shards) - 1
     assert hashes(shard_folder(config)) == hashes(made.shards)
 
 
@@ -171,7 +171,7 @@ def test_zstd_is_another_key_and_the_same_rows(made, tmp_path):
         info = dataset_info(connection)
     unsaid = with_shards_in(made.config, tmp_path)  # training takes them, whatever it says of compression
     check_fresh(compressed, unsaid, info)
-    assert as_written(unsaid, compressed).shards == config.shards
+    assert adopt_compression(unsaid, compressed).shards == config.shards
     with pytest.raises(
         UserError, match=r"stale \(shards.record_promoters: 100 -> 50; shards.shard_megabytes: 0.05 -> 1"
     ):
@@ -342,7 +342,7 @@ def test_an_index_that_is_none(made, tmp_path):
     path = shard_folder(config) / "index.json"
     for text in ("[]", "{}", '{"format": 1}', json.dumps({**json.loads(path.read_text()), "splits": {"a": [{}]}})):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"index\.json: (format|not an index of shards|changed since)"):
+        with pytest.raises(UserError, match=r"index\.json: (expected format|not an index of shards|changed since)"):
             read_index(shard_folder(config))
     assert write_shards(config).written > 0
     assert hashes(shard_folder(config)) == hashes(made.shards)

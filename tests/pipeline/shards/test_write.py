@@ -19,14 +19,14 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
-from pipeline.shards.index import index_text, read_index, shard_entry, shard_key
+from pipeline.shards.index import SHARD_ENTRY, index_text, read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
-from pipeline.shards.preview import insert_shown, peek
+from pipeline.shards.preview import format_insert, peek
 from pipeline.shards.records import read_record
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
-from pipeline.tokens.kmers import text_of_ids
+from pipeline.tokens.kmers import decode_ids
 from tests.conftest import ROOT, SMALL, small_config
 
 
@@ -172,7 +172,7 @@ def test_any_k_gives_the_sequences_back(made, tmp_path, k):
     found = []
     for record in wds.WebDataset(urls, shardshuffle=False).decode():
         bounds = record["offsets.npy"]
-        found += [text_of_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
+        found += [decode_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
     assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
 
 
@@ -182,7 +182,8 @@ def test_the_key_depends_on_all_that_decides_the_bytes_and_on_nothing_else():
     def key(dataset="0" * 64, **changes):
         sections = config.assay, config.shards
         assay, shards = ({n: v for n, v in changes.items() if n in type(s).model_fields} for s in sections)
-        return shard_key(dataset, config.assay.model_copy(update=assay), config.shards.model_copy(update=shards))
+        copies = {"assay": config.assay.model_copy(update=assay), "shards": config.shards.model_copy(update=shards)}
+        return shard_key(dataset, config.model_copy(update=copies))
 
     changed = [
         key(dataset="1" * 64),
@@ -300,7 +301,10 @@ def test_verify_finds_an_index_that_lies(copy, lie, message):
     index = read_index(copy)
     values = asdict(index)
     lie(values["splits"]["finetune/train"][0])
-    lying = replace(index, splits={name: list(map(shard_entry, shards)) for name, shards in values["splits"].items()})
+    lying = replace(
+        index,
+        splits={name: list(map(SHARD_ENTRY.validate_python, shards)) for name, shards in values["splits"].items()},
+    )
     (copy / "index.json").write_text(index_text(lying))
     with pytest.raises(UserError, match=message):
         verify_shards(copy)
@@ -351,7 +355,7 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
             for shard in shards:
                 for number in range(len(shard.records)):
                     record = read_record(shard_folder(config), shard, number)
-                    text = text_of_ids(record.tokens.values, k)  # all rows in one go, then cut
+                    text = decode_ids(record.tokens.values, k)  # all rows in one go, then cut
                     texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
                     found += list(zip(record.id.tolist(), texts, strict=True))
             assert found == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
@@ -363,9 +367,9 @@ def test_peek_shows_what_the_dataset_holds(made):
     rows = rows_of(made.config, "finetune/test")
     assert [(p.id, p.extended) for p in found] == [(id_, extended) for id_, extended, _ in rows[:130]]
     assert [p.expression for p in found] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
-    left, insert, right = insert_shown(found[0], index).split("|")
+    left, insert, right = format_insert(found[0], index).split("|")
     assert left + insert + right == found[0].extended
     assert (left, right) == (index.left_flank, index.right_flank)
     assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
-    with pytest.raises(UserError, match="no split finetune/none; it has pretrain/train"):
+    with pytest.raises(UserError, match="no split finetune/none; expected one of pretrain/train"):
         peek(made.shards, index, "finetune/none")

@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.shards.fetch import fetch_index
+from pipeline.shards.fetch import fetch_file, fetch_index
 from pipeline.shards.index import index_text
 from pipeline.stream.cache import ShardCache, make_room
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -35,7 +36,8 @@ def server(tiny):
 
 
 def cached(url, tmp_path, limit=10**9, waits=(0.0, 0.0, 0.0), silent_seconds=30.0):
-    return ShardCache(url, tmp_path / "cache", limit, waits, silent_seconds)
+    fetch = partial(fetch_file, waits=waits, silent_seconds=silent_seconds)
+    return ShardCache(url, tmp_path / "cache", limit, fetch)
 
 
 def ids(shards, index, epoch=0, batch=7):
@@ -235,11 +237,11 @@ def test_what_is_needed_next_is_fetched_ahead(tiny, server, tmp_path):
     index = tiny[1]
     shards = index.splits[SPLIT]
     cache = cached(server.url, tmp_path)
-    cache.expect(shards[1:3])
+    cache.prefetch(shards[1:3])
     assert names_in(cache.folder) == sorted(f"{shard.sha256}.tar" for shard in shards[1:3])
     assert sorted(asked(server)) == FILES[1:3]
     small = cached(server.url, tmp_path / "small", shards[1].bytes * 2 + 1)
-    small.expect(shards[1:])  # half of the folder holds one
+    small.prefetch(shards[1:])  # half of the folder holds one
     small.open(shards[1]).close()
     assert [path.name for path in small.folder.glob("*.tar")] == [f"{shards[1].sha256}.tar"]
 
@@ -248,7 +250,7 @@ def test_shards_of_an_index_that_is_not_there_or_of_another_format(server, tmp_p
     with pytest.raises(UserError, match=r"http://.*/index\.json: no such file"):
         fetch_index(server.url, ())
     server.files["index.json"] = b'{"format": 99}'
-    with pytest.raises(UserError, match=r"http://.*/index\.json: format 99"):
+    with pytest.raises(UserError, match=r"http://.*/index\.json: expected format 2, got 99"):
         fetch_index(server.url, ())
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.records import Record
-from pipeline.stream.batching import RankSlice, assign_rows, collate, split_off
+from pipeline.stream.batching import RankSlice, assign_rows, collate, split_windows
 from pipeline.stream.reader import join_records
 from pipeline.stream.stream import StreamState
-from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
-from pipeline.tokens.padding import padded_rows, padded_tokens
+from pipeline.tokens.kmers import Ragged, encode_text, vocabulary_size
+from pipeline.tokens.padding import pad_rows, pad_tokens
 from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 dtypes = st.sampled_from([np.uint8, np.uint16, np.uint32])
@@ -34,13 +34,13 @@ def test_padded_rows_are_the_rows_and_zeros(lengths, dtype, more, data):
     picks = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=20)), np.int64)
     width = max(lengths) + more
     roomy = np.concatenate([rows.values, np.full(width, 7, dtype)])  # what lies behind must not matter
-    found = padded_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
+    found = pad_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
     assert found.shape == (len(picks), width)
     assert found.dtype == dtype
     for row, pick in zip(found, picks, strict=True):
         assert np.array_equal(row[: lengths[pick]], rows.row(pick))
         assert not row[lengths[pick] :].any()
-    every = padded_tokens(rows, np.arange(len(rows)), np.array(lengths))
+    every = pad_tokens(rows, np.arange(len(rows)), np.array(lengths))
     assert every.shape[1] == -(-max(lengths) // 8) * 8
 
 
@@ -65,19 +65,17 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
         flat += [(first + int(pick), tokens.row(pick)) for pick in picks]
         first += len(lengths)
     whole = len(flat) // batch * batch
-    pieces, _ = split_off(pieces, whole)
+    pieces, _ = split_windows(pieces, whole)
     found = [[] for _ in range(whole // batch)]
     for rank in range(ranks if whole else 0):
-        block = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch)
-        steps = list(block.steps(epoch=4, number=7, consumed=100))
-        assert [(s.epoch, s.number, s.consumed) for s in steps] == [
-            (4, 7 + i, 100 + (i + 1) * batch) for i in range(whole // batch)
-        ]
-        for i, step in enumerate(steps):
+        steps = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch, k=3)
+        assert len(steps) == whole // batch
+        for i, parts in enumerate(steps):
             rows = flat[i * batch : (i + 1) * batch]
             width = -(-max(len(ids) for _, ids in rows) // 8) * 8
-            assert len(step.micro_batches) == micro
-            for part in step.micro_batches:
+            assert len(parts) == micro
+            for part in parts:
+                assert part.global_rows == batch
                 assert part.global_lengths.tolist() == [len(ids) for _, ids in rows]
                 assert part.tokens.shape == (len(part.id), width)
                 assert part.tokens.dtype == dtype
@@ -99,7 +97,7 @@ COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 def laid_out(sequences, k, width):
     tokens = np.zeros((len(sequences), width), np.min_scalar_type(vocabulary_size(k) - 1))
     for row, sequence in zip(tokens, sequences, strict=True):
-        row[: len(sequence)] = ids_of_text(sequence, k)
+        row[: len(sequence)] = encode_text(sequence, k)
     return tokens
 
 
@@ -116,10 +114,10 @@ def test_ids_of_the_other_strand_are_those_of_the_reverse_complement(sequences, 
 
 
 def test_the_other_strand_by_hand():
-    ids = {text: int(ids_of_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
+    ids = {text: int(encode_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
     tokens = np.array([[ids["ACG"], ids["CGT"], ids["GTA"], ids["TAN"], ids["ANN"], 0]], np.uint8)  # ACGTA
     other = reverse_complement(tokens, np.array([5]), 3)  # TACGT
-    assert other.tolist() == [[int(ids_of_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
+    assert other.tolist() == [[int(encode_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
 
 
 def test_strands_are_drawn_for_each_promoter_by_itself():

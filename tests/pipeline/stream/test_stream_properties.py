@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.stream.stream import RankSlice, ShardStream
-from pipeline.tokens.kmers import ids_of_text, text_of_ids
+from pipeline.tokens.kmers import decode_ids, encode_text
 from pipeline.tokens.reverse_complement import draw_strands
 from tests.pipeline.stream.test_reader import COMPLEMENT
 from tests.pipeline.stream.tiny_shards import SPLIT, ids_of, write_tiny
@@ -85,7 +85,10 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
     def stream(rank=0, ranks=1, micro=1):
         return ShardStream(folder, index, SPLIT, batch, RankSlice(rank, ranks, micro), seed, shuffle, reverse)
 
-    alone = [joined([step]) for step in stream().epoch(epoch)]
+    steps = list(stream().epoch(epoch))
+    numbers = [(step.epoch, step.number, step.consumed) for step in steps]
+    assert numbers == [(epoch, i, min((i + 1) * batch, rows)) for i in range(len(steps))]
+    alone = [joined([step]) for step in steps]
     assert sorted(int(i) for batch in alone for i in batch[3]) == [10 * i for i in range(rows)]
     assert len(alone) == len(stream()) == -(-rows // batch)
     if not reverse:
@@ -101,10 +104,11 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
     world = [stream(rank, ranks, micro) for rank in range(ranks)]
     steps = [list(one.resume(type(one.state()).from_json(state))) for one in world]
     assert {len(mine) for mine in steps} == {len(alone) - done}
+    assert all([step.number for step in mine] == list(range(done, len(alone))) for mine in steps)
     assert all(len(step.micro_batches) == micro for mine in steps for step in mine)
     assert equal(alone[done:], [joined(together) for together in zip(*steps, strict=True)])
     for together in zip(*steps, strict=True):
-        assert len({(step.epoch, step.number, step.consumed) for step in together}) == 1
+        assert {(step.epoch, step.number, step.consumed) for step in together} == {numbers[together[0].number]}
         assert len({part.tokens.shape[1] for step in together for part in step.micro_batches}) == 1
 
 
@@ -118,7 +122,7 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
         steps = ShardStream(made.shards, index, "finetune/train", batch, RankSlice(), 5, shuffle, reverse).epoch(epoch)
         parts = [part for step in steps for part in step.micro_batches]
         return {
-            int(number): text_of_ids(row[:length], index.k)
+            int(number): decode_ids(row[:length], index.k)
             for part in parts
             for number, row, length in zip(part.id, part.tokens, part.lengths, strict=True)
         }
@@ -130,7 +134,7 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
         assert found == bases(True, epoch, shuffle=False, batch=100)
         for number, text in plain.items():
             assert found[number] in (text, text.translate(COMPLEMENT)[::-1])
-            assert ids_of_text(found[number], index.k).dtype == np.uint8
+            assert encode_text(found[number], index.k).dtype == np.uint8
         turned.append({number for number, text in plain.items() if found[number] != text})
         positions = np.flatnonzero(draw_strands(5, epoch, np.arange(1200)))
         assert turned[-1] == {300 + int(position) for position in positions}  # in the split, whose first id is 300

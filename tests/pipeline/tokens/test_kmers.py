@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from model.config import load_config
 from pipeline.dataset.database import statement
 from pipeline.tokens import kmers
-from pipeline.tokens.encode import encode_promoters
 from pipeline.tokens.hf_tokenizer import build_tokenizer
+from pipeline.tokens.kmers import encode_promoters
 from tests.conftest import ROOT
 
 bases = st.text(alphabet="ACGTN", max_size=40)
@@ -46,29 +46,29 @@ def test_the_vocabulary_of_three_has_the_papers_130_tokens():
 )
 def test_ids_take_the_smallest_type(k, dtype):
     assert kmers.id_dtype(k) == dtype
-    assert kmers.ids_of_text("N" * 10, k).dtype == dtype
-    assert kmers.ids_of_text("N" * 10, k).max() == kmers.vocabulary_size(k) - 1
+    assert kmers.encode_text("N" * 10, k).dtype == dtype
+    assert kmers.encode_text("N" * 10, k).max() == kmers.vocabulary_size(k) - 1
 
 
 def test_ids_by_hand():
-    assert kmers.ids_of_text("ACGT", 1).tolist() == [5, 6, 7, 8]
+    assert kmers.encode_text("ACGT", 1).tolist() == [5, 6, 7, 8]
     # ACG = 0*25 + 1*5 + 2, CGT = 25 + 10 + 3, GTN = 50 + 15 + 4, TNN = 75 + 20 + 4; and the five specials
-    assert kmers.ids_of_text("ACGT", 3).tolist() == [12, 43, 74, 104]
-    assert kmers.ids_of_text("", 3).tolist() == []
+    assert kmers.encode_text("ACGT", 3).tolist() == [12, 43, 74, 104]
+    assert kmers.encode_text("", 3).tolist() == []
 
 
 @settings(deadline=None, max_examples=200)
 @given(bases, ks)
 def test_equal_to_the_sql_reference(sql, sequence, k):
     (expected,) = sql.execute("select kmer_ids(?, ?)", [sequence, k]).fetchone()
-    assert kmers.ids_of_text(sequence, k).tolist() == expected
+    assert kmers.encode_text(sequence, k).tolist() == expected
 
 
 @settings(deadline=None, max_examples=100)
 @given(bases, st.integers(1, 5), st.booleans())
 def test_equal_to_the_users_tokenizer(sequence, k, lower):
     tokenizer = build_tokenizer(assay(), k)
-    ids = kmers.ids_of_text(sequence, k)
+    ids = kmers.encode_text(sequence, k)
     for frame in range(k):
         whole = max(len(sequence) - frame, 0) // k
         expected = [kmers.CLS, *ids[frame::k][:whole], kmers.SEP]
@@ -84,7 +84,7 @@ def test_the_users_tokenizer_sets_the_flanks_on():
         promoter = where.left_adapter + "ACGTACGNA" + where.right_adapter
         assert tokenizer.encode(promoter).ids == tokenizer.encode(extended).ids
         assert (
-            tokenizer.encode(promoter).ids[1:-1] == kmers.ids_of_text(extended, 3)[::3][: len(extended) // 3].tolist()
+            tokenizer.encode(promoter).ids[1:-1] == kmers.encode_text(extended, 3)[::3][: len(extended) // 3].tolist()
         )
 
 
@@ -95,7 +95,7 @@ def test_a_letter_that_is_no_base_is_unknown_to_the_users_tokenizer():
 @settings(deadline=None, max_examples=100)
 @given(bases, ks)
 def test_the_bases_come_back(sequence, k):
-    assert kmers.text_of_ids(kmers.ids_of_text(sequence, k), k) == sequence
+    assert kmers.decode_ids(kmers.encode_text(sequence, k), k) == sequence
 
 
 @settings(deadline=None, max_examples=100)
@@ -106,7 +106,7 @@ def test_many_promoters_at_once_are_each_as_alone(inserts, k, flank):
     together = encode_promoters(promoters, where, k)
     assert len(together) == len(inserts)
     for i, insert in enumerate(inserts):
-        expected = kmers.ids_of_text(where.left_flank + insert + where.right_flank, k)
+        expected = kmers.encode_text(where.left_flank + insert + where.right_flank, k)
         assert np.array_equal(together.row(i), expected)
 
 
@@ -124,7 +124,7 @@ def test_lengths_far_apart_and_many_rows(data, k, flank, seed):
     memory = np.full(data.draw(st.sampled_from([0, 1000, 20_000_000])), 77, np.uint8)
     together = encode_promoters(promoters, where, k, memory)
     assert together.values.dtype == kmers.id_dtype(k)
-    alone = {i: kmers.ids_of_text(where.left_flank + i + where.right_flank, k) for i in set(inserts)}
+    alone = {i: kmers.encode_text(where.left_flank + i + where.right_flank, k) for i in set(inserts)}
     assert np.array_equal(together.values, np.concatenate([alone[i] for i in inserts]))
     assert together.offsets.tolist() == np.cumsum([0, *(len(alone[i]) for i in inserts)]).tolist()
 
@@ -143,4 +143,4 @@ def test_slices_and_chunks_of_a_column_are_read_in_their_place():
 
 def test_another_letter_is_an_error():
     with pytest.raises(ValueError, match="letters other than"):
-        kmers.ids_of_text("ACGU", 3)
+        kmers.encode_text("ACGU", 3)
