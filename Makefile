@@ -1,4 +1,4 @@
-# make setup | demo | test | check | bench; each sets up .venv by itself, bench one of its own.
+# make setup | demo | test | test-fast | check | bench; each sets up .venv by itself, bench one of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 # Locations of the demo's files, its size, and overrides such as SET="finetune.max_epochs=1".
@@ -8,7 +8,7 @@ SET ?=
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 DEMO := --config configs/demo.yaml $(SET)
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-fast check bench clean
 
 setup: .venv/core
 
@@ -49,6 +49,10 @@ test: .venv/dev
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_TOOLS) >/dev/null 2>&1; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+
+# Without other processes and hosts: under three minutes on two cores.
+test-fast: .venv/dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not hosts" tests
 
 check: .venv/dev
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 HEAVY = {"torch", "transformers", "deepspeed", "duckdb", "pyarrow", "scipy", "numpy", "pydantic", "yaml", "typer"}
 NAMES = [
     (module, name)

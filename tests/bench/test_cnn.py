@@ -16,6 +16,8 @@ from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import encode_text
 from tests.conftest import ROOT, small_config
 
+pytestmark = pytest.mark.processes
+
 LETTERS = np.array(list("ACGT"))
 MOTIF = "TGACTCA"
 SMALL = CnnSettings(size="small", epochs=6, batch=32, learning_rate=5e-3, seed=0)

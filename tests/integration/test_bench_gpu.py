@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
+pytestmark = pytest.mark.processes
+
 
 def bench(workspace, module, *words, check=True):
     """Run a module of bench in a folder of a user."""

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.integration.conftest import ENVIRONMENT
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.timeout(600)
 def test_demo(tmp_path):

@@ -22,7 +22,11 @@ from tests.integration import hosts as lab
 from tests.integration.conftest import ENVIRONMENT, Workspace
 from tests.integration.test_resume import free_port
 
-pytestmark = pytest.mark.skipif(bool(lab.missing()), reason=lab.missing())
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.hosts,
+    pytest.mark.skipif(bool(lab.missing()), reason=lab.missing()),
+]
 
 LONG = ("finetune.max_epochs=24", "finetune.early_stop=1000", "finetune.evaluate_every=1")
 """Enough steps to be killed several times, at little cost each."""

@@ -14,6 +14,8 @@ from tests.integration import hosts as lab
 from tests.integration.conftest import make_workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
+pytestmark = pytest.mark.processes
+
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make demo": "test_demo.py",

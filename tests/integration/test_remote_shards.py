@@ -2,8 +2,12 @@
 
 import shutil
 
+import pytest
+
 from tests.integration.test_train import copy, weights  # noqa: F401
 from tests.pipeline.file_server import Answers, serving
+
+pytestmark = pytest.mark.processes
 
 
 def test_shards_from_the_web_train_the_same_model(trained, copy):  # noqa: F811

@@ -21,6 +21,8 @@ from model.runs.metric_log import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
+pytestmark = pytest.mark.processes
+
 SCRATCH = ("finetune.start=scratch", "model.dropout=0.0", "finetune.max_epochs=2")
 """Two epochs of 38 steps, 32 of 1,200 promoters each; an evaluation every 10 steps."""
 

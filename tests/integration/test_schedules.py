@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 from model.runs.metric_log import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def copy(prepared, tmp_path):

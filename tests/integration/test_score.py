@@ -7,6 +7,8 @@ import pytest
 from tests.integration.conftest import Workspace
 from tests.model.scoring.toy_challenge import make_challenge
 
+pytestmark = pytest.mark.processes
+
 
 def test_score_command(tmp_path):
     toy = make_challenge(tmp_path)

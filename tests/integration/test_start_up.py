@@ -13,6 +13,8 @@ import pytest
 from tests.integration.conftest import ENVIRONMENT, Workspace
 from tests.integration.test_resume import free_port
 
+pytestmark = pytest.mark.processes
+
 BOUND = 60
 """Seconds in which everything has ended that was there."""
 

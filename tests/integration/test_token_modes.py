@@ -8,6 +8,8 @@ import pytest
 from tests.integration.conftest import by_the_model_card
 from tests.integration.test_train import copy  # noqa: F401
 
+pytestmark = pytest.mark.processes
+
 STOCK = """
 import json
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -13,6 +13,8 @@ from model.runs.metric_log import read_metrics
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
 
+pytestmark = pytest.mark.processes
+
 BASES = list("ACGT")
 SETTINGS = {
     "base": str(ROOT / "config.yaml"),

@@ -14,6 +14,8 @@ import pytest
 from model.runs.metric_log import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
+pytestmark = pytest.mark.processes
+
 CLOCK = (
     "promoters_per_second",
     "tokens_per_second",

@@ -3,8 +3,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from model.cluster.cleanup import find_processes, kill_processes
 from model.runs.status import LAUNCH
+
+pytestmark = pytest.mark.processes
 
 
 def test_only_processes_of_one_launch_are_ended():

@@ -11,6 +11,8 @@ from model.cluster.relaunch import FIRST_WAIT_S, relaunch
 from model.runs.status import State, launch_folder
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 
 def test_hosts_of_a_command(tmp_path):
     path = tmp_path / "hostfile"

@@ -4,8 +4,12 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from pipeline.shards.index import read_index
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.processes
 
 RANK = """
 import os, sys

@@ -16,6 +16,8 @@ from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.model.saved_model import save_model
 
+pytestmark = pytest.mark.processes
+
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 MODELS = {"frames": (3, {"max_insert": 60}), "overlapping": (4, {"max_insert": 60, "lower_case": "upper"})}
 

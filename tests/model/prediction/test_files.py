@@ -24,6 +24,8 @@ from pipeline.shards.index import read_index
 from tests.conftest import ROOT
 from tests.model.saved_model import save_model
 
+pytestmark = pytest.mark.processes
+
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 ROWS = 5 * BATCH["cpu"] + 7
 COMMAND = [str(Path(sys.executable).parent / "promoter-bert"), "predict"]

@@ -19,6 +19,8 @@ from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 from tests.model.saved_model import save_model
 
+pytestmark = pytest.mark.processes
+
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 ASSAY = small_config(Path()).assay
 GOOD = f"{L}ACGTNACGTT{R}"

@@ -21,6 +21,8 @@ from tests.model.runs.trainer import (
     weights,
 )
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_corrupt_models_of_a_finished_run_are_restored(trainer, finished, run, capsys, stage):

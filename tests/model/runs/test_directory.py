@@ -15,6 +15,8 @@ from pipeline.shards.index import read_index
 from tests.conftest import small_config
 from tests.model.runs.trainer import PRODUCTS, cut, run_suggested_fix, weights
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"config": 1, "shard_key": 2}'])
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])

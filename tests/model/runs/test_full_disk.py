@@ -13,6 +13,8 @@ from model.training.checkpointing.reshard import convert
 from pipeline.errors import UserError
 from tests.model.runs.trainer import unfinished, weights
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def disk(run):

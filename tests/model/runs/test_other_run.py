@@ -17,6 +17,8 @@ from pipeline.shards.write import write_shards
 from tests.conftest import small_config
 from tests.model.runs.trainer import KilledError, flip, weights
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def from_another(trainer, tmp_path, run):

@@ -14,6 +14,8 @@ from model.bert.rng import generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
 
+pytestmark = pytest.mark.processes
+
 CPU = torch.device("cpu")
 
 

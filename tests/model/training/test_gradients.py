@@ -18,6 +18,8 @@ from model.training.engine import start_engine
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
 
+pytestmark = pytest.mark.processes
+
 CPU = torch.device("cpu")
 STAGES = ("pretrain", "finetune")
 ZERO = (0, 1)

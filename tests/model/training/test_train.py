@@ -11,6 +11,8 @@ from model.training.train import train
 from pipeline.errors import UserError
 from tests.conftest import small_config
 
+pytestmark = pytest.mark.processes
+
 
 def test_runs_are_trained_and_found_finished_in_one_process(made, tmp_path):
     dataset = shutil.copy(made.config.dataset.path, tmp_path)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 SCRIPT = Path(__file__).parent / "zero_and_precision.py"
 TOLERANCE = {"fp32": 1e-6, "compiled": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
 """Relative, of each loss to that of ZeRO 0 in float32. Largest seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""

@@ -16,6 +16,8 @@ from model.cluster.cleanup import find_processes
 from model.runs.status import LAUNCH
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 COMMAND = """
 import os, subprocess, sys
 words = [sys.executable, "-c", sys.argv[1], "deepspeed.launcher.launch"]

@@ -16,6 +16,8 @@ from model.runs.status import ExitCode
 from model.watchdog.client import Watchdog
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 RANK = """
 import os, sys, time
 from model.watchdog.client import Watchdog

@@ -15,6 +15,8 @@ from pipeline.io import http
 from tests.conftest import ROOT
 from tests.pipeline.file_server import Answers, serving
 
+pytestmark = pytest.mark.processes
+
 NAME = "train_sequences.txt"
 OTHER = "test_sequences.txt"
 FILES = {name: np.random.default_rng(seed).bytes(1_500_000 + seed) for seed, name in enumerate((NAME, OTHER))}

@@ -17,6 +17,8 @@ from tests.integration.conftest import BIN
 from tests.pipeline.shards.test_store import download
 from tests.pipeline.shards.test_write import hashes, with_shards_in
 
+pytestmark = pytest.mark.processes
+
 MANY = "shards.record_promoters=10", "shards.shard_megabytes=0.002"
 
 

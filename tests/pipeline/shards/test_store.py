@@ -28,6 +28,8 @@ from pipeline.shards.write import write_shards
 from tests.conftest import SMALL, small_config
 from tests.pipeline.shards.test_write import hashes, with_shards_in
 
+pytestmark = pytest.mark.processes
+
 
 def download(url, folder):
     """The bucket's files as a folder."""

@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.pipeline.file_server import Answers, serving
 from tests.pipeline.stream.tiny_shards import SPLIT, write_tiny
 
+pytestmark = pytest.mark.processes
+
 SHAPE = [[5, 7, 3], [4, 4, 4], [9, 2], [6, 6, 1]]
 FILES = [f"{SPLIT}-{number:06d}.tar" for number in range(4)]
 
