@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 from model.runs.status import RunStatus, State, launch_record
@@ -45,15 +46,14 @@ def train(watchdog: Watchdog | None) -> State:
 
     from model.training import train as training
 
-    summary = training.train(
-        config, args.stage, args.deepspeed_config, watchdog, emit=lambda text: print(text, flush=True)
-    )
+    emit = partial(print, flush=True)
+    summary = training.train(config, args.stage, args.deepspeed_config, watchdog, emit)
     return State.INTERRUPTED if "stopped" in summary else State.FINISHED
 
 
 def main() -> int:
     """Run one process of a training and record how it ends. Returns the exit code."""
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # launchers and schedulers send it; as Ctrl-C
     status = RunStatus(launch_record(os.environ))
     try:
         with status, start_watchdog(os.environ) as watchdog:
@@ -68,11 +68,6 @@ def main() -> int:
     except Exception:
         traceback.print_exc()
     return status.exit_code
-
-
-def interrupt(*_: object) -> None:
-    """Handle SIGTERM, as a launcher or a scheduler sends it, like Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
--- The settings of a build, with the values of the yeast assay where none was set before:
+-- The settings of a build. Those that are not set have the values of the yeast assay:
 --   set variable input_files = ['train_sequences.txt'];
 
 -- The layout of the rows: fields between delimiters, counted from 1; lines to skip at the head of each file.
@@ -35,5 +35,5 @@ set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
 set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
 set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);
--- The training rows: all that are not held out, or this number of them. A fraction is a fraction of all promoters.
+-- The training rows: all that are not held out, or a number of them. A fraction refers to all promoters.
 set variable finetune_train = coalesce(getvariable('finetune_train'), 'all');

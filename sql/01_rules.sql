@@ -29,7 +29,7 @@ end;
 create or replace temp macro repaired(sequence) as
     with_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence)))));
 
--- Reasons why a row cannot be used: codes for programs, texts for people. No other place holds the texts.
+-- Reasons of rejects: codes for programs, texts for people. The texts are defined only here.
 create or replace temp macro reason_texts() as map {
     'no_sequence': 'no sequence',
     'white_space': 'white space in the sequence',
@@ -70,7 +70,7 @@ create or replace temp macro sequence_code(sequence) as case
 end;
 create or replace temp macro sequence_problem(sequence) as reason_text(sequence_code(sequence));
 
--- The same for a label; expression comes as text.
+-- The code of the rule that a label breaks; expression is text.
 create or replace temp macro label_code(expression) as case
     -- DuckDB reads 1_0 as ten.
     when expression is null or try_cast(expression as double) is null or contains(expression, '_') then 'no_number'
@@ -80,7 +80,7 @@ create or replace temp macro label_code(expression) as case
         then 'label_range'
 end;
 
--- The same for a row of the input. copy: 1, or more for a sequence that is equal to an earlier one.
+-- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate.
 create or replace temp macro reject_code(fields, sequence, expression, copy) as case
     when sequence is null or sequence = '' then 'no_sequence'
     when fields <> getvariable('columns') then 'columns'
@@ -90,21 +90,21 @@ create or replace temp macro reject_code(fields, sequence, expression, copy) as 
         if(copy > 1, if(getvariable('duplicates') = 'average', 'averaged', 'duplicate'), null)
     )
 end;
--- Its text. fields: the columns of the row.
+-- The text of a code. fields: the number of columns of the row.
 create or replace temp macro reject_reason(code, fields) as case
     when code = 'columns'
         then format(reason_text(code), fields, if(fields = 1, '', 's'), getvariable('columns'))
     else reason_text(code)
 end;
 
--- The fields of a line where some are quoted, and may hold delimiters.
+-- The fields of a line in which quoted fields may hold delimiters.
 create or replace temp macro quoted_fields(text, delimiter) as
     regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
 
 -- The random order of a build: a hash of sequence and seed, independent of the order of the rows.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));
 
--- A size given as a fraction of n (below 1) or as a count.
+-- The number of rows of a size: a fraction of n (below 1), or a count.
 create or replace temp macro rows_of(size, n) as case
     when size < 1 then floor(size::double * n)::bigint
     else size::bigint

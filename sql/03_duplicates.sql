@@ -1,5 +1,5 @@
--- Where duplicates is first or average: number the equal sequences among the usable rows. The first is copy 1, the
--- others become rejects. Where it is average, the first one gets the mean of all their labels.
+-- For duplicates = first or average: number the equal sequences among the usable rows. The first is copy 1, the others
+-- become rejects. For average, the first one gets the mean of all their labels.
 create or replace temp table numbered as
 select row_number() over () as row, * exclude (copy)
 from input;
@@ -13,7 +13,7 @@ with usable as (
 select
     row,
     row_number() over (partition by sequence order by row) as copy,
-    -- Sorted before they are summed, so that the last digit of the mean does not depend on the order of the rows.
+    -- Sorted before the sum, so that the last digit of the mean does not depend on the order of the rows.
     list_avg(list_sort(list(expression) over (partition by sequence))) as mean
 from usable;
 

@@ -14,7 +14,7 @@ with numbered as (
         fields,
         reject_code(fields, sequence, expression, copy) as code
     from input
-    -- Where every row is usable, this saves another pass over the input.
+    -- If every row is usable, this saves another pass over the input.
     where (select input_rows from input_size) > (select count(*) from promoters)
 ),
 first_rows as (
@@ -36,12 +36,12 @@ order by file, line;
 create or replace table repairs as
 with steps as (
     select
-        sequence as given,
-        without_white_space(given) as stripped,
-        in_upper_case(stripped) as in_capitals,
-        without_uracil(in_capitals) as of_dna,
-        without_iupac(of_dna) as in_acgtn,
-        with_adapters(in_acgtn) as whole
+        sequence as original,
+        without_white_space(original) as stripped,
+        in_upper_case(stripped) as upper_case,
+        without_uracil(upper_case) as dna,
+        without_iupac(dna) as acgtn,
+        with_adapters(acgtn) as whole
     from input
     where (
         getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
@@ -51,11 +51,11 @@ with steps as (
 ),
 counts as (
     select unnest([
-        {'rule': 'white_space', 'rows': count(*) filter (given <> stripped)},
-        {'rule': 'lower_case', 'rows': count(*) filter (stripped <> in_capitals)},
-        {'rule': 'uracil', 'rows': count(*) filter (in_capitals <> of_dna)},
-        {'rule': 'iupac', 'rows': count(*) filter (of_dna <> in_acgtn)},
-        {'rule': 'missing_adapters', 'rows': count(*) filter (in_acgtn <> whole)}
+        {'rule': 'white_space', 'rows': count(*) filter (original <> stripped)},
+        {'rule': 'lower_case', 'rows': count(*) filter (stripped <> upper_case)},
+        {'rule': 'uracil', 'rows': count(*) filter (upper_case <> dna)},
+        {'rule': 'iupac', 'rows': count(*) filter (dna <> acgtn)},
+        {'rule': 'missing_adapters', 'rows': count(*) filter (acgtn <> whole)}
     ]) as count
     from steps
 )

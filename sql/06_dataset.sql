@@ -4,7 +4,7 @@ with counts as (
     select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters
 ),
 -- The pretraining cut: the value at index int(f n) of the descending sort; rows at or above it are in.
--- Without labels there is none.
+-- Null without labels.
 cut as (
     select expression as cut
     from promoters

@@ -16,8 +16,8 @@ create or replace macro extended(sequence, flank) as
     || insert_of(sequence)
     || (select left(downstream, flank) from dataset);
 
--- One k-mer id per base: 5 special tokens, then the k bases from there on as a number in base 5 (A 0, C 1, G 2, T 3,
--- N 4). The sequence is padded with Ns.
+-- One k-mer id per base: 5 for the special tokens, plus the k bases from this one on as a number in base 5 (A 0, C 1,
+-- G 2, T 3, N 4). The sequence is padded with Ns.
 create or replace macro kmer_ids(bases, k) as (
     select list_transform(
         range(1, length(sequence) + 1),

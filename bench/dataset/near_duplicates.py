@@ -65,7 +65,8 @@ def main() -> None:
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{len(column):,} inserts: {len(groups.rows):,} have near-duplicates, in {len(groups):,} groups")
+    leaders = len(np.unique(groups.leaders))
+    print(f"{len(column):,} inserts: {len(groups.rows):,} have near-duplicates, in {leaders:,} groups")
     print(f"wall {wall:.1f} s, CPU {cpu:.1f} s")
     print(
         f"peak memory {after.ru_maxrss / 2**10:,.0f} MiB, of which {before.ru_maxrss / 2**10:,.0f} MiB were the inserts"

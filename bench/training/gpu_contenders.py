@@ -109,7 +109,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     folder = bench.work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     model = regression_model(config, index, None)
-    export_model(model, model.state_dict(), config, folder, index.label_mean, index.label_sd)
+    export_model(model, model.state_dict(), config, index, folder)
     text = (bench.work / "rows.tsv").read_text()
     predictor = Predictor(folder)
     lines = text.splitlines()[: 4 * predictor.batch]

@@ -1,6 +1,6 @@
 """The manifest of a checkpoint or a model's directory: sizes and hashes of its files, and the run they belong to.
 
-A directory without a manifest, or with other bytes than the manifest says, is corrupt.
+A directory without a manifest, or with other bytes than the manifest records, is corrupt.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.io.atomic import write_text
+from pipeline.runtime.text import format_count
 
 NAME = "manifest.json"
 
@@ -22,7 +23,7 @@ class Layout:
     precision: str
 
     def __str__(self) -> str:
-        return f"{self.ranks} {'rank' if self.ranks == 1 else 'ranks'}, ZeRO {self.zero_stage}, {self.precision}"
+        return f"{format_count(self.ranks, 'rank')}, ZeRO {self.zero_stage}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StageProgress:
     """Progress of a stage when a directory was written.
 
     step: optimizer steps taken; best: highest validation metric so far, None before the first validation; best_step:
-    its step; seconds: training time; best_values: all numbers of that validation; ended: no steps are left.
+    its step; seconds: training time; best_values: all metrics of that validation; ended: no steps are left.
     """
 
     step: int
@@ -46,70 +47,71 @@ class Manifest:
     """Content of manifest.json.
 
     owner: keys of the run that wrote the directory, by name; layout: None for a model without training state;
-    standing: progress of its stage; files: [bytes, sha256] of each file, by its path in the directory.
+    progress: of its stage, written as `standing`; files: [bytes, sha256] of each file, by its path in the directory.
     """
 
     owner: dict[str, str]
     layout: Layout | None
-    standing: StageProgress | None
+    progress: StageProgress | None
     files: dict[str, list[int | str]]
 
-    def of_part(self, part: str) -> dict[str, list[int | str]]:
-        """Select the files below one sub-directory, by their paths in there; all files for an empty name."""
+    def files_in(self, part: str) -> dict[str, list[int | str]]:
+        """Select the files of one sub-directory, by their paths in it; all files for an empty name."""
         prefix = f"{part}/" if part else ""
         return {name.removeprefix(prefix): facts for name, facts in self.files.items() if name.startswith(prefix)}
 
 
-def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, standing: StageProgress) -> None:
+def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, progress: StageProgress) -> None:
     """Hash all files of a directory and write its manifest."""
-    files = {str(path.relative_to(folder)): _facts(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    put_manifest(folder, Manifest(owner, layout, standing, files))
+    files = {
+        str(path.relative_to(folder)): _size_and_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    put_manifest(folder, Manifest(owner, layout, progress, files))
 
 
 def put_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a given manifest."""
-    write_text(folder / NAME, json.dumps(asdict(manifest), indent=1) + "\n")
+    """Write a manifest into its directory."""
+    values = {"standing" if name == "progress" else name: value for name, value in asdict(manifest).items()}
+    write_text(folder / NAME, json.dumps(values, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a directory. None where it is missing or invalid: the directory is corrupt."""
+    """Read the manifest of a directory. None if it is missing or invalid: the directory is corrupt."""
     try:
         values = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        layout, standing = values["layout"], values.get("standing")
+        layout, progress = values["layout"], values.get("standing")
         return Manifest(
             values["owner"],
             Layout(**layout) if layout else None,
-            StageProgress(**standing) if standing else None,
+            StageProgress(**progress) if progress else None,
             values["files"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def damage(folder: Path, part: str = "") -> str:
+def find_damage(folder: Path, part: str = "") -> str:
     """Compare every byte with the manifest, in the whole directory or in one sub-directory.
 
-    Returns the first difference as a text; empty where there is none.
+    Returns the first difference as a text; empty if there is none.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         return f"{NAME} is missing or cannot be read" if folder.exists() else "the folder is missing"
-    folder /= part
-    for name, (size_bytes, sha256) in manifest.of_part(part).items():
-        path = folder / name
+    for name, (size_bytes, sha256) in manifest.files_in(part).items():
+        path = folder / part / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size_bytes:
             return f"{name} has {path.stat().st_size:,} bytes, expected {size_bytes:,}"
         try:
-            if _facts(path)[1] != sha256:
+            if _size_and_hash(path)[1] != sha256:
                 return f"{name} has other bytes than were written"
         except OSError as error:  # such as a bad sector
             return f"{name} cannot be read ({error.strerror})"
     return ""
 
 
-def _facts(path: Path) -> list[int | str]:
-    """Size in bytes and sha256 of a file."""
+def _size_and_hash(path: Path) -> list[int | str]:
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,10 +1,10 @@
 """Read the facts that a trained model's directory records. Imports no torch, so a wrong path is reported at once."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from model.artifacts.manifest import NAME, damage
+from model.artifacts.json_files import read_json
+from model.artifacts.manifest import NAME, find_damage
 from pipeline.errors import UserError
 
 
@@ -16,19 +16,19 @@ def model_of(folder: Path) -> Path:
 def facts_of_model(folder: Path) -> dict[str, Any]:
     """Read what a regression model that train.py wrote records of its assay: the keys under `promoter_bert`.
 
-    folder: the model's, or its run's. Raises UserError where there is no such model.
+    folder: the model's, or its run's. Raises UserError if there is no such model.
     """
     folder = model_of(folder)
-    wanted = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
-    settings = settings_of(folder, wanted)
+    expected = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
+    settings = settings_of(folder, expected)
     if settings.get("architectures") != ["BertForSequenceClassification"]:
         # transformers would silently give it a random head.
-        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {wanted}")
+        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {expected}")
     return dict(settings["promoter_bert"])
 
 
 def unfinished(folder: Path) -> str:
-    """Warn where the model in a directory belongs to an unfinished run; else an empty text."""
+    """Return a warning if the model in a directory belongs to an unfinished run; else an empty text."""
     run = folder.resolve().parent
     if not (run / "run.json").exists() or (run / "summary.json").exists():
         return ""
@@ -38,23 +38,21 @@ def unfinished(folder: Path) -> str:
     )
 
 
-def settings_of(folder: Path, wanted: str) -> dict[str, Any]:
-    """Read config.json of an intact model that train.py wrote. wanted: what the error says was expected.
+def settings_of(folder: Path, expected: str) -> dict[str, Any]:
+    """Read config.json of an intact model that train.py wrote. expected: for the error.
 
-    Raises UserError where there is no model, or a corrupt one.
+    Raises UserError if there is no model, or a corrupt one.
     """
-    wrong = damage(folder) if (folder / NAME).exists() else ""
-    if wrong:
+    problem = find_damage(folder) if (folder / NAME).exists() else ""
+    if problem:
         raise UserError(
-            f"{folder} is not as train.py wrote it: {wrong}; fix: run the training's own command, which restores it "
+            f"{folder}: the model is corrupt ({problem}); fix: run the training's own command, which restores it "
             f"from its checkpoints; if you changed it on purpose, remove its {NAME}"
         )
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{folder}: no model here; {wanted}") from None
-    except ValueError as error:
-        raise UserError(f"{folder}/config.json: not JSON: {error}") from None
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no model here; {expected}")
+    settings = read_json(path)
     if "promoter_bert" not in settings:
-        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {wanted}")
+        raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")
     return dict(settings)

@@ -1,4 +1,4 @@
-"""Build transformers' own BERT at the size that config.yaml gives, and the training objective around it."""
+"""Build transformers' BERT at the size that config.yaml gives, and the training objective around it."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
-"""Keys of config.json that two models must share for the weights of one to fit into the other."""
+"""Keys of config.json that must be equal for the weights of one model to fit into another."""
 
 
 def build_task(
@@ -38,11 +38,14 @@ def build_task(
     if stage == "pretrain":
         flanks = len(index.left_flank), len(index.right_flank)
         settings = config.pretrain
-        model = masked_language_model(config, index)
-        return PretrainTask(model, index.k, settings.mask_share, flanks, settings.masked == "insert")
+        language_model = BertForMaskedLM(bert_config(config, index))
+        return PretrainTask(language_model, index.k, settings.mask_share, flanks, settings.masked == "insert")
     finetune = config.finetune
-    regression = regression_model(config, index, start, frozen=finetune.start == "frozen")
-    return FinetuneTask(regression, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    model = regression_model(config, index, start)
+    if finetune.start == "frozen":
+        model.bert.embeddings.requires_grad_(False)
+        model.bert.encoder.requires_grad_(False)
+    return FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
 
 
 def bert_config(config: Config, index: Index) -> BertConfig:
@@ -74,38 +77,25 @@ def bert_config(config: Config, index: Index) -> BertConfig:
     )
 
 
-def parameters(size: BertConfig) -> int:
+def count_parameters(size: BertConfig) -> int:
     """Count the weights of a regression model of this size, without allocating any."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in BertForSequenceClassification(size).parameters())
 
 
-def masked_language_model(config: Config, index: Index) -> BertForMaskedLM:
-    """Build a BERT with fresh weights, to pretrain."""
-    return BertForMaskedLM(bert_config(config, index))
-
-
-def regression_model(
-    config: Config, index: Index, pretrained: Path | None, frozen: bool = False
-) -> BertForSequenceClassification:
+def regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
     """Build a BERT with pooler and a linear head of one output.
 
-    pretrained: folder of a model whose BERT it takes; None: fresh weights. frozen: embeddings and layers are not
-    trained.
+    pretrained: folder of the model whose BERT weights are used; None: fresh weights.
     """
     settings = bert_config(config, index)
     if pretrained is None:
-        model = BertForSequenceClassification(settings)
-    else:
-        model = BertForSequenceClassification.from_pretrained(pretrained, config=settings)
-    if frozen:
-        for part in (model.bert.embeddings, model.bert.encoder):
-            part.requires_grad_(False)
-    return model
+        return BertForSequenceClassification(settings)
+    return BertForSequenceClassification.from_pretrained(pretrained, config=settings)
 
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
-    """Load a model that train.py wrote. Raises UserError where the folder holds no such model."""
+    """Load a model that train.py wrote. Raises UserError if the folder holds no such model."""
     facts_of_model(folder)
     try:
         return BertForSequenceClassification.from_pretrained(folder)
@@ -113,25 +103,25 @@ def load_regression_model(folder: Path) -> BertForSequenceClassification:
         raise UserError(f"{folder}: the weights cannot be read: {error}") from None
 
 
-def check_pretrained(folder: Path, wanted: BertConfig) -> None:
-    """Check that fine-tuning a BERT of size `wanted` can start from a folder.
+def check_pretrained(folder: Path, required: BertConfig) -> None:
+    """Check that fine-tuning a BERT of the required size can start from the model in a folder.
 
-    Raises UserError where the folder holds no masked language model, one of another size, or one still in training.
+    Raises UserError if the folder holds no masked language model, one of another size, or one still in training.
     """
     expected = "expected the folder runs/NAME/pretrained that train.py wrote"
     settings = settings_of(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
     manifest = read_manifest(folder)  # a user who changed the model on purpose has removed it
-    if manifest is not None and (manifest.standing is None or not manifest.standing.ended):
+    if manifest is not None and (manifest.progress is None or not manifest.progress.ended):
         raise UserError(
             f"finetune.pretrained: the pretraining of {folder} has not ended, so better weights may follow; "
             "fix: run its training to the end first"
         )
     differing = [
-        f"{name} {settings.get(name)}, this run's {getattr(wanted, name)}"
+        f"{name} {settings.get(name)}, this run's {getattr(required, name)}"
         for name in SIZES
-        if settings.get(name) != getattr(wanted, name)
+        if settings.get(name) != getattr(required, name)
     ]
     if differing:
         raise UserError(

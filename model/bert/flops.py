@@ -2,11 +2,11 @@
 
 Only matrix products count; a multiplication and an addition are two operations. A sequence has n tokens, [CLS] and
 [SEP] included. Of these, m are read at the end: the masked k-mers in pretraining, the [CLS] in fine-tuning. With
-L layers of width H, and I inside the feed-forward blocks, the forward pass costs
+L layers of width H, I in the feed-forward blocks and V token ids, the forward pass costs
 
     attention          L (2 n 3 H^2 + 4 n^2 H)
     rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)
-    head, pretraining  2 m (H^2 + H V)           transform, then the V ids of the vocabulary
+    head, pretraining  2 m (H^2 + H V)           transform, then the logits of all ids
     head, fine-tuning  2 (H^2 + H)               pooler, then one output
 
 and the backward pass twice that, where weights are trained. Padding, recomputation, embedding look-ups, norms and the
@@ -14,12 +14,12 @@ optimizer are not counted. FLOP utilization is these operations per second relat
 (matmul_rate).
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.benchmark import Timer
 from transformers import BertConfig
 
 from model.bert.build import bert_config
@@ -50,39 +50,28 @@ class StageCost:
 
     def of(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Count tokens and operations of one training step over promoters of these lengths: (rows,) bases."""
+        size, width = self.size, float(self.size.hidden_size)
         bases = lengths[:, None]
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
-        read = np.ones_like(tokens)
+        read, outputs, frames = np.ones_like(tokens), 1, 1
         if self.mask_share is not None:
             read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
-        operations = self._operations(tokens, read)
-        if self.mask_share is not None:  # the frame is drawn at random: take the mean over frames
-            return float(tokens.mean(1).sum()), float(operations.mean(1).sum())
-        return float(tokens.sum()), float(operations.sum())
-
-    def _operations(self, tokens: npt.NDArray[np.float64], read: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Count forward and backward operations of sequences of `tokens` tokens, `read` of them read at the end."""
-        size, width = self.size, float(self.size.hidden_size)
-        lm = self.mask_share is not None
+            outputs, frames = size.vocab_size, self.k  # one of k frames is drawn at random: take their mean
         attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
         rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * (width**2 + 2 * width * size.intermediate_size)
-        head = 2 * read * (width**2 + width * (size.vocab_size if lm else 1))
-        return np.asarray((attention + rest) * (1 if self.frozen else TRAINED) + head * TRAINED)
+        head = 2 * read * (width**2 + width * outputs)
+        operations = (attention + rest) * (1 if self.frozen else TRAINED) + head * TRAINED
+        return float(tokens.sum() / frames), float(operations.sum() / frames)
 
 
 def stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Describe the cost of "pretrain" or "finetune" with these settings and shards."""
-    pretraining, finetune = stage == "pretrain", config.finetune
-    flanks = len(index.left_flank) + len(index.right_flank)
-    return StageCost(
-        bert_config(config, index),
-        index.k,
-        mask_share=config.pretrain.mask_share if pretraining else None,
-        frozen=not pretraining and finetune.start == "frozen",
-        overlapping=not pretraining and finetune.tokens == "overlapping",
-        never_masked=flanks if pretraining and config.pretrain.masked == "insert" else 0,
-    )
+    size, pretrain, finetune = bert_config(config, index), config.pretrain, config.finetune
+    if stage == "pretrain":
+        never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
+        return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked)
+    return StageCost(size, index.k, None, finetune.start == "frozen", finetune.tokens == "overlapping")
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
@@ -90,13 +79,6 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     size = MATMUL[device.type]
     a = torch.ones((size, size), dtype=dtype, device=device)
-    b, out = torch.ones_like(a), torch.empty_like(a)
-    torch.mm(a, b, out=out)
-    best, began = 0.0, time.monotonic()
-    while time.monotonic() - began < MEASURE_S:
-        started = time.monotonic()
-        torch.mm(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = max(best, 2 * size**3 / (time.monotonic() - started))
-    return best
+    tensors = {"a": a, "b": torch.ones_like(a), "out": torch.empty_like(a)}
+    timer = Timer("torch.mm(a, b, out=out)", globals=tensors, num_threads=torch.get_num_threads())
+    return float(2 * size**3 / min(timer.blocked_autorange(min_run_time=MEASURE_S).times))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 Pick = Callable[[torch.Tensor], torch.Tensor]
-"""Select the read tokens: (rows, columns, width) -> (read, width)."""
+"""Function that selects the read tokens: (rows, columns, width) -> (read, width)."""
 
 
 def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, pick: Pick) -> torch.Tensor:
@@ -32,19 +32,9 @@ def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, pic
     return read
 
 
-def first_tokens(hidden: torch.Tensor) -> torch.Tensor:
-    """Select the [CLS] of each row."""
-    return hidden[:, 0]
-
-
-def tokens_at(places: torch.Tensor) -> Pick:
-    """Select tokens by their place, (read,) int64, counted through all rows."""
-    return lambda hidden: hidden.flatten(0, 1).index_select(0, places)
-
-
 def expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """Compute the one output of a BertForSequenceClassification: (rows,)."""
-    read = encode(model.bert, input_ids, attention_mask, first_tokens)
+    read = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
     pooled = model.dropout(model.bert.pooler(read[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
     return logits[:, 0]
@@ -53,6 +43,7 @@ def expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch
 def kmer_logits(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, places: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the output of a BertForMaskedLM at places counted through all rows: (read, vocabulary)."""
-    logits: torch.Tensor = model.cls(encode(model.bert, input_ids, attention_mask, tokens_at(places)))
+    """Compute the output of a BertForMaskedLM at places, (read,) int64, counted through all rows: (read, ids)."""
+    read = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden.flatten(0, 1).index_select(0, places))
+    logits: torch.Tensor = model.cls(read)
     return logits

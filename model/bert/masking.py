@@ -1,7 +1,7 @@
 """Mask k-mers for the language model, 80/10/10, independently of how the global batch is split.
 
-The random numbers are drawn for the whole global batch, from a generator seeded by the step. A rank takes the rows that
-it holds. The k-mers of one reading frame do not overlap, so neighbours do not reveal a hidden k-mer.
+The random numbers are drawn for the whole global batch, from a generator seeded by the step. A rank uses those of its
+rows. The k-mers of one reading frame do not overlap, so neighbours do not reveal a hidden k-mer.
 """
 
 import math
@@ -44,8 +44,8 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
     )
 
 
-def chosen_places(labels: torch.Tensor, share: float) -> torch.Tensor:
-    """Find the places to predict in labels (rows, columns), counted through all rows and padded with zeros: (places,).
+def masked_places(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the places to predict in labels (rows, columns), counted through all rows, padded with zeros: (places,).
 
     The number of places depends on the shape alone, so the host does not wait for the device. It is eight standard
     deviations above the expected number of masked tokens, which one batch in 10^15 exceeds.
@@ -59,13 +59,12 @@ def chosen_places(labels: torch.Tensor, share: float) -> torch.Tensor:
 def mask(input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask `share` of the k-mers. input_ids: (rows, columns) int64; kmers: (rows,) k-mers after the [CLS].
 
-    Returns the ids that the model reads, and the labels: IGNORED where nothing is predicted.
+    Returns the ids that the model reads, and the labels: IGNORED except where a k-mer is to be predicted.
     """
     place = torch.arange(input_ids.shape[1], device=input_ids.device)
-    is_kmer = (place >= 1) & (place <= kmers[:, None])
-    chosen = is_kmer & (draws.select < share)
-    labels = torch.where(chosen, input_ids, IGNORED)
+    selected = (place >= 1) & (place <= kmers[:, None]) & (draws.select < share)
+    labels = torch.where(selected, input_ids, IGNORED)
     action = draws.select / share
-    read = torch.where(chosen & (action < HIDDEN), MASK, input_ids)
-    read = torch.where(chosen & (action >= HIDDEN) & (action < HIDDEN + SWAPPED), draws.swap, read)
+    read = torch.where(selected & (action < HIDDEN), MASK, input_ids)
+    read = torch.where(selected & (action >= HIDDEN) & (action < HIDDEN + SWAPPED), draws.swap, read)
     return read, labels

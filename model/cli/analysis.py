@@ -1,17 +1,18 @@
 """The commands score, explain, onnx, report, compare and ceiling: results of finished runs."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.cli.messages import describe_ceiling, describe_explained, describe_exported, score_lines
-from model.cli.options import MODEL_FOLDER, configuration, overrides
-from pipeline.cli.options import ConfigFile, DatasetFile, Json, print_result, text_of
+from model.cli.options import MODEL_FOLDER, configuration
+from pipeline.cli.options import ConfigFile, DatasetFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import naming, progress
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count, format_interval
+
+if TYPE_CHECKING:
+    from model.scoring.dream import DreamScore
 
 
 def score(
@@ -35,7 +36,27 @@ def score(
     from model.scoring.dream_files import score_files
 
     result = score_files(predictions, labels, subsets, public, test)
-    print_result(asdict(result), as_json, score_lines(result))
+    print_result(result, as_json, describe_score(result))
+
+
+def describe_score(score: "DreamScore") -> list[str]:
+    """Tabulate the DREAM Challenge's score: a line per subset, and the weighted means."""
+    from model.scoring.dream import PAIRED, WEIGHTS
+
+    lines = [f"{'subset':20}{'weight':>6}{'rows':>15}  {'Pearson (95 %)':29}Spearman (95 %)"]
+    for name, part in score.subsets.items():
+        unit = f"{part.rows:,}{' pairs' if name in PAIRED else ''}"
+        pearson = format_interval(part.pearson, part.pearson_interval)
+        spearman = format_interval(part.spearman, part.spearman_interval)
+        lines.append(f"{name.replace('_', ' '):20}{WEIGHTS[name]:6g}{unit:>15}  {pearson:29}{spearman}")
+    if score.pearson_score is None or score.spearman_score is None:
+        return [*lines, f"no scores: no subset file of {', '.join(score.missing)}"]
+    lines.append(f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}")
+    lines.append("(weighted means as in the challenge: of r squared, and of Spearman's rho itself)")
+    negative = [name.replace("_", " ") for name, part in score.subsets.items() if part.pearson < 0]
+    if negative:
+        lines.append(f"note: Pearson is negative for {', '.join(negative)}, which its square hides")
+    return lines
 
 
 def explain(
@@ -60,14 +81,23 @@ def explain(
     In-silico saturation mutagenesis of the insert. Without --model, run.name and run.path choose the model. Repairs of
     the sequence may be added as for predict.
     """
+    from model.interpretation.page import NONE_SEEN, SEEN
     from model.interpretation.page import explain as run
 
-    repairs = overrides(context)
+    repairs = context.obj.overrides
     if model is None:
         model = configuration(context, config).run.directory / "model"
         repairs = tuple(word for word in repairs if not word.startswith("run."))
     result = run(model, sequence, output, repairs)
-    print_result(asdict(result), as_json, describe_explained(result))
+    strongest = (
+        f"most important base: {result.base}{result.position} of the insert (mean effect of its substitutions "
+        f"{-result.loss:+.3f})"
+    )
+    lines = [
+        f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')}",
+        f"predicted expression {result.prediction:.3f}; {NONE_SEEN if result.largest < SEEN else strongest}",
+    ]
+    print_result(result, as_json, lines)
 
 
 def onnx(
@@ -84,7 +114,13 @@ def onnx(
 
     with progress("onnx", "steps", quiet=as_json) as show:
         written = export_onnx(model, output, naming(show, STEPS))
-    print_result(asdict(written), as_json, describe_exported(written))
+    compared = (
+        "not compared with the model: onnxruntime is not installed"
+        if written.difference is None
+        else f"predictions for {format_count(written.promoters_compared, 'promoter')} equal the model's within "
+        f"{written.difference:.1g}"
+    )
+    print_result(written, as_json, [f"{written.file}: {written.bytes / 1e6:,.1f} MB", compared])
 
 
 def report(
@@ -109,7 +145,7 @@ def report(
 
     with progress("report", "steps", quiet=as_json) as show:
         written = write_report(run, out, dataset, score, naming(show, STEPS))
-    print_result(asdict(written), as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
+    print_result(written, as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
 
 
 def compare(
@@ -121,13 +157,12 @@ def compare(
 
     One HTML file: scores, settings that differ, learning curves.
     """
-    from model.reporting.compare_page import compare_runs
-    from model.reporting.compare_page import score_lines as run_scores
+    from model.reporting.compare_page import compare_runs, score_lines
 
     if len(runs) < 2:
         raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
-    found = compare_runs(runs, out)
-    print_result(asdict(found), as_json, [f"{found.page}: {counted(len(found.runs), 'run')}", *run_scores(found)])
+    result = compare_runs(runs, out)
+    print_result(result, as_json, [f"{result.page}: {format_count(len(runs), 'run')}", *score_lines(result)])
 
 
 def ceiling(
@@ -142,6 +177,12 @@ def ceiling(
     """
     from pipeline.dataset.synthetic_ceiling import score_against_ceiling
 
-    settings = configuration(context, config, dataset__path=text_of(dataset))
-    found = score_against_ceiling(settings.dataset.path, settings.run.name)
-    print_result(asdict(found), as_json, describe_ceiling(found, settings.run.name))
+    settings = configuration(context, config, dataset__path=dataset)
+    score = score_against_ceiling(settings.dataset.path, settings.run.name)
+    lines = [
+        f"test Pearson of run {settings.run.name} on {format_count(score.promoters, 'promoter')}",
+        f"  mean predictor   {0:.3f}",
+        f"  trained model    {score.pearson:.3f}",
+        f"  ceiling          {score.ceiling:.3f}",
+    ]
+    print_result(score, as_json, lines)

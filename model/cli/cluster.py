@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from model.cli.options import configuration, overrides
+from model.cli.options import configuration
 from pipeline.cli.options import ConfigFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.paths import shipped
-from pipeline.runtime.progress import tell
-from pipeline.runtime.text import counted
+from pipeline.runtime.progress import emit
+from pipeline.runtime.text import format_count
 
 
 def doctor(
@@ -36,11 +36,15 @@ def doctor(
     settings = configuration(context, config)
     ds_config = deepspeed_config or shipped("ds_config.json")
     read_ds_config(ds_config, cuda=True)  # an unreadable file is no problem of a host
-    plan = TrainingPlan(settings, config, list(overrides(context)), ds_config, master_port, ssh_port)
-    findings = examine(hostfile, plan, lambda finding: None if as_json else print(as_line(finding), flush=True))
+    plan = TrainingPlan(settings, config, list(context.obj.overrides), ds_config, master_port, ssh_port)
+    findings = []
+    for finding in examine(hostfile, plan):
+        findings.append(finding)
+        if not as_json:
+            print(as_line(finding), flush=True)
     wrong = sum(finding.state == "wrong" for finding in findings)
     result = {"ready": not wrong, "findings": [asdict(finding) for finding in findings]}
-    summary = f"{counted(wrong, 'problem')} to fix before training" if wrong else "ready to train"
+    summary = f"{format_count(wrong, 'problem')} to fix before training" if wrong else "ready to train"
     print_result(result, as_json, [summary])
     raise typer.Exit(1 if wrong else 0)
 
@@ -56,4 +60,4 @@ def relaunch(
     """
     from model.cluster.relaunch import relaunch as run
 
-    sys.exit(run(command, max_restarts, lambda line: tell(f"relaunch: {line}")))
+    sys.exit(run(command, max_restarts, lambda line: emit(f"relaunch: {line}")))

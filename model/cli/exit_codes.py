@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from pipeline.errors import UserError
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 
 RESUMABLE = ("download", "shards", "predict")
 """Commands that resume what an interrupted one has finished."""
@@ -30,7 +30,7 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
             sys.stdout.flush()  # here, where a broken pipe is still handled
             raise
     except UserError as error:
-        _fail(str(error))
+        _exit(1, f"error: {error}")
     except KeyboardInterrupt:
         _interrupt(words)
     except SystemExit as end:
@@ -46,36 +46,31 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
     except BrokenPipeError:
         _break_pipe()
     except OSError as error:
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-
-
-def _fail(problem: str) -> NoReturn:
-    """Exit 1 after the message, also if nobody reads the output any more."""
-    tell(f"error: {problem}")
-    _flush()
-    sys.exit(1)
+        _exit(1, f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
 def _interrupt(words: Sequence[str]) -> NoReturn:
-    """Exit as after Ctrl-C, and say what the same command would do."""
+    """Exit as after Ctrl-C, and print what the same command would do."""
     command = next((word for word in words if not word.startswith("-")), "")
     resumes = command in RESUMABLE and "-" not in words  # standard input and output are gone
-    tell(f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}")
-    _flush()
-    sys.exit(INTERRUPTED)
+    _exit(
+        INTERRUPTED, f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}"
+    )
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    """Exit after a message, also if nobody reads the output any more."""
+    emit(message)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    sys.exit(code)
 
 
 def _break_pipe() -> NoReturn:
     _drop_output()
     sys.exit(BROKEN_PIPE)
-
-
-def _flush() -> None:
-    """Write the output that is left, or drop it if that fails."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_output()
 
 
 def _drop_output() -> None:

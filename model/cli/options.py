@@ -1,4 +1,4 @@
-"""What the model commands read of a command line beside their own options."""
+"""What several model commands share: the help of an argument, and the whole configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,6 @@ import typer
 
 from model.config import Config
 from pipeline.cli import options as data_options
-from pipeline.cli.command_types import Invocation
 
 MODEL_FOLDER = "Run directory, runs/NAME, or its model folder, runs/NAME/model."
 
@@ -17,9 +16,3 @@ def configuration(context: typer.Context, path: Path, **options: Any) -> Config:
     config = data_options.configuration(context, path, **options)
     assert isinstance(config, Config)
     return config
-
-
-def overrides(context: typer.Context) -> tuple[str, ...]:
-    """The `section.key=value` words of the command line."""
-    invocation: Invocation = context.obj
-    return invocation.overrides

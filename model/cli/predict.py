@@ -3,16 +3,15 @@
 import os
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from model.cli.messages import describe_predicted
-from model.cli.options import MODEL_FOLDER, overrides
+from model.cli.options import MODEL_FOLDER
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
-from pipeline.runtime.progress import progress, tell, with_speed
+from pipeline.runtime.progress import emit, progress, with_speed
+from pipeline.runtime.text import format_count
 
 
 def predict(
@@ -68,7 +67,7 @@ def predict(
 
     columns = Columns(sequence_column, name=name_column)
     request = PredictionRequest(
-        model, files, output, columns, both_strands, workers, leaderboard, overrides(context), names
+        model, files, output, columns, both_strands, workers, leaderboard, context.obj.overrides, names
     )
     if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
         check_request(request)
@@ -77,9 +76,18 @@ def predict(
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
-        result = predict_files(request, with_speed(show), lambda text: tell(f"warning: {text}"))
+        result = predict_files(request, with_speed(show), lambda text: emit(f"warning: {text}"))
     if result is None:  # not rank 0
         return
+    place = "standard output" if output == "-" else output
+    resumed = f", {result.found:,} of them by an interrupted run before" if result.found else ""
+    lines = [
+        f"{place}: {format_count(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
+        f"({result.rows_per_second:,.0f} per second)",
+        *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
+        *([result.remedy] if result.remedy else []),
+        *([f"listed by row in {result.problems_file}"] if result.problems_file else []),
+    ]
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
-        print_result(asdict(result), as_json, describe_predicted(result, output))
+        print_result(result, as_json, lines)

@@ -1,4 +1,4 @@
-"""Processes of one launch on this host, found by its id in their environment: how they ended, and their end.
+"""Inspect or end the processes of one launch on this host, found by its id in their environment.
 
 relaunch runs this module on every host over ssh.
 """
@@ -13,22 +13,23 @@ from dataclasses import asdict, dataclass, field
 import psutil
 
 from model.runs.status import LAUNCH, State, launch_folder, read_status
+from pipeline.errors import UserError
 
 KILL_TIMEOUT_S = 30
 
 
 @dataclass
 class Remains:
-    """What a launch has left on a host. All fields are plain values."""
+    """What a launch has left on a host, in plain values.
+
+    running: number of processes. killed: command lines. states: the last one of each rank that has recorded one.
+    problem: why the host could not be queried.
+    """
 
     running: int = 0
-    """Processes that still run."""
     killed: list[str] = field(default_factory=list)
-    """Command lines of the processes that were killed."""
     states: list[str] = field(default_factory=list)
-    """The last state of each rank that has recorded one."""
     problem: str = ""
-    """Why the host could not be asked."""
 
     @property
     def failed(self) -> bool:
@@ -37,7 +38,7 @@ class Remains:
 
 
 def find_processes(launch: str) -> list[psutil.Process]:
-    """Find this user's processes that have the launch id in their environment, this process excepted."""
+    """Find this user's living processes that have the launch id in their environment, this process excepted."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -49,7 +50,7 @@ def find_processes(launch: str) -> list[psutil.Process]:
 def kill_processes(launch: str, grace_s: float) -> list[str]:
     """Give the processes of a launch `grace_s` seconds to end, then kill them. Returns the killed command lines.
 
-    No process is left afterwards. Raises RuntimeError if one cannot be killed.
+    No process is left afterwards. Raises UserError if one cannot be killed.
     """
     _, left = psutil.wait_procs(find_processes(launch), timeout=grace_s)
     lines = []
@@ -57,39 +58,21 @@ def kill_processes(launch: str, grace_s: float) -> list[str]:
         with suppress(psutil.Error):
             lines.append(" ".join(process.cmdline()[:6]))
             process.kill()
-    _, alive = psutil.wait_procs([*left, *find_processes(launch)], timeout=KILL_TIMEOUT_S)
-    alive = [process for process in alive if _is_running(process)]
-    if alive:
-        raise RuntimeError(f"could not be killed: process {', '.join(str(process.pid) for process in alive)}")
+    psutil.wait_procs(left, timeout=KILL_TIMEOUT_S)
+    if alive := find_processes(launch):
+        raise UserError(f"process {', '.join(str(process.pid) for process in alive)}: cannot be killed")
     return lines
 
 
-def read_states(launch: str) -> list[str]:
-    """Read the last state of each rank of a launch on this host."""
+def inspect_launch(launch: str, grace_s: float | None = None) -> Remains:
+    """Return what a launch has left on this host. With `grace_s` (seconds), end it and remove its records."""
+    killed = [] if grace_s is None else kill_processes(launch, grace_s)
     statuses = [read_status(path) for path in launch_folder(launch).glob("*.json")]
-    return [status["state"] for status in statuses if status.get("launch") == launch and "state" in status]
-
-
-def look(launch: str) -> Remains:
-    """Look at a launch on this host."""
-    return Remains(len(find_processes(launch)), [], read_states(launch))
-
-
-def clean_up(launch: str, grace_s: float) -> Remains:
-    """End a launch on this host, and remove its records."""
-    remains = Remains(0, kill_processes(launch, grace_s), read_states(launch))
-    shutil.rmtree(launch_folder(launch), ignore_errors=True)
-    return remains
-
-
-def _is_running(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+    if grace_s is not None:
+        shutil.rmtree(launch_folder(launch), ignore_errors=True)
+    return Remains(len(find_processes(launch)), killed, [status["state"] for status in statuses if "state" in status])
 
 
 if __name__ == "__main__":
     launch_id, *grace = sys.argv[1:]
-    remains = clean_up(launch_id, float(grace[0])) if grace else look(launch_id)
-    sys.stdout.write(json.dumps(asdict(remains)) + "\n")
+    sys.stdout.write(json.dumps(asdict(inspect_launch(launch_id, *map(float, grace)))) + "\n")

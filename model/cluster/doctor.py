@@ -1,18 +1,18 @@
-"""Checks before a training: everything that has stopped one on these hosts before."""
+"""Checks of hosts before a training."""
 
 import json
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from model.cluster.hosts import FAILED, Host, as_launched, check_environment_files, on_all, read_hostfile, ssh
+from model.cluster.hosts import FAILED, as_launched, check_environment_files, on_all, read_hostfile, ssh
 from model.config import Config
 from model.distributed.network import is_reachable
 from model.runs.fingerprint import FIX_BY_KIND, differences
@@ -53,13 +53,9 @@ class TrainingPlan:
     ssh_port: int | None
 
 
-def examine(hostfile: Path | None, plan: TrainingPlan, show: Callable[[Finding], None]) -> list[Finding]:
-    """Check the hosts of a hostfile, or without one this machine alone. `show` is called with each finding."""
-    findings = []
-    for finding in _check_here(plan) if hostfile is None else _check_hosts(read_hostfile(hostfile), plan):
-        show(finding)
-        findings.append(finding)
-    return findings
+def examine(hostfile: Path | None, plan: TrainingPlan) -> Iterator[Finding]:
+    """Check the hosts of a hostfile, or without one this machine alone; each finding as soon as it is known."""
+    return _check_here(plan) if hostfile is None else _check_hosts(read_hostfile(hostfile), plan)
 
 
 def as_line(finding: Finding) -> str:
@@ -78,33 +74,34 @@ def _finding(host: str, check: str, problem: str, good: str, fix: str, warn: boo
 
 def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
     here = socket.gethostname()
-    answers = yield from _probe([Host(here, 0)], plan, _run_here)
+    answers = yield from _probe([here], plan, _run_here)
     if here in answers:
         yield from _check_first(here, answers[here], plan)
-    yield from _check_gpus(answers, [])
+    yield from _check_gpus(answers, {here: 0})
 
 
-def _check_hosts(hosts: Sequence[Host], plan: TrainingPlan) -> Iterator[Finding]:
-    yield from _check_launching_machine(hosts)
+def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
+    """Check hosts. slots: number of processes of each, in the order of the hostfile."""
+    yield from _check_launching_machine(len(slots))
     reached = []
-    for host in hosts:
-        answers_ssh = yield from _check_ssh(host.name, plan)
+    for host in slots:
+        answers_ssh = yield from _check_ssh(host, plan)
         reached += [host] if answers_ssh else []
     run = partial(ssh, port=plan.ssh_port)
     answers = yield from _probe(reached, plan, run)
-    first = hosts[0].name
-    yield from _check_names(answers, len(hosts))
+    first = next(iter(slots))
+    yield from _check_names(answers, len(slots))
     if first in answers:
         yield from _check_first(first, answers[first], plan)
         yield from _check_same(first, answers)
         if len(answers) > 1 and not answers[first]["port_problem"]:
             yield from _check_connections(first, answers, plan, run)
-    yield from _check_gpus(answers, hosts)
+    yield from _check_gpus(answers, slots)
 
 
-def _check_launching_machine(hosts: Sequence[Host]) -> Iterator[Finding]:
+def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     here = socket.gethostname()
-    if len(hosts) > 1:
+    if hosts > 1:
         problem = "" if shutil.which("pdsh") else "not installed"
         yield _finding(here, "pdsh", problem, "installed", "install it here: apt-get install pdsh")
     problem, files = "", []
@@ -119,10 +116,9 @@ def _check_launching_machine(hosts: Sequence[Host]) -> Iterator[Finding]:
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
     problem = _error_of(ssh(host, "true", plan.ssh_port))
+    fix = f"this must work without a password: ssh {host} true (ssh-copy-id {host}; is its sshd running?)"
     if host in ("localhost", "127.0.0.1"):
         fix = "DeepSpeed uses ssh for all hosts of a hostfile, even localhost: start sshd, or omit --hostfile"
-    else:
-        fix = f"this must work without a password: ssh {host} true (ssh-copy-id {host}; is its sshd running?)"
     yield _finding(host, "ssh", problem, "without a password", fix)
     if not problem:
         fix = "add to ~/.ssh/config: ServerAliveInterval 5 (promoter-bert relaunch does so by itself)"
@@ -149,29 +145,25 @@ def _error_of(done: "subprocess.CompletedProcess[str]") -> str:
     return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1] if done.returncode else ""
 
 
-def _probe(hosts: Sequence[Host], plan: TrainingPlan, run: Run) -> Generator[Finding, None, Answers]:
+def _probe(hosts: Sequence[str], plan: TrainingPlan, run: Run) -> Generator[Finding, None, Answers]:
     """Probe all hosts in parallel. Returns the answers of those that can run the project."""
-    request = {
-        "config_path": str(plan.config_path),
-        "overrides": plan.overrides,
-        "ds_config": str(plan.ds_config),
-        "port": plan.port,
-    }
+    request: dict[str, Any] = {"config_path": str(plan.config_path), "overrides": plan.overrides}
+    request |= {"ds_config": str(plan.ds_config), "port": plan.port}
 
-    def ask(host: Host) -> tuple["subprocess.CompletedProcess[str]", float, float]:
+    def query(host: str) -> tuple["subprocess.CompletedProcess[str]", float, float]:
         before = time.time()
-        command = as_launched("model.cluster.probe", "probe", json.dumps({**request, "first": host is hosts[0]}))
-        return run(host.name, command), before, time.time()
+        command = as_launched("model.cluster.probe", "probe", json.dumps({**request, "first": host == hosts[0]}))
+        return run(host, command), before, time.time()
 
     answers: Answers = {}
-    for host, (done, before, after) in zip(hosts, on_all(hosts, ask), strict=True):
+    for host, (done, before, after) in zip(hosts, on_all(hosts, query), strict=True):
         fix = f"project, .venv and config must be at the same path there: {Path.cwd()}"
         if done.returncode == FAILED:
             fix = "check that the host is not overloaded, then try again"
-        yield _finding(host.name, "project", _error_of(done), f"runs in {Path.cwd()}", fix)
+        yield _finding(host, "project", _error_of(done), f"runs in {Path.cwd()}", fix)
         if done.returncode == 0:
-            answers[host.name] = answer = json.loads(done.stdout.splitlines()[-1])
-            yield from _check_system(host.name, answer, max(before - answer["time"], answer["time"] - after, 0.0))
+            answers[host] = answer = json.loads(done.stdout.splitlines()[-1])
+            yield from _check_system(host, answer, max(before - answer["time"], answer["time"] - after, 0.0))
     return answers
 
 
@@ -212,12 +204,11 @@ def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iter
 def _check_same(first: str, answers: Answers) -> Iterator[Finding]:
     """Compare each host's shards, configuration and software with the first host's."""
     for host, answer in answers.items():
-        found = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
+        by_kind = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
         for kind, fix in FIX_BY_KIND.items():
-            problem = "; ".join(str(each) for each in found if each.kind == kind)
             facts = answer["facts"][kind]
             good = ", ".join(f"{name} {value}" for name, value in facts.items()) if kind != "config" else "the same"
-            yield _finding(host, f"same {kind}", problem, good, fix)
+            yield _finding(host, f"same {kind}", "; ".join(by_kind.get(kind, [])), good, fix)
 
 
 def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Run) -> Iterator[Finding]:
@@ -226,14 +217,13 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
     folder = plan.config.run.directory.parent.absolute()
     common = {"port": plan.port, "marker": str(folder / f".doctor-{uuid4().hex}")}
 
-    def ask(host: str) -> dict[str, Any]:
+    def query(host: str) -> dict[str, Any]:
         name, own = ("listen", {"guests": len(others)}) if host == first else ("reach", {"address": address})
         done = run(host, as_launched("model.cluster.probe", name, json.dumps({**common, **own})))
         return {"problem": _error_of(done)} if done.returncode else dict(json.loads(done.stdout.splitlines()[-1]))
 
-    _, *results = on_all([first, *others], ask)
-    for host, result in zip(others, results, strict=True):
-        way = f"{first} ({address}), port {plan.port}"
+    way = f"{first} ({address}), port {plan.port}"
+    for host, result in zip(others, on_all([first, *others], query)[1:], strict=True):
         problem = result["problem"] and f"{way}: {result['problem']}"
         fix = "open the ports between the hosts (training uses others than this one, too)"
         yield _finding(host, "way", problem, f"reaches {way}", fix)
@@ -243,11 +233,10 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
             yield _finding(host, "shared run folder", problem, str(folder), fix)
 
 
-def _check_gpus(answers: Answers, hosts: Sequence[Host]) -> Iterator[Finding]:
-    slots = {host.name: host.slots for host in hosts}
+def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]:
     kinds = {name for answer in answers.values() for name in answer["gpus"]}
     for host, answer in answers.items():
-        gpus, wanted, cores = answer["gpus"], slots.get(host, 0), answer["cores"]
+        gpus, wanted, cores = answer["gpus"], slots[host], answer["cores"]
         good = f"{len(gpus)} x {gpus[0]}" if gpus else f"none: training on {cores} CPU cores in float32"
         problem, warn = "", True
         if kinds and wanted > len(gpus):

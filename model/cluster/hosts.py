@@ -1,4 +1,4 @@
-"""Hosts of a hostfile, and commands on them over ssh."""
+"""Hosts of a hostfile or of a deepspeed command, and commands on them over ssh."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +16,10 @@ from pipeline.errors import UserError
 
 LINE = re.compile(r"^(\S+)\s+slots=(\d+)")
 """A host in DeepSpeed's hostfile; the rest of the line is ignored, as DeepSpeed does."""
+DEEPSPEED_HOSTFILE = Path("/job/hostfile")
+"""The hostfile that DeepSpeed uses by default."""
 KEEP_ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3")
-"""With these options ssh ends after 15 s of silence; by default it waits for ever."""
+"""With these options ssh ends after 15 s of silence; by default it waits forever."""
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=5", *KEEP_ALIVE)
 """Options for unattended use: no prompts, no waiting for an unreachable host."""
 TIMEOUT_S = 120
@@ -28,36 +31,68 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Host:
-    """One line of a hostfile. slots: number of processes, one per GPU."""
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Read the slots (processes, one per GPU) of each host; the first host runs rank 0.
 
-    name: str
-    slots: int
-
-
-def read_hostfile(path: Path) -> list[Host]:
-    """Read the hosts in their order; the first runs rank 0. Raises UserError for lines that DeepSpeed rejects."""
+    Raises UserError for lines that DeepSpeed rejects.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot read the hostfile: {error.strerror}") from None
-    hosts: dict[str, Host] = {}
+    hosts: dict[str, int] = {}
     for number, text in enumerate(lines, 1):
         line = text.strip()
         if not line or line.startswith("#"):
             continue
-        found = LINE.match(line)
-        if found is None:
+        match = LINE.match(line)
+        if match is None:
             raise UserError(f"{path}, line {number}: expected NAME slots=NUMBER, got {line!r}")
-        if found[1] in hosts:
+        name, slots = match.groups()
+        if name in hosts:
             raise UserError(
-                f"{path}, line {number}: duplicate host {found[1]}; fix: one line per host, with the sum of its slots"
+                f"{path}, line {number}: duplicate host {name}; fix: one line per host, with the sum of its slots"
             )
-        hosts[found[1]] = Host(found[1], int(found[2]))
+        hosts[name] = int(slots)
     if not hosts:
         raise UserError(f"{path}: no hosts; expected lines of NAME slots=NUMBER")
-    return list(hosts.values())
+    return hosts
+
+
+@dataclass(frozen=True)
+class Target:
+    """Hosts on which a command's processes run beside this machine. by_deepspeed: whether DeepSpeed launches them."""
+
+    by_deepspeed: bool
+    hosts: list[str]
+    ssh_port: int | None
+
+
+def target_of(command: Sequence[str]) -> Target:
+    """Return the hosts on which a deepspeed command runs; none if it stays on this machine."""
+    if Path(command[0]).name not in ("deepspeed", "ds"):
+        return Target(False, [], None)
+    options = _launcher_options(command)
+    named = options.get("--hostfile") or options.get("-H")
+    if "--no_ssh" in options or (named is None and not DEEPSPEED_HOSTFILE.exists()):
+        return Target(True, [], None)
+    names = list(read_hostfile(Path(named) if named else DEEPSPEED_HOSTFILE))
+    included, excluded = options.get("--include", options.get("-i")), options.get("--exclude", options.get("-e", ""))
+    if included:
+        names = [name for name in names if name in {part.split(":")[0] for part in included.split("@")}]
+    names = [name for name in names if name not in excluded.split("@")]
+    port = options.get("--ssh_port")
+    return Target(True, names if len(names) > 1 else [], int(port) if port else None)
+
+
+def _launcher_options(command: Sequence[str]) -> dict[str, str]:
+    """Parse the options of DeepSpeed's launcher, which precede the script."""
+    options = {}
+    for word, following in pairwise([*takewhile(lambda word: not word.endswith(".py"), command[1:]), ""]):
+        name, equals, value = word.partition("=")
+        if name.startswith("-"):
+            options[name] = value if equals else following
+    return options
 
 
 def ssh(host: str, command: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -96,12 +131,12 @@ def on_all(hosts: Sequence[T], work: Callable[[T], R]) -> list[R]:
 def check_environment_files() -> list[str]:
     """Find the .deepspeed_env files that DeepSpeed reads here. Raises UserError for a line that DeepSpeed rejects."""
     name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
-    found = [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
-    for path in found:
+    paths = [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
+    for path in paths:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "=" not in line or line.lstrip().startswith("#"):
                 raise UserError(
                     f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed allows no comments and "
                     "no empty lines there"
                 )
-    return [str(path) for path in found]
+    return [str(path) for path in paths]

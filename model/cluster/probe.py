@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +28,40 @@ PATIENCE_S = 20.0
 
 def probe(config_path: str, overrides: list[str], ds_config: str, port: int, first: bool) -> dict[str, Any]:
     """Collect this host's facts. first: also those that only the host of rank 0 needs."""
+    import torch
+
     config = load_config(config_path, overrides)
     ds_values = read_ds_config(Path(ds_config), cuda=True).values
-    found = {
+    answer = {
         "host": socket.gethostname(),
         "own_address": own_address(),
         "facts": facts_of(config, ds_values, whole_index(config)),
         "pkill": shutil.which("pkill") is not None,
-        "gpus": _gpus(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cores": os.cpu_count(),
     }
     if first:
         addresses = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
-        found |= {"address": addresses[0] if addresses else "", "port_problem": _port_problem(port)}
-        found |= {"shards_problem": _shards_problem(config), **_disk(config)}
-    return {**found, "time": time.time()}
+        answer |= {"address": addresses[0] if addresses else "", "port_problem": _port_problem(port)}
+        answer |= {"shards_problem": _shards_problem(config), **_disk(config)}
+    return {**answer, "time": time.time()}
 
 
 def listen(port: int, guests: int, marker: str) -> dict[str, Any]:
-    """On the first host: count the hosts that connect. The marker file exists while they look for it."""
-    Path(marker).parent.mkdir(parents=True, exist_ok=True)
-    Path(marker).touch()
-    end = time.monotonic() + PATIENCE_S
+    """On the first host: wait until each other host has connected and looked for the marker file, created here."""
+    path, end = Path(marker), time.monotonic() + PATIENCE_S
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
     try:
-        with ExitStack() as stack:
-            server = stack.enter_context(socket.create_server(("", port)))
-            links: list[socket.socket] = []
-            while len(links) < guests and time.monotonic() < end:
+        with socket.create_server(("", port), backlog=guests) as server, suppress(TimeoutError):
+            for _ in range(guests):
                 server.settimeout(max(end - time.monotonic(), 0.01))
-                try:
-                    links.append(stack.enter_context(server.accept()[0]))
-                except TimeoutError:
-                    break
-            for link in links:
-                link.settimeout(PATIENCE_S)
-                link.recv(1)  # closed after the other host has looked
-            return {"connected": len(links)}
+                with server.accept()[0] as link:
+                    link.settimeout(PATIENCE_S)
+                    link.recv(1)  # closed after the other host has looked
     finally:
-        Path(marker).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    return {}
 
 
 def reach(address: str, port: int, marker: str) -> dict[str, Any]:
@@ -84,12 +80,6 @@ def reach(address: str, port: int, marker: str) -> dict[str, Any]:
             problem = error.strerror or str(error)
             time.sleep(0.3)
     return {"problem": problem, "shared": None}
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _port_problem(port: int) -> str:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from model.cluster.cleanup import Remains, clean_up
-from model.cluster.hosts import KEEP_ALIVE, as_launched, check_environment_files, on_all, ssh
-from model.cluster.launch_command import Target, is_deepspeed, target_of
+from model.cluster.cleanup import Remains, inspect_launch
+from model.cluster.hosts import KEEP_ALIVE, Target, as_launched, check_environment_files, on_all, ssh, target_of
 from model.runs.status import LAUNCH, State
 from pipeline.errors import UserError
 
@@ -29,8 +28,8 @@ GRACE_S = 5.0
 """Time for the processes of a run to end after its command has."""
 SAVE_GRACE_S = 90.0
 """The same after a request to stop: a checkpoint may still be written."""
-LOOK_EVERY_S = 60.0
-"""Time between two looks at the hosts of a run. If one has failed at two in a row, the run is ended."""
+CHECK_EVERY_S = 60.0
+"""Time between two checks of the hosts of a run. After two in a row with a failed host, the run is ended."""
 HOSTS_BACK_S = 1800.0
 """Time for an unreachable host to come back."""
 RETRY_S = 10.0
@@ -40,22 +39,16 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one start of the command ended."""
+    """How one start of the command ended.
+
+    states: the last ones that the ranks have recorded. left: command lines of processes that outlived the command.
+    """
 
     code: int
     seconds: float
     states: set[str]
-    """The last states that the ranks have recorded."""
     left: list[str]
-    """Command lines of processes that outlived the command, with their hosts."""
-    code_is_proof: bool
-    """Whether exit code 0 means success. DeepSpeed also returns 0 if its launcher or its pdsh was killed."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the training is finished; a command whose ranks record nothing is known by its exit code only."""
-        by_code = self.code_is_proof and not self.states
-        return self.code == 0 and not self.left and (by_code or self.states == {State.FINISHED})
+    finished: bool
 
     @property
     def outcome(self) -> str:
@@ -75,8 +68,8 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
     if target.hosts:
         check_environment_files()
     stop = _StopForwarder()
-    in_row = 0
-    for restart in range(max_restarts + 1):
+    restarts = in_row = 0
+    while True:
         attempt = _attempt(command, target, stop, report)
         if attempt.left:
             report(f"ended what was left of the run: {'; '.join(attempt.left)}")
@@ -84,20 +77,21 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
             return attempt.code
         if State.USER_ERROR in attempt.states:
             report("not started again: the error above must be fixed first")
-            return attempt.code or 1
-        if restart == max_restarts:
+            break
+        if restarts == max_restarts:
             report(
                 f"the run {attempt.outcome}; {max_restarts} restarts are used up; run the same command to resume from "
                 "the last checkpoint"
             )
-            return attempt.code or 1
+            break
+        restarts += 1
         in_row = 1 if attempt.seconds > RAN_WELL_S else in_row + 1
-        wait = min(FIRST_WAIT_S * 2 ** (in_row - 1), LONGEST_WAIT_S)
+        wait_s = min(FIRST_WAIT_S * 2 ** (in_row - 1), LONGEST_WAIT_S)
         after = f"after {attempt.seconds:,.0f} s"
-        report(f"the run {attempt.outcome} {after}; restart {restart + 1} of {max_restarts} in {wait:,.0f} s")
-        if stop.wait(wait):
-            return attempt.code or 1
-    raise AssertionError("unreachable")
+        report(f"the run {attempt.outcome} {after}; restart {restarts} of {max_restarts} in {wait_s:,.0f} s")
+        if stop.wait(wait_s):
+            break
+    return attempt.code or 1
 
 
 class _StopForwarder:
@@ -117,7 +111,7 @@ class _StopForwarder:
         return self.requested
 
     def watch(self, child: "subprocess.Popen[bytes]") -> None:
-        """Stop this process on request, or now if the request came before."""
+        """Pass requests on to this process, and at once an earlier request."""
         self._child = child
         if self.requested:
             self._stop()
@@ -131,10 +125,11 @@ class _StopForwarder:
 def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, report: Report) -> Attempt:
     """Run the command once, then end what is left of it on all hosts."""
     started, launch = time.monotonic(), uuid4().hex
+    # By these options ssh notices an unreachable host.
+    ssh_options = [os.environ.get("PDSH_SSH_ARGS_APPEND", ""), *(f"-o{option}" for option in KEEP_ALIVE)]
+    environment = {**os.environ, LAUNCH: launch, "PDSH_SSH_ARGS_APPEND": " ".join(ssh_options).strip()}
     try:
-        child = subprocess.Popen(
-            list(command), env=_environment(launch), stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be started: {error.strerror}") from None
     stop.watch(child)
@@ -143,33 +138,25 @@ def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, repor
     remains = _clean_up_everywhere(target, launch, stop, report)
     left = [f"{line} ({host})" for host, each in remains for line in each.killed]
     states = {state for _, each in remains for state in each.states}
-    return Attempt(128 - code if code < 0 else code, seconds, states, left, not is_deepspeed(command))
-
-
-def _environment(launch: str) -> dict[str, str]:
-    """Return the command's environment: the launch id, and options by which ssh notices an unreachable host."""
-    ssh_arguments = [os.environ.get("PDSH_SSH_ARGS_APPEND", ""), *(f"-o{option}" for option in KEEP_ALIVE)]
-    return {**os.environ, LAUNCH: launch, "PDSH_SSH_ARGS_APPEND": " ".join(ssh_arguments).strip()}
+    # DeepSpeed also returns 0 if its launcher or its pdsh was killed. Other commands may record nothing.
+    by_states = states == {State.FINISHED} or (not states and not target.by_deepspeed)
+    return Attempt(128 - code if code < 0 else code, seconds, states, left, code == 0 and not left and by_states)
 
 
 def _wait(child: "subprocess.Popen[bytes]", target: Target, launch: str) -> int:
     """Wait for the command, but not for long after one of several hosts has failed: another one may hang."""
-    looks = 0
+    failures = 0
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return child.wait(LOOK_EVERY_S if target.hosts else None)
-        looks = looks + 1 if _any_failed(target, launch) else 0
-        if looks > 1:
-            os.killpg(child.pid, signal.SIGTERM if looks == 2 else signal.SIGKILL)
+            return child.wait(CHECK_EVERY_S if target.hosts else None)
+        answers = on_all(target.hosts, lambda host: _query(host, target, launch))
+        failures = failures + 1 if any(remains.failed for remains in answers) else 0
+        if failures > 1:
+            os.killpg(child.pid, signal.SIGTERM if failures == 2 else signal.SIGKILL)
 
 
-def _any_failed(target: Target, launch: str) -> bool:
-    """Ask all hosts whether one has failed; an unreachable host has."""
-    return any(remains.failed for remains in on_all(target.hosts, lambda host: _ask(host, target, launch)))
-
-
-def _ask(host: str, target: Target, launch: str, *grace_s: str) -> Remains:
-    """Look at a launch on a host, or with `grace_s` end it there."""
+def _query(host: str, target: Target, launch: str, *grace_s: str) -> Remains:
+    """Inspect a launch on a host, or with `grace_s` (seconds) end it."""
     done = ssh(host, as_launched("model.cluster.cleanup", launch, *grace_s), target.ssh_port)
     if done.returncode:
         return Remains(problem=(done.stderr.strip() or "no answer").splitlines()[-1])
@@ -181,24 +168,19 @@ def _clean_up_everywhere(
 ) -> list[tuple[str, Remains]]:
     """End the launch here and on every host, waiting for unreachable hosts. Returns (host, remains)."""
     grace_s = SAVE_GRACE_S if stop.requested else GRACE_S
-    found = [("here", clean_up(launch, grace_s))]
-    missing, deadline = list(target.hosts), time.monotonic() + HOSTS_BACK_S
-    reported: dict[str, str] = {}
-
-    def end(host: str) -> Remains:
-        return _ask(host, target, launch, str(grace_s))
-
-    while missing:
-        answers = list(zip(missing, on_all(missing, end), strict=True))
-        found += [(host, remains) for host, remains in answers if not remains.problem]
-        unreachable = {host: remains.problem for host, remains in answers if remains.problem}
-        for host, problem in unreachable.items():
-            if reported.get(host) != problem:
-                report(f"{host}: unreachable, so the run may still be running there ({problem}); trying again")
-        reported |= unreachable
-        missing = list(unreachable)
-        if missing and (time.monotonic() > deadline or stop.requested):
-            raise UserError(f"{', '.join(missing)}: unreachable ({reported[missing[0]]}); not started again")
-        if missing:
-            stop.wait(RETRY_S)
-    return found
+    remains = [("here", inspect_launch(launch, grace_s))]
+    hosts, deadline = target.hosts, time.monotonic() + HOSTS_BACK_S
+    problems: dict[str, str] = {}
+    while True:
+        answers = list(zip(hosts, on_all(hosts, lambda host: _query(host, target, launch, str(grace_s))), strict=True))
+        remains += [(host, answer) for host, answer in answers if not answer.problem]
+        hosts = [host for host, answer in answers if answer.problem]
+        for host, answer in answers:
+            if answer.problem and problems.get(host) != answer.problem:
+                report(f"{host}: unreachable, so the run may still be running there ({answer.problem}); trying again")
+                problems[host] = answer.problem
+        if not hosts:
+            return remains
+        if time.monotonic() > deadline or stop.requested:
+            raise UserError(f"{', '.join(hosts)}: unreachable ({problems[hosts[0]]}); not started again")
+        stop.wait(RETRY_S)

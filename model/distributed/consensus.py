@@ -18,12 +18,11 @@ from pipeline.stream.stream import ErrorConsensus
 def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Index:
     """Return this host's shard index if all ranks have the same shards, configuration and software.
 
-    Every rank must call this with the configuration it was given and the index it found. Raises UserError on every
-    rank with the list of all differences.
+    Every rank must call this with its own configuration and index. Raises UserError on every rank with the list of all
+    differences.
     """
-    found = differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index))))
-    if found:
-        raise UserError(explain_differences(found))
+    if by_kind := differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index)))):
+        raise UserError(explain_differences(by_kind))
     assert index is not None  # as on rank 0, which has checked its own
     return index
 

@@ -10,15 +10,15 @@ from pipeline.errors import UserError
 
 
 def choose_interface(environment: MutableMapping[str, str]) -> None:
-    """Set gloo's interface to the one towards the first host if its own choice would be wrong.
+    """Set gloo's interface to the one on the route to the first host if its own choice would be wrong.
 
     gloo listens at the address of the host's own name. On many systems that is 127.0.1.1, which no other host reaches.
     NCCL goes by the interfaces instead and needs no help. Nothing is changed if the user has named an interface, or if
     all ranks are on this host. Raises UserError if the first host's address is a loopback address.
     """
-    ranks, here = (int(environment.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_SIZE"))
-    here = int(environment.get("LOCAL_WORLD_SIZE", here))
-    if ranks <= here or "GLOO_SOCKET_IFNAME" in environment or is_reachable(own_address()):
+    ranks_here = int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", "1")))
+    one_host = int(environment.get("WORLD_SIZE", "1")) <= ranks_here
+    if one_host or "GLOO_SOCKET_IFNAME" in environment or is_reachable(own_address()):
         return
     master = environment["MASTER_ADDR"]
     address = address_towards(master)

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process and number of ranks. device: where its model and batches are."""
+    """Rank of this process and number of ranks. device: of its model and batches."""
 
     rank: int
     ranks: int
@@ -54,14 +54,10 @@ def start(watchdog: Watchdog | None = None) -> World:
     """Join the process group that the launcher describes in the environment; without launcher, make a group of one."""
     choose_interface(os.environ)
     if "RANK" not in os.environ:
-        alone = {
-            "RANK": 0,
-            "LOCAL_RANK": 0,
-            "WORLD_SIZE": 1,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": _free_port(),
-        }
-        os.environ.update({name: str(value) for name, value in alone.items()})
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     cuda = torch.cuda.is_available()
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would detect it with a warning
@@ -78,10 +74,9 @@ def start(watchdog: Watchdog | None = None) -> World:
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
-        port = os.environ.get("MASTER_PORT")
         raise UserError(
-            f"port {port}: already in use, perhaps by another training on this machine; fix: choose another port, "
-            "deepspeed --master_port 29501 train.py ..."
+            f"port {os.environ['MASTER_PORT']}: already in use, perhaps by another training on this machine; fix: "
+            "choose another port, deepspeed --master_port 29501 train.py ..."
         ) from None
     del rendezvous_store  # DeepSpeed has its own on the same port now
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -98,6 +93,9 @@ def stop() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    from deepspeed.utils import groups
+
+    groups._WORLD_GROUP = None  # DeepSpeed's copy of it, which a later training in this process would use
 
 
 def limit_waits() -> None:
@@ -129,20 +127,13 @@ def broadcast(value: Any) -> Any:
 
 def run_on_rank0(world: World, work: Callable[[], Result]) -> Result:
     """Run `work` on rank 0. Returns its result, or raises its UserError, on every rank. All ranks must call this."""
-    result: Result | None = None
-    problem: str | None = None
+    outcome: tuple[Any, str | None] = (None, None)
     if world.is_rank0:
         try:
-            result = work()
+            outcome = (work(), None)
         except UserError as error:
-            problem = str(error)
-    shared: tuple[Result, str | None] = broadcast((result, problem))
-    if shared[1] is not None:
-        raise UserError(shared[1])
-    return shared[0]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            outcome = (None, str(error))
+    result, problem = broadcast(outcome)
+    if problem is not None:
+        raise UserError(problem)
+    return cast("Result", result)

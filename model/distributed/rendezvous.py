@@ -34,12 +34,15 @@ def meet(watchdog: Watchdog | None) -> c10d.Store:
     if watchdog is not None:
         watchdog.imports_done()
     try:
-        store = c10d.PrefixStore(f"promoter-bert/{restart}", _store(rank, ranks, end))
+        store = c10d.PrefixStore(f"promoter-bert/{restart}", _open_store(rank, ranks, end))
         store.set(str(rank), "")
-        if not _until(lambda: store.check([str(n) for n in range(ranks)]), end):
+        if not _wait_until(lambda: store.check([str(n) for n in range(ranks)]), end):
             raise _missing_ranks(rank, [n for n in range(ranks) if not store.check([str(n)])])
-        if watchdog is not None:
-            _connect_watchdog(watchdog, rank, store)
+        if watchdog is not None and rank == 0:
+            address, key = address_towards(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
+            store.set("watchdog", json.dumps([address, watchdog.listen(address, key), key]))
+        elif watchdog is not None:
+            watchdog.join(*json.loads(store.get("watchdog")))
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         if "EADDRINUSE" in str(error):
             raise
@@ -47,30 +50,27 @@ def meet(watchdog: Watchdog | None) -> c10d.Store:
     return store
 
 
-def _store(rank: int, ranks: int, end: float) -> c10d.Store:
+def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
     """Open the ranks' common store, which rank 0 or torchrun serves.
 
     The store's own waits are not used: they print stack traces, name no rank and block signals.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
-    serves = rank == 0 and not by_torchrun
-    if not serves and not _until(lambda: _answers(address, port), end):
+    is_server = rank == 0 and not by_torchrun
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection((address, port), timeout=5):
+            return True
+        return False
+
+    if not is_server and not _wait_until(answers, end):
         raise _missing_ranks(rank, [0])
     limit = timedelta(seconds=JOIN_TIMEOUT_S)
     store: c10d.Store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, ranks, serves, limit, wait_for_workers=False, multi_tenant=not by_torchrun
+        address, port, ranks, is_server, limit, wait_for_workers=False, multi_tenant=not by_torchrun
     )
     return store
-
-
-def _connect_watchdog(watchdog: Watchdog, rank: int, store: c10d.Store) -> None:
-    """Connect this rank's watchdog to rank 0's."""
-    if rank == 0:
-        address, key = address_towards(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
-        store.set("watchdog", json.dumps([address, watchdog.listen(address, key), key]))
-    else:
-        watchdog.join(*json.loads(store.get("watchdog")))
 
 
 def _missing_ranks(rank: int, missing: list[int]) -> SystemExit:
@@ -78,23 +78,18 @@ def _missing_ranks(rank: int, missing: list[int]) -> SystemExit:
     kill_ranks(missing)
     hosts = hosts_of_ranks(os.getpid())
     names = ", ".join(f"rank {n} on {hosts[n]}" if n < len(hosts) else f"rank {n}" for n in missing)
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return SystemExit(
-        f"lost: {names}: not there after {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on {socket.gethostname()} at "
-        f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; fix: see the messages above, or run promoter-bert "
-        "doctor; for slow starts set DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
+        f"lost: {names}: did not arrive within {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on "
+        f"{socket.gethostname()} at {place}; fix: see the messages above, or run promoter-bert doctor; for slow starts "
+        "set DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
     )
 
 
-def _until(met: Callable[[], bool], end: float) -> bool:
+def _wait_until(met: Callable[[], bool], end: float) -> bool:
     """Wait for a condition until `end` on the monotonic clock. Returns whether it was met."""
     while not met():
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
     return True
-
-
-def _answers(address: str, port: int) -> bool:
-    with suppress(OSError), socket.create_connection((address, port), timeout=5):
-        return True
-    return False

@@ -7,7 +7,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
-from pipeline.reporting.svg import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, plot, render_svg
+from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE
+from pipeline.reporting.svg import plot, render_svg
 
 MAX_LINE_BASES = 50
 """Positions per line; a longer insert is wrapped."""

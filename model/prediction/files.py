@@ -18,7 +18,7 @@ from model.prediction.writers import check_leaderboard_rows, is_stream, open_out
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 
 HELD_ROWS = 65_536
 """Rows without a prediction that are held back from a stream: if no other rows come, nothing is written to it."""
@@ -90,7 +90,7 @@ def _predict(
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, HELD_ROWS))
     total = count_rows(source, assay)
-    reader = ahead(read_parts(source, assay, BATCH[default_device().type]), PARTS_AHEAD, "read promoters")
+    reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PARTS_AHEAD, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 
         def predicted_parts() -> Iterator[Part]:

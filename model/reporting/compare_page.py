@@ -1,21 +1,22 @@
 """Write the page that compares runs: scores, differences of their settings, and their curves in common figures."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.config import STAGES
-from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_legend, curves, read_curve
+from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
-from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
-from pipeline.runtime.text import counted
+from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
+from pipeline.runtime.text import format_count
 
 NOT_COMPARED = ("run.name", "run.path")
 """Settings that name a run and its place."""
@@ -54,6 +55,16 @@ class Comparison:
     same_promoters: bool
 
 
+class _Run(NamedTuple):
+    """A run, and how figures show it."""
+
+    files: RunFiles
+    name: str
+    label: str
+    colour: str
+    dashes: Dashes
+
+
 def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     """Write the page that compares run directories to `out`, an .html file.
 
@@ -61,13 +72,18 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     for an output that cannot be written.
     """
     expect_page_name(out)
-    runs = _read_runs(folders)
-    names = _names(runs)
-    differing = differences(runs)
-    same = len({run.facts["dataset_key"] for run in runs}) == 1
+    files = _read_runs(folders)
+    count = Counter(run.name for run in files)
+    runs = []
+    for run, (dashes, colour) in zip(files, itertools.cycle(itertools.product(DASHES, HUES)), strict=False):
+        name = run.name if count[run.name] == 1 else str(run.folder)
+        label = name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
+        runs.append(_Run(run, name, label, colour, dashes))
+    differing = differences(files)
+    same = len({run.facts["dataset_key"] for run in files}) == 1
     with new_file(out) as file:
-        file.write_text(_page(runs, names, differing, same), encoding="utf-8")
-    return Comparison(str(out), [_as_dict(run, name) for run, name in zip(runs, names, strict=True)], differing, same)
+        file.write_text(_page(runs, differing, same), encoding="utf-8")
+    return Comparison(str(out), [_as_dict(run) for run in runs], differing, same)
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
@@ -86,7 +102,7 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
         }
         for run in runs
     ]
-    names = list(dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED))
+    names = dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED)
     values_of = {name: [each.get(name) for each in facts] for name in names}
     return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
 
@@ -96,7 +112,7 @@ def score_lines(comparison: Comparison) -> list[str]:
     width = max(len(run["run"]) for run in comparison.runs)
     lines = []
     for run in comparison.runs:
-        split = _best_split(run["scores"])
+        split = _held_out_split(run["scores"])
         text = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {text}")
     if not comparison.same_promoters:
@@ -104,7 +120,7 @@ def score_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _best_split(scores: dict[str, Any]) -> str | None:
+def _held_out_split(scores: dict[str, Any]) -> str | None:
     return "test" if "test" in scores else next(iter(scores), None)
 
 
@@ -124,46 +140,41 @@ def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
     return runs
 
 
-def _names(runs: Sequence[RunFiles]) -> list[str]:
-    """Name the runs, by their folders where two have the same name."""
-    count = Counter(run.name for run in runs)
-    return [run.name if count[run.name] == 1 else str(run.folder) for run in runs]
-
-
-def _as_dict(run: RunFiles, name: str) -> dict[str, Any]:
+def _as_dict(run: _Run) -> dict[str, Any]:
+    summary = run.files.summary
     return {
-        "run": name,
-        "folder": str(run.folder),
-        "finished": run.summary["finished"] if run.summary else None,
-        "dataset_key": run.facts["dataset_key"],
-        "training": run.summary["training"] if run.summary else {},
-        "scores": run.scores,
+        "run": run.name,
+        "folder": str(run.files.folder),
+        "finished": summary["finished"] if summary else None,
+        "dataset_key": run.files.facts["dataset_key"],
+        "training": summary["training"] if summary else {},
+        "scores": run.files.scores,
     }
 
 
-def _page(runs: Sequence[RunFiles], names: Sequence[str], differing: dict[str, list[Any]], same: bool) -> str:
-    sections = [_scores(runs, names), _differences(names, differing)]
-    sections += [_stage(runs, names, stage) for stage in STAGES if any(stage in run.stages for run in runs)]
+def _page(runs: Sequence[_Run], differing: dict[str, list[Any]], same: bool) -> str:
+    sections = [_scores(runs), _differences([run.name for run in runs], differing)]
+    sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
     promoters = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
-    unfinished = [f"{name} is not finished." for run, name in zip(runs, names, strict=True) if run.summary is None]
+    unfinished = [f"{run.name} is not finished." for run in runs if run.files.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",
-        " ".join([f"{counted(len(runs), 'run')}.", promoters, *unfinished]),
+        " ".join([f"{format_count(len(runs), 'run')}.", promoters, *unfinished]),
         sections,
-        ", ".join(str(run.folder) for run in runs),
+        ", ".join(str(run.files.folder) for run in runs),
     )
 
 
-def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
+def _scores(runs: Sequence[_Run]) -> Section:
     rows, scored = [], []
-    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
-        split = _best_split(run.scores)
+    for run in runs:
+        split = _held_out_split(run.files.scores)
         if split is None:
-            rows.append([name, "not finished", *([""] * len(COMPARED))])
+            rows.append([run.name, "not finished", *([""] * len(COMPARED))])
             continue
-        score = run.scores[split]
-        rows.append([name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
-        scored.append(Bar(_short(name), score["pearson"], interval_of(score, "pearson"), HUES[place % len(HUES)]))
+        score = run.files.scores[split]
+        rows.append([run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
+        scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
     contents: list[Content] = [Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))]
     if scored:
         height = 0.9 + 0.32 * len(scored)
@@ -174,44 +185,27 @@ def _scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
-    rows = [[name, *map(_cell, values)] for name, values in differing.items()]
-    table = Table(["", *names], rows)
-    return Section("Differences", "All other settings, versions and machines are the same.", [table])
+    rows = [
+        [name, *("not recorded" if value is None else str(value) or "(empty)" for value in values)]
+        for name, values in differing.items()
+    ]
+    return Section(
+        "Differences", "All other settings, versions and machines are the same.", [Table(["", *names], rows)]
+    )
 
 
-def _cell(value: Any) -> str:
-    """Format a setting; an older run may not record it."""
-    return "not recorded" if value is None else str(value) or "(empty)"
-
-
-def _stage(runs: Sequence[RunFiles], names: Sequence[str], stage: str) -> Section:
-    figures = []
+def _stage(runs: Sequence[_Run], stage: str) -> Section:
+    panels: list[str] = []
     for metric, title in PANELS[stage].items():
-        lines = [
-            read_curve(run, stage, metric, _short(name), *_line_style(place))
-            for place, (run, name) in enumerate(zip(runs, names, strict=True))
-        ]
-        drawn = [line for line in lines if line is not None]
-        if drawn:
-            draw = curves(drawn, title, named=False)
-            figures.append(render_svg(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", draw, 2.5, HALF_WIDTH))
-    text = explain_stage([run for run in runs if stage in run.stages], stage)
-    return Section(TITLES[stage], text, [Figures([_legend(names, stage)]), Figures(figures)])
+        lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
+        panels += curve_figure(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, title, named=False)
+    text = explain_stage([run.files for run in runs if stage in run.files.stages], stage)
+    return Section(TITLES[stage], text, [Figures([_legend(runs, stage)]), Figures(panels)])
 
 
-def _legend(names: Sequence[str], stage: str) -> str:
-    lines = [Curve(_short(name), [], [], *_line_style(place)) for place, name in enumerate(names)]
+def _legend(runs: Sequence[_Run], stage: str) -> str:
+    lines = [Curve(run.label, [], [], run.colour, run.dashes) for run in runs]
     columns = max(LEGEND_LETTERS // (max(len(line.label) for line in lines) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
     title = f"{TITLES[stage]}: colours of the runs"
     return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, MIDDLE_WIDTH)
-
-
-def _line_style(place: int) -> tuple[str, Dashes]:
-    """Choose colour and dashes of the run at a place."""
-    return HUES[place % len(HUES)], DASHES[place // len(HUES) % len(DASHES)]
-
-
-def _short(name: str) -> str:
-    """Shorten a long name, such as a folder's, to its end."""
-    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"

@@ -9,7 +9,9 @@ from model.reporting.plots import Bar, bars
 from model.scoring.dream import DreamScore
 from pipeline.errors import UserError
 from pipeline.reporting.html import Figures, Section, Table
-from pipeline.reporting.svg import BLUE, GREY, HALF_WIDTH, render_svg
+from pipeline.reporting.palette import GREY
+from pipeline.reporting.svg import HALF_WIDTH, render_svg
+from pipeline.runtime.text import format_interval
 
 BOARD = {
     "autosome.org": (0.8184, 0.8541),
@@ -22,7 +24,7 @@ BOARD = {
 """Pearson Score and Spearman Score of the challenge's final leaderboard, as published."""
 BOARD_ROWS = 62_058
 """Rows of the final leaderboard: the 71,103 of the test file minus the 9,045 of the public leaderboard."""
-KINDS = {"pearson": "Pearson", "spearman": "Spearman"}
+KINDS = ("Pearson", "Spearman")
 
 
 def read_score(path: Path) -> DreamScore:
@@ -38,24 +40,24 @@ def read_score(path: Path) -> DreamScore:
 
 def dream_section(score: DreamScore, run: str) -> Section:
     """Show the correlations of each subset, and both total scores beside those of the published teams."""
+    parts = {name.replace("_", " "): part for name, part in score.subsets.items()}
     rows = [
         (
-            _title(name),
+            name,
             f"{part.rows:,}",
-            f"{part.pearson:.4f} ({part.pearson_interval[0]:.4f} to {part.pearson_interval[1]:.4f})",
-            f"{part.spearman:.4f} ({part.spearman_interval[0]:.4f} to {part.spearman_interval[1]:.4f})",
+            format_interval(part.pearson, part.pearson_interval),
+            format_interval(part.spearman, part.spearman_interval),
         )
-        for name, part in score.subsets.items()
+        for name, part in parts.items()
     ]
-    table = Table(("subset", "rows or pairs", *KINDS.values()), rows, frozenset({1, 2, 3}))
-    figures = [
-        _figure(f"subsets-{kind}", f"{title} by subset", title, _subset_bars(score, kind))
-        for kind, title in KINDS.items()
-    ]
-    figures += [
-        _figure(f"board-{kind}", f"{title} Score", f"{title} Score", _team_bars(score, kind, run))
-        for kind, title in KINDS.items()
-    ]
+    subsets = {
+        "Pearson": [Bar(name, part.pearson, part.pearson_interval) for name, part in parts.items()],
+        "Spearman": [Bar(name, part.spearman, part.spearman_interval) for name, part in parts.items()],
+    }
+    figures = [_figure(f"subsets-{kind}", f"{kind} by subset", kind, subsets[kind]) for kind in KINDS]
+    for kind, total in zip(KINDS, (score.pearson_score, score.spearman_score), strict=True):
+        figures.append(_figure(f"board-{kind}", f"{kind} Score", f"{kind} Score", _board(kind, run, total)))
+    table = Table(("subset", "rows or pairs", *KINDS), rows, frozenset({1, 2, 3}))
     return Section("DREAM Challenge", _text(score), [table, Figures(figures)])
 
 
@@ -74,25 +76,11 @@ def _text(score: DreamScore) -> str:
     )
 
 
-def _title(subset: str) -> str:
-    return subset.replace("_", " ")
-
-
 def _figure(name: str, title: str, x: str, rows: list[Bar]) -> str:
-    return render_svg(name, title, bars(rows, x), 0.7 + 0.29 * len(rows), HALF_WIDTH)
+    return render_svg(name.lower(), title, bars(rows, x), 0.7 + 0.29 * len(rows), HALF_WIDTH)
 
 
-def _subset_bars(score: DreamScore, kind: str) -> list[Bar]:
-    return [
-        Bar(_title(name), getattr(part, kind), getattr(part, f"{kind}_interval"))
-        for name, part in score.subsets.items()
-    ]
-
-
-def _team_bars(score: DreamScore, kind: str, run: str) -> list[Bar]:
-    """The run among the teams, the best first."""
-    rows = [Bar(team, scores[list(KINDS).index(kind)], None, GREY) for team, scores in BOARD.items()]
-    total = getattr(score, f"{kind}_score")
-    if total is not None:
-        rows.append(Bar(run, total, None, BLUE))
-    return sorted(rows, key=lambda bar: -bar.value)
+def _board(kind: str, run: str, total: float | None) -> list[Bar]:
+    """List the run among the teams, the best first."""
+    rows = [Bar(team, scores[KINDS.index(kind)], colour=GREY) for team, scores in BOARD.items()]
+    return sorted([*rows, *([] if total is None else [Bar(run, total)])], key=lambda bar: -bar.value)

@@ -1,10 +1,13 @@
 """Plot runs: curves of what they logged, bars of scores, and predictions beside measurements."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
-from matplotlib.axes import Axes
+import numpy as np
+import numpy.typing as npt
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,20 +16,9 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
-from pipeline.reporting.dataset_plots import LOG_COUNT
-from pipeline.reporting.svg import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE_BLUE,
-    PURPLE,
-    legend,
-    log_count_axis,
-    plot,
-    whole_number_axis,
-)
+from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
+from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
+from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
 
 DARK_GREY = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, BLACK, "#56b4e9", "#e69f00")
@@ -34,6 +26,9 @@ Dashes = Literal["-", "--", "-.", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 SHADES = ("#deebf7", "#b3d3e8", "#7fb8da", "#4a98c9", "#2070b4", "#084a91", "#062a56")
 """Colours of cells, from few to many promoters."""
+DIAGONAL: Any = {"color": ORANGE, "linewidth": 1.6, "linestyle": "--"}
+DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
+MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % interval"}
 FEW = 10
 """A mean of fewer promoters is drawn without its interval, which would be as wide as the figure."""
 POINTS = 400
@@ -58,7 +53,7 @@ class Bar:
 
     label: str
     value: float
-    interval: tuple[float, float] | None = None
+    interval: Sequence[float] | None = None
     colour: str = BLUE
 
 
@@ -75,6 +70,12 @@ def read_curve(run: RunFiles, stage: str, metric: str, label: str, colour: str, 
 
 def _mean(lines: Sequence[dict[str, Any]], name: str) -> float:
     return float(sum(line[name] for line in lines)) / len(lines)
+
+
+def curve_figure(name: str, title: str, lines: Iterable[Curve | None], y: str, **options: bool) -> list[str]:
+    """Draw curves as one <svg>; an empty list where the metric was never logged. options: of `curves`."""
+    drawn = [line for line in lines if line is not None]
+    return [render_svg(name, title, curves(drawn, y, **options), 2.5, HALF_WIDTH)] if drawn else []
 
 
 @plot
@@ -107,24 +108,18 @@ def curve_legend(figure: Figure, lines: Sequence[Curve], columns: int) -> None:
 def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
     """Plot one bar per score, the first on top, with its interval and its value as text."""
     axes = figure.subplots()
-    places = range(len(rows))
-    axes.barh(places, [row.value for row in rows], height=0.65, color=[row.colour for row in rows])
-    for place, row in zip(places, rows, strict=True):
-        _interval_and_value(axes, place, row)
-    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
-    axes.set(xlim=(min(0, *ends) * 1.25, max(max(ends) * 1.3, 0.05)), ylim=(len(rows) - 0.5, -0.5), xlabel=x)
-    axes.set_yticks(list(places), [row.label for row in rows])
+    axes.barh(range(len(rows)), [row.value for row in rows], height=0.65, color=[row.colour for row in rows])
+    ends = [[row.value, *(row.interval or ())] for row in rows]
+    for place, row in enumerate(rows):
+        if row.interval:
+            axes.plot(row.interval, [place, place], color=DARK_GREY, linewidth=1.6, solid_capstyle="butt")
+        end = max(0.0, *ends[place])
+        axes.annotate(f"{row.value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    low, high = min(map(min, ends)), max(map(max, ends))
+    axes.set(xlim=(min(0, low) * 1.25, max(high * 1.3, 0.05)), ylim=(len(rows) - 0.5, -0.5), xlabel=x)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-
-
-def _interval_and_value(axes: Axes, place: int, row: Bar) -> None:
-    end = max(row.value, 0.0)
-    if row.interval:
-        low, high = row.interval
-        axes.plot([low, high], [place, place], color=DARK_GREY, linewidth=1.6, solid_capstyle="butt")
-        end = max(end, high)
-    axes.annotate(f"{row.value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
 
 
 @plot
@@ -134,14 +129,15 @@ def density(figure: Figure, cells: Columns) -> None:
     half = cells["step"][0] / 2
     limits = class_limits(max(cells["promoters"]))
     shades = [SHADES[round(n * (len(SHADES) - 1) / max(len(limits) - 1, 1))] for n in range(len(limits))]
-    squares, colours = [], []
-    for x, y, n in zip(cells["measured"], cells["predicted"], cells["promoters"], strict=True):
-        squares.append([(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)])
-        colours.append(shades[max(place for place, limit in enumerate(limits) if n >= limit)])
+    squares = [
+        [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+        for x, y in zip(cells["measured"], cells["predicted"], strict=True)
+    ]
+    colours = [shades[bisect_right(limits, n) - 1] for n in cells["promoters"]]
     axes.add_collection(PolyCollection(squares, facecolors=colours, linewidths=0))
     ends = [*cells["measured"], *cells["predicted"]]
     low, high = min(ends) - half, max(ends) + half
-    axes.plot([low, high], [low, high], color=ORANGE, linewidth=1.6, linestyle="--")
+    axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="measured expression", ylabel="predicted expression")
     boxes = [Patch(color=shade, label=name) for shade, name in zip(shades, _class_names(limits), strict=True)]
@@ -159,11 +155,9 @@ def class_limits(most: int) -> list[int]:
 
 
 def _class_names(limits: Sequence[int]) -> list[str]:
-    ends = [*(limit - 1 for limit in limits[1:]), None]
-    return [
-        f"{low:,} or more" if high is None else f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        for low, high in zip(limits, ends, strict=True)
-    ]
+    ranges = [(low, above - 1) for low, above in pairwise(limits)]
+    names = [f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in ranges]
+    return [*names, f"{limits[-1]:,} or more"]
 
 
 @plot
@@ -172,11 +166,8 @@ def calibration(figure: Figure, groups: Columns) -> None:
     axes = figure.subplots()
     x, y = groups["mean_prediction"], groups["mean_expression"]
     low, high = min(*x, *y), max(*x, *y)
-    axes.plot([low, high], [low, high], color=ORANGE, linewidth=1.6, linestyle="--", label="prediction = measurement")
-    axes.errorbar(
-        x, y, yerr=half_intervals(groups), color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5,
-        label="mean, 95 % interval",
-    )  # fmt: skip
+    axes.plot([low, high], [low, high], **DIAGONAL, label="prediction = measurement")
+    axes.errorbar(x, y, yerr=half_intervals(groups), **MEANS)
     axes.set(xlabel="mean predicted expression", ylabel="mean measured expression")
     legend(figure)
 
@@ -187,42 +178,29 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
 
     places: of the groups on the x axis; width: of a bar, in units of the axis.
     """
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
     upper.vlines(
         places, groups["lower_quartile"], groups["upper_quartile"], color=PALE_BLUE, linewidth=7, label="middle half"
     )
-    points = list(zip(places, groups["mean_residual"], half_intervals(groups), groups["promoters"], strict=True))
-    many = [(place, mean, reach) for place, mean, reach, n in points if n >= FEW]
-    few = [(place, mean) for place, mean, _, n in points if n < FEW]
-    if many:
-        at, means, reaches = zip(*many, strict=True)
-        upper.errorbar(
-            at, means, yerr=reaches, color=BLUE, linestyle="", marker="o", markersize=4, elinewidth=1.5,
-            label="mean, 95 % interval",
-        )  # fmt: skip
-    if few:
-        upper.plot(
-            *zip(*few, strict=True), color=BLUE, linestyle="", marker="o", markersize=4, markerfacecolor="#ffffff",
-            label=f"mean of < {FEW}",
-        )  # fmt: skip
-    lower.bar(places, groups["promoters"], width=width, color=GREY)
-    log_count_axis(lower, max(groups["promoters"]))
+    few = np.array(groups["promoters"]) < FEW
+    at, means = np.array(places), np.array(groups["mean_residual"])
+    if not few.all():
+        upper.errorbar(at[~few], means[~few], yerr=half_intervals(groups)[~few], **MEANS)
+    if few.any():
+        upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of < {FEW}")
     if width >= 0.5:  # steps of 1 or more
         whole_number_axis(lower)
     upper.set_ylabel("measured - predicted\nexpression")
-    lower.set(xlabel=x, ylabel=LOG_COUNT)
     legend(figure)
 
 
-def half_intervals(groups: Columns) -> list[float]:
-    """Compute half of the 95 % interval of each group's mean, by Student's t; 0 for a single promoter.
+def half_intervals(groups: Columns) -> npt.NDArray[np.float64]:
+    """Compute half of the 95 % interval of each group's mean (groups,), by Student's t; 0 for a single promoter.
 
     groups: with columns promoters and standard_error.
     """
     from scipy.stats import t  # 0.5 s to import
 
-    return [
-        float(t.ppf(0.975, n - 1)) * error if error else 0.0
-        for n, error in zip(groups["promoters"], groups["standard_error"], strict=True)
-    ]
+    errors = np.array(groups["standard_error"], float)  # nan for a single promoter
+    return np.nan_to_num(t.ppf(0.975, np.array(groups["promoters"]) - 1) * errors)

@@ -7,8 +7,7 @@ from model.reporting.plots import FEW, calibration, density, residuals
 from model.reporting.predictions import HeldOutResults
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Fold, Section, Table
-from pipeline.reporting.query_section import query_section
-from pipeline.reporting.svg import MIDDLE_WIDTH
+from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
 
 RESIDUAL = (
     "A residual is measured minus predicted expression: above 0, the prediction is too low. Pale bars hold the middle "
@@ -46,44 +45,40 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
 
 
 def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
-    by_label = results["residuals_by_expression"]
-    step = min((b - a for a, b in itertools.pairwise(by_label["expression"])), default=1.0)
+    labels = results["residuals_by_expression"]["expression"]
+    step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
-        "residuals_by_expression", "Residuals by expression", by_label, by_label["expression"], step,
-        "measured expression (units of the labels)",
+        results, "expression", "Residuals by expression", labels, step, "measured expression (units of the labels)",
         "A rising line is expected: noise made some of the highest labels high and some of the lowest low.",
     )  # fmt: skip
-    by_length = results["residuals_by_length"]
+    lengths = results["residuals_by_length"]["bases"]
     yield _residuals(
-        "residuals_by_length", "Residuals by insert length", by_length, by_length["bases"], 1.0,
-        "insert length (bases)",
+        results, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
         "If an interval is far from 0, the model is wrong on average for inserts of that length.",
     )  # fmt: skip
-    by_gc = results["residuals_by_gc"]
-    if by_gc["gc"]:  # inserts without a base have none
+    middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # of steps that are 5 % wide
+    if middles:  # inserts without a base have none
         yield _residuals(
-            "residuals_by_gc", "Residuals by GC content", by_gc, [100 * gc + 2.5 for gc in by_gc["gc"]], 5.0,
-            "GC content of the insert (%)",
+            results, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
             "A slope means that the model misses part of the effect of base composition on expression.",
         )  # fmt: skip
 
 
 def _residuals(
-    name: str, heading: str, groups: Columns, places: Sequence[float], step: float, x: str, text: str
-) -> Section:  # fmt: skip
-    columns = [column for column in groups if column not in ("run", "split")]
+    results: dict[str, Columns], by: str, heading: str, places: Sequence[float], step: float, x: str, text: str
+) -> Section:
+    name = f"residuals_by_{by}"
+    groups = results[name]
+    numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")])
     draw = residuals(groups, places, x, 0.88 * step)
-    numbers = _numbers(groups, columns)
     return query_section(name, heading, f"{RESIDUAL} {text}", draw, 4.0, MIDDLE_WIDTH, [numbers])
 
 
 def _numbers(groups: Columns, names: Sequence[str]) -> Fold:
-    columns = [groups[name] for name in names]
-    rows = [[_number(value) for value in row] for row in zip(*columns, strict=True)]
-    return Fold("Numbers", Table([name.replace("_", " ") for name in names], rows, frozenset(range(len(names)))))
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    """Fold a table of columns: counts with separators, other numbers with six digits."""
+    columns = [
+        ["" if value is None else f"{value:{',' if isinstance(value, int) else '.6g'}}" for value in groups[name]]
+        for name in names
+    ]
+    heads = [name.replace("_", " ") for name in names]
+    return Fold("Numbers", Table(heads, list(zip(*columns, strict=True)), frozenset(range(len(names)))))

@@ -1,7 +1,5 @@
-"""Query a run's held-out predictions: its predictions.parquet joined to its dataset by the files of sql/queries."""
+"""Query a run's dataset: its labels, and the held-out predictions by the files of sql/queries."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +34,17 @@ class HeldOutResults:
     ceiling: float | None
 
 
-@contextmanager
-def open_run_dataset(
-    run: RunFiles, path: Path | str | None
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, DatasetInfo] | None]:
-    """Open the dataset that a run was trained on; None if it is at none of the places that the run records.
+@dataclass(frozen=True)
+class DatasetResults:
+    """Results of the queries of a run's dataset. info: None without a dataset; labels: None without labels."""
+
+    info: DatasetInfo | None = None
+    labels: Columns | None = None
+    held_out: HeldOutResults | None = None
+
+
+def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
+    """Query the dataset that a run was trained on; no results if it is at none of the places that the run records.
 
     path: the file, if not one of these places. Raises UserError where it is missing, and for another dataset than the
     run's.
@@ -48,8 +52,7 @@ def open_run_dataset(
     recorded = next((place for place in run.dataset_places if place.exists()), None)
     path = path or recorded
     if path is None:
-        yield None
-        return
+        return DatasetResults()
     if not Path(path).exists():
         fix = f"omit --dataset to use {recorded}" if recorded else f"name it; it was {run.config['dataset']['path']}"
         raise UserError(
@@ -63,10 +66,11 @@ def open_run_dataset(
                 f"{path}: not the dataset that {run.folder} was trained on; expected key {expected[:16]}..., got "
                 f"{info.key[:16]}...; fix: name the right file with --dataset"
             )
-        yield connection, info
+        labels = answer(connection, "label_histogram") if info.cut is not None else None
+        return DatasetResults(info, labels, _query_held_out(connection, run))
 
 
-def query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:
+def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:
     """Query the predictions of the test split, else of the validation split; None if the run predicted neither."""
     table = run.predictions()
     if table is None:

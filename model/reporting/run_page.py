@@ -7,12 +7,10 @@ from pathlib import Path
 
 from model.reporting.dream_section import dream_section, read_score
 from model.reporting.prediction_sections import prediction_sections
-from model.reporting.predictions import HeldOutResults, open_run_dataset, query_held_out
+from model.reporting.predictions import DatasetResults, query_dataset
 from model.reporting.run_sections import data_section, run_section, scores_section, stage_section
 from model.runs.read import RunFiles, read_run
 from model.scoring.dream import DreamScore
-from pipeline.dataset.database import DatasetInfo
-from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Section, expect_page_name, render_page
 
@@ -29,15 +27,6 @@ class Report:
     finished: bool
     missing: list[str]
     bytes: int
-
-
-@dataclass(frozen=True)
-class _DatasetResults:
-    """Results of the queries; info is None without a dataset."""
-
-    info: DatasetInfo | None = None
-    labels: Columns | None = None
-    held_out: HeldOutResults | None = None
 
 
 def write_report(
@@ -62,7 +51,7 @@ def write_report(
     with new_file(out) as file:
         file.touch()  # fails before the work where the folder is read-only
         step("querying the dataset")
-        results = _query(run, dataset)
+        results = query_dataset(run, dataset)
         missing = _missing(run, results)
         step("drawing")
         content = _page(run, results, score_result, missing).encode()
@@ -71,16 +60,7 @@ def write_report(
     return Report(str(out), run.name, run.summary is not None, missing, len(content))
 
 
-def _query(run: RunFiles, dataset: Path | str | None) -> _DatasetResults:
-    with open_run_dataset(run, dataset) as opened:
-        if opened is None:
-            return _DatasetResults()
-        connection, info = opened
-        labels = answer(connection, "label_histogram") if info.cut is not None else None
-        return _DatasetResults(info, labels, query_held_out(connection, run))
-
-
-def _missing(run: RunFiles, results: _DatasetResults) -> list[str]:
+def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
     lines = []
     if run.summary is None:
         lines.append("Scores and predictions are written at the end of the run.")
@@ -100,7 +80,7 @@ def _missing(run: RunFiles, results: _DatasetResults) -> list[str]:
     return lines
 
 
-def _page(run: RunFiles, results: _DatasetResults, score: DreamScore | None, missing: list[str]) -> str:
+def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, missing: list[str]) -> str:
     sections: list[Section] = []
     if run.scores:
         sections.append(scores_section(run, results.held_out))

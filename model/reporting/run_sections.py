@@ -7,15 +7,16 @@ from typing import Any
 
 import yaml
 
-from model.reporting.plots import Bar, bars, curves, read_curve
+from model.reporting.plots import Bar, bars, curve_figure, read_curve
 from model.reporting.predictions import HeldOutResults
 from model.runs.read import RunFiles, below_the_guess
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
-from pipeline.reporting.svg import BLUE, GREEN, GREY, HALF_WIDTH, MIDDLE_WIDTH, ORANGE, render_svg
-from pipeline.runtime.text import counted
+from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
+from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
+from pipeline.runtime.text import format_count, format_interval
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
@@ -46,6 +47,10 @@ MASKED = {
     "base_perplexity": "perplexity per base",
     "insert_base_perplexity": "perplexity per base in the insert",
 }
+SPEED = {
+    "learning rate": [("learning rate", "learning_rate", BLUE)],
+    "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+}
 PANELS = {
     "pretrain": {
         "loss (nats)": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
@@ -53,14 +58,12 @@ PANELS = {
             ("train", "accuracy", BLUE), ("valid", "valid_accuracy", ORANGE),
             ("valid, insert", "valid_insert_accuracy", GREEN),
         ],
-        "learning rate": [("learning rate", "learning_rate", BLUE)],
-        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+        **SPEED,
     },
     "finetune": {
         "loss": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
         "validation correlation": [("Pearson", "valid_pearson", ORANGE), ("Spearman", "valid_spearman", GREEN)],
-        "learning rate": [("learning rate", "learning_rate", BLUE)],
-        "promoters per second": [("throughput", "promoters_per_second", BLUE)],
+        **SPEED,
     },
 }  # fmt: skip
 """Stage -> title of each figure -> label, metric and colour of its curves."""
@@ -69,17 +72,19 @@ PANELS = {
 def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     """Show the scores of each split with their intervals, beside the mean predictor and the noise ceiling."""
     heads = ("", *(SPLITS.get(split, split) for split in run.scores))
-    rows = [
-        (name, *(show(score) for score in run.scores.values()))
-        for name, show in SCORES.items()
-        if all(show(score) for score in run.scores.values())
-    ]
-    table = Table(heads, rows, frozenset(range(1, len(heads))))
+    rows = [(name, *map(show, run.scores.values())) for name, show in SCORES.items()]
+    table = Table(heads, [row for row in rows if all(row)], frozenset(range(1, len(heads))))
     if held_out is None or held_out.split not in run.scores:
         return Section("Scores", _best_text(run), [table])
-    draw = bars(_score_bars(run, held_out), f"Pearson, {SPLITS[held_out.split]} split")
+    score = run.scores[held_out.split]
+    scores = [
+        Bar("mean predictor", 0.0, colour=GREY),
+        Bar("this run", score["pearson"], interval_of(score, "pearson")),
+        *([] if held_out.ceiling is None else [Bar("noise ceiling", held_out.ceiling, colour=GREY)]),
+    ]
+    draw = bars(scores, f"Pearson, {SPLITS[held_out.split]} split")
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
-    return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out)}", [table, Figures([figure])])
+    return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
 
 
 def _best_text(run: RunFiles) -> str:
@@ -94,34 +99,24 @@ def _best_text(run: RunFiles) -> str:
     )
 
 
-def _ceiling_text(held_out: HeldOutResults) -> str:
-    if held_out.ceiling is None:
+def _ceiling_text(ceiling: float | None) -> str:
+    if ceiling is None:
         return "The noise ceiling of these labels is not known; replicate measurements would show it."
     return (
         f"Noise ceiling: the noise-free expression of these generated promoters has a Pearson of "
-        f"{held_out.ceiling:.4f} with their noisy labels. No model can be expected to score higher."
+        f"{ceiling:.4f} with their noisy labels. No model can be expected to score higher."
     )
 
 
-def _score_bars(run: RunFiles, held_out: HeldOutResults) -> list[Bar]:
-    score = run.scores[held_out.split]
-    rows = [
-        Bar("mean predictor", 0.0, None, GREY),
-        Bar("this run", score["pearson"], interval_of(score, "pearson"), BLUE),
-    ]
-    return rows if held_out.ceiling is None else [*rows, Bar("noise ceiling", held_out.ceiling, None, GREY)]
-
-
-def interval_of(score: dict[str, Any], name: str) -> tuple[float, float] | None:
+def interval_of(score: dict[str, Any], name: str) -> list[float] | None:
     """Get the 95 % interval of a score; None for a run that does not record it."""
-    ends = score.get("intervals", {}).get(name)
-    return None if ends is None else (float(ends[0]), float(ends[1]))
+    interval: list[float] | None = score.get("intervals", {}).get(name)
+    return interval
 
 
 def score_text(score: dict[str, Any], name: str) -> str:
     """Format a score with its interval."""
-    ends = interval_of(score, name)
-    return f"{score[name]:.4f}" + ("" if ends is None else f" ({ends[0]:.4f} to {ends[1]:.4f})")
+    return format_interval(score[name], interval_of(score, name))
 
 
 def run_section(run: RunFiles) -> Section:
@@ -130,8 +125,9 @@ def run_section(run: RunFiles) -> Section:
     size, gpus = config["model"], facts["gpus"]
     rows = [
         ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
-        ("model", f"BERT: {counted(size['layers'], 'layer')}, hidden {size['hidden']}, {counted(size['heads'], 'head')}"
-                  f", intermediate {size['intermediate']}, dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
+        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden {size['hidden']}, "
+                  f"{format_count(size['heads'], 'head')}, intermediate {size['intermediate']}, "
+                  f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
         ("initial weights", _initial_weights(config["finetune"], facts)),
         ("dataset", config["dataset"]["path"]),
@@ -175,8 +171,8 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
     histogram = render_svg("labels", "Labels and the cut", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH)
     return Section(
         "Data",
-        f"{counted(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or more "
-        f"({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
+        f"{format_count(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or "
+        f"more ({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
         [Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
@@ -184,7 +180,12 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
 def stage_section(run: RunFiles, stage: str) -> Section:
     """Show the curves of a stage, and folded, its evaluations as numbers."""
     text = f"{_length_text(run, stage)} {explain_stage([run], stage)}"
-    contents: list[Content] = [Figures(_panels(run, stage))]
+    figures: list[str] = []
+    for place, (title, metrics) in enumerate(PANELS[stage].items()):
+        lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
+        name, log = f"{stage}-{place}", title == "learning rate"
+        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, title, logarithmic=log)
+    contents: list[Content] = [Figures(figures)]
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
         contents.append(_masked_table(masked))
@@ -196,19 +197,8 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     return Section(TITLES[stage], text, contents)
 
 
-def _panels(run: RunFiles, stage: str) -> list[str]:
-    figures = []
-    for place, (title, metrics) in enumerate(PANELS[stage].items()):
-        lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
-        drawn = [line for line in lines if line is not None]
-        if drawn:
-            draw = curves(drawn, title, logarithmic=title == "learning rate")
-            figures.append(render_svg(f"{stage}-{place}", f"{TITLES[stage]}: {title}", draw, 2.5, HALF_WIDTH))
-    return figures
-
-
 def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
-    """Say what the curves of a stage show, and warn where the runs were fine-tuned with different losses."""
+    """Explain the curves of a stage, and warn where the runs were fine-tuned with different losses."""
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
     text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
@@ -232,7 +222,7 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"{counted(last['step'], 'step')}, {last['epoch']:.3g} epochs"
+    text = f"{format_count(last['step'], 'step')}, {last['epoch']:.3g} epochs"
     done = run.summary["training"].get(stage) if run.summary is not None else None
     if done is None:
         return f"{text}."

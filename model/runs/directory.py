@@ -6,7 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Container
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,8 @@ from pipeline.io.locks import hold_lock
 from pipeline.paths import ROOT
 from pipeline.shards.index import Index
 
-PACKAGES = (
-    "torch",
-    "deepspeed",
-    "transformers",
-    "duckdb",
-    "pyarrow",
-    "numpy",
-    "scipy",
-    "webdataset",
-    "tokenizers",
-)
+PACKAGES = ("torch", "deepspeed", "transformers", "duckdb", "pyarrow", "numpy", "scipy", "webdataset", "tokenizers")
+"""Packages whose versions are recorded in run.json."""
 LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
 """Settings that decide when a run ends."""
 MAY_CHANGE = (
@@ -60,20 +52,16 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot create the run directory: {error.strerror}; expected a writable folder (run.path=...)"
+            f"{folder}: cannot create the run directory: {error.strerror}; fix: choose a writable folder (run.path=...)"
         ) from None
-    busy = f"is training in {folder}: wait for it, or give this run another name (run.name=...)"
-    lock = hold_lock(folder / ".lock", busy)
-    try:
+    busy = f"is training in {folder}; fix: wait for it, or give this run another name (run.name=...)"
+    with hold_lock(folder / ".lock", busy) as lock:
         _remove_leftovers(folder)
         if (folder / "run.json").exists():
             _check_same(config, index)
         else:
             _record(config, index, ds_config)
-    except BaseException:
-        lock.close()
-        raise
-    return lock
+        return lock.pop_all()
 
 
 def owner_keys(config: Config, index: Index) -> dict[str, str]:
@@ -86,9 +74,7 @@ def owner_keys(config: Config, index: Index) -> dict[str, str]:
 def read_summary(config: Config) -> dict[str, Any] | None:
     """Read the summary of a finished run; None while it is not finished."""
     path = config.run.directory / "summary.json"
-    if not path.exists():
-        return None
-    return read_written(path, SUMMARY, "and the same command computes the scores again")
+    return read_written(path, SUMMARY, "and the same command computes the scores again") if path.exists() else None
 
 
 def has_weights(config: Config) -> bool:
@@ -100,11 +86,14 @@ def has_weights(config: Config) -> bool:
 def _starts_from(config: Config) -> str | None:
     """Return the sha256 of the other run's weights that fine-tuning starts from, if any."""
     other = config.finetune.other_pretraining
-    return None if other is None or has_weights(config) else weights_hash(other)
+    if other is None or has_weights(config):
+        return None
+    with (other / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the partly written files of killed starts of this run."""
+    """Remove the partial files that killed processes of this run have left."""
     for name in WRITTEN:
         recover_folder(folder / name)
         for pattern in (f".*.partial.{name}", f".{name}.*partial"):
@@ -114,30 +103,29 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _check_same(config: Config, index: Index) -> None:
-    """Raise UserError if the run has other shards or settings, or is finished and shall be trained longer."""
+    """Raise UserError if the run has other shards or settings, or is finished and the new settings train longer."""
     folder = config.run.directory
-    again = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
-    earlier = read_written(folder / "run.json", {"shard_key": str, "config": dict}, again)
-    fix = "give this run another name (run.name=...), or remove the folder to start over"
-    if earlier["shard_key"] != index.key:
-        keys = f"key {earlier['shard_key'][:16]}, now {index.key[:16]}"
-        raise UserError(f"{folder} was started with other shards ({keys}): {fix}")
-    before, now = flat(earlier["config"]), flat(config.model_dump())
-    changed = [name for name in now if before.get(name) != now[name] and name not in MAY_CHANGE]
-    if changed:
-        raise UserError(f"{folder} was started with another configuration ({_changes(changed, before, now)}): {fix}")
-    weights = earlier.get("pretrained_sha256"), _starts_from(config)
+    consequence = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
+    recorded = read_written(folder / "run.json", {"shard_key": str, "config": dict}, consequence)
+    fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
+    if recorded["shard_key"] != index.key:
+        keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
+        raise UserError(f"{folder}: was started with other shards; {keys}; {fix}")
+    now = flat(config.model_dump())
+    if changes := _changes(flat(recorded["config"]), now, now.keys() - MAY_CHANGE):
+        raise UserError(f"{folder}: was started with another configuration ({changes}); {fix}")
+    weights = recorded.get("pretrained_sha256"), _starts_from(config)
     if None not in weights and weights[0] != weights[1]:
-        raise UserError(f"{folder} was started from other weights than {config.finetune.pretrained} holds: {fix}")
+        raise UserError(f"{folder}: was started from other weights than {config.finetune.pretrained} holds; {fix}")
     summary = read_summary(config)
-    ended = flat(summary["config"]) if summary is not None else now
-    changed = [name for name in LIMITS if ended.get(name) != now[name]]
-    if changed:
-        raise UserError(f"{folder} is finished and cannot be trained longer ({_changes(changed, ended, now)}): {fix}")
+    if summary is not None and (changes := _changes(flat(summary["config"]), now, LIMITS)):
+        raise UserError(f"{folder}: is finished and cannot be trained longer ({changes}); {fix}")
 
 
-def _changes(names: list[str], before: dict[str, Any], now: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in names)
+def _changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:
+    """List which of the named settings changed; empty if none."""
+    changed = [name for name in now if name in names and before.get(name) != now[name]]
+    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
 
 
 def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
@@ -162,20 +150,10 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
 
 
 def _git_commit() -> str | None:
-    try:
-        out = subprocess.run(
-            ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return out.stdout.strip()
-
-
-def weights_hash(folder: Path) -> str:
-    """Return the sha256 of a model's weights."""
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return None
 
 
 def held_out_otherwise(folder: Path, config: Config) -> str:
@@ -187,9 +165,6 @@ def held_out_otherwise(folder: Path, config: Config) -> str:
         theirs = json.loads((folder.parent / "run.json").read_text(encoding="utf-8"))["config"]["dataset"]
     except (OSError, ValueError, KeyError, TypeError):  # for example because the model was moved
         return ""
-    ours = config.dataset.model_dump()
-    differing = [name for name in HELD_OUT_BY if theirs.get(name) != ours[name]]
-    if not differing:
-        return ""
-    found = [f"dataset.{name} {theirs.get(name)}, here {ours[name]}" for name in differing]
-    return f"note: {folder} may have been trained on promoters that are held out here ({'; '.join(found)})"
+    pairs = [(name, theirs.get(name), getattr(config.dataset, name)) for name in HELD_OUT_BY]
+    listed = "; ".join(f"dataset.{name} {other}, here {own}" for name, other, own in pairs if other != own)
+    return f"note: {folder} may have been trained on promoters that are held out here ({listed})" if listed else ""

@@ -3,7 +3,6 @@
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,58 +25,43 @@ Facts = dict[str, dict[str, Any]]
 """Facts of a host by kind (the keys of FIX_BY_KIND) and name."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A fact of a host that differs from the first host's."""
-
-    kind: str
-    name: str
-    first: str
-    expected: Any
-    host: str
-    got: Any
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.expected} on {self.first}, but {self.got} on {self.host}"
-
-
 def facts_of(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Facts:
     """Collect this host's facts. index: None if there are no complete shards."""
     keys = ("none or not whole",) * 2 if index is None else (index.dataset_key[:16], index.key[:16])
     settings = {name: value for name, value in flat(config.model_dump()).items() if name not in PER_HOST}
+    packages = {name: package_version(name) or "not installed" for name in COMPARED}
+    own = {"promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
     return {
         "shards": dict(zip(("dataset key", "shard key"), keys, strict=True)),
         "config": {**settings, **flat(ds_config, "ds_config.")},
-        "software": software(),
+        "software": {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **own},
     }
 
 
-def differences(of_ranks: Sequence[tuple[str, Facts]]) -> list[Difference]:
-    """List how hosts differ from the first, each difference once. of_ranks: (host, facts) in the order of the ranks."""
+def differences(of_ranks: Sequence[tuple[str, Facts]]) -> dict[str, list[str]]:
+    """Describe how hosts differ from the first, by kind, each difference once; empty if they agree.
+
+    of_ranks: (host, facts) in the order of the ranks.
+    """
     (first, expected), *others = of_ranks
-    found = [
-        Difference(kind, name, first, expected[kind].get(name, "nothing"), host, facts[kind].get(name, "nothing"))
-        for kind in expected
-        for host, facts in others
-        for name in {**expected[kind], **facts[kind]}
-    ]
-    return list(dict.fromkeys(each for each in found if each.got != each.expected))
+    texts = {
+        kind: [
+            f"{name}: {value} on {first}, but {other} on {host}"
+            for host, facts in others
+            for name in {**expected[kind], **facts[kind]}
+            if (value := expected[kind].get(name, "nothing")) != (other := facts[kind].get(name, "nothing"))
+        ]
+        for kind in FIX_BY_KIND
+    }
+    return {kind: list(dict.fromkeys(of_kind)) for kind, of_kind in texts.items() if of_kind}
 
 
-def explain_differences(found: Sequence[Difference]) -> str:
+def explain_differences(by_kind: Mapping[str, Sequence[str]]) -> str:
     """Format all differences, with the fix for each kind."""
     lines = ["the hosts do not agree:"]
-    for kind, fix in FIX_BY_KIND.items():
-        of_kind = [f"  {each}" for each in found if each.kind == kind]
-        lines += [*of_kind, f"  -> {fix}"] if of_kind else []
+    for kind, texts in by_kind.items():
+        lines += [*(f"  {text}" for text in texts), f"  -> {FIX_BY_KIND[kind]}"]
     return "\n".join(lines)
-
-
-def software() -> dict[str, str]:
-    """Return the versions of Python and of the compared packages, and the hash of this project's code."""
-    python = {"python": ".".join(platform.python_version_tuple()[:2])}
-    packages = {name: package_version(name) or "not installed" for name in COMPARED}
-    return {**python, **packages, "promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
 
 
 def package_version(package: str) -> str | None:

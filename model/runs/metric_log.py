@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 
 PLACE = ("stage", "step", "epoch")
-"""Keys of every line beside its metrics."""
+"""Keys of every line that are not metrics."""
 STATUS_EVERY_S = 15.0
 """Seconds between two updates of the step in status.json."""
 
@@ -34,12 +34,10 @@ class Tracker:
 
     def __init__(self, run: Path, is_rank0: bool) -> None:
         self.path = run / "metrics.jsonl"
-        self._status = run / STATUS
-        self._status_time = 0.0
         self._is_rank0 = is_rank0
-        self._stage, self._step = "", 0
-        """The last step that was logged, and its stage."""
-        self._events: EventFile | None = None
+        self._events: RecordWriter | None = None
+        self._reached = ("", 0)  # stage and step
+        self._status_time_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -58,29 +56,47 @@ class Tracker:
             if self.path.exists():
                 kept = [line for line in read_metrics(self.path) if line["stage"] != stage or line["step"] <= step]
                 write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-            if self._events is not None:
-                self._events.close()
-            # One folder per stage: TensorBoard drops the later steps of a folder whatever their tags are.
-            self._events = EventFile(self.path.parent / "tensorboard" / stage, step)
-        self._stage, self._step = stage, step
-        self._update_status(state=State.RUNNING)
+            self._open_events(stage, step)
+        self._reached = (stage, step)
+        self._update_status()
 
     def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
         """Record the metrics of one step of a stage that has begun."""
         if self._events is None:
             return
         line = json.dumps({"stage": stage, "step": step, "epoch": round(epoch, 6), **values}) + "\n"
+        scalars = [Summary.Value(tag=f"{stage}/{name}", simple_value=value) for name, value in values.items()]
         with self._report_full_disk():
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)  # closed at once: readers see whole lines
-            self._events.add(step, {f"{stage}/{name}": value for name, value in values.items()})
-        self._stage, self._step = stage, step
-        if time.monotonic() - self._status_time >= STATUS_EVERY_S:
+                file.write(line)  # closed at once: readers see complete lines
+            self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+        self._reached = (stage, step)
+        if time.monotonic() - self._status_time_s >= STATUS_EVERY_S:
             self._update_status()
 
-    def _update_status(self, **changes: Any) -> None:
-        self._status_time = time.monotonic()
-        update_status(self._status, stage=self._stage, step=self._step, **changes)
+    def _update_status(self) -> None:
+        self._status_time_s = time.monotonic()
+        stage, step = self._reached
+        update_status(self.path.with_name(STATUS), state=State.RUNNING, stage=stage, step=step)
+
+    def _open_events(self, stage: str, last_step: int) -> None:
+        """Open a new event file for a stage. TensorBoard drops the steps after `last_step` of its earlier files.
+
+        Each stage has a folder: TensorBoard drops the later steps of a folder whatever their tags are.
+        """
+        if self._events is not None:
+            self._events.close()
+        folder, now = self.path.parent / "tensorboard" / stage, time.time()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{now:017.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._events = RecordWriter((folder / name).open("wb"))
+        self._write_event(Event(wall_time=now, file_version="brain.Event:2"))
+        self._write_event(Event(wall_time=now, step=last_step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def _write_event(self, event: Event) -> None:
+        assert self._events is not None
+        self._events.write(event.SerializeToString())
+        self._events.flush()
 
     @contextmanager
     def _report_full_disk(self) -> Iterator[None]:
@@ -89,48 +105,19 @@ class Tracker:
         except (OSError, UserError) as error:
             why = error.strerror or error if isinstance(error, OSError) else error
             raise UserError(
-                f"{self.path.parent}: the metrics cannot be written ({why}); the last checkpoint is whole. Make room, "
-                "then run the same command to resume"
+                f"{self.path.parent}: the metrics cannot be written ({why}); the last checkpoint is intact; fix: make "
+                "room, then run the same command to resume"
             ) from None
-
-
-class EventFile:
-    """A new TensorBoard event file in the folder of its stage, flushed after each event. Raises OSError."""
-
-    def __init__(self, folder: Path, last_step: int) -> None:
-        """Open the file. TensorBoard drops the steps after `last_step` that earlier files of the folder hold."""
-        folder.mkdir(parents=True, exist_ok=True)
-        now = time.time()
-        name = f"events.out.tfevents.{now:017.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (folder / name).open("wb")
-        self._records = RecordWriter(self._file)
-        self._write(Event(wall_time=now, file_version="brain.Event:2"))
-        self._write(Event(wall_time=now, step=last_step + 1, session_log=SessionLog(status=SessionLog.START)))
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Write the scalars of one step, by tag."""
-        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
-        self._file.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read the lines of metrics.jsonl; lines that a kill or a full disk cut off are skipped."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
+        with suppress(ValueError):
             line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and line.keys() >= set(PLACE):
-            lines.append(line)
+            if isinstance(line, dict) and line.keys() >= set(PLACE):
+                lines.append(line)
     return lines
 
 

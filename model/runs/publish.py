@@ -11,7 +11,7 @@ from pipeline.dataset.results import replace_rows
 def publish_run(
     dataset: str, run: str, facts: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
 ) -> None:
-    """Write the rows of a run into the three relations, unless they are there already.
+    """Write the rows of a run into the three relations, unless they exist.
 
     facts: the columns of `runs` without the first; `finished`, a time, distinguishes two runs of the same name.
     """

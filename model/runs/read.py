@@ -30,7 +30,7 @@ ENDS: dict[str, str] = {
     State.USER_ERROR: "This run has stopped with an error.",
 }
 NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
-"""Used for states that a killed process leaves behind, too."""
+"""Also describes the states that a killed process leaves behind."""
 AGAIN = "and the training's own command writes it again"
 """What happens after a corrupt file was removed."""
 
@@ -51,9 +51,9 @@ class RunFiles:
 
     @property
     def config(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the configuration, of a finished run the one at its end."""
-        whole: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
-        return whole
+        """Return the configuration; of a finished run, the one at its end."""
+        values: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
+        return values
 
     @property
     def stages(self) -> list[str]:
@@ -67,7 +67,7 @@ class RunFiles:
 
     @cached_property
     def state(self) -> str:
-        """Describe in a sentence or two whether the run is finished, or how far it is."""
+        """Describe the state of the run in a sentence or two: finished, or its last logged step."""
         if self.summary is not None:
             return f"Finished on {self.summary['finished'].replace('T', ' at ')} UTC."
         why = ENDS.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
@@ -78,7 +78,7 @@ class RunFiles:
         logged = datetime.fromtimestamp((self.folder / "metrics.jsonl").stat().st_mtime)
         return (
             f"{why} The last that it logged is step {step:,} of {stage}, on {logged:%Y-%m-%d at %H:%M}. "
-            "The same train.py command resumes from its last checkpoint; this page shows what is there."
+            "The same train.py command resumes from its last checkpoint; this page shows the results so far."
         )
 
     @property
@@ -110,9 +110,9 @@ class RunFiles:
 def read_run(folder: Path) -> RunFiles:
     """Read a run directory. Raises UserError if the folder is no run, or its files are empty or corrupt."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a run directory such as runs/demo, which train.py makes")
+        raise UserError(f"{folder}: no such folder; expected a run directory of train.py, such as runs/demo")
     if not (folder / "run.json").exists():
-        raise UserError(f"{folder}: no run (it holds no run.json); expected a folder of train.py, such as runs/demo")
+        raise UserError(f"{folder}: holds no run.json; expected a run directory of train.py, such as runs/demo")
     summary = folder / "summary.json"
     return RunFiles(
         folder,

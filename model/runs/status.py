@@ -1,4 +1,4 @@
-"""Status of a training for programs that watch it: status.json and the exit codes of train.py.
+"""Status of a training for other programs: status.json and the exit codes of train.py.
 
 Decisions depend on these codes only, never on printed text. Imports no torch.
 """
@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 
 STATUS = "status.json"
-"""Its name in the run directory, written by rank 0 while it holds the directory's lock."""
+"""Status file of a run directory, written by rank 0 while it holds the directory's lock."""
 LAUNCH = "PYTHON_PROMOTER_BERT_LAUNCH"
 """Variable with the id of one launch, set by relaunch. DeepSpeed passes only variables PYTHON* on to every host."""
 
@@ -39,28 +39,27 @@ class ExitCode(IntEnum):
     FINISHED = 0
     """Also after a signal, if a checkpoint was written: the state is `interrupted` then."""
     USER_ERROR = 1
-    """Starting it again does not help before the user has fixed the cause."""
+    """A restart does not help before the user has fixed the cause."""
     USAGE = 2
-    """A user error in the command line, as argparse has it."""
+    """A user error in the command line, as in argparse."""
     FAILED = 70
     """Any other failure, as EX_SOFTWARE of sysexits.h: a restart may help."""
     INTERRUPTED = 130
-    """Ctrl-C or SIGTERM before there was anything to save, as shells have it."""
+    """Ctrl-C or SIGTERM before the first step to save, as in shells."""
 
 
 class RunStatus:
-    """Keep a status file while a block runs: its start, and how it ended. path: None for no file."""
+    """Record the start and the end of a block in a status file. path: None for no file."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self.state = State.FINISHED
-        """How the block ends if it raises nothing."""
+        """State after a block that raises nothing."""
         self.exit_code = int(ExitCode.FINISHED)
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            reached = {name: read_status(self._path).get(name) for name in ("stage", "step")}
-            update_status(self._path, state=State.STARTING, exit_code=None, **reached)
+            update_status(self._path, state=State.STARTING, exit_code=None)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -84,10 +83,10 @@ def end_of(error: BaseException) -> tuple[State, int]:
 
 
 def update_status(path: Path, **changes: Any) -> None:
-    """Change fields of a status file, atomically. A disk that is full does not end the run."""
+    """Change fields of a status file atomically. A full disk does not end the run."""
     process = {"launch": os.environ.get(LAUNCH), "host": socket.gethostname(), "process": os.getpid()}
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    status = {**read_status(path), **changes, **process, "time": now}
+    status = {"stage": None, "step": None, **read_status(path), **changes, **process, "time": now}
     with suppress(UserError):
         write_text(path, json.dumps(status) + "\n")
 
@@ -102,14 +101,15 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def launch_folder(launch: str) -> Path:
-    """Folder for the records of one launch on this host. Not under TMPDIR, which may differ between two ssh logins."""
+    """Return the folder for the records of one launch on this host. TMPDIR may differ between two ssh logins."""
     return Path("/tmp") / f"promoter-bert-{launch}"
 
 
 def launch_record(environment: Mapping[str, str]) -> Path | None:
-    """Status file of this process for the relaunch command that started it; None without one.
+    """Return the status file of this process for the relaunch command that started it; None without one.
 
-    It is on the host's own disk: it holds errors that occur before the run directory is known, or that fill its disk.
+    It is on the host's own disk. The one in the run directory is rank 0's alone, and lacks errors that occur before
+    that directory is known or when its disk is full.
     """
     launch = environment.get(LAUNCH)
     return launch_folder(launch) / f"{socket.gethostname()}-{os.getpid()}.json" if launch else None

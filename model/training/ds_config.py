@@ -1,11 +1,11 @@
 """Read and validate ds_config.json, DeepSpeed's own settings, and cut global batches into micro-batches."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from model.artifacts.json_files import read_json
 from pipeline.errors import UserError
 from pipeline.paths import shipped
 
@@ -30,13 +30,13 @@ class DeepSpeedSettings:
 
     @property
     def zero_stage(self) -> int:
-        """ZeRO stage, 0 to 3; 0 where the settings name none, as in DeepSpeed."""
+        """Return the ZeRO stage, 0 to 3; 0 if the settings name none, as in DeepSpeed."""
         return int(self.values.get("zero_optimization", {}).get("stage", 0))
 
     def plan(self, global_batch: int, ranks: int) -> BatchPlan:
         """Cut a global batch of config.yaml into micro-batches no larger than DeepSpeed's setting.
 
-        Raises UserError where DeepSpeed's settings state another batch than config.yaml.
+        Raises UserError if DeepSpeed's settings name another batch than config.yaml.
         """
         largest = int(self.values["train_micro_batch_size_per_gpu"])
         per_rank = math.ceil(global_batch / ranks)
@@ -45,7 +45,7 @@ class DeepSpeedSettings:
             value = self.values.get(name, "auto")
             if value not in ("auto", expected):
                 raise UserError(
-                    f"the DeepSpeed config says {name} = {value}, but global_batch = {global_batch} on {ranks} ranks "
+                    f"the DeepSpeed config sets {name} = {value}, but global_batch = {global_batch} on {ranks} ranks "
                     f"with micro-batches of at most {largest} makes it {expected}; fix: remove {name}, or change one"
                 )
         return BatchPlan(math.ceil(per_rank / micro_batches), micro_batches)
@@ -54,9 +54,14 @@ class DeepSpeedSettings:
 def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     """Read and validate DeepSpeed's settings. cuda: whether there is a GPU; a CPU trains in float32 in place of fp16.
 
-    Raises UserError for a file that cannot be used.
+    Raises UserError if the file is missing or invalid.
     """
-    values = _read_object(path)
+    expected = "expected DeepSpeed's settings, a JSON object like that in ds_config.json (--deepspeed_config FILE)"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {expected}")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a JSON object; {expected}")
     micro_batch = values.get("train_micro_batch_size_per_gpu")
     if not isinstance(micro_batch, int) or micro_batch < 1:
         raise UserError(
@@ -64,27 +69,12 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
         )
     for name in ("optimizer", "scheduler"):
         if name in values:
-            raise UserError(f"{path}: {name}: stands in config.yaml (learning_rate, plateau); fix: remove it here")
+            raise UserError(f"{path}: {name}: set in config.yaml (learning_rate, plateau); fix: remove it here")
     values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default, 1.0, silently clips
     fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
     if fp16 and bf16:
-        raise UserError(f"{path}: fp16 and bf16 are both enabled; fix: enable one")
+        raise UserError(f"{path}: fp16 and bf16 are both enabled; fix: enable one of them")
     if fp16 and not cuda:
         values = {name: value for name, value in values.items() if name != "fp16"}
         return DeepSpeedSettings(values, "fp32", "fp16 needs a GPU: training in float32 on this CPU")
     return DeepSpeedSettings(values, "fp16" if fp16 else "bf16" if bf16 else "fp32", "")
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot read DeepSpeed's config: {error.strerror}; expected a file like the project's "
-            "ds_config.json (--deepspeed_config FILE)"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object of DeepSpeed's settings")
-    return values

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
@@ -22,38 +21,35 @@ from pipeline.stream.stream import Step
 class StageEngine:
     """A stage's model as DeepSpeed trains it on this rank.
 
-    deepspeed: DeepSpeed's engine, whose `module` is the task; rate: its learning-rate schedule; plan: cut of the global
-    batch; seed: of the run, for dropout and masks.
+    task: the objective around the model; deepspeed: DeepSpeed's engine around the task; rate: its learning-rate
+    schedule; plan: cut of the global batch; seed: of the run, for dropout and masks; frozen: the model's weights that
+    are not trained, by name.
     """
 
     stage: StageName
+    task: PretrainTask | FinetuneTask
     deepspeed: Any
     rate: LearningRate
     plan: BatchPlan
     world: World
     seed: int
-
-    @property
-    def task(self) -> PretrainTask | FinetuneTask:
-        """The objective around the model."""
-        task: PretrainTask | FinetuneTask = self.deepspeed.module
-        return task
+    frozen: dict[str, torch.Tensor]
 
     @property
     def skipped_steps(self) -> int:
-        """Steps that fp16 skipped so far because the gradients overflowed."""
+        """Return how many steps fp16 skipped so far because the gradients overflowed."""
         return int(self.deepspeed.skipped_steps)
 
     @property
     def loss_scale(self) -> float | None:
-        """Factor on the loss in fp16; None in other precisions."""
+        """Return the factor on the loss in fp16; None in other precisions."""
         return float(self.deepspeed.optimizer.loss_scale) if self.deepspeed.fp16_enabled() else None
 
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
         """Take one optimizer step over this rank's micro-batches. All ranks call this.
 
         sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The gradient is
-        that of the mean loss of the whole global batch. Raises UserError where fp16 overflows at the smallest scale.
+        that of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the smallest scale.
         """
         task, world, first = self.task, self.world, step.micro_batches[0]
         place = (self.seed, self.stage, step.epoch, step.number)
@@ -63,58 +59,42 @@ class StageEngine:
         # DeepSpeed divides by the micro-batches and averages over the ranks: undo both.
         scale = world.ranks * self.plan.micro_batches / task.normaliser(first, draws)
         for batch in step.micro_batches:
-            found = self.deepspeed(batch_to_device(batch, width, draws, world.device))
-            self.deepspeed.backward(found.loss * scale)
-            self._apply()
-            sums += torch.stack([found.loss.detach().double(), found.count.double(), found.correct.double()])
+            out = self.deepspeed(batch_to_device(batch, width, draws, world.device))
+            self.deepspeed.backward(out.loss * scale)
+            self._update_weights()
+            sums += torch.stack([out.loss.detach().double(), out.count.double(), out.correct.double()])
 
-    def _apply(self) -> None:
+    def _update_weights(self) -> None:
         """Let DeepSpeed update the weights; it does so at the last micro-batch of a step."""
         try:
             self.deepspeed.step()
         except Exception as error:  # DeepSpeed raises no narrower one
             if "loss scale already at minimum" not in str(error):
                 raise
-            raise UserError(
-                f"{self.stage}: gradients overflow in fp16 even at the smallest loss scale; the last checkpoint is "
-                f"intact; fix: a lower {self.stage}.learning_rate, or bf16 in the DeepSpeed config"
-            ) from None
+            problem = "gradients overflow in fp16 even at the smallest loss scale"
+            raise divergence(self.stage, problem, ", or bf16 in the DeepSpeed config") from None
+
+
+def divergence(stage: str, problem: str, other_fix: str = "") -> UserError:
+    """Make the error of a training that diverges."""
+    fix = f"a lower {stage}.learning_rate{other_fix}"
+    return UserError(f"{stage}: {problem}; the last checkpoint is intact; fix: {fix}")
 
 
 def start_engine(
     name: StageName,
     stage: Stage,
-    task: nn.Module,
+    task: PretrainTask | FinetuneTask,
     settings: DeepSpeedSettings,
     world: World,
     seed: int,
     universal: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> StageEngine:
-    """Start the engine of a stage with its optimizer. universal: as for make_engine."""
-    plan = settings.plan(stage.global_batch, world.ranks)
-    optimizer = make_optimizer(task, stage, decoupled=name == "pretrain")
-    engine = make_engine(task, optimizer, settings, plan, world, universal)
-    return StageEngine(name, engine, LearningRate(optimizer, stage), plan, world, seed)
+    """Start the DeepSpeed engine of a stage around its task.
 
-
-def make_optimizer(module: nn.Module, stage: Stage, decoupled: bool) -> torch.optim.Optimizer:
-    """Make Adam, or AdamW without weight decay: the same steps under the paper's two names."""
-    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return kind(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
-
-
-def make_engine(
-    task: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: DeepSpeedSettings,
-    plan: BatchPlan,
-    world: World,
-    universal: bool = False,
-) -> Any:
-    """Start a DeepSpeed engine around a task. Its learning rate is that of `optimizer`'s groups.
-
-    universal: the checkpoint to be loaded has the form that any number of ranks can read.
+    universal: the checkpoint to be loaded has the form that any number of ranks can read; optimizer: in place of the
+    stage's own. Its groups hold the learning rate.
     """
     import deepspeed
 
@@ -123,6 +103,7 @@ def make_engine(
     # DeepSpeed's default buckets hold 500 million numbers. These hold the model, rounded up to the buffers' alignment.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
+    plan = settings.plan(stage.global_batch, world.ranks)
     values = {
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
@@ -133,8 +114,14 @@ def make_engine(
         "gradient_accumulation_steps": plan.micro_batches,
     }
     values.pop("train_batch_size", None)
+    # AdamW without weight decay takes the same steps as Adam: the paper's two names.
+    adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
+    # Copied before the engine rounds or shards them.
+    frozen = {n: p.detach().cpu().clone() for n, p in task.model.named_parameters() if not p.requires_grad}
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
     limit_waits()
-    return engine
+    return StageEngine(name, task, engine, LearningRate(optimizer, stage), plan, world, seed, frozen)

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from model.bert.build import bert_config, parameters
+from model.bert.build import bert_config, count_parameters
 from model.bert.flops import stage_cost
-from model.config import Stage, StageName, Stages
+from model.config import Stages
 from model.runs.read import below_the_guess
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 CPU_RATE = 1.5e10
 """Operations per second and core in training, measured on two shared cores: only for a warning."""
@@ -23,29 +23,32 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     """Describe model, data and batches of the stages to run."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
     size = bert_config(config, index)
-    sections = {name: config.stage(name) for name in config.stages(stages)}
-    planned = _planned_operations(run, sections)
     lines = [
         f"run        {config.run.directory}",
-        f"data       {run.data.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      BERT, {counted(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
-        f"{size.vocab_size} tokens, {parameters(size):,} parameters",
+        f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"model      BERT, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"{size.vocab_size} tokens, {count_parameters(size):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
-    for name, stage in sections.items():
+    usual_length = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
+    total = 0.0
+    for name in config.stages(stages):
+        stage = config.stage(name)
         plan = settings.plan(stage.global_batch, world.ranks)
+        _, per_promoter = stage_cost(config, index, name).of(usual_length)
+        in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
+        total += in_stage
         lines.append(
-            f"{name:10} {stage.global_batch} promoters per step = {counted(world.ranks, 'rank')} x "
-            f"{counted(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}"
+            f"{name:10} {stage.global_batch} promoters per step = {format_count(world.ranks, 'rank')} x "
+            f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
+            f"{per_promoter:.1e} FLOP per promoter, {in_stage:.1e} in {stage.max_epochs:g} "
+            f"epoch{'' if stage.max_epochs == 1 else 's'}"
         )
-        once, total = planned[name]
-        epochs = f"{stage.max_epochs:g} epoch{'' if stage.max_epochs == 1 else 's'}"
-        lines[-1] += f"; {once:.1e} FLOP per promoter, {total:.1e} in {epochs}"
     clipping = settings.values.get("gradient_clipping", 0.0)
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
     if settings.note:
         lines.append(f"note       {settings.note}")
-    days = sum(total for _, total in planned.values()) / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
+    days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
             f"warning    this model on these rows takes about {days:,.0f} days on a CPU; it is made for GPUs. "
@@ -54,34 +57,23 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     return "\n".join(lines)
 
 
-def _planned_operations(run: TrainingRun, sections: dict[StageName, Stage]) -> dict[StageName, tuple[float, float]]:
-    """Count the operations of each stage: per promoter of usual length, and in all its epochs."""
-    config, index = run.config, run.index
-    usual = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
-    planned = {}
-    for name, stage in sections.items():
-        _, operations = stage_cost(config, index, name).of(usual)
-        planned[name] = operations, operations * index.rows(f"{name}/train") * stage.max_epochs
-    return planned
-
-
 def describe_summary(summary: dict[str, Any]) -> str:
     """Describe the scores of the held-out splits, and where the files are."""
     if "stopped" in summary:
         return f"stopped    {summary['stopped']}"
-    lines = []
-    for name, stage in summary.get("training", {}).items():
-        lines.append(
-            f"{name:10} best {VALIDATION_METRIC[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
-            f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
-        )
+    lines = [
+        f"{name:10} best {VALIDATION_METRIC[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
+        f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
+        for name, stage in summary.get("training", {}).items()
+    ]
     if summary.get("masked"):
         lines += _masked_lines(summary["masked"])
     for split, score in summary.get("scores", {}).items():
-        lines.append(
-            f"{split:10} Pearson {_with_interval(score, 'pearson')}, Spearman {_with_interval(score, 'spearman')}"
-            f"{_errors(score)}({counted(score['rows'], 'promoter')})"
+        correlations = ", ".join(
+            f"{name.capitalize()} {_with_interval(score, name)}" for name in ("pearson", "spearman")
         )
+        errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
+        lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
     if summary.get("scores"):
         lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
@@ -110,7 +102,3 @@ def _with_interval(score: dict[str, Any], name: str) -> str:
         return f"{score[name]:.4f}"
     low, high = score["intervals"][name]
     return f"{score[name]:.4f} (95 % {low:.4f} to {high:.4f})"
-
-
-def _errors(score: dict[str, Any]) -> str:
-    return f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "

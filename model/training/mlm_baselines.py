@@ -1,17 +1,16 @@
 """MLM baselines without a model, on the same masked tokens as the model.
 
-Both read the k-mers in sight (the 10 of 80/10/10, as a model soon learns to) and guess where [MASK] stands:
+Both copy the k-mers that masking left visible (the 10 of 80/10/10, as a model soon learns to). For [MASK] they predict
 
     most frequent     always the most frequent k-mer c of the training split, argmax P(c)
     given neighbours  argmax P(c) P(l | c) P(r | c), with l and r the last and first bases of the adjacent k-mers, as
-                      far as they can be read: `context_bases` each, all k of them up to k = 3
+                      far as these are visible: `context_bases` each, all k of them up to k = 3
 
 Accuracy over all tokens uses the counts of all tokens, accuracy inside the insert those inside it: the plasmid is the
 same in every promoter and would dominate the counts.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ import torch
 import torch.distributed as dist
 
 from model.bert.device_batch import DeviceBatch
-from model.bert.objectives import MaskedTask, Sums, sums_over
+from model.bert.objectives import MaskedTask, Sums, sum_where
 from model.config import Pretrain
-from model.training.data import RankData
-from model.training.evaluate import evaluate
+from model.training.evaluate import StopRequestError, evaluate
+from model.training.prepare import EVALUATION_BATCH, RankData
 from pipeline.tokens.kmers import SPECIALS, vocabulary
 
 COUNTED = 65_536
@@ -32,31 +31,6 @@ MOST_CELLS = 5**11
 """Limit on the table of the best k-mer between all neighbours, which bounds `context_bases`."""
 
 Counts = npt.NDArray[np.int64]
-Stopped = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class KmerCounts:
-    """Counts of k-mers: alone, and by the bases before and behind them.
-
-    alone: (5^k,); before, behind: (5^context_bases, 5^k), a row per context.
-    """
-
-    alone: Counts
-    before: Counts
-    behind: Counts
-
-    def __add__(self, other: "KmerCounts") -> "KmerCounts":
-        return KmerCounts(self.alone + other.alone, self.before + other.before, self.behind + other.behind)
-
-    def summed(self, device: torch.device) -> "KmerCounts":
-        """Sum the counts over all ranks. All ranks call this."""
-        parts = []
-        for part in (self.alone, self.before, self.behind):
-            tensor = torch.from_numpy(part).to(device)
-            dist.all_reduce(tensor)
-            parts.append(tensor.cpu().numpy())
-        return KmerCounts(*parts)
 
 
 def context_bases(k: int) -> int:
@@ -66,54 +40,43 @@ def context_bases(k: int) -> int:
 
 def count_kmers(
     tokens: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64], k: int, flanks: tuple[int, int]
-) -> tuple[KmerCounts, KmerCounts]:
+) -> Counts:
     """Count the k-mers of promoters: all of them, and those wholly inside the insert.
 
-    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert. A
-    neighbour counts where the whole adjacent k-mer lies in the sequence, as in a reading frame.
+    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert.
+    Returns (2, 1 + 2 contexts, 5^k), for all and inside: the count of each k-mer, then its counts by the context before
+    it, then by the context behind it. A context counts where the whole adjacent k-mer lies in the sequence.
     """
     kmers = tokens.astype(np.int64) - len(SPECIALS)
     begin = np.arange(tokens.shape[1])
-    end = begin + k
-    ends = lengths[:, None]
-    whole = end <= ends
-    inside = whole & (begin >= flanks[0]) & (end <= ends - flanks[1])
-    both = [_count(kmers, which, begin >= k, end + k <= ends, k) for which in (inside, whole & ~inside)]
-    return both[0] + both[1], both[0]
-
-
-def _count(
-    kmers: Counts,
-    which: npt.NDArray[np.bool_],
-    has_before: npt.NDArray[np.bool_],
-    has_behind: npt.NDArray[np.bool_],
-    k: int,
-) -> KmerCounts:
-    """Count the k-mers at the places `which`, (rows, width)."""
+    end, ends = begin + k, lengths[:, None]
     bases = context_bases(k)
     contexts, size = 5**bases, 5**k
-    shape = (contexts, size)
-    row, base = np.nonzero(which & has_before)
-    before = (kmers[row, base - k] % contexts) * size + kmers[row, base]
-    row, base = np.nonzero(which & has_behind)
-    behind = (kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
-    return KmerCounts(
-        np.bincount(kmers[which], minlength=size),
-        np.bincount(before, minlength=contexts * size).reshape(shape),
-        np.bincount(behind, minlength=contexts * size).reshape(shape),
-    )
+
+    def count(selected: npt.NDArray[np.bool_]) -> Counts:
+        row, base = np.nonzero(selected & (begin >= k))
+        before = (1 + kmers[row, base - k] % contexts) * size + kmers[row, base]
+        row, base = np.nonzero(selected & (end + k <= ends))
+        behind = (1 + contexts + kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
+        cells = np.concatenate([kmers[selected], before, behind])
+        return np.bincount(cells, minlength=(1 + 2 * contexts) * size).reshape(-1, size)
+
+    inside = (begin >= flanks[0]) & (end <= ends - flanks[1])
+    return np.stack([count(end <= ends), count(inside)])
 
 
-def best_between(counts: KmerCounts) -> npt.NDArray[np.int64]:
-    """Find the id of the likeliest k-mer between two contexts: (5^context_bases + 1, 5^context_bases + 1).
+def best_between(counts: Counts) -> npt.NDArray[np.int64]:
+    """Find the id of the likeliest k-mer between two contexts: (contexts + 1, contexts + 1).
 
-    The last row and column stand for a neighbour that cannot be read. The counts beside each k-mer are smoothed by as
-    many pseudo-counts as there are contexts, in the overall shares of the contexts.
+    counts: (1 + 2 contexts, 5^k), see count_kmers. The last row and column stand for a neighbour that is not visible.
+    The counts beside each k-mer are smoothed by as many pseudo-counts as there are contexts, in the overall shares of
+    the contexts.
     """
+    alone, contexts = counts[0], len(counts) // 2
     with np.errstate(divide="ignore"):
-        alone = np.log(counts.alone / max(counts.alone.sum(), 1))
-    before, behind = _log_probabilities(counts.before), _log_probabilities(counts.behind)
-    best = [(alone + log_p + behind).argmax(1) for log_p in before]
+        log_p = np.log(alone / max(alone.sum(), 1))
+    before, behind = _log_probabilities(counts[1 : contexts + 1]), _log_probabilities(counts[contexts + 1 :])
+    best = [(log_p + beside + behind).argmax(1) for beside in before]
     return np.stack(best) + len(SPECIALS)
 
 
@@ -125,90 +88,78 @@ def _log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
     return np.pad(np.log(smooth), ((0, 1), (0, 0)))
 
 
-class GuessTask(MaskedTask):
-    """A table in place of a language model.
+class BaselineTask(MaskedTask):
+    """Two tables in place of a language model: for all tokens, and for those inside the insert.
 
-    whole, inside: ids by the contexts before and behind, as best_between returns them; for all tokens, and for those
-    inside the insert.
+    tables: ids by the contexts before and behind, as best_between returns them.
     """
 
     def __init__(
-        self,
-        k: int,
-        mask_share: float,
-        flanks: tuple[int, int],
-        whole: npt.NDArray[np.int64],
-        inside: npt.NDArray[np.int64],
-        insert_only: bool = False,
+        self, k: int, mask_share: float, flanks: tuple[int, int], tables: list[Counts], insert_only: bool = False
     ) -> None:
         super().__init__(k, mask_share, flanks, insert_only)
-        self.whole = torch.from_numpy(whole)
-        self.inside = torch.from_numpy(inside)
+        self.tables = [torch.from_numpy(table) for table in tables]
 
     def forward(self, batch: DeviceBatch) -> Sums:
-        """Count the masked k-mers that are guessed right; the loss is 0."""
-        masked = self.masked(batch)
-        read, labels = masked.read, masked.labels
+        """Count the masked k-mers that are predicted right; the loss is 0."""
+        read, _, labels = self.mask_batch(batch)
         bases = context_bases(self.k)
         contexts = 5**bases
         kmers = torch.nn.functional.pad(read, (1, 1)) - len(SPECIALS)
         before, behind = kmers[:, :-2], kmers[:, 2:]
         before = torch.where(before >= 0, before % contexts, contexts)
         behind = torch.where(behind >= 0, behind // 5 ** (self.k - bases), contexts)
-        counted = labels >= len(SPECIALS)
-        seen = read >= len(SPECIALS)
-        right, right_inside = (
-            (torch.where(seen, read, table.to(read.device)[before, behind]) == labels) & counted
-            for table in (self.whole, self.inside)
+        counted, visible = labels >= len(SPECIALS), read >= len(SPECIALS)
+        correct, correct_inside = (
+            (torch.where(visible, read, table.to(read.device)[before, behind]) == labels) & counted
+            for table in self.tables
         )
-        nothing = torch.zeros_like(labels)
-        sums = sums_over(self.within(batch, labels), nothing, counted, right_inside)
-        return Sums(nothing.double().sum(), counted.sum(), right.sum(), nothing.new_empty(0), sums)
+        zeros = torch.zeros_like(labels)
+        sums = sum_where(self.masked_in_insert(batch, labels), zeros, counted, correct_inside)
+        return Sums(zeros.double().sum(), counted.sum(), correct.sum(), zeros.new_empty(0), sums)
 
 
 def score_baselines(
-    data: RankData, settings: Pretrain, micro_batch: int, stopped: Stopped
-) -> dict[str, dict[str, Any]] | None:
-    """Score both guesses on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
+    data: RankData, settings: Pretrain, micro_batch: int, is_stopped: Callable[[], bool]
+) -> dict[str, dict[str, Any]]:
+    """Score both baselines on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
 
-    Returns `accuracy` and `insert_accuracy` by the name of the guess, and for the most frequent k-mers `kmer` and
-    `insert_kmer`. stopped: asked after each step; where it is true the result is None.
+    Returns `accuracy` and `insert_accuracy` by the name of the baseline, and for the most frequent k-mers `kmer` and
+    `insert_kmer`. is_stopped: called after each step by all ranks. Raises StopRequestError if it returns true.
     """
     k, insert_only = data.index.k, settings.masked == "insert"
-    counts = _count_training_split(data, stopped)
-    if counts is None:
-        return None
+    flanks = len(data.index.left_flank), len(data.index.right_flank)
+    counts = _count_training_split(data, flanks, is_stopped)
     if insert_only:
-        counts = (counts[1], counts[1])
-    names = vocabulary(k)
-    frequent = [int(part.alone.argmax()) + len(SPECIALS) for part in counts]
+        counts = counts[[1, 1]]
+    frequent = [int(part[0].argmax()) + len(SPECIALS) for part in counts]
     side = 5 ** context_bases(k) + 1
     tables = {
-        "most_frequent_kmer": [np.full((side, side), number) for number in frequent],
+        "most_frequent_kmer": [np.full((side, side), kmer) for kmer in frequent],
         "kmer_given_neighbours": [best_between(part) for part in counts],
     }
     scores: dict[str, dict[str, Any]] = {}
-    for name, (whole, inside) in tables.items():
-        task = GuessTask(k, settings.mask_share, data.flanks, whole, inside, insert_only)
-        result = evaluate(task, "pretrain/valid", data, micro_batch, stopped)
-        if result is None:
-            return None
-        scores[name] = {key: result.values[key] for key in ("accuracy", "insert_accuracy")}
+    for name, pair in tables.items():
+        task = BaselineTask(k, settings.mask_share, flanks, pair, insert_only)
+        values = evaluate(task, "pretrain/valid", data, micro_batch, is_stopped).values
+        scores[name] = {key: values[key] for key in ("accuracy", "insert_accuracy")}
+    names = vocabulary(k)
     scores["most_frequent_kmer"] |= {"kmer": names[frequent[0]], "insert_kmer": names[frequent[1]]}
     return scores
 
 
-def _count_training_split(data: RankData, stopped: Stopped) -> tuple[KmerCounts, KmerCounts] | None:
-    """Count the k-mers of the first promoters of pretrain/train over all ranks: all, and inside. None where stopped."""
-    k, flanks = data.index.k, data.flanks
-    whole, inside = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
-    for step in data.evaluation_stream("pretrain/train").epoch(0):
+def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: Callable[[], bool]) -> Counts:
+    """Count the k-mers of the first promoters of pretrain/train over all ranks, see count_kmers."""
+    k = data.index.k
+    counts = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
+    for step in data.evaluation_stream("pretrain/train", EVALUATION_BATCH).epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
-            more = count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
-            whole, inside = whole + more[0], inside + more[1]
-        if stopped():
-            return None
+            counts += count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
+        if is_stopped():
+            raise StopRequestError
         if step.consumed >= COUNTED:
             break
-    return whole.summed(data.world.device), inside.summed(data.world.device)
+    totals = torch.from_numpy(counts).to(data.world.device)
+    dist.all_reduce(totals)
+    return np.asarray(totals.cpu().numpy())

@@ -3,53 +3,67 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from model.bert.build import bert_config, check_pretrained
-from model.config import Config, StageName, Stages
+from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agreed_index, error_consensus
 from model.distributed.process_group import World, run_on_rank0
 from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys
 from model.training.checkpointing.best_model import BestModel
-from model.training.data import RankData
-from model.training.ds_config import DeepSpeedSettings
+from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
-from pipeline.runtime.progress import tell
+from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_index, whole_index
 from pipeline.shards.staleness import as_written, check_fresh
-from pipeline.stream.sources import shard_source
+from pipeline.stream.sources import ShardSource, shard_source
+from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
+
+EVALUATION_BATCH = 1024
+"""Promoters per evaluation step: fixed, so that validation masks are the same on any number of ranks."""
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class RankData:
+    """Access of this rank to the shards. seed: of the run; agree: how ranks share an error in the data."""
+
+    shards: Path | ShardSource
+    index: Index
+    world: World
+    seed: int
+    agree: ErrorConsensus
+
+    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
+        """Open the training split of a stage, in the shuffled order of each epoch."""
+        part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
+        return ShardStream(
+            self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
+            reverse_complement=stage.reverse_complement, agree=self.agree,
+        )  # fmt: skip
+
+    def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
+        """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
+        ranks = self.world.ranks
+        part = RankSlice(self.world.rank, ranks, -(-EVALUATION_BATCH // (ranks * micro_batch)))
+        return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
+
+
+@dataclass(frozen=True)
+class TrainingRun(RankData):
     """A run that is ready to train on this rank. config: with the settings that dataset and shards were made with."""
 
     config: Config
     settings: DeepSpeedSettings
-    data: RankData
-
-    @property
-    def world(self) -> World:
-        """This process among all ranks."""
-        return self.data.world
-
-    @property
-    def index(self) -> Index:
-        """Index of the shards."""
-        return self.data.index
 
     def best_model(self, stage: StageName) -> BestModel:
-        """The best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
+        """Return the best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
         folder = self.config.run.directory
         name = "pretrained" if stage == "pretrain" else "model"
         owner = owner_keys(self.config, self.index)
         return BestModel(stage, folder / name, folder / "checkpoints" / stage, owner)
-
-    def micro_batch(self, stage: StageName) -> int:
-        """Promoters per micro-batch of a stage, at most."""
-        return self.settings.plan(self.config.stage(stage).global_batch, self.world.ranks).micro_batch
 
 
 @contextmanager
@@ -58,28 +72,28 @@ def prepare(
 ) -> Iterator[TrainingRun]:
     """Prepare a run; its directory is locked for other runs until the block ends. All ranks call this.
 
-    Raises UserError on every rank where shards, dataset, settings or hosts do not fit together.
+    Raises UserError on every rank if shards, dataset, settings or hosts do not fit together.
     """
     if stages == "pretrain" and config.finetune.other_pretraining is not None:
         raise UserError(
             "--stage pretrain: this run would not use what it pretrains, as it starts from "
             f"finetune.pretrained={config.finetune.pretrained}; fix: leave one of them out"
         )
-    found: Index | None = None
+    rank0_index: Index | None = None
     with ExitStack() as lock:
 
         def open_directory() -> Config:
-            nonlocal found
-            found = find_index(config)
-            shard_source(config, found)  # raises before the run directory is made
-            built = _check_data(config, found)
-            lock.enter_context(open_run(built, found, settings.values))
+            nonlocal rank0_index
+            rank0_index = find_index(config)
+            shard_source(config, rank0_index)  # raises before the run directory is made
+            built = _check_data(config, rank0_index)
+            lock.enter_context(open_run(built, rank0_index, settings.values))
             return built
 
         built = run_on_rank0(world, open_directory)
-        index = agreed_index(config, settings.values, found or whole_index(config))
-        data = RankData(shard_source(config, index), index, world, config.run.seed, error_consensus(world.rank))
-        yield TrainingRun(built, settings, data)
+        index = agreed_index(config, settings.values, rank0_index or whole_index(config))
+        shards, agree = shard_source(config, index), error_consensus(world.rank)
+        yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
 
 def _check_data(config: Config, index: Index) -> Config:
@@ -88,19 +102,7 @@ def _check_data(config: Config, index: Index) -> Config:
         info = dataset_info(connection)
     built = as_written(as_built(config, info), index)
     check_fresh(index, built, info)
-    _check_splits(index, built)
-    other = built.finetune.other_pretraining
-    if other is not None and not has_weights(built):
-        check_pretrained(other, bert_config(built, index))
-        note = held_out_otherwise(other, built)
-        if note:
-            tell(note)
-    return built
-
-
-def _check_splits(index: Index, config: Config) -> None:
-    """Raise UserError where a split that training needs is empty."""
-    stages = ("pretrain", "finetune") if config.finetune.wants_pretraining else ("finetune",)
+    stages = STAGES if built.finetune.wants_pretraining else ("finetune",)
     splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]
     empty = [split for split in splits if split not in index.splits]
     if empty:
@@ -108,3 +110,9 @@ def _check_splits(index: Index, config: Config) -> None:
             f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
             "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
         )
+    other = built.finetune.other_pretraining
+    if other is not None and not has_weights(built):
+        check_pretrained(other, bert_config(built, index))
+        if note := held_out_otherwise(other, built):
+            emit(note)
+    return built

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from transformers import BertForSequenceClassification
+import torch.distributed as dist
 
 from model.artifacts.manifest import StageProgress
 from model.bert.build import load_regression_model, regression_model
@@ -21,34 +21,29 @@ from model.runs.directory import read_summary
 from model.runs.metric_log import long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
-from model.training.checkpointing.hf_export import broadcast_weights
-from model.training.evaluate import Evaluation, evaluate
+from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
-from pipeline.runtime.progress import tell
-from pipeline.shards.index import Index
+from pipeline.runtime.progress import emit
 
 Summary = dict[str, Any]
 """What train returns. `note`: what the user should know beside the scores; `stopped`: in place of scores, where the run
 stands after a stop request."""
 
-STOPPED = {"stopped": "before the scores; run the same command to compute them"}
-
 
 def finished_results(run: TrainingRun, stages: Stages) -> Summary | None:
     """Read the summary of a finished run, and publish it again; None while it is not finished. All ranks call this.
 
-    Corrupt models are restored. Raises UserError where that of the last requested stage is lost.
+    Corrupt models are restored. Raises UserError if that of the last requested stage is lost.
     """
     summary = run_on_rank0(run.world, lambda: read_summary(run.config))
     if summary is None:
         return None
     run_on_rank0(run.world, lambda: _restore_models(run, stages))
-    summary["note"] = f"finished on {summary['finished']} already; nothing was trained"
-    return _published(run, summary)
+    return _publish(run, {**summary, "note": f"finished on {summary['finished']} already; nothing was trained"})
 
 
 def compute_results(
@@ -56,80 +51,79 @@ def compute_results(
 ) -> Summary:
     """Score what the stages trained. After fine-tuning, finish the run and publish it. All ranks call this.
 
-    progress: of each stage that ran. The result is STOPPED where a stop was requested.
+    progress: of each stage that ran.
     """
-    masked: Summary | None = {}
-    if "pretrain" in progress:
-        masked = _score_masked(run, progress["pretrain"], stop)
-    if masked is None:
-        return STOPPED
-    training: Summary = {
-        name: {"steps": p.step, "best": p.best, "best_step": p.best_step, "seconds": round(p.seconds, 3)}
-        for name, p in progress.items()
+    results: Summary = {
+        "training": {
+            name: {"steps": p.step, "best": p.best, "best_step": p.best_step, "seconds": round(p.seconds, 3)}
+            for name, p in progress.items()
+        },
+        "masked": {},
     }
-    if stages == "pretrain":
-        pretrained = str(run.best_model("pretrain").folder)
-        return {"run": run.config.run.name, "pretrained": pretrained, "training": training, "masked": masked}
-    evaluations = _evaluate_held_out(run, stop)
-    if evaluations is None:
-        return STOPPED
-    summary = _summarize(run, training, masked, evaluations)
+    try:
+        if "pretrain" in progress:
+            plan = run.settings.plan(run.config.pretrain.global_batch, run.world.ranks)
+            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.agreed)
+            rows = run.index.rows("pretrain/valid")
+            results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
+        if stages == "pretrain":
+            return {"run": run.config.run.name, "pretrained": str(run.best_model("pretrain").folder), **results}
+        evaluations = _evaluate_held_out(run, stop)
+    except StopRequestError:
+        return {"stopped": "before the scores; run the same command to compute them"}
+    summary = _summarize(run, results, evaluations)
     if run.world.is_rank0:
         write_card(run.best_model("finetune").folder, summary, run.index)
         _write(run.config.run.directory, evaluations, summary)
-    return _published(run, summary)
+    return _publish(run, summary)
 
 
 def _restore_models(run: TrainingRun, stages: Stages) -> None:
-    """Restore corrupt models of a finished run. Raises UserError where that of the last requested stage is lost."""
+    """Restore corrupt models of a finished run. Raises UserError if that of the last requested stage is lost."""
     pretrained, model = run.best_model("pretrain"), run.best_model("finetune")
-    needed, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
+    required, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
     outdated = run.config.run.directory / "summary.json"
-    needed.require(tell, outdated)
+    required.require(emit, outdated)
     if run.config.finetune.wants_pretraining:
         try:
-            other.require(tell, outdated)
+            other.require(emit, outdated)
         except UserError as error:
-            tell(str(error))
+            emit(str(error))
 
 
-def _score_masked(run: TrainingRun, progress: StageProgress, stop: StopRequest) -> Summary | None:
-    """Scores of the best pretrained model on pretrain/valid, and of both baselines; None where stopped."""
-    baselines = score_baselines(run.data, run.config.pretrain, run.micro_batch("pretrain"), stop.agreed)
-    if baselines is None:
-        return None
-    return {**progress.best_values, "rows": run.index.rows("pretrain/valid"), "baselines": baselines}
-
-
-def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluation] | None:
-    """Evaluate the best model on the held-out splits; None where stopped."""
-    # The exported model predicts on the scale of the labels.
-    task = FinetuneTask(_load_model(run), run.index.k, 0.0, 1.0, run.config.finetune.tokens)
-    micro_batch = run.micro_batch("finetune")
-    evaluations = {}
-    for split in ("valid", "test"):
-        if f"finetune/{split}" in run.index.splits:
-            evaluation = evaluate(task, f"finetune/{split}", run.data, micro_batch, stop.agreed)
-            if evaluation is None:
-                return None
-            evaluations[split] = evaluation
-    return evaluations
-
-
-def _load_model(run: TrainingRun) -> BertForSequenceClassification:
-    """Load the best model on rank 0, and give its weights to every rank: others need not see the directory."""
+def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluation]:
+    """Evaluate the best model on the held-out splits."""
     if run.world.is_rank0:
         model = load_regression_model(run.best_model("finetune").folder)
-    else:
+    else:  # the other ranks need not see the directory
         model = regression_model(run.config, run.index, None)
     model.float().to(run.world.device)
-    broadcast_weights(model)
-    return model
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, src=0)
+    # The exported model predicts on the scale of the labels.
+    task = FinetuneTask(model, run.index.k, 0.0, 1.0, run.config.finetune.tokens)
+    plan = run.settings.plan(run.config.finetune.global_batch, run.world.ranks)
+    return {
+        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.agreed)
+        for split in ("valid", "test")
+        if f"finetune/{split}" in run.index.splits
+    }
 
 
-def _summarize(run: TrainingRun, training: Summary, masked: Summary, evaluations: dict[str, Evaluation]) -> Summary:
-    """Make the content of summary.json."""
+def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evaluation]) -> Summary:
+    """Make the content of summary.json.
+
+    The loss is the squared error of standardized labels, whatever loss was trained on. The exported model's is on the
+    scale of the labels. The intervals take seconds, so only rank 0 computes them.
+    """
     config, index = run.config, run.index
+    scores: Summary = {}
+    for split, evaluation in evaluations.items():
+        loss = evaluation.values["loss"] / (index.label_sd**2 or 1.0)
+        scores[split] = {**evaluation.values, "loss": loss, "rows": len(evaluation.id)}
+        if run.world.is_rank0:
+            intervals = correlation_intervals(evaluation.prediction, evaluation.expression)
+            scores[split]["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as JSON reads them
     return {
         "run": config.run.name,
         "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),
@@ -138,9 +132,8 @@ def _summarize(run: TrainingRun, training: Summary, masked: Summary, evaluations
         "dataset": config.dataset.path,
         "dataset_key": index.dataset_key,
         "shard_key": index.key,
-        "training": training,
-        "masked": masked,
-        "scores": {split: _scores(e, index, run.world.is_rank0) for split, e in evaluations.items()},
+        **results,
+        "scores": scores,
         "units": {
             "loss": "squared error of standardised labels",
             "label_mean": index.label_mean,
@@ -150,34 +143,19 @@ def _summarize(run: TrainingRun, training: Summary, masked: Summary, evaluations
     }
 
 
-def _scores(evaluation: Evaluation, index: Index, is_rank0: bool) -> dict[str, Any]:
-    """Collect the scores of a held-out split. The intervals take seconds, so only rank 0 computes them.
-
-    The loss is the squared error of standardised labels, whatever loss was trained on. The exported model's is on the
-    scale of the labels.
-    """
-    found, loss = evaluation.predictions, evaluation.values["loss"] / (index.label_sd**2 or 1.0)
-    scores: dict[str, Any] = {**evaluation.values, "loss": loss, "rows": len(found.id)}
-    if is_rank0:
-        intervals = correlation_intervals(found.prediction, found.expression)
-        scores["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # lists, as JSON reads them
-    return scores
-
-
 def _write(folder: Path, evaluations: dict[str, Evaluation], summary: Summary) -> None:
     """Write predictions.parquet; then summary.json, which marks the run as finished."""
     parts = [
-        pa.table({"id": e.predictions.id, "split": [split] * len(e.predictions.id),
-                  "prediction": e.predictions.prediction.astype(np.float64)})
+        pa.table({"id": e.id, "split": [split] * len(e.id), "prediction": e.prediction.astype(np.float64)})
         for split, e in evaluations.items()
-    ]  # fmt: skip
+    ]
     with new_file(folder / "predictions.parquet") as temporary:
         pa.parquet.write_table(pa.concat_tables(parts), temporary)
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
-def _published(run: TrainingRun, summary: Summary) -> Summary:
-    """Publish a finished run into the dataset, on rank 0. The summary's note says so where that is not possible now."""
+def _publish(run: TrainingRun, summary: Summary) -> Summary:
+    """Publish a finished run into the dataset, on rank 0. If that is not possible now, the summary's note says so."""
     if not run.world.is_rank0:
         return summary
     folder, scores = run.config.run.directory, summary["scores"].get("test", {})
@@ -189,22 +167,17 @@ def _published(run: TrainingRun, summary: Summary) -> Summary:
         "test_spearman": scores.get("spearman"),
         "config": json.dumps(summary["config"]),
     }
-    predictions, metrics = _read_predictions(folder), long_metrics(folder / "metrics.jsonl")
+    metrics, path = long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
+    try:
+        predictions = pa.parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix, to compute them again: "
+            f"rm {shlex.quote(str(folder / 'summary.json'))}, then run the same command"
+        ) from None
     try:
         publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)
     except UserError as error:
         note = f"the scores are in {folder}, but not in the dataset yet: {error}; fix: run the same command again"
         return {**summary, "note": note}
     return summary
-
-
-def _read_predictions(folder: Path) -> pa.Table:
-    """Read predictions.parquet. Raises UserError where it is corrupt or missing."""
-    path, summary = folder / "predictions.parquet", shlex.quote(str(folder / "summary.json"))
-    try:
-        return pa.parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix, to compute them again: "
-            f"rm {summary}, then run the same command"
-        ) from None

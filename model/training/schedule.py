@@ -10,46 +10,36 @@ from model.config import Stage
 class LearningRate:
     """Sets the learning rate in the optimizer's groups.
 
-    The plateau lowers `rate`, the rate after warm-up. Before that, step n of `warm_up` takes n / warm_up of it.
+    `plateau` lowers `rate`, the rate after warm-up. Before that, step n of `warm_up` uses n / warm_up of it. A
+    checkpoint holds `rate` and the state of `plateau`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         self._optimizer = optimizer
         self._warm_up = stage.warm_up
-        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            mode="max",
-            factor=stage.plateau.factor,
-            patience=stage.plateau.patience,
-            threshold=stage.plateau.threshold,
-            min_lr=stage.plateau.min_lr,
-        )
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", **stage.plateau.model_dump())
         self.rate = self.current
 
     def before_step(self, steps: int) -> None:
-        """Set the rate of the next step. steps: those taken before it."""
+        """Set the rate of the next step. steps: number of steps before it."""
         if steps <= self._warm_up:
             self._set(self.rate * min((steps + 1) / max(self._warm_up, 1), 1.0))
 
     def after_evaluation(self, metric: float) -> None:
-        """Lower the rate where the validation metric has not improved for long enough."""
+        """Lower the rate if the validation metric has not improved for more than `patience` evaluations."""
         self._set(self.rate)  # so that during warm-up, too, the whole rate is lowered
-        self._plateau.step(metric)
+        self.plateau.step(metric)
         self.rate = self.current
-
-    def plateau_state(self) -> dict[str, Any]:
-        """State of the plateau, for a checkpoint; `rate` is kept beside it."""
-        return self._plateau.state_dict()
 
     def load(self, rate: float, plateau_state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self._plateau.load_state_dict(plateau_state)
+        self.plateau.load_state_dict(plateau_state)
         self.rate = rate
         self._set(rate)
 
     @property
     def current(self) -> float:
-        """Rate of the last step, or of the next one after before_step."""
+        """Return the rate of the last step; after before_step, that of the next one."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def _set(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""The numbers of a stage between two readings: loss, throughput, FLOP utilization, data wait.
+"""The metrics of a stage between two readings: loss, throughput, FLOP utilization, data wait.
 
 The sums stay on the device until they are read, because reading waits for it.
 """
@@ -15,23 +15,22 @@ from model.bert.flops import StageCost
 from model.distributed.process_group import sums_over_ranks
 from model.runs.metric_log import Tracker
 from model.training.checkpointing.checkpoints import StageState
-from model.training.engine import StageEngine
-from pipeline.errors import UserError
+from model.training.engine import StageEngine, divergence
 from pipeline.stream.stream import ShardStream, Step
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has held: allocated on a GPU, or resident on a CPU."""
+    """Return the most bytes that this process has held: allocated on a GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Meter:
-    """Counts what a stage does, and logs it.
+    """Measures a stage and logs the readings.
 
-    sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last reading as text;
-    matmul_rate: operations per second of all devices in plain matrix products.
+    stream: the training split; sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last
+    reading as text; matmul_rate: operations per second of all devices in plain matrix products.
     """
 
     def __init__(
@@ -39,18 +38,13 @@ class Meter:
     ) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.world.device)
         self.line = ""
-        self._engine, self._stream, self._tracker = engine, stream, tracker
+        self._engine, self.stream, self._tracker = engine, stream, tracker
         self._cost, self._matmul_rate = cost, matmul_rate
         self.restart()
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch."""
-        return len(self._stream)
-
     def steps(self, epoch: int, consumed: int) -> Iterator[Step]:
         """Iterate over the steps of an epoch after its first `consumed` promoters; time the wait for each."""
-        steps = self._stream.epoch(epoch, consumed)
+        steps = self.stream.epoch(epoch, consumed)
         while True:
             began = time.monotonic()
             step = next(steps, None)
@@ -68,17 +62,14 @@ class Meter:
         self._operations += operations
 
     def read(self, state: StageState, last_step: int) -> None:
-        """Log the means since the last reading, and start anew. All ranks call this.
+        """Log the means since the last reading, and restart. All ranks call this.
 
-        state.seconds grows by the time since the last reading. Raises UserError where the loss is not finite.
+        state.seconds grows by the time since the last reading. Raises UserError if the loss is not finite.
         """
         engine = self._engine
         loss, count, correct = sums_over_ranks(*self.sums)
         if not math.isfinite(loss):
-            raise UserError(
-                f"{engine.stage}: the loss is {loss} at step {state.step}, not finite; the last checkpoint is intact; "
-                f"fix: a lower {engine.stage}.learning_rate"
-            )
+            raise divergence(engine.stage, f"the loss is {loss} at step {state.step}, not finite")
         seconds = time.monotonic() - self._began
         state.seconds += seconds
         values = {"loss": loss / max(count, 1.0)}
@@ -97,28 +88,23 @@ class Meter:
         if engine.loss_scale is not None:
             values["loss_scale"] = engine.loss_scale
         self.log(state, values)
-        self.line = _line(values)
+        self.line = (
+            f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
+            f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"{values['flop_utilisation']:.1%} of matmul, data wait {values['data_wait']:.1%}, "
+            f"{values['memory_gigabytes']:.1f} GB"
+            + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
+            + (f", {values['skipped_steps']:,.0f} skipped" if values["skipped_steps"] else "")
+        )
         self.restart()
 
     def log(self, state: StageState, values: dict[str, float]) -> None:
-        """Record numbers of the state's step."""
-        epochs = state.epoch + state.consumed / self._stream.rows
+        """Record metrics of the state's step."""
+        epochs = state.epoch + state.consumed / self.stream.rows
         self._tracker.log(self._engine.stage, state.step, epochs, values)
 
     def restart(self) -> None:
-        """Start anew, as after an evaluation, which is no training time."""
+        """Set all counts to zero, as after an evaluation, which is no training time."""
         self._promoters, self._tokens, self._operations, self._wait_s = 0, 0.0, 0.0, 0.0
         self._began = time.monotonic()
         self.sums.zero_()
-
-
-def _line(values: dict[str, float]) -> str:
-    """Format a reading for the progress display."""
-    return (
-        f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
-        f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
-        f"{values['flop_utilisation']:.1%} of matmul, data wait {values['data_wait']:.1%}, "
-        f"{values['memory_gigabytes']:.1f} GB"
-        + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
-        + (f", {values['skipped_steps']:,.0f} skipped" if values["skipped_steps"] else "")
-    )

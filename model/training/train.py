@@ -5,8 +5,7 @@ summary = train(load_config("configs/demo.yaml"))
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,16 +27,12 @@ from model.watchdog.client import Watchdog
 Emit = Callable[[str], None]
 
 
-def _silent(_: str) -> None:
-    """Drop a text."""
-
-
 def train(
     config: Config,
     stages: Stages = "both",
     ds_config: Path | None = None,
     watchdog: Watchdog | None = None,
-    emit: Emit = _silent,
+    emit: Emit = lambda _: None,
 ) -> Summary:
     """Pretrain and fine-tune, or resume a run; return its summary.
 
@@ -45,50 +40,45 @@ def train(
 
     stages: "pretrain", "finetune" or "both". ds_config: DeepSpeed's settings, None: ds_config.json. watchdog: of this
     rank. emit: receives, on rank 0, a description of the run before the training and of the results after it.
-    Raises UserError where the run cannot be trained.
+    Raises UserError if the run cannot be trained.
     """
     settings = read_ds_config(ds_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
-    with _own_environment(), join_group(watchdog) as world:
-        return train_on_rank(config, settings, world, stages, emit)
+    environment = dict(os.environ)
+    try:
+        with join_group(watchdog) as world:
+            return train_on_rank(config, settings, world, stages, emit)
+    finally:  # without a launcher this process set the variables of one
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def train_on_rank(
-    config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = _silent
+    config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = lambda _: None
 ) -> Summary:
     """Train as one rank of a process group: prepare, run the stages, compute the results. All ranks call this."""
-    emit = emit if world.is_rank0 else _silent
-    with prepare(config, settings, world, stages) as run:
-        with RunStatus(run.config.run.directory / STATUS if world.is_rank0 else None) as status:
+    path = config.run.directory / STATUS if world.is_rank0 else None
+    with prepare(config, settings, world, stages) as run, RunStatus(path) as status:
+        if world.is_rank0:
             emit(describe_run(run, stages))
-            summary = finished_results(run, stages) or _run_stages(run, stages)
+        summary = finished_results(run, stages) or _run_stages(run, stages)
+        if world.is_rank0:
             emit(describe_summary(summary))
-            status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
+        status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
         return summary
 
 
 def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
-    """Run the stages that are not done yet, then compute the results. A stop request ends either."""
+    """Run the stages that have not ended yet, then compute the results. A stop request ends either."""
     config, world = run.config, run.world
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
-    rate = torch.tensor(matmul_rate(world.device, run.settings.precision), device=world.device)
-    (rate_of_all,) = sums_over_ranks(rate)
+    (total_rate,) = sums_over_ranks(
+        torch.tensor(matmul_rate(world.device, run.settings.precision), device=world.device)
+    )
     progress: dict[StageName, StageProgress] = {}
     with stop_requests(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
         for name in config.stages(stages):
-            progress[name] = run_stage(run, name, tracker, stop, rate_of_all)
+            progress[name] = run_stage(run, name, tracker, stop, total_rate)
             if not progress[name].ended:
                 return {"stopped": f"{name} after step {progress[name].step:,}; run the same command to resume"}
         return compute_results(run, stages, progress, stop)
-
-
-@contextmanager
-def _own_environment() -> Iterator[None]:
-    """Restore the environment at the end: a process that trains alone sets the variables of a launcher."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)

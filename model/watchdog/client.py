@@ -1,4 +1,4 @@
-"""A rank's side of its watchdog: start it before slow imports, tell it how the rank ends.
+"""A rank's side of its watchdog: start it before slow imports, report how the rank ends.
 
 This is the first module that a rank imports, so it imports little.
 """
@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 
 from model.runs.status import ExitCode
 from pipeline.errors import UserError
@@ -20,34 +19,22 @@ from pipeline.paths import ROOT
 
 RESUME_HINT = "this run ends; run the same command to resume from the last checkpoint"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that ask a process to end."""
 ANSWER_TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True)
-class WatchedRank:
-    """The rank that a watchdog watches. All fields are plain values."""
-
-    rank: int
-    ranks: int
-    process: int
-    """Process id of the rank."""
-    reports: bool
-    """Whether its watchdog prints losses: one per host does."""
 
 
 class Watchdog:
     """Handle of this process's watchdog process."""
 
-    def __init__(self, watched: WatchedRank) -> None:
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """environment: holds RANK, WORLD_SIZE and LOCAL_RANK of this process; the watchdog inherits it."""
+        path = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
         # -P: modules in the working directory must not be imported.
-        words = [sys.executable, "-P", "-m", "model.watchdog.process", json.dumps(asdict(watched))]
-        # A signal to both processes stays pending until the watchdog can handle it.
+        command = [sys.executable, "-P", "-m", "model.watchdog.process", str(os.getpid())]
+        # The watchdog keeps these signals blocked: it ends with its rank, which launchers kill 30 s after a signal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self._process = subprocess.Popen(
-                words, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                command, env={**environment, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -55,7 +42,7 @@ class Watchdog:
         threading.Thread(target=self._end_with_watchdog, daemon=True).start()
 
     def imports_done(self) -> None:
-        """Tell that the rank has finished its imports; from now on it may wait for others, with its own time limits."""
+        """Report the end of the imports. From now on the rank may wait for others, with its own time limits."""
         self._send("imported")
 
     def listen(self, address: str, key: str) -> int:
@@ -64,7 +51,7 @@ class Watchdog:
         Ends this process if the watchdog does not answer: it may be frozen itself.
         """
         self._send(f"listen {json.dumps([address, key])}")
-        port = self._answer(ANSWER_TIMEOUT_S)
+        port = self._read_answer(ANSWER_TIMEOUT_S)
         if not port:
             self._ending = True
             self._process.kill()
@@ -76,24 +63,24 @@ class Watchdog:
         self._send(f"join {json.dumps([address, port, key])}")
 
     def finish(self) -> None:
-        """Tell that the rank is done, and wait for the watchdog to end."""
+        """Report that the rank is done, and wait for the watchdog to end."""
         self._ending = True
         self._send("bye")
         self._process.wait()
 
     def report_error(self, error: BaseException) -> None:
-        """Tell that the rank ends by an error. If the loss of another rank may be the cause, this process is killed."""
+        """Report the error that ends the rank. If the loss of another rank may be its cause, this process is killed."""
         if self._ending:
             return
         if isinstance(error, SystemExit) and not error.code:
             self.finish()
             return
         self._ending = True
-        if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
-            self._send(f"error {_one_line(str(error) or 'interrupted')}")
-        else:
-            self._send(f"failed {_one_line(f'{type(error).__name__}: {error}')}")
-            self._answer(None)
+        expected = isinstance(error, UserError | KeyboardInterrupt | SystemExit)
+        text = (str(error) or "interrupted") if expected else f"{type(error).__name__}: {error}"
+        self._send(f"{'error' if expected else 'failed'} {' '.join(text.split())[:500]}")
+        if not expected:
+            self._read_answer(None)
 
     def _send(self, line: str) -> None:
         with suppress(OSError):
@@ -101,14 +88,14 @@ class Watchdog:
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
 
-    def _answer(self, timeout_s: float | None) -> bytes:
+    def _read_answer(self, timeout_s: float | None) -> bytes:
         """Read a line of the watchdog; empty if it does not answer in time, or has ended."""
         answers = self._process.stdout
         assert answers is not None
         return answers.readline() if select.select([answers], [], [], timeout_s)[0] else b""
 
     def _end_with_watchdog(self) -> None:
-        """End this process when its watchdog does: without it the rank could wait for ever."""
+        """End this process when its watchdog does: without it the rank could wait forever."""
         self._process.wait()
         if not self._ending:
             print_error(f"lost: watchdog of process {os.getpid()} exited; {RESUME_HINT}")
@@ -117,12 +104,11 @@ class Watchdog:
 
 @contextmanager
 def start_watchdog(environment: Mapping[str, str]) -> Iterator[Watchdog | None]:
-    """Run a block with a watchdog if a launcher started this process as one of several ranks."""
+    """Run a block with a watchdog if a launcher started this process as a rank."""
     if "RANK" not in environment:
         yield None
         return
-    rank, ranks = int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
-    watchdog = Watchdog(WatchedRank(rank, ranks, os.getpid(), environment.get("LOCAL_RANK", "0") == "0"))
+    watchdog = Watchdog(environment)
     try:
         yield watchdog
     except BaseException as error:
@@ -132,10 +118,6 @@ def start_watchdog(environment: Mapping[str, str]) -> Iterator[Watchdog | None]:
 
 
 def print_error(text: str) -> None:
-    """Print a line to standard error, if anybody still reads it."""
+    """Print a line to standard error, if it is still open."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]

@@ -1,4 +1,4 @@
-"""Launcher of a rank: its processes, and whether they still run. Without them nobody would see or end the run.
+"""Launcher processes above a rank: without them, the run could not be seen or ended.
 
 Seen with DeepSpeed 0.19: its launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the
 ssh that started it, and its ranks outlive it. So do torchrun's ranks. Any other parent is not watched: a shell may be
@@ -14,7 +14,7 @@ from contextlib import suppress
 import psutil
 
 DEEPSPEED_LAUNCHER = "deepspeed.launcher.launch"
-WORLD = "--world_info="
+WORLD_OPTION = "--world_info="
 """The launcher's option with the slots of each host, in the order of the ranks."""
 
 
@@ -28,7 +28,7 @@ class Launcher:
         self._torchrun = "TORCHELASTIC_RUN_ID" in environment
         self._above = self._find()
         # One may have died before this moment, even before the rank started.
-        self._gone = self._deepspeed and (self._above is None or _is_adopted(self._above, environment))
+        self._gone = self._deepspeed and (not self._above or _is_adopted(self._above, environment))
 
     def is_gone(self) -> bool:
         """Return whether one of them has died."""
@@ -36,8 +36,8 @@ class Launcher:
             self._gone = self._gone or self._find() != self._above
         return self._gone
 
-    def _find(self) -> list[int] | None:
-        """Return the ids of these processes, the nearest first; None if DeepSpeed's launcher has gone."""
+    def _find(self) -> list[int]:
+        """Return the ids of these processes, nearest first; empty for other launchers, or if DeepSpeed's is gone."""
         if self._deepspeed:
             return _up_to_deepspeed(self._rank)
         return [psutil.Process(self._rank).ppid()] if self._torchrun else []
@@ -45,29 +45,30 @@ class Launcher:
 
 def hosts_of_ranks(rank: int) -> list[str]:
     """Return the host of each rank from DeepSpeed's launcher above this process; empty without one."""
-    for process in _up_to_deepspeed(rank) or ():
+    for process in _up_to_deepspeed(rank):
         with suppress(psutil.Error, ValueError):
             for word in psutil.Process(process).cmdline():
-                if word.startswith(WORLD):
-                    slots = json.loads(base64.urlsafe_b64decode(word.removeprefix(WORLD)))
+                if word.startswith(WORLD_OPTION):
+                    slots = json.loads(base64.urlsafe_b64decode(word.removeprefix(WORLD_OPTION)))
                     return [host for host, numbers in slots.items() for _ in numbers]
     return []
 
 
-def kill_ranks(numbers: Collection[int]) -> None:
-    """Kill the given ranks as far as this process's parent has launched them beside it."""
-    parent, own = psutil.Process().parent(), os.environ
+def kill_ranks(ranks: Collection[int]) -> None:
+    """Kill these ranks as far as this process's parent has launched them beside it."""
+    parent = psutil.Process().parent()
     for process in parent.children() if parent is not None else ():
         with suppress(psutil.Error):
-            its = process.environ()
-            if its.get("RANK") in map(str, numbers) and its.get("MASTER_PORT") == own["MASTER_PORT"]:
+            environment = process.environ()
+            same_run = environment.get("MASTER_PORT") == os.environ["MASTER_PORT"]
+            if same_run and environment.get("RANK") in map(str, ranks):
                 process.kill()
 
 
-def _up_to_deepspeed(rank: int) -> list[int] | None:
+def _up_to_deepspeed(rank: int) -> list[int]:
     """Return the ids from the rank's parent up to the parent of DeepSpeed's launcher: `deepspeed`, or sshd over ssh.
 
-    With sshd a shell may be between; its command line names the launcher, too. None if there is no launcher.
+    With sshd a shell may be between; its command line names the launcher, too. Empty if there is no launcher.
     """
     above, found, process = [], False, psutil.Process(rank)
     while True:
@@ -76,7 +77,7 @@ def _up_to_deepspeed(rank: int) -> list[int] | None:
             process = psutil.Process(above[-1])
             names_it = any(DEEPSPEED_LAUNCHER in word for word in process.cmdline())
         except psutil.Error:  # gone, or of another user and hidden
-            return above if found else None
+            return above if found else []
         if found and not names_it:
             return above
         found = found or names_it

@@ -13,12 +13,12 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import psutil
 
-from model.watchdog.client import RESUME_HINT, STOP_SIGNALS, WatchedRank, print_error
+from model.watchdog.client import RESUME_HINT, print_error
 from model.watchdog.heartbeat import SILENT, TICK, Heartbeats, LostError
 from model.watchdog.launcher import Launcher
 
@@ -29,167 +29,125 @@ PROGRESS = 0.1
 DOUBT = 4
 """Ticks after a rank's error in which the loss of another rank may turn out to be its cause."""
 GRACE = 10
-"""Ticks in which a rank may end by itself after another rank's error, or after a signal during its start-up."""
+"""Ticks in which a rank may end by itself after another rank's error, or without its launcher during its start-up."""
 SAVING = 30
 """Ticks in which a rank whose launcher is gone may save a checkpoint and end."""
 
 
-@dataclass
-class _Rank:
-    """The watched rank as this process sees it. Numbers are ticks, except in `progress`."""
-
-    process: psutil.Process
-    importing: bool = True
-    """Until it tells that its imports are done."""
-    progress: tuple[float, int] = (0.0, 0)
-    """CPU seconds and bytes read at the last progress."""
-    idle: int = 0
-    stopped: int = 0
-    end_requested: bool = False
-    ending: int = 0
-    doubt: int = 0
-    error: str = ""
-
-
 class WatchdogProcess:
-    """Watch a rank until it is done or lost."""
+    """Watch a rank until it is done or lost. Its messages come from standard input; times are in ticks."""
 
-    def __init__(self, watched: WatchedRank, launcher: Launcher, messages: int) -> None:
-        """messages: file descriptor from which the rank's messages are read."""
-        self.name = f"rank {watched.rank} on {socket.gethostname()} (process {watched.process})"
-        self._watched = watched
-        self._launcher = launcher
-        self._messages = messages
-        self._open = True
-        self._rank = _Rank(psutil.Process(watched.process))
-        self._heartbeats: Heartbeats | None = None
-
-    def request_end(self, *_: object) -> None:
-        """Handle a signal: whoever ends the rank also signals its watchdog. A rank that has met the others may save."""
-        self._rank.end_requested |= self._heartbeats is None
+    def __init__(self, process_id: int, environment: Mapping[str, str]) -> None:
+        """process_id: of the rank. environment: of the rank, as its launcher has set it."""
+        rank, self._ranks = int(environment["RANK"]), int(environment.get("WORLD_SIZE", "1"))
+        self._name = f"rank {rank} on {socket.gethostname()} (process {process_id})"
+        self._reports = environment.get("LOCAL_RANK", "0") == "0"  # one watchdog per host prints losses
+        self._process = psutil.Process(process_id)
+        self._launcher = Launcher(process_id, environment)
+        self._heartbeats = Heartbeats(rank, self._ranks, self._name)
+        self._connected = True
+        self._importing, self._idle = True, 0
+        self._progress = (0.0, 0)  # CPU seconds and bytes read at the last progress
+        self._stopped = 0
+        self._ending = 0
+        self._error, self._doubt = "", 0
 
     def watch(self) -> None:
         """Watch until the rank has ended by itself or was ended here."""
         try:
-            while self._tick():
-                pass
-            if self._heartbeats is not None:
-                self._heartbeats.send_goodbye()
+            while self._read_messages():
+                self._check_rank()
+                self._check_launcher()
+                self._heartbeats.exchange()
+            self._heartbeats.send("bye")
         except LostError as lost:
             # Before the watchdogs have connected, each one has to report.
-            if not lost.reported and (self._watched.reports or self._heartbeats is None):
+            if not lost.reported and (self._reports or not self._heartbeats.started):
                 print_error(f"lost: {lost.what}; {RESUME_HINT}")
-            if self._heartbeats is not None:
-                self._heartbeats.send_lost(lost)
+            self._heartbeats.send("lost", lost.what, lost.grace)
             if lost.reported:
                 _answer("no other rank was lost")
             self._end_rank(lost.grace)
-        if self._heartbeats is not None:
-            self._heartbeats.close()
-
-    def _tick(self) -> bool:
-        if not self._read_messages():
-            return False
-        self._check_rank()
-        self._check_launcher()
-        if self._heartbeats is not None:
-            self._heartbeats.exchange()
-        return True
+        self._heartbeats.close()
 
     def _read_messages(self) -> bool:
         """Wait one tick for messages of the rank. Returns False if it is done."""
-        if not self._open:
+        if not self._connected:
             time.sleep(TICK)
-        elif select.select([self._messages], [], [], TICK)[0]:
-            text = os.read(self._messages, 65536).decode(errors="replace")
-            self._open = bool(text)
-            if not self._open and not self._rank.error:
-                raise self._killed()
+        elif select.select([0], [], [], TICK)[0]:
+            text = os.read(0, 65536).decode(errors="replace")
+            self._connected = bool(text)
             for line in text.splitlines():
                 word, _, what = line.partition(" ")
                 if word == "bye":
                     return False
                 self._handle(word, what)
-        if self._rank.error:
-            self._rank.doubt -= 1
-            if self._rank.doubt <= 0:
-                raise LostError(f"{self.name}: {self._rank.error}", GRACE, reported=True)
+        if self._error:
+            self._doubt -= 1
+            if self._doubt <= 0:
+                raise LostError(f"{self._name}: {self._error}", GRACE, reported=True)
         return True
 
     def _handle(self, word: str, what: str) -> None:
         """Handle one message of the rank."""
         if word == "imported":
-            self._rank.importing = False
+            self._importing = False
         elif word == "listen":
-            self._heartbeats = self._make_heartbeats()
             _answer(str(self._heartbeats.listen(*json.loads(what))))
         elif word == "join":
-            self._heartbeats = self._make_heartbeats()
             self._heartbeats.join(*json.loads(what))
         elif word == "error":  # a user error, which the rank itself reports and no other rank has caused
-            raise LostError(f"{self.name}: {what}", GRACE, reported=True)
+            raise LostError(f"{self._name}: {what}", GRACE, reported=True)
         elif word == "failed":
-            self._rank.error, self._rank.doubt = what, 0 if self._heartbeats is None else DOUBT
-
-    def _make_heartbeats(self) -> Heartbeats:
-        return Heartbeats(self._watched.rank, self._watched.ranks, self.name)
+            self._error, self._doubt = what, DOUBT if self._heartbeats.started else 0
 
     def _check_rank(self) -> None:
-        rank = self._rank
         try:
-            status = rank.process.status()
-            if rank.importing:
+            status = self._process.status()
+            if self._importing:
                 self._check_progress(status)
         except psutil.NoSuchProcess:
             status = psutil.STATUS_ZOMBIE
-        if status == psutil.STATUS_ZOMBIE and not rank.error:
-            raise self._killed()
+        if status == psutil.STATUS_ZOMBIE and not self._error:
+            raise LostError(f"{self._name}: killed, out of memory, or crashed", reported=self._ending > 0)
         # A stopped rank without others keeps nobody waiting.
-        rank.stopped = rank.stopped + 1 if status == psutil.STATUS_STOPPED and self._watched.ranks > 1 else 0
-        if rank.stopped >= SILENT:
-            raise LostError(f"{self.name}: stopped (SIGSTOP) for {SILENT * TICK:.0f} s")
+        self._stopped = self._stopped + 1 if status == psutil.STATUS_STOPPED and self._ranks > 1 else 0
+        if self._stopped >= SILENT:
+            raise LostError(f"{self._name}: stopped (SIGSTOP) for {SILENT * TICK:.0f} s")
 
     def _check_progress(self, status: str) -> None:
         """Detect hanging imports: slow ones, as from a slow disk, still compute or read."""
-        rank, progress = self._rank, _progress(self._rank.process)
-        if progress[0] - rank.progress[0] >= PROGRESS or progress[1] != rank.progress[1]:
-            rank.idle, rank.progress = 0, progress
+        times, read_bytes = self._process.cpu_times(), 0
+        with suppress(AttributeError, psutil.AccessDenied):  # not every system tells it
+            counters = self._process.io_counters()
+            read_bytes = counters.read_chars + counters.read_bytes
+        cpu_s = times.user + times.system
+        if cpu_s - self._progress[0] >= PROGRESS or read_bytes != self._progress[1]:
+            self._idle, self._progress = 0, (cpu_s, read_bytes)
         elif status != psutil.STATUS_STOPPED:
-            rank.idle += 1
-        if rank.idle >= HUNG:
-            raise LostError(f"{self.name}: no progress in its start-up for {HUNG * TICK:.0f} s (a disk that hangs?)")
+            self._idle += 1
+        if self._idle >= HUNG:
+            raise LostError(f"{self._name}: no progress in its start-up for {HUNG * TICK:.0f} s (a disk that hangs?)")
 
     def _check_launcher(self) -> None:
-        """End the rank without its launcher or on request. A rank that has met the others may save a checkpoint."""
-        rank = self._rank
-        if not rank.ending and self._launcher.is_gone():
-            rank.end_requested = True
-            if self._watched.reports:
-                print_error(f"lost: the launcher of {self.name}; {RESUME_HINT}")
+        """End a rank without its launcher. If it has met the others, it may save a checkpoint."""
+        if not self._ending:
+            if not self._launcher.is_gone():
+                return
+            if self._reports:
+                print_error(f"lost: the launcher of {self._name}; {RESUME_HINT}")
             with suppress(psutil.NoSuchProcess):
-                rank.process.terminate()
-        rank.ending += rank.end_requested
-        if rank.ending >= (GRACE if self._heartbeats is None else SAVING):
-            raise LostError(f"{self.name}: did not end on request", reported=self._heartbeats is None)
-
-    def _killed(self) -> LostError:
-        return LostError(f"{self.name}: killed, out of memory, or crashed", reported=self._rank.end_requested)
+                self._process.terminate()
+        self._ending += 1
+        if self._ending >= (SAVING if self._heartbeats.started else GRACE):
+            raise LostError(f"{self._name}: did not end on request", reported=not self._heartbeats.started)
 
     def _end_rank(self, grace: int) -> None:
         with suppress(psutil.Error):
             if grace:
                 with suppress(psutil.TimeoutExpired):
-                    self._rank.process.wait(grace * TICK)
-            self._rank.process.kill()
-
-
-def _progress(process: psutil.Process) -> tuple[float, int]:
-    """Return CPU seconds, and bytes read if the system tells them."""
-    times, read = process.cpu_times(), 0
-    with suppress(AttributeError, psutil.AccessDenied):
-        counters = process.io_counters()
-        read = counters.read_chars + counters.read_bytes
-    return times.user + times.system, read
+                    self._process.wait(grace * TICK)
+            self._process.kill()
 
 
 def _answer(line: str) -> None:
@@ -199,15 +157,10 @@ def _answer(line: str) -> None:
 
 
 def main() -> None:
-    """Watch the rank that the command line describes."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a watchdog ends with its rank
-    watched = WatchedRank(**json.loads(sys.argv[1]))
+    """Watch the rank whose process id is on the command line."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as SIGINT and SIGTERM, which it inherits blocked
     with suppress(psutil.NoSuchProcess):  # the rank has ended already
-        process = WatchdogProcess(watched, Launcher(watched.process, os.environ), 0)
-        for number in STOP_SIGNALS:
-            signal.signal(number, process.request_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        process.watch()
+        WatchdogProcess(int(sys.argv[1]), os.environ).watch()
 
 
 if __name__ == "__main__":

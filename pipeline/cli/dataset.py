@@ -6,20 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_built
-from pipeline.cli.options import (
-    INPUT_FILES,
-    ConfigFile,
-    DatasetFile,
-    Json,
-    SequenceColumn,
-    configuration,
-    print_result,
-    text_of,
-)
+from pipeline.cli.messages import describe_build
+from pipeline.cli.options import INPUT_FILES, ConfigFile, DatasetFile, Json, SequenceColumn, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import counting, naming, progress
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 
 def generate(
@@ -35,12 +26,12 @@ def generate(
     from pipeline.dataset.synthetic import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        made = run(out, rows, seed, counting(show, rows))
+        result = run(out, rows, seed, counting(show, rows))
     lines = [
-        f"{made.path}: {counted(made.rows, 'promoter')}, seed {made.seed}",
-        f"ceiling    highest Pearson to be expected of any model: {made.ceiling}",
+        f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
+        f"ceiling    highest expected Pearson of any model: {result.ceiling}",
     ]
-    print_result(asdict(made), as_json, lines)
+    print_result(result, as_json, lines)
 
 
 def download(
@@ -61,13 +52,13 @@ def download(
     from pipeline.dataset.download import download as run
 
     with progress("download", "bytes", quiet=as_json) as show:
-        found = run(files or [], out, base_url or ZENODO, show)
+        results = run(files or [], out, base_url or ZENODO, show)
     lines = [
         f"{file.path}: {file.bytes:,} bytes, sha256 as expected "
         f"({'already present' if file.was_there else f'{file.fetched:,} bytes downloaded'})"
-        for file in found
+        for file in results
     ]
-    print_result({"files": [asdict(file) for file in found]}, as_json, lines)
+    print_result({"files": [asdict(file) for file in results]}, as_json, lines)
 
 
 def build(
@@ -90,13 +81,13 @@ def build(
     from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input.format import Columns
 
-    settings = configuration(context, config, dataset__path=text_of(dataset))
+    settings = configuration(context, config, dataset__path=dataset)
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
             files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
         )
-    print_result(built.as_dict(), as_json, describe_built(built))
+    print_result(built.as_dict(), as_json, describe_build(built))
 
 
 def query(
@@ -122,11 +113,11 @@ def query(
 
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: expected {', '.join(FORMATS)}", param_hint="--format")
-    requested = form or ("json" if as_json else "table" if output is None else format_of(output))
-    place = configuration(context, config, dataset__path=text_of(dataset)).dataset.path
-    written = run_query(place, sql, requested, output, rows)
+    form = form or ("json" if as_json else "table" if output is None else format_of(output))
+    path = configuration(context, config, dataset__path=dataset).dataset.path
+    written = run_query(path, sql, form, output, rows)
     if output is not None and written is not None:
-        print(f"{output}: {counted(written, 'row')}")
+        print(f"{output}: {format_count(written, 'row')}")
 
 
 def stats(
@@ -142,8 +133,8 @@ def stats(
     """
     from pipeline.reporting.dataset_page import STEPS, write_stats
 
-    settings = configuration(context, config, dataset__path=text_of(dataset))
+    settings = configuration(context, config, dataset__path=dataset)
     with progress("stats", "steps", quiet=as_json) as show:
         written = write_stats(settings.dataset.path, out, naming(show, STEPS))
-    lines = [f"{written.page}: {counted(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
-    print_result(asdict(written), as_json, lines)
+    lines = [f"{written.page}: {format_count(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
+    print_result(written, as_json, lines)

@@ -1,6 +1,7 @@
 """Options that several commands share, the configuration that they choose, and the printing of results."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,18 +26,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 def configuration(context: typer.Context, path: Path, **options: Any) -> DataConfig:
     """Load a config file with the overrides of the command line.
 
-    options: values of the command's own options by key, `dataset__path` for dataset.path; None where not given.
+    options: the command's own options by key, `dataset__path` for dataset.path; None keeps the value of the file.
     """
-    invocation: Invocation = context.obj or Invocation()
-    words = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    invocation: Invocation = context.obj
+    values = {key.replace("__", "."): value for key, value in options.items() if value is not None}
+    words = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
     return load_config(path, [*invocation.overrides, *words], invocation.schema)
 
 
-def text_of(path: Path | None) -> str | None:
-    """The text of an optional path."""
-    return None if path is None else str(path)
-
-
-def print_result(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    """Print a result for a script or for a person."""
-    print(json.dumps(result, default=str) if as_json else "\n".join(lines))
+def print_result(result: Any, as_json: bool, lines: list[str]) -> None:
+    """Print a result: as JSON for a script, as lines for a person. result: a dictionary or a dataclass."""
+    values = result if isinstance(result, dict) else asdict(result)
+    print(json.dumps(values, default=str) if as_json else "\n".join(lines))

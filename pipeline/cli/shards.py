@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_shown, describe_written
-from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result, text_of
+from pipeline.cli.messages import describe_preview, describe_shards
+from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.runtime.progress import progress, with_speed
-from pipeline.runtime.text import counted
+from pipeline.runtime.text import format_count
 
 ShardFolder = Annotated[str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3.")]
 
@@ -44,11 +44,12 @@ def shards(
 
     if executor not in EXECUTORS:
         raise typer.BadParameter(f"{executor!r}: expected {' or '.join(EXECUTORS)}", param_hint="--executor")
-    options = {"dataset__path": text_of(dataset), "shards__k": k, "shards__path": out, "shards__workers": workers}
-    settings = configuration(context, config, **options)
+    settings = configuration(
+        context, config, dataset__path=dataset, shards__k=k, shards__path=out, shards__workers=workers
+    )
     with progress("shards", "promoters", quiet=as_json) as show:
         written = write_shards(settings, splits_of(stage, split), EXECUTORS[executor], with_speed(show))
-    print_result(asdict(written), as_json, describe_written(written))
+    print_result(written, as_json, describe_shards(written))
 
 
 def verify(folder: ShardFolder, as_json: Json = False) -> None:
@@ -56,12 +57,12 @@ def verify(folder: ShardFolder, as_json: Json = False) -> None:
     from pipeline.shards.verify import verify_shards
 
     with progress("verify", "promoters", quiet=as_json) as show:
-        found = verify_shards(folder, lambda done, total: show(done, total, ""))
-    lines = [
-        f"{found.folder}: valid; {counted(found.shards, 'shard')}, {counted(found.records, 'record')}, "
-        f"{counted(found.rows, 'promoter')}"
-    ]
-    print_result(asdict(found), as_json, lines)
+        verified = verify_shards(folder, lambda done, total: show(done, total, ""))
+    counts = (
+        f"{format_count(verified.shards, 'shard')}, {format_count(verified.records, 'record')}, "
+        f"{format_count(verified.rows, 'promoter')}"
+    )
+    print_result(verified, as_json, [f"{verified.folder}: valid; {counts}"])
 
 
 def peek(
@@ -77,6 +78,6 @@ def peek(
     from pipeline.shards.preview import peek as run
 
     index = read_index(folder)
-    found = run(folder, index, split, promoters)
-    result = {"promoters": [asdict(promoter) for promoter in found]}
-    print_result(result, as_json, [line for promoter in found for line in describe_shown(promoter, index)])
+    rows = run(folder, index, split, promoters)
+    lines = [line for row in rows for line in describe_preview(row, index)]
+    print_result({"promoters": [asdict(row) for row in rows]}, as_json, lines)

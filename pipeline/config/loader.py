@@ -5,6 +5,7 @@ An error names the key whose name, type or value is wrong.
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ def load_data_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str]
 
 
 def _apply(override: str, values: dict[str, Any], schema: type[BaseModel]) -> None:
-    """Set the value of an override. Raises UserError for a value that is not YAML, and a section that is a value."""
+    """Set the value of an override."""
     key, _, text = override.partition("=")
     try:
         value = _yaml(text) if text else ""  # for an empty adapter
@@ -100,37 +101,25 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
         return super().construct_mapping(node, deep)
 
-    def construct_scalar_or_number(self, node: yaml.ScalarNode) -> str | float:
-        text = self.construct_scalar(node)
-        if node.style is None and "e" in text.lower() and text[0] in "0123456789.+-":
-            try:
-                return float(text)
-            except ValueError:
-                return text
-        return text
 
-
-_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_scalar_or_number)
+_EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)e[-+]?\d+$", re.IGNORECASE)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def _yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def _name(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "(file)"
-
-
 def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]) -> str:
     """Describe the invalid values of a file, one per line; those of overrides are marked."""
-    problems = error.errors()
     overridden = {override.partition("=")[0] for override in overrides}
-    lines = [f"{path}: invalid configuration:"]
-    for problem in problems:
-        name = _name(problem["loc"])
-        if problem["type"] != "missing":
+    lines, missing = [f"{path}: invalid configuration:"], []
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"])) or "(file)"
+        if problem["type"] == "missing":
+            missing.append(name)
+        else:
             lines.append(f"  {name}: {_describe(problem, schema)}{' (on the command line)' * (name in overridden)}")
-    missing = [_name(problem["loc"]) for problem in problems if problem["type"] == "missing"]
     if missing:
         lines.append(f"  missing: {', '.join(missing)}; fix: to state only what differs, add base: config.yaml")
     return "\n".join(lines)
@@ -150,14 +139,14 @@ def _describe(problem: Any, schema: type[BaseModel]) -> str:
 
 
 def sections_with(key: str, schema: type[BaseModel]) -> list[str]:
-    """The full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
+    """List the full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
     return [f"{section}.{key}" for section in schema.model_fields if _type_of([section, key], schema)]
 
 
 def _type_of(keys: Sequence[Any], schema: type[BaseModel]) -> Any:
-    """The type of the value at a path of keys; None if there is no such key."""
-    found: Any = schema
+    """Find the type of the value at a path of keys; None for an unknown key."""
+    kind: Any = schema
     for key in keys:
-        field = getattr(found, "model_fields", {}).get(key)
-        found = field.annotation if field else None
-    return found
+        field = getattr(kind, "model_fields", {}).get(key)
+        kind = field.annotation if field else None
+    return kind

@@ -1,4 +1,4 @@
-"""Checks of a dataset while it is built: of what the user asked for, and of our own statements (sql/audits)."""
+"""Checks of a dataset during its build: of the requested sizes, and of the build's own statements (sql/audits)."""
 
 import duckdb
 
@@ -10,15 +10,17 @@ from pipeline.paths import SQL
 
 
 def audit(connection: duckdb.DuckDBPyConnection) -> None:
-    """Run every statement of sql/audits. A returned row is a bug, and the dataset is not kept: raises UserError."""
+    """Run every statement of sql/audits. A returned row is a bug of the build: raises UserError."""
     for path in sorted((SQL / "audits").glob("*.sql")):
         failures = rows_of(connection, path.read_text(encoding="utf-8"))[:3]
         if failures:
-            raise UserError(f"audit {path.name} found {failures}; the dataset was not kept. Please report this")
+            raise UserError(
+                f"audit {path.name}: expected no rows, got {failures}; no dataset was made; fix: report this"
+            )
 
 
 def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str]) -> None:
-    """Raise UserError where no row is usable: the first reject, and the setting that would repair it."""
+    """Raise UserError if no row is usable, with the first reject and the setting that would repair it."""
     if row_count(connection, "promoters"):
         return
     first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
@@ -27,14 +29,14 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, files: 
     file, line, reason, text = first[0]
     repair = repair_of(reason, assay.model_dump())
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; none of the {row_count(connection, 'rejects'):,} rows is "
-        f"usable{f'; to repair such rows: {repair}' if repair else ''}. Expected lines of sequence<TAB>expression, the "
-        "sequence with the adapters of config.yaml's assay section"
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are usable; "
+        "expected lines of sequence<TAB>expression, the sequence with the adapters of section assay"
+        f"{f'; fix: {repair}' if repair else ''}"
     )
 
 
 def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise UserError where the sizes of the splits leave no rows for another one."""
+    """Raise UserError if splits are larger than the rows that they are taken from."""
     info = dataset_info(connection)
     if info.cut is None:
         return
@@ -42,16 +44,15 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
     if held_out >= info.promoters:
         raise UserError(
             f"dataset.finetune_valid + dataset.finetune_test = {held_out:,} rows, but there are only "
-            f"{info.promoters:,} promoters; fix: give fractions, such as dataset.finetune_valid=0.1 "
-            "dataset.finetune_test=0.1"
+            f"{info.promoters:,} promoters; fix: fractions, dataset.finetune_valid=0.1 dataset.finetune_test=0.1"
         )
     if info.finetune_train_rows > info.promoters - held_out:
         raise UserError(
             f"dataset.finetune_train = {info.finetune_train_rows:,} rows, but only {info.promoters - held_out:,} are "
-            "not held out; fix: give fewer, or all"
+            "not held out; fix: a smaller number, or all"
         )
     if info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
-            "promoters reach the cut; fix: give a fraction, such as dataset.pretrain_valid=0.05"
+            "promoters reach the cut; fix: a fraction, such as dataset.pretrain_valid=0.05"
         )

@@ -7,7 +7,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,20 +15,17 @@ import duckdb
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
-from pipeline.dataset.build_result import BuildResult, existing_result, read_result
 from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import creating, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.view import define_input, input_error, set_variables
-from pipeline.dataset.results import carry_over
+from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
 from pipeline.dataset.workspace import check_replaceable, publish, working_folder
 from pipeline.io.remote import fetch, is_remote
 
 STEPS = 4
-"""How often a build reports what it does."""
-
-SPLITS = {"finetune": ("train", "valid", "test"), "pretrain": ("train", "valid")}
+"""Steps that a build reports."""
 
 OnStep = Callable[[str], None]
 
@@ -44,41 +41,39 @@ def build_dataset(
 ) -> BuildResult:
     """Build the dataset that `config.dataset.path` names from files or URLs; on_step receives the name of each step.
 
-    Every input row ends in promoters or in rejects. An existing dataset stays valid until the new one replaces it;
-    one of the same files and settings is kept. Raises UserError for input that cannot be used, and while another
-    process builds the same dataset.
+    Every input row ends in promoters or in rejects. An existing dataset stays valid until the new one replaces it; one
+    of the same files and settings is kept. Raises UserError for invalid input, and while another process builds the
+    same dataset.
     """
     target = Path(config.dataset.path)
     check_replaceable(target, names)
     with working_folder(target) as folder:
         local = fetch([name for name in names if is_remote(name)], folder / "fetched")
         source = find_input([local.get(name, name) for name in names], columns)
-        hashed = None if local else source_hash(names, source, config)
-        existing = existing_result(target, hashed)
-        if existing is not None:
+        source_key = None if local else source_hash(names, source, config)
+        if (existing := existing_result(target, source_key)) is not None:
             return existing
         try:
             with creating(folder / target.name, threads, memory_limit) as connection:
-                set_variables(connection, {"source": hashed, "settings": json.dumps(dataset_settings(config))})
+                set_variables(connection, {"source": source_key, "settings": json.dumps(dataset_settings(config))})
                 _run_statements(connection, config, source, on_step)
                 for url, file in local.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
                 audit(connection)
-                left_out = carry_over(connection, target)
-                result = read_result(connection, target)
+                runs_left_out = carry_over(connection, target)
+                layout = None if source.layout is None else asdict(source.layout)
+                result = replace(read_result(connection, target), runs_left_out=runs_left_out, layout=layout)
                 on_step("writing Parquet")
-                _write_parquet(connection, folder / "parquet")
+                _write_parquet(connection, folder / "parquet", result.info.split_rows)
                 on_step("")
         except duckdb.Error as error:
             raise input_error(source, error) from None
         publish(folder, target)
-    layout = None if source.layout is None else asdict(source.layout)
-    return replace(result, runs_left_out=left_out, layout=layout)
+    return result
 
 
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
-    """Run the numbered statements in order."""
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     on_step(f"reading {', '.join(source.files)}")
     labelled = _define_labelled_input(connection, config, source)
@@ -105,8 +100,8 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
 def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input) -> bool:
     """Define view `input`; returns whether any of its rows has a label.
 
-    find_input looked at the first lines of text, and at the column names of Parquet. Labels may begin further down (the
-    rows before are rejects then), and a column of labels may be empty.
+    find_input read the first lines of text, and the column names of Parquet. Labels may begin after those lines (the
+    rows before are then rejects), and a column of labels may be empty.
     """
     define_input(connection, config.assay, source)
     if source.labelled == (source.layout is not None):
@@ -117,22 +112,14 @@ def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataCo
     return labelled
 
 
-def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Write each split of finetune and pretrain in the order of positions, and the rejects.
-
-    The splits of finetune hold all promoters once (fewer where finetune_train says so): no third copy is written.
-    """
-    # Splits are ranges of a table in that order; DuckDB keeps it.
-    selections = {
-        f"{stage}/{split}": f"select id, sequence, expression from {stage} where split = '{split}'"
-        for stage, splits in SPLITS.items()
-        for split in splits
-    }
-    for name, selection in {**selections, "rejects": "from rejects"}.items():
+def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path, splits: Iterable[str]) -> None:
+    """Write each split, such as finetune/train, in the order of positions, and the rejects."""
+    for name in [*splits, "rejects"]:
+        stage, _, split = name.partition("/")
+        # Splits are ranges of a table in that order; DuckDB keeps it.
+        rows = f"select id, sequence, expression from {stage} where split = '{split}'" if split else f"from {stage}"
         file = folder / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        location = str(file).replace("'", "''")
         # No dictionaries: nearly every sequence is unique, and searching for repeats takes time.
-        connection.execute(
-            f"copy ({selection}) to '{location}' (format parquet, compression snappy, dictionary_size_limit 1)"
-        )
+        options = "format parquet, compression snappy, dictionary_size_limit 1"
+        connection.execute(f"copy ({rows}) to ? ({options})", [str(file)])

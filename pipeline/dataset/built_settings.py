@@ -1,4 +1,4 @@
-"""What a dataset was built from: the settings in it, which hold over those of the config file, and a source hash."""
+"""The settings of a built dataset, which replace those of the config file, and the hash of its source."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ C = TypeVar("C", bound=DataConfig)
 
 
 def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
-    """The settings that a dataset depends on."""
+    """Select the settings that a dataset depends on."""
     return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
 
 
 def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
     """Hash all that a dataset depends on: files by size and time of change, layout, settings, statements."""
-    states = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
-    files = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
-    statements = sorted(path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries"))
+    stats = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
+    files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    statements = [path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries")]
     texts = {str(path.relative_to(SQL)): path.read_text(encoding="utf-8") for path in statements}
     parts = [names, files, asdict(replace(source, stream=None)), dataset_settings(config), texts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -33,40 +33,35 @@ def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
 def as_built(config: C, info: DatasetInfo) -> C:
     """Replace the settings of a config by those that the dataset was built with.
 
-    Raises UserError for an override on the command line that differs, as it would have no effect, and for the config
-    of another construct.
+    Raises UserError for a different override on the command line, which would have no effect, and for a config of
+    another construct.
     """
     for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
         built_with, requested = getattr(info, name), getattr(config.assay, name)
         if built_with != requested:
-            raise UserError(
-                f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}; "
-                "build it again"
-            )
+            problem = f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}"
+            raise UserError(f"{problem}; fix: build it again")
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
     for section, requested in dataset_settings(config).items():
         for name, value in requested.items():
             if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
-                raise UserError(
-                    f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with "
-                    f"{_plain(built[section][name])}; {_another_dataset(config)}"
-                )
+                built_with = _plain(built[section][name])
+                problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
+                raise UserError(f"{problem}; {_another_dataset(config)}")
     assay = config.assay.model_copy(update=built["assay"])
     return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
 
 
 def _plain(value: Any) -> Any:
-    """A number of rows without its decimal point: sizes are floats."""
+    """Turn a whole number of rows into an integer: sizes are floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _another_dataset(config: DataConfig) -> str:
-    """The commands for another dataset of the overrides, and its shards, beside the existing one."""
+    """Suggest the commands for a second dataset of the overrides, and its shards."""
     overrides = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
-    place = "dataset.path=other.duckdb"
-    command = " ".join(["promoter-bert build FILES", *overrides, place])
-    return (
-        f"for another dataset: {command}, then promoter-bert shards and train.py with {place} shards.path=other-shards"
-    )
+    path = "dataset.path=other.duckdb"
+    command = " ".join(["promoter-bert build FILES", *overrides, path])
+    return f"for another dataset: {command}, then shards and train.py with {path} shards.path=other-shards"

@@ -1,4 +1,4 @@
-"""Connections to dataset.duckdb: read-only for readers, a short one for writers, and a new database for a build."""
+"""Connections to dataset.duckdb, of readers, of writers and of a build that creates it."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,20 @@ from pipeline.errors import UserError
 from pipeline.paths import SQL
 
 LOCK_TIMEOUT_S = 20.0
-"""Time that a writer waits for readers to close the file."""
+"""Seconds that a writer waits for readers to close the file."""
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
-"""Text, seed and hash. DuckDB's hash decides the splits, but may change with its version, so it is checked."""
+"""Text, seed and its hash. DuckDB's hash decides the splits and may change with its version, so it is checked."""
+
+PROBLEMS = {
+    "gzip": "a compressed input file is corrupt or cut off; fix: fetch it again",
+    "zstd": "a compressed input file is corrupt or cut off; fix: fetch it again",
+    "no space left": "the disk is full",
+    "not utf-8": "an input file is not text in UTF-8",
+    "invalid unicode": "an input file is not text in UTF-8",
+}
+"""What words of a DuckDB error mean, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class DatasetInfo:
     input_rows: int
     promoters: int
     cut: float | None
-    """None where there are no labels."""
+    """None for a dataset without labels."""
     pretrain_rows: int
     pretrain_valid_rows: int
     finetune_valid_rows: int
@@ -45,7 +54,7 @@ class DatasetInfo:
     upstream: str
     downstream: str
     settings: str | None
-    """JSON of the settings it was built with; None where it was built by hand."""
+    """JSON of the settings of the build; None if it was built by hand."""
 
     @property
     def split_rows(self) -> dict[str, int]:
@@ -64,53 +73,39 @@ def statement(name: str) -> str:
     return (SQL / name).read_text(encoding="utf-8")
 
 
-@contextmanager
-def open_dataset(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a read-only connection to a dataset; any number of processes may hold one."""
-    with _connection(path, read_only=True) as connection:
-        yield connection
-
-
-@contextmanager
-def writing(path: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a connection that may write, once no other process reads. Keep it short."""
-    with _connection(path, read_only=False) as connection:
-        yield connection
-
-
 def is_duckdb(path: Path | str) -> bool:
-    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError where it cannot be read."""
+    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError if it cannot be read."""
     with Path(path).open("rb") as file:
         return file.read(12)[8:] == b"DUCK"
 
 
 @contextmanager
-def _connection(path: Path | str, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection to a dataset: one writer, or any number of readers, which a writer waits for.
+
+    Raises UserError if the file is missing, is no DuckDB file, or stays locked by another process.
+    """
     try:
-        known = is_duckdb(path)
+        is_database = is_duckdb(path)
     except OSError as error:
         raise UserError(
             f"{path}: no such dataset ({error.strerror}); fix: promoter-bert build FILE --dataset {path}"
         ) from None
-    if not known:  # DuckDB also opens text files, as something else
-        raise UserError(
-            f"{path}: not a DuckDB file; make a dataset with: promoter-bert build FILE --dataset {path}.duckdb"
-        )
+    if not is_database:  # DuckDB also opens text files, as something else
+        raise UserError(f"{path}: not a DuckDB file; fix: promoter-bert build FILE --dataset {path}.duckdb")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             connection = duckdb.connect(str(path), read_only=read_only)
             break
         except duckdb.Error as error:
-            if "lock" not in str(error).lower():
-                raise UserError(f"{path}: not a DuckDB file, or damaged: {_first_line(error)}") from None
-            if time.monotonic() > deadline:
-                raise UserError(f"{path}: in use by another process: {_first_line(error)}") from None
+            locked = "lock" in str(error).lower()
+            if not locked or time.monotonic() > deadline:
+                problem = "in use by another process" if locked else "not a DuckDB file, or corrupt"
+                raise UserError(f"{path}: {problem}: {_first_line(error)}") from None
             time.sleep(0.1)
-    try:
+    with connection:
         yield connection
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -122,7 +117,12 @@ def creating(
     Raises UserError for a malformed memory limit, and for a version of DuckDB that would give other splits.
     """
     with duckdb.connect() as connection:
-        _check_hash(connection)
+        sequence, seed, expected = KNOWN_HASH
+        if rows_of(connection, "select hash(hash(?, ?::ubigint))", [sequence, seed]) != [(expected,)]:
+            raise UserError(
+                f"DuckDB {duckdb.__version__}: another hash than versions 1.5 to 2.0, so the splits would differ from "
+                "those of other machines; fix: install the DuckDB of constraints.txt"
+            )
         connection.execute("set temp_directory = ?", [str(path.parent / "spill")])
         if threads is not None:
             connection.execute("set threads = ?", [threads])
@@ -133,19 +133,9 @@ def creating(
                 raise UserError(f"--memory {memory_limit}: expected a size with its unit, such as 2GB") from None
         # What DuckDB finds best for sequences after trying all; skipping that search saves a fifth of the writing.
         connection.execute("set force_compression = 'fsst'")
-        location = str(path).replace("'", "''")
-        connection.execute(f"attach '{location}' as dataset (storage_version '{STORAGE_VERSION}')")
+        connection.execute(f"attach ? as dataset (storage_version '{STORAGE_VERSION}')", [str(path)])
         connection.execute("use dataset")
         yield connection
-
-
-def _check_hash(connection: duckdb.DuckDBPyConnection) -> None:
-    sequence, seed, expected = KNOWN_HASH
-    if rows_of(connection, "select hash(hash(?, ?::ubigint))", [sequence, seed]) != [(expected,)]:
-        raise UserError(
-            f"DuckDB {duckdb.__version__} computes another hash than versions 1.5 to 2.0, so the splits would differ "
-            "from those of other machines; install a DuckDB of constraints.txt"
-        )
 
 
 def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
@@ -155,8 +145,8 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
         (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
     except (duckdb.Error, ValueError):
         if rows_of(connection, "from duckdb_columns() where (table_name, column_name) = ('dataset', 'key')"):
-            raise UserError("this dataset was built by another version of promoter-bert; build it again") from None
-        raise UserError("this DuckDB file holds no dataset; make one with: promoter-bert build") from None
+            raise UserError("the dataset was built by another version of promoter-bert; fix: build it again") from None
+        raise UserError("the DuckDB file holds no dataset; fix: promoter-bert build") from None
     return DatasetInfo(*row)
 
 
@@ -174,15 +164,12 @@ def row_count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 
 def explain(error: Exception) -> UserError:
     """Turn a DuckDB error into a message for the user: its first lines, without advice on DuckDB's own options."""
-    text = str(error)
-    if "gzip" in text.lower() or "zstd" in text.lower():
-        return UserError(f"a compressed input file is damaged or cut off; fetch it again ({_first_line(error)})")
     if isinstance(error, duckdb.OutOfMemoryException):
-        return UserError(f"not enough memory; raise --memory, or lower --threads ({_first_line(error)})")
-    if "No space left" in text:
-        return UserError(f"the disk is full ({_first_line(error)})")
-    if "not utf-8" in text.lower() or "invalid unicode" in text.lower():
-        return UserError(f"an input file is not text in UTF-8 ({_first_line(error)})")
+        return UserError(f"not enough memory; fix: raise --memory, or lower --threads ({_first_line(error)})")
+    text = str(error)
+    for word, problem in PROBLEMS.items():
+        if word in text.lower():
+            return UserError(f"{problem} ({_first_line(error)})")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     return UserError("; ".join(lines[:3]))
 

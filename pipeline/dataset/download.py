@@ -1,10 +1,9 @@
-"""The challenge's files, from Zenodo or a mirror: complete with the right hash, or not under their name at all."""
+"""Download the DREAM Challenge's files from Zenodo or a mirror; a file gets its name only with the right hash."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from pipeline.errors import UserError
 from pipeline.io.http import WAITS, download_file, file_sha256, partial_path
@@ -22,19 +21,15 @@ class KnownFile:
     sha256: str
 
 
-CHALLENGE_FILES: Mapping[str, KnownFile] = MappingProxyType(
-    {
-        "train_sequences.txt": KnownFile(
-            805_369_640, "dfd548e99d9d64fae963c029a8f7446688f6f064ae414e54c2f4880f25256661"
-        ),
-        "test_sequences.txt": KnownFile(8_176_845, "becd1e6eb314e90e1d69c69f763aeb2d0d0bb4530e4a0700ed849756b47a583f"),
-    }
-)
+CHALLENGE_FILES: Mapping[str, KnownFile] = {
+    "train_sequences.txt": KnownFile(805_369_640, "dfd548e99d9d64fae963c029a8f7446688f6f064ae414e54c2f4880f25256661"),
+    "test_sequences.txt": KnownFile(8_176_845, "becd1e6eb314e90e1d69c69f763aeb2d0d0bb4530e4a0700ed849756b47a583f"),
+}
 
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """A file that is present and verified. fetched: bytes of it received now."""
+    """A file that is present and verified. fetched: bytes received by this download."""
 
     path: str
     bytes: int
@@ -52,11 +47,9 @@ def download(
 ) -> list[DownloadResult]:
     """Download known files (all of them if none is named) into a folder; verified files are kept.
 
-    The URL of a file is `base_url`/NAME?download=1. on_progress: called with bytes here, bytes of all missing files and
-    a note. See `download_file` for resuming and `waits`.
-
-    Raises UserError for an unknown name, a failed download, too little disk space, or another file of that name in the
-    folder, which is kept.
+    The URL of a file is `base_url`/NAME?download=1. on_progress: called with bytes received, bytes of all missing files
+    and a note. See `download_file` for resuming and `waits`. Raises UserError for an unknown name, a failed download,
+    too little disk space, or another file of that name in the folder, which is kept.
     """
     names = list(dict.fromkeys(files)) or list(known)
     for name in names:
@@ -65,10 +58,17 @@ def download(
     try:
         out.mkdir(parents=True, exist_ok=True)
         missing = [name for name in names if not (out / name).exists()]
-        _check_disk_space(out, {name: known[name].size for name in missing})
+        partials = [partial_path(out / name) for name in missing]
+        received = sum(partial.stat().st_size for partial in partials if partial.exists())
+        free = shutil.disk_usage(out).free
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}") from None
     total = sum(known[name].size for name in missing)
+    if free < total - received:
+        raise UserError(
+            f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: make room, or name "
+            "another --out"
+        )
     done = 0
     results = []
     for name in names:
@@ -77,8 +77,8 @@ def download(
             results.append(_verify_existing(path, file))
             continue
 
-        def show(received: int, note: str, name: str = name, before: int = done) -> None:
-            on_progress(before + received, total, f"{name}: {note}" if note else name)
+        def show(size: int, note: str, name: str = name, before: int = done) -> None:
+            on_progress(before + size, total, f"{name}: {note}" if note else name)
 
         url = f"{base_url.rstrip('/')}/{name}?download=1"
         fetched = download_file(url, path, file.size, file.sha256, show, waits)
@@ -88,7 +88,7 @@ def download(
 
 
 def _verify_existing(path: Path, file: KnownFile) -> DownloadResult:
-    """Raise UserError where a file of that name is another file."""
+    """Raise UserError if the content of a file is not the known one."""
     try:
         size, sha256 = path.stat().st_size, file_sha256(path)
         if (size, sha256) != (file.size, file.sha256):
@@ -100,13 +100,3 @@ def _verify_existing(path: Path, file: KnownFile) -> DownloadResult:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     return DownloadResult(str(path), file.size, 0, was_there=True)
-
-
-def _check_disk_space(out: Path, sizes: Mapping[str, int]) -> None:
-    partials = [partial_path(out / name) for name in sizes]
-    needed = sum(sizes.values()) - sum(partial.stat().st_size for partial in partials if partial.exists())
-    free = shutil.disk_usage(out).free
-    if free < needed:
-        raise UserError(
-            f"{out}: disk too full; expected {needed:,} bytes free, got {free:,}; fix: make room, or name another --out"
-        )

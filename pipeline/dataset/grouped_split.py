@@ -1,8 +1,8 @@
-"""Split the dataset by groups of near-duplicate inserts (split: grouped): a group is in one split.
+"""Split the dataset by clusters of near-duplicate inserts (split: grouped): each cluster is in one split.
 
 1. sql/splits/inserts.sql: the usable rows with their inserts;
-2. near_duplicates/clusters.py: distinct inserts -> pairs of near-duplicates -> clusters, the groups;
-3. sql/splits/grouped.sql: a split for each group, filled up with promoters that are in no group.
+2. near_duplicates/clusters.py: distinct inserts -> pairs of near-duplicates -> clusters;
+3. sql/splits/grouped.sql: a split for each cluster, filled up with promoters that are in no cluster.
 """
 
 import duckdb
@@ -19,22 +19,22 @@ def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int
     """Create `promoters` and `near_duplicates` from view `usable`; the settings are variables of the connection.
 
     Returns the number of held-out rows of a random split of these sizes that would have a near-duplicate in training.
-    Raises UserError where there are too few single promoters to fill the splits.
+    Raises UserError if there are too few promoters outside clusters to fill the splits.
     """
     connection.execute(statement("splits/inserts.sql"))
     rows = connection.sql('select "insert", place from inserts').to_arrow_table()
     inserts = rows["insert"].combine_chunks().dictionary_encode()
-    groups = near_duplicate_clusters(inserts.dictionary, max_mismatches)
-    near = pa.table({"insert": inserts.dictionary.take(groups.rows), "leader": inserts.dictionary.take(groups.leaders)})
-    connection.register("near_found", near)
-    connection.execute("create or replace temp table near as from near_found")
-    connection.unregister("near_found")
+    clusters = near_duplicate_clusters(inserts.dictionary, max_mismatches)
+    columns = {"insert": clusters.rows, "leader": clusters.leaders}
+    near = pa.table({name: inserts.dictionary.take(rows) for name, rows in columns.items()})
+    connection.register("near", near)
     connection.execute(statement("splits/grouped.sql"))
+    connection.unregister("near")
     ((test, valid, test_size, valid_size, train),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
     if (test, valid) != (test_size, valid_size):
         raise UserError(
-            f"the groups of near-duplicates leave {test:,} test and {valid:,} validation rows instead of "
-            f"{test_size:,} and {valid_size:,}: too few promoters are in no group; fix: smaller sizes, a lower "
+            f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {test_size:,} test and "
+            f"{valid_size:,} validation rows, got {test:,} and {valid:,}; fix: smaller sizes, a lower "
             "dataset.max_mismatches or dataset.split=random"
         )
     return _leaks(inserts, rows["place"].to_numpy(), test + valid, train, max_mismatches)
@@ -43,11 +43,9 @@ def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int
 def _leaks(inserts: pa.DictionaryArray, places: np.ndarray, held_out: int, train: int, max_mismatches: int) -> int:
     """Count rows among the first `held_out` of the random order that have an equal or near-duplicate insert among the
     next `train` rows."""
-    order = np.argsort(places, kind="stable")
-    codes = inserts.indices.to_numpy()
-    distinct = len(inserts.dictionary)
-    parts = order[:held_out], order[held_out : held_out + train]
-    held, trained = (np.bincount(codes[rows], minlength=distinct) for rows in parts)
+    codes = inserts.indices.to_numpy()[np.argsort(places, kind="stable")]
+    splits = codes[:held_out], codes[held_out : held_out + train]
+    held, trained = (np.bincount(split, minlength=len(inserts.dictionary)) for split in splits)
     leaks = (held > 0) & (trained > 0)
     for i, j in pair_chunks(inserts.dictionary, max_mismatches):
         for a, b in ((i, j), (j, i)):

@@ -1,11 +1,10 @@
-"""Query the dataset, read-only: a statement in, a table, CSV, TSV, JSON or Parquet out; sql/queries for pages."""
+"""Query the dataset read-only: one statement to a table, CSV, TSV, JSON or Parquet; sql/queries for pages."""
 
 import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,27 +36,35 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     A select that only reads files by read_json('runs/*/metrics.jsonl') or another read_ function needs no dataset. One
     that names a file alone, from 'metrics.jsonl', does. A table shows at most `rows` rows; the other formats hold all.
     output: written atomically; None: standard output. Returns the number of rows written, None for a table.
+    Raises UserError for a statement that fails or is no select, and for an output that cannot be written.
     """
     if form == "parquet" and output is None:
         raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
-    sql = _text_of(sql)
+    if sql.endswith(".sql") and "\n" not in sql:
+        try:
+            sql = Path(sql).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{sql}: {error.strerror}") from None
     if output is not None:
         expect_folder(output)
-    with _open(dataset, sql) as connection:
+    needs_dataset = Path(dataset).exists() or not _reads_files_only(sql)
+    with open_dataset(dataset) if needs_dataset else duckdb.connect() as connection, ExitStack() as files:
         relation = _relation(connection, sql)
         try:
             if form == "table":
-                wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
-                relation.show(max_rows=rows, max_width=wide)
+                width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+                relation.show(max_rows=rows, max_width=width)
                 return None
-            with _sink(output) as sink:
-                return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
+            sink: BinaryIO = sys.stdout.buffer
+            if output is not None:
+                sink = files.enter_context(files.enter_context(new_file(output)).open("wb"))
+            return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
         except duckdb.Error as error:
             raise explain(error) from None
 
 
 def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
-    """Run sql/queries/NAME.sql. Raises UserError where the dataset lacks what the query reads."""
+    """Run sql/queries/NAME.sql. Raises UserError if the dataset lacks a relation or column that the query reads."""
     try:
         result = connection.execute(statement(f"queries/{name}.sql"))
         columns = [column for column, *_ in result.description or ()]
@@ -71,20 +78,11 @@ def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
 
 
 def format_of(output: Path) -> str:
-    """The format by a file's name."""
+    """Derive the format from the ending of a file's name. Raises UserError for another ending."""
     form = output.suffix.removeprefix(".")
     if form not in FORMATS[1:]:
         raise UserError(f"{output}: expected a name ending in .csv, .tsv, .json or .parquet")
     return form
-
-
-@contextmanager
-def _sink(output: Path | None) -> Iterator[BinaryIO]:
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    with new_file(output) as temporary, temporary.open("wb") as file:
-        yield file
 
 
 def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
@@ -95,8 +93,8 @@ def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
     else:
         options = pa.csv.WriteOptions(delimiter="\t" if form == "tsv" else ",", quoting_style="needed")
         writer = pa.csv.CSVWriter(sink, rows.schema, write_options=options)
+    written = 0
     with writer:
-        written = 0
         for batch in rows:
             writer.write_batch(batch)
             written += batch.num_rows
@@ -114,27 +112,6 @@ def _write_json(rows: pa.RecordBatchReader, sink: BinaryIO) -> int:
     sink.write(b"[]\n" if before == "[\n" else b"\n]\n")
     sink.flush()
     return written
-
-
-def _text_of(sql: str) -> str:
-    """The statement itself, or that of a .sql file."""
-    if not sql.endswith(".sql") or "\n" in sql:
-        return sql
-    try:
-        return Path(sql).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{sql}: {error.strerror}") from None
-
-
-@contextmanager
-def _open(dataset: str, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the dataset; an empty database where it does not exist and is not needed."""
-    if Path(dataset).exists() or not _reads_files_only(sql):
-        with open_dataset(dataset) as connection:
-            yield connection
-    else:
-        with duckdb.connect() as connection:
-            yield connection
 
 
 def _reads_files_only(sql: str) -> bool:

@@ -1,23 +1,76 @@
-"""Results of later steps (shards, runs, predictions) in the dataset, so that SQL can join them."""
+"""The results of a build, and those of later steps (shards, runs, predictions) that a dataset holds for SQL."""
 
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from pipeline.dataset.database import explain, open_dataset, row_count, rows_of, writing
+from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
+from pipeline.dataset.workspace import RESULTS, parquet_folder
 from pipeline.errors import UserError
 
-RESULTS = ("shards", "records", "runs", "metrics", "predictions")
-"""The relations of sql/10_results.sql."""
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A dataset that `build_dataset` made or kept."""
+
+    dataset: str
+    parquet: str
+    info: DatasetInfo
+    rejects: dict[str, int]
+    """Rows by reason."""
+    repairs: dict[str, int]
+    """Promoters by the assay's setting that repaired them."""
+    held_out_pretrained: int
+    """Promoters held out from fine-tuning that are in pretraining's train split."""
+    runs_left_out: int = 0
+    """Runs of the replaced dataset, trained on other rows or splits."""
+    layout: dict[str, Any] | None = None
+    """The layout of text or FASTA; None for Parquet and for an existing dataset."""
+    was_there: bool = False
+    """Whether the dataset existed, built from the same files and settings."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values for --json, without the flanks."""
+        values = asdict(self)
+        info = values.pop("info")
+        del info["upstream"], info["downstream"]
+        return {**info, **values}
+
+
+def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: bool = False) -> BuildResult:
+    """Read the result of a build from the dataset at an open connection."""
+    by_count = "group by reason order by count(*) desc, reason"
+    held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
+    return BuildResult(
+        str(target),
+        str(parquet_folder(target)),
+        dataset_info(connection),
+        rejects=dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
+        repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
+        held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
+        was_there=was_there,
+    )
+
+
+def existing_result(target: Path, source: str | None) -> BuildResult | None:
+    """Read the existing dataset at the target; None if it is incomplete or of another source."""
+    if source is not None and target.exists() and parquet_folder(target).is_dir():
+        with suppress(UserError, duckdb.Error), open_dataset(target) as connection:
+            if rows_of(connection, "select source from dataset") == [(source,)]:
+                return read_result(connection, target, was_there=True)
+    return None
 
 
 def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, pa.Table]) -> None:
     """Replace the rows of relations where `column` has `value`, in one transaction. tables: new rows by relation.
 
-    Raises UserError where the dataset was built by another version.
+    Raises UserError if the dataset was built by another version.
     """
-    with writing(dataset) as connection:
+    with open_dataset(dataset, read_only=False) as connection:
         try:
             connection.execute("begin")
             for table, rows in tables.items():
@@ -25,7 +78,7 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
                 _insert(connection, table, rows)
             connection.execute("commit")
         except (duckdb.BinderException, duckdb.CatalogException):
-            raise UserError(f"{dataset} was built by another version of promoter-bert; build it again") from None
+            raise UserError(f"{dataset}: built by another version of promoter-bert; fix: build it again") from None
         except duckdb.Error as error:
             raise explain(error) from None
 
@@ -33,8 +86,8 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Copy the results of the existing dataset into its rebuild; returns the number of runs left out.
 
-    Results of a dataset with another key would join with other promoters: they are left out. So are those of a dataset
-    of another version, whose key always differs.
+    Results of a dataset with another key would join with other promoters, so they are left out. The key of a dataset of
+    another version always differs.
     """
     key = "select key from dataset"
     try:
@@ -42,7 +95,7 @@ def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
             if rows_of(existing, key) != rows_of(connection, key):
                 return row_count(existing, "runs")
             tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}
-    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # there is none, or it is no dataset of ours
+    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or made by something else
         return 0
     for name, rows in tables.items():
         _insert(connection, name, rows)

@@ -4,8 +4,6 @@
 2. noise-free expression: motif hits (gains and losses), weighted by position, summed, saturated;
 3. the assay: a sorting-bin average with noise, a whole number for promoters seen in one bin only.
 
-    promoter-bert generate demo.tsv --rows 20000
-
 Each block of rows has its own random stream: a file is the same on any machine, and a short file is the beginning of a
 long one.
 """
@@ -19,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
+
+Values = npt.NDArray[np.float64]
 
 LEFT_ADAPTER = b"TGCATTTTTTTCACATC"
 RIGHT_ADAPTER = b"GGTTACGGCTGTT"
@@ -44,81 +45,58 @@ WHOLE_NUMBER_SHARE = 0.58
 """Fraction of promoters seen in one sorting bin only: their label is a whole number."""
 
 BLOCK_ROWS = 65_536
+SCHEMA = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
 MOTIF_WIDTH = 6
-IUPAC = {
-    "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
-    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Motif:
-    """A binding site as six IUPAC letters (N = any base) and what one hit adds to the logit of expression."""
-
-    name: str
-    sites: tuple[str, ...]
-    gain: float
 
 
 # Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs
 # give a composition effect over the whole insert, longer ones are single sites with a large effect.
-MOTIFS = (
-    Motif("Gcn4-like", ("TGACTN", "AGTCAN"), 0.9),
-    Motif("Reb1-like", ("TTACCN", "GGTAAN"), 0.8),
-    Motif("Rap1-like", ("CCCATN", "ATGGGN"), 0.6),
-    Motif("TATA-like", ("TATANN",), 0.5),
-    Motif("poly-dA:dT", ("AAANNN", "TTTNNN"), 0.16),
-    Motif("Ume6-like", ("GGCGGN", "CCGCCN"), -0.8),
-    Motif("Mig1-like", ("GTGGGN", "CCCACN"), -0.7),
-    Motif("Gal4-like", ("CGGNNN", "CCGNNN"), -0.25),
-    Motif("Rgt1-like", ("GTGNNN", "CACNNN"), -0.2),
-)
+MOTIFS = {
+    "Gcn4-like": (0.9, "TGACTN AGTCAN"),
+    "Reb1-like": (0.8, "TTACCN GGTAAN"),
+    "Rap1-like": (0.6, "CCCATN ATGGGN"),
+    "TATA-like": (0.5, "TATANN"),
+    "poly-dA:dT": (0.16, "AAANNN TTTNNN"),
+    "Ume6-like": (-0.8, "GGCGGN CCGCCN"),
+    "Mig1-like": (-0.7, "GTGGGN CCCACN"),
+    "Gal4-like": (-0.25, "CGGNNN CCGNNN"),
+    "Rgt1-like": (-0.2, "GTGNNN CACNNN"),
+}
+"""The gain of the logit of expression per hit, and the sites: six letters ACGTN, where N is any base."""
 
 
-def motif_table(motifs: tuple[Motif, ...] = MOTIFS) -> npt.NDArray[np.float32]:
-    """The gain of each of the 4,096 six-mers (base-4 order over ACGT): (4096,) float32."""
-    table = np.zeros(4**MOTIF_WIDTH, np.float32)
-    for motif in motifs:
-        for site in motif.sites:
-            for letters in itertools.product(*(IUPAC[letter] for letter in site)):
-                code = 0
-                for letter in letters:
-                    code = 4 * code + "ACGT".index(letter)
-                table[code] += motif.gain
+def motif_table() -> npt.NDArray[np.float32]:
+    """Compute the gain of each six-mer, in base-5 order over ACGTN and 0 for one with an N: (15625,) float32."""
+    table = np.zeros(5**MOTIF_WIDTH, np.float32)
+    for gain, sites in MOTIFS.values():
+        for site in sites.split():
+            for digits in itertools.product(*("0123" if base == "N" else str("ACGT".index(base)) for base in site)):
+                table[int("".join(digits), 5)] += gain
     return table
 
 
-def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def true_expression(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> Values:
     """Compute the noise-free expression of each insert, between LOWEST and HIGHEST: (rows,).
 
-    inserts: (rows, width) ASCII, ignored after a row's length; lengths: (rows,). The weight of a hit rises from a half
-    at the upstream end of the insert to one and a half at the downstream end, nearest to the start of transcription.
-    A site with an N is no hit.
+    inserts: (rows, width) ASCII, ignored after a row's length, width >= 6; lengths: (rows,). The weight of a hit rises
+    from 0.5 at the upstream end of the insert to 1.5 at the downstream end, nearest to the start of transcription.
     """
-    width = inserts.shape[1]
-    sites = width - MOTIF_WIDTH + 1
-    if sites <= 0:
-        return np.full(len(inserts), LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-BASAL)))
-    base_code = np.full(256, 255, np.uint8)
-    base_code[BASES] = np.arange(4)
-    bases = base_code[inserts]
-    no_base = bases == 255
-    bases[no_base] = 0
+    digit_of = np.full(256, 4, np.uint8)
+    digit_of[BASES] = np.arange(4)
+    digits = digit_of[inserts]
+    sites = inserts.shape[1] - MOTIF_WIDTH + 1
     codes = np.zeros((len(inserts), sites), np.uint16)
-    blocked = np.zeros((len(inserts), sites), bool)
     for i in range(MOTIF_WIDTH):
-        codes *= 4
-        codes += bases[:, i : i + sites]
-        if no_base.any():
-            blocked |= no_base[:, i : i + sites]
-    place = 0.5 + np.arange(sites, dtype=np.float32)[None, :] / np.maximum(lengths[:, None] - MOTIF_WIDTH, 1)
+        codes *= 5
+        codes += digits[:, i : i + sites]
+    weights = 0.5 + np.arange(sites, dtype=np.float32)[None, :] / np.maximum(lengths[:, None] - MOTIF_WIDTH, 1)
     inside = np.arange(sites)[None, :] + MOTIF_WIDTH <= lengths[:, None]
-    gains = motif_table()[codes] * place.astype(np.float32)
-    logit = BASAL + np.where(inside & ~blocked, gains, 0).sum(1, dtype=np.float64)
+    gains = motif_table()[codes] * weights.astype(np.float32)
+    logit = BASAL + np.where(inside, gains, 0).sum(1, dtype=np.float64)
     return np.asarray(LOWEST + (HIGHEST - LOWEST) / (1 + np.exp(-logit)))
 
 
-def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
+def true_expression_of(promoters: list[str]) -> Values:
     """Compute the noise-free expression of promoters as text, adapters included: (len(promoters),)."""
     inserts = [p.encode()[len(LEFT_ADAPTER) : len(p) - len(RIGHT_ADAPTER)] for p in promoters]
     lengths = np.array([len(insert) for insert in inserts], np.int64)
@@ -127,19 +105,13 @@ def true_expression_of(promoters: list[str]) -> npt.NDArray[np.float64]:
     return true_expression(rows, lengths)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Generated rows: promoters as an Arrow string array, labels, noise-free expression."""
+def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, Values]:
+    """Generate rows `block * BLOCK_ROWS` and following of the file with this seed.
 
-    sequence: pa.Array
-    expression: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.float64]
-
-
-def generate_block(rows: int, seed: int, block: int) -> Block:
-    """Generate rows `block * BLOCK_ROWS` and following of the file with this seed."""
+    Returns promoters as strings, their labels, and their noise-free expression: (rows,) each.
+    """
     rng = np.random.default_rng([seed, block])
-    # A whole block is always drawn, so that a shorter file is a prefix of a longer one.
+    # Draw a whole block in any case, so that a shorter file is a prefix of a longer one.
     lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
     width = int(LENGTHS.max())
     thresholds = np.cumsum(BASE_SHARE)[:3] * 256
@@ -152,32 +124,16 @@ def generate_block(rows: int, seed: int, block: int) -> Block:
     label = np.clip(truth + NOISE_SD * rng.standard_normal(BLOCK_ROWS), 0, 17)
     whole = rng.random(BLOCK_ROWS) < WHOLE_NUMBER_SHARE
     label = np.where(whole, np.rint(label), label)
-    return Block(_promoters(inserts[:rows], lengths[:rows]), label[:rows], truth[:rows])
-
-
-def _promoters(inserts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> pa.Array:
-    """Add the adapters to each insert: an Arrow string array, without Python per row."""
-    rows, width = inserts.shape
-    left, right = (np.frombuffer(a, np.uint8) for a in (LEFT_ADAPTER, RIGHT_ADAPTER))
-    full = np.concatenate([np.tile(left, (rows, 1)), inserts, np.zeros((rows, len(right)), np.uint8)], 1)
-    ends = len(left) + lengths
-    full[np.arange(rows)[:, None], ends[:, None] + np.arange(len(right))] = right
-    totals = ends + len(right)
-    data = full[np.arange(len(left) + width + len(right)) < totals[:, None]]
-    offsets = np.concatenate([[0], np.cumsum(totals)]).astype(np.int32)
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def generate_blocks(rows: int, seed: int) -> Iterator[Block]:
-    """Generate all blocks of a file."""
-    for block, start in enumerate(range(0, rows, BLOCK_ROWS)):
-        yield generate_block(min(BLOCK_ROWS, rows - start), seed, block)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    bases = inserts[np.arange(width) < lengths[:, None]]
+    texts = pa.StringArray.from_buffers(BLOCK_ROWS, pa.py_buffer(offsets), pa.py_buffer(bases))[:rows]
+    promoters = pc.binary_join_element_wise(LEFT_ADAPTER.decode(), texts, RIGHT_ADAPTER.decode(), "")
+    return promoters, label[:rows], truth[:rows]
 
 
 @dataclass
 class GenerateResult:
-    """A generated file. ceiling: Pearson of the noise-free expression with the labels, the highest correlation that
-    any model is expected to reach on these rows."""
+    """A generated file. ceiling: Pearson of noise-free expression and labels, the highest expected of any model."""
 
     path: str
     rows: int
@@ -186,39 +142,36 @@ class GenerateResult:
 
 
 def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> GenerateResult:
-    """Write `rows` promoters to a .tsv, .tsv.gz or .parquet file. progress receives the rows of each block."""
+    """Write `rows` promoters to a .tsv, .txt (or .gz of these) or .parquet file.
+
+    progress: called with the rows of each block. Raises UserError for another ending of the name, for fewer than one
+    row, and if the file cannot be written.
+    """
     if rows < 1:
         raise UserError(f"--rows {rows}: expected 1 or more")
-    suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
-    if suffix not in (".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet"):
+    if not out.name.endswith((".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet")):
         raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
-    schema = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
     # Moments for the correlation of truth and label, so that only one block is in memory.
-    n = 0
     moments = np.zeros(5)
-    with new_file(out) as temporary, _open_writer(temporary, suffix, schema) as writer:
-        for block in generate_blocks(rows, seed):
-            writer.write_table(pa.table([block.sequence, pa.array(block.expression)], schema=schema))
-            x, y = block.truth, block.expression
+    with new_file(out) as temporary, _open_writer(temporary) as writer:
+        for number, start in enumerate(range(0, rows, BLOCK_ROWS)):
+            promoters, y, x = generate_block(min(BLOCK_ROWS, rows - start), seed, number)
+            writer.write_table(pa.table([promoters, pa.array(y)], schema=SCHEMA))
             moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
-            n += len(x)
             progress(len(x))
     sx, sy, sxx, syy, sxy = moments
-    spread = (n * sxx - sx * sx) * (n * syy - sy * sy)
-    ceiling = float((n * sxy - sx * sy) / np.sqrt(spread)) if spread > 0 else 0.0
+    variances = (rows * sxx - sx * sx) * (rows * syy - sy * sy)
+    ceiling = float((rows * sxy - sx * sy) / np.sqrt(variances)) if variances > 0 else 0.0
     return GenerateResult(str(out), rows, seed, round(ceiling, 4))
 
 
 @contextmanager
-def _open_writer(path: Path, suffix: str, schema: pa.Schema) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
-    if suffix == ".parquet":
-        with pa.parquet.ParquetWriter(path, schema, compression="snappy") as writer:
-            yield writer
-        return
+def _open_writer(path: Path) -> Iterator[pa.csv.CSVWriter | pa.parquet.ParquetWriter]:
     options = pa.csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    compression = "gzip" if suffix.endswith(".gz") else None
-    with (
-        pa.output_stream(str(path), compression=compression) as sink,
-        pa.csv.CSVWriter(sink, schema, write_options=options) as writer,
-    ):
-        yield writer
+    with pa.output_stream(path) as sink:  # compresses by the file's name
+        if path.suffix == ".parquet":
+            writer = pa.parquet.ParquetWriter(sink, SCHEMA, compression="snappy")
+        else:
+            writer = pa.csv.CSVWriter(sink, SCHEMA, write_options=options)
+        with writer:
+            yield writer

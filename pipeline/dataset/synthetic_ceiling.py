@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.dataset.database import open_dataset
-from pipeline.dataset.synthetic import true_expression_of
+from pipeline.dataset.database import open_dataset, rows_of
+from pipeline.dataset.synthetic import Values, true_expression_of
 from pipeline.errors import UserError
 
 USUAL_CEILING = 0.84
@@ -25,40 +25,35 @@ class Score:
 
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
-    """Score a finished run. Raises UserError for rows that `promoter-bert generate` did not make."""
+    """Score a finished run. Raises UserError if `promoter-bert generate` did not make its rows."""
+    test_rows = "from predictions join promoters using (id) where run = ? and split = 'test' order by id"
     with open_dataset(dataset) as connection:
-        rows = connection.execute(
-            "select sequence, expression, prediction from predictions join promoters using (id) "
-            "where run = ? and split = 'test' order by id",
-            [run],
-        ).fetchall()
+        rows = rows_of(connection, f"select sequence, expression, prediction {test_rows}", [run])
     if not rows:
-        raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; train it first: train.py")
+        raise UserError(f"{dataset}: no predictions of run {run!r} on the test split; fix: train it with train.py")
     sequences, labels, predictions = (list(column) for column in zip(*rows, strict=True))
-    highest = _pearson(list(true_expression_of(sequences)), labels)
-    if _lies_below(highest, USUAL_CEILING, len(rows)):
+    ceiling = _pearson(true_expression_of(sequences), labels)
+    if _is_below_usual(ceiling, len(rows)):
         raise UserError(
-            f"{dataset}: its rows are not those of promoter-bert generate (their expression correlates with the "
-            f"generator's by {highest:.2f}, not {USUAL_CEILING}), so their ceiling is not known"
+            f"{dataset}: rows of promoter-bert generate needed for a ceiling; expected a correlation of "
+            f"{USUAL_CEILING} with the generator's expression, got {ceiling:.2f}"
         )
-    return Score(len(rows), _pearson(predictions, labels), highest)
+    return Score(len(rows), _pearson(predictions, labels), ceiling)
 
 
 def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
     """Compute Pearson of the labels with the noise-free expression.
 
-    None for rows that `promoter-bert generate` did not make, and where they are too few to tell.
+    None for rows that `promoter-bert generate` did not make, and for fewer than MIN_ROWS.
     """
-    highest = _pearson(list(true_expression_of(sequences)), labels)
-    if len(labels) < MIN_ROWS or _lies_below(highest, USUAL_CEILING, len(labels)):
-        return None
-    return highest
+    ceiling = _pearson(true_expression_of(sequences), labels)
+    return None if len(labels) < MIN_ROWS or _is_below_usual(ceiling, len(labels)) else ceiling
 
 
-def _lies_below(found: float, expected: float, rows: int) -> bool:
-    """Whether a correlation is significantly below the expected one (Fisher's z, six standard errors)."""
-    return bool(np.arctanh(found) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(expected))
+def _is_below_usual(ceiling: float, rows: int) -> bool:
+    """Whether a ceiling is significantly below the usual one (Fisher's z, six standard errors)."""
+    return bool(np.arctanh(ceiling) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(USUAL_CEILING))
 
 
-def _pearson(x: list[float], y: list[float]) -> float:
+def _pearson(x: list[float] | Values, y: list[float]) -> float:
     return round(float(np.corrcoef(x, y)[0, 1]), 4) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The place of a dataset on the disk: what a build may replace, its working folder, and the renames at its end."""
+"""The files of a dataset on the disk: what a build may replace, its working folder, and the final renames."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,51 +7,50 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.dataset.database import is_duckdb, open_dataset, rows_of
-from pipeline.dataset.results import RESULTS
 from pipeline.errors import UserError
 from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 
+RESULTS = ("shards", "records", "runs", "metrics", "predictions")
+"""The relations of sql/10_results.sql."""
 RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
 """All relations of a dataset."""
 PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
 """The entries of the folder of Parquet beside the database."""
-OTHER_NAME = "choose another name: --dataset NAME.duckdb"
+OTHER_NAME = "fix: another name, --dataset NAME.duckdb"
 
 
 def parquet_folder(target: Path) -> Path:
-    """The folder of Parquet beside a dataset."""
+    """Name the folder of Parquet beside a dataset."""
     return target.with_suffix(".parquet")
 
 
 def check_replaceable(target: Path, names: list[str]) -> None:
-    """Raise UserError where the dataset would replace an input file, or anything that is not a dataset."""
+    """Raise UserError if the dataset would replace an input file, or anything that is not a dataset."""
     parquet = parquet_folder(target)
     if target.suffix != ".duckdb":
         raise UserError(f"{target}: expected a name ending in .duckdb; {OTHER_NAME}")
     if any(Path(name).resolve() in (target.resolve(), parquet.resolve()) for name in names if not is_remote(name)):
         raise UserError(f"{target} and {parquet}: the dataset would replace an input file; {OTHER_NAME}")
     if target.exists():
-        _check_is_dataset(target)
+        if not is_duckdb(target):
+            raise UserError(f"{target}: exists but is not a DuckDB file; {OTHER_NAME}")
+        with open_dataset(target) as connection:
+            relations = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
+        if "dataset" not in relations or relations - RELATIONS:
+            others = ", ".join(sorted(relations - RELATIONS)) or "no dataset"
+            raise UserError(f"{target}: exists and holds {others}, which would be lost; {OTHER_NAME}")
     if parquet.exists() and not (parquet.is_dir() and {path.name for path in parquet.iterdir()} <= PARQUET_NAMES):
         raise UserError(f"{parquet}: exists but is not the Parquet of a dataset; {OTHER_NAME}")
 
 
-def _check_is_dataset(target: Path) -> None:
-    """Raise UserError where the file is no dataset, or holds tables that a build did not make."""
-    if not is_duckdb(target):
-        raise UserError(f"{target}: exists but is not a DuckDB file; {OTHER_NAME}")
-    with open_dataset(target) as connection:
-        names = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
-    if "dataset" not in names or names - RELATIONS:
-        others = ", ".join(sorted(names - RELATIONS)) or "no dataset"
-        raise UserError(f"{target}: exists and holds {others}, which would be lost; {OTHER_NAME}")
-
-
 @contextmanager
 def working_folder(target: Path) -> Iterator[Path]:
-    """Lock the target and make a folder beside it, removed at the end; the remains of a killed build are removed."""
+    """Lock the target and make a folder beside it, removed at the end. The folder of a killed build is removed first.
+
+    Raises UserError while another process holds the lock, and if the folder cannot be written to.
+    """
     folder = target.with_name(f".{target.name}.partial")
     lock = target.with_name(f".{target.name}.lock")
     try:
@@ -70,10 +69,11 @@ def working_folder(target: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, target: Path) -> None:
-    """Move a complete database and its Parquet from the working folder to their place."""
+    """Rename a complete database and its Parquet in the working folder to their final names."""
     flush_to_disk(folder / target.name)
-    # Ctrl-C reaches the main thread only: the replacement is finished all the same.
+    # Ctrl-C reaches the main thread only, so it does not interrupt the replacement.
     with ThreadPoolExecutor(1) as thread:
+        thread.submit(int).result()  # starts the thread: an executor does not join one that is interrupted in its start
         thread.submit(_replace, folder, target).result()
 
 

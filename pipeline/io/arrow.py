@@ -8,7 +8,7 @@ import pyarrow as pa
 def string_buffers(
     column: pa.ChunkedArray | pa.Array,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The bytes of a string column, and the start and the length of each string in them."""
+    """Return the bytes (bytes,) of a string column, and the start and length (rows,) of each string in them."""
     strings = column.cast(pa.large_string())
     if isinstance(strings, pa.ChunkedArray):
         strings = strings.chunk(0) if strings.num_chunks == 1 else strings.combine_chunks()

@@ -15,11 +15,10 @@ from pipeline.errors import UserError
 def expect_folder(path: Path) -> None:
     """Raise UserError where an output's folder does not exist: a typo must not make new folders."""
     folder = path.parent
-    if folder.is_dir():
-        return
-    if folder.exists():
-        raise UserError(f"{path}: {folder} is not a folder; name another place")
-    raise UserError(f"{path}: no folder {folder}; make it (mkdir -p {shlex.quote(str(folder))}), or name another place")
+    if not folder.exists():
+        raise UserError(f"{path}: no folder {folder}; fix: mkdir -p {shlex.quote(str(folder))}, or name another place")
+    if not folder.is_dir():
+        raise UserError(f"{path}: {folder} is not a folder; fix: name another place")
 
 
 @contextmanager

@@ -33,12 +33,12 @@ _CUT = "the connection was cut"
 
 
 def partial_path(path: Path) -> Path:
-    """The file that holds what was received of an unfinished download."""
+    """Name the file that holds the bytes of an unfinished download."""
     return path.with_name(f"{path.name}.partial")
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
+    """Compute the sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -63,7 +63,8 @@ def download_file(
     partial = partial_path(path)
     try:
         with partial.open("ab") as file:
-            _lock(file, partial)
+            # Two writers would mix their bytes. The lock ends with the file or the process.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             transfer = _Transfer(url, size_bytes, file, on_progress, waits)
             try:
                 _complete(transfer, partial, sha256)
@@ -71,6 +72,8 @@ def download_file(
             finally:
                 if file.tell() == 0:  # nothing to resume from
                     partial.unlink(missing_ok=True)
+    except BlockingIOError:
+        raise UserError(f"{partial}: another process is downloading to it; fix: wait for it") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; the bytes received so far are in {partial}") from None
     return transfer.received_bytes
@@ -81,15 +84,15 @@ def _complete(transfer: "_Transfer", partial: Path, sha256: str) -> None:
     for _ in range(2):
         transfer.fill()
         transfer.on_progress(transfer.size_bytes, "checking sha256")
-        found = file_sha256(partial)
-        if found == sha256:
+        received = file_sha256(partial)
+        if received == sha256:
             return
         _empty(transfer.file)
         if not transfer.pieced:  # a whole answer that is wrong would be wrong again
             break
         transfer.on_progress(0, "wrong hash, maybe of two versions of the file; downloading all of it")
     raise UserError(
-        f"{transfer.url}: wrong hash, download deleted; expected sha256 {sha256}, got {found}; "
+        f"{transfer.url}: wrong hash, download deleted; expected sha256 {sha256}, got {received}; "
         "fix: name another mirror: --from URL"
     )
 
@@ -114,30 +117,26 @@ class _Transfer:
 
         if self.file.tell() > self.size_bytes:
             _empty(self.file)
-        furthest = self.file.tell()
-        self.pieced = furthest > 0
+        have = furthest = self.file.tell()
+        self.pieced = have > 0
         waits = iter(self.waits)
-        self.on_progress(furthest, "")
+        self.on_progress(have, "")
         with requests.Session() as session:
-            while self.file.tell() < self.size_bytes:
+            while have < self.size_bytes:
                 problem = self._request(session)
-                if self.file.tell() > furthest:
-                    furthest = self.file.tell()
-                    waits = iter(self.waits)
-                if self.file.tell() < self.size_bytes:
-                    self._wait(problem, next(waits, None))
+                have = self.file.tell()
+                if have > furthest:
+                    furthest, waits = have, iter(self.waits)
+                if have < self.size_bytes:
+                    wait_s = next(waits, None)
+                    if wait_s is None:
+                        raise UserError(
+                            f"{self.url}: {problem}; expected {self.size_bytes:,} bytes, got {have:,}; "
+                            "fix: run the same command to resume"
+                        )
+                    self.on_progress(have, f"{problem}; retrying in {wait_s:g} s")
+                    time.sleep(wait_s)
         self.file.flush()
-
-    def _wait(self, problem: str, wait_s: float | None) -> None:
-        """Wait before a retry. Raises UserError where there are no retries left."""
-        have = self.file.tell()
-        if wait_s is None:
-            raise UserError(
-                f"{self.url}: {problem}; expected {self.size_bytes:,} bytes, got {have:,}; "
-                "fix: run the same command to resume"
-            )
-        self.on_progress(have, f"{problem}; retrying in {wait_s:g} s")
-        time.sleep(wait_s)
 
     def _request(self, session: "requests.Session") -> str:
         """Append the answer to one request. Returns the problem to report if it is not the whole rest."""
@@ -190,12 +189,12 @@ class _Transfer:
 
 
 def _extent(response: "requests.Response") -> tuple[int, int | None]:
-    """First byte of an answer, and the size of the whole file if the server states it."""
+    """Read the first byte of an answer, and the size of the whole file if the server states it."""
     if response.status_code == 206:
-        stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not stated:
+        extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if not extent:
             return -1, None
-        return int(stated[1]), None if stated[2] == "*" else int(stated[2])
+        return int(extent[1]), None if extent[2] == "*" else int(extent[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
 
@@ -205,15 +204,7 @@ def _empty(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Two writers would mix their bytes. The lock ends with the file or the process."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is downloading to it; fix: wait for it") from None
-
-
 def _innermost(error: Exception) -> str:
-    """The innermost message: requests wraps urllib3, which wraps the system's error."""
+    """Extract the innermost message: requests wraps urllib3, which wraps the system's error."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", inner)).rpartition("): ")[2].rpartition("connection: ")[2]

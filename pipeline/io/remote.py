@@ -29,8 +29,8 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
     return system, str(path)
 
 
-def cannot(do: str, url: str, error: Exception) -> UserError:
-    """Make a UserError of a file system's error; each file system has error types of its own."""
+def remote_error(do: str, url: str, error: Exception) -> UserError:
+    """Return a UserError for a file system's error; each file system has error types of its own."""
     return UserError(f"{url}: cannot {do}: {error or type(error).__name__}")
 
 
@@ -50,7 +50,7 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
     except (FileNotFoundError, UserError):
         raise
     except Exception as error:
-        raise cannot("read", f"{folder}/{name}", error) from None
+        raise remote_error("read", f"{folder}/{name}", error) from None
 
 
 def fetch(names: list[str], folder: Path) -> dict[str, str]:
@@ -67,6 +67,6 @@ def fetch(names: list[str], folder: Path) -> dict[str, str]:
         except UserError:
             raise
         except Exception as error:
-            raise cannot("fetch", name, error) from None
+            raise remote_error("fetch", name, error) from None
         local[name] = str(target)
     return local

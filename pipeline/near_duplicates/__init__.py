@@ -1,4 +1,4 @@
 """Exact search for near-duplicate inserts: all pairs within some mismatches or one indel, and their clusters.
 
-Entry points: clusters.near_duplicate_clusters, pairs.near_duplicate_pairs and pairs.pair_chunks.
+Entry points: clusters.near_duplicate_clusters and pairs.pair_chunks.
 """

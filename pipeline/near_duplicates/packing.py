@@ -1,4 +1,4 @@
-"""Inserts packed into machine words: 3 bits per base, 20 bases per 64-bit word, one array per length.
+"""Pack inserts into machine words: 3 bits per base, 20 bases per 64-bit word, one array per length.
 
 One exclusive or compares 20 bases of two inserts, and one mask per word selects any set of positions. N is a letter
 like the others. Packed inserts take a quarter of the memory of their text.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.io.arrow import string_buffers
@@ -20,28 +19,25 @@ Words = npt.NDArray[np.uint64]
 
 BITS = 3
 BASES = 20
-"""Bases per word. The four bits left over are used for counting (see mismatches)."""
+"""Bases per word."""
 
 _CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
 _BASE = np.uint64((1 << BITS) - 1)
 _ONE_PER_BASE = np.uint64(sum(1 << BITS * base for base in range(BASES)))
-_PAIR = np.uint64((1 << 2 * BITS) - 1)
-_ONE_PER_PAIR = np.uint64(sum(1 << 2 * BITS * pair for pair in range(BASES // 2)))
-_TENTH_PAIR = np.uint64(BITS * (BASES - 2))
 _SHIFT = np.uint64(BITS)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
 _READ = 1 << 17
-"""Inserts packed, or keys computed, at once: the scratch memory stays at a few megabytes."""
+"""Inserts packed, or keys computed, at once: a few megabytes of scratch memory."""
 
 
 @dataclass(frozen=True)
 class Packed:
     """The inserts of one length.
 
-    words: (length / 20 rounded up, n); base i of an insert is bits 3 (i % 20) and up of word i // 20, and what is past
-    the end is 0. rows: (n,) the rows of the column that they came from, ascending.
+    words: (length / 20 rounded up, n); base i of an insert is bits 3 (i % 20) and up of word i // 20, the rest is 0.
+    rows: (n,), their rows in the column, ascending.
     """
 
     length: int
@@ -49,7 +45,7 @@ class Packed:
     rows: Indices
 
     def word(self, number: int, at: Indices, skip: int = 0) -> Words:
-        """One word of the inserts `at`, as if their first `skip` (0 or 1) bases were not there: (len(at),)."""
+        """Read one word of the inserts `at`, without their first `skip` (0 or 1) bases: (len(at),)."""
         here: Words = self.words[number][at]
         if not skip:
             return here
@@ -59,7 +55,7 @@ class Packed:
         return here
 
     def keys(self, at: Indices, positions: Indices, label: Words | None = None, skip: int = 0) -> Words:
-        """A hash of the bases at some positions and of a label, equal where these are: (len(at),).
+        """Hash the bases at some positions, and a label; equal ones have equal hashes: (len(at),).
 
         at, label: (n,); skip: as in word.
         """
@@ -75,7 +71,7 @@ class Packed:
 
 
 def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
-    """The words that hold some positions of an insert, each with the mask that selects them."""
+    """List the words that hold some positions of an insert, each with the mask that selects them."""
     numbers = positions // BASES
     return [
         (int(number), np.bitwise_or.reduce(_BASE << (positions[numbers == number] % BASES * BITS).astype(np.uint64)))
@@ -84,67 +80,49 @@ def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
 
 
 def differing_bases(left: Words, right: Words) -> Words:
-    """The lowest bit of each base in which words differ: (n,)."""
+    """Set the lowest bit of each base in which words differ: (n,)."""
     different = left ^ right
     different |= (different >> np.uint64(1)) | (different >> np.uint64(2))
     different &= _ONE_PER_BASE
     return different
 
 
-def mismatches(left: Words, right: Words) -> Words:
-    """The number of bases, 0 to 20, in which words differ: (n,)."""
-    count = differing_bases(left, right)
-    # Sums of two bases, 6 bits each; the product has the sum of all ten of them in the tenth place.
-    count += count >> _SHIFT
-    count &= _ONE_PER_PAIR * _BASE
-    count *= _ONE_PER_PAIR
-    count >>= _TENTH_PAIR
-    count &= _PAIR
-    return count
-
-
 def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
-    """The inserts of a column by their length, shortest first.
+    """Pack the inserts of a column, by their length, shortest first.
 
-    Raises UserError where one is null or holds letters other than ACGTN.
+    Raises UserError for a null and for letters other than ACGTN.
     """
     if inserts.null_count:
         raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
-    lengths = pc.binary_length(inserts).to_numpy().astype(np.int32, copy=False)
+    text, starts, lengths = string_buffers(inserts)
+    order = np.argsort(lengths, kind="stable")
     sizes = np.bincount(lengths)
-    packed = {
-        int(length): Packed(
-            int(length), np.empty((-(-length // BASES), sizes[length]), np.uint64), np.empty(sizes[length], np.int64)
-        )
-        for length in np.flatnonzero(sizes)
-    }
-    filled = np.zeros(len(sizes), np.int64)
-    for start in range(0, len(inserts), _READ):
-        text, starts, _ = string_buffers(inserts.slice(start, _READ))
-        here = lengths[start : start + _READ]
-        for length in np.unique(here):
-            rows = np.flatnonzero(here == length)
-            into = slice(filled[length], filled[length] + len(rows))
-            packed[length].rows[into] = rows + start
-            packed[length].words[:, into] = _words(_codes(text, starts[rows], int(length)))
-            filled[length] = into.stop
+    packed = {}
+    for length, end in enumerate(np.cumsum(sizes).tolist()):
+        rows = order[end - sizes[length] : end]
+        words = np.empty((-(-length // BASES), len(rows)), np.uint64)
+        for start in range(0, len(rows), _READ):
+            part = slice(start, start + _READ)
+            words[:, part] = _words(_codes(text, starts[rows[part]], length))
+        if len(rows):
+            packed[length] = Packed(length, words, rows)
     return packed
 
 
 def _codes(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
-    """0 to 4 for each base of inserts of one length, 0 past their end: (n, length rounded up to whole words)."""
+    """Encode inserts of one length as 0 to 4 per base, 0 past their end: (n, length rounded up to whole words)."""
     codes = np.zeros((len(starts), -(-length // BASES) * BASES), np.uint8)
     if length:
         windows = np.lib.stride_tricks.sliding_window_view(text, length)[starts]
         codes[:, :length] = np.frombuffer(windows.tobytes().translate(_CODE), np.uint8).reshape(-1, length)
         if codes.max() >= len(ALPHABET):
-            wrong = windows[(codes >= len(ALPHABET)).any(1).argmax()].tobytes().decode(errors="replace")
-            raise UserError(f"insert {wrong!r}: expected letters {ALPHABET} only")
+            invalid = windows[(codes >= len(ALPHABET)).any(1).argmax()].tobytes().decode(errors="replace")
+            raise UserError(f"insert {invalid!r}: expected letters {ALPHABET} only")
     return codes
 
 
 def _words(codes: npt.NDArray[np.uint8]) -> Words:
-    """(n, 20 words) codes to (words, n): neighbours are joined while they are narrow, 1 byte, 2 bytes, 8 bytes."""
+    """Join codes, (n, 20 words), to words, (words, n): by twos and fours first, while a byte or two hold them."""
     twos = codes[:, 0::2] | codes[:, 1::2] << BITS
     fours = twos[:, 0::2] | twos[:, 1::2].astype(np.uint16) << 2 * BITS
     words = np.zeros((len(codes), codes.shape[1] // BASES), np.uint64)

@@ -12,8 +12,8 @@ from pipeline.dataset.query import Columns, answer
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
-from pipeline.reporting.query_section import query_section
-from pipeline.runtime.text import counted
+from pipeline.reporting.svg import query_section
+from pipeline.runtime.text import format_count
 
 QUERIES = (
     "splits",
@@ -64,16 +64,17 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
+    sections = [_summary(info), _splits(results["splits"]), _rejects(info, results["rejects_by_reason"])]
+    if info.cut is not None:
+        sections += _label_figures(info, info.cut, results)
+    sections += _sequence_figures(results)
+    if info.cut is not None:
+        sections += _effect_figures(results)
     return render_page(
         "promoter-bert: the dataset",
-        f"{counted(info.promoters, 'promoter')} from {counted(info.input_rows, 'input row')}. The query "
-        "of each table and figure stands below it; promoter-bert query FILE prints its numbers.",
-        [
-            _summary(info),
-            _splits(results["splits"]),
-            _rejects(info, results["rejects_by_reason"]),
-            *_figures(info, results),
-        ],
+        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The query "
+        "of each table and figure is below it; promoter-bert query FILE prints its numbers.",
+        sections,
         f"Dataset {info.key}",
     )
 
@@ -93,8 +94,8 @@ def _summary(info: DatasetInfo) -> Section:
 
 def _splits(result: Columns) -> Section:
     rows = [
-        (stage, split, f"{n:,}", _number(mean), _number(sd))
-        for stage, split, n, mean, sd in zip(*result.values(), strict=True)
+        (stage, split, f"{n:,}", *("" if value is None else f"{value:.3f}" for value in mean_and_sd))
+        for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
     ]
     return Section(
         "Splits",
@@ -113,20 +114,10 @@ def _rejects(info: DatasetInfo, result: Columns) -> Section:
         if rejected
         else "No row was rejected."
     )
-    rows = [
-        (reason, f"{n:,}", first)
-        for reason, n, first in zip(result["reason"], result["rows"], result["first_at"], strict=True)
-    ]
-    table = Table(("reason", "rows", "first at"), rows or [("none", "0", "")], frozenset({1}))
+    columns = zip(result["reason"], result["rows"], result["first_at"], strict=True)
+    rows = [(reason, f"{n:,}", first) for reason, n, first in columns] or [("none", "0", "")]
+    table = Table(("reason", "rows", "first at"), rows, frozenset({1}))
     return Section("Rejects by reason", text, [table], "sql/queries/rejects_by_reason.sql")
-
-
-def _figures(info: DatasetInfo, results: dict[str, Columns]) -> Iterator[Section]:
-    if info.cut is not None:
-        yield from _label_figures(info, info.cut, results)
-    yield from _sequence_figures(results)
-    if info.cut is not None:
-        yield from _effect_figures(results)
 
 
 def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
@@ -152,7 +143,8 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
 
 def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     lengths = results["insert_lengths"]
-    share, bases = max(zip(lengths["share"], lengths["bases"], strict=True), key=lambda pair: pair[0])
+    share = max(lengths["share"])
+    bases = lengths["bases"][lengths["share"].index(share)]
     yield query_section(
         "insert_lengths",
         "Insert lengths",
@@ -166,7 +158,7 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
         "bases_by_position",
         "Bases by position",
         "Random synthesis gives flat lines. A step or a slope is a bias of synthesis or sequencing. The figure covers "
-        f"the {counted(max(positions['promoters'], default=0), 'insert')} of the most common length, "
+        f"the {format_count(max(positions['promoters'], default=0), 'insert')} of the most common length, "
         f"{len(positions['position'])} bases. N is a base that could not be read.",
         plots.bases_by_position(positions),
         3.4,
@@ -191,7 +183,3 @@ def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
         plots.kmer_enrichment(results["kmer_enrichment"]),
         5.0,
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -3,26 +3,19 @@
 from matplotlib.figure import Figure
 
 from pipeline.dataset.query import Columns
-from pipeline.reporting.svg import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    LINE_GREY,
-    ORANGE,
-    PALE_BLUE,
-    PALE_GREY,
-    PURPLE,
+from pipeline.reporting.axes import (
+    LOG_COUNT,
     count_axis,
     legend,
     log_count_axis,
-    plot,
+    panels_with_counts,
     share_axis,
     whole_number_axis,
 )
+from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
+from pipeline.reporting.svg import plot
 
 EXPRESSION = "measured expression (units of the labels)"
-LOG_COUNT = "promoters\n(log scale)"
 MOST_KMERS = 12
 """k-mers shown at either end."""
 
@@ -75,15 +68,12 @@ def insert_lengths(figure: Figure, columns: Columns) -> None:
 @plot
 def gc_against_expression(figure: Figure, columns: Columns) -> None:
     """Plot mean and middle half of expression by GC content; below, the number of promoters of each step."""
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     middle = [100 * gc + 2.5 for gc in columns["gc"]]  # of steps that are 5 % wide
+    upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)")
     low, high = columns["lower_quartile"], columns["upper_quartile"]
     upper.fill_between(middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the promoters")
     upper.plot(middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean")
-    lower.bar(middle, columns["promoters"], width=4.4, color=GREY)
-    log_count_axis(lower, max(columns["promoters"], default=1))
     upper.set_ylabel("measured expression\n(units of the labels)")
-    lower.set(xlabel="GC content of the insert (%)", ylabel=LOG_COUNT)
     legend(figure)
 
 

@@ -1,21 +1,22 @@
-"""Draw figures as inline <svg> elements, and set up their axes.
+"""Draw figures as inline <svg> elements.
 
 The same numbers give the same text: matplotlib's own settings whatever the user's, no date, fixed ids. Text stays text,
-so that a page can be searched. The colours can be told apart without colour vision.
+so that a page can be searched.
 """
 
 import functools
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from pipeline.reporting.html import Content, Figures, Section
+from pipeline.reporting.palette import LINE_GREY
 
 P = ParamSpec("P")
 Draw = Callable[[Figure], None]
@@ -25,10 +26,6 @@ WIDTH = 7.2
 MIDDLE_WIDTH = 5.4
 HALF_WIDTH = 3.6
 """Inches: the width of the page; narrow enough to be read on a phone; one of two side by side."""
-BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000"
-PALE_BLUE, GREY, PALE_GREY = "#cce3f0", "#b4bac1", "#d5d9dd"
-LINE_GREY = "#6b7280"
-"""Colour of axes and zero lines."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -87,34 +84,9 @@ def standalone(element: str) -> str:
     return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
 
 
-def legend(figure: Figure) -> None:
-    """Put the legend above the axes in one row, where it covers no data."""
-    figure.legend(loc="outside upper left", ncols=5)
-
-
-def count_axis(axes: Axes, highest: float) -> None:
-    """Scale y for whole numbers of promoters, with room above the highest bar."""
-    axes.set_ylim(0, 1.06 * highest)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def log_count_axis(axes: Axes, highest: float) -> None:
-    """Scale y logarithmically from below 1, so that a single promoter can be seen."""
-    axes.set_yscale("log")
-    axes.set_ylim(0.7, 2 * highest)
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def share_axis(axes: Axes) -> None:
-    """Label y in per cent from 0 on."""
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
-
-
-def whole_number_axis(axes: Axes) -> None:
-    """Put the ticks of x at whole numbers only."""
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))
+def query_section(
+    name: str, heading: str, text: str, draw: Draw, height: float, width: float = WIDTH, more: Sequence[Content] = ()
+) -> Section:
+    """Make the section of a figure that shows the result of sql/queries/NAME.sql."""
+    figure = Figures([render_svg(name, heading, draw, height, width)])
+    return Section(heading, text, [figure, *more], f"sql/queries/{name}.sql")

@@ -1,4 +1,4 @@
 """Helpers without domain knowledge, for every layer.
 
-`prefetch.ahead` (a background thread), `workers.worker_pool` (processes), `progress.progress`, `text.counted`.
+`prefetch.prefetch` (a background thread), `workers.worker_pool` (processes), `progress.progress`, `text.format_count`.
 """

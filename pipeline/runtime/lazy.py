@@ -1,16 +1,22 @@
 """Load the public names of a package on first use (PEP 562)."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package. modules: the module that defines each public name."""
+def lazy_names(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the `__getattr__`, `__dir__` and `__all__` of a package. modules: the module that has each public name.
+
+    Type checkers get the same names from imports under TYPE_CHECKING, so this is called in the else branch of it.
+    """
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(modules[name]), name)
 
-    return load
+    return load, lambda: [*vars(sys.modules[package]), *modules], sorted(modules)

@@ -12,7 +12,7 @@ Update = Callable[[int, int, str], None]
 """Called with the units done, the units in all (0 if unknown) and a note to print behind them."""
 
 
-def tell(line: str) -> None:
+def emit(line: str) -> None:
     """Print a line to standard error, where progress is shown."""
     print(line, file=sys.stderr, flush=True)
 
@@ -97,4 +97,4 @@ class _Lines:
         rate = (done - self._first_done) / elapsed_s
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
         count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
-        tell(f"{self._title}: {done:,} {count}{left} {note}".rstrip())
+        emit(f"{self._title}: {done:,} {count}{left} {note}".rstrip())

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
-from pipeline.io.remote import cannot, file_system, is_remote
+from pipeline.io.remote import file_system, is_remote, remote_error
 from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, index_text, shard_entry
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
@@ -215,4 +215,4 @@ def _errors_of(action: str, url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise cannot(action, url, error) from None
+        raise remote_error(action, url, error) from None

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
 from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate, split_off
 from pipeline.stream.reader import RecordReader, Window
 from pipeline.stream.shuffle import WINDOW_RECORDS, EpochOrder, epoch_order
 from pipeline.stream.sources import LocalShards, ShardSource
-from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
@@ -140,8 +140,8 @@ class ShardStream:
         Raises UserError for a missing or corrupt shard, naming file and record.
         """
         order = epoch_order(self._record_rows, self.seed, epoch, self.shuffle)
-        windows = ahead(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
-        blocks = ahead(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
+        windows = prefetch(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")
+        blocks = prefetch(self._blocks(windows, epoch), BLOCKS_AHEAD, f"cut {self.split}")
         with contextlib.closing(blocks):
             number = consumed // self.global_batch
             while consumed < self.rows:
@@ -199,6 +199,6 @@ class ShardStream:
         """Collate this rank's rows of global batches, with the drawn promoters read from the other strand."""
         block = collate(windows, assign_rows(self.rank_slice, global_rows), global_rows)
         if self.reverse_complement:
-            drawn = np.flatnonzero(drawn_strands(self.seed, epoch, block.position))
+            drawn = np.flatnonzero(draw_strands(self.seed, epoch, block.position))
             block.tokens[drawn] = reverse_complement(block.tokens[drawn], block.lengths[drawn], self._k)
         return block

@@ -38,7 +38,7 @@ def reverse_complement(tokens: Ids, lengths: Numbers, k: int) -> Ids:
     return out
 
 
-def drawn_strands(seed: int, epoch: int, positions: Numbers) -> npt.NDArray[np.bool_]:
+def draw_strands(seed: int, epoch: int, positions: Numbers) -> npt.NDArray[np.bool_]:
     """Draw which promoters of a split are read from the other strand in an epoch: each with probability 1/2."""
     key = np.random.SeedSequence([seed, epoch, 2]).generate_state(1, np.uint64)
     mixed = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key

@@ -5,7 +5,7 @@ with positions as (
     union all
     select 'pretrain', split, position from pretrain
 ),
-found as (
+actual as (
     select
         stage,
         split,
@@ -17,18 +17,18 @@ found as (
     from positions
     group by all
 ),
-stated as (
+expected as (
     select 'finetune' as stage, 'test' as split, finetune_test_rows as n from dataset
     union all select 'finetune', 'valid', finetune_valid_rows from dataset
     union all select 'finetune', 'train', finetune_train_rows from dataset
     union all select 'pretrain', 'valid', pretrain_valid_rows from dataset
     union all select 'pretrain', 'train', pretrain_rows - pretrain_valid_rows from dataset
 )
-select stage, split, stated.n as stated, coalesce(found.n, 0) as found
-from stated
-full join found using (stage, split)
-where stated.n is distinct from coalesce(found.n, 0)
+select stage, split, expected.n as expected, coalesce(actual.n, 0) as actual
+from expected
+full join actual using (stage, split)
+where expected.n is distinct from coalesce(actual.n, 0)
     or lowest <> 0
-    or highest <> found.n - 1
-    or 2 * total <> found.n * (found.n - 1)
-    or 6 * squares <> (found.n - 1) * found.n * (2 * found.n - 1);
+    or highest <> actual.n - 1
+    or 2 * total <> actual.n * (actual.n - 1)
+    or 6 * squares <> (actual.n - 1) * actual.n * (2 * actual.n - 1);

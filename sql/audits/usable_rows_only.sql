@@ -1,5 +1,5 @@
--- Every promoter has its adapters and no label that is not finite; every fiftieth has no letters but ACGTN (reading all
--- letters again would take a tenth of the build).
+-- Every promoter has its adapters, and a finite label or none. Every fiftieth one is checked for other letters than ACGTN
+-- (checking all would take a tenth of the build).
 select id, sequence, expression
 from promoters, dataset
 where not starts_with(sequence, left_adapter)

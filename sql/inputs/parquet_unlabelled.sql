@@ -1,6 +1,6 @@
 -- One row per row of the Parquet files, in file order, without labels.
 set variable sequence_column = coalesce(getvariable('sequence_column'), 'sequence');
--- There must be a column, even if no names are wanted.
+-- A column is needed even if no names are requested.
 set variable name_column = coalesce(getvariable('name_column'), getvariable('sequence_column'));
 create or replace temp view input as
 with cells as (

@@ -19,7 +19,7 @@ cells as (
             coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
             split_part(text, getvariable('delimiter'), getvariable('expression_field'))
         ) as expression,
-        -- For predictions with names.
+        -- For predictions with a column of names.
         if(
             getvariable('quoted'),
             coalesce(trim(fields[getvariable('name_field')], '" '), ''),

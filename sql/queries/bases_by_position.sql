@@ -1,5 +1,5 @@
--- Share of each base at each position of the insert, 1 being its left end, over the inserts of the most common length
--- (80 in the yeast assay). Flat lines are what random synthesis should give; a row's shares sum to 1.
+-- Share of each base at each position of the insert, from 1 at its left end, for the most common length (80 in the
+-- yeast assay). Random synthesis gives flat lines; the shares of a row sum to 1.
 with inserts as not materialized (
     select insert_of(sequence) as bases
     from promoters

@@ -1,5 +1,5 @@
--- Held-out promoters of each run and split in twenty equal groups by prediction: where predictions are calibrated, the
--- mean label of a group is its mean prediction, but for a few standard errors.
+-- Held-out promoters of each run and split in twenty equal groups by prediction. If predictions are calibrated, the
+-- mean label of a group is within a few standard errors of its mean prediction.
 with grouped as (
     select
         run,

@@ -1,5 +1,5 @@
--- Sequences that were measured more than once, and how far their labels lie apart: no model can tell these rows apart,
--- so noise_sd, the standard deviation within a sequence, is what the assay alone adds to any error.
+-- Sequences that were measured more than once, and the differences of their labels. No model can distinguish these
+-- rows, so noise_sd, the standard deviation within a sequence, is the part of any error that is due to the assay.
 with suspects as (
     -- Numbers in place of sequences: a group for each of them takes a fraction of the memory.
     select hash(sequence) as mark

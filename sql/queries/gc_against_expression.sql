@@ -1,4 +1,4 @@
--- Mean and quartiles of expression by GC content of the insert, in steps of 5 %: 0.4 stands for 40 % up to 45 %.
+-- Mean and quartiles of expression by GC content of the insert, in steps of 5 %: 0.4 means 40 % up to 45 %.
 -- Half of a step's promoters lie between lower_quartile and upper_quartile. Ns count neither way.
 with counted as (
     select

@@ -1,5 +1,5 @@
--- Promoters by length of the insert in bases, with their mean expression and its standard error: lengths other than the
--- designed one are errors of synthesis, and a mean far off (several errors) says that they matter.
+-- Promoters by length of the insert in bases, with their mean expression and its standard error. Lengths other than the
+-- designed one are errors of synthesis; if their mean differs by several standard errors, they matter.
 select
     length(insert_of(sequence)) as bases,
     count(*) as promoters,

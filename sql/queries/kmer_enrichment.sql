@@ -1,6 +1,6 @@
--- Which 5-mers of the insert are more frequent (log2_ratio above 0) or less among the promoters that are pretrained on,
--- the top by expression, than among the rest: 1 is twice, -1 half as frequent. Read on the strand that is stored; a
--- binding site that works either way round shows up as itself and as its other_strand.
+-- 5-mers of the insert that are more frequent (log2_ratio above 0) or less frequent in pretrain, the top by expression,
+-- than in the other promoters: 1 means twice, -1 half as frequent. Counted on the stored strand; a binding site that
+-- works in both directions is found as itself and as its other_strand.
 -- For 6-mers set k to 6. One is added to each count, so that no ratio is infinite.
 with size as (
     select 5 as k

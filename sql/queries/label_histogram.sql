@@ -1,4 +1,4 @@
--- Labels by whole number (11 stands for 11 up to 12), and how many of them are at or above the pretraining cut.
+-- Labels by whole number (11 means 11 up to 12), and how many of them are at or above the pretraining cut.
 select
     floor(expression) as expression,
     count(*) as promoters,

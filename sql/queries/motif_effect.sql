@@ -1,6 +1,6 @@
 -- Mean expression of promoters with and without a binding site in the insert, on either strand. An effect of several
--- standard errors is no chance; it may still be that of a motif's bases, so compare with gc_against_expression.sql.
--- Write your own sites into the list; promoters are read once for each.
+-- standard errors is not due to chance. It may be due to base composition: compare with gc_against_expression.sql.
+-- Write your own sites into the list; promoters are read once per site.
 with sites(factor, site) as (
     values
         ('Cbf1', 'CACGTG'),

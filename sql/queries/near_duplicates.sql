@@ -1,7 +1,6 @@
--- Which inserts are near-duplicates of each other, largest families first (for a dataset built with split = grouped)?
--- Each row is an insert beside the leader of its family: how many bases differ where both are equally long, its split
--- (the same for the whole family), and its expression beside the leader's. Labels of one family that lie far apart show
--- the assay's noise, or a base that matters.
+-- Clusters of near-duplicate inserts, largest first, of a dataset built with split = grouped. One row per insert, with
+-- the leader of its cluster: the number of bases that differ if both are equally long, the split (the same for the
+-- whole cluster), and both expressions. Labels of a cluster that differ a lot show noise, or a base that matters.
 with measured as (
     select insert_of(sequence) as "insert", avg(expression) as expression
     from promoters

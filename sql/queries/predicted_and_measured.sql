@@ -1,5 +1,5 @@
--- How many held-out promoters of each run and split lie where: predictions and labels rounded to a step, which is 0.5
--- on the yeast assay's scale (a round number near a thirty-sixth of the labels' range).
+-- The number of held-out promoters of each run and split by prediction and label, both rounded to a step. The step is
+-- 0.5 on the yeast assay's scale (a round number near a thirty-sixth of the labels' range).
 with width as (
     select greatest(max(expression) - min(expression), 1e-6) / 36 as wanted from promoters
 ),

@@ -1,4 +1,4 @@
--- In which shard and record each of the first promoters of the fine-tuning test split lies.
+-- The shard and record of the first promoters of the fine-tuning test split.
 select f.id, f.sequence, r.k, r.shard, r.record, f.position - r.first_position as row_in_record
 from finetune f
 join records r

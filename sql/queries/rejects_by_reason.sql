@@ -1,4 +1,4 @@
--- How many rows could not be used, and why, with one example each.
+-- The number of rejects by reason, with one example each.
 select
     reason,
     count(*) as rows,

@@ -1,5 +1,5 @@
 -- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by GC content of the insert,
--- in steps of 5 %: 0.4 stands for 40 % up to 45 %. Ns count neither way.
+-- in steps of 5 %: 0.4 means 40 % up to 45 %. Ns are not counted.
 with counted as (
     select
         run,

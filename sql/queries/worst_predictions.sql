@@ -1,4 +1,4 @@
--- Held-out promoters that the runs get most wrong; above 0 the error says that the prediction is too high.
+-- Held-out promoters with the largest errors of each run; above 0 the prediction is too high.
 select run, split, id, sequence, expression, prediction, prediction - expression as error
 from predictions
 join promoters using (id)

@@ -1,8 +1,8 @@
--- Where split = grouped, in place of splits/random.sql. Reads temp tables inserts (splits/inserts.sql) and near: the
--- inserts that have near-duplicates, each with the leader of its group.
+-- For split = grouped, in place of splits/random.sql. Reads temp table inserts (splits/inserts.sql) and relation near:
+-- the inserts that have near-duplicates, each with the leader of its cluster.
 
--- One row per group: rows of equal or near-duplicate inserts. Most promoters are a group of their own.
-create or replace temp table groups as
+-- One row per cluster: rows of equal or near-duplicate inserts. Most promoters are a cluster of their own.
+create or replace temp table clusters as
 with members as (
     select coalesce(leader, "insert") as leader
     from inserts
@@ -14,12 +14,12 @@ sizes as (
         count(*) as promoters
     from inserts
 ),
-found as (
+counted as (
     select leader, count(*) as rows, shuffle_hash(leader, getvariable('seed')) as place
     from members
     group by leader
 ),
--- The hash of a group of several rows draws its split, with the fractions of the splits as probabilities...
+-- The hash of a cluster of several rows draws its split, with the fractions of the splits as probabilities...
 drawn as (
     select
         leader,
@@ -31,7 +31,7 @@ drawn as (
             when place::double < pow(2, 64) * (test + valid) / promoters then 'valid'
             else 'train'
         end as drawn
-    from found, sizes
+    from counted, sizes
 ),
 -- ... and training if the split is full.
 fitted as (
@@ -48,8 +48,8 @@ fitted as (
     from drawn, sizes
     window in_order as (partition by drawn order by place, leader)
 ),
--- Groups of one row fill the splits up to their exact sizes.
-lacking as (
+-- Clusters of one row fill the splits up to their exact sizes.
+missing as (
     select
         any_value(test) - coalesce(sum(rows) filter (split = 'test'), 0) as test,
         any_value(valid) - coalesce(sum(rows) filter (split = 'valid'), 0) as valid
@@ -65,7 +65,7 @@ select
         when rank <= test + valid then 'valid'
         else 'train'
     end as split
-from fitted, lacking;
+from fitted, missing;
 
 -- One row per usable input row: test, validation and training rows in turn, each in random order.
 create or replace table promoters as
@@ -73,19 +73,19 @@ with shuffled as (
     select sequence, expression
     from inserts
     left join near using ("insert")
-    join groups on groups.leader = coalesce(near.leader, "insert")
+    join clusters on clusters.leader = coalesce(near.leader, "insert")
     order by
         case split when 'test' then 0 when 'valid' then 1 else 2 end,
-        groups.place,
+        clusters.place,
         expression,
         sequence
 )
 select row_number() over () - 1 as id, sequence, expression
 from shuffled;
 
--- One row per insert that has near-duplicates, with the split of its group.
+-- One row per insert that has near-duplicates, with the split of its cluster.
 create or replace table near_duplicates as
 select "insert", leader, split
 from near
-join groups using (leader)
+join clusters using (leader)
 order by all;

@@ -1,8 +1,8 @@
--- Test and validation rows: of the groups, and as requested; and the training rows.
+-- Test and validation rows, of the clusters and as requested, and the training rows.
 select
     coalesce(sum(rows) filter (split = 'test'), 0)::bigint as test,
     coalesce(sum(rows) filter (split = 'valid'), 0)::bigint as valid,
     rows_of(getvariable('finetune_test'), sum(rows)::bigint) as test_size,
     rows_of(getvariable('finetune_valid'), sum(rows)::bigint) as valid_size,
     training_rows(sum(rows)::bigint, test_size + valid_size) as train
-from groups;
+from clusters;

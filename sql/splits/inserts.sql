@@ -1,4 +1,4 @@
--- Where split = grouped: one row per usable input row, with its insert and its place in the random order.
+-- For split = grouped: one row per usable input row, with its insert and its place in the random order.
 create or replace temp table inserts as
 select
     sequence,

@@ -1,5 +1,5 @@
 -- One row per usable input row, in the build's random order. The order is total, so id is the same whatever the
--- order of the input, the threads or the memory. Rows that tie are equal in all columns.
+-- order of the input, the threads or the memory. Tied rows are equal in all columns.
 create or replace table promoters as
 with shuffled as (
     select sequence, expression
@@ -9,5 +9,5 @@ with shuffled as (
 select row_number() over () - 1 as id, sequence, expression
 from shuffled;
 
--- One row per insert that has near-duplicates: filled where split = grouped.
+-- One row per insert that has near-duplicates: filled for split = grouped.
 create or replace table near_duplicates ("insert" varchar, leader varchar, split varchar);

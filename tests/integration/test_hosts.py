@@ -60,7 +60,7 @@ def check_same(run: Path, other: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_two_hosts_train_the_very_weights_that_one_host_trains(workspace, one_host):
+def test_two_hosts_train_the_same_weights_as_one_host(workspace, one_host):
     with lab.two_hosts() as hosts:
         before = hosts.received(2)
         workspace.run(*hosts.on(1, "deepspeed", "--hostfile", "hostfile", "train.py", *LONG), timeout=300)
@@ -104,7 +104,7 @@ EVENTS = [
 
 
 @pytest.mark.timeout(900)
-def test_whatever_is_killed_frozen_or_cut_off_it_ends_in_time_and_goes_on_to_the_same_weights(workspace, one_host):
+def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights(workspace, one_host):
     run, log = workspace.folder / "runs" / "relaunched", workspace.folder / "relaunched.log"
     training = ("deepspeed", "--hostfile", "hostfile", "train.py", "run.name=relaunched", *LONG)
     command = ("promoter-bert", "relaunch", "--max-restarts", "6", *training)
@@ -164,7 +164,7 @@ def project_copy(tmp_path) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy, tmp_path, monkeypatch):
+def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, monkeypatch):
     """On host 2: other code, another transformers and config, no shards. Each host has its own disk for the runs."""
     other = tmp_path / "other"
     shutil.copytree(project_copy, other / "project")
@@ -211,7 +211,7 @@ def test_a_host_that_differs_is_named_with_what_differs(workspace, project_copy,
 
 
 @pytest.mark.timeout(300)
-def test_the_doctor_finds_hosts_fit_or_says_what_to_mend(workspace):
+def test_doctor_finds_hosts_ready_or_suggests_fixes(workspace):
     """Fit; then no way to a host, a port that is taken, a full disk, missing shards, a comment in .deepspeed_env."""
     (workspace.folder / "runs").mkdir(exist_ok=True)
     with lab.two_hosts() as hosts:

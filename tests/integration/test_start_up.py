@@ -47,7 +47,7 @@ EVENTS = [
 
 
 @pytest.mark.timeout(600)
-def test_whatever_is_killed_or_frozen_in_the_start_up_it_ends_and_is_started_again(copy):
+def test_lost_processes_in_the_start_up_end_the_run_and_it_is_restarted(copy):
     """DeepSpeed itself exits with 0 when its launcher is killed; the first event meets that one in its imports."""
     moments, log = random.Random(6), copy.folder / "log"
     deepspeed = ("deepspeed", "--master_port", free_port(), "--num_accelerators", "2")

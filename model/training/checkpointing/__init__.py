@@ -1,4 +1,4 @@
 """Save and resume a stage: checkpoints of the training state, the best model, the Hugging Face export.
 
-Entry points: `store.StageStore` (what the loop calls), `checkpoints.Checkpoints`, `best_model.BestModel`.
+Entry points: `checkpoints.find_checkpoint` and `Checkpoints` (what the loop calls), `best_model.BestModel`.
 """

@@ -1,24 +1,33 @@
 """The best model of a stage: runs/NAME/pretrained or runs/NAME/model, a Hugging Face directory with a manifest.
 
-It is a copy of what the best checkpoint holds, and is restored from there where it is corrupt or missing. Its manifest
+It is a copy of what the best checkpoint holds, and is restored from there if it is corrupt or missing. Its manifest
 also records whether the stage has ended: then the checkpoints are not needed any more.
 """
 
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.manifest import Manifest, StageProgress, damage, put_manifest, read_manifest
+from model.artifacts.manifest import Manifest, StageProgress, find_damage, put_manifest, read_manifest
 from model.config import StageName
-from model.training.checkpointing.checkpoints import HUGGING_FACE, newest_first, tag_of
-from model.training.checkpointing.disk import disk_error
+from model.training.checkpointing.disk import report_disk_error
 from pipeline.errors import UserError
 from pipeline.io.atomic import replace_folder
 
-Emit = Callable[[str], None]
-"""Receives a line for the user."""
+HUGGING_FACE = "huggingface"
+"""Sub-directory of a checkpoint that holds the model."""
+
+
+def tag_of(step: int) -> str:
+    """Name the directory of a step's checkpoint."""
+    return f"step-{step:09d}"
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """List the checkpoints in a stage's directory, intact or not."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -34,55 +43,53 @@ class BestModel:
     owner: dict[str, str]
 
     def ended(self) -> StageProgress | None:
-        """Read where this run's stage ended. None where it has not, or where only the checkpoints can tell."""
-        manifest = read_manifest(self.folder)
-        if manifest is None or manifest.owner != self.owner or manifest.standing is None:
-            return None
-        return manifest.standing if manifest.standing.ended and not damage(self.folder) else None
+        """Read the progress of an ended stage. None if the stage has not ended or only checkpoints can tell."""
+        progress = self._progress_in(self.folder)
+        return progress if progress is not None and progress.ended and not find_damage(self.folder) else None
 
-    def update(self, progress: StageProgress, emit: Emit) -> None:
+    def update(self, progress: StageProgress, report: Callable[[str], None]) -> None:
         """Make the directory hold the best weights so far. The checkpoint of this progress must be written.
 
-        emit: receives a line where a corrupt directory was restored, or cannot be yet. Raises UserError where the disk
-        is full, or where the stage has ended and its best weights are lost.
+        report: receives a line if a corrupt directory was restored, or cannot be yet. Raises UserError if the disk is
+        full, or if the stage has ended and its best weights are lost.
         """
         if progress.best is None:
             return
-        manifest, problem = read_manifest(self.folder), damage(self.folder)
-        if manifest is not None and not problem and self._holds_best(manifest, progress):
-            if manifest.standing != progress:
-                put_manifest(self.folder, replace(manifest, standing=progress))
+        recorded, problem = self._progress_in(self.folder), find_damage(self.folder)
+        manifest = read_manifest(self.folder)
+        if manifest and recorded and not problem and recorded.best_step == progress.best_step:
+            if recorded != progress:
+                put_manifest(self.folder, Manifest(self.owner, None, progress, manifest.files))
             return
-        unexpected = bool(problem) and (self.folder.exists() or progress.step > progress.best_step)
+        is_unexpected = bool(problem) and (self.folder.exists() or progress.step > progress.best_step)
         problem = problem or "not the best weights"
-        lost = self._copy(progress)
-        if lost and progress.ended:
-            raise self._lost(problem, lost)
-        if lost:
-            emit(f"{self.folder}: {problem}; the next better weights will replace it ({lost})")
-        elif unexpected:
-            emit(self._restored(problem, progress))
+        obstacle = self._copy(progress)
+        if obstacle and progress.ended:
+            raise self._retrain_error(problem, obstacle)
+        if obstacle:
+            report(f"{self.folder}: {problem}; the next better weights will replace it ({obstacle})")
+        elif is_unexpected:
+            report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def require(self, emit: Emit, *outdated: Path) -> None:
+    def require(self, report: Callable[[str], None], *outdated: Path) -> None:
         """Check that the directory is intact, or restore it from the last checkpoints.
 
-        outdated: files that must be removed, too, before the stage is trained again. Raises UserError where it must be.
+        outdated: files to remove, too, before the stage can be trained again. Raises UserError if it must be.
         """
-        problem = damage(self.folder)
+        problem = find_damage(self.folder)
         if not problem:
             return
-        progress = self._last_progress()
-        lost = self._copy(progress) if progress is not None else f"there is no checkpoint in {self.checkpoints}"
-        if lost or progress is None:
-            raise self._lost(problem, lost, *outdated)
-        emit(self._restored(problem, progress))
+        progress = next(filter(None, map(self._progress_in, newest_first(self.checkpoints))), None)
+        if progress is None or progress.best is None:
+            raise self._retrain_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
+        if obstacle := self._copy(progress):
+            raise self._retrain_error(problem, obstacle, *outdated)
+        report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def _holds_best(self, manifest: Manifest, progress: StageProgress) -> bool:
-        standing = manifest.standing
-        return manifest.owner == self.owner and standing is not None and standing.best_step == progress.best_step
-
-    def _restored(self, problem: str, progress: StageProgress) -> str:
-        return f"{self.folder}: {problem}; restored from {self._source(progress)}"
+    def _progress_in(self, folder: Path) -> StageProgress | None:
+        """Read the progress that the manifest of a directory records; None if the directory is not of this run."""
+        manifest = read_manifest(folder)
+        return manifest.progress if manifest is not None and manifest.owner == self.owner else None
 
     def _source(self, progress: StageProgress) -> Path:
         return self.checkpoints / tag_of(progress.best_step) / HUGGING_FACE
@@ -91,35 +98,23 @@ class BestModel:
         """Replace the directory by the best checkpoint's model. Returns why it cannot be, or an empty text."""
         source = self._source(progress)
         manifest = read_manifest(source.parent)
-        problem = damage(source.parent, HUGGING_FACE)
+        problem = find_damage(source.parent, HUGGING_FACE)
         if manifest is None or problem:
             return f"{source.parent}: {problem}"
-        files = manifest.of_part(HUGGING_FACE)
+        files = manifest.files_in(HUGGING_FACE)
         new = self.folder.with_name(f".{self.folder.name}.partial")
         shutil.rmtree(new, ignore_errors=True)
-        try:
+        with report_disk_error(self.folder, "the model cannot be written", "the last checkpoint is intact", new):
             for name in files:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, new / name)
             put_manifest(new, Manifest(self.owner, None, progress, files))
             replace_folder(new, self.folder)
-        except (OSError, UserError) as error:
-            shutil.rmtree(new, ignore_errors=True)
-            problem = "the model cannot be written"
-            raise disk_error(self.folder, problem, error, "the last checkpoint is intact") from None
         return ""
 
-    def _last_progress(self) -> StageProgress | None:
-        """Read the newest progress that this run's checkpoints record; None where there is no best one yet."""
-        for folder in newest_first(self.checkpoints):
-            manifest = read_manifest(folder)
-            if manifest is not None and manifest.owner == self.owner and manifest.standing is not None:
-                return manifest.standing if manifest.standing.best is not None else None
-        return None
-
-    def _lost(self, problem: str, lost: str, *outdated: Path) -> UserError:
+    def _retrain_error(self, problem: str, obstacle: str, *outdated: Path) -> UserError:
         """Make the error of a model that must be trained again, with the command to type before."""
-        gone = [shlex.quote(str(path)) for path in (*outdated, self.checkpoints) if path.exists()]
-        removal = f"rm -r {' '.join(gone)}, then " if gone else ""
-        way = "run --stage pretrain first" if self.stage == "pretrain" else "run the same command to train it again"
-        return UserError(f"{self.folder}: {problem}, and it cannot be restored ({lost}); fix: {removal}{way}")
+        leftovers = [shlex.quote(str(path)) for path in (*outdated, self.checkpoints) if path.exists()]
+        removal = f"rm -r {' '.join(leftovers)}, then " if leftovers else ""
+        command = "run --stage pretrain first" if self.stage == "pretrain" else "run the same command to train it again"
+        return UserError(f"{self.folder}: {problem}, and it cannot be restored ({obstacle}); fix: {removal}{command}")

@@ -1,11 +1,11 @@
-"""The layout of rows of text, inferred from the first lines: delimiter, header line, columns of sequence and label."""
+"""Infer the layout of rows of text from their first lines: delimiter, header line, columns of sequence and label."""
 
 import csv
 import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pipeline.errors import UserError
@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
 EXPRESSION_NAMES = ("expression", "activity", "label", "value", "target", "measurement", "mean_expression", "score")
 DELIMITERS = "\t;,"
-"""In this order: a semicolon is used where numbers have decimal commas."""
+"""In the order in which they are tried: a semicolon is used together with decimal commas."""
 HEAD_LINES = 1000
 """Lines from which a layout is inferred."""
 MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
@@ -21,12 +21,13 @@ MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
 Rows = list[list[str]]
 """Cells of the first lines."""
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that the user named: by their name in a header line or Parquet file, or by their number from 1.
+    """Columns requested by their name in a header line or Parquet file, or by their number from 1.
 
     name: the column that is copied to the predictions.
     """
@@ -38,7 +39,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows of text or FASTA are written. Fields are counted from 1; 0 for expression_field or name_field: none."""
+    """The layout of rows of text or FASTA. Fields are counted from 1; 0 for expression_field or name_field: none."""
 
     kind: Literal["text", "fasta"]
     delimiter: str = "\t"
@@ -51,35 +52,60 @@ class Layout:
 
 
 def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
-    """Infer the layout of rows that are in no file, from their first bytes; labels are not looked for.
+    """Infer the layout of rows on standard input, from their first bytes; labels are ignored.
 
-    Raises UserError where they are not text, or the column of sequences does not exist.
+    Raises UserError if they are not text, or if the column of sequences does not exist.
     """
-    if data[:2] == b"\x1f\x8b" or data[:4] in (b"\x28\xb5\x2f\xfd", b"PAR1"):
-        raise UserError(f"{name}: expected text; decompress it first (zcat FILE.gz | ...), or name the file")
-    lines = decoded_lines(name, data)
-    lines = lines[:-1] or lines  # the last one may be cut off
+    lines = decode_lines(name, data)
+    lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
         return Layout("fasta")
     return text_layout(name, lines[:HEAD_LINES], columns or Columns(), labelled=False)
 
 
-def decoded_lines(file: str, data: bytes) -> list[str]:
-    """The lines of a file's first bytes. Raises UserError where they are not text."""
+def decode_lines(file: str, data: bytes) -> list[str]:
+    """Decode the first bytes of a file into lines. Raises UserError if they are not text."""
     if not data:
         raise UserError(f"{file}: the file is empty")
+    if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):  # gzip, Zstandard, Parquet
+        fix = "decompress it, or use a file named .gz, .zst or .parquet"
+        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: {fix}")
     if b"\0" in data:
-        raise UserError(f"{file}: not a text file in UTF-8 (a spreadsheet's Unicode text? Save it as CSV in UTF-8)")
+        raise UserError(f"{file}: not a text file in UTF-8; fix: save a spreadsheet as CSV in UTF-8")
     return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
 
 
-def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> Layout:
-    """Infer the layout of a table from its first lines. labelled: whether a column of labels is wanted.
+def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool) -> tuple[Layout, bool]:
+    """Infer the layout of tables from the first lines of each file, and whether any of these rows has a label.
 
-    Raises UserError where more than one column could be the sequence or the label, and where none can.
+    labelled: whether a column of labels is needed. Raises UserError for files that differ in layout.
+    """
+    layouts = {file: text_layout(file, lines, columns, labelled) for file, lines in heads.items()}
+    (first_file, first), *others = layouts.items()
+    for file, layout in others:
+        values = zip(asdict(first).items(), asdict(layout).values(), strict=True)
+        difference = ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in values if a != b and name != "quoted")
+        if difference:
+            raise UserError(f"{file}: another layout than {first_file} ({difference}); fix: build from one of them")
+    field = first.expression_field
+    rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
+    has_label = field > 0 and any(len(row) >= field and not _is_missing(row[field - 1].strip()) for row in rows)
+    return replace(first, quoted=any(layout.quoted for layout in layouts.values())), labelled and has_label
+
+
+def has_fasta_label(lines: list[str]) -> bool:
+    """Whether a header ends in a number after another word. (A number alone is a name.)"""
+    headers = (re.split(r"[\s=|:;,]+", line[1:].strip()) for line in lines if line[:1] == ">")
+    return any(len(words) > 1 and _is_number(words[-1]) for words in headers)
+
+
+def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -> Layout:
+    """Infer the layout of a table from its first lines. labelled: whether a column of labels is needed.
+
+    Raises UserError if the column of sequences or labels is ambiguous or missing.
     """
     if _begins_with_header(lines):
-        raise UserError(f"{file}: this looks like FASTA; give it a name ending in .fasta")
+        raise UserError(f"{file}: FASTA, but not by its name; fix: a name ending in .fasta")
     delimiter = next((mark for mark in DELIMITERS if sum(mark in line for line in lines) > len(lines) / 2), "\t")
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]] if _has_header(rows, columns) else []
@@ -91,40 +117,17 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     expression = _named_field(file, columns.expression, header, width, EXPRESSION_NAMES)
     if expression is None and labelled:
         expression = _label_field(file, body, [f for f in range(1, width + 1) if f != sequence], header)
-    if expression and labelled and _share(body, expression, _is_decimal_comma) > 0:
-        raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; write them with a point")
+    if expression and labelled and _mean(body, expression, lambda cell: bool(_DECIMAL_COMMA.fullmatch(cell))) > 0:
+        raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; expected a point")
     name = _named_field(file, columns.name, header, width, ())
     quoted = any('"' in line for line in lines)
     return Layout("text", delimiter, quoted, int(bool(header)), width, sequence, expression or 0, name or 0)
 
 
-def has_label(layout: Layout, line: str) -> bool:
-    """Whether a row has a label, be it a valid one or not."""
-    cells = _cells(line, layout.delimiter)
-    field = layout.expression_field
-    return len(cells) >= field and not _is_missing(cells[field - 1].strip())
-
-
-def layout_difference(a: Layout, b: Layout) -> str:
-    """In what two layouts differ, for an error message."""
-    names = ("delimiter", "skip_lines", "columns", "sequence_field", "expression_field", "name_field")
-    return ", ".join(f"{n}: {getattr(a, n)!r} and {getattr(b, n)!r}" for n in names if getattr(a, n) != getattr(b, n))
-
-
 def ambiguous_label(file: str, names: list[str], example: str) -> UserError:
-    """The error where a file has columns of numbers, none of which has a known name."""
-    return UserError(
-        f"{file}: ambiguous label column: {', '.join(names)}; "
-        f"fix: name it, such as --expression-column {shlex.quote(example)}"
-    )
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a number; NaN is none."""
-    try:
-        return float(cell) == float(cell)
-    except ValueError:
-        return False
+    """Make the error for a file with columns of numbers of which none has a known name."""
+    fix = f"name it, such as --expression-column {shlex.quote(example)}"
+    return UserError(f"{file}: ambiguous label column: {', '.join(names)}; fix: {fix}")
 
 
 def _begins_with_header(lines: list[str]) -> bool:
@@ -134,74 +137,67 @@ def _begins_with_header(lines: list[str]) -> bool:
 def _has_header(rows: Rows, columns: Columns) -> bool:
     requested = {name.lower() for name in (columns.sequence, columns.expression, columns.name) if name}
     known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *(name for name in requested if not name.isdecimal())}
-    # A first row with a sequence in it is a row, whatever its other cells say.
-    names = [cell.lower() for cell in rows[0]]
-    return (not known.isdisjoint(names) and not any(map(_is_long_sequence, names))) or _is_row_of_names(rows)
-
-
-def _is_row_of_names(rows: Rows) -> bool:
-    """Whether the first row is a header of unknown names: words, over columns of which at least one holds numbers.
-
-    Rows of two columns, the challenge's own form, have no header line: a first one of words is an invalid row.
-    """
-    names, body = rows[0], rows[1:]
-    words = all(re.fullmatch(r"[^\W\d][\w .()/%-]*", name) and not _is_missing(name) for name in names)
-    if len(names) < 3 or not words or len(set(names)) < len(names) or any(map(_is_long_sequence, names)):
+    names = rows[0]
+    if any(map(_is_long_sequence, names)):  # a row, whatever its other cells hold
         return False
-    return any(_share(body, field, is_number) > 0.5 for field in range(1, len(names) + 1))
+    if not known.isdisjoint(name.lower() for name in names):
+        return True
+    # Unknown names are words above at least three columns, one of which holds numbers. The challenge's own two columns
+    # have no header line: a first row of words is invalid there.
+    are_words = all(re.fullmatch(r"[^\W\d][\w .()/%-]*", name) and not _is_missing(name) for name in names)
+    if len(names) < 3 or not are_words or len(set(names)) < len(names):
+        return False
+    return any(_mean(rows[1:], field, _is_number) > 0.5 for field in range(1, len(names) + 1))
 
 
 def _named_field(file: str, requested: str | None, header: list[str], width: int, known: tuple[str, ...]) -> int | None:
-    """The number of the column that was requested or that has a known name; None where there is neither."""
+    """Find the number of the requested column, or of the one with a known name; None if there is neither."""
     if requested is None:
-        fields = [place for place, name in enumerate(header, 1) if name in known]
+        fields = [field for field, name in enumerate(header, 1) if name in known]
         if len(fields) > 1:
             option = "--sequence-column" if known is SEQUENCE_NAMES else "--expression-column"
             raise _ambiguous(file, fields, header, option)
         return fields[0] if fields else None
     if requested.lower() in header:
         return header.index(requested.lower()) + 1
-    if requested.isdecimal():
-        if not 1 <= int(requested) <= width:
-            raise UserError(f"{file}: no column {requested}; it has {width}")
+    if requested.isdecimal() and 1 <= int(requested) <= width:
         return int(requested)
-    columns = f"it has {', '.join(header)}" if header else "it has no header line"
-    raise UserError(f"{file}: no column {requested}; {columns}")
+    columns = ", ".join(header) if header else f"no header line and {width} columns"
+    raise UserError(f"{file}: no column {requested}; it has {columns}")
 
 
 def _sequence_field(file: str, body: Rows, width: int, header: list[str]) -> int:
-    """The column of DNA; of several, the one that is much longer than the others, which are barcodes.
+    """Find the column of DNA; of several, the one that is much longer than the others, which are barcodes.
 
     Raises UserError for several columns of similar length, and for a table with a header line but no DNA.
     """
-    shares = {field: _share(body, field, _is_sequence) for field in range(1, width + 1)}
+    shares = {field: _mean(body, field, _is_sequence) for field in range(1, width + 1)}
+    lengths = {field: _mean(body, field, len) for field in shares}
     if header and body and not any(shares.values()):
-        raise UserError(
-            f"{file}: no column holds sequences; columns: {', '.join(header)}; if it is one of them, "
-            "name it: --sequence-column NAME"
-        )
+        names = ", ".join(header)
+        raise UserError(f"{file}: no column holds sequences; got columns {names}; fix: --sequence-column NAME")
     dna = [field for field, share in shares.items() if share > 0.5]
     if not dna:
-        return max(shares, key=lambda field: (shares[field], _mean_length(body, field)))
-    longest = max(_mean_length(body, field) for field in dna)
-    similar = [field for field in dna if _mean_length(body, field) > longest / 2]
+        return max(shares, key=lambda field: (shares[field], lengths[field]))
+    longest = max(lengths[field] for field in dna)
+    similar = [field for field in dna if lengths[field] > longest / 2]
     if len(similar) > 1:
         raise _ambiguous(file, similar, header, "--sequence-column")
     return similar[0]
 
 
 def _label_field(file: str, body: Rows, others: list[int], header: list[str]) -> int:
-    """The one column beside the sequences that holds numbers, or else missing ones; 0 where there is no other column.
+    """Find the one other column that holds numbers, or else missing labels; 0 if there is no other column.
 
     Raises UserError for several columns of numbers, and for a single one under an unknown name.
     """
-    numbers = [field for field in others if _share(body, field, is_number) > 0.2]
+    numbers = [field for field in others if _mean(body, field, _is_number) > 0.2]
     if len(numbers) > 1 or (header and numbers):
         names = {field: header[field - 1] if header else str(field) for field in numbers}
         # Labels are hardly ever whole numbers; row numbers are.
-        example = next((field for field in numbers if _share(body, field, str.isdecimal) < 1), numbers[0])
+        example = next((field for field in numbers if _mean(body, field, str.isdecimal) < 1), numbers[0])
         raise ambiguous_label(file, list(names.values()), names[example])
-    missing = [field for field in others if _share(body, field, _is_missing) > 0.5]
+    missing = [field for field in others if _mean(body, field, _is_missing) > 0.5]
     return (numbers or missing or others or [0])[0]
 
 
@@ -214,28 +210,28 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), [""]) if '"' in line else line.split(delimiter)
 
 
-def _share(rows: Rows, field: int, test: Callable[[str], bool]) -> float:
+def _mean(rows: Rows, field: int, measure: Callable[[str], int]) -> float:
+    """Average a number, or a condition, over the cells of a column; 0 if no row has it."""
     cells = [row[field - 1] for row in rows if len(row) >= field]
-    return sum(map(test, cells)) / len(cells) if cells else 0.0
+    return sum(map(measure, cells)) / len(cells) if cells else 0.0
 
 
-def _mean_length(rows: Rows, field: int) -> float:
-    cells = [len(row[field - 1]) for row in rows if len(row) >= field]
-    return sum(cells) / len(cells) if cells else 0.0
-
-
-def _is_decimal_comma(cell: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+,\d+", cell) is not None
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a number; NaN is not one."""
+    try:
+        return float(cell) == float(cell)
+    except ValueError:
+        return False
 
 
 def _is_sequence(cell: str) -> bool:
-    """DNA, with or without spaces, and not a short word that happens to be of its letters."""
+    """Whether a cell holds DNA, with or without spaces, and not a short word of the same letters."""
     letters = "".join(cell.split())
     return len(letters) > 3 and _DNA.fullmatch(letters) is not None
 
 
 def _is_long_sequence(cell: str) -> bool:
-    """DNA too long to be a word."""
+    """Whether a cell holds DNA too long to be a word."""
     return len(cell) > 9 and _is_sequence(cell)
 
 

@@ -1,4 +1,4 @@
-"""Rows as SQL sees them: the assay's rules, and the view `input` that builds and predictions read."""
+"""Define the assay's rules in SQL, and the view `input` that builds and predictions read."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.dataset.input.files import Input
 
 
 def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
-    """Set what the statements of sql/ read with getvariable."""
+    """Set the variables that the statements of sql/ read with getvariable."""
     for name, value in values.items():
         connection.execute(f"set variable {name} = ?", [value])
 
@@ -23,31 +23,22 @@ def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
 
 
 def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
-    """Create the rules for rows and view `input` (file, line, text, fields, sequence, expression, copy; and
-    name where the input has a column of names)."""
+    """Create the rules for rows and view `input`: file, line, text, fields, sequence, expression, copy and name.
+
+    Column name exists for text, for FASTA and for Parquet without labels.
+    """
     define_rules(connection, assay)
-    settings: dict[str, Any] = {"input_files": source.files, "labelled": source.labelled, "skip_lines": 0, "columns": 2}
-    if source.layout is None:
-        columns: dict[str, str | None] = {
-            "sequence_column": source.sequence_column,
-            "expression_column": source.expression_column,
-            "name_column": source.name_column,
-        }
-        set_variables(connection, settings | columns)
-        connection.execute(statement(f"inputs/parquet{'' if source.labelled else '_unlabelled'}.sql"))
-        return
-    layout = asdict(source.layout)
-    kind = layout.pop("kind")
-    set_variables(connection, settings | layout)
+    layout = {"skip_lines": 0, "columns": 2} if source.layout is None else asdict(source.layout)
+    kind = layout.pop("kind", "parquet" if source.labelled else "parquet_unlabelled")
+    columns = {name: getattr(source, name) for name in ("sequence_column", "expression_column", "name_column")}
+    set_variables(connection, {"input_files": source.files, "labelled": source.labelled, **layout, **columns})
     if source.stream is not None:
         connection.register("source_rows", source.stream)
-    else:
+    elif source.layout is not None:
         connection.execute(statement("inputs/lines.sql"))
     connection.execute(statement(f"inputs/{kind}.sql"))
 
 
 def input_error(source: Input, error: duckdb.Error) -> BaseException:
-    """What made a statement over the view fail: the error of the input's stream, or DuckDB's own, explained."""
-    if source.stream is not None and source.stream.error is not None:
-        return source.stream.error
-    return explain(error)
+    """Find the error behind a failed statement over the view: that of the input's stream, or DuckDB's, explained."""
+    return (source.stream and source.stream.error) or explain(error)

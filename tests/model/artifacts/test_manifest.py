@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig
 
-from model.artifacts.manifest import Layout, StageProgress, damage, read_manifest, write_manifest
+from model.artifacts.manifest import Layout, StageProgress, find_damage, read_manifest, write_manifest
 from model.bert.flops import StageCost
 from model.training.checkpointing.reshard import check_convertible
 from pipeline.errors import UserError
@@ -24,10 +24,10 @@ def test_any_wrong_or_missing_byte_is_noticed(tmp_path_factory, data):
     names = ("state.pt", "part/model.safetensors")
     for name in names:
         (folder / name).write_bytes(data.draw(st.binary(min_size=1, max_size=50)))
-    assert "manifest.json is missing" in damage(folder)
+    assert "manifest.json is missing" in find_damage(folder)
     write_manifest(folder, OWNER, LAYOUT, STANDING)
-    assert damage(folder) == damage(folder, "part") == ""
-    assert (read_manifest(folder).layout, read_manifest(folder).standing) == (LAYOUT, STANDING)
+    assert find_damage(folder) == find_damage(folder, "part") == ""
+    assert (read_manifest(folder).layout, read_manifest(folder).progress) == (LAYOUT, STANDING)
     name = data.draw(st.sampled_from([*names, "manifest.json"]))
     content = bytearray((folder / name).read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -39,8 +39,8 @@ def test_any_wrong_or_missing_byte_is_noticed(tmp_path_factory, data):
     else:
         content[place] ^= 1 << data.draw(st.integers(0, 7))
         (folder / name).write_bytes(content)
-    assert name in damage(folder)
-    assert damage(folder, "part") == ("" if name == "state.pt" else damage(folder).removeprefix("part/"))
+    assert name in find_damage(folder)
+    assert find_damage(folder, "part") == ("" if name == "state.pt" else find_damage(folder).removeprefix("part/"))
 
 
 def test_a_manifest_of_before_says_nothing_of_the_stage(tmp_path):
@@ -48,8 +48,8 @@ def test_a_manifest_of_before_says_nothing_of_the_stage(tmp_path):
     values = json.loads((tmp_path / "manifest.json").read_text())
     del values["standing"]
     (tmp_path / "manifest.json").write_text(json.dumps(values))
-    assert damage(tmp_path) == ""
-    assert read_manifest(tmp_path).standing is None
+    assert find_damage(tmp_path) == ""
+    assert read_manifest(tmp_path).progress is None
 
 
 @pytest.mark.parametrize(("written", "wanted"), [(1, 2), (2, 1), (1, 1), (2, 2), (3, 3)])

@@ -6,12 +6,13 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertForMaskedLM
 
-from model.bert.build import masked_language_model, regression_model
+from model.bert.build import bert_config, regression_model
 from model.bert.device_batch import batch_to_device
 from model.bert.flops import stage_cost
 from model.bert.frames import TOKEN_MODES, one_frame, read_width, reading_frames
-from model.bert.masking import IGNORED, chosen_places, mask
+from model.bert.masking import IGNORED, mask, masked_places
 from model.bert.objectives import FinetuneTask, PretrainTask, mean_over_frames
 from model.bert.rng import generator
 from model.prediction.predictor import to_half
@@ -69,14 +70,14 @@ def test_masking_the_insert_alone_masks_what_the_sentences_masking_has_there(mad
     batch = next(steps(made, batch=64))[0].micro_batches[0]
     draws = both[0].draws(batch, generator(CPU, "insert"))
     here = batch_to_device(batch, both[0].width(batch, CPU), draws, CPU)
-    sentence, insert = (task.masked(here) for task in both)
-    inside = both[0].within(here, sentence.labels)
-    assert torch.equal(insert.labels, torch.where(inside, sentence.labels, IGNORED))
+    (sentence_read, _, sentence_labels), (insert_read, _, insert_labels) = (task.mask_batch(here) for task in both)
+    inside = both[0].masked_in_insert(here, sentence_labels)
+    assert torch.equal(insert_labels, torch.where(inside, sentence_labels, IGNORED))
     unmasked = one_frame(reading_frames(here.tokens, here.lengths, 3), draws.frame).input_ids
-    assert torch.equal(insert.read, torch.where(inside, sentence.read, unmasked))
-    assert 0 < inside.sum() < (sentence.labels != IGNORED).sum()
+    assert torch.equal(insert_read, torch.where(inside, sentence_read, unmasked))
+    assert 0 < inside.sum() < (sentence_labels != IGNORED).sum()
     everything = PretrainTask(model, 3, 0.999999, (7, 6), insert_only=True)
-    count = (everything.masked(here).labels != IGNORED).sum()
+    count = (everything.mask_batch(here)[2] != IGNORED).sum()
     assert everything.normaliser(batch, draws) == pytest.approx(int(count), abs=0.01)
 
 
@@ -94,7 +95,7 @@ def test_the_loss_is_that_of_standardised_labels(made, loss, torchs):
 def test_the_masked_loss_is_that_of_the_whole_stock_model(made):
     """Loss, count, hits and gradients, though last layer and head are worked out for the masked k-mers only."""
     torch.manual_seed(0)
-    model = masked_language_model(without_dropout(made.config, layers=2), read_index(made.shards)).train()
+    model = BertForMaskedLM(bert_config(without_dropout(made.config, layers=2), read_index(made.shards))).train()
     task = PretrainTask(model, 3, 0.15)
     batch = next(steps(made, batch=200))[0].micro_batches[0]
     batch = replace(batch, weight=np.arange(len(batch.id), dtype=np.float32) % 2)
@@ -119,11 +120,11 @@ def test_the_masked_loss_is_that_of_the_whole_stock_model(made):
 
 def test_there_is_room_for_all_masked_places_and_not_for_all_tokens():
     labels = torch.where(torch.rand(1000, 100, generator=torch.Generator().manual_seed(1)) < 0.15, 7, IGNORED)
-    places, count = chosen_places(labels, 0.15), int((labels != IGNORED).sum())
+    places, count = masked_places(labels, 0.15), int((labels != IGNORED).sum())
     assert torch.equal(places[:count], (labels.flatten() == 7).nonzero()[:, 0])
     assert not places[count:].any()
     assert count < len(places) < 1.1 * count
-    assert len(chosen_places(labels[:1, :10], 0.15)) == 10  # few tokens: all of them may be masked
+    assert len(masked_places(labels[:1, :10], 0.15)) == 10  # few tokens: all of them may be masked
 
 
 def test_widths_are_exact_on_a_cpu_and_few_on_a_gpu():
@@ -144,7 +145,7 @@ def test_operations_are_those_that_torch_counts(made, stage):
     longest = int(batch.global_lengths.max())
     batch = replace(batch, lengths=np.full_like(batch.lengths, longest), global_lengths=np.full(400, longest))
     if stage == "pretrain":
-        task = PretrainTask(masked_language_model(config, index), 3, config.pretrain.mask_share)
+        task = PretrainTask(BertForMaskedLM(bert_config(config, index)), 3, config.pretrain.mask_share)
     else:
         task = FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
     draws = task.draws(batch, generator(CPU, "a step"))
@@ -178,7 +179,7 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
     index = read_index(made.shards)
     config = without_dropout(made.config)
     task = (
-        PretrainTask(masked_language_model(config, index), 3, 0.15)
+        PretrainTask(BertForMaskedLM(bert_config(config, index)), 3, 0.15)
         if stage == "pretrain"
         else FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
     )

@@ -7,7 +7,7 @@ from model.cluster.cleanup import find_processes, kill_processes
 from model.runs.status import LAUNCH
 
 
-def test_only_the_processes_of_one_launch_are_ended():
+def test_only_processes_of_one_launch_are_ended():
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     mine, other = (subprocess.Popen(sleep, env={**os.environ, LAUNCH: launch}) for launch in ("mine", "other"))
     try:

@@ -6,13 +6,13 @@ import pytest
 
 from model.cli.app import main
 from model.cluster.cleanup import Remains
-from model.cluster.launch_command import target_of
+from model.cluster.hosts import target_of
 from model.cluster.relaunch import FIRST_WAIT_S, relaunch
 from model.runs.status import State, launch_folder
 from tests.conftest import ROOT
 
 
-def test_the_hosts_of_a_command(tmp_path):
+def test_hosts_of_a_command(tmp_path):
     path = tmp_path / "hostfile"
     path.write_text("a slots=2\nb slots=2\nc slots=2\n")
 
@@ -38,8 +38,8 @@ def test_the_hosts_of_a_command(tmp_path):
         (Remains(running=1, states=[State.STARTING]), False),
     ],
 )
-def test_when_one_host_has_failed_the_others_are_not_waited_for_long(tmp_path, monkeypatch, second, ends):
-    monkeypatch.setattr("model.cluster.relaunch.LOOK_EVERY_S", 0.3)
+def test_failed_host_ends_the_command_on_the_others(tmp_path, monkeypatch, second, ends):
+    monkeypatch.setattr("model.cluster.relaunch.CHECK_EVERY_S", 0.3)
     (tmp_path / "hostfile").write_text("first slots=1\nsecond slots=1\n")
     (tmp_path / "deepspeed").write_text(f"#!/bin/sh\nexec sleep {60 if ends else 2}\n")
     (tmp_path / "deepspeed").chmod(0o755)
@@ -47,7 +47,7 @@ def test_when_one_host_has_failed_the_others_are_not_waited_for_long(tmp_path, m
     def ask(host, _target, _launch, *grace):
         return Remains() if grace else second if host == "second" else Remains(running=1)
 
-    monkeypatch.setattr("model.cluster.relaunch._ask", ask)
+    monkeypatch.setattr("model.cluster.relaunch._query", ask)
     monkeypatch.setattr("model.cluster.relaunch.GRACE_S", 0.0)
     said = []
     code = relaunch([str(tmp_path / "deepspeed"), "--hostfile", str(tmp_path / "hostfile")], 0, said.append)
@@ -89,7 +89,7 @@ def attempts(tmp_path, monkeypatch, name, *ends, max_restarts=2):
     return code, int((tmp_path / "tries").read_text()), said
 
 
-def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch):
+def test_run_is_restarted_until_it_is_finished(tmp_path, monkeypatch):
     code, starts, said = attempts(tmp_path, monkeypatch, "run", "crashed", "failed", "finished")
     assert (code, starts) == (0, 3)
     assert "ended with exit code 3" in said[0]
@@ -100,7 +100,7 @@ def test_a_run_is_started_again_until_it_is_finished(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["run", "deepspeed"])
-def test_exit_code_0_is_no_proof(tmp_path, monkeypatch, name):
+def test_exit_code_0_does_not_prove_success(tmp_path, monkeypatch, name):
     """DeepSpeed answers so when its launcher is killed, and train.py when it was interrupted after a checkpoint."""
     assert attempts(tmp_path, monkeypatch, name, "finished")[:2] == (0, 1)
     for end, outcome in (("interrupted", "was interrupted after"), ("running", "ended before it was finished after")):
@@ -110,9 +110,7 @@ def test_exit_code_0_is_no_proof(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize(("name", "restarts"), [("any-command", 0), ("deepspeed", 2)])
-def test_a_command_that_records_nothing_is_known_by_its_exit_code_unless_it_is_deepspeeds(
-    tmp_path, monkeypatch, name, restarts
-):
+def test_exit_code_of_a_command_without_records(tmp_path, monkeypatch, name, restarts):
     monkeypatch.setattr("model.cluster.relaunch.FIRST_WAIT_S", 0.01)
     (tmp_path / name).symlink_to("/bin/true")
     said = []
@@ -120,25 +118,25 @@ def test_a_command_that_records_nothing_is_known_by_its_exit_code_unless_it_is_d
     assert len([line for line in said if "ended before it was finished after" in line]) == restarts
 
 
-def test_restarts_are_used_up(tmp_path, monkeypatch):
+def test_restarts_are_limited(tmp_path, monkeypatch):
     code, starts, said = attempts(tmp_path, monkeypatch, "run", *["crashed"] * 9)
     assert (code, starts) == (3, 3)
     assert "2 restarts are used up" in said[-1]
 
 
-def test_a_users_error_is_not_tried_again(tmp_path, monkeypatch):
+def test_user_error_is_not_restarted(tmp_path, monkeypatch):
     code, starts, said = attempts(tmp_path, monkeypatch, "run", "failed", "user_error", "finished")
     assert (code, starts) == (1, 2)
     assert "must be fixed first" in said[-1]
 
 
-def test_the_help_tells_the_first_wait(capsys):
+def test_help_states_the_first_wait(capsys):
     with pytest.raises(SystemExit):
         main(["relaunch", "--help"])
     assert f"{FIRST_WAIT_S:.0f} s" in " ".join(capsys.readouterr().out.split())
 
 
-def test_asked_to_end_it_ends_the_run_and_starts_it_no_more(tmp_path):
+def test_sigterm_ends_the_run_without_a_restart(tmp_path):
     script = "import time; print('up', flush=True); time.sleep(60)"
     command = [sys.executable, "-m", "model.cli", "relaunch", sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as loop:

@@ -50,7 +50,7 @@ def run_ranks(*folders):
     return [process.communicate(timeout=90)[0].strip() for process in ranks]
 
 
-def test_a_shard_damaged_for_one_rank_ends_all_with_its_name(made, tmp_path):
+def test_corrupt_shard_of_one_rank_ends_all_ranks(made, tmp_path):
     shutil.copytree(made.shards, tmp_path / "k3")
     shard = read_index(made.shards).splits["finetune/train"][-1]
     path = tmp_path / "k3" / shard.file
@@ -63,5 +63,5 @@ def test_a_shard_damaged_for_one_rank_ends_all_with_its_name(made, tmp_path):
     assert whole.split(" ", 1)[1] == "rank 1: " + damaged.split(" ", 1)[1]
 
 
-def test_whole_shards_are_read_to_the_end(made):
+def test_intact_shards_are_read_to_the_end(made):
     assert run_ranks(made.shards, made.shards) == ["114 whole"] * 2

@@ -6,7 +6,7 @@ from model.distributed.network import address_towards, choose_interface, interfa
 from pipeline.errors import UserError
 
 
-def test_the_interface_is_that_of_the_way_to_the_first_host(monkeypatch):
+def test_interface_is_on_the_route_to_the_first_host(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")  # a name that points to loopback
     outside = address_towards("192.0.2.1")
     environment = {"WORLD_SIZE": "2", "LOCAL_SIZE": "1", "MASTER_ADDR": "192.0.2.1"}

@@ -201,7 +201,7 @@ def test_both_strands_are_the_mean_of_the_two(tmp_path, made):
         (["rows.tsv"], "rows.tsv", "input file, too"),
         (["out.problems.tsv"], "out.tsv", "input file, too"),
         (["wrong.tsv"], "out.tsv", "nothing to predict"),
-        (["rows.tsv"], "typo/out.tsv", r"no folder typo; make it \(mkdir -p typo\)"),
+        (["rows.tsv"], "typo/out.tsv", "no folder typo; fix: mkdir -p typo,"),
     ],
 )
 def test_invalid_requests_raise_and_leave_no_file(folder, tmp_path, monkeypatch, names, output, message):

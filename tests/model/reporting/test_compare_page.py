@@ -11,7 +11,7 @@ from model.reporting.run_sections import explain_stage
 from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
-from pipeline.reporting.svg import BLUE, ORANGE
+from pipeline.reporting.palette import BLUE, ORANGE
 from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import log, start, text_of
 
@@ -104,7 +104,7 @@ def test_all_invalid_runs_are_named_in_one_error(run, tmp_path):
         compare_runs([run, tmp_path / "nowhere", broken, run], tmp_path / "none.html")
     nowhere, empty, twice, fix = str(error.value).splitlines()
     assert "nowhere: no such folder" in nowhere
-    assert "broken/summary.json is empty" in empty
+    assert "broken/summary.json: empty" in empty
     assert twice.startswith(f"{run}: duplicate")
     assert fix == "fix: omit them to compare the others"
     with pytest.raises(UserError, match=r"no folder .*typo"):

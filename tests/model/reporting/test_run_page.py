@@ -16,7 +16,7 @@ from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
 from model.reporting.dream_section import BOARD
 from model.reporting.plots import FEW, POINTS, SHADES, class_limits
-from model.reporting.predictions import open_run_dataset
+from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
 from model.runs.metric_log import Tracker, read_metrics
 from model.runs.read import read_run
@@ -25,7 +25,7 @@ from model.training.messages import describe_summary
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import true_expression_of
 from pipeline.errors import UserError
-from pipeline.reporting.svg import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
+from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
 from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import finish, held_out_rows, log, start, text_of
 from tests.pipeline.reporting.test_dataset_page import Reader
@@ -341,8 +341,7 @@ def test_dataset_is_found_from_any_working_directory(made, run, tmp_path, monkey
 
     for place in (None, project, tmp_path / "moved away"):
         started_in(place)
-        with open_run_dataset(read_run(folder), None) as opened:
-            assert opened is not None
+        assert query_dataset(read_run(folder), None).info is not None
     with pytest.raises(
         UserError, match=rf"nowhere: no such dataset; .*trained on; fix: omit --dataset to use {dataset}$"
     ):
@@ -373,8 +372,8 @@ def test_invalid_input_raises(made, run, tmp_path):
         (other, r"not the dataset that .* was trained on; expected key 0123456789abcdef"),
         (foreign, "1 of 2 promoters are not in the dataset"),
         (cut_off, "predictions.parquet: cannot be read"),
-        (broken, r"summary.json is damaged \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
-        (hollow, r"run.json is empty; .*\(rm .*run.json\), and the training's own"),
+        (broken, r"summary.json: corrupt \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
+        (hollow, r"run.json: empty; .*\(rm .*run.json\), and the training's own"),
         (tmp_path / "empty", "holds no run.json"),
         (tmp_path / "nowhere", "no such folder"),
     ):
@@ -384,7 +383,7 @@ def test_invalid_input_raises(made, run, tmp_path):
         write_report(run, out, tmp_path / "none.duckdb")
     with pytest.raises(UserError, match=r"ending in \.html"):
         write_report(run, tmp_path / "report.pdf")
-    with pytest.raises(UserError, match=r"no folder .*typo; make it"):
+    with pytest.raises(UserError, match=r"no folder .*typo; fix: mkdir"):
         write_report(run, tmp_path / "typo" / "report.html")
     assert not (tmp_path / "typo").exists()
     assert not out.exists()

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from model.artifacts.manifest import damage
+from model.artifacts.manifest import find_damage
 from model.bert.build import load_regression_model
 from pipeline.errors import UserError
 from tests.model.runs.trainer import (
@@ -23,7 +23,7 @@ from tests.model.runs.trainer import (
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run, capsys, stage):
+def test_corrupt_models_of_a_finished_run_are_restored(trainer, finished, run, capsys, stage):
     folder = run / PRODUCTS[stage]
     files = {path.name: path.read_bytes() for path in (best_checkpoint(run, stage) / "huggingface").iterdir()}
     for found, do in DAMAGE.items():
@@ -31,7 +31,7 @@ def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run,
         assert "nothing was trained" in trainer.train()["note"]
         said = capsys.readouterr().err
         assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
-        assert damage(folder) == ""
+        assert find_damage(folder) == ""
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
     assert weights(run, stage) == weights(finished, stage)
     trainer.train()
@@ -39,7 +39,7 @@ def test_damaged_models_of_a_finished_run_are_made_again(trainer, finished, run,
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_what_is_lost_is_trained_again_by_what_the_error_says(trainer, finished, run, capsys, stage):
+def test_suggested_fix_trains_lost_models_again(trainer, finished, run, capsys, stage):
     flip(run / PRODUCTS[stage] / "model.safetensors")
     flip(best_checkpoint(run, stage) / "huggingface" / "model.safetensors")
     if stage == "pretrain":  # the run's scores do not hang on it
@@ -55,7 +55,7 @@ def test_what_is_lost_is_trained_again_by_what_the_error_says(trainer, finished,
     assert summary["scores"] == json.loads((finished / "summary.json").read_text())["scores"]
 
 
-def test_fine_tuning_starts_from_whole_weights_only_and_needs_no_old_checkpoints(
+def test_fine_tuning_starts_from_intact_weights_without_old_checkpoints(
     trainer, finished, pretrained_run, before_step, capsys
 ):
     flip(pretrained_run / "pretrained" / "model.safetensors")
@@ -79,7 +79,7 @@ def test_fine_tuning_starts_from_whole_weights_only_and_needs_no_old_checkpoints
     assert weights(pretrained_run) == weights(finished)
 
 
-def test_fine_tuning_without_weights_to_start_from_says_how_to_get_them(trainer, finished, pretrained_run):
+def test_fine_tuning_without_pretrained_weights_suggests_a_fix(trainer, finished, pretrained_run):
     with pytest.raises(UserError, match="run --stage pretrain first"):
         trainer.train("run.name=new", stages="finetune")
     shutil.rmtree(pretrained_run / "pretrained")
@@ -93,7 +93,7 @@ def test_fine_tuning_without_weights_to_start_from_says_how_to_get_them(trainer,
     assert weights(pretrained_run) == weights(finished)
 
 
-def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, run, before_step, capsys):
+def test_model_deleted_during_training_is_restored(trainer, finished, run, before_step, capsys):
     unfinished(run)
     before_step(35, lambda: shutil.rmtree(run / "model"))
     trainer.train()
@@ -113,10 +113,10 @@ def test_a_model_deleted_while_it_trains_is_there_in_the_end(trainer, finished, 
     assert weights(run) == weights(finished)
 
 
-def test_a_damaged_model_predicts_nothing(run):
+def test_corrupt_model_is_refused(run):
     load_regression_model(run / "model")
     flip(run / "model" / "model.safetensors")
-    with pytest.raises(UserError, match=r"not as train.py wrote it: model.safetensors has other bytes"):
+    with pytest.raises(UserError, match=r"the model is corrupt \(model.safetensors has other bytes"):
         load_regression_model(run / "model")
     (run / "model" / "manifest.json").unlink()  # changed on purpose, as the message says
     load_regression_model(run / "model")

@@ -18,7 +18,7 @@ from tests.model.runs.trainer import PRODUCTS, cut, run_suggested_fix, weights
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"config": 1, "shard_key": 2}'])
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
-def test_records_that_are_empty_or_damaged(trainer, finished, run, name, text):
+def test_empty_or_corrupt_records_are_named(trainer, finished, run, name, text):
     scores = json.loads((run / "summary.json").read_text())["scores"]
     (run / name).write_text(text)
     with pytest.raises(UserError, match=rf"runs/paper/{name} is (empty|damaged).*expected what this run") as error:
@@ -30,7 +30,7 @@ def test_records_that_are_empty_or_damaged(trainer, finished, run, name, text):
         assert weights(run) == weights(finished)
 
 
-def test_predictions_that_are_damaged_are_computed_again(trainer, run):
+def test_suggested_fix_computes_corrupt_predictions_again(trainer, run):
     before = (run / "predictions.parquet").read_bytes()
     cut(run / "predictions.parquet")
     with pytest.raises(UserError, match=r"predictions.parquet: the predictions cannot be read") as error:
@@ -40,7 +40,7 @@ def test_predictions_that_are_damaged_are_computed_again(trainer, run):
     assert (run / "predictions.parquet").read_bytes() == before
 
 
-def test_what_killed_starts_left_is_removed_and_nothing_else(trainer, run):
+def test_only_partial_files_of_killed_processes_are_removed(trainer, run):
     for name in (".model.123.partial", ".pretrained.partial", ".model.old"):
         shutil.copytree(run / "model", run / name)
     (run / ".host-1.partial.summary.json").write_text("{")
@@ -53,7 +53,7 @@ def test_what_killed_starts_left_is_removed_and_nothing_else(trainer, run):
     assert hidden == {path.name for path in kept}
 
 
-def test_a_run_goes_on_only_with_its_own_configuration_and_shards(made, tmp_path):
+def test_run_resumes_only_with_its_configuration_and_shards(made, tmp_path):
 
     index = read_index(made.shards)
     config = small_config(tmp_path)
@@ -69,7 +69,7 @@ def test_a_run_goes_on_only_with_its_own_configuration_and_shards(made, tmp_path
     assert (config.run.directory / "config.yaml").exists()
 
 
-def test_transformers_4_knows_the_tokenizers_class(run):
+def test_transformers_4_can_load_the_tokenizer_class(run):
     """The name that 5 writes by itself, TokenizersBackend, cannot be loaded by 4."""
     for name in PRODUCTS.values():
         settings = json.loads((run / name / "tokenizer_config.json").read_text())
@@ -77,7 +77,7 @@ def test_transformers_4_knows_the_tokenizers_class(run):
         assert AutoTokenizer.from_pretrained(run / name).mask_token == "[MASK]"
 
 
-def test_compiling_is_said_before_it_takes_minutes(trainer, empty, capfd):
+def test_compilation_is_announced_before_the_first_step(trainer, empty, capfd):
     """Without doing it: torch.compile leaves all as it is."""
     with torch._dynamo.config.patch(disable=True):
         trainer.train("model.compile=true", stages="pretrain")

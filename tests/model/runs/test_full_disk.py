@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.artifacts.manifest import damage
+from model.artifacts.manifest import find_damage
 from model.training.checkpointing.reshard import convert
 from pipeline.errors import UserError
 from tests.model.runs.trainer import unfinished, weights
@@ -36,7 +36,7 @@ def disk(run):
         subprocess.run(["umount", place], check=True)
 
 
-def test_a_disk_that_fills_up_at_any_moment_ends_the_run_clearly(trainer, finished, run, disk, before_step):
+def test_full_disk_ends_the_run_with_a_clear_error(trainer, finished, run, disk, before_step):
     """Before the start, and before the last steps with room for less or more of what is still to be written."""
     aside, fill = disk
     ends = set()
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_at_any_moment_ends_the_run_clearly(trainer, finish
             assert "No space left" in error or "0 MB are free" in error
             assert re.search("[Mm]ake room, then", error)
             ends.add(re.search(r"metrics|\w+(?= cannot be written)|[\w.]+(?=: cannot write)", error)[0])
-        assert {damage(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
+        assert {find_damage(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
         assert not list(run.rglob("*partial*"))
         (run.parent / "filler").unlink()
         before_step(0, lambda: None)
@@ -71,12 +71,12 @@ def problem(trainer):
     return ""
 
 
-def test_a_checkpoint_for_other_ranks_needs_room(run, disk):
+def test_conversion_of_a_checkpoint_needs_disk_space(run, disk):
     aside, fill = disk
     checkpoint = run / "checkpoints" / "finetune" / "step-000000038"
     shutil.copytree(aside / "paper", run)
     fill(4096)
     with pytest.raises(UserError, match=r"cannot be made readable for this number of ranks, 0 MB are free"):
         convert(checkpoint)
-    assert damage(checkpoint) == ""
+    assert find_damage(checkpoint) == ""
     assert sorted(path.name for path in checkpoint.parent.iterdir() if path.name.startswith((".", "u"))) == []

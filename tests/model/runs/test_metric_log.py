@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from tests.model.runs.trainer import PRODUCTS, KilledError
 
 
-def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
+def test_resume_replaces_lines_after_its_checkpoint(tmp_path):
     with Tracker(tmp_path, is_rank0=True) as tracker:
         for stage in ("pretrain", "finetune"):
             tracker.begin(stage, 0)
@@ -32,7 +32,7 @@ def test_a_resume_writes_over_what_came_after_its_checkpoint(tmp_path):
     }  # fmt: skip
 
 
-def test_events_are_there_at_once(tmp_path):
+def test_events_are_flushed_at_once(tmp_path):
     with Tracker(tmp_path, is_rank0=True) as tracker:
         tracker.begin("pretrain", 0)
         tracker.log("pretrain", 5, 0.5, {"loss": 2.5})
@@ -41,7 +41,7 @@ def test_events_are_there_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("values", [{"a" * 90: 1.0}, {"a": 1 / 3, "b": 1 / 7}])
-def test_numbers_that_cannot_be_written_are_a_clear_error(tmp_path, capfd, values):
+def test_failed_write_is_a_clear_error(tmp_path, capfd, values):
     """Files may not grow past a limit; which of the two comes to it first is up to the numbers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -53,7 +53,7 @@ def test_numbers_that_cannot_be_written_are_a_clear_error(tmp_path, capfd, value
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
     try:
-        with pytest.raises(UserError, match=r"metrics cannot be written \(File too large\).*last checkpoint is whole"):
+        with pytest.raises(UserError, match=r"metrics cannot be written \(File too large\).*last checkpoint is intact"):
             log_much()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -89,7 +89,7 @@ def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
             assert [(x.step, x.value) for x in shown.Scalars(f"{stage}/{name}")] == expected
 
 
-def test_one_loss_and_the_last_validation(finished):
+def test_summary_and_last_line_have_the_logged_losses(finished):
     """The summary's loss is that of training, and the line at 100 % has the validation of that step."""
     summary = json.loads((finished / "summary.json").read_text())
     lines = [x for x in read_metrics(finished / "metrics.jsonl") if x["stage"] == "finetune"]

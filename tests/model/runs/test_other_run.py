@@ -28,9 +28,7 @@ def from_another(trainer, tmp_path, run):
     return (*few, "finetune.start=frozen", f"finetune.pretrained={run}/pretrained")
 
 
-def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
-    trainer, finished, from_another, run, before_step, capsys
-):
+def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_another, run, before_step, capsys):
     whole, other = run.with_name("whole"), run / "pretrained"
     summary = trainer.train(*from_another, "run.name=whole")
     assert summary["training"]["finetune"]["steps"] == 10  # 300 rows, 32 a step
@@ -61,13 +59,13 @@ def test_fewer_rows_from_another_runs_encoder_whatever_becomes_of_its_folder(
     assert "nothing was trained" in trainer.train(*from_another, "run.name=whole")["note"]
 
 
-def test_another_run_must_have_pretrained_to_its_end_and_held_out_the_same(trainer, run):
+def test_other_run_must_be_pretrained_with_the_same_split(trainer, run):
     """Else nothing is made, and a note says so."""
     other, given = run / "pretrained", f"finetune.pretrained={run}/pretrained"
     with pytest.raises(UserError, match="this run would not use what it pretrains"):
         trainer.train("run.name=new", given, stages="pretrain")
     manifest = read_manifest(other)
-    put_manifest(other, replace(manifest, standing=replace(manifest.standing, ended=False)))
+    put_manifest(other, replace(manifest, progress=replace(manifest.progress, ended=False)))
     with pytest.raises(UserError, match="the pretraining of runs/paper/pretrained has not ended"):
         trainer.train("run.name=new", given)
     assert not run.with_name("new").exists()

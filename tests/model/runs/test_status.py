@@ -18,7 +18,7 @@ from pipeline.errors import UserError
         (KeyboardInterrupt(), State.INTERRUPTED, ExitCode.INTERRUPTED),
     ],
 )
-def test_how_a_run_ends_is_recorded(tmp_path, monkeypatch, error, state, code):
+def test_end_of_a_run_is_recorded(tmp_path, monkeypatch, error, state, code):
     monkeypatch.setenv(LAUNCH, "mine")
     path = tmp_path / "status.json"
     path.write_text('{"stage": "finetune", "exit_code": 1')  # a start that was killed
@@ -34,7 +34,7 @@ def test_how_a_run_ends_is_recorded(tmp_path, monkeypatch, error, state, code):
     assert error is None or end_of(error) == (state, code)
 
 
-def test_a_status_that_cannot_be_written_ends_nothing(tmp_path):
+def test_failed_write_of_the_status_is_ignored(tmp_path):
     (tmp_path / "file").touch()
     with RunStatus(tmp_path / "file" / "status.json"), RunStatus(None):
         pass

@@ -78,5 +78,5 @@ def unfinished(run):
         (run / name).unlink()
     checkpoints = run / "checkpoints" / "finetune"
     shutil.rmtree(checkpoints / "step-000000038")
-    then = read_manifest(checkpoints / "step-000000030").standing
-    put_manifest(run / "model", replace(read_manifest(run / "model"), standing=then))
+    then = read_manifest(checkpoints / "step-000000030").progress
+    put_manifest(run / "model", replace(read_manifest(run / "model"), progress=then))

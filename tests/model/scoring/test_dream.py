@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model.cli.messages import score_lines
+from model.cli.analysis import describe_score
 from model.scoring.dream import PAIRED, WEIGHTS, dream_score, final_subsets, weighted_mean
 from model.scoring.dream_files import read_labels, read_predictions, read_subsets, score_files
 from pipeline.errors import UserError
@@ -183,9 +183,9 @@ def test_invalid_predictions_raise(toy, change, message):
 
 def test_negative_pearson_is_noted(toy):
     found = scored(toy, toy.labels)
-    assert "negative" not in score_lines(found)[-1]
+    assert "negative" not in describe_score(found)[-1]
     low = replace(found.subsets["low"], pearson=-0.1)
-    said = score_lines(replace(found, subsets={**found.subsets, "low": low}))
+    said = describe_score(replace(found, subsets={**found.subsets, "low": low}))
     assert said[-1] == "note: Pearson is negative for low, which its square hides"
 
 

@@ -1,4 +1,5 @@
-from model.training.checkpointing.checkpoints import StageState, newest_first, tag_of
+from model.training.checkpointing.best_model import newest_first, tag_of
+from model.training.checkpointing.checkpoints import StageState
 
 
 def test_the_progress_of_a_stage_holds_the_numbers_of_its_best_evaluation():

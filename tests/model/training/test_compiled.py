@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from transformers import BertForMaskedLM
 
-from model.bert.build import masked_language_model, regression_model
+from model.bert.build import bert_config, regression_model
 from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import generator
@@ -24,7 +25,7 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
     index = read_index(made.shards)
     config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
     if stage == "pretrain":
-        task = PretrainTask(masked_language_model(config, index), 3, 0.15)
+        task = PretrainTask(BertForMaskedLM(bert_config(config, index)), 3, 0.15)
     else:
         task = FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
     counter = CompileCounterWithBackend("aot_eager")

@@ -74,15 +74,15 @@ def test_a_batch_given_twice_in_contradiction_is_refused(tmp_path, name, value):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "expected a JSON object"),
+        ("[]", "not a JSON object"),
         ("{}", "train_micro_batch_size_per_gpu"),
         ('{"train_micro_batch_size_per_gpu": 0}', "train_micro_batch_size_per_gpu"),
-        ('{"train_micro_batch_size_per_gpu": 8, "optimizer": {}}', "optimizer: stands in config.yaml"),
+        ('{"train_micro_batch_size_per_gpu": 8, "optimizer": {}}', "optimizer: set in config.yaml"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, text, message):
     (tmp_path / "ds.json").write_text(text)
     with pytest.raises(UserError, match=message):
         read_ds_config(tmp_path / "ds.json", cuda=False)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="no such file"):
         read_ds_config(tmp_path / "none.json", cuda=False)

@@ -14,8 +14,7 @@ from model.bert.masking import mask
 from model.bert.rng import generator
 from model.distributed.process_group import start, stop
 from model.training.ds_config import read_ds_config
-from model.training.engine import StageEngine, make_engine
-from model.training.schedule import LearningRate
+from model.training.engine import start_engine
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
 
@@ -51,21 +50,19 @@ def of_rank(rank, ranks, port, made, folder, gradients):
             file.write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO_BATCH, **values}))
             settings = read_ds_config(file, cuda=False)
             config = made.config.stage(stage)
-            plan = settings.plan(config.global_batch, ranks)
-            assert plan.micro_batches * ranks * MICRO_BATCH == config.global_batch
             task = fresh_task(made, stage)
             before = {name: weights.detach().clone() for name, weights in task.model.named_parameters()}
             descent = torch.optim.SGD(task.parameters(), lr=1.0)
-            deepspeed = make_engine(task, descent, settings, plan, world)
-            engine = StageEngine(stage, deepspeed, LearningRate(descent, config), plan, world, made.config.run.seed)
-            deepspeed.train()
+            engine = start_engine(stage, config, task, settings, world, made.config.run.seed, optimizer=descent)
+            assert engine.plan.micro_batches * ranks * MICRO_BATCH == config.global_batch
+            engine.deepspeed.train()
             sums = torch.zeros(3, dtype=torch.float64)
-            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, plan.micro_batches)), sums)
+            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, engine.plan.micro_batches)), sums)
             if rank == 0:
                 after = dict(task.model.named_parameters())
                 moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
                 gradients[f"{stage} {zero} {ranks}"] = moved
-            deepspeed.destroy()
+            engine.deepspeed.destroy()
     stop()
 
 

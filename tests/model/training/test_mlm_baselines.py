@@ -3,23 +3,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import BertForMaskedLM
 
-from model.bert.build import masked_language_model
+from model.bert.build import bert_config
 from model.bert.device_batch import DeviceBatch, fit_width
 from model.bert.objectives import PretrainTask
 from model.bert.rng import generator
 from model.distributed.process_group import World
-from model.training.data import RankData
-from model.training.evaluate import evaluate
+from model.training.evaluate import StopRequestError, evaluate
 from model.training.mlm_baselines import (
     COUNTED,
-    GuessTask,
-    KmerCounts,
+    BaselineTask,
     best_between,
     context_bases,
     count_kmers,
     score_baselines,
 )
+from model.training.prepare import RankData
 from pipeline.shards.index import read_index
 from pipeline.tokens.kmers import ids_of_text, vocabulary
 
@@ -29,9 +29,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def alone(monkeypatch):
     """One rank that needs no process group."""
-    monkeypatch.setattr("model.training.evaluate.sums_over_ranks", lambda *sums: [float(value) for value in sums])
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda _: None)
     monkeypatch.setattr("model.training.evaluate.all_gather", lambda value: [value])
-    monkeypatch.setattr(KmerCounts, "summed", lambda self, _device: self)
 
 
 def data_of(made, rank=0, ranks=1):
@@ -71,8 +70,8 @@ def test_kmers_are_counted_as_the_text_says(k):
                 if at + 2 * k <= len(text):
                     key = text[at + k : at + k + reach], kmer
                     behind[key] = behind.get(key, 0) + 1
-        assert counts.alone.tolist() == list(alone.values())
-        for table, expected in ((counts.before, before), (counts.behind, behind)):
+        assert counts[0].tolist() == list(alone.values())
+        for table, expected in zip(np.split(counts[1:], 2), (before, behind), strict=True):
             rows, columns = np.nonzero(table)
             found = {(contexts[r], names[c]): table[r, c] for r, c in zip(rows, columns, strict=True)}
             assert found == expected
@@ -108,13 +107,13 @@ def test_a_guess_reads_what_is_in_sight_and_looks_up_the_rest(made, k):
     reach = context_bases(k)
     side = 5**reach + 1
     tables = [draws.integers(5, 5 + 5**k, size=(side, side)) for _ in range(2)]
-    task = GuessTask(k, 0.3, (7, 6), *tables)
+    task = BaselineTask(k, 0.3, (7, 6), tables)
     batch, found = masks(made, task)
-    masked = task.masked(batch)
+    masked, _, labels = task.mask_batch(batch)
     count = right = inside = inside_right = 0
-    for row in range(len(masked.read)):
-        read = masked.read[row].tolist()
-        for place, label in enumerate(masked.labels[row].tolist()):
+    for row in range(len(masked)):
+        read = masked[row].tolist()
+        for place, label in enumerate(labels[row].tolist()):
             if label < 0:
                 continue
             left, middle, after = read[place - 1], read[place], read[place + 1]
@@ -134,9 +133,9 @@ def test_a_guess_reads_what_is_in_sight_and_looks_up_the_rest(made, k):
 
 def test_a_language_model_is_counted_inside_the_insert_in_evaluation_only(made):
     torch.manual_seed(0)
-    model = masked_language_model(made.config, read_index(made.shards))
+    model = BertForMaskedLM(bert_config(made.config, read_index(made.shards)))
     task = PretrainTask(model, 3, 0.3, (7, 6)).eval()
-    guess = GuessTask(3, 0.3, (7, 6), *[np.full((126, 126), 5)] * 2)
+    guess = BaselineTask(3, 0.3, (7, 6), [np.full((126, 126), 5)] * 2)
     with torch.inference_mode():
         _, found = masks(made, task)
         _, guessed = masks(made, guess)
@@ -156,15 +155,16 @@ def test_both_guesses_on_generated_promoters(made, alone):
     assert set(found) == {"most_frequent_kmer", "kmer_given_neighbours"}
     frequent, given = found["most_frequent_kmer"], found["kmer_given_neighbours"]
     table = [np.full((126, 126), vocabulary(3).index(frequent[name])) for name in ("kmer", "insert_kmer")]
-    again = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", data, 64, never)
+    again = evaluate(BaselineTask(3, 0.15, (5, 5), table), "pretrain/valid", data, 64, never)
     assert again.values["accuracy"] == frequent["accuracy"]
-    other = evaluate(GuessTask(3, 0.15, (5, 5), *table), "pretrain/valid", data, 5, never)
+    other = evaluate(BaselineTask(3, 0.15, (5, 5), table), "pretrain/valid", data, 5, never)
     assert other.values == again.values
     for scores in (frequent, given):
         for name in ("accuracy", "insert_accuracy"):
             assert 0.1 < scores[name] < 0.4
     assert given["accuracy"] > frequent["accuracy"]  # the flanks follow from their neighbours
-    assert score_baselines(data, made.config.pretrain, 64, lambda: True) is None
+    with pytest.raises(StopRequestError):
+        score_baselines(data, made.config.pretrain, 64, lambda: True)
     assert data.index.rows("pretrain/train") < COUNTED
 
 
@@ -187,7 +187,7 @@ def test_two_ranks_find_what_one_finds(made, alone, tmp_path):
 def test_an_evaluation_gives_both_stages_numbers(made, alone):
     """A model that knows nothing has a perplexity near that of bases drawn with equal chances."""
     torch.manual_seed(0)
-    task = PretrainTask(masked_language_model(made.config, read_index(made.shards)), 3, 0.15, (5, 5))
+    task = PretrainTask(BertForMaskedLM(bert_config(made.config, read_index(made.shards))), 3, 0.15, (5, 5))
     values = evaluate(task, "pretrain/valid", data_of(made), 64, never).values
     assert set(values) == {f"{p}{n}" for p in ("", "insert_") for n in ("loss", "accuracy", "base_perplexity")}
     assert values["base_perplexity"] == pytest.approx(np.exp(values["loss"] / 3))

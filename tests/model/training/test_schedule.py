@@ -41,6 +41,6 @@ def test_a_loaded_schedule_continues(made):
     for metric in (0.5, 0.4):
         rate.after_evaluation(metric)
     resumed, optimizer = schedule(made, 0, patience=1)
-    resumed.load(rate.rate, rate.plateau_state())
+    resumed.load(rate.rate, rate.plateau.state_dict())
     resumed.after_evaluation(0.4)
     assert optimizer.param_groups[0]["lr"] == resumed.rate == pytest.approx(0.05)

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from tests.conftest import small_config
 
 
-def test_a_run_is_trained_and_found_finished_in_one_process(made, tmp_path):
+def test_runs_are_trained_and_found_finished_in_one_process(made, tmp_path):
     dataset = shutil.copy(made.config.dataset.path, tmp_path)
     places = (f"dataset.path={dataset}", f"shards.path={made.config.shards.path}", "finetune.start=scratch")
     config = small_config(tmp_path, *places, "finetune.max_epochs=0.5")
@@ -25,6 +25,12 @@ def test_a_run_is_trained_and_found_finished_in_one_process(made, tmp_path):
     assert summary["training"]["finetune"]["steps"] == 19
     readings = [line for line in read_metrics(config.run.directory / "metrics.jsonl") if "loss" in line]
     assert all(line["promoters_per_second"] > 0 and line["flop_utilisation"] > 0 for line in readings)
+    second = small_config(tmp_path, *places, "finetune.max_epochs=0.5", "run.name=second")
+    assert train(second)["scores"] == written["scores"]
+    first_weights, second_weights = (
+        (run.directory / "model" / "model.safetensors").read_bytes() for run in (config.run, second.run)
+    )
+    assert second_weights == first_weights
     again = train(config)
     assert again.pop("note").endswith("nothing was trained")
     assert again == written

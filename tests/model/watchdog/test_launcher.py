@@ -21,7 +21,7 @@ import os, subprocess, sys
 words = [sys.executable, "-c", sys.argv[1], "deepspeed.launcher.launch"]
 subprocess.run(words, start_new_session="SSH_CONNECTION" in os.environ)
 """
-"""As `deepspeed` on one machine, or sshd: hands no signal on."""
+"""Stands for `deepspeed` on one machine, or for sshd: passes no signal on."""
 LAUNCHER = """
 import os, subprocess, sys
 print("launcher", os.getpid(), flush=True)
@@ -36,7 +36,7 @@ print("ranks", *(rank.pid for rank in ranks), flush=True)
 for rank in ranks:
     rank.wait()
 """
-"""As DeepSpeed's: its ranks outlive it."""
+"""Stands for the launcher of DeepSpeed: its ranks outlive it."""
 RANK = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: asked to end"))
@@ -72,14 +72,14 @@ class Run:
         )  # fmt: skip
 
     def processes(self, word: str) -> list[int]:
-        """Waits until they are there; killed ones may leave their parents' words unsaid."""
+        """Wait for a line with process ids."""
         for line in self.command.stdout:
             if line.startswith(word):
                 return [int(number) for number in line.split()[1:]]
         raise AssertionError(self.command.stderr.read())
 
     def ended(self) -> str:
-        """When nothing is left: what was said."""
+        """Wait until no process is left. Returns the standard error."""
         end = time.monotonic() + SOON
         while left := find_processes(self.launch):
             assert time.monotonic() < end, left
@@ -103,7 +103,7 @@ def start():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_the_command_whenever_it_is_killed(start, number):
+def test_no_process_outlives_the_killed_command(start, number):
     moments = random.Random(int(number))
     runs = []
     for _ in range(6):
@@ -115,8 +115,8 @@ def test_nothing_outlives_the_command_whenever_it_is_killed(start, number):
         assert run.ended().count("lost: the launcher of rank 0 on ") == 1
 
 
-def test_nothing_outlives_the_ssh_that_started_the_launcher(start):
-    """sshd gives what it starts a session of its own, so that the launcher leads a group."""
+def test_no_process_outlives_the_killed_ssh(start):
+    """sshd starts commands in a session of their own, so that the launcher leads a group."""
     run = start(ssh=True)
     (launcher,) = run.processes("launcher")
     run.command.kill()
@@ -126,7 +126,7 @@ def test_nothing_outlives_the_ssh_that_started_the_launcher(start):
     assert "lost: the launcher of rank 0 on " in run.ended()
 
 
-def test_nothing_outlives_deepspeeds_launcher_whenever_it_is_killed(start):
+def test_no_process_outlives_the_killed_launcher(start):
     moments = random.Random(1)
     runs = []
     for _ in range(6):
@@ -139,7 +139,7 @@ def test_nothing_outlives_deepspeeds_launcher_whenever_it_is_killed(start):
         assert run.ended().count("lost: the launcher of rank 0 on ") == 1
 
 
-def test_a_rank_that_does_not_hear_that_its_launcher_is_gone_is_killed(start):
+def test_rank_that_blocks_sigterm_is_killed_without_its_launcher(start):
     run = start(HANGS)
     run.processes("ranks")
     time.sleep(1)
@@ -147,7 +147,7 @@ def test_a_rank_that_does_not_hear_that_its_launcher_is_gone_is_killed(start):
     assert "lost: the launcher of rank 0 on " in run.ended()
 
 
-def test_a_rank_that_is_stopped_or_stands_still_in_its_imports_is_named(start):
+def test_stopped_and_hanging_ranks_are_named(start):
     stopped, hanging = start(), start(HANGS)
     first, second = stopped.processes("ranks")
     end = time.monotonic() + SOON
@@ -166,8 +166,8 @@ def test_a_rank_that_is_stopped_or_stands_still_in_its_imports_is_named(start):
     assert "no progress in its start-up for 40 s" in hanging.ended()
 
 
-def test_a_rank_under_another_parent_may_outlive_it(start):
-    """A shell that started it in the background is no launcher."""
+def test_rank_may_outlive_a_shell(start):
+    """A shell that starts a rank in the background is not a launcher."""
     run = start("")
     run.ended()
     environment = {**os.environ, LAUNCH: run.launch, "RANK": "0", "WORLD_SIZE": "1", "PYTHONPATH": str(ROOT)}

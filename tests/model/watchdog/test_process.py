@@ -13,17 +13,17 @@ import psutil
 import pytest
 
 from model.runs.status import ExitCode
-from model.watchdog.client import Watchdog, WatchedRank
+from model.watchdog.client import Watchdog
 from tests.conftest import ROOT
 
 RANK = """
 import os, sys, time
-from model.watchdog.client import WatchedRank, Watchdog
+from model.watchdog.client import Watchdog
 from pipeline.errors import UserError
-rank, ranks, port, key = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-watchdog = Watchdog(WatchedRank(rank, ranks, os.getpid(), reports=True))
+port, key = int(sys.argv[1]), sys.argv[2]
+watchdog = Watchdog(os.environ)
 watchdog.imports_done()
-if rank:
+if os.environ["RANK"] != "0":
     watchdog.join("127.0.0.1", port, key)
 else:
     port = watchdog.listen("127.0.0.1", key)
@@ -43,14 +43,15 @@ time.sleep(60)
 
 @pytest.fixture
 def ranks():
-    """Starts ranks that wait for a word each."""
+    """Start ranks that wait for a command each."""
     started: list[subprocess.Popen[str]] = []
 
     def start(count: int, before=int) -> list["subprocess.Popen[str]"]:
         key, port = secrets.token_hex(16), "0"
         for rank in range(count):
+            environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(count)}
             process = subprocess.Popen(
-                [sys.executable, "-c", RANK, str(rank), str(count), port, key], cwd=ROOT, text=True,
+                [sys.executable, "-c", RANK, port, key], cwd=ROOT, text=True, env=environment,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
             started.append(process)
@@ -72,11 +73,11 @@ def say(process, word):
 
 
 def ended(processes) -> list[tuple[int, str]]:
-    """Exit code and standard error of each, when all have ended."""
+    """Return exit code and standard error of each, when all have ended."""
     return [(process.wait(timeout=30), process.stderr.read()) for process in processes]
 
 
-def test_one_that_is_killed_ends_all(ranks):
+def test_killed_rank_ends_all_ranks(ranks):
     first, second, third = ranks(3)
     time.sleep(2)
     third.kill()
@@ -86,7 +87,7 @@ def test_one_that_is_killed_ends_all(ranks):
         assert f"(process {third.pid}): killed" in errors
 
 
-def test_one_that_fails_says_so_itself_and_ends_the_others(ranks):
+def test_failed_rank_prints_its_error_and_ends_the_others(ranks):
     first, second = ranks(2)
     time.sleep(2)
     say(second, "fail")
@@ -98,7 +99,7 @@ def test_one_that_fails_says_so_itself_and_ends_the_others(ranks):
     assert own_errors == "a traceback\n"
 
 
-def test_a_failure_that_comes_from_the_loss_of_another_names_that_one(ranks):
+def test_failure_caused_by_a_lost_rank_names_the_lost_rank(ranks):
     first, second = ranks(2)
     time.sleep(2)
     say(first, "fail")
@@ -110,7 +111,7 @@ def test_a_failure_that_comes_from_the_loss_of_another_names_that_one(ranks):
     assert "traceback" not in errors
 
 
-def test_an_error_that_all_have_is_left_to_them(ranks):
+def test_user_error_of_all_ranks_is_left_to_them(ranks):
     processes = ranks(3)
     time.sleep(2)
     for process in processes:
@@ -120,7 +121,7 @@ def test_an_error_that_all_have_is_left_to_them(ranks):
         assert errors.endswith("error: no shards here\n")
 
 
-def test_those_that_are_done_earlier_are_no_loss(ranks):
+def test_finished_ranks_are_not_lost(ranks):
     first, second, third = ranks(3)
     time.sleep(2)
     say(first, "goodbye")  # the one that all the others are connected to
@@ -132,7 +133,7 @@ def test_those_that_are_done_earlier_are_no_loss(ranks):
     assert (code, errors) == (1, "error: no shards here\n")
 
 
-def test_who_does_not_know_the_key_is_not_heard(ranks):
+def test_connection_without_the_key_is_ignored(ranks):
     def stray(port):
         with socket.create_connection(("127.0.0.1", port)) as link:
             link.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -147,7 +148,7 @@ def test_who_does_not_know_the_key_is_not_heard(ranks):
     assert "lost: rank 1 on " in errors
 
 
-def test_a_rank_does_not_outlive_its_watchdog(ranks):
+def test_rank_ends_with_its_watchdog(ranks):
     (first,) = ranks(1)
     (watchdog,) = psutil.Process(first.pid).children()
     watchdog.kill()
@@ -156,7 +157,7 @@ def test_a_rank_does_not_outlive_its_watchdog(ranks):
     assert f"watchdog of process {first.pid} exited" in errors
 
 
-def test_a_rank_may_be_alone():
-    watchdog = Watchdog(WatchedRank(0, 1, os.getpid(), True))
+def test_single_rank():
+    watchdog = Watchdog({**os.environ, "RANK": "0", "WORLD_SIZE": "1"})
     assert watchdog.listen("127.0.0.1", "00" * 16) > 0
     watchdog.finish()

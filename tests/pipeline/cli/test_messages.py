@@ -1,6 +1,6 @@
 """What the data commands say of special results."""
 
-from pipeline.cli.messages import describe_built, describe_shown, describe_written
+from pipeline.cli.messages import describe_build, describe_preview, describe_shards
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.preview import peek
@@ -10,17 +10,17 @@ from tests.conftest import small_config
 
 def test_a_dataset_that_is_built_again(made):
     built = build_dataset([str(made.rows)], made.config)
-    assert "nothing to do" in describe_built(built)[0]
+    assert "nothing to do" in describe_build(built)[0]
 
 
 def test_a_grouped_split_says_what_a_random_one_leaks(made, tmp_path):
     built = build_dataset([str(made.rows)], small_config(tmp_path, "dataset.split=grouped"))
-    (line,) = (line for line in describe_built(built) if line.startswith("grouped "))
+    (line,) = (line for line in describe_build(built) if line.startswith("grouped "))
     assert f" {built.info.random_split_leaks:,} held-out row" in line
 
 
 def test_shards_that_are_present(made):
-    (line,) = describe_written(write_shards(made.config))
+    (line,) = describe_shards(write_shards(made.config))
     assert line.startswith(str(made.shards))
     assert "all present" in line
 
@@ -28,7 +28,7 @@ def test_shards_that_are_present(made):
 def test_a_promoter_of_a_shard(made):
     index = read_index(made.shards)
     (promoter,) = peek(made.shards, index, promoters=1)
-    place, bases, tokens = describe_shown(promoter, index)
+    place, bases, tokens = describe_preview(promoter, index)
     assert place.startswith(f"{promoter.file} record {promoter.record}, id {promoter.id}, expression ")
     assert bases.strip().replace("|", "") == promoter.extended
     assert tokens.split()[1:-1] == [str(token) for token in promoter.tokens]

@@ -20,7 +20,7 @@ def replaced_positions(*positions):
 
 GROUPED = "update dataset set split = 'grouped'"
 # Promoters 0 and 11 are a test row and a training row.
-ONE_GROUP = "insert into near_duplicates select insert_of(sequence), 'A', '' from finetune where id in (0, 11)"
+ONE_CLUSTER = "insert into near_duplicates select insert_of(sequence), 'A', '' from finetune where id in (0, 11)"
 EQUAL_ROWS = "update finetune set sequence = (select sequence from finetune where id = 11) where id = 0"
 
 # The toy's labels, descending: 9 9 8 7 7 7 5 ...; the cut is 7, so that six rows are in pretrain, three of them valid.
@@ -29,7 +29,7 @@ CORRUPTIONS = {
         "delete from rejects",
         "insert into rejects from rejects",
     ],
-    "groups_stay_together.sql": [f"{GROUPED}; {ONE_GROUP}", f"{GROUPED}; {EQUAL_ROWS}"],
+    "clusters_stay_together.sql": [f"{GROUPED}; {ONE_CLUSTER}", f"{GROUPED}; {EQUAL_ROWS}"],
     "ids_are_consecutive.sql": [
         "update promoters set id = 7 - id where id in (3, 4)",
         "update promoters set id = null where id = 3",
@@ -65,7 +65,7 @@ CORRUPTIONS = {
 }
 ALLOWED = [
     GROUPED,
-    f"{ONE_GROUP}; {EQUAL_ROWS}",  # a random split promises nothing
+    f"{ONE_CLUSTER}; {EQUAL_ROWS}",  # a random split promises nothing
     f"update promoters set sequence = '{L}ACxGT{R}' where id = 3",  # letters are read in every fiftieth row
 ]
 
@@ -104,5 +104,5 @@ def test_a_valid_dataset_passes(connection, change):
 def test_exactly_one_audit_reports_a_broken_condition(connection, name, corruption):
     connection.execute(corruption)
     assert reports(connection) == [name]
-    with pytest.raises(UserError, match=f"audit {name} found"):
+    with pytest.raises(UserError, match=f"audit {name}: expected no rows"):
         audit(connection)

@@ -247,9 +247,9 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         (
             "all_bad.tsv",
             b"a\tb\nc\td\n",
-            r"bad.tsv:1: lower-case bases.*none of the 2 rows.*to repair .*lower_case=upper",
+            r"bad.tsv:1: lower-case bases.*0 of 2 rows.*fix: .*lower_case=upper",
         ),
-        ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500)[:-20], "(?i)truncated"),
+        ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500, mtime=0)[:-20], "(?i)truncated"),
         ("latin.tsv", line(*TOY[0]).encode() + b"\xff\xfe\t1\n", "(?i)utf"),
         ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
     ],
@@ -269,7 +269,7 @@ def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tm
 def test_a_missing_column_is_named_with_those_found(tmp_path):
     pq.write_table(pa.table({"dna": ["A"], "strength": [1.0]}), tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; name it: --sequence-column NAME"):
+    with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; fix: --sequence-column NAME"):
         build_dataset([file], toy_config(tmp_path))
     with pytest.raises(UserError, match="ambiguous label column: strength; fix: name it"):
         build_dataset([file], toy_config(tmp_path), columns=Columns("dna"))
@@ -279,7 +279,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
 
 def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
     file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))
-    with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; fix: give fractions"):
+    with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; fix: fractions"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_valid=10"))
 
 

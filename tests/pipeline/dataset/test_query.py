@@ -6,7 +6,7 @@ from statistics import fmean, variance
 import pytest
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import open_dataset, statement, writing
+from pipeline.dataset.database import open_dataset, statement
 from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -77,7 +77,7 @@ def toy(tmp_path_factory):
     config = toy_config(folder)
     text = "".join(line(*row) for row in TOY) + f"bad\n{L}ACGT{R}\tnan\nbad\n"
     build_dataset([write(folder / "toy.tsv", text)], config)
-    with writing(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path, read_only=False) as connection:
         connection.execute("insert into predictions select 'a', id, 'test', expression + id - 1 from promoters")
     return config.dataset.path
 

@@ -65,7 +65,7 @@ def test_expression_of_hand_made_inserts():
     sequences = [promoter % i for i in (plain, "TGACTA" + plain[6:], plain[:14] + "TGACTA", "TGACTN" + plain[6:])]
     values = g.true_expression_of(sequences)
     assert values[0] == pytest.approx(expected(g.BASAL))
-    gcn4 = next(m.gain for m in g.MOTIFS if m.name == "Gcn4-like")
+    gcn4, *_ = g.MOTIFS["Gcn4-like"]
     assert values[1] == pytest.approx(expected(g.BASAL + 0.5 * gcn4))  # half at the upstream end
     assert values[2] == pytest.approx(expected(g.BASAL + 1.5 * gcn4))  # one and a half times at the other
     assert values[3] == pytest.approx(expected(g.BASAL))  # a site that holds an N is no hit

@@ -178,7 +178,7 @@ def test_output_that_cannot_be_written_raises(made, tmp_path):
     for out, message in (
         ("stats.duckdb", "ending in .html"),
         ("file/stats.html", "file is not a folder"),
-        ("typo/stats.html", r"no folder .*/typo; make it \(mkdir -p .*/typo\)"),
+        ("typo/stats.html", r"no folder .*/typo; fix: mkdir -p .*/typo, "),
         ("folder.html", "cannot write"),
     ):
         with pytest.raises(UserError, match=message):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pipeline.shards.location import shard_folder, shard_place
 from pipeline.shards.plan import splits_of
 from pipeline.shards.preview import peek
 from pipeline.shards.staleness import as_written, check_fresh
-from pipeline.shards.store import RemoteStore
+from pipeline.shards.store import FolderStore, RemoteStore
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from tests.conftest import SMALL, small_config
@@ -122,6 +123,34 @@ def test_parts_one_after_another_are_the_whole(made, tmp_path):
     assert write_shards(config, splits_of("pretrain")).written == 0
     with pytest.raises(UserError, match=r"no split pretrain/test; there are pretrain/train"):
         splits_of("pretrain", "test")
+
+
+def test_splits_that_training_lacks_are_named(made, tmp_path):
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config, splits_of("finetune", "test"))
+    with open_dataset(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    with pytest.raises(
+        UserError, match="pretrain/train, pretrain/valid, finetune/train, finetune/valid are not written"
+    ):
+        check_fresh(read_index(shard_folder(config)), config, info)
+
+
+def test_a_finished_shard_that_was_damaged_is_written_again(made, tmp_path):
+    """Between a kill and the next start: its note is there, its bytes are not those of the note."""
+    config = with_shards_in(made.config, tmp_path)
+    index = read_index(made.shards)
+    store = FolderStore(shard_folder(config), index.key)
+    first, second, *_ = index.splits["finetune/train"]
+    for entry in (first, second):
+        with store.new_shard(entry.file) as path:
+            shutil.copyfile(made.shards / entry.file, path)
+        store.note(entry)
+    data = bytearray((store.work / second.file).read_bytes())
+    data[-5000] ^= 1
+    (store.work / second.file).write_bytes(data)
+    assert write_shards(config).written == len(list(index.shards)) - 1
+    assert hashes(shard_folder(config)) == hashes(made.shards)
 
 
 OTHER_ORDER = ("shards.record_promoters=50", "shards.shard_megabytes=1")
@@ -248,7 +277,7 @@ def test_shards_are_whole_though_the_dataset_is_read_meanwhile(tmp_path, monkeyp
     generate(tmp_path / "rows.tsv", 300, seed=3)
     config = small_config(tmp_path)
     build_dataset([str(tmp_path / "rows.tsv")], config)
-    monkeypatch.setattr("pipeline.dataset.database.WAIT_FOR_LOCK", 0.3)
+    monkeypatch.setattr("pipeline.dataset.database.LOCK_TIMEOUT_S", 0.3)
     code = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
     reader = subprocess.Popen(
         [sys.executable, "-c", code, config.dataset.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.runtime.prefetch import ahead
+from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.records import Record
 from pipeline.stream.batching import RankSlice, assign_rows, collate, split_off
 from pipeline.stream.reader import join_records
 from pipeline.stream.stream import StreamState
 from pipeline.tokens.kmers import Ragged, ids_of_text, vocabulary_size
 from pipeline.tokens.padding import padded_rows, padded_tokens
-from pipeline.tokens.reverse_complement import drawn_strands, reverse_complement
+from pipeline.tokens.reverse_complement import draw_strands, reverse_complement
 
 dtypes = st.sampled_from([np.uint8, np.uint16, np.uint32])
 
@@ -124,17 +124,17 @@ def test_the_other_strand_by_hand():
 
 def test_strands_are_drawn_for_each_promoter_by_itself():
     positions = np.arange(100_000)
-    drawn = drawn_strands(1, 2, positions)
-    assert np.array_equal(drawn_strands(1, 2, positions[::-1]), drawn[::-1])
-    assert np.array_equal(drawn_strands(1, 2, positions[500:600]), drawn[500:600])
-    for other in (drawn_strands(1, 3, positions), drawn_strands(2, 2, positions), drawn[1:], drawn[4096:]):
+    drawn = draw_strands(1, 2, positions)
+    assert np.array_equal(draw_strands(1, 2, positions[::-1]), drawn[::-1])
+    assert np.array_equal(draw_strands(1, 2, positions[500:600]), drawn[500:600])
+    for other in (draw_strands(1, 3, positions), draw_strands(2, 2, positions), drawn[1:], drawn[4096:]):
         assert abs((drawn[: len(other)] == other).mean() - 0.5) < 0.01  # 6 standard deviations
     assert abs(drawn.mean() - 0.5) < 0.01
 
 
 def test_work_is_done_ahead_and_no_further():
     made = []
-    items = ahead((made.append(i) or i for i in count()), 3, "test")
+    items = prefetch((made.append(i) or i for i in count()), 3, "test")
     assert [next(items) for _ in range(5)] == list(range(5))
     items.close()
     assert 5 <= len(made) <= 5 + 3 + 1
@@ -146,7 +146,7 @@ def test_an_error_comes_in_its_place_and_the_thread_ends():
         raise UserError("broken")
 
     before = threading.active_count()
-    items = ahead(work(), 1, "test")
+    items = prefetch(work(), 1, "test")
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(UserError, match="broken"):
         next(items)
@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_ends_the_threads_of_threads():
             closed.set()
 
     before = threading.active_count()
-    outer = ahead(ahead(work(), 1, "inner"), 1, "outer")
+    outer = prefetch(prefetch(work(), 1, "inner"), 1, "outer")
     next(outer)
     outer.close()
     assert closed.is_set()

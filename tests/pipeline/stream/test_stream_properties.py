@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.stream.stream import RankSlice, ShardStream
 from pipeline.tokens.kmers import ids_of_text, text_of_ids
+from pipeline.tokens.reverse_complement import draw_strands
 from tests.pipeline.stream.test_reader import COMPLEMENT
 from tests.pipeline.stream.tiny_shards import SPLIT, ids_of, write_tiny
 
@@ -131,6 +132,8 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
             assert found[number] in (text, text.translate(COMPLEMENT)[::-1])
             assert ids_of_text(found[number], index.k).dtype == np.uint8
         turned.append({number for number, text in plain.items() if found[number] != text})
+        positions = np.flatnonzero(draw_strands(5, epoch, np.arange(1200)))
+        assert turned[-1] == {300 + int(position) for position in positions}  # in the split, whose first id is 300
     assert all(500 < len(numbers) < 700 for numbers in turned)  # of 1,200
     assert turned[0] != turned[1]
 

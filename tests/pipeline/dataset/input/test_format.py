@@ -113,7 +113,7 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ("a.csv", "dna,other,strength\nACGT,1,2\n", Columns("dna"), "ambiguous label column: "),
         ("a.csv", "sequence,expression\nACGT,1\n", Columns("dna"), "no column dna; it has sequence, expression"),
         ("a.tsv", "ACGT\t1\n", Columns("dna"), "no column dna; it has no header line"),
-        ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has 2"),
+        ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has no header line and 2 columns"),
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
         # Which of two columns of numbers is the label cannot be seen.
         ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, "ambiguous label column: 2, 3"),
@@ -132,7 +132,12 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         # Two columns of DNA, neither of which is a barcode; the header line holds no known name.
         ("a.csv", "a,b,y\nACGTAC,ACGTACG,1\n", None, r"columns 1 \(a\), 2 \(b\);.* choose one: --sequence-column"),
         ("a.csv", "ACGTAC,ACGTACG,1\n", None, "ambiguous columns 1, 2; fix: choose one: --sequence-column"),
-        ("a.csv", "name,score,organism\np1,1.5,yeast\n", None, "no column holds sequences; columns: name, score, org"),
+        (
+            "a.csv",
+            "name,score,organism\np1,1.5,yeast\n",
+            None,
+            "no column holds sequences; got columns name, score, org",
+        ),
         (
             "a.csv",
             "sequence,expression,expression\nACGTA,5,6\n",
@@ -141,8 +146,8 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ),
         ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
         ("a.tsv", "ACGTA\t15,5\nACGTA\t15\n", None, "decimal comma"),
-        ("a.txt", ">p 5\nACGTA\n", None, "looks like FASTA"),
-        ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed, but not named so"),
+        ("a.txt", ">p 5\nACGTA\n", None, ": FASTA, but not by its name"),
+        ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed or Parquet data; expected text"),
         ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),
     ],
 )
@@ -153,7 +158,7 @@ def test_columns_that_are_not_there(tmp_path, name, text, columns, message):
 
 def test_files_that_differ(tmp_path):
     files = [write(tmp_path / "a.tsv", PLAIN), write(tmp_path / "b.csv", f"sequence,expression\n{CSV}")]
-    with pytest.raises(UserError, match=r"b\.csv differs in layout from .*a\.tsv \(delimiter: '\\t' and ','"):
+    with pytest.raises(UserError, match=r"b\.csv: another layout than .*a\.tsv \(delimiter: '\\t' and ','"):
         find_input(files)
     with pytest.raises(UserError, match="text files together"):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
@@ -166,7 +171,9 @@ def test_files_that_differ(tmp_path):
         path = tmp_path / "made" / f"{name}.parquet"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    with pytest.raises(UserError, match=r"not a file; name the files in it, such as /.*/made/finetune/\*\.parquet$"):
+    with pytest.raises(
+        UserError, match=r"not a file; fix: name the files in it, such as /.*/made/finetune/\*\.parquet$"
+    ):
         find_input([str(tmp_path / "made")])
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.cli.messages import describe_built
+from pipeline.cli.messages import describe_build
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
 from pipeline.errors import UserError
@@ -35,7 +35,7 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
     plain = toy_config(tmp_path / "plain")
     built = build_dataset([file], plain)
     assert (built.rejects, built.repairs) == ({reason: 1}, {})
-    said = describe_built(built)
+    said = describe_build(built)
     assert any(line.startswith(f"rejected   1: {reason} (to repair: {setting}") for line in said)
     assert not any("no rows" in line for line in said)
     config = toy_config(tmp_path / "repaired", setting)
@@ -48,7 +48,7 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
 
 def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
-    said = "\n".join(describe_built(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
+    said = "\n".join(describe_build(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
     assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in said
     assert said.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
 
@@ -58,7 +58,7 @@ def test_all_repairs_together(tmp_path):
                 "assay.missing_adapters=add"]  # fmt: skip
     config = toy_config(tmp_path, *settings)
     built = build_dataset([write(tmp_path / "toy.tsv", f"{GOOD}ac gur\t5\n{L}ACGT\t5\n")], config)
-    assert describe_built(built)[-1] == "rejected   1: right adapter missing"
+    assert describe_build(built)[-1] == "rejected   1: right adapter missing"
     assert built.rejects == {"right adapter missing": 1}  # one adapter without the other is no bare insert
     assert built.repairs == dict.fromkeys((s.partition("=")[0].removeprefix("assay.") for s in settings), 1)
     with open_dataset(config.dataset.path) as connection:
@@ -180,7 +180,7 @@ def test_groups_go_to_each_split_by_its_share(tmp_path):
 def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
     rng = np.random.default_rng(4)
     rows = "".join(line(insert, 5) for insert in families(rng, 2, 50, 1))
-    with pytest.raises(UserError, match="too few promoters are in no group"):
+    with pytest.raises(UserError, match="too few promoters are in no cluster"):
         build_dataset([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
 
 

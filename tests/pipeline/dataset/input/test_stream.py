@@ -112,7 +112,7 @@ def test_a_damaged_file_is_an_error_and_not_its_end(tmp_path, made):
     source = replace(FASTA, stream=fasta_files([str(tmp_path / "cut.fasta.gz")]))
     with pytest.raises(duckdb.Error) as error:
         scan(made.config.assay, source)
-    with pytest.raises(UserError, match=r"cut\.fasta\.gz: cannot be read, damaged or cut off"):
+    with pytest.raises(UserError, match=r"cut\.fasta\.gz: corrupt or cut off"):
         raise input_error(source, error.value)
 
 
