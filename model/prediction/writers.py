@@ -170,9 +170,8 @@ class ProblemReport:
             if problem is None:
                 continue
             if not self.counts:
-                self._file.write(
-                    PROBLEM_HEADER if self._limit is None else f"rows without a prediction:\n{PROBLEM_HEADER}"
-                )
+                title = "" if self._limit is None else "rows without a prediction:\n"
+                self._file.write(title + PROBLEM_HEADER)
             self.counts[problem] += 1
             if self._limit is None or self.counts.total() <= self._limit:
                 wrong = re.search("[^ACGTN]", sequence)
