@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
@@ -52,16 +53,19 @@ def kill_processes(launch: str, grace_s: float) -> list[str]:
 
     No process is left afterwards. Raises UserError if one cannot be killed.
     """
-    _, left = psutil.wait_procs(find_processes(launch), timeout=grace_s)
-    lines = []
-    for process in left:
-        with suppress(psutil.Error):
-            lines.append(" ".join(process.cmdline()[:6]))
-            process.kill()
-    psutil.wait_procs(left, timeout=KILL_TIMEOUT_S)
-    if alive := find_processes(launch):
-        raise UserError(f"process {', '.join(str(process.pid) for process in alive)}: cannot be killed")
-    return lines
+    psutil.wait_procs(find_processes(launch), timeout=grace_s)
+    killed: dict[int, str] = {}
+    end = time.monotonic() + KILL_TIMEOUT_S
+    # Another search finds processes that the one before missed, as they had just been started.
+    while left := find_processes(launch):
+        if time.monotonic() > end:
+            raise UserError(f"process {', '.join(str(process.pid) for process in left)}: cannot be killed")
+        for process in left:
+            with suppress(psutil.Error):
+                killed.setdefault(process.pid, " ".join(process.cmdline()[:6]))
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
+    return list(killed.values())
 
 
 def inspect_launch(launch: str, grace_s: float | None = None) -> Remains:
