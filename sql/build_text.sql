@@ -8,7 +8,7 @@
 .read sql/03_usable_rows.sql
 .read sql/splits/random.sql
 .read sql/05_rejects.sql
-.read sql/06_dataset.sql
+.read sql/06_cut_and_sizes.sql
 .read sql/07_finetune.sql
 .read sql/08_pretrain.sql
 .read sql/09_sequence_macros.sql

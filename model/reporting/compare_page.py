@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.config import STAGES
-from model.reporting.plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
+from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run

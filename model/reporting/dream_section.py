@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from model.artifacts.json_files import read_json
-from model.reporting.plots import Bar, bars
+from model.reporting.run_plots import Bar, bars
 from model.scoring.dream import DreamScore
 from pipeline.errors import UserError
 from pipeline.reporting.html import Figures, Section, Table

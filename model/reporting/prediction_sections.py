@@ -3,8 +3,8 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from model.reporting.plots import FEW, calibration, density, residuals
 from model.reporting.predictions import HeldOutResults
+from model.reporting.run_plots import FEW, calibration, density, residuals
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Fold, Section, Table
 from pipeline.reporting.svg import MIDDLE_WIDTH, query_section

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from model.reporting.plots import Bar, bars, curve_figure, read_curve
 from model.reporting.predictions import HeldOutResults
+from model.reporting.run_plots import Bar, bars, curve_figure, read_curve
 from model.runs.read import RunFiles, below_the_guess
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns

@@ -90,7 +90,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
     connection.execute(statement("05_rejects.sql"))
     check_promoters(connection, config.assay, source.files)
     on_step("cutting and splitting")
-    for name in ("06_dataset.sql", "07_finetune.sql", "08_pretrain.sql"):
+    for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))
     check_sizes(connection)
     for name in ("09_sequence_macros.sql", "10_results.sql", "11_comments.sql"):

@@ -1,4 +1,7 @@
-"""Convert a checkpoint to DeepSpeed's universal form, which any number of ranks can read."""
+"""Convert a checkpoint to DeepSpeed's universal form, which any number of ranks can read.
+
+checkpoints.find_checkpoint decides when: the checkpoint is of another number of ranks or ZeRO stage.
+"""
 
 import argparse
 import io

@@ -15,9 +15,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
 from model.reporting.dream_section import BOARD
-from model.reporting.plots import FEW, POINTS, SHADES, class_limits
 from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
+from model.reporting.run_plots import FEW, POINTS, SHADES, class_limits
 from model.runs.metric_log import Tracker, read_metrics
 from model.runs.read import read_run
 from model.scoring.dream import Correlation, DreamScore
