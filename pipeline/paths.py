@@ -1,4 +1,4 @@
-"""Where the project's own files lie, found from this file's place."""
+"""Locate the project's own files."""
 
 from pathlib import Path
 

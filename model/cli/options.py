@@ -1,4 +1,4 @@
-"""What several model commands share: the help of an argument, and the whole configuration."""
+"""Shared by the model commands: the help of an argument, and the whole configuration."""
 
 from pathlib import Path
 from typing import Any

@@ -21,7 +21,7 @@ KILL_TIMEOUT_S = 30
 
 @dataclass
 class Remains:
-    """What a launch has left on a host, in plain values.
+    """Remains of a launch on a host, in plain values.
 
     running: number of processes. killed: command lines. states: the last one of each rank that has recorded one.
     problem: why the host could not be queried.

@@ -25,7 +25,7 @@ SSH_SILENCE_S = 30
 """Silence after which ssh should notice an unreachable host."""
 
 Answers = dict[str, dict[str, Any]]
-"""What probe.py has returned, by host."""
+"""Results of probe.py by host."""
 Run = Callable[[str, str], "subprocess.CompletedProcess[str]"]
 """Run a shell command on a host."""
 

@@ -42,7 +42,7 @@ class MutagenesisResult:
 
     @property
     def is_substitution(self) -> npt.NDArray[np.bool_]:
-        """Where the base differs from the insert's: (L, 4); three per position, four at an N."""
+        """True where the base differs from the insert's: (L, 4); three per position, four at an N."""
         return np.array([[base != reference for base in BASES] for reference in self.insert])
 
     @property

@@ -32,7 +32,7 @@ ENDS: dict[str, str] = {
 NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
 """Also describes the states that a killed process leaves behind."""
 AGAIN = "and the training's own command writes it again"
-"""What happens after a corrupt file was removed."""
+"""Ends the advice to remove a corrupt file."""
 
 
 @dataclass(frozen=True)

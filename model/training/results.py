@@ -30,7 +30,7 @@ from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import emit
 
 Summary = dict[str, Any]
-"""What train returns. `note`: what the user should know beside the scores; `stopped`: in place of scores, where the run
+"""Result of train. `note`: what the user should know beside the scores; `stopped`: in place of scores, where the run
 stands after a stop request."""
 
 

@@ -47,7 +47,7 @@ class Heartbeats:
         self._waiting = 0
         """Ticks spent waiting for them."""
         self._address = ""
-        """Where they connect; empty before the ranks have met."""
+        """Address of rank 0's watchdog; empty before the rendezvous."""
 
     @property
     def started(self) -> bool:

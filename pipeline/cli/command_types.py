@@ -17,7 +17,7 @@ BARE_KEY = re.compile(r"([a-z_]+)=")
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the functions of a command find in their context's `obj`.
+    """Overrides and schema of one invocation, in the context's `obj`.
 
     schema: of the program's configuration files; overrides: `section.key=value` words of the command line.
     """

@@ -26,7 +26,7 @@ PROBLEMS = {
     "not utf-8": "an input file is not text in UTF-8",
     "invalid unicode": "an input file is not text in UTF-8",
 }
-"""What words of a DuckDB error mean, in the order in which they are looked for."""
+"""Explanations by words of a DuckDB error, in the order of search."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class WriteResult:
     bytes: int
     replaced: list[str]
     note: str
-    """What is left to do, or an empty text."""
+    """Advice on what remains to be done, or an empty text."""
 
 
 def write_shards(
