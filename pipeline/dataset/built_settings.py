@@ -64,4 +64,6 @@ def _another_dataset(config: DataConfig) -> str:
     overrides = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
     command = " ".join(["promoter-bert build FILES", *overrides, path])
-    return f"for another dataset: {command}, then shards and train.py with {path} shards.path=other-shards"
+    return (
+        f"for another dataset: {command}, then promoter-bert shards and train.py with {path} shards.path=other-shards"
+    )

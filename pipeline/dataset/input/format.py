@@ -162,7 +162,7 @@ def _named_field(file: str, requested: str | None, header: list[str], width: int
         return header.index(requested.lower()) + 1
     if requested.isdecimal() and 1 <= int(requested) <= width:
         return int(requested)
-    columns = ", ".join(header) if header else f"no header line and {width} columns"
+    columns = ", ".join(header) if header else f"{width} columns and no header line"
     raise UserError(f"{file}: no column {requested}; it has {columns}")
 
 

@@ -50,7 +50,7 @@ def with_repairs(assay: dict[str, Any], overrides: Sequence[str]) -> Assay:
         key, _, value = override.partition("=")
         if key not in repairs:
             raise UserError(
-                f"{override}: no effect on a trained model, whose folder holds its settings; expected a repair of "
+                f"{override}: has no effect on a trained model, whose folder holds its settings; expected a repair of "
                 f"sequences: {', '.join(repairs.values())}"
             )
         if override not in (f"{key}=reject", repairs[key]):

@@ -112,8 +112,8 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
     [
         ("a.csv", "dna,other,strength\nACGT,1,2\n", Columns("dna"), "ambiguous label column: "),
         ("a.csv", "sequence,expression\nACGT,1\n", Columns("dna"), "no column dna; it has sequence, expression"),
-        ("a.tsv", "ACGT\t1\n", Columns("dna"), "no column dna; it has no header line"),
-        ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has no header line and 2 columns"),
+        ("a.tsv", "ACGT\t1\n", Columns("dna"), "no column dna; it has 2 columns and no header line"),
+        ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has 2"),
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
         # Which of two columns of numbers is the label cannot be seen.
         ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, "ambiguous label column: 2, 3"),
