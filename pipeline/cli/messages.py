@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.dataset.input.repairs import repair_of
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def describe_build(built: "BuildResult") -> list[str]:
     """Describe a dataset: its sizes, the rows rejected or repaired, and notes for its user."""
+    from pipeline.dataset.input.repairs import repair_of  # loads duckdb
+
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
     assay = json.loads(info.settings)["assay"] if info.settings else {}
