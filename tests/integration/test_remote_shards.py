@@ -25,7 +25,8 @@ def test_shards_from_the_web_train_the_same_model(trained, copy):  # noqa: F811
         requests = [name for name, _ in server.requests]
         done = copy.run("python", "train.py", path, "shards.cache_gigabytes=1e-6", "run.name=small", check=False)
         assert done.returncode == 1
-        assert "shards.cache_gigabytes is 1e-06" in done.stderr
+        assert "shards.cache_gigabytes" in done.stderr
+        assert "got 1e-06" in done.stderr
         stale = copy.run("python", "train.py", path, "run.name=stale", "assay.flank=4", check=False)
         assert stale.returncode == 1
         assert "these shards are stale (assay.flank: 5 -> 4)" in stale.stderr

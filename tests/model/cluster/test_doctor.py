@@ -23,4 +23,4 @@ def test_doctor_names_an_unreadable_deepspeed_config(capsys):
     with pytest.raises(SystemExit) as end:
         main(["doctor", "--deepspeed_config", "none.json"])
     assert end.value.code == 1
-    assert "none.json: cannot read DeepSpeed's config: No such file" in capsys.readouterr().err
+    assert "error: none.json: no such file" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A disk that fills up at any moment of a run."""
 
+import gc
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ def disk(run):
     try:
         yield aside, fill
     finally:
+        gc.collect()  # an error's traceback keeps torch's file open until then
         subprocess.run(["umount", place], check=True)
 
 
