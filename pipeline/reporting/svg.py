@@ -79,11 +79,6 @@ def _inline(document: str, title: str) -> str:
     return re.sub(r"<svg([^>]*)>", rf'<svg\1 role="img" aria-label="{text}"><title>{text}</title>', element, count=1)
 
 
-def standalone(element: str) -> str:
-    """Turn a page's <svg> element into the text of an .svg file."""
-    return element.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
-
-
 def query_section(
     name: str, heading: str, text: str, draw: Draw, height: float, width: float = WIDTH, more: Sequence[Content] = ()
 ) -> Section:
