@@ -163,7 +163,7 @@ def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
 
 
 def test_a_run_is_reported_and_compared(trained):
-    """The page by the summary that train.py left; what each picture holds is shown in tests/model/test_report.py."""
+    """The page by the summary that train.py left; see model/reporting/test_run_page.py for the figures."""
     run = trained.folder / "runs" / "paper"
     summary = json.loads((run / "summary.json").read_text())
     said = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)

@@ -1,4 +1,4 @@
-"""What the data commands say of special results."""
+"""Messages of the data commands for special results."""
 
 from pipeline.cli.messages import describe_build, describe_preview, describe_shards
 from pipeline.dataset.build import build_dataset

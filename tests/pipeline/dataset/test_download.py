@@ -205,13 +205,13 @@ def test_wrong_bytes_are_refused_and_removed(server, out):
 
 
 def test_pieces_of_two_versions_are_begun_anew(server, out):
-    def mended(_done, _all, note):
+    def repair_server(_done, _all, note):
         if "retrying" in note:
             server.files[NAME] = BODY
 
     server.files[NAME] = bytes(len(BODY))
     server.cuts = [400_000]
-    fetch(server, out, on_progress=mended)
+    fetch(server, out, on_progress=repair_server)
     assert [asked is not None for asked in ranges(server)] == [False, True, False]
     assert (out / NAME).read_bytes() == BODY
 
