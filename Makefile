@@ -1,10 +1,11 @@
-# make setup | demo | test | test-fast | check | bench; each sets up .venv by itself, bench one of its own.
+# make setup | demo | test | test-fast | check | bench | clean
+# Each target first installs .venv; bench installs bench/.venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# Locations of the demo's files, its size, and overrides such as SET="finetune.max_epochs=1".
+# Size of the demo, and overrides such as SET="finetune.max_epochs=1".
 ROWS ?= 20000
 SET ?=
-# The launcher's usual port may be taken by another training.
+# Another training may use the launcher's default port.
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 DEMO := --config configs/demo.yaml $(SET)
 
@@ -12,7 +13,7 @@ DEMO := --config configs/demo.yaml $(SET)
 
 setup: .venv/core
 
-# DeepSpeed's build looks at the installed torch, so torch comes first and its build is not isolated. $(1): the environment.
+# DeepSpeed's build imports torch, so torch is installed first and build isolation is off. $(1): the environment.
 define install_core
 $(PYTHON) -m venv $(1)
 $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pip setuptools wheel numpy torch
@@ -27,7 +28,7 @@ endef
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
-# The project and what it is measured beside; .venv stays as it is.
+# Environment of the benchmarks: the project and its peers. .venv does not change.
 bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
 	$(call install_core,bench/.venv)
 	bench/.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r bench/peers.txt
@@ -42,15 +43,15 @@ demo: .venv/core
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --master_port $$($(FREE_PORT)) train.py $(DEMO)
 	$(BIN)/promoter-bert ceiling $(DEMO)
 
-# The tests of several hosts want these; where they cannot be had, those tests say so and are skipped. Files of tests run
-# two at a time, those that take long first.
+# Tests with several hosts need these tools. If they cannot be installed, these tests are skipped with a message.
+# Two test files run at a time. The long integration tests start first.
 HOST_TOOLS := openssh-server pdsh iproute2
 test: .venv/dev
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_TOOLS) >/dev/null 2>&1; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
-# Without other processes and hosts: under three minutes on two cores.
+# Tests that start no other programs and need no hosts: under three minutes on two cores.
 test-fast: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not hosts" tests
 
@@ -59,7 +60,7 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Some minutes each; ridge wants the dataset of `make demo`.
+# Each takes some minutes. ridge needs the dataset of `make demo`.
 BENCH := bench/.venv/bin/python -m bench
 bench: bench/.venv/ready
 	$(BENCH).dataset.build
