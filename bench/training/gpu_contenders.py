@@ -116,7 +116,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     sequences = pa.array([line.partition("\t")[0] for line in lines])
 
     def step() -> int:
-        return len(predictor.predict_usable(sequences))
+        return len(predictor.predict_valid(sequences))
 
     rates = time_steps(step, bench.plan, world.device)
     gigabytes = peak_memory(world.device) / 1e9

@@ -79,7 +79,7 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
     on_step("loading the model")
     predictor = Predictor(folder, device=torch.device("cpu"))  # in float32, as the file will be
     promoters = example_promoters(predictor.assay, COMPARED_PROMOTERS)
-    expected = predictor.predict_usable(pa.array(promoters))
+    expected = predictor.predict_valid(pa.array(promoters))
     with new_file(output) as temporary:
         on_step("tracing the graph")
         graph = _trace(predictor)

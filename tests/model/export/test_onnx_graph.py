@@ -33,7 +33,7 @@ def predicted(predictor, sequences):
     assert usable.sum() > 100
     assert (~usable).sum() > 100
     out = np.full(len(sequences), np.nan, np.float32)
-    out[usable] = predictor.predict_usable(rows["sequence"].filter(rows["usable"]))
+    out[usable] = predictor.predict_valid(rows["sequence"].filter(rows["usable"]))
     return out
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertForSequenceClassification
 
-from model.interpretation.page import NONE_SEEN, SEEN, explain
+from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain
 from model.interpretation.saturation_mutagenesis import BASES, saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
@@ -65,12 +65,12 @@ def test_model_that_predicts_a_constant(model, tmp_path):
     constant.classifier.weight.data.zero_()
     constant.save_pretrained(tmp_path / "model")
     summary = explain(tmp_path / "model", f"{L}ACGTACGT{R}", [tmp_path / "out.html"])
-    assert summary.largest < SEEN
+    assert summary.largest < MIN_VISIBLE_EFFECT
     page = (tmp_path / "out.html").read_text()
-    assert NONE_SEEN.capitalize() in page
+    assert NO_VISIBLE_EFFECT.capitalize() in page
     assert not re.search(r"[-+]0\.000", page)
-    assert explain(model, f"{L}ACGTACGT{R}", [tmp_path / "out.html"]).largest > SEEN
-    assert NONE_SEEN.capitalize() not in (tmp_path / "out.html").read_text()
+    assert explain(model, f"{L}ACGTACGT{R}", [tmp_path / "out.html"]).largest > MIN_VISIBLE_EFFECT
+    assert NO_VISIBLE_EFFECT.capitalize() not in (tmp_path / "out.html").read_text()
 
 
 def test_invalid_promoters_and_outputs_raise(model, tmp_path):

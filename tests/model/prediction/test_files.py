@@ -52,7 +52,7 @@ def expected(folder):
     done = predict_files(
         PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(folder / "expected.tsv"), workers=1)
     )
-    assert (done.rows, done.found) == (ROWS, 0)
+    assert (done.rows, done.rows_resumed) == (ROWS, 0)
     return (folder / "expected.tsv").read_bytes()
 
 
@@ -118,7 +118,7 @@ def test_killed_prediction_resumes_from_its_last_part(folder, expected, tmp_path
     (tmp_path / ".elsewhere-1.partial.out.tsv").write_text("left by a kill")
     seen = []
     done = predict_files(request, lambda *numbers: seen.append(numbers))
-    assert done.found == 3 * BATCH["cpu"]
+    assert done.rows_resumed == 3 * BATCH["cpu"]
     assert seen[0] == (BATCH["cpu"], ROWS, BATCH["cpu"])
     assert output.read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.problems.tsv", "out.tsv"]
@@ -135,7 +135,7 @@ def test_journal_of_another_model_or_setting_is_not_used(folder, made, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         predict_files(PredictionRequest(other, [str(folder / "rows.tsv")], output, workers=1), ended)
     both = PredictionRequest(other, [str(folder / "rows.tsv")], output, both_strands=True, workers=1)
-    assert predict_files(both).found == 0
+    assert predict_files(both).rows_resumed == 0
 
 
 def test_kill_9_with_several_processes(folder, tmp_path):
@@ -153,7 +153,7 @@ def test_kill_9_with_several_processes(folder, tmp_path):
     running.wait()
     wait_for(lambda: not alive_in_session(running.pid))
     assert not output.exists()
-    assert 0 < predict_files(again).found < 5_000
+    assert 0 < predict_files(again).rows_resumed < 5_000
     predict_files(replace(again, output=str(tmp_path / "plain.tsv")))
     assert output.read_bytes() == (tmp_path / "plain.tsv").read_bytes()
     assert not list(tmp_path.glob(".*"))

@@ -57,9 +57,9 @@ def test_requested_repairs_reach_the_model(run, tmp_path):
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     done = predict_files(request)
     assert sum(done.problems.values()) == len(BROKEN)
-    assert all(setting in done.remedy for setting in BROKEN)
+    assert all(setting in done.hint for setting in BROKEN)
     repaired_all = predict_files(replace(request, overrides=tuple(BROKEN)))
-    assert (repaired_all.problems, repaired_all.remedy) == ({}, "")
+    assert (repaired_all.problems, repaired_all.hint) == ({}, "")
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
     # Equal rows at other places of a batch: equal within a tolerance only.

@@ -124,7 +124,7 @@ def test_prediction_with_names_resumes_to_the_same_bytes(tmp_path):
         request = PredictionRequest(
             model, [str(tmp_path / "rows.fa")], str(tmp_path / output), workers=1, header_names=named
         )
-        return predict_files(request, progress).found, (tmp_path / output).read_text().splitlines()
+        return predict_files(request, progress).rows_resumed, (tmp_path / output).read_text().splitlines()
 
     def end(done, _total, _found):
         if done >= 2 * BATCH["cpu"]:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from model.prediction.inputs import Part
-from model.prediction.writers import RefusedError, leaderboard_writer, write_lines
+from model.prediction.writers import LeaderboardInputError, leaderboard_writer, write_lines
 from model.scoring.dream_files import read_labels, read_predictions
 from pipeline.errors import UserError
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
@@ -69,7 +69,7 @@ def test_invalid_leaderboard_rows_raise(toy):
     values[wanted[0]] = np.inf  # a valid row: its journal is kept
     with pytest.raises(UserError, match="a prediction that is not a finite number") as error:
         write(leaderboard_writer(sample), toy.sequences, values)
-    assert not isinstance(error.value, RefusedError)
+    assert not isinstance(error.value, LeaderboardInputError)
     for text, message in (("[]", "row numbers"), ('{"a": 1}', "row numbers"), ("{", "not JSON")):
         (toy.folder / "sample.json").write_text(text)
         with pytest.raises(UserError, match=message):
