@@ -68,7 +68,7 @@ def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> QuadMesh:
     axes.plot(reference[:, 0] + line.start, reference[:, 1], ".", color=LINE_GREY, markersize=3, linestyle="none")
     axes.set_ylim(len(BASES) - 0.5, -0.5)
     axes.set_yticks(range(len(BASES)), list(BASES), family="monospace")
-    axes.set_ylabel("new base")
+    axes.set_ylabel("base")
     ticks = [place for place in line if (place + 1) % 10 == 0 or place == 0]
     axes.set_xticks(ticks, [str(place + 1) for place in ticks])
     axes.set_xlabel("position in the insert (bases)")
