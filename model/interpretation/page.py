@@ -101,8 +101,8 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
         ("highest prediction", f"{result.predictions.max():.3f}"),
     ]
     scale = (
-        "Expression has the unit of the training labels: the arbitrary unit of the assay (in the yeast DREAM Challenge, "
-        "the average sorting bin, 0 to 17). Lowest and highest: over the promoter and all its substitutions."
+        "Expression has the unit of the training labels: the arbitrary unit of the assay (in the yeast DREAM "
+        "Challenge, the average sorting bin, 0 to 17). Lowest and highest: over the promoter and all its substitutions."
     )
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
@@ -117,7 +117,8 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
                 "base is replaced. A blue bar (upwards) marks a base that raises expression, as in an activator site. "
                 "An orange bar (downwards) marks a base that lowers it, as in a repressor site. The letters below the "
                 "bars are the insert, read from its left end. The map shows the effect of each substitution: blue "
-                "for a gain of expression, orange for a loss. Its rows are the new bases; a dot marks the original base.",
+                "for a gain of expression, orange for a loss. Its rows are the new bases. A dot marks the original "
+                "base.",
                 [Figures([_plot(result)])],
                 COMMAND,
             ),

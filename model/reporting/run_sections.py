@@ -25,8 +25,9 @@ EXPLANATIONS = {
     "accuracy is the share of masked k-mers that is predicted correctly. An epoch is one pass over the training split. "
     "Curves: train is the training split, valid the validation split, which is not trained on.",
     "finetune": "Regression: the loss is the {loss} of the standardized labels (mean 0, standard deviation 1), so it "
-    "has no unit; lower is better. The best weights are those with the highest validation Pearson. An epoch is one pass "
-    "over the training split. Curves: train is the training split, valid the validation split, which is not trained on.",
+    "has no unit; lower is better. The best weights are those with the highest validation Pearson. An epoch is one "
+    "pass over the training split. Curves: train is the training split, valid the validation split, which is not "
+    "trained on.",
 }
 """Stage -> what its curves show."""
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
