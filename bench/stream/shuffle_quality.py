@@ -82,15 +82,15 @@ def main() -> None:
     args = options.parse_args()
     orders = stream_order(args.promoters), permutation_order(args.promoters)
     labels = np.random.default_rng(0).normal(10, 2, args.promoters)  # in the random order of the dataset
-    print(f"Correlation, mean and spread over {EPOCHS} epochs of {args.promoters:,} promoters.\n")
+    print(f"Correlation, mean and standard deviation over {EPOCHS} epochs of {args.promoters:,} promoters.\n")
     print("| | the stream | a true permutation |\n|---|--:|--:|")
     for name, measured in (
-        ("labels of neighbours", [correlate_neighbours(order, labels) for order in orders]),
+        ("labels of consecutive promoters", [correlate_neighbours(order, labels) for order in orders]),
         (
-            "labels of neighbours, if the dataset were sorted by label",
-            [correlate_neighbours(o, np.sort(labels)) for o in orders],
+            "labels of consecutive promoters, if the dataset were sorted by label",
+            [correlate_neighbours(order, np.sort(labels)) for order in orders],
         ),
-        ("a promoter's places in two epochs", [correlate_positions(order, args.promoters) for order in orders]),
+        ("a promoter's positions in two epochs", [correlate_positions(order, args.promoters) for order in orders]),
     ):
         print(f"| {name} | " + " | ".join(f"{np.mean(m):+.4f} ± {np.std(m):.4f}" for m in measured) + " |")
     if args.plot:
