@@ -33,15 +33,17 @@ def score(
     ] = None,
     test: Annotated[
         Path | None,
-        typer.Option(help="test_sequences.txt; needed for labels by row number with predictions by sequence."),
+        typer.Option(
+            help="test_sequences.txt; needed for labels by row number with predictions by sequence [default: none]."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute the DREAM Challenge score of predictions.
 
-    Example: promoter-bert score predictions.tsv --labels labels.txt --subsets test_subset_ids
-
     Prints Pearson and Spearman correlations of nine subsets with 95 % intervals, and their weighted means.
+
+    Example: promoter-bert score out.tsv --labels labels.txt --subsets test_subset_ids
     """
     from model.scoring.dream_files import score_files
 
@@ -93,10 +95,10 @@ def explain(
 ) -> None:
     """Compute the effect of each base substitution on expression.
 
-    Example: promoter-bert explain TGCATTTTTTTCACATC...GGTTACGGCTGTT -o effects.html
-
     In-silico saturation mutagenesis of the insert. Without --model, run.path and run.name select the model. Overrides
     can also request repairs of the sequence, as in predict.
+
+    Example: promoter-bert explain SEQUENCE --model runs/demo -o effects.html
     """
     from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT
     from model.interpretation.page import explain as run
@@ -126,10 +128,10 @@ def onnx(
 ) -> None:
     """Export a model as one ONNX file.
 
-    Example: promoter-bert onnx runs/demo -o model.onnx
-
     The file's input is the bases of promoters as bytes, for programs in any language. Needs the extra: pip install -e
     '.[onnx]'. If onnxruntime is installed, the file is written only if its predictions equal the model's.
+
+    Example: promoter-bert onnx runs/demo -o model.onnx
     """
     from model.export.onnx import STEPS, export_onnx
 
@@ -163,9 +165,9 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML page.
 
-    Example: promoter-bert report runs/demo -o report.html
-
     Shows scores, settings, data, learning curves, predictions and residuals.
+
+    Example: promoter-bert report runs/demo -o report.html
     """
     from model.reporting.run_page import STEPS, write_report
 
@@ -181,9 +183,9 @@ def compare(
 ) -> None:
     """Write a comparison of runs as one HTML page.
 
-    Example: promoter-bert compare runs/one runs/other -o compare.html
-
     Shows scores, settings that differ, and learning curves.
+
+    Example: promoter-bert compare runs/one runs/other -o compare.html
     """
     from model.reporting.compare_page import compare_runs, score_lines
 
@@ -201,10 +203,10 @@ def ceiling(
 ) -> None:
     """Compare a run's test Pearson with the ceiling.
 
-    Example: promoter-bert ceiling --config configs/demo.yaml run.name=demo
-
     Only for rows of promoter-bert generate: the noise of their labels is known, and so is the highest expected
     Pearson of any model. run.name selects the run.
+
+    Example: promoter-bert ceiling --config configs/demo.yaml run.name=demo
     """
     from pipeline.dataset.synthetic_ceiling import score_against_ceiling
 

@@ -97,15 +97,17 @@ def program(
 ) -> None:
     """Build datasets of measured promoters, train BERT models on them, and predict expression.
 
-    Example: promoter-bert build rows.tsv --dataset my.duckdb
-
     Commands with the option --config accept overrides of the configuration: shards.k=4 dataset.seed=1.
     Training has its own program: deepspeed train.py.
+
+    Example: promoter-bert build rows.tsv --dataset my.duckdb
     """
     assert isinstance(context.command, PanelGroup)
     command = context.command.commands[context.invoked_subcommand or ""]
     if local_rank is not None and not isinstance(command, DistributedCommand):
-        raise typer.BadParameter(f"{command.name} runs in one process; run it without deepspeed")
+        raise typer.BadParameter(
+            f"{command.name} runs in one process; fix: promoter-bert {command.name} without deepspeed"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

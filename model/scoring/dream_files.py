@@ -212,7 +212,7 @@ def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
     """Read a JSON object whose keys are row numbers (width 1), or pairs "alt,ref" of row numbers (width 2)."""
     pairs = read_json(path, tuple)
     if not isinstance(pairs, tuple):
-        raise UserError(f"{path}: expected a JSON object of row numbers and values")
+        raise UserError(f"{path}: expected a JSON object of row numbers and values, got another JSON value")
     values: dict[tuple[int, ...], Any] = {}
     for key, value in pairs:
         numbers = key.split(",")
@@ -221,7 +221,7 @@ def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
             raise UserError(f"{path}: expected {expected} as keys, got {key!r}")
         rows = tuple(map(int, numbers))
         if rows in values:
-            raise UserError(f"{path}: duplicate row {key}")
+            raise UserError(f"{path}: duplicate row {key}; expected each row once")
         values[rows] = value
     return values
 

@@ -48,7 +48,7 @@ def test_comparison_of_two_runs(run, second, tmp_path):
     assert "the loss is the mean squared error of the standardized labels" in text_of(page)
     assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
-    drawn = read_figures(page)
+    figures = read_figures(page)
     for stage, metric, title in (
         ("pretrain", "loss", "Pretraining: training loss (nats)"),
         ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
@@ -59,9 +59,9 @@ def test_comparison_of_two_runs(run, second, tmp_path):
         for folder, colour in ((run, BLUE), (second, ORANGE)):
             lines = read_metrics(folder / "metrics.jsonl")
             points = [(line["epoch"], line[metric]) for line in lines if line["stage"] == stage and metric in line]
-            (line,) = drawn[title][0].lines(colour)
+            (line,) = figures[title][0].lines(colour)
             assert line == pytest.approx(np.array(points), rel=1e-3)
-    assert drawn["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+    assert figures["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
 
 
 def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):

@@ -49,7 +49,7 @@ def page(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(page):
+def figures(page):
     return read_figures(page)
 
 
@@ -68,7 +68,7 @@ def shows(axes, colour, points, like=None):
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_curves_show_the_metric_log(run, drawn, stage):
+def test_curves_show_the_metric_log(run, figures, stage):
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
     title = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[stage]
     metric = {"pretrain": "accuracy", "finetune": "validation correlation"}[stage]
@@ -86,7 +86,7 @@ def test_curves_show_the_metric_log(run, drawn, stage):
     for figure, colour, name in expected:
         points = np.array([(line["epoch"], line[name]) for line in lines if name in line])
         assert len(points) == (3 if name.startswith("valid") else 9)
-        axes = drawn[f"{title}: {figure}"][0]
+        axes = figures[f"{title}: {figure}"][0]
         (line,) = axes.lines(colour)
         assert line == pytest.approx(points, rel=1e-3)
         if name.startswith("valid"):
@@ -108,9 +108,9 @@ def test_long_curves_are_means_of_neighbours(made, tmp_path):
     assert line[:, 1] == pytest.approx(np.array(expected), abs=1e-3)
 
 
-def test_density_counts_every_cell(drawn, test_split):
+def test_density_counts_every_cell(figures, test_split):
     _, labels, predictions = test_split
-    axes = drawn["Predicted and measured expression"][0]
+    axes = figures["Predicted and measured expression"][0]
     cells = {}
     for label, prediction in zip(labels, predictions, strict=True):
         cell = (np.floor(2 * label + 0.5) / 2, np.floor(2 * prediction + 0.5) / 2)
@@ -161,13 +161,13 @@ def by_gc(insert, _label):
         ("Residuals by GC content", by_gc, 5, 2.5),
     ],
 )
-def test_residuals_by_group(drawn, page, test_split, title, group, width, shift):
+def test_residuals_by_group(figures, page, test_split, title, group, width, shift):
     sequences, labels, predictions = test_split
     groups = {}
     for sequence, label, prediction in zip(sequences, labels, predictions, strict=True):
         groups.setdefault(group(sequence[17:-13], label), []).append(label - prediction)
     steps = sorted(groups)
-    upper, lower, _ = drawn[title]
+    upper, lower, _ = figures[title]
     means = np.array([(width * step + shift, np.mean(groups[step])) for step in steps])
     many = np.array([len(groups[step]) >= FEW for step in steps])
     assert many.any()
@@ -188,10 +188,10 @@ def test_residuals_by_group(drawn, page, test_split, title, group, width, shift)
     assert all(f" {np.mean(groups[step]):.6g} " in table for step in steps)
 
 
-def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
+def test_calibration_is_of_twenty_equal_groups(figures, test_split):
     _, labels, predictions = test_split
     groups = np.array_split(np.argsort(predictions, kind="stable"), 20)
-    axes = drawn["Calibration"][0]
+    axes = figures["Calibration"][0]
     expected = np.array([(predictions[rows].mean(), labels[rows].mean()) for rows in groups])
     assert axes.marks(BLUE) == pytest.approx(expected, abs=1e-3)
     for rows, (x, _) in zip(groups, expected, strict=True):
@@ -199,11 +199,11 @@ def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
         assert shows(axes, BLUE, np.array([(x, low), (x, high)]))
 
 
-def test_scores_and_noise_ceiling(run, page, drawn, test_split):
+def test_scores_and_noise_ceiling(run, page, figures, test_split):
     sequences, labels, predictions = test_split
     r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
     ceiling = np.corrcoef(true_expression_of(sequences), labels)[0, 1]
-    axes = drawn["Scores"][0]
+    axes = figures["Scores"][0]
     assert axes.boxes(BLUE)[0, 1] == pytest.approx(r, abs=1e-3)
     assert axes.boxes(GREY)[:, 1] == pytest.approx([0, ceiling], abs=1e-3)
     assert axes.lines("#374151")[0][:, 0] == pytest.approx([0.111, 0.888], abs=1e-3)
@@ -220,11 +220,11 @@ def test_scores_and_noise_ceiling(run, page, drawn, test_split):
     assert f"a Pearson of {ceiling:.4f} with their noisy labels" in text
 
 
-def test_labels_and_the_threshold(made, drawn):
+def test_labels_and_the_threshold(made, figures):
     with open_dataset(made.config.dataset.path) as connection:
         labels = np.array([label for (label,) in connection.execute("select expression from promoters").fetchall()])
         ((cut,),) = connection.execute("select cut from dataset").fetchall()
-    axes = drawn["Labels and the threshold"][0]
+    axes = figures["Labels and the threshold"][0]
     below, above = axes.boxes(GREY), axes.boxes(BLUE)
     values = np.unique(np.floor(labels))
     assert below[:, 0] == pytest.approx(values, abs=1e-2)
@@ -405,14 +405,14 @@ def test_dream_score_and_published_teams(run, tmp_path):
     score.write_text(json.dumps(SCORE))
     write_report(run, tmp_path / "report.html", score=score)
     page = (tmp_path / "report.html").read_text()
-    drawn = read_figures(page)
-    by_subset = drawn["Pearson by subset"][0]
+    figures = read_figures(page)
+    by_subset = figures["Pearson by subset"][0]
     boxes = by_subset.boxes(BLUE)
     assert np.where(boxes[:, 0] < -1e-3, boxes[:, 0], boxes[:, 1]) == pytest.approx([0.71, 0.13, -0.02], abs=1e-3)
     intervals = [line[:, 0] for line in by_subset.lines("#374151")]
     assert np.array(intervals) == pytest.approx(np.array([[0.66, 0.76], [0.08, 0.18], [-0.07, 0.03]]), abs=1e-3)
     for place, kind in enumerate(("Pearson", "Spearman")):
-        board = drawn[f"{kind} Score"][0]
+        board = figures[f"{kind} Score"][0]
         teams = sorted((scores[place] for scores in LEADERBOARD.values()), reverse=True)
         assert board.boxes(GREY)[:, 1] == pytest.approx(teams, abs=1e-3)
         assert board.boxes(BLUE)[:, 1] == pytest.approx([SCORE[f"{kind.lower()}_score"]], abs=1e-3)
@@ -453,7 +453,7 @@ def test_masked_kmers_and_baselines(made, tmp_path):
     assert "accuracy 0.1561 0.1571 0.1663 accuracy in the insert 0.1772 0.1482 0.1594" in text
     assert "the most likely k-mer between the visible bases" in text
     assert "command train.py 'dataset.path=my rows.duckdb' model" in text
-    below = "below the guess of the most frequent k-mer: too few steps"
+    below = "of the most frequent k-mer: too few steps"
     assert below in text
     masked = summary["masked"] | {"insert_base_perplexity": 3.2}
     assert below in describe_summary({"masked": masked})
