@@ -22,14 +22,13 @@ TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
     "pretrain": "Masked language model: some k-mers of each promoter are hidden, and the model predicts them from the "
     "other k-mers. Labels are not used. The loss is the cross-entropy per masked k-mer in nats; lower is better. The "
-    "accuracy is the share of masked k-mers that is predicted correctly. An epoch is one pass over the training split. "
-    "Curves: train is the training split, valid the validation split, which is not trained on.",
+    "accuracy is the share of masked k-mers that is predicted correctly. An epoch is one pass over the training split.",
     "finetune": "Regression: the loss is the {loss} of the standardized labels (mean 0, standard deviation 1), so it "
     "has no unit; lower is better. The best weights are those with the highest validation Pearson. An epoch is one "
-    "pass over the training split. Curves: train is the training split, valid the validation split, which is not "
-    "trained on.",
+    "pass over the training split.",
 }
 """Stage -> what its curves show."""
+CURVES_TEXT = "Curves: train is the training split, valid the validation split, which is not trained on."
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
 """Value of finetune.loss -> its name."""
 EXPRESSION_UNIT = (
@@ -214,7 +213,7 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
 
 def stage_section(run: RunFiles, stage: str) -> Section:
     """Show the curves of a stage; folded: its evaluations as numbers."""
-    text = f"{_length_text(run, stage)} {explain_stage([run], stage)}"
+    text = f"{_length_text(run, stage)} {explain_stage([run], stage)} {CURVES_TEXT}"
     figures: list[str] = []
     for place, (title, metrics) in enumerate(PANELS[stage].items()):
         lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]

@@ -142,14 +142,16 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_p
     assert [costs[name]["starts"] for name in names] == [1, 1, 1, 2, 1, 1]
     assert start(predict=["another test"]) == ["predict", "score"]
     for changed in ("build", "pretrain", "fine_tune"):
-        with pytest.raises(SystemExit, match=f"fine-tune is finished there, after another {changed.replace('_', '-')}"):
+        with pytest.raises(
+            SystemExit, match=f"fine-tune is already finished, after another {changed.replace('_', '-')}"
+        ):
             start(**{changed: ["another"]})
     del costs["fine-tune"]["wall"]
     assert start(fine_tune=["a smaller micro-batch"]) == ["fine-tune", "predict", "score"]
     assert costs["fine-tune"]["starts"] == 3  # it went on from its checkpoint
     (tmp_path / "runs" / "real").mkdir(parents=True)
     costs.clear()
-    with pytest.raises(SystemExit, match=r"a run that is not in .*costs\.json"):
+    with pytest.raises(SystemExit, match=r"not recorded in .*costs\.json"):
         start()
 
 
