@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from model.reporting.predictions import HeldOutResults
-from model.reporting.run_plots import FEW, MEASURED, calibration, density, residuals
+from model.reporting.run_plots import FEW, calibration, density, residuals
 from model.reporting.run_sections import SPLITS
 from pipeline.dataset.query import Columns
+from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.html import Fold, Section, Table
 from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
 
@@ -58,7 +59,7 @@ def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
     labels = results["residuals_by_expression"]["expression"]
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
-        results, "expression", "Residuals by expression", labels, step, MEASURED,
+        results, "expression", "Residuals by expression", labels, step, EXPRESSION,
         "A rising trend is expected: the highest labels were raised by noise, the lowest were lowered by noise.",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]

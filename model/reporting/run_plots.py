@@ -17,6 +17,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
+from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
 from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
 
@@ -33,7 +34,6 @@ FEW = 10
 """A mean of fewer promoters is drawn without its interval, which could be as wide as the figure."""
 POINTS = 400
 """Most points of a curve; a longer curve is drawn as means of successive values."""
-MEASURED = "measured expression (units of the labels)"
 PREDICTED = "predicted expression (units of the labels)"
 
 
@@ -141,7 +141,7 @@ def density(figure: Figure, cells: Columns) -> None:
     low, high = min(ends) - half, max(ends) + half
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel=MEASURED, ylabel=PREDICTED)
+    axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
     boxes = [Patch(color=shade, label=name) for shade, name in zip(shades, _class_names(limits), strict=True)]
     figure.legend(handles=boxes, loc="outside right upper", title="promoters\nper cell", handlelength=1.2)
 
@@ -170,7 +170,7 @@ def calibration(figure: Figure, groups: Columns) -> None:
     low, high = min(*x, *y), max(*x, *y)
     axes.plot([low, high], [low, high], **DIAGONAL, label="prediction = measurement")
     axes.errorbar(x, y, yerr=half_intervals(groups), **MEANS)
-    axes.set(xlabel=f"mean {PREDICTED}", ylabel=f"mean {MEASURED}".replace(" (", "\n("))
+    axes.set(xlabel=f"mean {PREDICTED}", ylabel=f"mean {EXPRESSION}".replace(" (", "\n("))
     legend(figure)
 
 
