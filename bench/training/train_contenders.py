@@ -1,7 +1,7 @@
 """Contenders of bench.training.train: train_contenders NAME FOLDER, in each process of torchrun.
 
-Rank 0 prints JSON: promoters_per_second and promoters_per_cpu_second (from step 11), first_step (seconds from the start
-of the process to the end of the first step) and gigabytes (peak resident memory of the process).
+Rank 0 prints JSON: promoters_per_second and promoters_per_cpu_second, from step 11; first_step, in seconds from the
+start of the process to the end of the first step; gigabytes, the peak resident memory of the process.
 """
 
 import json

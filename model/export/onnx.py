@@ -65,7 +65,7 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
     """Write the model of a folder as one checked ONNX file; with onnxruntime, compare its predictions with the model's.
 
     on_step: called with the name of each step before it begins. Raises UserError if the extra is not installed, the
-    folder holds no fine-tuned model, the output cannot be written, or the file's predictions differ from the model's.
+    folder holds no fine-tuned model, the output cannot be written, or the predictions differ.
     """
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"{output}: expected a name ending in .onnx")
@@ -135,7 +135,7 @@ def _trace(predictor: "Predictor") -> Any:
 
     from model.export.onnx_graph import SequenceRegressor
 
-    model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
+    model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.token_mode).eval()
     example = torch.from_numpy(encode_bases(example_promoters(predictor.assay, 3)))
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter's logs and warnings are for its developers

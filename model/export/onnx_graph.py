@@ -24,13 +24,13 @@ IUPAC = "RYSWKMBDHV"
 class SequenceRegressor(nn.Module):
     """ASCII bases of promoters -> expression: float32 (promoters,), on the scale of the training labels.
 
-    k, view: as in fine-tuning (see frames.TOKEN_MODES). Rows that are invalid by the assay's rules (sql/01_rules.sql)
-    return NaN. The assay's repairs are part of the graph, except the removal of white space, which is invalid here.
+    k, token_mode: as in fine-tuning (see frames.TOKEN_MODES). Rows that are invalid by the rules of
+    sql/01_rules.sql return NaN. The assay's repairs are part of the graph, except the removal of white space, which is invalid here.
     """
 
-    def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, view: str) -> None:
+    def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, token_mode: str) -> None:
         super().__init__()
-        self.model, self.assay, self.k, self.view = model, assay, k, view
+        self.model, self.assay, self.k, self.token_mode = model, assay, k, token_mode
         self.code_of_byte = nn.Buffer(_code_of_bytes(assay))
         self.left_adapter, self.right_adapter = _codes(assay.left_adapter), _codes(assay.right_adapter)
         self.left_flank = _codes(assay.left_flank)
@@ -44,7 +44,7 @@ class SequenceRegressor(nn.Module):
         inserts = torch.where(valid, inserts, 0)
         ids = self._encode(codes, starts, inserts)
         lengths = inserts + 2 * self.assay.flank
-        expression = mean_over_frames(self.model, ids, lengths, self.k, self.view)
+        expression = mean_over_frames(self.model, ids, lengths, self.k, self.token_mode)
         return torch.where(valid, expression, float("nan"))
 
     def _find_inserts(self, codes: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:

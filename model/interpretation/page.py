@@ -106,8 +106,8 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
     )
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
-        "Each base of the insert is replaced by each of the other bases, one at a time, and the model predicts the "
-        "expression of the changed promoter. The effect of a substitution is the prediction for the changed promoter "
+        "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
+        "expression of each changed promoter. The effect of a substitution is the prediction for the changed promoter "
         "minus the prediction for the original one. These are predictions, not measurements.",
         [
             Section("Prediction", scale, [Table((), facts)], str(model)),

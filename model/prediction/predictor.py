@@ -56,7 +56,7 @@ class Predictor:
         self.model = load_regression_model(model_of(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
-        self.view = str(facts.get("tokens", "frames"))
+        self.token_mode = str(facts.get("tokens", "frames"))
         self.assay = with_repairs(facts["assay"], overrides)
         self.both_strands = both_strands
         self.device = default_device() if device is None else device
@@ -112,9 +112,9 @@ class Predictor:
 
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """Predict one strand: float32 (rows,). ids: k-mer ids (rows, bases); lengths: bases of each row (rows,)."""
-        width = read_width(int(lengths.max()), self.view, self.k, self.device)
+        width = read_width(int(lengths.max()), self.token_mode, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
-        return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
+        return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.token_mode)
 
 
 def _to_host(values: torch.Tensor) -> PendingValues:

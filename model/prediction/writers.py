@@ -37,7 +37,7 @@ def as_text(value: float | None) -> str:
     """Format a prediction for text output with six significant digits; nan for None.
 
     float32 holds seven. The last one or two depend on the processor, the number of threads and the other rows of the
-    batch, so more digits would be noise. Parquet stores the float32 unchanged.
+    batch. Parquet stores the float32 unchanged.
     """
     return "nan" if value is None else f"{value:.6g}"
 
@@ -102,8 +102,8 @@ def leaderboard_writer(sample: Path) -> Writer:
     """Return a writer of JSON: row number (from 0, as text) -> prediction.
 
     sample: the challenge's sample_submission.json, whose keys are the rows to write. Raises UserError for any other
-    file. The writer raises UserError for a prediction that is not finite, and LeaderboardInputError for a row of the
-    sample that is missing or has no prediction.
+    file. The writer raises UserError for a prediction that is not finite. It raises LeaderboardInputError for a row of
+    the sample that is missing or has no prediction.
     """
     values = read_json(sample)
     if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):

@@ -67,7 +67,7 @@ def dream_score(prediction: Values, label: Values, subsets: Mapping[str, Rows]) 
     """Compute the DREAM Challenge score of predictions for labels: float64 (rows,) each, by row of the test file.
 
     NaN: no value for a row. subsets: name -> rows or pairs, `all` included. Raises UserError for a subset of fewer than
-    two rows or pairs, and for a subset with a row that has no label or no prediction.
+    two rows or pairs, and for a row of a subset without label or prediction.
     """
     parts = {name: _correlation(name, prediction, label, subsets[name]) for name in WEIGHTS if name in subsets}
     missing = [name for name in WEIGHTS if name not in subsets]

@@ -49,7 +49,7 @@ def draw_rows(draw, number):
 
 
 @pytest.mark.parametrize(
-    ("view", "k", "rules"),
+    ("token_mode", "k", "rules"),
     [
         ("frames", 3, {}),
         ("overlapping", 4, LENIENT),
@@ -59,10 +59,10 @@ def draw_rows(draw, number):
         ("frames", 2, {**BARE, "uracil": "thymine", "missing_adapters": "add"}),
     ],
 )
-def test_graph_predicts_as_predict(made, tmp_path, view, k, rules):
+def test_graph_predicts_as_predict(made, tmp_path, token_mode, k, rules):
     assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
-    predictor = Predictor(save_model(tmp_path, assay, view, k=k), device=torch.device("cpu"))
-    model = SequenceRegressor(predictor.model, assay, k, view).eval()
+    predictor = Predictor(save_model(tmp_path, assay, token_mode, k=k), device=torch.device("cpu"))
+    model = SequenceRegressor(predictor.model, assay, k, token_mode).eval()
     rows = draw_rows(random.Random(k), 1000)
     expected = predict(predictor, rows)
     for some in (slice(0, 6), slice(0, 7), slice(100, 101), slice(None)):
