@@ -52,7 +52,7 @@ def correlation_intervals(
 
 
 def _tie_groups(values: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
-    """Number the groups of equal values in ascending order: group of each row (rows,)."""
+    """Assign numbers to the groups of equal values in ascending order: group of each row, intp (rows,)."""
     groups: npt.NDArray[np.intp] = np.unique(values, return_inverse=True)[1]
     return groups
 
