@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 
 BUFFER_ROWS = 65_536
-"""Rows without a prediction that are buffered before a stream is written, so that an input of none writes nothing."""
+"""Most rows without a prediction that are buffered before a stream is written: if no row is valid, it stays empty."""
 PREFETCH_PARTS = 2
 """Parts that are prefetched, so that a GPU does not wait for the reader."""
 ONE_STRAND = (

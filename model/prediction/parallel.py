@@ -124,9 +124,7 @@ def _for_seconds(parts: Iterator[Part], seconds: float) -> Iterator[Part]:
 @contextmanager
 def _one_thread_predictor(request: PredictionRequest) -> Iterator[Callable[[pa.Array], PendingValues]]:
     """Yield Predictor.begin with one torch thread: the last digits of a sum can depend on the number of threads."""
-    predictor = cache(
-        partial(Predictor, request.model, request.both_strands)
-    )  # loaded on first use; a resumed run may need none
+    predictor = cache(partial(Predictor, request.model, request.both_strands))  # loaded on first use, if any
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

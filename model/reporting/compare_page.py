@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from model.config import STAGES
 from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
-from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text, y_label
+from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, label_y_axis, score_text
 from model.runs.fingerprint import flat
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
@@ -181,24 +181,12 @@ def _scores(runs: Sequence[_Run]) -> Section:
             [run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in SCORE_COLUMNS)]
         )
         scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
-    contents: list[Content] = [
-        Table(["run", "promoters", *SCORE_COLUMNS], rows, frozenset(range(1, len(SCORE_COLUMNS) + 2)))
-    ]
+    heads = ["run", "promoters", *SCORE_COLUMNS]
+    contents: list[Content] = [Table(heads, rows, frozenset(range(1, len(heads))))]
     if scored:
         height = 0.9 + 0.32 * len(scored)
-        contents.append(
-            Figures(
-                [
-                    render_svg(
-                        "scores",
-                        "Scores",
-                        bars(scored, "Pearson correlation on held-out promoters (no unit)"),
-                        height,
-                        MIDDLE_WIDTH,
-                    )
-                ]
-            )
-        )
+        draw = bars(scored, "Pearson correlation on held-out promoters (no unit)")
+        contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
     return Section(
         "Scores",
         "Correlation of predicted with measured expression on held-out promoters: 1 is perfect, 0 is unrelated. In "
@@ -225,7 +213,9 @@ def _stage(runs: Sequence[_Run], stage: str) -> Section:
     panels: list[str] = []
     for metric, title in PANELS[stage].items():
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
-        panels += curve_figure(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, y_label(title), named=False)
+        panels += curve_figure(
+            f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
+        )
     text = explain_stage([run.files for run in runs if stage in run.files.stages], stage)
     return Section(TITLES[stage], text, [Figures([_legend(runs, stage)]), Figures(panels)])
 

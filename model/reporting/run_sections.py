@@ -218,7 +218,7 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     for place, (title, metrics) in enumerate(PANELS[stage].items()):
         lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
         name, log = f"{stage}-{place}", title == "learning rate"
-        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, y_label(title), logarithmic=log)
+        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, label_y_axis(title), logarithmic=log)
     contents: list[Content] = [Figures(figures)]
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
@@ -231,16 +231,15 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     return Section(TITLES[stage], text, contents)
 
 
-def y_label(title: str) -> str:
+def label_y_axis(title: str) -> str:
     """Add the unit to the title of a figure, as the label of its y axis."""
     return f"{title}\n({UNITS[title]})" if title in UNITS else title
 
 
 def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
     """Explain the curves of a stage, and warn if the runs were fine-tuned with different losses."""
-    losses = {
-        run.config["finetune"].get("loss", "mse"): None for run in runs
-    }  # in order; older runs have no such setting
+    # A dictionary keeps the order; older runs have no such setting.
+    losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
     text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
         return text

@@ -259,7 +259,7 @@ def test_both_strands_of_a_one_strand_model_warn(folder, made, tmp_path, both):
             tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands
         )
         assert predict_files(request, warn=messages.append).rows == 1
-    assert [text[:41] for text in messages] == ([] if both else ["the model was fine-tuned on one strand (f"])
+    assert ["model was fine-tuned on one strand (f" in text for text in messages] == ([] if both else [True])
 
 
 @pytest.mark.parametrize("known", [False, True])
