@@ -40,7 +40,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
-            record = read_record(folder, shard, number)
+            record = read_record(folder, shard, number, index.k)
             for row in range(min(len(record), promoters - len(rows))):
                 ids = record.tokens.row(row)
                 rows.append(

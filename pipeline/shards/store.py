@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
 from pipeline.io.remote import file_system, is_remote, remote_error
-from pipeline.shards.index import INDEX, SHARD_ENTRY, SHARD_FILE, Index, ShardEntry, index_text
+from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, index_text, parse_shard_entry
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
 """Notes of finished shards below a URL. Files that are neither these, shards nor the index are left alone."""
@@ -67,10 +67,10 @@ class FolderStore:
         """Return the entry of a shard that an interrupted run finished; None if it did not."""
         path = self.work / file
         try:
-            entry = SHARD_ENTRY.validate_json(path.with_suffix(".json").read_bytes())
+            entry = parse_shard_entry(json.loads(path.with_suffix(".json").read_bytes()), file)
             with path.open("rb") as shard:
                 return entry if hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256 else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def new_shard(self, file: str) -> AbstractContextManager[Path]:
@@ -117,7 +117,7 @@ class RemoteStore:
         with suppress(Exception), self._files("read", file) as files:  # an unreachable store is reported at the writing
             note = json.loads(files.cat_file(f"{self._notes}/{file}.json"))
             if files.ukey(file) == note["version"]:
-                return SHARD_ENTRY.validate_python(note["entry"])
+                return parse_shard_entry(note["entry"], file)
         return None
 
     @contextmanager

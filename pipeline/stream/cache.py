@@ -8,6 +8,7 @@ end by those who have it open.
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -18,10 +19,12 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 from pipeline.shards.fetch import fetch_file
-from pipeline.shards.index import ShardEntry
+from pipeline.shards.index import ShardEntry, shard_name
 
 FETCHERS = 2
 """Files prefetched side by side, per process."""
+_FILE = re.compile(r"[0-9a-f]{64}\.tar")
+"""Names of the files in the cache. Other files in its folder are left alone."""
 _POLL_SECONDS = 0.05
 """Time between two tries to lock a file that another process fetches."""
 
@@ -78,7 +81,11 @@ class ShardCache:
         return True
 
     def _path(self, shard: ShardEntry) -> Path:
-        return self.folder / f"{shard.sha256}.tar"
+        """Name the local file of a shard. Raises UserError for a hash of another form: it could leave the folder."""
+        name = f"{shard.sha256}.tar"
+        if not _FILE.fullmatch(name):
+            raise UserError(f"{self.url}: {shard.file!a}: sha256: expected 64 hex digits, got {shard.sha256!a}")
+        return self.folder / name
 
     def _fetch_queue(self) -> None:
         """Fetch the files of the queue. Errors are ignored here: they recur when the file is opened."""
@@ -93,7 +100,7 @@ class ShardCache:
 
     def _fetch(self, shard: ShardEntry) -> None:
         """Fetch the file into the folder, unless another process or thread does."""
-        path = self._path(shard)
+        path, name = self._path(shard), shard_name(shard)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_name(f".{path.name}.lock")):
@@ -102,20 +109,22 @@ class ShardCache:
                 _clear_leftovers(self.folder)
                 partial = path.with_name(f".{path.name}.partial")
                 try:
-                    self._fetch_file(f"{self.url}/{shard.file}", partial, (shard.bytes, shard.sha256))
+                    self._fetch_file(f"{self.url}/{name}", partial, (shard.bytes, shard.sha256))
                     with _locked(self.folder / ".room.lock"):
                         make_room(self.folder, self.limit - shard.bytes)
                         partial.replace(path)
                 finally:
                     partial.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(f"{self.folder}: cannot store {shard.file}: {error.strerror or error}") from None
+            raise UserError(f"{self.folder}: cannot store {name}: {error.strerror or error}") from None
 
 
 def make_room(folder: Path, limit: int) -> None:
     """Remove the least recently used files until the others hold `limit` bytes at most."""
     files = []
     for path in folder.glob("*.tar"):
+        if not _FILE.fullmatch(path.name):
+            continue  # not of the cache
         with contextlib.suppress(FileNotFoundError):  # removed by another process
             status = path.stat()
             files.append((status.st_mtime_ns, path, status.st_size))
@@ -129,7 +138,9 @@ def make_room(folder: Path, limit: int) -> None:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove the partial files of killed processes: their locks are free."""
-    for path in folder.glob(".*.lock"):
+    for path in folder.glob(".*.tar.lock"):
+        if not _FILE.fullmatch(path.stem.removeprefix(".")):
+            continue  # not of the cache
         with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
             path.with_suffix(".partial").unlink(missing_ok=True)
             path.unlink(missing_ok=True)

@@ -49,8 +49,8 @@ class Window:
 class RecordReader:
     """Reader of the records of a split, which are numbered through all its shards."""
 
-    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
-        self._source = source
+    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int) -> None:
+        self._source, self._k = source, k
         self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
@@ -86,10 +86,12 @@ class RecordReader:
         """Read record `number` of a shard and check it against the index."""
         entry = shard.records[number]
         try:
-            data = os.pread(file.fileno(), entry.bytes, entry.offset)
+            # pread allocates the requested size, which may exceed the file.
+            available = max(os.fstat(file.fileno()).st_size - entry.offset, 0)
+            data = os.pread(file.fileno(), min(entry.bytes, available), entry.offset)
         except OSError as error:
             raise UserError(f"{shard.file}: record {number}: cannot read: {error.strerror}") from None
-        return check_record(data, str(self._source), shard, number)
+        return check_record(data, str(self._source), shard, number, self._k)
 
 
 def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:

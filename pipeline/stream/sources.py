@@ -7,7 +7,7 @@ from typing import BinaryIO
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
-from pipeline.shards.index import Index, ShardEntry
+from pipeline.shards.index import Index, ShardEntry, shard_name
 from pipeline.shards.location import shard_location
 from pipeline.shards.records import missing_shard_error
 from pipeline.stream.cache import FETCHERS, ShardCache
@@ -25,12 +25,13 @@ class LocalShards:
 
     def open(self, shard: ShardEntry) -> BinaryIO:
         """Open the file. Raises UserError if it is missing or cannot be read."""
+        path = self.folder / shard_name(shard)
         try:
-            return (self.folder / shard.file).open("rb", buffering=0)
+            return path.open("rb", buffering=0)
         except FileNotFoundError:
             raise missing_shard_error(self.folder, shard) from None
         except OSError as error:
-            raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
+            raise UserError(f"{path}: cannot read: {error.strerror}") from None
 
     def prefetch(self, shards: Sequence[ShardEntry]) -> None:
         """Announce the shards that will be opened soon, in this order: local files need no preparation."""

@@ -20,8 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
@@ -41,6 +42,9 @@ READERS = 2
 PREFETCHED_RECORDS = 32 * WINDOW_RECORDS
 """Records from a window on that are announced to the source, so that it can fetch their shards."""
 BLOCKS_AHEAD = 2
+"""Blocks collated before they are needed."""
+MAX_EPOCH = 2**31
+"""Largest epoch of a state. A larger one is taken for a corrupt state."""
 BLOCK_PROMOTERS = 16_384
 """Promoters collated at once, over all ranks; a whole number of steps, at least one."""
 
@@ -62,8 +66,8 @@ class StreamState:
     split: str
     seed: int
     reverse_complement: bool
-    epoch: int = 0
-    consumed: int = 0
+    epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)] = 0
+    consumed: Annotated[int, Field(ge=0)] = 0
 
     def to_json(self) -> str:
         """Serialize to one line."""
@@ -111,7 +115,7 @@ class ShardStream:
         if self.split not in self.index.splits:
             raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
         source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
-        self._reader = RecordReader(source, self.index.splits[self.split])
+        self._reader = RecordReader(source, self.index.splits[self.split], self.index.k)
         self.rows = self.index.rows(self.split)
 
     def __len__(self) -> int:
@@ -130,8 +134,18 @@ class ShardStream:
     def epoch(self, epoch: int, consumed: int = 0) -> Iterator[Step]:
         """Yield the steps of an epoch after its first `consumed` promoters.
 
-        Raises UserError for a missing or corrupt shard, naming file and record.
+        Raises UserError for a position outside of the split. The iterator raises UserError for a missing or corrupt
+        shard, naming file and record.
         """
+        for name, value, most in (("epoch", epoch, MAX_EPOCH), ("consumed", consumed, self.rows)):
+            if type(value) is not int or not 0 <= value <= most:
+                raise UserError(
+                    f"{self.shards}: {self.split}: {name}: expected an integer from 0 to {most:,}, got {value!a}; "
+                    "fix: resume with the shards that the state is of, or start a new run"
+                )
+        return self._steps(epoch, consumed)
+
+    def _steps(self, epoch: int, consumed: int) -> Iterator[Step]:
         record_rows = [[record.rows for record in shard.records] for shard in self.index.splits[self.split]]
         order = epoch_order(record_rows, self.seed, epoch, self.shuffle)
         windows = prefetch(self._windows(order, consumed), WINDOWS_AHEAD, f"read {self.split}")

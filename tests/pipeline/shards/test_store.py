@@ -344,7 +344,7 @@ def test_an_index_that_is_none(made, tmp_path):
     path = shard_folder(config) / "index.json"
     for text in ("[]", "{}", '{"format": 1}', json.dumps({**json.loads(path.read_text()), "splits": {"a": [{}]}})):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"index\.json: (expected format|not an index of shards|changed since)"):
+        with pytest.raises(UserError, match=r"index\.json: (expected |splits)"):
             read_index(shard_folder(config))
     assert write_shards(config).written > 0
     assert hashes(shard_folder(config)) == hashes(made.shards)

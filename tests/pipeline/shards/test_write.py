@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
-from pipeline.shards.index import SHARD_ENTRY, index_text, read_index, shard_key
+from pipeline.shards.index import read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import format_insert, peek
@@ -42,6 +42,12 @@ def with_shards_in(config, folder, *overrides):
     """The same configuration with its shards in another folder."""
     places = [f"dataset.path={config.dataset.path}", f"shards.path={folder}"]
     return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+def write_index(folder, values):
+    """Write an index of any values, with the hash of its content."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (folder / "index.json").write_text(json.dumps({**values, "sha256": digest}))
 
 
 def rows_of(config, split):
@@ -222,9 +228,9 @@ def test_an_index_of_a_stranger_is_not_believed(copy, place, value):
     for step in place[:-1]:
         entry = entry[step]
     entry[place[-1]] = value
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    (copy / "index.json").write_text(json.dumps({**values, "sha256": digest}))
-    with pytest.raises(UserError, match=rf"not an index of shards: splits\.finetune/train\.0\.{place[0]}"):
+    write_index(copy, values)
+    field = "".join(f"[{step}]" if isinstance(step, int) else rf"\.{step}" for step in place).replace("[0]", r"\[0\]")
+    with pytest.raises(UserError, match=rf"index\.json: splits\.finetune/train\[0\]{field}: expected .*, got "):
         read_index(copy)
 
 
@@ -275,9 +281,13 @@ def test_verify_finds_other_damage(copy, damage, message):
 
 def test_an_index_that_was_changed_is_not_read(copy):
     values = json.loads((copy / "index.json").read_text())
-    for change in ({"label_mean": 99.0}, {"splits": {**values["splits"], "finetune/train": []}}):
+    none = {**values["splits"], "finetune/train": []}
+    for change, message in (
+        ({"label_mean": 99.0}, "sha256: the file changed since it was written"),
+        ({"splits": none}, r"splits\.finetune/train: expected .* at least 1 item"),
+    ):
         (copy / "index.json").write_text(json.dumps({**values, **change}))
-        with pytest.raises(UserError, match="changed since it was written"):
+        with pytest.raises(UserError, match=message):
             read_index(copy)
     (copy / "index.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
@@ -287,25 +297,25 @@ def test_an_index_that_was_changed_is_not_read(copy):
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        (lambda shard: shard["records"][0].update(rows=101), "expected 101 promoters, got 100"),
+        (lambda shard: shard["records"][0].update(rows=101), r"\[0\]\.rows: expected .* \(the sum of its records\)"),
+        (
+            lambda shard: (shard["records"][0].update(rows=101), shard.update(rows=shard["rows"] + 1)),
+            "expected 101 promoters, got 100",
+        ),
         (lambda shard: shard["records"][0].update(crc32=7), "expected CRC-32 00000007"),
-        (lambda shard: shard["records"].pop(), "expected 1,024 zeros at the end|do not add up"),
-        (lambda shard: shard["records"].reverse(), "begins at"),
+        (lambda shard: shard["records"].pop(), r"\[0\]\.rows: expected"),
+        (lambda shard: shard["records"].reverse(), r"\[0\]\.records\[0\]\.offset: expected 0 "),
+        (lambda shard: shard.update(file="finetune/train-000001.tar"), r"\[0\]\.file: expected 'finetune/train-000000"),
         (lambda shard: shard.update(sha256="0" * 64), "expected sha256 0000000000000000..."),
-        (lambda shard: shard.update(rows=7), "do not add up to 7 promoters"),
-        (lambda shard: shard.update(bytes=7), "at the end of a file of 7"),
+        (lambda shard: shard.update(rows=7), r"\[0\]\.rows: expected .*, got 7"),
+        (lambda shard: shard.update(bytes=7), r"\[0\]\.bytes: expected .*, got 7"),
     ],
 )
 def test_verify_finds_an_index_that_lies(copy, lie, message):
     """In itself it is whole, its hash included: another shard of the same name would be."""
-    index = read_index(copy)
-    values = asdict(index)
+    values = asdict(read_index(copy))
     lie(values["splits"]["finetune/train"][0])
-    lying = replace(
-        index,
-        splits={name: list(map(SHARD_ENTRY.validate_python, shards)) for name, shards in values["splits"].items()},
-    )
-    (copy / "index.json").write_text(index_text(lying))
+    write_index(copy, values)
     with pytest.raises(UserError, match=message):
         verify_shards(copy)
 
@@ -354,7 +364,7 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
             found = []
             for shard in shards:
                 for number in range(len(shard.records)):
-                    record = read_record(shard_folder(config), shard, number)
+                    record = read_record(shard_folder(config), shard, number, k)
                     text = decode_ids(record.tokens.values, k)  # all rows in one go, then cut
                     texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
                     found += list(zip(record.id.tolist(), texts, strict=True))

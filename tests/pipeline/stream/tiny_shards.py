@@ -1,13 +1,14 @@
 """Shards of any shape, written in a moment: promoter i has id 10 i, label i / 2 and a sequence made from i."""
 
 import hashlib
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.shards.index import Index, RecordEntry, ShardEntry
+from pipeline.shards.index import FORMAT, Index, RecordEntry, ShardEntry
 from pipeline.shards.records import END, Record, record_blocks
 from pipeline.tokens.kmers import Ragged, id_dtype, vocabulary_size
 
@@ -43,6 +44,7 @@ def write_tiny(
         data += END
         path.write_bytes(data)
         shards.append(ShardEntry(name, sum(sizes), len(data), hashlib.sha256(data).hexdigest(), records))
-    return Index(
-        "key", "dataset", k, id_dtype(k).name, "", "", 8, 1.0, "zstd" if zstd else "none", 0.0, 1.0, {SPLIT: shards}
-    )
+    parts = ["dataset", k, "", "", 8, 1.0, "zstd" if zstd else "none"]
+    key = hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+    dataset_key, *settings = parts
+    return Index(key, dataset_key, k, id_dtype(k).name, *settings[1:], 0.0, 1.0, {SPLIT: shards})
