@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_preview, describe_shards
+from pipeline.cli.messages import describe_preview, describe_replacement, describe_shards
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import progress, with_speed
+from pipeline.runtime.progress import emit, progress, with_speed
 from pipeline.runtime.text import format_count
 
 ShardFolder = Annotated[str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3.")]
@@ -39,6 +39,7 @@ def shards(
     replaced. Run the same command to resume.
     """
     from pipeline.shards.executors import EXECUTORS
+    from pipeline.shards.location import shard_location
     from pipeline.shards.plan import select_splits
     from pipeline.shards.write import write_shards
 
@@ -48,7 +49,13 @@ def shards(
         context, config, dataset__path=dataset, shards__k=k, shards__path=out, shards__workers=workers
     )
     with progress("shards", "promoters", quiet=as_json) as show:
-        written = write_shards(settings, select_splits(stage, split), EXECUTORS[executor], with_speed(show))
+        written = write_shards(
+            settings,
+            select_splits(stage, split),
+            EXECUTORS[executor],
+            with_speed(show),
+            lambda index, reasons: emit(describe_replacement(shard_location(settings), index, reasons)),
+        )
     print_result(written, as_json, describe_shards(written))
 
 

@@ -198,7 +198,7 @@ def _check_index(index: Index) -> None:
     _expect("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
     for split, shards in index.splits.items():
         for number, shard in enumerate(shards):
-            _check_shard(shard, f"{split}-{number:06d}.tar", f"splits.{_plain(split)}[{number}]")
+            _check_shard(shard, f"{split}-{number:06d}.tar", f"{_field(['splits', split])}[{number}]")
     parts = [index.dataset_key, index.k, index.left_flank, index.right_flank, index.record_promoters]
     key = _hash_settings([*parts, index.shard_megabytes, index.compression])
     _expect("key", key, index.key, "the hash of the settings in the index")
@@ -232,13 +232,11 @@ def _describe_first(error: ValidationError) -> str:
 
 def _field(location: Iterable[int | str]) -> str:
     """Name a field as `splits.finetune/train[0].rows`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in location)
+    plain = re.compile(r"[\w/]+", re.ASCII)
+    parts = (
+        f".{part}" if isinstance(part, str) and plain.fullmatch(part) else f"[{_shown(part)}]" for part in location
+    )
     return "".join(parts).removeprefix(".")
-
-
-def _plain(text: str) -> str:
-    """Escape and shorten a name that may hold any characters."""
-    return _shown(text)[1:-1]
 
 
 def _shown(value: Any) -> str:

@@ -161,18 +161,24 @@ def _check_rows(record: Record) -> None:
     """Raise ValueError if the arrays of a record are not of the same rows."""
     offsets = record.tokens.offsets
     if not len(offsets) == len(record.expression) + 1 == len(record.id) + 1:
-        raise ValueError(f"{len(offsets):,} offsets, {len(record.expression):,} labels and {len(record.id):,} ids")
+        raise ValueError(
+            f"expected as many labels and ids as promoters, got {len(offsets) - 1:,} promoters, "
+            f"{len(record.expression):,} labels and {len(record.id):,} ids"
+        )
     if offsets[0] != 0 or offsets[-1] != len(record.tokens.values) or (np.diff(offsets) < 0).any():
-        raise ValueError(f"its offsets do not split {len(record.tokens.values):,} ids into rows")
+        raise ValueError(f"offsets: expected ascending numbers from 0 to {len(record.tokens.values):,}, the tokens")
 
 
 def _check_ids(record: Record, k: int) -> None:
     """Raise ValueError if a record holds other ids than k-mers."""
     values = record.tokens.values
     if values.dtype != id_dtype(k):
-        raise ValueError(f"expected ids of {id_dtype(k)}, got {values.dtype}")
+        raise ValueError(f"tokens: expected dtype {id_dtype(k)} for k = {k}, got {values.dtype}")
     if len(values) and (values.min() < len(SPECIALS) or values.max() >= vocabulary_size(k)):
-        raise ValueError(f"an id outside of the k-mers; expected {len(SPECIALS)} to {vocabulary_size(k) - 1:,}")
+        raise ValueError(
+            f"tokens: expected ids from {len(SPECIALS)} to {vocabulary_size(k) - 1:,}, "
+            f"got {values.min()} to {values.max():,}"
+        )
 
 
 def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:

@@ -5,7 +5,7 @@ from typing import TypeVar
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
-from pipeline.shards.index import Index, shard_key
+from pipeline.shards.index import INDEX, Index, shard_key
 from pipeline.shards.location import list_missing, shard_location, shards_command
 
 C = TypeVar("C", bound=DataConfig)
@@ -28,6 +28,14 @@ def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str
     return changed
 
 
+def wrong_totals(index: Index, info: DatasetInfo) -> list[str]:
+    """List the splits whose promoters in the index and in the dataset are not as many."""
+    counts = {split: (index.rows(split), info.split_rows.get(split, 0)) for split in index.splits}
+    return [
+        f"{split}: expected {rows:,} promoters, got {got:,}" for split, (got, rows) in counts.items() if got != rows
+    ]
+
+
 def adopt_compression(config: C, index: Index) -> C:
     """Set the compression to that of the shards: training reads either, and gets the same batches.
 
@@ -43,6 +51,9 @@ def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
     if index.key != shard_key(info.key, config):
         stale = "; ".join(differences(index, config, info))
         raise UserError(f"{place}: these shards are stale ({stale}); fix: {command}")
+    wrong = wrong_totals(index, info)
+    if wrong:
+        raise UserError(f"{place}/{INDEX}: {'; '.join(wrong)}; fix: {command}")
     unwritten = [split for split, rows in info.split_rows.items() if rows and split not in index.splits]
     if unwritten:
         raise UserError(f"{place}: shards of {', '.join(unwritten)} are not written yet; fix: {command}")

@@ -28,12 +28,14 @@ from pipeline.shards.index import Index, read_index, shard_key
 from pipeline.shards.location import shard_location
 from pipeline.shards.plan import SPLITS, compute_label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
-from pipeline.shards.staleness import differences
+from pipeline.shards.staleness import differences, wrong_totals
 from pipeline.shards.store import ShardStore, shard_store
 from pipeline.tokens.kmers import id_dtype
 
 OnProgress = Callable[[int, int, int], None]
 """Called with promoters done, promoters in all, and those of shards that were complete before."""
+OnReplace = Callable[[Index, list[str]], None]
+"""Called before shards are replaced, with their index and the reasons, such as `assay.flank: 150 -> 100`."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,12 @@ def write_shards(
     splits: Sequence[str] = SPLITS,
     executor: Executor = write_locally,
     on_progress: OnProgress = lambda _done, _total, _before: None,
+    on_replace: OnReplace = lambda _index, _reasons: None,
 ) -> WriteResult:
-    """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay."""
+    """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay.
+
+    Raises UserError if the dataset has no rows in `splits`, or if a shard cannot be written.
+    """
     place, dataset = shard_location(config), config.dataset.path
     with open_dataset(dataset) as connection:
         info = dataset_info(connection)
@@ -75,7 +81,10 @@ def write_shards(
         before = None
         with suppress(UserError):  # missing, or invalid
             before = read_index(absolute)
-        existing = before if before is not None and before.key == store.key else None
+        wrong = wrong_totals(before, info) if before is not None else []
+        existing = before if before is not None and before.key == store.key and not wrong else None
+        if before is not None and existing is None:
+            on_replace(before, differences(before, config, info) or wrong)
         index, written = _write(config, info, store, existing, splits, executor, on_progress)
     note = ""
     try:

@@ -16,7 +16,7 @@ import webdataset as wds
 
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import open_dataset
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index, shard_key
@@ -24,6 +24,7 @@ from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import format_insert, peek
 from pipeline.shards.records import read_record
+from pipeline.shards.staleness import check_fresh
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import decode_ids
@@ -239,8 +240,35 @@ def test_a_changed_flank_or_dataset_makes_shards_anew(made, tmp_path):
     write_shards(config)
     key = read_index(shard_folder(config)).key
     changed = with_shards_in(made.config, tmp_path, "assay.flank=6")
-    assert write_shards(changed).written > 0
+    announced = []
+
+    def on_replace(index, reasons):
+        assert read_index(shard_folder(config)) == index  # nothing is replaced yet
+        announced.append((index.key, reasons))
+
+    assert write_shards(changed, on_replace=on_replace).written > 0
+    assert announced == [(key, ["assay.flank: 5 -> 6"])]
+    write_shards(changed, on_replace=on_replace)
+    assert len(announced) == 1
     assert read_index(shard_folder(config)).key != key
+
+
+def test_an_index_of_fewer_promoters_than_the_dataset_has(made, tmp_path):
+    """Its last shard was removed with its entry, and the hash was made to fit."""
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    whole = hashes(shard_folder(config))
+    values = asdict(read_index(shard_folder(config)))
+    removed = values["splits"]["finetune/train"].pop()
+    (shard_folder(config) / removed["file"]).unlink()
+    write_index(shard_folder(config), values)
+    verify_shards(shard_folder(config))  # a smaller set of shards in itself
+    with open_dataset(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    with pytest.raises(UserError, match=r"finetune/train: expected 1,200 promoters, got \d"):
+        check_fresh(read_index(shard_folder(config)), config, info)
+    write_shards(config)
+    assert hashes(shard_folder(config)) == whole
 
 
 @pytest.fixture
