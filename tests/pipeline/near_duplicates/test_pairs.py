@@ -15,8 +15,8 @@ from pipeline.near_duplicates import clusters as groups
 from pipeline.near_duplicates import packing
 from pipeline.near_duplicates import pairs as neighbours
 from pipeline.near_duplicates.candidates import cut_blocks
-from pipeline.near_duplicates.clusters import near_duplicate_clusters
-from pipeline.near_duplicates.pairs import pair_chunks
+from pipeline.near_duplicates.clusters import find_clusters
+from pipeline.near_duplicates.pairs import find_pairs
 
 LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
@@ -28,7 +28,7 @@ def pairs(inserts, max_mismatches=2):
 
 def pairs_of_column(column, max_mismatches):
     together = [
-        pair for i, j in pair_chunks(column, max_mismatches) for pair in zip(i.tolist(), j.tolist(), strict=True)
+        pair for i, j in find_pairs(column, max_mismatches) for pair in zip(i.tolist(), j.tolist(), strict=True)
     ]
     assert len(together) == len(set(together))
     assert all(i < j for i, j in together)
@@ -37,7 +37,7 @@ def pairs_of_column(column, max_mismatches):
 
 def group_texts(inserts, max_mismatches=2):
     """The groups by their leaders, as texts."""
-    found = near_duplicate_clusters(pa.array(inserts, pa.string()), max_mismatches)
+    found = find_clusters(pa.array(inserts, pa.string()), max_mismatches)
     assert found.rows.tolist() == sorted(set(found.rows.tolist()))
     texts = defaultdict(set)
     for row, leader in zip(found.rows.tolist(), found.leaders.tolist(), strict=True):
@@ -119,11 +119,11 @@ def small_buckets():
     """Buckets divided as soon as they can be, and chunks of a few pairs: so that few inserts reach all of the code."""
     with ExitStack() as stack:
         for module, name, value in (
-            (neighbours, "LARGE", 1),
-            (neighbours, "FEWEST", 1),
+            (neighbours, "MAX_BUCKET", 1),
+            (neighbours, "MIN_BLOCK_BASES", 1),
             (buckets, "CHUNK", 5),
-            (packing, "_READ", 7),
-            (groups, "_PAIRS_AT_ONCE", 3),
+            (packing, "_BATCH", 7),
+            (groups, "_MAX_PAIRS", 3),
         ):
             stack.enter_context(patch.object(module, name, value))
         yield
@@ -165,7 +165,7 @@ def test_equal_inserts_count_as_one():
 
 def test_groups_hang_together_and_the_alphabet_names_the_leader():
     chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
-    found = near_duplicate_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
+    found = find_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
     assert found.rows.tolist() == [1, 2, 3, 4, 5]
     assert found.leaders.tolist() == [1, 1, 1, 4, 4]
     assert group_texts(["N", "T"], 1) == {"N": {"N", "T"}}  # as text and SQL have it, N before T
@@ -250,7 +250,7 @@ def test_twenty_thousand_inserts_are_paired_as_by_comparing_all(many, max_mismat
     expected = pairs_by_comparing_all(many, max_mismatches)
     assert len(expected) > 3000
     assert pairs(many, max_mismatches) == expected
-    with patch.object(neighbours, "LARGE", 20), patch.object(buckets, "CHUNK", 1000):
+    with patch.object(neighbours, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
         assert pairs(many, max_mismatches) == expected
 
 
@@ -264,14 +264,14 @@ def test_twenty_thousand_inserts_in_another_order_are_in_the_same_groups(many):
 def compared_at_once(column):
     """The numbers of candidate pairs that are compared for mismatches together."""
     sizes = []
-    verify = neighbours._verified_mismatches
+    verify = neighbours._select_mismatch_pairs
 
-    def counted(these, i, j, most):
+    def counted(inserts, i, j, max_mismatches):
         sizes.append(len(i))
-        return verify(these, i, j, most)
+        return verify(inserts, i, j, max_mismatches)
 
-    with patch.object(neighbours, "_verified_mismatches", counted):
-        list(pair_chunks(column))
+    with patch.object(neighbours, "_select_mismatch_pairs", counted):
+        list(find_pairs(column))
     return sizes
 
 
@@ -284,7 +284,7 @@ def two_libraries(size):
 
 def test_chunks_stay_small_where_thousands_share_a_block():
     column = two_libraries(6000)
-    with patch.object(buckets, "CHUNK", 1000), patch.object(neighbours, "LARGE", len(column)):
+    with patch.object(buckets, "CHUNK", 1000), patch.object(neighbours, "MAX_BUCKET", len(column)):
         compared = compared_at_once(column)
     assert sum(compared) > 3000 * 2999 // 2  # every two of a library
     assert max(compared) <= 1000 + 3000
@@ -323,15 +323,15 @@ def test_slices_chunks_and_kinds_of_columns_are_read_in_their_place():
         pa.array(["x", *inserts], pa.large_string()).slice(1),
     ):
         assert pairs_of_column(column, 1) == expected
-        assert near_duplicate_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
-    nothing = near_duplicate_clusters(pa.chunked_array([], pa.string()))
+        assert find_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
+    nothing = find_clusters(pa.chunked_array([], pa.string()))
     assert len(nothing.rows) == len(nothing.leaders) == 0
 
 
 def test_what_cannot_be_used_is_named():
     with pytest.raises(UserError, match="'ACGU': expected letters ACGTN"):
-        pair_chunks(pa.array(["ACGT", "ACGU"]))
+        find_pairs(pa.array(["ACGT", "ACGU"]))
     with pytest.raises(UserError, match="1 of 2 inserts are null"):
-        near_duplicate_clusters(pa.array(["ACGT", None]))
+        find_clusters(pa.array(["ACGT", None]))
     with pytest.raises(UserError, match="-1 mismatches: expected 0 or more"):
-        pair_chunks(pa.array(["ACGT"]), -1)
+        find_pairs(pa.array(["ACGT"]), -1)
