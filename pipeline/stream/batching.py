@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pipeline.stream.reader import Window
 from pipeline.stream.shuffle import partition
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import pad_rows, padded_width
+from pipeline.tokens.padding import pad_rows, round_up_width
 from pipeline.tokens.reverse_complement import reverse_complement
 
 Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
@@ -101,7 +101,7 @@ def collate(
         for window, start, first, end in zip(windows, starts, bounds, bounds[1:], strict=False)
         if first < end
     ]
-    padded = [_pad_window(window, padded_width(lengths), k, strands) for window in selected]
+    padded = [_pad_window(window, round_up_width(lengths), k, strands) for window in selected]
     tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks are of one window
     own_lengths = lengths[mine]
     expression = np.concatenate([window.expression for window in selected])
@@ -109,7 +109,7 @@ def collate(
 
     def micro_batch(step: int, part: slice, first_row: int) -> Batch:
         first = step * len(assignment.rows)
-        rows, width = slice(first + part.start, first + part.stop), padded_width(by_step[step])
+        rows, width = slice(first + part.start, first + part.stop), round_up_width(by_step[step])
         return Batch(
             tokens=tokens[rows, :width],
             lengths=own_lengths[rows],
@@ -127,7 +127,7 @@ def collate(
 def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:
     """Pad a window's promoters: (rows, width)."""
     # A window has room for the width of its own longest promoter only; another window's may be longer.
-    own_width = padded_width(window.lengths)
+    own_width = round_up_width(window.lengths)
     tokens = pad_rows(window.values, window.starts, window.lengths, own_width)
     if strands is not None:
         rows = np.flatnonzero(strands(window.position))

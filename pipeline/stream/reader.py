@@ -16,7 +16,7 @@ from pipeline.shards.index import ShardEntry
 from pipeline.shards.records import Record, check_record
 from pipeline.stream.sources import ShardSource
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import padded_width
+from pipeline.tokens.padding import round_up_width
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> W
     lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
     firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
     starts = [first + record.tokens.offsets[:-1] for first, record in zip(firsts, records, strict=False)]
-    room = np.zeros(padded_width(lengths), records[0].tokens.values.dtype)
+    room = np.zeros(round_up_width(lengths), records[0].tokens.values.dtype)
     positions = [np.arange(first, first + len(r)) for first, r in zip(first_positions, records, strict=True)]
     return Window(
         values=np.concatenate([*(record.tokens.values for record in records), room]),
