@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.io.arrow import string_buffers
+from pipeline.io.arrow import view_strings
 from pipeline.tokens.kmers import ALPHABET
 
 Indices = npt.NDArray[np.int64]
@@ -100,7 +100,7 @@ def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
     """
     if inserts.null_count:
         raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
-    text, starts, lengths = string_buffers(inserts)
+    text, starts, lengths = view_strings(inserts)
     order = np.argsort(lengths, kind="stable")
     sizes = np.bincount(lengths)
     packed = {}

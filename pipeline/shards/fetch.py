@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.http import CONNECT_SECONDS, SILENT_SECONDS, WAITS
-from pipeline.io.remote import file_system
+from pipeline.io.remote import open_file_system
 from pipeline.shards.index import INDEX, Index, parse_index
 
 _REFUSED = (401, 403, 410)
@@ -42,7 +42,7 @@ def fetch_file(
     UserError if the file is missing, refused, or corrupt again and again; OSError from the disk.
     """
     corrupt = 0
-    system, path = file_system(url, **_time_limits(url, silent_seconds))
+    system, path = open_file_system(url, **_time_limits(url, silent_seconds))
     for wait in [*waits, None]:
         try:
             system.get_file(path, str(target))

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
-from pipeline.io.remote import file_system, is_remote, remote_error
+from pipeline.io.remote import is_remote, open_file_system, remote_error
 from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, index_text, parse_shard_entry
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
@@ -168,7 +168,7 @@ class RemoteStore:
         """Open the file system below the URL. Any error of it, each has its own, becomes a UserError."""
         from fsspec.implementations.dirfs import DirFileSystem
 
-        system, path = file_system(self.url)
+        system, path = open_file_system(self.url)
         try:
             yield DirFileSystem(path, system)
         except Exception as error:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.config.schema import Assay
-from pipeline.io.arrow import string_buffers
+from pipeline.io.arrow import view_strings
 
 Ids = npt.NDArray[np.unsignedinteger]
 Numbers = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ def encode_promoters(
     sequences: (n,) strings that are valid by sql/01_rules.sql, adapters included; memory: as in encode_inserts.
     Raises ValueError for letters other than ACGTN.
     """
-    text, starts, lengths = string_buffers(sequences)
+    text, starts, lengths = view_strings(sequences)
     left, right = len(assay.left_adapter), len(assay.right_adapter)
     return encode_inserts(text, starts + left, lengths - left - right, k, assay.left_flank, assay.right_flank, memory)
 
