@@ -8,7 +8,7 @@ import typer
 from pipeline.cli.messages import describe_preview, describe_replacement, describe_shards
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import emit, progress, with_speed
+from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
 
 ShardFolder = Annotated[
@@ -62,7 +62,7 @@ def shards(
             settings,
             select_splits(stage, split),
             EXECUTORS[executor],
-            with_speed(show),
+            add_speed(show),
             lambda index, reasons: emit(describe_replacement(shard_location(settings), index, reasons)),
         )
     print_result(written, as_json, describe_shards(written))

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pipeline.runtime import progress as module
-from pipeline.runtime.progress import counting, naming, progress, with_speed
+from pipeline.runtime.progress import add_speed, count_steps, count_units, progress
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 def test_plain_lines_every_few_seconds_with_the_time_left(clock, capsys):
     with progress("write", "rows") as update:
-        advance = counting(update, 400)
+        advance = count_units(update, 400)
         for clock[0] in range(40):
             advance(10)
     lines = capsys.readouterr().err.splitlines()
@@ -38,7 +38,7 @@ def test_lines_grow_fewer(clock, capsys):
 
 def test_names_of_steps(clock, capsys):
     with progress("build", "steps") as update:
-        step = naming(update, 2)
+        step = count_steps(update, 2)
         step("reading a.tsv")
         clock[0] = 6
         step("cutting")
@@ -52,7 +52,7 @@ def test_names_of_steps(clock, capsys):
 
 def test_speed_is_that_of_the_work_done_now(clock, capsys):
     with progress("predict", "rows") as update:
-        show = with_speed(update)
+        show = add_speed(update)
         show(50, 100, 50)
         clock[0] = 10
         show(100, 100, 50)
