@@ -15,7 +15,7 @@ from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
 class LocalShards:
-    """Shards in a local folder. Several threads use it at once."""
+    """Shards in a local folder. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,7 +24,7 @@ class LocalShards:
         return str(self.folder)
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file. Raises UserError if it is missing or cannot be read."""
+        """Open the file of a shard. Raises UserError if it is missing or cannot be read."""
         path = self.folder / shard_name(shard)
         try:
             return path.open("rb", buffering=0)
@@ -34,20 +34,20 @@ class LocalShards:
             raise UserError(f"{path}: cannot read: {error.strerror}") from None
 
     def prefetch(self, shards: Sequence[ShardEntry]) -> None:
-        """Announce the shards that will be opened soon, in this order: local files need no preparation."""
+        """Prefetch shards that will be opened soon, in this order. Local files need no preparation."""
 
     def discard(self, shard: ShardEntry) -> bool:
-        """Discard a corrupt copy. Returns whether there is another one: never here."""
+        """Discard a corrupt copy of a shard. Returns False: a folder has no other copy."""
         del shard
         return False
 
 
 ShardSource = LocalShards | ShardCache
-"""A place that the stream reads shards from, named by str() in errors."""
+"""Source of the shards of a stream. Its str() is the folder or URL, for errors."""
 
 
-def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
-    """Choose the source of a configuration's shards. Raises UserError if the cache is too small."""
+def choose_source(config: DataConfig, index: Index) -> Path | ShardCache:
+    """Choose the source of the shards of a configuration. Raises UserError if the cache is too small."""
     place, shards = shard_location(config), config.shards
     if not is_remote(place):
         return Path(place)
