@@ -39,7 +39,7 @@ Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class RecordEntry:
-    """One record: its byte range in the shard file, its promoters, and the CRC-32 of its bytes."""
+    """One record of a shard. offset, bytes: its range in the file; rows: promoters; crc32: of its bytes."""
 
     offset: Count
     bytes: Positive
@@ -49,7 +49,7 @@ class RecordEntry:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard file, named relative to the index. sha256: of the whole file."""
+    """One shard. file: relative to the index; rows: promoters; bytes, sha256: of the whole file."""
 
     file: ShardFile
     rows: Positive
@@ -60,9 +60,10 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Index:
-    """The shards of one dataset and k. splits: the shards of each split, such as "pretrain/train", in order.
+    """Index of the shards of one dataset and k.
 
-    Holds only splits that were requested and have rows.
+    splits: the shards of each split, such as pretrain/train, in order. It lists only splits that were requested and
+    have rows. key: hash of everything that determines the bytes of the shards.
     """
 
     key: Sha256
@@ -83,12 +84,12 @@ class Index:
     format: Annotated[int, Field(strict=True)] = FORMAT
 
     def rows(self, split: str) -> int:
-        """Count the promoters in a split such as "finetune/train"."""
+        """Count the promoters of a split, such as finetune/train."""
         return sum(shard.rows for shard in self.splits[split])
 
     @property
     def shards(self) -> list[ShardEntry]:
-        """The shards of all splits."""
+        """List the shards of all splits."""
         return list(chain.from_iterable(self.splits.values()))
 
 
@@ -131,17 +132,17 @@ def _hash_settings(parts: list[Any]) -> str:
 def shard_name(shard: ShardEntry) -> str:
     """Return the file name of a shard, relative to its folder or URL. Raises UserError for a name of another form."""
     if not re.fullmatch(SHARD_FILE, shard.file):
-        raise UserError(f"{_shown(shard.file)}: expected {_EXPECTED['file']}; {_REWRITE}")
+        raise UserError(f"{_show(shard.file)}: expected {_EXPECTED['file']}; {_REWRITE}")
     return shard.file
 
 
-def index_text(index: Index) -> str:
+def serialize_index(index: Index) -> str:
     """Serialize an index, with a hash of its content."""
     values = asdict(index)
-    return json.dumps({**values, "sha256": _digest(values)}, indent=1) + "\n"
+    return json.dumps({**values, "sha256": _hash_content(values)}, indent=1) + "\n"
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _hash_content(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -166,11 +167,11 @@ def parse_index(data: bytes, path: str) -> Index:
     try:
         values = json.loads(data)
         if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object, got {_shown(values)}; {_REWRITE}")
-        written_format, sha256 = values.get("format"), values.pop("sha256", None)
-        if written_format != FORMAT:
-            raise UserError(f"{path}: expected format {FORMAT}, got {_shown(written_format)}; {_REWRITE}")
-        digest = _digest(values)
+            raise UserError(f"{path}: expected a JSON object, got {_show(values)}; {_REWRITE}")
+        format_number, sha256 = values.get("format"), values.pop("sha256", None)
+        if format_number != FORMAT:
+            raise UserError(f"{path}: expected format {FORMAT}, got {_show(format_number)}; {_REWRITE}")
+        digest = _hash_content(values)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON, or truncated: {error}; {_REWRITE}") from None
     try:
@@ -181,7 +182,7 @@ def parse_index(data: bytes, path: str) -> Index:
     except ValueError as error:
         raise UserError(f"{path}: {error}; {_REWRITE}") from None
     if sha256 != digest:
-        got = f"expected sha256 {digest[:16]}..., got {_shown(sha256)}"
+        got = f"expected sha256 {digest[:16]}..., got {_show(sha256)}"
         raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {_REWRITE}")
     return index
 
@@ -194,30 +195,30 @@ def parse_shard_entry(values: Any, file: str) -> ShardEntry:
 
 
 def _check_index(index: Index) -> None:
-    """Check what the types leave open. Raises ValueError that names the field."""
-    _expect("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
+    """Check the rules that types cannot express. Raises ValueError that names the field."""
+    _check_equal("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
     for split, shards in index.splits.items():
         for number, shard in enumerate(shards):
-            _check_shard(shard, f"{split}-{number:06d}.tar", f"{_field(['splits', split])}[{number}]")
+            _check_shard(shard, f"{split}-{number:06d}.tar", f"{_name_field(['splits', split])}[{number}]")
     parts = [index.dataset_key, index.k, index.left_flank, index.right_flank, index.record_promoters]
     key = _hash_settings([*parts, index.shard_megabytes, index.compression])
-    _expect("key", key, index.key, "the hash of the settings in the index")
+    _check_equal("key", key, index.key, "the hash of the settings in the index")
 
 
 def _check_shard(shard: ShardEntry, file: str, where: str) -> None:
     """Check the name and sums of an entry. Raises ValueError that names the field."""
-    _expect(f"{where}.file", file, shard.file, "in the order of the shards")
+    _check_equal(f"{where}.file", file, shard.file, "in the order of the shards")
     end = 0
     for number, record in enumerate(shard.records):
-        _expect(f"{where}.records[{number}].offset", end, record.offset, "where the record before ends")
+        _check_equal(f"{where}.records[{number}].offset", end, record.offset, "where the record before ends")
         end += record.bytes
-    _expect(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
-    _expect(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")
+    _check_equal(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
+    _check_equal(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")
 
 
-def _expect(name: str, expected: Any, got: Any, reason: str) -> None:
+def _check_equal(name: str, expected: Any, got: Any, reason: str) -> None:
     if got != expected:
-        raise ValueError(f"{name}: expected {_shown(expected)} ({reason}), got {_shown(got)}")
+        raise ValueError(f"{name}: expected {_show(expected)} ({reason}), got {_show(got)}")
 
 
 def _describe_first(error: ValidationError) -> str:
@@ -225,21 +226,19 @@ def _describe_first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     location = first["loc"]
     if first["type"] == "missing":
-        return f"{_field(location)}: missing"
+        return f"{_name_field(location)}: missing"
     expected = _EXPECTED.get(str(location[-1])) if location else None
-    return f"{_field(location)}: expected {expected or first['msg']}, got {_shown(first['input'])}"
+    return f"{_name_field(location)}: expected {expected or first['msg']}, got {_show(first['input'])}"
 
 
-def _field(location: Iterable[int | str]) -> str:
+def _name_field(location: Iterable[int | str]) -> str:
     """Name a field as `splits.finetune/train[0].rows`."""
     plain = re.compile(r"[\w/]+", re.ASCII)
-    parts = (
-        f".{part}" if isinstance(part, str) and plain.fullmatch(part) else f"[{_shown(part)}]" for part in location
-    )
+    parts = (f".{part}" if isinstance(part, str) and plain.fullmatch(part) else f"[{_show(part)}]" for part in location)
     return "".join(parts).removeprefix(".")
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     """Show a value of an untrusted file in an error: as ASCII, shortened."""
     try:
         text = ascii(value)

@@ -1,14 +1,14 @@
-"""Records: about 4,096 promoters as four .npy members of a tar, readable by plain webdataset.
+"""Records: about 4,096 promoters as four .npy members of a tar, readable by webdataset without this package.
 
-    KEY.tokens.npy      ids of all promoters end to end (uint8, uint16 or uint32), one per base
+    KEY.tokens.npy      concatenated ids of all promoters (uint8, uint16 or uint32), one per base
     KEY.offsets.npy     promoter i is tokens[offsets[i]:offsets[i + 1]] (uint32, one more than promoters)
     KEY.expression.npy  labels (float32)
     KEY.id.npy          promoters.id of the dataset (int64)
 
 Compressed, each member is a Zstandard frame and its name ends in .npy.zst.
 
-Tar headers come from the standard library's tarfile. Its own reading and writing of members copies them in small
-pieces. webdataset's writer imports torch, which costs seconds per writer process, and hides where a record begins.
+Tar headers come from tarfile of the standard library, but not members, which it copies in small pieces. The writer of
+webdataset is not used: it imports torch, which takes seconds per process, and does not return the offset of a record.
 Owner, mode and time are fixed, so equal arrays give equal bytes.
 """
 
@@ -33,7 +33,7 @@ from pipeline.tokens.kmers import SPECIALS, Ragged, id_dtype, vocabulary_size
 MEMBERS = ("tokens", "offsets", "expression", "id")
 ZSTD = ".zst"
 ZSTD_LEVEL = 1
-"""The fastest level. Higher ones gain little: the flanks repeat from row to row, the inserts are random."""
+"""The fastest level. Higher levels save little: the flanks repeat in every row, the inserts are random."""
 _DTYPES = {"tokens": ("|u1", "<u2", "<u4"), "offsets": ("<u4",), "expression": ("<f4",), "id": ("<i8",)}
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00(?P<size>..)(?P<header>\{'descr': '(?P<dtype>[|<][uif][1248])', "
@@ -49,7 +49,10 @@ REWRITE = "fix: delete the file and run promoter-bert shards with the options it
 
 @dataclass(frozen=True)
 class Record:
-    """Some promoters: their ids (one per base), labels and dataset ids."""
+    """Promoters of one record.
+
+    tokens: ids, one per base; expression: (rows,) float32, NaN without a label; id: (rows,) int64, of the dataset.
+    """
 
     tokens: Ragged
     expression: npt.NDArray[np.float32]
@@ -59,10 +62,10 @@ class Record:
         return len(self.id)
 
 
-def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a record's tar members, piece by piece. number: of the record in its split.
+def serialize_record(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of the tar members of a record, in pieces. number: of the record in its split.
 
-    Raises UserError for more ids than 32-bit offsets can count.
+    Raises UserError if the record has too many ids for 32-bit offsets.
     """
     if record.tokens.offsets[-1] >= 2**32:
         raise UserError(
@@ -75,7 +78,7 @@ def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[b
         "id": record.id,
     }
     for name in MEMBERS:
-        pieces = _npy(arrays[name])
+        pieces = _serialize_array(arrays[name])
         if zstd:
             pieces = [pa.Codec("zstd", ZSTD_LEVEL).compress(b"".join(pieces), asbytes=True)]
         size = sum(len(piece) for piece in pieces)
@@ -95,7 +98,10 @@ def read_record(folder: Path | str, shard: ShardEntry, number: int, k: int) -> R
 
 
 def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
-    """Read bytes of a shard file. end: None for its end. Raises UserError if the file is missing."""
+    """Read the bytes of a shard from start to end. end: None for the end of the file.
+
+    Raises UserError if the file is missing or cannot be read.
+    """
     try:
         return read_bytes(folder, shard_name(shard), start, end)
     except FileNotFoundError:
@@ -130,25 +136,25 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
 
 
 def parse_record(data: bytes | memoryview) -> Record:
-    """Parse the bytes of a record's tar members. Uncompressed arrays are views of `data`.
+    """Parse the tar members of a record. Uncompressed arrays are views of `data`.
 
-    Raises ValueError if they are not a record.
+    Raises ValueError if the bytes are not a record.
     """
     view = memoryview(data)
     arrays: dict[str, npt.NDArray[Any]] = {}
-    place = 0
+    position = 0
     try:
-        while place < len(view):
-            member = tarfile.TarInfo.frombuf(bytes(view[place : place + tarfile.BLOCKSIZE]), "ascii", "strict")
-            place += tarfile.BLOCKSIZE
-            if not member.isreg() or not 0 <= member.size <= len(view) - place:
+        while position < len(view):
+            member = tarfile.TarInfo.frombuf(bytes(view[position : position + tarfile.BLOCKSIZE]), "ascii", "strict")
+            position += tarfile.BLOCKSIZE
+            if not member.isreg() or not 0 <= member.size <= len(view) - position:
                 raise ValueError(f"not a record: member {member.name!a}: no file, or longer than the record")
             _, name, *suffixes = member.name.split(".")
-            content = view[place : place + member.size]
+            content = view[position : position + member.size]
             if suffixes == ["npy", "zst"]:
                 content = pa.input_stream(pa.py_buffer(content), compression="zstd").read()
-            arrays[name] = _array(content, name)
-            place += member.size + -member.size % tarfile.BLOCKSIZE
+            arrays[name] = _parse_array(content, name)
+            position += member.size + -member.size % tarfile.BLOCKSIZE
         tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
         record = Record(tokens, arrays["expression"], arrays["id"])
     except (tarfile.TarError, KeyError, OSError) as error:
@@ -181,7 +187,7 @@ def _check_ids(record: Record, k: int) -> None:
         )
 
 
-def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
+def _serialize_array(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
     """Serialize an array as a .npy file: its header, and its bytes without a copy."""
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
@@ -189,7 +195,7 @@ def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
     return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
-def _array(data: bytes | memoryview, name: str) -> npt.NDArray[Any]:
+def _parse_array(data: bytes | memoryview, name: str) -> npt.NDArray[Any]:
     """View the bytes of a .npy file as an array of one dimension. name: of its member, which decides the dtype."""
     # numpy's own parser evaluates the header; a header of another form raises errors of many types there.
     match = _NPY.match(data)

@@ -1,4 +1,4 @@
-"""Verification of shards: every hash, size and count of the index against the bytes."""
+"""Verification of shards: the bytes against every hash, size and count of the index."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pipeline.shards.records import END, REWRITE, check_record, read_range
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """Counts of the shards, records, promoters and bytes that were verified."""
+    """Outcome of `verify_shards`: numbers of shards, records, promoters (rows) and bytes."""
 
     folder: str
     shards: int
@@ -24,9 +24,10 @@ class VerifyResult:
 def verify_shards(
     folder: Path | str, on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> VerifyResult:
-    """Check every shard of an index, in a folder or at a URL. Raises UserError naming the first bytes that differ.
+    """Verify every shard of an index, in a folder or at a URL.
 
-    Memory: one record at a time. on_progress: gets the promoters done, and all.
+    on_progress: called with the promoters done and the total. Memory: one record. Raises UserError that names the first
+    wrong byte range, or the first invalid field of the index.
     """
     index = read_index(folder)
     shards = index.shards

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.shards.index import RecordEntry, ShardEntry
-from pipeline.shards.records import END, MEMBERS, Record, check_record, parse_record, record_blocks
+from pipeline.shards.records import END, MEMBERS, Record, check_record, parse_record, serialize_record
 from pipeline.tokens.kmers import Ragged, id_dtype, vocabulary_size
 from tests.conftest import ROOT
 
@@ -41,9 +41,9 @@ def same(a, b):
 @settings(deadline=None, max_examples=60)
 @given(records(), st.booleans())
 def test_any_record_comes_back(record, zstd):
-    data = b"".join(record_blocks(7, record, zstd))
+    data = b"".join(serialize_record(7, record, zstd))
     assert same(parse_record(data), record)
-    assert b"".join(record_blocks(7, record, zstd)) == data
+    assert b"".join(serialize_record(7, record, zstd)) == data
     with tarfile.open(fileobj=io.BytesIO(data + END)) as tar:
         assert tar.getnames() == [f"000000007.{name}.npy{'.zst' if zstd else ''}" for name in MEMBERS]
         assert all((m.mtime, m.uid, m.gid, m.mode) == (0, 0, 0, 0o444) for m in tar)
@@ -55,7 +55,7 @@ def test_any_record_comes_back(record, zstd):
 @settings(deadline=None, max_examples=60)
 @given(records(), st.booleans(), st.data())
 def test_bytes_cut_off_are_no_record(record, zstd, data):
-    whole = b"".join(record_blocks(0, record, zstd))
+    whole = b"".join(serialize_record(0, record, zstd))
     end = data.draw(st.integers(0, len(whole) - tarfile.BLOCKSIZE - 1))
     with pytest.raises(ValueError, match=r"."):
         parse_record(whole[:end])
@@ -139,7 +139,7 @@ def read_or_named(data, shard):
 @settings(deadline=None, max_examples=200)
 @given(kmer_records, st.booleans(), st.data())
 def test_damaged_bytes_are_the_same_data_or_an_error_that_names_the_record(record, zstd, data):
-    whole = b"".join(record_blocks(7, record, zstd))
+    whole = b"".join(serialize_record(7, record, zstd))
     read = read_or_named(data.draw(damage(whole)), entry_of(whole, len(record)))
     assert read is None or same(read, record)
 
@@ -148,7 +148,7 @@ def test_damaged_bytes_are_the_same_data_or_an_error_that_names_the_record(recor
 @given(kmer_records, st.booleans(), st.data())
 def test_bytes_made_to_fit_their_crc_are_rows_of_kmers_or_an_error_that_names_the_record(record, zstd, data):
     """An index from elsewhere can have the size and the CRC of any bytes."""
-    damaged = data.draw(damage(b"".join(record_blocks(7, record, zstd))))
+    damaged = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
     read = read_or_named(damaged, entry_of(damaged, len(record)))
     if read is None:
         return
@@ -180,7 +180,7 @@ def test_arrays_that_are_no_rows_are_named(change, message):
         "expression": np.zeros(2, np.float32), "id": np.array([1, 2]),
     } | change  # fmt: skip
     record = Record(Ragged(arrays["tokens"], arrays["offsets"]), arrays["expression"], arrays["id"])
-    data = b"".join(record_blocks(0, record))
+    data = b"".join(serialize_record(0, record))
     with pytest.raises(UserError, match=f"record 0, bytes 0 to .*: {message}"):
         check_record(data, "shards", entry_of(data, 2), 0, K)
 
@@ -188,7 +188,7 @@ def test_arrays_that_are_no_rows_are_named(change, message):
 def test_plain_webdataset_reads_compressed_members_as_the_readme_shows(tmp_path):
     rows = Ragged(np.arange(5, 125, dtype=np.uint8), np.array([0, 60, 120]))
     record = Record(rows, np.array([1.5, np.nan], np.float32), np.array([3, 4]))
-    (tmp_path / "shard.tar").write_bytes(b"".join(record_blocks(0, record, zstd=True)) + END)
+    (tmp_path / "shard.tar").write_bytes(b"".join(serialize_record(0, record, zstd=True)) + END)
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "shards/README.md").read_text(), re.MULTILINE | re.DOTALL)
     named = code.replace("shards/k3/finetune/test-000000.tar", str(tmp_path / "shard.tar"))
     assert named != code

@@ -241,7 +241,7 @@ def test_what_is_not_ours_is_left_alone(made, tmp_path, s3):
     config = with_shards_in(made.config, tmp_path)
     shard_folder(config).mkdir()
     (shard_folder(config) / "notes.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"k3: holds notes\.txt"):
+    with pytest.raises(UserError, match=r"k3: contains notes\.txt"):
         write_shards(config)
     assert (shard_folder(config) / "notes.txt").read_text() == "precious"
     (shard_folder(config) / "notes.txt").unlink()

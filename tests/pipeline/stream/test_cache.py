@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.shards.fetch import fetch_file, fetch_index
-from pipeline.shards.index import index_text
+from pipeline.shards.index import serialize_index
 from pipeline.stream.cache import ShardCache, make_room
 from pipeline.stream.stream import RankSlice, ShardStream
 from tests.conftest import ROOT
@@ -213,7 +213,7 @@ def child(url, cache, rank):
 
 def test_ranks_share_a_cache_and_one_killed_while_fetching_hinders_nobody(tiny, server, tmp_path):
     folder, index = tiny
-    server.files["index.json"] = index_text(index).encode()
+    server.files["index.json"] = serialize_index(index).encode()
     assert fetch_index(server.url) == index
     server.requests.clear()
     # The index, then a file that never ends.

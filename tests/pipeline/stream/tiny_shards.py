@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.shards.index import FORMAT, Index, RecordEntry, ShardEntry
-from pipeline.shards.records import END, Record, record_blocks
+from pipeline.shards.records import END, Record, serialize_record
 from pipeline.tokens.kmers import Ragged, id_dtype, vocabulary_size
 
 SPLIT = "finetune/train"
@@ -37,7 +37,7 @@ def write_tiny(
             offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])])
             tokens = Ragged(np.concatenate([np.empty(0, id_dtype(k)), *sequences]), offsets)
             record = Record(tokens, (numbers / 2).astype(np.float32), numbers * 10)
-            written = b"".join(record_blocks(record_number, record, zstd))
+            written = b"".join(serialize_record(record_number, record, zstd))
             records.append(RecordEntry(len(data), len(written), rows, zlib.crc32(written)))
             data += written
             number, record_number = number + rows, record_number + 1
