@@ -1,4 +1,4 @@
-"""index.json: the shards in a folder, and the key of everything that decides their bytes.
+"""index.json: the shards in a folder, and the key of everything that determines their bytes.
 
 An index from a URL is untrusted input. Its types, names, hashes and sums are validated before any shard is opened.
 """

@@ -196,8 +196,8 @@ def _serialize_array(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
 
 
 def _parse_array(data: bytes | memoryview, name: str) -> npt.NDArray[Any]:
-    """View the bytes of a .npy file as an array of one dimension. name: of its member, which decides the dtype."""
-    # numpy's own parser evaluates the header; a header of another form raises errors of many types there.
+    """View the bytes of a .npy file as an array of one dimension. name: of its member, which determines the dtype."""
+    # The parser of numpy evaluates the header, and raises errors of many types for an invalid one.
     match = _NPY.match(data)
     if not match or int.from_bytes(match["size"], "little") != len(match["header"]):
         raise ValueError(f"{name}: expected an array as np.save writes it, of one dimension")

@@ -61,5 +61,5 @@ def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
         return  # HTTP servers do not list files; reading a missing one raises an error
     missing = list_missing(location, index)
     if missing:
-        lost = f"{len(missing)} shards are missing or truncated, such as {missing[0]}"
-        raise UserError(f"{location}: {lost}; fix: {command}")
+        problem = f"{len(missing)} shards are missing or truncated, such as {missing[0]}"
+        raise UserError(f"{location}: {problem}; fix: {command}")

@@ -25,7 +25,7 @@ def test_shards_that_are_present(made):
     assert "all present" in line
 
 
-def test_shards_that_will_be_replaced(made):
+def test_replaced_shards_are_described_first(made):
     index = read_index(made.shards)
     line = describe_replacement("shards/k3", index, ["assay.flank: 5 -> 6"])
     records = sum(len(shard.records) for shard in index.shards)

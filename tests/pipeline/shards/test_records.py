@@ -1,4 +1,4 @@
-"""Records as bytes: any arrays come back, compressed or not, through plain tar tools, too."""
+"""Records as bytes: round trips, compressed or not, and through tar tools."""
 
 import io
 import re
@@ -40,7 +40,7 @@ def same(a, b):
 
 @settings(deadline=None, max_examples=60)
 @given(records(), st.booleans())
-def test_any_record_comes_back(record, zstd):
+def test_record_round_trip(record, zstd):
     data = b"".join(serialize_record(7, record, zstd))
     assert same(parse_record(data), record)
     assert b"".join(serialize_record(7, record, zstd)) == data
@@ -54,7 +54,7 @@ def test_any_record_comes_back(record, zstd):
 
 @settings(deadline=None, max_examples=60)
 @given(records(), st.booleans(), st.data())
-def test_bytes_cut_off_are_no_record(record, zstd, data):
+def test_truncated_record_is_rejected(record, zstd, data):
     whole = b"".join(serialize_record(0, record, zstd))
     end = data.draw(st.integers(0, len(whole) - tarfile.BLOCKSIZE - 1))
     with pytest.raises(ValueError, match=r"."):
@@ -138,7 +138,7 @@ def read_or_named(data, shard):
 
 @settings(deadline=None, max_examples=200)
 @given(kmer_records, st.booleans(), st.data())
-def test_damaged_bytes_are_the_same_data_or_an_error_that_names_the_record(record, zstd, data):
+def test_corrupt_record_gives_equal_data_or_an_error_naming_it(record, zstd, data):
     whole = b"".join(serialize_record(7, record, zstd))
     read = read_or_named(data.draw(damage(whole)), entry_of(whole, len(record)))
     assert read is None or same(read, record)
@@ -146,7 +146,7 @@ def test_damaged_bytes_are_the_same_data_or_an_error_that_names_the_record(recor
 
 @settings(deadline=None, max_examples=200)
 @given(kmer_records, st.booleans(), st.data())
-def test_bytes_made_to_fit_their_crc_are_rows_of_kmers_or_an_error_that_names_the_record(record, zstd, data):
+def test_forged_record_is_valid_or_an_error_naming_it(record, zstd, data):
     """An index from elsewhere can have the size and the CRC of any bytes."""
     damaged = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
     read = read_or_named(damaged, entry_of(damaged, len(record)))
@@ -174,7 +174,7 @@ def test_bytes_made_to_fit_their_crc_are_rows_of_kmers_or_an_error_that_names_th
         ({"expression": np.array([[1.0], [2.0]], np.float32)}, "expression: expected an array"),
     ],
 )
-def test_arrays_that_are_no_rows_are_named(change, message):
+def test_invalid_arrays_are_named(change, message):
     arrays = {
         "tokens": np.array([5, 6, 7, 8], np.uint8), "offsets": np.array([0, 2, 4]),
         "expression": np.zeros(2, np.float32), "id": np.array([1, 2]),
@@ -185,14 +185,14 @@ def test_arrays_that_are_no_rows_are_named(change, message):
         check_record(data, "shards", entry_of(data, 2), 0, K)
 
 
-def test_plain_webdataset_reads_compressed_members_as_the_readme_shows(tmp_path):
+def test_webdataset_reads_compressed_members_as_in_the_readme(tmp_path):
     rows = Ragged(np.arange(5, 125, dtype=np.uint8), np.array([0, 60, 120]))
     record = Record(rows, np.array([1.5, np.nan], np.float32), np.array([3, 4]))
     (tmp_path / "shard.tar").write_bytes(b"".join(serialize_record(0, record, zstd=True)) + END)
     (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "shards/README.md").read_text(), re.MULTILINE | re.DOTALL)
     named = code.replace("shards/k3/finetune/test-000000.tar", str(tmp_path / "shard.tar"))
     assert named != code
-    found: dict = {}
-    exec(named, found)
-    assert np.array_equal(found["tokens"], rows.values)
-    assert np.array_equal(found["record"]["id.npy.zst"], record.id)
+    result: dict = {}
+    exec(named, result)
+    assert np.array_equal(result["tokens"], rows.values)
+    assert np.array_equal(result["record"]["id.npy.zst"], record.id)

@@ -1,4 +1,4 @@
-"""An index and shards from elsewhere: each is either read right or an error that names the place; no file outside."""
+"""Untrusted indexes and shards: read correctly, or an error that names the field; no file outside is touched."""
 
 import copy
 import hashlib
@@ -29,11 +29,11 @@ FIELD = re.compile(
     r"index\.json: "
     r"(expected (format|a JSON object)|not JSON|[a-z0-9_]+(\.[\w/]+|\[.*?\])*: (expected|missing|the file))"
 )
-"""The start of an error that names a field of the index."""
+"""Start of an error that names a field of the index."""
 
 
 def signed(values):
-    """The bytes of an index with the hash of its content, where there is one."""
+    """Serialize an index of any JSON value, with the matching hash of its content."""
     if not isinstance(values, dict):
         return json.dumps(values).encode()
     content = {name: value for name, value in values.items() if name != "sha256"}
@@ -42,7 +42,7 @@ def signed(values):
 
 
 def promoters(shards, index):
-    """Every promoter of every split by its id: tokens and label."""
+    """Read all promoters of all splits: tokens and label by id."""
     return {
         int(number): (batch.tokens[row, : batch.lengths[row]].tolist(), float(batch.expression[row]))
         for split in index.splits
@@ -58,7 +58,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Shards on a real server, and a home with files that must stay as they are."""
+    """Serve shards over HTTP, beside a home folder whose files must not change."""
     root = tmp_path_factory.mktemp("site")
     index = write_tiny(root / "home" / "shards", SHAPE)
     for name in ("backup.tar", "secret.tar", f"{'a' * 64}.tar"):
@@ -103,7 +103,7 @@ def use(site, data):
 
 
 def mutable_places(values, path=()):
-    """The paths of all values in JSON."""
+    """Iterate over the paths of all values in JSON."""
     yield path
     children = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for name, child in children:
@@ -128,7 +128,7 @@ json_values = st.recursive(
 
 @st.composite
 def mutations(draw, values):
-    """Up to three changes: a value replaced, a field removed or added, a list shuffled, doubled or cut."""
+    """Make up to three changes: replace a value, remove or add a field, shuffle, double or cut a list."""
     values = copy.deepcopy(values)
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(list(mutable_places(values))[1:] or [()]))
@@ -155,7 +155,7 @@ def mutations(draw, values):
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.booleans())
-def test_any_change_of_an_index_is_an_error_that_names_the_field_or_the_same_promoters(site, data, fits):
+def test_mutated_index_gives_equal_promoters_or_an_error_naming_the_field(site, data, fits):
     root, index, _ = site
     values = data.draw(mutations(asdict(index)))
     sha256 = json.loads(signed(asdict(index)))["sha256"]
@@ -176,13 +176,13 @@ def test_any_change_of_an_index_is_an_error_that_names_the_field_or_the_same_pro
 @given(
     st.binary(max_size=50) | st.text(max_size=50).map(str.encode) | json_values.map(lambda v: json.dumps(v).encode())
 )
-def test_any_bytes_as_an_index(data):
+def test_arbitrary_bytes_as_index(data):
     with pytest.raises(UserError, match=FIELD):
         parse_index(data, "index.json")
 
 
 @pytest.mark.parametrize("data", [b"[" * 10**6, b'{"format": 2, "k": ' + b"[" * 900 + b"]" * 900 + b"}", b"9" * 10**5])
-def test_json_of_any_depth_and_length(data):
+def test_deep_and_long_json_as_index(data):
     with pytest.raises(UserError, match=FIELD):
         parse_index(data, "index.json")
 
@@ -202,7 +202,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize(("place", "value", "message"), ATTACKS)
-def test_an_index_that_names_files_outside(site, place, value, message):
+def test_index_with_paths_outside_or_wrong_numbers(site, place, value, message):
     root, index, _ = site
     values = asdict(index)
     entry = values["splits"][SPLIT][0]
@@ -213,7 +213,7 @@ def test_an_index_that_names_files_outside(site, place, value, message):
         assert re.search(r"index\.json: splits\.finetune/train" + message, outcome)
 
 
-def test_an_index_that_names_files_outside_in_a_bucket(s3, tmp_path):
+def test_index_in_a_bucket_with_paths_outside(s3, tmp_path):
     import fsspec
 
     index = write_tiny(tmp_path / "tiny", SHAPE)
@@ -227,14 +227,12 @@ def test_an_index_that_names_files_outside_in_a_bucket(s3, tmp_path):
             read(f"{s3}/k3")
 
 
-test_an_index_that_names_files_outside_in_a_bucket = pytest.mark.processes(
-    test_an_index_that_names_files_outside_in_a_bucket
-)
+test_index_in_a_bucket_with_paths_outside = pytest.mark.processes(test_index_in_a_bucket_with_paths_outside)
 
 
 @pytest.mark.parametrize("change", [{"sha256": "/home/backup"}, {"sha256": "a" * 63}, {"file": "../secret.tar"}])
-def test_the_cache_and_the_readers_are_safe_by_themselves(site, tmp_path, change):
-    """An entry that no parser has seen."""
+def test_cache_and_readers_reject_unvalidated_names(site, tmp_path, change):
+    """An entry that was made without the parser."""
     root, index, server = site
     home = contents(root / "home")
     entry = replace(
@@ -256,7 +254,7 @@ def test_the_cache_and_the_readers_are_safe_by_themselves(site, tmp_path, change
     assert contents(root / "home") == home
 
 
-def test_other_files_in_the_folder_of_the_cache_stay(site, tmp_path):
+def test_foreign_files_in_the_cache_folder_are_kept(site, tmp_path):
     _, index, server = site
     cache = cache_of(server, tmp_path, limit=max(shard.bytes for shard in index.shards))
     for name in ("mine.tar", ".mine.lock", ".mine.tar.lock", ".mine.partial"):
@@ -266,7 +264,7 @@ def test_other_files_in_the_folder_of_the_cache_stay(site, tmp_path):
     assert sorted(kept) == [".mine.lock", ".mine.partial", ".mine.tar.lock", "mine.tar"]
 
 
-def test_a_note_of_a_finished_shard_is_of_that_shard(site):
+def test_note_must_match_its_shard(site):
     entry = site[1].splits[SPLIT][0]
     values = asdict(entry)
     assert parse_shard_entry(values, entry.file) == entry
@@ -279,7 +277,7 @@ def test_a_note_of_a_finished_shard_is_of_that_shard(site):
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(["epoch", "consumed"]), hostile | st.integers() | st.floats())
-def test_a_position_of_nonsense_is_refused(site, name, value):
+def test_invalid_position_is_rejected(site, name, value):
     root, index, _ = site
     stream = ShardStream(root / "home" / "shards", index, SPLIT, 7, RankSlice())
     valid = type(value) is int and 0 <= value <= (stream.rows if name == "consumed" else 2**31)
@@ -299,14 +297,14 @@ def test_a_position_of_nonsense_is_refused(site, name, value):
 @pytest.mark.parametrize(
     "change", [{"epoch": -1}, {"consumed": -5}, {"consumed": "5"}, {"consumed": 1.0}, {"epoch": True}]
 )
-def test_a_state_of_nonsense_is_not_parsed(site, change):
+def test_invalid_state_is_rejected(site, change):
     root, index, _ = site
     text = json.dumps({**asdict(ShardStream(root / "home/shards", index, SPLIT, 7, RankSlice()).state()), **change})
     with pytest.raises(UserError, match=f"not the state of a stream: {next(iter(change))}"):
         type(ShardStream(root / "home/shards", index, SPLIT, 7, RankSlice()).state()).from_json(text)
 
 
-def test_numbers_of_numpy_are_no_state(site):
+def test_numpy_float_is_rejected_as_epoch(site):
     root, index, _ = site
     with pytest.raises(UserError, match="epoch: expected an integer"):
         ShardStream(root / "home/shards", index, SPLIT, 7, RankSlice()).epoch(np.float64(1))

@@ -1,4 +1,4 @@
-"""Shards of any shape, written in a moment: promoter i has id 10 i, label i / 2 and a sequence made from i."""
+"""Small shards of any shape: promoter i has id 10 i, label i / 2 and random ids with seed i."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ SPLIT = "finetune/train"
 
 
 def ids_of(number: int, longest: int, k: int) -> np.ndarray:
-    """The k-mer ids of promoter `number`: not those of a real sequence, but its own."""
+    """Draw the k-mer ids of promoter `number`; they are not those of a sequence."""
     rng = np.random.default_rng(number)
     return rng.integers(5, vocabulary_size(k), rng.integers(0, longest + 1)).astype(id_dtype(k))
 
@@ -24,7 +24,7 @@ def ids_of(number: int, longest: int, k: int) -> np.ndarray:
 def write_tiny(
     folder: Path, record_rows: Sequence[Sequence[int]], longest: int = 12, k: int = 3, zstd: bool = False
 ) -> Index:
-    """Shards of records of so many promoters each, and their index."""
+    """Write shards whose records have the given numbers of promoters; return their index."""
     shards, number, record_number = [], 0, 0
     for shard_number, sizes in enumerate(record_rows):
         name = f"{SPLIT}-{shard_number:06d}.tar"
