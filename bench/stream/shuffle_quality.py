@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.stream.shuffle import WINDOW_RECORDS, epoch_order
+from pipeline.stream.shuffle import WINDOW_RECORDS, make_epoch_order
 
 RECORD, RECORDS_PER_SHARD = 4096, 41
 """Promoters per record, and records in a shard of 64 MB at k = 3 and flank 150."""
@@ -32,7 +32,7 @@ def stream_order(promoters: int) -> Order:
     shards = [records[at : at + RECORDS_PER_SHARD] for at in range(0, len(records), RECORDS_PER_SHARD)]
 
     def order(epoch: int) -> npt.NDArray[np.int64]:
-        plan = epoch_order(shards, seed=0, epoch=epoch)
+        plan = make_epoch_order(shards, seed=0, epoch=epoch)
         windows = []
         for number in range(plan.windows):
             members = [np.arange(r * RECORD, r * RECORD + records[r]) for r in plan.window_records(number)]

@@ -8,7 +8,7 @@ import typer
 from model.cli.options import MODEL_FOLDER, configuration
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import naming, progress
+from pipeline.runtime.progress import count_steps, progress
 from pipeline.runtime.text import format_count, format_interval
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def onnx(
     from model.export.onnx import STEPS, export_onnx
 
     with progress("onnx", "steps", quiet=as_json) as show:
-        written = export_onnx(model, output, naming(show, STEPS))
+        written = export_onnx(model, output, count_steps(show, STEPS))
     compared = (
         "predictions not compared with the model's: onnxruntime is not installed"
         if written.difference is None
@@ -172,7 +172,7 @@ def report(
     from model.reporting.run_page import STEPS, write_report
 
     with progress("report", "steps", quiet=as_json) as show:
-        written = write_report(run, out, dataset, score, naming(show, STEPS))
+        written = write_report(run, out, dataset, score, count_steps(show, STEPS))
     print_result(written, as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
 
 

@@ -10,7 +10,7 @@ import typer
 
 from model.cli.options import MODEL_FOLDER
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
-from pipeline.runtime.progress import emit, progress, with_speed
+from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
 
 
@@ -76,7 +76,7 @@ def predict(
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
-        result = predict_files(request, with_speed(show), lambda text: emit(f"warning: {text}"))
+        result = predict_files(request, add_speed(show), lambda text: emit(f"warning: {text}"))
     if result is None:  # not rank 0
         return
     place = "standard output" if output == "-" else output

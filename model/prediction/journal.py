@@ -20,7 +20,7 @@ from model.prediction.inputs import Part
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import PredictionRequest
 from model.prediction.writers import LeaderboardInputError, is_stream, problems_file
-from pipeline.io.arrow import string_buffers
+from pipeline.io.arrow import view_strings
 from pipeline.io.locks import hold_lock
 
 DIGEST_BYTES = 16
@@ -76,7 +76,7 @@ class Journal:
         return None
 
     def _digest(self, sequences: pa.Array, values: bytes) -> bytes:
-        bases, _, lengths = string_buffers(sequences)
+        bases, _, lengths = view_strings(sequences)
         digest = hashlib.blake2b(key=self._key, digest_size=DIGEST_BYTES)
         for data in (lengths.tobytes(), bases.tobytes(), values):
             digest.update(data)

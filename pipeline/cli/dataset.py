@@ -9,7 +9,7 @@ import typer
 from pipeline.cli.messages import describe_build
 from pipeline.cli.options import INPUT_FILES, ConfigFile, DatasetFile, Json, SequenceColumn, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import counting, naming, progress
+from pipeline.runtime.progress import count_steps, count_units, progress
 from pipeline.runtime.text import format_count
 
 
@@ -26,7 +26,7 @@ def generate(
     from pipeline.dataset.synthetic import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        result = run(out, rows, seed, counting(show, rows))
+        result = run(out, rows, seed, count_units(show, rows))
     lines = [
         f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
         f"ceiling    highest expected Pearson of any model: {result.ceiling}",
@@ -85,7 +85,7 @@ def build(
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
+            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=count_steps(show, STEPS)
         )
     print_result(built.as_dict(), as_json, describe_build(built))
 
@@ -135,6 +135,6 @@ def stats(
 
     settings = configuration(context, config, dataset__path=dataset)
     with progress("stats", "steps", quiet=as_json) as show:
-        written = write_stats(settings.dataset.path, out, naming(show, STEPS))
+        written = write_stats(settings.dataset.path, out, count_steps(show, STEPS))
     lines = [f"{written.page}: {format_count(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
     print_result(written, as_json, lines)

@@ -86,6 +86,16 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         )
 
 
+def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str:
+    """Describe the shards that are about to be replaced, and why."""
+    records = sum(len(shard.records) for shard in index.shards)
+    rows = sum(shard.rows for shard in index.shards)
+    return (
+        f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
+        f"({format_count(records, 'record')}, {format_count(rows, 'promoter')}); changed: {'; '.join(reasons)}"
+    )
+
+
 def describe_shards(written: "WriteResult") -> list[str]:
     """Describe the shards of one k: what was replaced and what was written."""
     present = "all present; promoter-bert verify reads every byte of them"

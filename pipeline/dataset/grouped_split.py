@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pipeline.dataset.database import rows_of, statement
 from pipeline.errors import UserError
-from pipeline.near_duplicates.clusters import near_duplicate_clusters
-from pipeline.near_duplicates.pairs import pair_chunks
+from pipeline.near_duplicates.clusters import find_clusters
+from pipeline.near_duplicates.pairs import find_pairs
 
 
 def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int) -> int:
@@ -24,7 +24,7 @@ def grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int
     connection.execute(statement("splits/inserts.sql"))
     rows = connection.sql('select "insert", place from inserts').to_arrow_table()
     inserts = rows["insert"].combine_chunks().dictionary_encode()
-    clusters = near_duplicate_clusters(inserts.dictionary, max_mismatches)
+    clusters = find_clusters(inserts.dictionary, max_mismatches)
     columns = {"insert": clusters.rows, "leader": clusters.leaders}
     near = pa.table({name: inserts.dictionary.take(rows) for name, rows in columns.items()})
     connection.register("near", near)
@@ -47,7 +47,7 @@ def _leaks(inserts: pa.DictionaryArray, places: np.ndarray, held_out: int, train
     splits = codes[:held_out], codes[held_out : held_out + train]
     held, trained = (np.bincount(split, minlength=len(inserts.dictionary)) for split in splits)
     leaks = (held > 0) & (trained > 0)
-    for i, j in pair_chunks(inserts.dictionary, max_mismatches):
+    for i, j in find_pairs(inserts.dictionary, max_mismatches):
         for a, b in ((i, j), (j, i)):
             leaks[a[(held[a] > 0) & (trained[b] > 0)]] = True
     return int(held[leaks].sum())
