@@ -85,7 +85,7 @@ def has_weights(config: Config) -> bool:
 
 def _starts_from(config: Config) -> str | None:
     """Return the sha256 of the other run's weights that fine-tuning starts from, if any."""
-    other = config.finetune.other_pretraining
+    other = config.finetune.pretrained_folder
     if other is None or has_weights(config):
         return None
     with (other / "model.safetensors").open("rb") as file:

@@ -74,7 +74,7 @@ def prepare(
 
     Raises UserError on every rank if shards, dataset, settings or hosts do not fit together.
     """
-    if stages == "pretrain" and config.finetune.other_pretraining is not None:
+    if stages == "pretrain" and config.finetune.pretrained_folder is not None:
         raise UserError(
             "--stage pretrain: this run would not use what it pretrains, as it starts from "
             f"finetune.pretrained={config.finetune.pretrained}; fix: leave one of them out"
@@ -102,7 +102,7 @@ def _check_data(config: Config, index: Index) -> Config:
         info = dataset_info(connection)
     built = adopt_compression(as_built(config, info), index)
     check_fresh(index, built, info)
-    stages = STAGES if built.finetune.wants_pretraining else ("finetune",)
+    stages = STAGES if built.finetune.uses_own_pretraining else ("finetune",)
     splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]
     empty = [split for split in splits if split not in index.splits]
     if empty:
@@ -110,7 +110,7 @@ def _check_data(config: Config, index: Index) -> Config:
             f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
             "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
         )
-    other = built.finetune.other_pretraining
+    other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):
         check_pretrained(other, bert_config(built, index))
         if note := held_out_otherwise(other, built):

@@ -84,7 +84,7 @@ def _restore_models(run: TrainingRun, stages: Stages) -> None:
     required, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
     outdated = run.config.run.directory / "summary.json"
     required.require(emit, outdated)
-    if run.config.finetune.wants_pretraining:
+    if run.config.finetune.uses_own_pretraining:
         try:
             other.require(emit, outdated)
         except UserError as error:

@@ -69,12 +69,12 @@ def _initial_weights(
     """Choose the directory of the weights that a stage starts from; None for fresh ones."""
     if name == "pretrain":
         return None
-    if run.config.finetune.wants_pretraining:
+    if run.config.finetune.uses_own_pretraining:
         own = run.best_model("pretrain")
         run_on_rank0(run.world, lambda: own.require(report))
         return own.folder
     if last is None:
-        return run.config.finetune.other_pretraining
+        return run.config.finetune.pretrained_folder
     # A run that resumes takes its own copy: the other run's directory may have gone or changed. Frozen weights must
     # stay those that the rest was trained with.
     return run.best_model(name).checkpoints / last.name / HUGGING_FACE
