@@ -78,7 +78,7 @@ class Pretrain(Stage):
     """Masked language model on the top promoters: cross-entropy, AdamW without weight decay."""
 
     mask_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the k-mers to predict; BERT masks 80 % of these, replaces 10 % at random and leaves 10 % unchanged."""
+    """Fraction of the k-mers to predict. As in BERT, 80 % are masked, 10 % replaced at random, 10 % unchanged."""
     masked: Literal["sentence", "insert"]
     """Which k-mers may be masked: those of the whole sequence, or those wholly inside the insert."""
 
@@ -89,7 +89,7 @@ class Finetune(Stage):
     start: Literal["pretrained", "scratch", "frozen"]
     """Initial weights. frozen: the pretrained encoder is fixed; pooler and output layer are trained."""
     pretrained: Annotated[str, Field(min_length=1)]
-    """The masked language model to start from. own: of this run; else the folder runs/NAME/pretrained of another run."""
+    """Masked language model to start from. own: of this run; else the folder runs/NAME/pretrained of another run."""
     tokens: Literal["frames", "overlapping"]
     """Input of the model: each of the k reading frames of a promoter, or the overlapping k-mers at all bases."""
     loss: Literal["mse", "smooth_l1"]

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
-from model.artifacts.model_directory import facts_of_model, settings_of
+from model.artifacts.model_directory import read_model_facts, read_model_settings
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
@@ -96,7 +96,7 @@ def regression_model(config: Config, index: Index, pretrained: Path | None) -> B
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
     """Load a model that train.py wrote. Raises UserError if the folder holds no such model."""
-    facts_of_model(folder)
+    read_model_facts(folder)
     try:
         return BertForSequenceClassification.from_pretrained(folder)
     except (OSError, SafetensorError) as error:
@@ -109,7 +109,7 @@ def check_pretrained(folder: Path, required: BertConfig) -> None:
     Raises UserError if the folder holds no masked language model, one of another size, or one still in training.
     """
     expected = "expected the folder runs/NAME/pretrained that train.py wrote"
-    settings = settings_of(folder, expected)
+    settings = read_model_settings(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
     manifest = read_manifest(folder)  # a user who changed the model on purpose has removed it

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import BertForSequenceClassification
 
-from model.artifacts.model_directory import model_of
+from model.artifacts.model_directory import find_model_folder
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import read_width
@@ -50,7 +50,7 @@ class Predictor:
         device: torch.device | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
-        self.model = load_regression_model(model_of(Path(folder)))
+        self.model = load_regression_model(find_model_folder(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
         self.view = str(facts.get("tokens", "frames"))

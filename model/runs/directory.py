@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from model.artifacts.json_files import read_written
+from model.artifacts.json_files import read_run_json
 from model.config import Config
 from model.runs.fingerprint import flat, package_version
 from model.runs.read import SUMMARY
@@ -74,7 +74,7 @@ def owner_keys(config: Config, index: Index) -> dict[str, str]:
 def read_summary(config: Config) -> dict[str, Any] | None:
     """Read the summary of a finished run; None while it is not finished."""
     path = config.run.directory / "summary.json"
-    return read_written(path, SUMMARY, "and the same command computes the scores again") if path.exists() else None
+    return read_run_json(path, SUMMARY, "run the same command to compute the scores again") if path.exists() else None
 
 
 def has_weights(config: Config) -> bool:
@@ -105,8 +105,8 @@ def _remove_leftovers(folder: Path) -> None:
 def _check_same(config: Config, index: Index) -> None:
     """Raise UserError if the run has other shards or settings, or is finished and the new settings train longer."""
     folder = config.run.directory
-    consequence = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
-    recorded = read_written(folder / "run.json", {"shard_key": str, "config": dict}, consequence)
+    next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
+    recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict}, next_step)
     fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
     if recorded["shard_key"] != index.key:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"

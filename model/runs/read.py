@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from model.artifacts.json_files import read_written
+from model.artifacts.json_files import read_run_json
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
@@ -31,8 +31,8 @@ ENDS: dict[str, str] = {
 }
 NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
 """Also describes the states that a killed process leaves behind."""
-AGAIN = "and the training's own command writes it again"
-"""Ends the advice to remove a corrupt file."""
+AGAIN = "run the training command again to write it"
+"""Next step after the removal of a corrupt file."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def read_run(folder: Path) -> RunFiles:
     summary = folder / "summary.json"
     return RunFiles(
         folder,
-        read_written(folder / "run.json", FACTS, AGAIN),
-        read_written(summary, SUMMARY, AGAIN) if summary.exists() else None,
+        read_run_json(folder / "run.json", FACTS, AGAIN),
+        read_run_json(summary, SUMMARY, AGAIN) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.manifest import Manifest, StageProgress, find_damage, put_manifest, read_manifest
+from model.artifacts.manifest import Manifest, StageProgress, find_corruption, put_manifest, read_manifest
 from model.config import StageName
 from model.training.checkpointing.disk import report_disk_error
 from pipeline.errors import UserError
@@ -45,7 +45,7 @@ class BestModel:
     def ended(self) -> StageProgress | None:
         """Read the progress of an ended stage. None if the stage has not ended or only checkpoints can tell."""
         progress = self._progress_in(self.folder)
-        return progress if progress is not None and progress.ended and not find_damage(self.folder) else None
+        return progress if progress is not None and progress.ended and not find_corruption(self.folder) else None
 
     def update(self, progress: StageProgress, report: Callable[[str], None]) -> None:
         """Make the directory hold the best weights so far. The checkpoint of this progress must be written.
@@ -55,7 +55,7 @@ class BestModel:
         """
         if progress.best is None:
             return
-        recorded, problem = self._progress_in(self.folder), find_damage(self.folder)
+        recorded, problem = self._progress_in(self.folder), find_corruption(self.folder)
         manifest = read_manifest(self.folder)
         if manifest and recorded and not problem and recorded.best_step == progress.best_step:
             if recorded != progress:
@@ -76,7 +76,7 @@ class BestModel:
 
         outdated: files to remove, too, before the stage can be trained again. Raises UserError if it must be.
         """
-        problem = find_damage(self.folder)
+        problem = find_corruption(self.folder)
         if not problem:
             return
         progress = next(filter(None, map(self._progress_in, newest_first(self.checkpoints))), None)
@@ -98,10 +98,10 @@ class BestModel:
         """Replace the directory by the best checkpoint's model. Returns why it cannot be, or an empty text."""
         source = self._source(progress)
         manifest = read_manifest(source.parent)
-        problem = find_damage(source.parent, HUGGING_FACE)
+        problem = find_corruption(source.parent, HUGGING_FACE)
         if manifest is None or problem:
             return f"{source.parent}: {problem}"
-        files = manifest.files_in(HUGGING_FACE)
+        files = manifest.select_files(HUGGING_FACE)
         new = self.folder.with_name(f".{self.folder.name}.partial")
         shutil.rmtree(new, ignore_errors=True)
         with report_disk_error(self.folder, "the model cannot be written", "the last checkpoint is intact", new):

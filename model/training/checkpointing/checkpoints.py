@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.artifacts.manifest import Layout, StageProgress, find_damage, read_manifest, write_manifest
+from model.artifacts.manifest import Layout, StageProgress, find_corruption, read_manifest, write_manifest
 from model.config import Run
 from model.distributed.process_group import all_gather, broadcast, run_on_rank0
 from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, newest_first, tag_of
@@ -67,7 +67,7 @@ def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], Non
         shutil.rmtree(leftover, ignore_errors=True)
     existing = newest_first(folder)
     for path in existing:
-        problem, manifest = find_damage(path), read_manifest(path)
+        problem, manifest = find_corruption(path), read_manifest(path)
         if manifest is None or manifest.layout is None or problem:
             report(f"{path} is corrupt; skipped: {problem}")
             continue

@@ -372,8 +372,8 @@ def test_invalid_input_raises(made, run, tmp_path):
         (other, r"not the dataset that .* was trained on; expected key 0123456789abcdef"),
         (foreign, "1 of 2 promoters are not in the dataset"),
         (cut_off, "predictions.parquet: cannot be read"),
-        (broken, r"summary.json: corrupt \(no whole JSON object\).*\(rm .*summary.json\), and the training's own"),
-        (hollow, r"run.json: empty; .*\(rm .*run.json\), and the training's own"),
+        (broken, r"summary.json: corrupt \(.*rm .*summary.json, then"),
+        (hollow, r"run.json: empty; .*rm .*run.json, then"),
         (tmp_path / "empty", "holds no run.json"),
         (tmp_path / "nowhere", "no such folder"),
     ):

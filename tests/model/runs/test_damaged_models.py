@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from model.artifacts.manifest import find_damage
+from model.artifacts.manifest import find_corruption
 from model.bert.build import load_regression_model
 from pipeline.errors import UserError
 from tests.model.runs.trainer import (
@@ -33,7 +33,7 @@ def test_corrupt_models_of_a_finished_run_are_restored(trainer, finished, run, c
         assert "nothing was trained" in trainer.train()["note"]
         said = capsys.readouterr().err
         assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
-        assert find_damage(folder) == ""
+        assert find_corruption(folder) == ""
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
     assert weights(run, stage) == weights(finished, stage)
     trainer.train()
@@ -47,7 +47,7 @@ def test_suggested_fix_trains_lost_models_again(trainer, finished, run, capsys, 
     if stage == "pretrain":  # the run's scores do not hang on it
         assert trainer.train()["scores"]
         assert "cannot be restored" in capsys.readouterr().err
-    with pytest.raises(UserError, match="has other bytes than were written, and it cannot be restored") as error:
+    with pytest.raises(UserError, match="has other bytes than its manifest records, and it cannot be") as error:
         trainer.train(stages=stage)
     run_suggested_fix(error)
     trainer.train(stages=stage)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processes
 def test_empty_or_corrupt_records_are_named(trainer, finished, run, name, text):
     scores = json.loads((run / "summary.json").read_text())["scores"]
     (run / name).write_text(text)
-    with pytest.raises(UserError, match=rf"runs/paper/{name}: (empty|corrupt).*expected what this run") as error:
+    with pytest.raises(UserError, match=rf"runs/paper/{name}: (empty|corrupt).*expected the JSON object") as error:
         trainer.train()
     if text == "{":
         run_suggested_fix(error)

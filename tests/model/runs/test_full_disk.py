@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model.artifacts.manifest import find_damage
+from model.artifacts.manifest import find_corruption
 from model.training.checkpointing.reshard import convert
 from pipeline.errors import UserError
 from tests.model.runs.trainer import unfinished, weights
@@ -58,7 +58,7 @@ def test_full_disk_ends_the_run_with_a_clear_error(trainer, finished, run, disk,
             assert "No space left" in error or "0 MB are free" in error
             assert re.search("[Mm]ake room, then", error)
             ends.add(re.search(r"metrics|\w+(?= cannot be written)|[\w.]+(?=: cannot write)", error)[0])
-        assert {find_damage(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
+        assert {find_corruption(path) for path in (run / "checkpoints").glob("*/step-*")} == {""}
         assert not list(run.rglob("*partial*"))
         (run.parent / "filler").unlink()
         before_step(0, lambda: None)
@@ -82,5 +82,5 @@ def test_conversion_of_a_checkpoint_needs_disk_space(run, disk):
     fill(4096)
     with pytest.raises(UserError, match=r"cannot be made readable for this number of ranks, 0 MB are free"):
         convert(checkpoint)
-    assert find_damage(checkpoint) == ""
+    assert find_corruption(checkpoint) == ""
     assert sorted(path.name for path in checkpoint.parent.iterdir() if path.name.startswith((".", "u"))) == []

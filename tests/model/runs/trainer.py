@@ -68,7 +68,7 @@ def best_checkpoint(run, stage):
 
 def run_suggested_fix(error):
     """Run the command of an error message."""
-    (command,) = re.findall(r"rm .*?(?=, then|\), and)", str(error.value))
+    (command,) = re.findall(r"rm .*?(?=, then)", str(error.value))
     subprocess.run(["sh", "-c", command], check=True)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.loader import load_config, load_data_config, find_keys
+from pipeline.config.loader import find_keys, load_config, load_data_config
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
 from tests.conftest import ROOT
