@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.training.bench_train import MeasurementSpec, free_memory
 from bench.training.timing import Rates, StepPlan, synchronize, time_steps
-from model.bert.build import regression_model
-from model.bert.frames import reading_frames
+from model.bert.build import build_regression_model
+from model.bert.frames import cut_reading_frames
 from model.config import Config, StageName
 from model.distributed.process_group import World
 from model.prediction.files import predict_files
@@ -108,7 +108,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     reset(world.device)
     folder = bench.work / "model"
     shutil.rmtree(folder, ignore_errors=True)
-    model = regression_model(config, index, None)
+    model = build_regression_model(config, index, None)
     export_model(model, model.state_dict(), config, index, folder)
     text = (bench.work / "rows.tsv").read_text()
     predictor = Predictor(folder)
@@ -152,7 +152,7 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
     number = min(batch * plan.total, index.rows("finetune/train"))  # it restarts its workers each epoch
     stream = ShardStream(shard_folder(config), index, "finetune/train", number, RankSlice())
     (rows,) = next(stream.epoch(0)).micro_batches
-    frames = reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
+    frames = cut_reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
     labels = ((rows.expression - index.label_mean) / index.label_sd).astype(np.float32)
     table = Table.from_dict({
         "input_ids": list(frames.input_ids.numpy().astype(np.int32)),
@@ -177,7 +177,7 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
         use_cpu=world.device.type == "cpu",
     )  # fmt: skip
     Trainer(
-        model=MeanOverFrames(regression_model(config, index, None)), args=arguments, train_dataset=table,
+        model=MeanOverFrames(build_regression_model(config, index, None)), args=arguments, train_dataset=table,
         callbacks=[Clock()],
     ).train()  # fmt: skip
     marks = ends[plan.warm_up - 1 :: plan.part]
@@ -215,7 +215,7 @@ def original_team(bench: Bench, batch: int) -> Peer:
     cuda = world.device.type == "cuda"
     samples = Samples(config, bench.work / "rows.tsv", 20_000)
     loader = DataLoader(samples, batch, shuffle=True, num_workers=4, pin_memory=cuda, drop_last=True)
-    model = MeanOverFrames(regression_model(config, index, None)).to(world.device).train()
+    model = MeanOverFrames(build_regression_model(config, index, None)).to(world.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     scaler = torch.amp.GradScaler(enabled=cuda)
     batches: Iterator[dict[str, torch.Tensor]] = chain.from_iterable(repeat(loader))

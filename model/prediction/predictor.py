@@ -18,8 +18,8 @@ from transformers import BertForSequenceClassification
 from model.artifacts.model_directory import find_model_folder
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
-from model.bert.frames import read_width
-from model.bert.objectives import mean_over_frames
+from model.bert.frames import choose_width
+from model.bert.objectives import average_over_frames
 from model.prediction.validate import validate
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.tokens.kmers import encode_promoters
@@ -109,9 +109,9 @@ class Predictor:
 
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """Predict one strand. ids: (rows, bases), lengths: (rows,) -> (rows,) float32."""
-        width = read_width(int(lengths.max()), self.view, self.k, self.device)
+        width = choose_width(int(lengths.max()), self.view, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
-        return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
+        return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
 
 
 def _to_host(values: torch.Tensor) -> ReadValues:

@@ -8,7 +8,7 @@ import torch
 
 from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
-from model.bert.rng import generator, seed_of
+from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, limit_waits
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
@@ -53,11 +53,11 @@ class StageEngine:
         """
         task, world, first = self.task, self.world, step.micro_batches[0]
         place = (self.seed, self.stage, step.epoch, step.number)
-        torch.manual_seed(seed_of(*place, world.rank))  # dropout
-        width = task.width(first, world.device)
-        draws = task.draws(first, generator(world.device, *place))
+        torch.manual_seed(derive_seed(*place, world.rank))  # dropout
+        width = task.choose_width(first, world.device)
+        draws = task.draw(first, make_generator(world.device, *place))
         # DeepSpeed divides by the micro-batches and averages over the ranks: undo both.
-        scale = world.ranks * self.plan.micro_batches / task.normaliser(first, draws)
+        scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
         for batch in step.micro_batches:
             out = self.deepspeed(batch_to_device(batch, width, draws, world.device))
             self.deepspeed.backward(out.loss * scale)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from model.bert.device_batch import batch_to_device
-from model.bert.rng import generator
+from model.bert.rng import make_generator
 from model.distributed.process_group import all_gather, sums_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
 from model.training.prepare import RankData
@@ -76,8 +76,8 @@ def _sum_batches(
     with torch.inference_mode():
         for step in data.evaluation_stream(split, micro_batch).epoch(0):
             first = step.micro_batches[0]
-            width = module.width(first, device)
-            draws = module.draws(first, generator(device, data.seed, split, 0, step.number))
+            width = module.choose_width(first, device)
+            draws = module.draw(first, make_generator(device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
                 out = task(batch_to_device(batch, width, draws, device))
                 everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])

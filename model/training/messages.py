@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from model.bert.build import bert_config, count_parameters
-from model.bert.flops import stage_cost
+from model.bert.build import count_parameters, make_bert_config
+from model.bert.flops import make_stage_cost
 from model.config import Stages
 from model.runs.read import below_the_guess
 from model.training.loop import VALIDATION_METRIC
@@ -22,7 +22,7 @@ USUAL_INSERT = 80
 def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     """Describe model, data and batches of the stages to run."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
-    size = bert_config(config, index)
+    size = make_bert_config(config, index)
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
@@ -35,7 +35,7 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     for name in config.stages(stages):
         stage = config.stage(name)
         plan = settings.plan(stage.global_batch, world.ranks)
-        _, per_promoter = stage_cost(config, index, name).of(usual_length)
+        _, per_promoter = make_stage_cost(config, index, name).count(usual_length)
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
         total += in_stage
         lines.append(

@@ -115,7 +115,7 @@ class BaselineTask(MaskedTask):
             for table in self.tables
         )
         zeros = torch.zeros_like(labels)
-        sums = sum_where(self.masked_in_insert(batch, labels), zeros, counted, correct_inside)
+        sums = sum_where(self.find_masked_in_insert(batch, labels), zeros, counted, correct_inside)
         return Sums(zeros.double().sum(), counted.sum(), correct.sum(), zeros.new_empty(0), sums)
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.bert.build import bert_config, check_pretrained
+from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agreed_index, error_consensus
 from model.distributed.process_group import World, run_on_rank0
@@ -112,7 +112,7 @@ def _check_data(config: Config, index: Index) -> Config:
         )
     other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):
-        check_pretrained(other, bert_config(built, index))
+        check_pretrained(other, make_bert_config(built, index))
         if note := held_out_otherwise(other, built):
             emit(note)
     return built

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import torch.distributed as dist
 
 from model.artifacts.manifest import StageProgress
-from model.bert.build import load_regression_model, regression_model
+from model.bert.build import build_regression_model, load_regression_model
 from model.bert.objectives import FinetuneTask
 from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
@@ -96,7 +96,7 @@ def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluat
     if run.world.is_rank0:
         model = load_regression_model(run.best_model("finetune").folder)
     else:  # the other ranks need not see the directory
-        model = regression_model(run.config, run.index, None)
+        model = build_regression_model(run.config, run.index, None)
     model.float().to(run.world.device)
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)

@@ -8,8 +8,8 @@ import torch
 
 from model.artifacts.manifest import Layout, StageProgress
 from model.bert.build import build_task
-from model.bert.flops import stage_cost
-from model.bert.rng import seed_of
+from model.bert.flops import make_stage_cost
+from model.bert.rng import derive_seed
 from model.config import StageName
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
@@ -43,7 +43,7 @@ def run_stage(
     if ended := run_on_rank0(world, best.ended):
         report(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
-    torch.manual_seed(seed_of(config.run.seed, name, "weights"))
+    torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
     task = build_task(config, index, name, _initial_weights(run, name, last, report))
@@ -57,7 +57,7 @@ def run_stage(
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     tracker.begin(name, state.step)
     stream = run.training_stream(name, settings, engine.plan)
-    meter = Meter(engine, stream, tracker, stage_cost(config, index, name), matmul_rate)
+    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate)
     with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress

@@ -56,7 +56,7 @@ class Meter:
     def add_step(self, step: Step) -> None:
         """Count a step of all ranks."""
         batch = step.micro_batches[0]
-        tokens, operations = self._cost.of(batch.global_lengths)
+        tokens, operations = self._cost.count(batch.global_lengths)
         self._promoters += batch.global_rows
         self._tokens += tokens
         self._operations += operations

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from model.artifacts.manifest import StageProgress
-from model.bert.flops import matmul_rate
+from model.bert.flops import measure_matmul_rate
 from model.config import Config, StageName, Stages
 from model.distributed.process_group import World, join_group, sums_over_ranks
 from model.distributed.stop_signals import stop_requests
@@ -73,7 +73,7 @@ def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
     (total_rate,) = sums_over_ranks(
-        torch.tensor(matmul_rate(world.device, run.settings.precision), device=world.device)
+        torch.tensor(measure_matmul_rate(world.device, run.settings.precision), device=world.device)
     )
     progress: dict[StageName, StageProgress] = {}
     with stop_requests(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:

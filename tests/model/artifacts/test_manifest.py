@@ -71,22 +71,22 @@ def test_model_of_the_paper_costs_19_gflop_per_promoter(made):
     Three quarters of the last layer's weights are applied to the [CLS] only.
     """
     size = BertConfig(vocab_size=130, hidden_size=512, num_hidden_layers=3, intermediate_size=2048)
-    tokens, operations = StageCost(size, 3, None).of(np.array([410]))
+    tokens, operations = StageCost(size, 3, None).count(np.array([410]))
     assert tokens == (136 + 136 + 136) + 3 * 2
     attention = 3 * 3 * 4 * 138**2 * 512 * 3
     heads = 3 * 3 * 2 * (512**2 + 512)
     unread = 6 * (512**2 + 2 * 512 * 2048) * (tokens - 3)
     assert operations == pytest.approx(6 * 9_437_184 * tokens + attention + heads - unread)
     assert operations == pytest.approx(18.6e9, rel=0.02)
-    overlapping, _ = StageCost(size, 3, None, overlapping=True).of(np.array([410]))
+    overlapping, _ = StageCost(size, 3, None, overlapping=True).count(np.array([410]))
     assert overlapping == 408 + 2
-    _, frozen = StageCost(size, 3, None, frozen=True).of(np.array([410]))
+    _, frozen = StageCost(size, 3, None, frozen=True).count(np.array([410]))
     assert frozen == pytest.approx((operations - heads) / 3 + heads)
 
 
 def test_pretraining_costs_less_if_the_plasmid_is_not_masked():
     """The difference is the rest of the last layer and the head, for 15 % of the 100 k-mers of the plasmid."""
     size = BertConfig(vocab_size=130, hidden_size=512, num_hidden_layers=3, intermediate_size=2048)
-    (_, whole), (_, insert) = (StageCost(size, 3, 0.15, never_masked=n).of(np.array([410])) for n in (0, 300))
+    (_, whole), (_, insert) = (StageCost(size, 3, 0.15, never_masked=n).count(np.array([410])) for n in (0, 300))
     read = 3 * 2 * (512**2 + 2 * 512 * 2048) + 3 * 2 * (512**2 + 512 * 130)
     assert whole - insert == pytest.approx(0.15 * 100 * read)

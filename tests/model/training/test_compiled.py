@@ -7,10 +7,10 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import BertForMaskedLM
 
-from model.bert.build import bert_config, regression_model
+from model.bert.build import build_regression_model, make_bert_config
 from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
-from model.bert.rng import generator
+from model.bert.rng import make_generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
 
@@ -27,18 +27,18 @@ def test_compiled_once_for_all_lengths_with_the_same_losses_and_gradients(made, 
     index = read_index(made.shards)
     config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
     if stage == "pretrain":
-        task = PretrainTask(BertForMaskedLM(bert_config(config, index)), 3, 0.15)
+        task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
     else:
-        task = FinetuneTask(regression_model(config, index, None), 3, 10.0, 2.0)
+        task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(task, backend=counter, fullgraph=True)
     stream = ShardStream(made.shards, index, "finetune/train", 2, RankSlice())
     widths = set()
     for step in itertools.islice(stream.epoch(0), 15):
         (batch,) = step.micro_batches
-        width = task.width(batch, CPU)
+        width = task.choose_width(batch, CPU)
         widths.add(width)
-        here = batch_to_device(batch, width, task.draws(batch, generator(CPU, step.number)), CPU)
+        here = batch_to_device(batch, width, task.draw(batch, make_generator(CPU, step.number)), CPU)
         found = []
         for form in (task, compiled):
             task.zero_grad()

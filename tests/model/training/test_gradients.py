@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from model.bert.build import build_task
-from model.bert.frames import one_frame, reading_frames
-from model.bert.masking import mask
-from model.bert.rng import generator
+from model.bert.frames import cut_reading_frames, select_frames
+from model.bert.masking import mask_kmers
+from model.bert.rng import make_generator
 from model.distributed.process_group import start, stop
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
@@ -88,17 +88,17 @@ def plain_loss(made, stage, task):
     batch = first_step(made, stage, RankSlice()).micro_batches[0]
     assert len(batch.id) == made.config.stage(stage).global_batch
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
-    frames = reading_frames(tokens, lengths, 3)
+    frames = cut_reading_frames(tokens, lengths, 3)
     if stage == "finetune":
         ids, attention = frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1)
         outputs = task.model(input_ids=ids, attention_mask=attention).logits.view(len(tokens), 3).mean(1)
         labels = (torch.from_numpy(batch.expression) - task.label_mean) / task.label_sd
         return F.mse_loss(outputs, labels)
-    draws = task.draws(batch, generator(CPU, made.config.run.seed, stage, 0, 0))
-    wide = torch.from_numpy(batch.tokens[:, : task.width(batch, CPU)])
-    one = one_frame(reading_frames(wide, lengths, 3), draws.frame)
+    draws = task.draw(batch, make_generator(CPU, made.config.run.seed, stage, 0, 0))
+    wide = torch.from_numpy(batch.tokens[:, : task.choose_width(batch, CPU)])
+    one = select_frames(cut_reading_frames(wide, lengths, 3), draws.frame)
     share = made.config.pretrain.mask_share
-    read, labels = mask(one.input_ids, one.kmers, draws, share)
+    read, labels = mask_kmers(one.input_ids, one.kmers, draws, share)
     logits = task.model(input_ids=read, attention_mask=one.attention_mask).logits
     summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
     expected = share * ((lengths - draws.frame) // 3).sum()  # k-mers to predict, on the average over masks

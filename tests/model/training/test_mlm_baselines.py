@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from model.bert.build import bert_config
+from model.bert.build import make_bert_config
 from model.bert.device_batch import DeviceBatch, fit_width
 from model.bert.objectives import PretrainTask
-from model.bert.rng import generator
+from model.bert.rng import make_generator
 from model.distributed.process_group import World
 from model.training.evaluate import StopRequestError, evaluate
 from model.training.mlm_baselines import (
@@ -94,8 +94,8 @@ def masks(made, task, rows=64):
     sequences = ["".join(draws.choice(list("ACGT"), size=n)) for n in draws.integers(30, 60, size=rows)]
     tokens, lengths = side_by_side(sequences, task.k)
     given = SimpleNamespace(global_rows=rows, global_lengths=lengths)
-    ours = task.draws(given, generator(CPU, "guess"))
-    here = torch.from_numpy(fit_width(tokens, task.width(given, CPU)))
+    ours = task.draw(given, make_generator(CPU, "guess"))
+    here = torch.from_numpy(fit_width(tokens, task.choose_width(given, CPU)))
     batch = DeviceBatch(here, torch.from_numpy(lengths), None, torch.ones(rows), ours)
     return batch, task(batch)
 
@@ -133,7 +133,7 @@ def test_a_guess_reads_what_is_in_sight_and_looks_up_the_rest(made, k):
 
 def test_a_language_model_is_counted_inside_the_insert_in_evaluation_only(made):
     torch.manual_seed(0)
-    model = BertForMaskedLM(bert_config(made.config, read_index(made.shards)))
+    model = BertForMaskedLM(make_bert_config(made.config, read_index(made.shards)))
     task = PretrainTask(model, 3, 0.3, (7, 6)).eval()
     guess = BaselineTask(3, 0.3, (7, 6), [np.full((126, 126), 5)] * 2)
     with torch.inference_mode():
@@ -187,7 +187,7 @@ def test_two_ranks_find_what_one_finds(made, alone, tmp_path):
 def test_an_evaluation_gives_both_stages_numbers(made, alone):
     """A model that knows nothing has a perplexity near that of bases drawn with equal chances."""
     torch.manual_seed(0)
-    task = PretrainTask(BertForMaskedLM(bert_config(made.config, read_index(made.shards))), 3, 0.15, (5, 5))
+    task = PretrainTask(BertForMaskedLM(make_bert_config(made.config, read_index(made.shards))), 3, 0.15, (5, 5))
     values = evaluate(task, "pretrain/valid", data_of(made), 64, never).values
     assert set(values) == {f"{p}{n}" for p in ("", "insert_") for n in ("loss", "accuracy", "base_perplexity")}
     assert values["base_perplexity"] == pytest.approx(np.exp(values["loss"] / 3))

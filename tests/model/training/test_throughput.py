@@ -9,7 +9,7 @@ from model.training import throughput
 from model.training.checkpointing.checkpoints import StageState
 from pipeline.errors import UserError
 
-COST = SimpleNamespace(mask_share=0.15, of=lambda lengths: (float(lengths.sum()), 1000.0 * len(lengths)))
+COST = SimpleNamespace(mask_share=0.15, count=lambda lengths: (float(lengths.sum()), 1000.0 * len(lengths)))
 """A token per base, 1,000 operations per promoter."""
 
 
