@@ -15,7 +15,7 @@ from uuid import uuid4
 from model.cluster.hosts import FAILED, as_launched, check_environment_files, on_all, read_hostfile, ssh
 from model.config import Config
 from model.distributed.network import is_reachable
-from model.runs.fingerprint import FIX_BY_KIND, differences
+from model.runs.fingerprint import FIX_BY_KIND, find_differences
 from pipeline.errors import UserError
 
 CLOCK_TOLERANCE_S = 30.0
@@ -204,7 +204,7 @@ def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iter
 def _check_same(first: str, answers: Answers) -> Iterator[Finding]:
     """Compare each host's shards, configuration and software with the first host's."""
     for host, answer in answers.items():
-        by_kind = differences([(first, answers[first]["facts"]), (host, answer["facts"])])
+        by_kind = find_differences([(first, answers[first]["facts"]), (host, answer["facts"])])
         for kind, fix in FIX_BY_KIND.items():
             facts = answer["facts"][kind]
             good = ", ".join(f"{name} {value}" for name, value in facts.items()) if kind != "config" else "the same"

@@ -14,7 +14,7 @@ from typing import Any
 
 from model.config import Config, load_config
 from model.distributed.network import own_address
-from model.runs.fingerprint import facts_of
+from model.runs.fingerprint import collect_facts
 from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
@@ -35,7 +35,7 @@ def probe(config_path: str, overrides: list[str], ds_config: str, port: int, fir
     answer = {
         "host": socket.gethostname(),
         "own_address": own_address(),
-        "facts": facts_of(config, ds_values, find_complete_index(config)),
+        "facts": collect_facts(config, ds_values, find_complete_index(config)),
         "pkill": shutil.which("pkill") is not None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cores": os.cpu_count(),

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from model.config import Config
 from model.distributed.process_group import all_gather
-from model.runs.fingerprint import differences, explain_differences, facts_of
+from model.runs.fingerprint import collect_facts, find_differences, format_differences
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.stream.stream import ErrorConsensus
@@ -21,8 +21,8 @@ def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | No
     Every rank must call this with its own configuration and index. Raises UserError on every rank with the list of all
     differences.
     """
-    if by_kind := differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index)))):
-        raise UserError(explain_differences(by_kind))
+    if by_kind := find_differences(all_gather((socket.gethostname(), collect_facts(config, ds_config, index)))):
+        raise UserError(format_differences(by_kind))
     assert index is not None  # as on rank 0, which has checked its own
     return index
 

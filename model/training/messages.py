@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import count_parameters, make_bert_config
 from model.bert.flops import make_stage_cost
 from model.config import Stages
-from model.runs.read import below_the_guess
+from model.runs.read import warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
@@ -93,8 +93,8 @@ def _masked_lines(masked: dict[str, Any]) -> list[str]:
         kmers = f" ({scores['kmer']}, inside {scores['insert_kmer']})" if "kmer" in scores else ""
         title = name.replace("_", " ").replace("kmer", "k-mer")
         lines.append(f"           {title}{kmers}: {scores['accuracy']:.4f}, inside {scores['insert_accuracy']:.4f}")
-    verdict = below_the_guess(masked)
-    return [*lines, f"note       pretraining is {verdict}"] if verdict else lines
+    warning = warn_below_baseline(masked)
+    return [*lines, f"warning    pretraining is {warning}"] if warning else lines
 
 
 def _with_interval(score: dict[str, Any], name: str) -> str:

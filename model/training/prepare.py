@@ -9,7 +9,7 @@ from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agreed_index, error_consensus
 from model.distributed.process_group import World, run_on_rank0
-from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys
+from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
@@ -62,7 +62,7 @@ class TrainingRun(RankData):
         """Return the best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
         folder = self.config.run.directory
         name = "pretrained" if stage == "pretrain" else "model"
-        owner = owner_keys(self.config, self.index)
+        owner = make_owner_keys(self.config, self.index)
         return BestModel(stage, folder / name, folder / "checkpoints" / stage, owner)
 
 
@@ -113,6 +113,6 @@ def _check_data(config: Config, index: Index) -> Config:
     other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):
         check_pretrained(other, make_bert_config(built, index))
-        if note := held_out_otherwise(other, built):
+        if note := describe_held_out_difference(other, built):
             emit(note)
     return built

@@ -18,7 +18,7 @@ from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.directory import read_summary
-from model.runs.metric_log import long_metrics
+from model.runs.metric_log import read_long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.training.evaluate import Evaluation, StopRequestError, evaluate
@@ -167,7 +167,7 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
         "test_spearman": scores.get("spearman"),
         "config": json.dumps(summary["config"]),
     }
-    metrics, path = long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
+    metrics, path = read_long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
     try:
         predictions = pa.parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:

@@ -198,7 +198,7 @@ def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, 
     assert train.returncode == 1
     assert "the hosts do not agree" in train.stderr
     expected = (
-        "transformers: ", ", but 4.0.0 on host2", ", but none or not whole on host2",
+        "transformers: ", ", but 4.0.0 on host2", ", but missing or incomplete on host2",
         "learning_rate: 0.001 on host1, but 0.002 on host2", "make setup",
     )  # fmt: skip
     for words in expected:

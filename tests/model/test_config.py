@@ -3,7 +3,7 @@
 import pytest
 
 from model.config import load_config
-from model.runs.fingerprint import flat
+from model.runs.fingerprint import flatten
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
@@ -71,7 +71,7 @@ def test_stages_follow_from_the_start_of_fine_tuning(overrides, stages):
 
 
 def test_best_yaml_differs_from_the_paper_in_listed_settings_only():
-    paper, best = (flat(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
+    paper, best = (flatten(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
     assert {name: best[name] for name in paper if best[name] != paper[name]} == {
         "run.name": "best",
         "assay.flank": 0,
