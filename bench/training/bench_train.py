@@ -27,7 +27,7 @@ from model.bert.build import build_task
 from model.bert.flops import StageCost, make_stage_cost, measure_matmul_rate
 from model.bert.rng import derive_seed
 from model.config import STAGES, Config, Stage, StageName, load_config
-from model.distributed.process_group import World, join_group, run_on_rank0, sums_over_ranks
+from model.distributed.process_group import World, join_group, run_on_rank0, sum_over_ranks
 from model.training.ds_config import DeepSpeedSettings, read_ds_config
 from model.training.engine import start_engine
 from model.training.throughput import peak_memory
@@ -182,7 +182,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
     if world.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.model.tf32 else "highest")
     matmul_rate = torch.tensor(measure_matmul_rate(world.device, spec.settings.precision), device=world.device)
-    (matmul,) = sums_over_ranks(matmul_rate)
+    (matmul,) = sum_over_ranks(matmul_rate)
     index = read_index(shard_folder(config))
     torch.manual_seed(derive_seed(config.run.seed, spec.stage_name, "weights"))
     task = build_task(config, index, spec.stage_name)

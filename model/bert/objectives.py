@@ -95,7 +95,7 @@ class MaskedTask(Task):
 
 
 def sum_where(condition: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-    """Sum each tensor over the tokens that meet a condition: (number of tensors,) float64.
+    """Sum each tensor over the tokens where a condition holds: (number of tensors,) float64.
 
     condition: bool, of the same shape as each tensor of values.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.config import Config, load_config
-from model.distributed.network import own_address
+from model.distributed.network import resolve_own_address
 from model.runs.fingerprint import collect_facts
 from model.training.ds_config import read_ds_config
 from pipeline.dataset.built_settings import as_built
@@ -34,7 +34,7 @@ def probe(config_path: str, overrides: list[str], ds_config: str, port: int, fir
     ds_values = read_ds_config(Path(ds_config), cuda=True).values
     answer = {
         "host": socket.gethostname(),
-        "own_address": own_address(),
+        "own_address": resolve_own_address(),
         "facts": collect_facts(config, ds_values, find_complete_index(config)),
         "pkill": shutil.which("pkill") is not None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],

@@ -10,7 +10,7 @@ from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
-from model.distributed.process_group import World, limit_waits
+from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
@@ -123,5 +123,5 @@ def start_engine(
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
-    limit_waits()
+    set_group_timeouts()
     return StageEngine(name, task, engine, LearningRate(optimizer, stage), plan, world, seed, frozen)

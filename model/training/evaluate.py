@@ -10,7 +10,7 @@ import torch
 
 from model.bert.device_batch import batch_to_device
 from model.bert.rng import make_generator
-from model.distributed.process_group import all_gather, sums_over_ranks
+from model.distributed.process_group import all_gather, sum_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
 from model.training.prepare import RankData
 
@@ -53,7 +53,7 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
         sums, outputs = _sum_batches(task, module, split, data, micro_batch, is_stopped)
     finally:
         task.train(was_training)
-    totals = sums_over_ranks(*sums)
+    totals = sum_over_ranks(*sums)
     rows = _gather_rows(outputs)
     if len(rows[0]):
         scores = regression_scores(rows[2], rows[1])

@@ -63,7 +63,7 @@ class StageLoop:
         if evaluates:
             return continues
         # On a GPU agreeing on a stop waits for the device, so it is done only with the readings.
-        if (reads or self._engine.world.device.type == "cpu") and self._stop.agreed():
+        if (reads or self._engine.world.device.type == "cpu") and self._stop.is_requested():
             if not reads:
                 self._meter.read(state, self._last_step)
             self._checkpoints.save(state)
@@ -85,7 +85,7 @@ class StageLoop:
         engine, name = self._engine, self._engine.stage
         split, micro_batch = f"{name}/valid", engine.plan.micro_batch
         try:
-            evaluation = evaluate(engine.deepspeed, split, self._run, micro_batch, self._stop.agreed)
+            evaluation = evaluate(engine.deepspeed, split, self._run, micro_batch, self._stop.is_requested)
         except StopRequestError:
             self._checkpoints.save(state)
             return False

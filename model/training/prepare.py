@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
-from model.distributed.consensus import agreed_index, error_consensus
+from model.distributed.consensus import agree_on_index, make_error_consensus
 from model.distributed.process_group import World, run_on_rank0
 from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
@@ -91,8 +91,8 @@ def prepare(
             return built
 
         built = run_on_rank0(world, open_directory)
-        index = agreed_index(config, settings.values, rank0_index or find_complete_index(config))
-        shards, agree = shard_source(config, index), error_consensus(world.rank)
+        index = agree_on_index(config, settings.values, rank0_index or find_complete_index(config))
+        shards, agree = shard_source(config, index), make_error_consensus(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
 

@@ -63,7 +63,7 @@ def compute_results(
     try:
         if "pretrain" in progress:
             plan = run.settings.plan(run.config.pretrain.global_batch, run.world.ranks)
-            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.agreed)
+            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.is_requested)
             rows = run.index.rows("pretrain/valid")
             results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
         if stages == "pretrain":
@@ -104,7 +104,7 @@ def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluat
     task = FinetuneTask(model, run.index.k, 0.0, 1.0, run.config.finetune.tokens)
     plan = run.settings.plan(run.config.finetune.global_batch, run.world.ranks)
     return {
-        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.agreed)
+        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.is_requested)
         for split in ("valid", "test")
         if f"finetune/{split}" in run.index.splits
     }

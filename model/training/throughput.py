@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 
 from model.bert.flops import StageCost
-from model.distributed.process_group import sums_over_ranks
+from model.distributed.process_group import sum_over_ranks
 from model.runs.metric_log import Tracker
 from model.training.checkpointing.checkpoints import StageState
 from model.training.engine import StageEngine, divergence
@@ -67,7 +67,7 @@ class Meter:
         state.seconds grows by the time since the last reading. Raises UserError if the loss is not finite.
         """
         engine = self._engine
-        loss, count, correct = sums_over_ranks(*self.sums)
+        loss, count, correct = sum_over_ranks(*self.sums)
         if not math.isfinite(loss):
             raise divergence(engine.stage, f"the loss is {loss} at step {state.step}, not finite")
         seconds = time.monotonic() - self._began

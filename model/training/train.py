@@ -13,8 +13,8 @@ import torch
 from model.artifacts.manifest import StageProgress
 from model.bert.flops import measure_matmul_rate
 from model.config import Config, StageName, Stages
-from model.distributed.process_group import World, join_group, sums_over_ranks
-from model.distributed.stop_signals import stop_requests
+from model.distributed.process_group import World, join_group, sum_over_ranks
+from model.distributed.stop_signals import catch_stop_signals
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
@@ -72,11 +72,11 @@ def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
     config, world = run.config, run.world
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
-    (total_rate,) = sums_over_ranks(
+    (total_rate,) = sum_over_ranks(
         torch.tensor(measure_matmul_rate(world.device, run.settings.precision), device=world.device)
     )
     progress: dict[StageName, StageProgress] = {}
-    with stop_requests(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
+    with catch_stop_signals(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
         for name in config.stages(stages):
             progress[name] = run_stage(run, name, tracker, stop, total_rate)
             if not progress[name].ended:

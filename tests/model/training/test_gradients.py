@@ -12,7 +12,7 @@ from model.bert.build import build_task
 from model.bert.frames import cut_reading_frames, select_frames
 from model.bert.masking import mask_kmers
 from model.bert.rng import make_generator
-from model.distributed.process_group import start, stop
+from model.distributed.process_group import init_group, leave_group
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.shards.index import read_index
@@ -44,7 +44,7 @@ def of_rank(rank, ranks, port, made, folder, gradients):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    world = start()
+    world = init_group()
     for stage in STAGES:
         for zero in ZERO:
             file = folder / f"ds-{rank}.json"
@@ -65,7 +65,7 @@ def of_rank(rank, ranks, port, made, folder, gradients):
                 moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
                 gradients[f"{stage} {zero} {ranks}"] = moved
             engine.deepspeed.destroy()
-    stop()
+    leave_group()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ COST = SimpleNamespace(mask_share=0.15, count=lambda lengths: (float(lengths.sum
 def meter(monkeypatch):
     """On one rank, with a clock that the test turns (`now`); what is logged stands in `logged`."""
     found = SimpleNamespace(now=100.0, logged=[])
-    monkeypatch.setattr(throughput, "sums_over_ranks", lambda *sums: [float(value) for value in sums])
+    monkeypatch.setattr(throughput, "sum_over_ranks", lambda *sums: [float(value) for value in sums])
     monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: found.now))
     engine = SimpleNamespace(
         stage="pretrain", world=World(0, 1, torch.device("cpu")), rate=SimpleNamespace(current=0.001), skipped_steps=2,

@@ -17,7 +17,7 @@ from deepspeed.accelerator import get_accelerator
 
 from model.bert.build import build_task
 from model.config import Config
-from model.distributed.process_group import start, stop, sums_over_ranks
+from model.distributed.process_group import init_group, leave_group, sum_over_ranks
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.errors import UserError
@@ -68,7 +68,7 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         for step in itertools.islice(stream.epoch(0), COMPILED_STEPS if compiled else STEPS):
             sums = torch.zeros(3, dtype=torch.float64)
             engine.train_step(step, sums)
-            loss, count, _ = sums_over_ranks(*sums)
+            loss, count, _ = sum_over_ranks(*sums)
             losses.append(loss / count)
     except UserError as error:
         problem = str(error)
@@ -85,14 +85,14 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
 
 def main():
     config = Config.model_validate_json(Path(sys.argv[1]).read_text())
-    world = start()
+    world = init_group()
     type(get_accelerator()).is_fp16_supported = lambda _: True
     found = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
     found |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in COMPILED}
     found["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.is_rank0:
         Path("found.json").write_text(json.dumps(found))
-    stop()
+    leave_group()
 
 
 if __name__ == "__main__":
