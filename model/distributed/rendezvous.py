@@ -14,7 +14,7 @@ import torch.distributed.distributed_c10d as c10d
 
 from model.distributed.network import find_route_address
 from model.watchdog.client import RESUME_HINT, Watchdog
-from model.watchdog.launcher import hosts_of_ranks, kill_ranks
+from model.watchdog.launcher import find_rank_hosts, kill_ranks
 
 TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
 """Timeout of collectives: longer than the work of rank 0 while the others wait (checkpoints, exports). The watchdogs
@@ -32,7 +32,7 @@ def join_rendezvous(watchdog: Watchdog | None) -> c10d.Store:
     rank, ranks, restart = (int(os.environ.get(n, "0")) for n in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
     end = time.monotonic() + JOIN_TIMEOUT_S
     if watchdog is not None:
-        watchdog.imports_done()
+        watchdog.report_imports_done()
     try:
         store = c10d.PrefixStore(f"promoter-bert/{restart}", _open_store(rank, ranks, end))
         store.set(str(rank), "")
@@ -78,7 +78,7 @@ def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
 def _make_missing_error(rank: int, missing: list[int]) -> SystemExit:
     """Make the error that names missing ranks, and kill those on this host: frozen, they would block the launcher."""
     kill_ranks(missing)
-    hosts = hosts_of_ranks(os.getpid())
+    hosts = find_rank_hosts(os.getpid())
     names = ", ".join(f"rank {n} on {hosts[n]}" if n < len(hosts) else f"rank {n}" for n in missing)
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return SystemExit(
