@@ -103,7 +103,7 @@ EVENTS = [
     (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
     (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
     (kill_rank_2, "lost: rank 1 on host2 (process "),
-    (kill_pdsh, "relaunch: ended what was left of the run"),
+    (kill_pdsh, "relaunch: killed leftover processes"),
 ]
 
 

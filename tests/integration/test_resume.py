@@ -160,7 +160,7 @@ def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
         assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", said)
         assert "Traceback" not in said
         told = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
-        assert told == ["relaunch: not started again: the error above must be fixed first"]
+        assert told == ["relaunch: not restarted: the error above must be fixed first"]
         assert tags(run)
         assert {find_corruption(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)
