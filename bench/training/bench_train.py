@@ -30,7 +30,7 @@ from model.config import STAGES, Config, Stage, StageName, load_config
 from model.distributed.process_group import World, join_group, run_on_rank0, sum_over_ranks
 from model.training.ds_config import DeepSpeedSettings, read_ds_config
 from model.training.engine import start_engine
-from model.training.throughput import peak_memory
+from model.training.throughput import measure_peak_memory
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
@@ -222,7 +222,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         operations_per_second=per_promoter[1] * rates.median,
         matmul_per_second=matmul,
         data_wait=waited,
-        gigabytes=peak_memory(world.device) / 1e9,
+        gigabytes=measure_peak_memory(world.device) / 1e9,
         host_waits=host_waits,
     )
 

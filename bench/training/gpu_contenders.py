@@ -24,9 +24,9 @@ from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import PredictionRequest
-from model.training.checkpointing.hf_export import export_model, stock_tokenizer
+from model.training.checkpointing.hf_export import build_stock_tokenizer, export_model
 from model.training.ds_config import read_ds_config
-from model.training.throughput import peak_memory
+from model.training.throughput import measure_peak_memory
 from pipeline.shards.index import Index, read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -119,7 +119,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
         return len(predictor.predict_usable(sequences))
 
     rates = time_steps(step, bench.plan, world.device)
-    gigabytes = peak_memory(world.device) / 1e9
+    gigabytes = measure_peak_memory(world.device) / 1e9
     rows, out = bench.work / "rows-many.tsv", bench.work / "predictions.tsv"
     rows.write_text(text * bench.passes)
     done = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
@@ -181,7 +181,8 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
         callbacks=[Clock()],
     ).train()  # fmt: skip
     marks = ends[plan.warm_up - 1 :: plan.part]
-    return Peer(Rates.of([plan.part * batch / (b - a) for a, b in pairwise(marks)]), peak_memory(world.device) / 1e9)
+    rates = Rates.of([plan.part * batch / (b - a) for a, b in pairwise(marks)])
+    return Peer(rates, measure_peak_memory(world.device) / 1e9)
 
 
 class Samples(Dataset):  # type: ignore[type-arg]
@@ -191,7 +192,7 @@ class Samples(Dataset):  # type: ignore[type-arg]
         lines = [line.split("\t") for line, _ in zip(file.open(), range(rows), strict=False)]
         self.config, self.k = config, config.shards.k
         self.texts, self.labels = [text for text, _ in lines], [float(label) for _, label in lines]
-        self.tokenizer = stock_tokenizer(config)
+        self.tokenizer = build_stock_tokenizer(config)
         insert = max(map(len, self.texts)) - len(config.assay.left_adapter) - len(config.assay.right_adapter)
         self.longest = (insert + 2 * config.assay.flank) // self.k + 2
 
@@ -231,4 +232,4 @@ def original_team(bench: Bench, batch: int) -> Peer:
         loss.item()  # as for a progress bar
         return batch
 
-    return Peer(time_steps(step, bench.plan, world.device), peak_memory(world.device) / 1e9)
+    return Peer(time_steps(step, bench.plan, world.device), measure_peak_memory(world.device) / 1e9)

@@ -1,4 +1,4 @@
-"""Describe a run before its training, and its results afterwards."""
+"""Messages that describe a run before its training, and its results afterwards."""
 
 import os
 from typing import Any
@@ -14,13 +14,13 @@ from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
 
 CPU_RATE = 1.5e10
-"""Operations per second and core in training, measured on two shared cores: only for a warning."""
+"""Operations per second and core in training, measured on two shared cores; used only for a warning."""
 USUAL_INSERT = 80
-"""Bases."""
+"""Usual length of an insert in bases, for the estimated cost."""
 
 
 def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
-    """Describe model, data and batches of the stages to run."""
+    """Describe data, model, batches and cost of the stages to run, one line each."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
     size = make_bert_config(config, index)
     lines = [
@@ -51,14 +51,14 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
-            f"warning    this model on these rows takes about {days:,.0f} days on a CPU; it is made for GPUs. "
-            "A smaller one: --config configs/demo.yaml"
+            f"warning    this training takes about {days:,.0f} days on a CPU; fix: use GPUs, or a smaller model: "
+            "--config configs/demo.yaml"
         )
     return "\n".join(lines)
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
-    """Describe the scores of the held-out splits, and where the files are."""
+    """Describe the scores of the held-out splits, and the paths of the results."""
     if "stopped" in summary:
         return f"stopped    {summary['stopped']}"
     lines = [
@@ -75,14 +75,14 @@ def describe_summary(summary: dict[str, Any]) -> str:
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
         lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
     if summary.get("scores"):
-        lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
+        lines.append("           baseline: a mean predictor has Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
 
 
 def _masked_lines(masked: dict[str, Any]) -> list[str]:
-    """Describe the scores of masked tokens, of the best pretrained model and of the baselines."""
+    """Describe the scores on masked tokens of the best pretrained model and of the baselines."""
     lines = []
     if "insert_accuracy" in masked:
         lines.append(

@@ -1,4 +1,4 @@
-"""Prepare a training run: find the shards, check them, open the run directory, compare the hosts."""
+"""Prepare a training run: find and check the shards, open the run directory, compare the hosts."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,12 +23,12 @@ from pipeline.stream.sources import ShardSource, shard_source
 from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
 EVALUATION_BATCH = 1024
-"""Promoters per evaluation step: fixed, so that validation masks are the same on any number of ranks."""
+"""Promoters per evaluation step; fixed, so that validation masks are the same on any number of ranks."""
 
 
 @dataclass(frozen=True)
 class RankData:
-    """Access of this rank to the shards. seed: of the run; agree: how ranks share an error in the data."""
+    """Access of this rank to the shards. seed: of the run; agree: function that shares a data error with all ranks."""
 
     shards: Path | ShardSource
     index: Index
@@ -36,16 +36,16 @@ class RankData:
     seed: int
     agree: ErrorConsensus
 
-    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
-        """Open the training split of a stage, in the shuffled order of each epoch."""
+    def open_training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
+        """Open the training split of a stage, shuffled anew in each epoch."""
         part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
         return ShardStream(
             self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
             reverse_complement=stage.reverse_complement, agree=self.agree,
         )  # fmt: skip
 
-    def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
-        """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
+    def open_evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
+        """Open a split in stored order. micro_batch: most promoters per micro-batch of a rank."""
         ranks = self.world.ranks
         part = RankSlice(self.world.rank, ranks, -(-EVALUATION_BATCH // (ranks * micro_batch)))
         return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
@@ -53,7 +53,7 @@ class RankData:
 
 @dataclass(frozen=True)
 class TrainingRun(RankData):
-    """A run that is ready to train on this rank. config: with the settings that dataset and shards were made with."""
+    """A run that is ready to train on this rank. config: includes the settings of the built dataset and shards."""
 
     config: Config
     settings: DeepSpeedSettings
@@ -70,14 +70,14 @@ class TrainingRun(RankData):
 def prepare(
     config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both"
 ) -> Iterator[TrainingRun]:
-    """Prepare a run; its directory is locked for other runs until the block ends. All ranks call this.
+    """Prepare a run; its directory stays locked until the block ends. All ranks call this.
 
     Raises UserError on every rank if shards, dataset, settings or hosts do not fit together.
     """
     if stages == "pretrain" and config.finetune.pretrained_folder is not None:
         raise UserError(
-            "--stage pretrain: this run would not use what it pretrains, as it starts from "
-            f"finetune.pretrained={config.finetune.pretrained}; fix: leave one of them out"
+            "--stage pretrain: pretraining would have no effect, as fine-tuning starts from "
+            f"finetune.pretrained={config.finetune.pretrained}; fix: omit one of the two"
         )
     rank0_index: Index | None = None
     with ExitStack() as lock:
@@ -85,7 +85,7 @@ def prepare(
         def open_directory() -> Config:
             nonlocal rank0_index
             rank0_index = find_index(config)
-            shard_source(config, rank0_index)  # raises before the run directory is made
+            shard_source(config, rank0_index)  # may raise, so call it before the run directory is created
             built = _check_data(config, rank0_index)
             lock.enter_context(open_run(built, rank0_index, settings.values))
             return built
@@ -97,7 +97,7 @@ def prepare(
 
 
 def _check_data(config: Config, index: Index) -> Config:
-    """Check dataset, shards and the model to start from. Returns the config with the settings they were made with."""
+    """Check dataset, shards and the model to start from. Returns the config with the settings of dataset and shards."""
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     built = adopt_compression(as_built(config, info), index)
@@ -107,8 +107,8 @@ def _check_data(config: Config, index: Index) -> Config:
     empty = [split for split in splits if split not in index.splits]
     if empty:
         raise UserError(
-            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
-            "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
+            f"{config.dataset.path}: the dataset has no rows in {', '.join(empty)}: no labels, or a size of 0; fix: "
+            "build it from rows with labels, with dataset.pretrain_valid, finetune_valid and finetune_train above 0"
         )
     other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):

@@ -1,7 +1,7 @@
-"""The best model of a stage: runs/NAME/pretrained or runs/NAME/model, a Hugging Face directory with a manifest.
+"""Best model of a stage: runs/NAME/pretrained or runs/NAME/model, a Hugging Face directory with a manifest.
 
-It is a copy of what the best checkpoint holds, and is restored from there if it is corrupt or missing. Its manifest
-also records whether the stage has ended: then the checkpoints are not needed any more.
+It is a copy of the model in the best checkpoint, and is restored from there if it is corrupt or missing. Its manifest
+also records whether the stage has ended; after that the checkpoints are not needed.
 """
 
 import shlex
@@ -20,21 +20,21 @@ HUGGING_FACE = "huggingface"
 """Sub-directory of a checkpoint that holds the model."""
 
 
-def tag_of(step: int) -> str:
-    """Name the directory of a step's checkpoint."""
+def format_tag(step: int) -> str:
+    """Format the name of a checkpoint's directory. step: optimizer steps taken."""
     return f"step-{step:09d}"
 
 
-def newest_first(folder: Path) -> list[Path]:
-    """List the checkpoints in a stage's directory, intact or not."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints in the directory of a stage, intact or not, the last step first."""
     return sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
 
 
 @dataclass(frozen=True)
 class BestModel:
-    """The best model's directory, for rank 0 alone.
+    """Directory of a stage's best model, used by rank 0 only.
 
-    checkpoints: directory of the stage's checkpoints; owner: keys of shards and settings.
+    checkpoints: directory of the stage's checkpoints; owner: keys of shards and settings of the run.
     """
 
     stage: StageName
@@ -42,16 +42,16 @@ class BestModel:
     checkpoints: Path
     owner: dict[str, str]
 
-    def ended(self) -> StageProgress | None:
-        """Read the progress of an ended stage. None if the stage has not ended or only checkpoints can tell."""
+    def read_ended_progress(self) -> StageProgress | None:
+        """Read the progress of an ended stage. Returns None if the stage has not ended, or the model is corrupt."""
         progress = self._progress_in(self.folder)
         return progress if progress is not None and progress.ended and not find_corruption(self.folder) else None
 
     def update(self, progress: StageProgress, report: Callable[[str], None]) -> None:
-        """Make the directory hold the best weights so far. The checkpoint of this progress must be written.
+        """Copy the best weights so far into the directory. The checkpoint of this progress must have been written.
 
-        report: receives a line if a corrupt directory was restored, or cannot be yet. Raises UserError if the disk is
-        full, or if the stage has ended and its best weights are lost.
+        report: receives a line if a corrupt directory was restored, or cannot be restored yet. Raises UserError if the
+        disk is full, or if the stage has ended and its best weights are lost.
         """
         if progress.best is None:
             return
@@ -65,37 +65,38 @@ class BestModel:
         problem = problem or "not the best weights"
         obstacle = self._copy(progress)
         if obstacle and progress.ended:
-            raise self._retrain_error(problem, obstacle)
+            raise self._make_lost_error(problem, obstacle)
         if obstacle:
-            report(f"{self.folder}: {problem}; the next better weights will replace it ({obstacle})")
+            report(f"{self.folder}: {problem}; it will be replaced by the next better weights ({obstacle})")
         elif is_unexpected:
             report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def require(self, report: Callable[[str], None], *outdated: Path) -> None:
-        """Check that the directory is intact, or restore it from the last checkpoints.
+    def ensure_intact(self, report: Callable[[str], None], *outdated: Path) -> None:
+        """Check that the directory is intact, or restore it from the checkpoints.
 
-        outdated: files to remove, too, before the stage can be trained again. Raises UserError if it must be.
+        outdated: further files to remove before the stage can be trained again. Raises UserError if the directory
+        cannot be restored.
         """
         problem = find_corruption(self.folder)
         if not problem:
             return
-        progress = next(filter(None, map(self._progress_in, newest_first(self.checkpoints))), None)
+        progress = next(filter(None, map(self._progress_in, list_checkpoints(self.checkpoints))), None)
         if progress is None or progress.best is None:
-            raise self._retrain_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
+            raise self._make_lost_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
         if obstacle := self._copy(progress):
-            raise self._retrain_error(problem, obstacle, *outdated)
+            raise self._make_lost_error(problem, obstacle, *outdated)
         report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
     def _progress_in(self, folder: Path) -> StageProgress | None:
-        """Read the progress that the manifest of a directory records; None if the directory is not of this run."""
+        """Read the progress in the manifest of a directory. Returns None if the directory is not of this run."""
         manifest = read_manifest(folder)
         return manifest.progress if manifest is not None and manifest.owner == self.owner else None
 
     def _source(self, progress: StageProgress) -> Path:
-        return self.checkpoints / tag_of(progress.best_step) / HUGGING_FACE
+        return self.checkpoints / format_tag(progress.best_step) / HUGGING_FACE
 
     def _copy(self, progress: StageProgress) -> str:
-        """Replace the directory by the best checkpoint's model. Returns why it cannot be, or an empty text."""
+        """Replace the directory by the model of the best checkpoint. Returns the obstacle, or an empty text."""
         source = self._source(progress)
         manifest = read_manifest(source.parent)
         problem = find_corruption(source.parent, HUGGING_FACE)
@@ -112,8 +113,8 @@ class BestModel:
             replace_folder(new, self.folder)
         return ""
 
-    def _retrain_error(self, problem: str, obstacle: str, *outdated: Path) -> UserError:
-        """Make the error of a model that must be trained again, with the command to type before."""
+    def _make_lost_error(self, problem: str, obstacle: str, *outdated: Path) -> UserError:
+        """Make the error of a lost model, with the commands to train it again."""
         leftovers = [shlex.quote(str(path)) for path in (*outdated, self.checkpoints) if path.exists()]
         removal = f"rm -r {' '.join(leftovers)}, then " if leftovers else ""
         command = "run --stage pretrain first" if self.stage == "pretrain" else "run the same command to train it again"

@@ -1,4 +1,4 @@
-"""The gradient of a training step is that of the mean loss of the global batch, on any number of ranks."""
+"""The gradient of a training step equals that of the mean loss of the global batch, on any number of ranks."""
 
 import json
 import os
@@ -39,8 +39,8 @@ def fresh_task(made, stage):
     return build_task(config, read_index(made.shards), stage)
 
 
-def of_rank(rank, ranks, port, made, folder, gradients):
-    """Take one step of plain gradient descent with rate 1: the weights move by the gradient."""
+def run_rank(rank, ranks, port, made, folder, gradients):
+    """Take one step of gradient descent with learning rate 1, so that the weights change by the gradient."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -62,29 +62,29 @@ def of_rank(rank, ranks, port, made, folder, gradients):
             engine.train_step(first_step(made, stage, RankSlice(rank, ranks, engine.plan.micro_batches)), sums)
             if rank == 0:
                 after = dict(task.model.named_parameters())
-                moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
-                gradients[f"{stage} {zero} {ranks}"] = moved
+                changes = {name: (before[name] - after[name].detach()).numpy() for name in before}
+                gradients[f"{stage} {zero} {ranks}"] = changes
             engine.deepspeed.destroy()
     leave_group()
 
 
 @pytest.fixture(scope="module")
 def gradients(made, tmp_path_factory):
-    """By "stage ZeRO ranks", and by the name of the weights."""
+    """Gradients by "stage ZeRO ranks" and by the name of the weights."""
     folder = tmp_path_factory.mktemp("gradients")
     context = torch.multiprocessing.get_context("spawn")
     with context.Manager() as manager:
-        found = manager.dict()
+        results = manager.dict()
         for ranks in (1, 2):
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
-            torch.multiprocessing.spawn(of_rank, (ranks, port, made, folder, found), nprocs=ranks)
-        return dict(found)
+            torch.multiprocessing.spawn(run_rank, (ranks, port, made, folder, results), nprocs=ranks)
+        return dict(results)
 
 
 def plain_loss(made, stage, task):
-    """The mean loss of the whole global batch, by stock transformers and torch."""
+    """Compute the mean loss of the whole global batch with stock transformers and torch."""
     batch = first_step(made, stage, RankSlice()).micro_batches[0]
     assert len(batch.id) == made.config.stage(stage).global_batch
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
@@ -101,20 +101,20 @@ def plain_loss(made, stage, task):
     read, labels = mask_kmers(one.input_ids, one.kmers, draws, share)
     logits = task.model(input_ids=read, attention_mask=one.attention_mask).logits
     summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    expected = share * ((lengths - draws.frame) // 3).sum()  # k-mers to predict, on the average over masks
+    expected = share * ((lengths - draws.frame) // 3).sum()  # expected number of masked k-mers
     return summed / expected
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("zero", ZERO)
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_gradient_is_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
-    """As the weights moved: float32 holds the difference to 1e-7."""
+def test_gradient_equals_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
+    """The gradient is the change of the weights, which float32 holds to 1e-7."""
     task = fresh_task(made, stage)
     task.model.train()
     plain_loss(made, stage, task).backward()
-    found = gradients[f"{stage} {zero} {ranks}"]
+    changes = gradients[f"{stage} {zero} {ranks}"]
     trained = {name: weights.grad for name, weights in task.model.named_parameters() if weights.grad is not None}
     assert max(gradient.abs().max() for gradient in trained.values()) > 1e-2
     for name, gradient in trained.items():
-        assert found[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name
+        assert changes[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name
