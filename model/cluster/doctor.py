@@ -138,7 +138,7 @@ def _check_keep_alive(host: str) -> str:
     seconds = int(settings.get("serveraliveinterval", 0)) * int(settings.get("serveralivecountmax", 3))
     if 0 < seconds <= SSH_SILENCE_S:
         return ""
-    return f"ssh notices an unreachable host {f'only after {seconds} s' if seconds else 'never'}"
+    return f"ssh {f'needs {seconds} s to notice' if seconds else 'never notices'} an unreachable host"
 
 
 def _run_here(_host: str, command: str) -> "subprocess.CompletedProcess[str]":

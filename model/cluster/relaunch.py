@@ -91,8 +91,8 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
             break
         if restarts == max_restarts:
             report(
-                f"the run {attempt.outcome}; all {max_restarts} restarts are used up; fix: run the same command to "
-                "resume from the last checkpoint"
+                f"the run {attempt.outcome}; {max_restarts} restarts are used up; fix: run the same command to resume "
+                "from the last checkpoint"
             )
             break
         restarts += 1

@@ -83,11 +83,11 @@ def _restore_models(run: TrainingRun, stages: Stages) -> None:
     """Restore corrupt models of a finished run. Raises UserError if the model of the last stage is lost."""
     pretrained, model = run.best_model("pretrain"), run.best_model("finetune")
     required, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
-    outdated = run.config.run.directory / "summary.json"
-    required.ensure_intact(emit, outdated)
+    stale = run.config.run.directory / "summary.json"
+    required.ensure_intact(emit, stale)
     if run.config.finetune.uses_own_pretraining:
         try:
-            other.ensure_intact(emit, outdated)
+            other.ensure_intact(emit, stale)
         except UserError as error:
             emit(str(error))
 

@@ -71,10 +71,10 @@ class BestModel:
         elif is_unexpected:
             report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
-    def ensure_intact(self, report: Callable[[str], None], *outdated: Path) -> None:
+    def ensure_intact(self, report: Callable[[str], None], *stale: Path) -> None:
         """Check that the directory is intact, or restore it from the checkpoints.
 
-        outdated: further files to remove before the stage can be trained again. Raises UserError if the directory
+        stale: further files to remove before the stage can be trained again. Raises UserError if the directory
         cannot be restored.
         """
         problem = find_corruption(self.folder)
@@ -82,9 +82,9 @@ class BestModel:
             return
         progress = next(filter(None, map(self._progress_in, list_checkpoints(self.checkpoints))), None)
         if progress is None or progress.best is None:
-            raise self._make_lost_error(problem, f"there is no checkpoint in {self.checkpoints}", *outdated)
+            raise self._make_lost_error(problem, f"there is no checkpoint in {self.checkpoints}", *stale)
         if obstacle := self._copy(progress):
-            raise self._make_lost_error(problem, obstacle, *outdated)
+            raise self._make_lost_error(problem, obstacle, *stale)
         report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
 
     def _progress_in(self, folder: Path) -> StageProgress | None:
@@ -113,9 +113,9 @@ class BestModel:
             replace_folder(new, self.folder)
         return ""
 
-    def _make_lost_error(self, problem: str, obstacle: str, *outdated: Path) -> UserError:
+    def _make_lost_error(self, problem: str, obstacle: str, *stale: Path) -> UserError:
         """Make the error of a lost model, with the commands to train it again."""
-        leftovers = [shlex.quote(str(path)) for path in (*outdated, self.checkpoints) if path.exists()]
+        leftovers = [shlex.quote(str(path)) for path in (*stale, self.checkpoints) if path.exists()]
         removal = f"rm -r {' '.join(leftovers)}, then " if leftovers else ""
         command = "run --stage pretrain first" if self.stage == "pretrain" else "run the same command to train it again"
         return UserError(f"{self.folder}: {problem}, and it cannot be restored ({obstacle}); fix: {removal}{command}")
