@@ -14,7 +14,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from model.runs.status import RunStatus, State, launch_record
+from model.runs.status import RunStatus, State, locate_launch_record
 from model.watchdog.client import Watchdog, start_watchdog
 from pipeline.errors import UserError
 
@@ -64,7 +64,7 @@ def train(watchdog: Watchdog | None) -> State:
 def main() -> int:
     """Run one process of a training and record its end. Returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # launchers and schedulers send SIGTERM: handle as Ctrl-C
-    status = RunStatus(launch_record(os.environ))
+    status = RunStatus(locate_launch_record(os.environ))
     try:
         with status, start_watchdog(os.environ) as watchdog:
             status.state = train(watchdog)

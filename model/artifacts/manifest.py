@@ -66,9 +66,7 @@ class Manifest:
 
 def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, progress: StageProgress) -> None:
     """Hash all files of a directory and write its manifest."""
-    files = {
-        str(path.relative_to(folder)): _size_and_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = {str(path.relative_to(folder)): _hash_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     put_manifest(folder, Manifest(owner, layout, progress, files))
 
 
@@ -108,13 +106,13 @@ def find_corruption(folder: Path, part: str = "") -> str:
         if path.stat().st_size != size_bytes:
             return f"{name} has {path.stat().st_size:,} bytes, expected {size_bytes:,}"
         try:
-            if _size_and_hash(path)[1] != sha256:
+            if _hash_file(path)[1] != sha256:
                 return f"{name} has other bytes than its manifest records"
         except OSError as error:  # such as a bad sector
             return f"{name} cannot be read ({error.strerror})"
     return ""
 
 
-def _size_and_hash(path: Path) -> list[int | str]:
+def _hash_file(path: Path) -> list[int | str]:
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -31,7 +31,7 @@ def cut_reading_frames(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> F
     columns = tokens.shape[1] // k
     wide = torch.nn.functional.pad(tokens.long(), (0, k - 1))
     kmers = torch.stack([wide[:, f : f + columns * k : k] for f in range(k)], dim=1)
-    return _framed(kmers, count_kmers_in_frames(lengths, k))
+    return _add_special_tokens(kmers, count_kmers_in_frames(lengths, k))
 
 
 def take_overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
@@ -39,7 +39,7 @@ def take_overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) 
 
     tokens, lengths: as for cut_reading_frames. The k-mers begin at bases 0, 1, 2, ...
     """
-    return _framed(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
+    return _add_special_tokens(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
 
 
 def choose_width(longest: int, mode: str, k: int, device: torch.device) -> int:
@@ -54,7 +54,7 @@ def choose_width(longest: int, mode: str, k: int, device: torch.device) -> int:
     return bases * (tokens - 2)
 
 
-def _framed(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
+def _add_special_tokens(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
     """Add [CLS] and [SEP]. kmers: (rows, frames, columns) ids; counts: (rows, frames), number of complete k-mers."""
     rows, frames, columns = kmers.shape
     position = torch.arange(columns + 2, device=kmers.device)

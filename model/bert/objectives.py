@@ -76,16 +76,16 @@ class MaskedTask(Task):
         draws = batch.draws
         frames = select_frames(cut_reading_frames(batch.tokens, batch.lengths, self.k), draws.frame)
         if any(self.never_masked):
-            maskable = self._between_flanks(batch, frames.input_ids.shape[1], self.never_masked)
+            maskable = self._find_between_flanks(batch, frames.input_ids.shape[1], self.never_masked)
             draws = replace(draws, select=torch.where(maskable, draws.select, 1.0))
         read, labels = mask_kmers(frames.input_ids, frames.kmers, draws, self.mask_share)
         return read, frames.attention_mask, torch.where(batch.weight[:, None] > 0, labels, IGNORED)
 
     def find_masked_in_insert(self, batch: DeviceBatch, labels: torch.Tensor) -> torch.Tensor:
         """Find the k-mers to predict that lie wholly inside the insert: (rows, tokens + 2) bool, the labels' shape."""
-        return self._between_flanks(batch, labels.shape[1], self.flanks) & (labels != IGNORED)
+        return self._find_between_flanks(batch, labels.shape[1], self.flanks) & (labels != IGNORED)
 
-    def _between_flanks(self, batch: DeviceBatch, columns: int, flanks: tuple[int, int]) -> torch.Tensor:
+    def _find_between_flanks(self, batch: DeviceBatch, columns: int, flanks: tuple[int, int]) -> torch.Tensor:
         """Find the k-mers that lie wholly between the flanks: (rows, columns) bool."""
         assert batch.draws is not None
         position = torch.arange(columns, device=batch.lengths.device)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 
 import psutil
 
-from model.runs.status import LAUNCH, State, launch_folder, read_status
+from model.runs.status import LAUNCH, State, locate_launch_folder, read_status
 from pipeline.errors import UserError
 
 KILL_TIMEOUT_S = 30
@@ -78,9 +78,9 @@ def inspect_launch(launch: str, grace_s: float | None = None) -> Leftovers:
     grace_s: seconds in which the processes may end by themselves. Raises UserError if one cannot be killed.
     """
     killed = [] if grace_s is None else kill_processes(launch, grace_s)
-    statuses = [read_status(path) for path in launch_folder(launch).glob("*.json")]
+    statuses = [read_status(path) for path in locate_launch_folder(launch).glob("*.json")]
     if grace_s is not None:
-        shutil.rmtree(launch_folder(launch), ignore_errors=True)
+        shutil.rmtree(locate_launch_folder(launch), ignore_errors=True)
     return Leftovers(len(find_processes(launch)), killed, [status["state"] for status in statuses if "state" in status])
 
 

@@ -77,11 +77,11 @@ def _make_finding(host: str, check: str, problem: str, ok: str, fix: str, warn: 
 
 
 def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
-    here = socket.gethostname()
-    answers = yield from _probe([here], plan, _run_here)
-    if here in answers:
-        yield from _check_first(here, answers[here], plan)
-    yield from _check_gpus(answers, {here: 0})
+    this_host = socket.gethostname()
+    answers = yield from _probe([this_host], plan, _run_here)
+    if this_host in answers:
+        yield from _check_first(this_host, answers[this_host], plan)
+    yield from _check_gpus(answers, {this_host: 0})
 
 
 def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
@@ -105,22 +105,22 @@ def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Findi
 
 def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     """Check the machine on which deepspeed will start. hosts: number of hosts."""
-    here = socket.gethostname()
+    this_host = socket.gethostname()
     if hosts > 1:
         problem = "" if shutil.which("pdsh") else "not installed"
-        yield _make_finding(here, "pdsh", problem, "installed", "apt-get install pdsh")
+        yield _make_finding(this_host, "pdsh", problem, "installed", "apt-get install pdsh")
     problem, files = "", []
     try:
         files = check_environment_files()
     except UserError as error:
         problem = str(error)
     ok = f"from {', '.join(files)}" if files else "no .deepspeed_env"
-    yield _make_finding(here, "environment", problem, ok, "remove that line")
+    yield _make_finding(this_host, "environment", problem, ok, "remove that line")
 
 
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
-    problem = _last_error_line(ssh(host, "true", plan.ssh_port))
+    problem = _extract_error(ssh(host, "true", plan.ssh_port))
     fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that sshd runs there"
     if host in ("localhost", "127.0.0.1"):
         fix = "start sshd, or omit --hostfile; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
@@ -145,7 +145,7 @@ def _run_here(_host: str, command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
 
 
-def _last_error_line(done: "subprocess.CompletedProcess[str]") -> str:
+def _extract_error(done: "subprocess.CompletedProcess[str]") -> str:
     """Return the last line that a failed command wrote to standard error; empty if it succeeded."""
     return (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1] if done.returncode else ""
 
@@ -167,7 +167,7 @@ def _probe(hosts: Sequence[str], plan: TrainingPlan, run: RunCommand) -> Generat
         fix = f"put project, .venv and config file at the same path on that host: {Path.cwd()}"
         if done.returncode == FAILED:
             fix = "check that the host is not overloaded, then try again"
-        yield _make_finding(host, "project", _last_error_line(done), f"runs in {Path.cwd()}", fix)
+        yield _make_finding(host, "project", _extract_error(done), f"runs in {Path.cwd()}", fix)
         if done.returncode == 0:
             answers[host] = answer = json.loads(done.stdout.splitlines()[-1])
             yield from _check_system(host, answer, max(before - answer["time"], answer["time"] - after, 0.0))
@@ -230,7 +230,7 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
         name, own = ("listen", {"connections": len(others)}) if host == first else ("connect", {"address": address})
         done = run(host, make_remote_command("model.cluster.probe", name, json.dumps({**common, **own})))
         if done.returncode:
-            return {"problem": _last_error_line(done)}
+            return {"problem": _extract_error(done)}
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     target = f"{first} ({address}), port {plan.port}"

@@ -100,7 +100,7 @@ def read_status(path: Path) -> dict[str, Any]:
     return status if isinstance(status, dict) else {}
 
 
-def launch_folder(launch: str) -> Path:
+def locate_launch_folder(launch: str) -> Path:
     """Return the folder for the records of one launch on this host.
 
     It is in /tmp because TMPDIR may differ between two ssh logins.
@@ -108,11 +108,11 @@ def launch_folder(launch: str) -> Path:
     return Path("/tmp") / f"promoter-bert-{launch}"
 
 
-def launch_record(environment: Mapping[str, str]) -> Path | None:
+def locate_launch_record(environment: Mapping[str, str]) -> Path | None:
     """Return the path of this process's status file for the relaunch command that started it; None without one.
 
     It is on the local disk of the host. The status file in the run directory is written by rank 0 only, and lacks
     errors that occur before that directory is known or when its disk is full.
     """
     launch = environment.get(LAUNCH)
-    return launch_folder(launch) / f"{socket.gethostname()}-{os.getpid()}.json" if launch else None
+    return locate_launch_folder(launch) / f"{socket.gethostname()}-{os.getpid()}.json" if launch else None

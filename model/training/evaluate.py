@@ -59,7 +59,7 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
     if len(rows[0]):
         scores = regression_scores(rows[2], rows[1])
         return Evaluation(scores["pearson"], {"loss": totals[0] / max(totals[1], 1.0), **scores}, *rows)
-    values = _masked_scores("", totals[:3], module.k) | _masked_scores("insert_", totals[3:], module.k)
+    values = _compute_masked_scores("", totals[:3], module.k) | _compute_masked_scores("insert_", totals[3:], module.k)
     return Evaluation(values["accuracy"], values, *rows)
 
 
@@ -90,7 +90,7 @@ def _sum_batches(
     return sums, outputs
 
 
-def _masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
+def _compute_masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
     loss, count, correct = sums
     mean = loss / max(count, 1.0)
     accuracy = correct / max(count, 1.0)

@@ -67,10 +67,10 @@ def describe_summary(summary: dict[str, Any]) -> str:
         for name, stage in summary.get("training", {}).items()
     ]
     if summary.get("masked"):
-        lines += _masked_lines(summary["masked"])
+        lines += _describe_masked_scores(summary["masked"])
     for split, score in summary.get("scores", {}).items():
         correlations = ", ".join(
-            f"{name.capitalize()} {_with_interval(score, name)}" for name in ("pearson", "spearman")
+            f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
         lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
@@ -81,7 +81,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _masked_lines(masked: dict[str, Any]) -> list[str]:
+def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
     """Describe the scores on masked tokens of the best pretrained model and of the baselines."""
     lines = []
     if "insert_accuracy" in masked:
@@ -97,7 +97,7 @@ def _masked_lines(masked: dict[str, Any]) -> list[str]:
     return [*lines, f"warning    pretraining is {warning}"] if warning else lines
 
 
-def _with_interval(score: dict[str, Any], name: str) -> str:
+def _format_score(score: dict[str, Any], name: str) -> str:
     if "intervals" not in score:  # a run of an earlier version
         return f"{score[name]:.4f}"
     low, high = score["intervals"][name]

@@ -70,17 +70,20 @@ def find_likeliest_kmers(counts: Counts) -> npt.NDArray[np.int64]:
     """Find the id of the likeliest k-mer between two contexts: (contexts + 1, contexts + 1) int64.
 
     counts: (1 + 2 contexts, 5^k) int64, see count_kmers. Rows are left, columns right contexts; the last row and column
-    stand for a masked or missing context. Counts are smoothed, see _log_probabilities.
+    stand for a masked or missing context. Counts are smoothed, see _compute_log_probabilities.
     """
     alone, contexts = counts[0], len(counts) // 2
     with np.errstate(divide="ignore"):
         log_p = np.log(alone / max(alone.sum(), 1))
-    left, right = _log_probabilities(counts[1 : contexts + 1]), _log_probabilities(counts[contexts + 1 :])
+    left, right = (
+        _compute_log_probabilities(counts[1 : contexts + 1]),
+        _compute_log_probabilities(counts[contexts + 1 :]),
+    )
     best = [(log_p + log_p_left + right).argmax(1) for log_p_left in left]
     return np.stack(best) + len(SPECIALS)
 
 
-def _log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
+def _compute_log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
     """Compute log P(context | k-mer), with a last row of zeros for an unknown context: (contexts + 1, k-mers) float64.
 
     counts: (contexts, k-mers). Each k-mer gets `contexts` pseudo-counts, in proportion to the overall frequencies of

@@ -34,12 +34,12 @@ def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Ind
         loader=PackageLoader("model.training"), trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     return environment.get_template("model_card.md").render(
-        metadata=_metadata(summary).to_yaml(),
+        metadata=_make_metadata(summary).to_yaml(),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS, metrics=METRICS,
     )  # fmt: skip
 
 
-def _metadata(summary: Mapping[str, Any]) -> ModelCardData:
+def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
     held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [

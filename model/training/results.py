@@ -182,6 +182,6 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
     try:
         publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)
     except UserError as error:
-        problem = f"the scores are in {folder}, but not in the dataset: {error}"
+        problem = f"the scores are in {folder}, but not in the dataset yet: {error}"
         return {**summary, "note": f"{problem}; afterwards, run the same command to publish them"}
     return summary

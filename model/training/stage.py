@@ -46,7 +46,7 @@ def run_stage(
     torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
-    task = build_task(config, index, name, _initial_weights(run, name, last, report))
+    task = build_task(config, index, name, _choose_initial_weights(run, name, last, report))
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
@@ -63,7 +63,7 @@ def run_stage(
     return state.progress
 
 
-def _initial_weights(
+def _choose_initial_weights(
     run: TrainingRun, name: StageName, last: Path | None, report: Callable[[str], None]
 ) -> Path | None:
     """Choose the directory of the weights that a stage starts from. Returns None for random weights."""

@@ -80,10 +80,10 @@ class Heartbeats:
             )
         for rank, peer in list(self._peers.items()):
             self._receive(rank, peer)
-        self.send("here")
+        self.send("heartbeat")
 
     def send(self, kind: str, problem: str = "", grace: int = 0) -> None:
-        """Send a message to all links: "here", "bye" when this rank is done, or "lost" with a problem and its grace."""
+        """Send a message to all links: "heartbeat", "bye" if this rank is done, or "lost" with a problem and its grace."""
         for peer in list(self._peers.values()):
             with suppress(OSError):
                 peer.link.send((kind, problem, grace))

@@ -66,7 +66,7 @@ class WatchdogProcess:
                 print_error(f"lost: {lost.problem}; {RESUME_HINT}")
             self._heartbeats.send("lost", lost.problem, lost.grace)
             if lost.reported:
-                _answer("no other rank was lost")
+                _send_line("no other rank was lost")
             self._end_rank(lost.grace)
         self._heartbeats.close()
 
@@ -93,7 +93,7 @@ class WatchdogProcess:
         if kind == "imported":
             self._importing = False
         elif kind == "listen":
-            _answer(str(self._heartbeats.listen(*json.loads(content))))
+            _send_line(str(self._heartbeats.listen(*json.loads(content))))
         elif kind == "join":
             self._heartbeats.join(*json.loads(content))
         elif kind == "error":  # a user error, which the rank reports itself and no other rank has caused
@@ -152,7 +152,7 @@ class WatchdogProcess:
             self._process.kill()
 
 
-def _answer(line: str) -> None:
+def _send_line(line: str) -> None:
     """Send a line to the rank, unless it has ended."""
     with suppress(OSError):
         os.write(1, f"{line}\n".encode())

@@ -33,7 +33,7 @@ def load_config(path: Path | str, overrides: Sequence[str], schema: type[C]) -> 
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        raise UserError(_describe_all(error, path, overrides, schema)) from None
+        raise UserError(_describe_errors(error, path, overrides, schema)) from None
     config._source_file, config._applied_overrides = Path(path), tuple(overrides)
     return config
 
@@ -110,7 +110,9 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]) -> str:
+def _describe_errors(
+    error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]
+) -> str:
     """Describe the invalid values of a file and of overrides, one per line."""
     overridden = {override.partition("=")[0] for override in overrides}
     lines, missing = [f"{path}: invalid configuration:"], []
@@ -119,13 +121,15 @@ def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[
         if problem["type"] == "missing":
             missing.append(name)
         else:
-            lines.append(f"  {name}: {_describe(problem, schema)}{' (on the command line)' * (name in overridden)}")
+            lines.append(
+                f"  {name}: {_describe_error(problem, schema)}{' (on the command line)' * (name in overridden)}"
+            )
     if missing:
         lines.append(f"  missing: {', '.join(missing)}; fix: add base: config.yaml to take them from that file")
     return "\n".join(lines)
 
 
-def _describe(problem: Any, schema: type[BaseModel]) -> str:
+def _describe_error(problem: Any, schema: type[BaseModel]) -> str:
     """Describe one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
         *sections, key = problem["loc"]

@@ -44,7 +44,7 @@ class BestModel:
 
     def read_ended_progress(self) -> StageProgress | None:
         """Read the progress of an ended stage. Returns None if the stage has not ended, or the model is corrupt."""
-        progress = self._progress_in(self.folder)
+        progress = self._read_progress(self.folder)
         return progress if progress is not None and progress.ended and not find_corruption(self.folder) else None
 
     def update(self, progress: StageProgress, report: Callable[[str], None]) -> None:
@@ -55,7 +55,7 @@ class BestModel:
         """
         if progress.best is None:
             return
-        recorded, problem = self._progress_in(self.folder), find_corruption(self.folder)
+        recorded, problem = self._read_progress(self.folder), find_corruption(self.folder)
         manifest = read_manifest(self.folder)
         if manifest and recorded and not problem and recorded.best_step == progress.best_step:
             if recorded != progress:
@@ -69,7 +69,7 @@ class BestModel:
         if obstacle:
             report(f"{self.folder}: {problem}; it will be replaced by the next better weights ({obstacle})")
         elif is_unexpected:
-            report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
+            report(f"{self.folder}: {problem}; restored from {self._find_source(progress)}")
 
     def ensure_intact(self, report: Callable[[str], None], *stale: Path) -> None:
         """Check that the directory is intact, or restore it from the checkpoints.
@@ -80,24 +80,24 @@ class BestModel:
         problem = find_corruption(self.folder)
         if not problem:
             return
-        progress = next(filter(None, map(self._progress_in, list_checkpoints(self.checkpoints))), None)
+        progress = next(filter(None, map(self._read_progress, list_checkpoints(self.checkpoints))), None)
         if progress is None or progress.best is None:
             raise self._make_lost_error(problem, f"there is no checkpoint in {self.checkpoints}", *stale)
         if obstacle := self._copy(progress):
             raise self._make_lost_error(problem, obstacle, *stale)
-        report(f"{self.folder}: {problem}; restored from {self._source(progress)}")
+        report(f"{self.folder}: {problem}; restored from {self._find_source(progress)}")
 
-    def _progress_in(self, folder: Path) -> StageProgress | None:
+    def _read_progress(self, folder: Path) -> StageProgress | None:
         """Read the progress in the manifest of a directory. Returns None if the directory is not of this run."""
         manifest = read_manifest(folder)
         return manifest.progress if manifest is not None and manifest.owner == self.owner else None
 
-    def _source(self, progress: StageProgress) -> Path:
+    def _find_source(self, progress: StageProgress) -> Path:
         return self.checkpoints / format_tag(progress.best_step) / HUGGING_FACE
 
     def _copy(self, progress: StageProgress) -> str:
         """Replace the directory by the model of the best checkpoint. Returns the obstacle, or an empty text."""
-        source = self._source(progress)
+        source = self._find_source(progress)
         manifest = read_manifest(source.parent)
         problem = find_corruption(source.parent, HUGGING_FACE)
         if manifest is None or problem:

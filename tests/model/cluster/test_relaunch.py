@@ -8,7 +8,7 @@ from model.cli.app import main
 from model.cluster.cleanup import Leftovers
 from model.cluster.hosts import parse_target
 from model.cluster.relaunch import FIRST_WAIT_S, relaunch
-from model.runs.status import State, launch_folder
+from model.runs.status import State, locate_launch_folder
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.processes
@@ -59,14 +59,14 @@ def test_failed_host_ends_the_command_on_the_others(tmp_path, monkeypatch, secon
 
 RUNS = """
 import os, pathlib, sys
-from model.runs.status import RunStatus, State, launch_record
+from model.runs.status import RunStatus, State, locate_launch_record
 from pipeline.errors import UserError
 tries = pathlib.Path("tries"); n = int(tries.read_text()) if tries.exists() else 0; tries.write_text(str(n + 1))
 print("error: directory  stopped", flush=True)  # printed text must not matter
 state = sys.argv[1:][n]
 with open("launches", "a") as file:
     file.write(os.environ["PYTHON_PROMOTER_BERT_LAUNCH"] + "\\n")
-status = RunStatus(launch_record(os.environ))
+status = RunStatus(locate_launch_record(os.environ))
 with status:
     if state == "crashed":
         os._exit(3)
@@ -98,7 +98,7 @@ def test_run_is_restarted_until_it_is_finished(tmp_path, monkeypatch):
     assert "ended with exit code 1" in lines[1]
     launches = (tmp_path / "launches").read_text().split()
     assert len(set(launches)) == 3  # so that records of different attempts are not mixed
-    assert not any(launch_folder(launch).exists() for launch in launches)
+    assert not any(locate_launch_folder(launch).exists() for launch in launches)
 
 
 @pytest.mark.parametrize("name", ["run", "deepspeed"])
