@@ -83,7 +83,7 @@ class Heartbeats:
         self.send("heartbeat")
 
     def send(self, kind: str, problem: str = "", grace: int = 0) -> None:
-        """Send a message to all links: "heartbeat", "bye" if this rank is done, or "lost" with a problem and its grace."""
+        """Send all links a message: "heartbeat", "bye" if this rank is done, or "lost" with a problem and its grace."""
         for peer in list(self._peers.values()):
             with suppress(OSError):
                 peer.link.send((kind, problem, grace))
