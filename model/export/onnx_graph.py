@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertForSequenceClassification
 
-from model.bert.objectives import mean_over_frames
+from model.bert.objectives import average_over_frames
 from pipeline.config.schema import Assay
 from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
@@ -44,7 +44,7 @@ class SequenceRegressor(nn.Module):
         inserts = torch.where(valid, inserts, 0)
         ids = self._encode(codes, starts, inserts)
         lengths = inserts + 2 * self.assay.flank
-        expression = mean_over_frames(self.model, ids, lengths, self.k, self.token_mode)
+        expression = average_over_frames(self.model, ids, lengths, self.k, self.token_mode)
         return torch.where(valid, expression, float("nan"))
 
     def _find_inserts(self, codes: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:

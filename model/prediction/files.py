@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from model.artifacts.model_directory import facts_of_model, model_of, unfinished
+from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
 from model.prediction.journal import PredictParts, open_journal
@@ -72,7 +72,7 @@ def predict_files(
     warn: called with a warning about a model that is unfinished or does not fit the request. Raises UserError for an
     invalid model, input or output, and if no row is valid.
     """
-    request = replace(request, model=model_of(request.model))
+    request = replace(request, model=find_model_folder(request.model))
     if "RANK" not in os.environ:
         return _predict(request, partial(predict_here, request=request), on_progress, warn)
     with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
@@ -88,10 +88,10 @@ def _predict(
     start = time.monotonic()
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
-    facts = facts_of_model(request.model)
+    facts = read_model_facts(request.model)
     if request.both_strands and not facts.get("reverse_complement", True):
         warn(ONE_STRAND)
-    if state := unfinished(request.model):
+    if state := describe_unfinished_run(request.model):
         warn(state)
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:

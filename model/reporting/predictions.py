@@ -51,7 +51,7 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
     path: the DuckDB file, if it is at none of these paths. Raises UserError if this file does not exist, or is not the
     dataset of the run.
     """
-    recorded = next((place for place in run.dataset_places if place.exists()), None)
+    recorded = next((place for place in run.dataset_candidates if place.exists()), None)
     path = path or recorded
     if path is None:
         return DatasetResults()
