@@ -76,5 +76,7 @@ select
     coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
     -- A hash of files and settings: a build from the same source keeps the dataset.
     getvariable('source') as source,
-    getvariable('settings') as settings
+    getvariable('settings') as settings,
+    -- Input files relative to the folder of the dataset, or URLs.
+    getvariable('files')::varchar[] as files
 from sizes, training, content;

@@ -12,6 +12,7 @@ comment on table dataset is 'one row: sizes, cut, seed and key of this dataset';
 comment on column dataset.key is 'sha256 of the content and the splits; shards and runs are bound to it';
 comment on column dataset.source is 'hash of files and settings: a build from the same source keeps the dataset';
 comment on column dataset.settings is 'settings of the build, as JSON';
+comment on column dataset.files is 'input files, relative to the folder of the dataset, or URLs';
 comment on column dataset.split is 'random, or grouped: near-duplicates are in one split';
 comment on column dataset.random_split_leaks is 'split = grouped: held-out rows of a random split of these sizes that would have near-duplicates in training';
 comment on column dataset.cut is 'threshold of expression: promoters at or above it are in pretrain';

@@ -70,6 +70,9 @@ def build(
     expression_column: Annotated[
         str | None, typer.Option(help="Label column: its name, or its number from 1 [default: detected].")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a dataset even if labels, runs or rows of other files are lost.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads [default: all cores].")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of the RAM].")] = None,
     as_json: Json = False,
@@ -85,7 +88,13 @@ def build(
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
+            files,
+            settings,
+            columns=columns,
+            replace=replace,
+            threads=threads,
+            memory_limit=memory,
+            on_step=naming(show, STEPS),
         )
     print_result(built.as_dict(), as_json, describe_build(built))
 

@@ -9,7 +9,8 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
-from pipeline.dataset.workspace import RESULTS, parquet_folder
+from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
 
@@ -41,27 +42,28 @@ class BuildResult:
         return {**info, **values}
 
 
-def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: bool = False) -> BuildResult:
-    """Read the result of a build from the dataset at an open connection."""
+def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **values: Any) -> BuildResult:
+    """Read the result of a build from the dataset at an open connection. values: fields that it does not hold."""
     by_count = "group by reason order by count(*) desc, reason"
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
-        str(target),
-        str(parquet_folder(target)),
+        str(files.database),
+        str(files.parquet),
         dataset_info(connection),
         rejects=dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
-        was_there=was_there,
+        **values,
     )
 
 
-def existing_result(target: Path, source: str | None) -> BuildResult | None:
-    """Read the existing dataset at the target; None if it is incomplete or of another source."""
-    if source is not None and target.exists() and parquet_folder(target).is_dir():
-        with suppress(UserError, duckdb.Error), open_dataset(target) as connection:
+def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | None:
+    """Read the existing dataset; None if it is incomplete or of another source."""
+    if source is not None and files.database.exists():
+        with suppress(UserError, duckdb.Error), open_dataset(files.database) as connection:
             if rows_of(connection, "select source from dataset") == [(source,)]:
-                return read_result(connection, target, was_there=True)
+                result = read_result(connection, files, was_there=True)
+                return result if has_parquet(files, result.info, source) else None
     return None
 
 

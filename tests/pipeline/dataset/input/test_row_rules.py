@@ -17,7 +17,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
-from tests.pipeline.dataset.test_build import GOOD, TOY, L, R, everything, line, toy_config, write
+from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, TOY, L, R, everything, line, toy_config, write
 
 
 @pytest.mark.parametrize(
@@ -236,16 +236,14 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         assert "Traceback" not in errors
         if end == signal.SIGINT:
             assert errors.splitlines()[-1].startswith("interrupted; run the same command to start again")
-            assert {path.name for path in folder.iterdir()} == {
-                "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
-            }  # fmt: skip
+            assert {path.name for path in folder.iterdir()} == {"toy.tsv", "rows.tsv", *OUTPUTS}
         found = everything(config.dataset.path)
         if len(found["promoters"]) == 12:
             assert found == before
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert len(everything(config.dataset.path)["promoters"]) == 60_000
     names = {path.name for path in folder.iterdir()}
-    assert names == {"toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"}
+    assert names == {"toy.tsv", "rows.tsv", *OUTPUTS}
 
 
 def test_the_query_for_near_duplicates(tmp_path):
@@ -280,6 +278,6 @@ def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
         with pytest.raises(UserError, match=r"(?i)the disk is full|no space left"):
             build_dataset([rows], config)
         assert everything(config.dataset.path) == before
-        assert {path.name for path in disk.iterdir()} == {"dataset.duckdb", "dataset.parquet"}
+        assert {path.name for path in disk.iterdir()} == OUTPUTS
     finally:
         subprocess.run(["umount", str(disk)], check=True)
