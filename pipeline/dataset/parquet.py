@@ -20,8 +20,8 @@ def write_parquet(
 ) -> None:
     """Write a file per split of finetune in the order of positions, and the rejects. source: hash, kept in each file.
 
-    A split without rows has no file: readers of Hugging Face refuse empty ones. Columns: id, sequence, expression, split, position, pretrain_split and pretrain_position; the last two are null for
-    promoters below the cut.
+    A split without rows has no file: Hugging Face's reader refuses empty ones. Columns: id, sequence, expression,
+    split, position, pretrain_split and pretrain_position; the last two are null for promoters below the cut.
     """
     options = f"{OPTIONS}, kv_metadata {{source: '{source or ''}'}}"
     files.parquet.mkdir()

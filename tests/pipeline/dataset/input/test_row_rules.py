@@ -222,7 +222,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
     before = everything(config.dataset.path)
     rows = write(folder / "rows.tsv", made.rows.read_text() * 40)
     command = [sys.executable, "-m", "model.cli", "build", rows, "--dataset", config.dataset.path, "assay.flank=5"]
-    command += ["dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.3"]
+    command += ["--replace", "dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.3"]
     for _ in range(5):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while not (folder / ".dataset.duckdb.partial").exists() and process.poll() is None:
@@ -231,7 +231,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         process.send_signal(end)
         _, errors = process.communicate()
         if "4 of 4 steps" in errors:  # it was quicker
-            build_dataset([toy], config)
+            build_dataset([toy], config, replace=True)
             continue
         assert "Traceback" not in errors
         if end == signal.SIGINT:
