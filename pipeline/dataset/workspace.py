@@ -41,7 +41,10 @@ def dataset_files(name: str) -> DatasetFiles:
 
     Raises UserError for a name that does not end in .duckdb or is not UTF-8.
     """
-    check_utf8([name])
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise _not_utf8(error) from None
     if not name.endswith(".duckdb"):
         raise UserError(f"{name}: expected a name ending in .duckdb; {OTHER_NAME}")
     database = _follow_link(Path(name))
@@ -52,18 +55,8 @@ def dataset_files(name: str) -> DatasetFiles:
     )
 
 
-def check_utf8(names: list[str]) -> None:
-    """Raise UserError for a file name that is not UTF-8, which DuckDB cannot store."""
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{name!r}: the file name is not UTF-8; fix: rename the file or folder") from None
-
-
 def check_inputs(files: DatasetFiles, names: list[str]) -> None:
     """Raise UserError if the dataset would replace an input file. names: files, patterns or URLs."""
-    check_utf8(names)
     inputs = {Path(name).resolve() for name in names if not is_remote(name)}
     outputs = [path.resolve() for path in (files.database, files.parquet, files.rejects)]
     if any(output == path or output in path.parents for path in inputs for output in outputs):
@@ -91,7 +84,7 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
     """Lock a dataset and name working files beside its own, removed at the end. Those of a killed build go first.
 
     The folder of the working DuckDB file is empty and may hold other temporary files. Raises UserError while another
-    process holds the lock, and if a file cannot be written.
+    process holds the lock, if a file cannot be written, and for a name that is not UTF-8.
     """
     working = DatasetFiles(
         _partial(files.database) / files.database.name, _partial(files.parquet), _partial(files.rejects)
@@ -108,6 +101,8 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
             finally:
                 _remove(working)
                 lock.unlink(missing_ok=True)
+    except UnicodeEncodeError as error:  # an input file
+        raise _not_utf8(error) from None
     except OSError as error:
         raise UserError(f"{files.database}: cannot write: {error.strerror or error}") from None
 
@@ -132,6 +127,10 @@ def _replace(working: DatasetFiles, files: DatasetFiles) -> None:
     # A write-ahead log that a killed writer left would be replayed into the new database.
     files.database.with_name(f"{files.database.name}.wal").unlink(missing_ok=True)
     working.database.replace(files.database)
+
+
+def _not_utf8(error: UnicodeEncodeError) -> UserError:
+    return UserError(f"{error.object!r}: the file name is not UTF-8; fix: rename the file or folder")
 
 
 def _partial(path: Path) -> Path:
