@@ -65,8 +65,8 @@ def under_memory_limits(file: Path, work: Path) -> None:
     for limit in ("none", "1GB", "512MB"):
         cost = run(own_command(file, work, *([] if limit == "none" else ["--memory", limit])))
         query = [COMMAND, "query", "--json", "select key from dataset", "--dataset", str(work / "d.duckdb")]
-        (found,) = json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
-        rows.append([limit, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.gigabytes:.2f}", found["key"][:16]])
+        (dataset,) = json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
+        rows.append([limit, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.gigabytes:.2f}", dataset["key"][:16]])
     print(markdown(["memory limit", "wall s", "CPU s", "peak GB", "dataset key"], rows), flush=True)
 
 

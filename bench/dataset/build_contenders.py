@@ -95,7 +95,8 @@ def build_full_sorts(file, folder):
             f"copy (select finetune.*, '{split}' as split, id - {first} as position, "
             f"case when place < {held} then 'valid' when place >= {held} then 'train' end as pretrain_split, "
             f"if(place < {held}, place, place - {held}) as pretrain_position "
-            f"from finetune left join pretrain using (id) where id >= {first} and id < {after} order by id) to '{folder}/{split}.parquet' (format parquet)"
+            f"from finetune left join pretrain using (id) where id >= {first} and id < {after} order by id) "
+            f"to '{folder}/{split}.parquet' (format parquet)"
         )
 
 

@@ -1,6 +1,5 @@
 """The commands generate, download, build, query and stats."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -55,10 +54,10 @@ def download(
         results = run(files or [], out, base_url or ZENODO, show)
     lines = [
         f"{file.path}: {file.bytes:,} bytes, sha256 as expected "
-        f"({'already present' if file.was_there else f'{file.fetched:,} bytes downloaded'})"
+        f"({'already present' if file.existing else f'{file.fetched:,} bytes downloaded'})"
         for file in results
     ]
-    print_result({"files": [asdict(file) for file in results]}, as_json, lines)
+    print_result({"files": [file.as_dict() for file in results]}, as_json, lines)
 
 
 def build(

@@ -31,7 +31,7 @@ class BuildResult:
     """Runs of the replaced dataset, trained on other rows or splits."""
     layout: dict[str, Any] | None = None
     """The layout of text or FASTA; None for Parquet and for an existing dataset."""
-    was_there: bool = False
+    reused: bool = False
     """Whether the dataset existed, built from the same files and settings."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -39,6 +39,7 @@ class BuildResult:
         values = asdict(self)
         info = values.pop("info")
         del info["upstream"], info["downstream"]
+        values["was_there"] = values.pop("reused")
         return {**info, **values}
 
 
@@ -62,7 +63,7 @@ def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | No
     if source is not None and files.database.exists():
         with suppress(UserError, duckdb.Error), open_dataset(files.database) as connection:
             if rows_of(connection, "select source from dataset") == [(source,)]:
-                result = read_result(connection, files, was_there=True)
+                result = read_result(connection, files, reused=True)
                 return result if has_parquet(files, result.info, source) else None
     return None
 

@@ -166,9 +166,9 @@ def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
         path = Path(built.parquet, f"{name}.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"id": [1]}), path)
-    assert not build_dataset([file], config).was_there
+    assert not build_dataset([file], config).reused
     assert {path.name for path in Path(built.parquet).iterdir()} == {"train.parquet", "valid.parquet", "test.parquet"}
-    assert build_dataset([file], config).was_there
+    assert build_dataset([file], config).reused
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])

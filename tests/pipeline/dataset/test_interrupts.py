@@ -39,7 +39,7 @@ def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_p
     with pytest.raises(KeyboardInterrupt):
         build_dataset([toy], config)
     assert {path.name for path in tmp_path.iterdir()} == NAMES
-    assert build_dataset([toy], config).was_there
+    assert build_dataset([toy], config).reused
 
 
 def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_the_same_rows_in_another_file_are_no_loss(tmp_path):
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
     record_runs(config.dataset.path, "first")
     built = build_dataset([write(tmp_path / "moved.tsv", GOOD)], config)
-    assert (built.was_there, built.runs_left_out) == (False, 0)
+    assert (built.reused, built.runs_left_out) == (False, 0)
     with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select run from runs").fetchall() == [("first",)]
         assert connection.execute("select files from dataset").fetchall() == [(["moved.tsv"],)]
@@ -66,7 +66,7 @@ def test_settings_replace_a_dataset_of_the_same_files_unless_it_has_runs(tmp_pat
     build_dataset([file], toy_config(tmp_path))
     monkeypatch.chdir(tmp_path)  # the same file by another name
     config = toy_config(tmp_path, "dataset.seed=1")
-    assert not build_dataset(["toy.tsv"], config).was_there
+    assert not build_dataset(["toy.tsv"], config).reused
     write(tmp_path / "toy.tsv", GOOD + line("ACGT", 5))  # and with other rows by now
     assert build_dataset(["toy.tsv"], config).info.promoters == 13
     record_runs(config.dataset.path, *"abcde")
@@ -82,7 +82,7 @@ def test_a_dataset_without_recorded_files_is_one_of_other_files(tmp_path):
         connection.execute("alter table dataset drop source")
     with pytest.raises(UserError, match=r"would lose rows of its files \(not recorded\)"):
         build_dataset([file], toy_config(tmp_path, "dataset.seed=1"))
-    assert not build_dataset([file], config).was_there  # the same rows
+    assert not build_dataset([file], config).reused  # the same rows
 
 
 @pytest.mark.parametrize("folder", ["same", "other"])
@@ -96,14 +96,14 @@ def test_links_stay_and_what_they_point_to_is_replaced(tmp_path, folder):
             built = build_dataset([file], config := toy_config(tmp_path, f"dataset.seed={seed}"))
             assert pq.read_table(tmp_path / "dataset.parquet").num_rows == 12
             assert built.parquet == str(Path(name) / "real-dataset.parquet")
-            assert build_dataset([file], config).was_there
+            assert build_dataset([file], config).reused
         assert {path.name for path in Path(name).iterdir()} == {"real-dataset.parquet", "real-dataset.rejects.parquet"}
         assert (tmp_path / "dataset.parquet").is_symlink()
         assert (tmp_path / "dataset.rejects.parquet").is_symlink()
         link = tmp_path / "links" / "d.duckdb"
         link.parent.mkdir()
         link.symlink_to("../dataset.duckdb")
-        assert build_dataset([file], toy_config(tmp_path, f"dataset.path={link}", "dataset.seed=1")).was_there
+        assert build_dataset([file], toy_config(tmp_path, f"dataset.path={link}", "dataset.seed=1")).reused
         again = build_dataset([file], toy_config(tmp_path, f"dataset.path={link}", "dataset.seed=2"))
         assert (again.dataset, link.is_symlink()) == (str(tmp_path / "dataset.duckdb"), True)
         assert [path.name for path in link.parent.iterdir()] == ["d.duckdb"]

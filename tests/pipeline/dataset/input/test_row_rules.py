@@ -190,11 +190,11 @@ def test_the_same_again_is_not_built_again(tmp_path):
     first = build_dataset([file], config)
     inode = os.stat(config.dataset.path).st_ino  # noqa: PTH116
     again = build_dataset([file], config)
-    assert again.was_there
+    assert again.reused
     assert (again.info, again.rejects) == (first.info, first.rejects)
     assert os.stat(config.dataset.path).st_ino == inode  # noqa: PTH116
-    assert not build_dataset([file], toy_config(tmp_path, "dataset.seed=1")).was_there
-    assert not build_dataset([file], config).was_there
+    assert not build_dataset([file], toy_config(tmp_path, "dataset.seed=1")).reused
+    assert not build_dataset([file], config).reused
     write(tmp_path / "toy.tsv", GOOD + line("ACGT", 5))
     assert build_dataset([file], config).info.promoters == 13
 
