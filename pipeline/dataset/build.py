@@ -1,9 +1,10 @@
-"""Build dataset.duckdb and its Parquet copy from files of rows, by the numbered statements in sql/.
+"""Build dataset.duckdb and its Parquet copy from input files, by the numbered statements in sql/.
 
-1. the rules for rows and view `input` (01, inputs/);
-2. promoters in random order, rejects with reasons (03 to 05, splits/);
-3. the pretraining cut and the splits, macros and comments (06 to 11);
-4. the audits, each of which must return no row; then Parquet.
+1. the rules for rows, and view `input` (01, inputs/);
+2. promoters in random order, and rejects with reasons (03 to 05, splits/);
+3. the pretraining threshold, the splits, macros and comments (06 to 11);
+4. the audits, each of which must return no row, and what a replacement would lose;
+5. the Parquet files (12).
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import duckdb
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
-from pipeline.dataset.database import creating, row_count, statement
+from pipeline.dataset.database import create_dataset, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.view import define_input, input_error, set_variables
@@ -26,7 +27,7 @@ from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_
 from pipeline.io.remote import fetch, is_remote
 
 STEPS = 4
-"""Steps that a build reports."""
+"""Number of steps that a build reports."""
 
 OnStep = Callable[[str], None]
 
@@ -60,7 +61,7 @@ def build_dataset(
             return existing
         url_of = {file: url for url, file in local.items()}
         try:
-            with creating(working.database, threads, memory_limit) as connection:
+            with create_dataset(working.database, threads, memory_limit) as connection:
                 recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
                 settings = json.dumps(dataset_settings(config))
                 set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
@@ -91,9 +92,9 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
         connection.execute(statement("03_duplicates.sql"))
     connection.execute(statement("03_usable_rows.sql"))
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
-        from pipeline.dataset.grouped_split import grouped_promoters
+        from pipeline.dataset.grouped_split import create_grouped_promoters
 
-        leaks = grouped_promoters(connection, config.dataset.max_mismatches)
+        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches)
         set_variables(connection, {"random_split_leaks": leaks})
     else:
         connection.execute(statement("splits/random.sql"))
@@ -110,8 +111,8 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
 def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input) -> bool:
     """Define view `input`; returns whether any of its rows has a label.
 
-    find_input read the first lines of text, and the column names of Parquet. Labels may begin after those lines (the
-    rows before are then rejects), and a column of labels may be empty.
+    find_input reads the first lines of text, or the column names of Parquet. The first label may come after those
+    lines: rows without a label are then rejects. A label column may also be empty.
     """
     define_input(connection, config.assay, source)
     if source.labelled == (source.layout is not None):

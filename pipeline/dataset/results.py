@@ -1,4 +1,4 @@
-"""The results of a build, and those of later steps (shards, runs, predictions) that a dataset holds for SQL."""
+"""Results of a build, and results of later steps (shards, runs, predictions) stored in the dataset."""
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A dataset that `build_dataset` made or kept."""
+    """A dataset that `build_dataset` wrote or kept."""
 
     dataset: str
     parquet: str
@@ -24,11 +24,11 @@ class BuildResult:
     rejects: dict[str, int]
     """Rows by reason."""
     repairs: dict[str, int]
-    """Promoters by the assay's setting that repaired them."""
+    """Promoters by the setting of the assay that repaired them."""
     held_out_pretrained: int
     """Promoters held out from fine-tuning that are in pretraining's train split."""
     runs_left_out: int = 0
-    """Runs of the replaced dataset, trained on other rows or splits."""
+    """Runs of the replaced dataset that are not carried over: their rows or splits differ."""
     layout: dict[str, Any] | None = None
     """The layout of text or FASTA; None for Parquet and for an existing dataset."""
     reused: bool = False
@@ -89,8 +89,7 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Copy the results of the existing dataset into its rebuild; returns the number of runs left out.
 
-    Results of a dataset with another key would join with other promoters, so they are left out. The key of a dataset of
-    another version always differs.
+    Results are left out if the dataset keys differ: their ids would refer to other promoters.
     """
     key = "select key from dataset"
     try:
@@ -98,7 +97,7 @@ def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
             if rows_of(existing, key) != rows_of(connection, key):
                 return row_count(existing, "runs")
             tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}
-    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or made by something else
+    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or written by another program
         return 0
     for name, rows in tables.items():
         _insert(connection, name, rows)

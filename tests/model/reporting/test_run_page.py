@@ -221,7 +221,7 @@ def test_labels_and_the_cut(made, drawn):
     with open_dataset(made.config.dataset.path) as connection:
         labels = np.array([label for (label,) in connection.execute("select expression from promoters").fetchall()])
         ((cut,),) = connection.execute("select cut from dataset").fetchall()
-    axes = drawn["Labels and the pretraining threshold"][0]
+    axes = drawn["Labels and the cut"][0]
     below, above = axes.boxes(GREY), axes.boxes(BLUE)
     values = np.unique(np.floor(labels))
     assert below[:, 0] == pytest.approx(values, abs=1e-2)
@@ -275,7 +275,7 @@ def test_run_that_has_just_started(made, tmp_path):
     assert "This run is not finished" in text
     assert "Nothing was logged yet." in text
     assert "Settings and machine" in text
-    assert "Labels and the pretraining threshold" in text
+    assert "Labels and the cut" in text
     assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
 
 

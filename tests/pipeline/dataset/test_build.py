@@ -14,7 +14,7 @@ import pytest
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.database import dataset_info, open_dataset, statement
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.workspace import PARQUET_COLUMNS
 from pipeline.errors import UserError
@@ -238,6 +238,24 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
     assert built.info.input_rows == len(lines)
     assert built.info.promoters == len(REJECTED)
     assert sum(built.rejects.values()) == len(REJECTED)
+
+
+def test_the_check_of_letters_is_that_of_a_regular_expression():
+    """Letters in common stand for it in sql/01_rules.sql; also for text with ten other letters for each of ACGTN."""
+    rng = random.Random(1)
+    alphabet = "ACGTN" * 6 + "acgtnURYSWKMBDHV-. \t\0é→😀"
+    texts = ["".join(rng.choices(alphabet, k=rng.randint(1, 12))) for _ in range(20_000)]
+    texts += ["A" + "".join(chr(97 + n) for n in range(26)), "ACGTN" * 3, "N", "\u0141"]
+    with duckdb.connect() as connection:
+        for name in ("00_settings.sql", "01_rules.sql"):
+            connection.execute(statement(name))
+        connection.register("texts", pa.table({"text": texts}))
+        found = connection.execute(
+            "select text, sequence_code(text) in ('white_space', 'lower_case', 'uracil', 'iupac', 'letters') from texts"
+        ).fetchall()
+    assert len(found) == len(texts)
+    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in found)
+    assert 1000 < sum(other for _, other in found) < 19_000
 
 
 def test_lines_are_counted_in_each_file(tmp_path):
