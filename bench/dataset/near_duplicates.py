@@ -1,4 +1,4 @@
-"""Cost of finding near-duplicates among generated inserts: wall and CPU seconds, peak memory.
+"""Measure the search for near-duplicates among generated inserts: wall and CPU seconds, peak memory.
 
 python -m bench.dataset.near_duplicates 6739258      number of inserts, 2 % of them near another one
 """

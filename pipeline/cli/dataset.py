@@ -1,6 +1,5 @@
 """The commands generate, download, build, query and stats."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -55,10 +54,10 @@ def download(
         results = run(files or [], out, base_url or ZENODO, show)
     lines = [
         f"{file.path}: {file.bytes:,} bytes, sha256 as expected "
-        f"({'already present' if file.was_there else f'{file.fetched:,} bytes downloaded'})"
+        f"({'already present' if file.existing else f'{file.fetched:,} bytes downloaded'})"
         for file in results
     ]
-    print_result({"files": [asdict(file) for file in results]}, as_json, lines)
+    print_result({"files": [file.as_dict() for file in results]}, as_json, lines)
 
 
 def build(
@@ -70,6 +69,9 @@ def build(
     expression_column: Annotated[
         str | None, typer.Option(help="Label column: its name, or its number from 1 [default: detected].")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a dataset even if labels, runs or rows of other files are lost.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads [default: all cores].")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of the RAM].")] = None,
     as_json: Json = False,
@@ -85,7 +87,13 @@ def build(
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=count_steps(show, STEPS)
+            files,
+            settings,
+            columns=columns,
+            replace=replace,
+            threads=threads,
+            memory_limit=memory,
+            on_step=count_steps(show, STEPS),
         )
     print_result(built.as_dict(), as_json, describe_build(built))
 

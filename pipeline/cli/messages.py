@@ -19,7 +19,7 @@ def describe_build(built: "BuildResult") -> list[str]:
     from pipeline.dataset.input.repairs import repair_of  # loads duckdb
 
     info = built.info
-    reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
+    reused = " (already built from these files and settings: nothing to do)" if built.reused else ""
     assay = json.loads(info.settings)["assay"] if info.settings else {}
     repairs = {reason: repair_of(reason, assay) if assay else "" for reason in built.rejects}
     return [

@@ -1,5 +1,6 @@
 """Lock files that the kernel releases when their holder dies, even by kill -9."""
 
+import errno
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,9 @@ from pipeline.errors import UserError
 
 RETRY_SECONDS = 0.1
 """Time for a second attempt: the last holder may have just deleted the file."""
+
+NO_FLOCK = errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK
+"""Errors of flock on network file systems that are mounted without it."""
 
 
 def hold_lock(path: Path, busy: str) -> ExitStack:
@@ -26,6 +30,10 @@ def hold_lock(path: Path, busy: str) -> ExitStack:
         except Timeout:
             raise UserError(f"process {_holder(path)} {busy}") from None
         except OSError as error:
+            if error.errno in NO_FLOCK:
+                path.unlink(missing_ok=True)
+                fix = "use a local disk, or mount the file system with flock"
+                raise UserError(f"{path.parent}: the file system has no file locks; fix: {fix}") from None
             raise UserError(f"{path}: cannot write: {error.strerror}") from None
         return stack.pop_all()
 

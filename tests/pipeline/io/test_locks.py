@@ -1,5 +1,6 @@
 """Locks: holders and releases."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -78,3 +79,14 @@ def test_interrupt_at_any_line_releases_the_lock(tmp_path):
         with hold_lock(path, "is at it"):
             pass
     assert lines == last - 1 > 5
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, code):
+    def without_locks(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(UserError, match=rf"{tmp_path}: the file system has no file locks; fix: use a local disk"):
+        hold_lock(tmp_path / ".lock", "is at it")
+    assert not list(tmp_path.iterdir())
