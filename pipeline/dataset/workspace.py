@@ -20,6 +20,7 @@ RESULTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of sql/10_results.sql."""
 RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
 """All relations of a dataset."""
+PARQUET_NAMES = {"train.parquet", "valid.parquet", "test.parquet", "unused.parquet"}
 PARQUET_COLUMNS = ["id", "sequence", "expression", "split", "position", "pretrain_split", "pretrain_position"]
 REJECT_COLUMNS = ["file", "line", "reason", "text"]
 EARLIER_NAMES = {"finetune", "pretrain", "rejects.parquet"}
@@ -154,8 +155,10 @@ def _is_dataset_folder(folder: Path) -> bool:
     """Whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
     if not folder.is_dir():
         return False
-    paths = list(folder.iterdir())
-    return {path.name for path in paths} <= EARLIER_NAMES or all(_has_columns(p, PARQUET_COLUMNS) for p in paths)
+    names = {path.name for path in folder.iterdir()}
+    if names <= PARQUET_NAMES:
+        return all(_has_columns(folder / name, PARQUET_COLUMNS) for name in names)
+    return names <= EARLIER_NAMES
 
 
 def _has_columns(file: Path, columns: list[str]) -> bool:

@@ -171,6 +171,15 @@ def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
     assert build_dataset([file], config).reused
 
 
+def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    mine = Path(build_dataset([file], toy_config(tmp_path)).parquet) / "mine.parquet"
+    shutil.copy(mine.with_name("train.parquet"), mine)
+    with pytest.raises(UserError, match="is not the Parquet of a dataset"):
+        build_dataset([file], toy_config(tmp_path, "dataset.seed=1"))
+    assert mine.exists()
+
+
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
 def test_a_build_that_is_killed_between_two_renames_is_done_again(tmp_path, monkeypatch, renames):
     """The Parquet of another source than the database's does not pass for it, whichever of the two is built next."""
