@@ -9,13 +9,14 @@ from functools import partial
 
 from model.artifacts.model_directory import facts_of_model, model_of, unfinished
 from model.distributed.process_group import join_group
-from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
+from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import Predict, open_journal
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
@@ -89,7 +90,7 @@ def _predict(
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, HELD_ROWS))
-    total = count_rows(source, assay)
+    total = count_rows(source)
     reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PARTS_AHEAD, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 

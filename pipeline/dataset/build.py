@@ -19,6 +19,7 @@ from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import creating, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
 from pipeline.dataset.workspace import check_replaceable, publish, working_folder
@@ -76,6 +77,7 @@ def build_dataset(
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     on_step(f"reading {', '.join(source.files)}")
+    set_variables(connection, {"input_rows": count_rows(source)})
     labelled = _define_labelled_input(connection, config, source)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))

@@ -5,9 +5,11 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from pipeline.dataset.input.lines import first_lines
 from pipeline.errors import UserError
 
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
@@ -51,28 +53,33 @@ class Layout:
     name_field: int = 0
 
 
-def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
-    """Infer the layout of rows on standard input, from their first bytes; labels are ignored.
+def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> tuple[Layout, int]:
+    """Infer the layout of rows on standard input from their first bytes, and count the comment lines before them.
 
-    Raises UserError if they are not text, or if the column of sequences does not exist.
+    Labels are ignored. Raises UserError if the bytes are not text, or if the column of sequences does not exist.
     """
-    lines = decode_lines(name, data)
+    lines = first_lines(name, [data], HEAD_LINES + 1, len(data))
     lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
-        return Layout("fasta")
-    return text_layout(name, lines[:HEAD_LINES], columns or Columns(), labelled=False)
+        return Layout("fasta"), 0
+    columns = columns or Columns()
+    comments, lines = without_comments(lines, columns)
+    return text_layout(name, lines, columns, labelled=False), comments
 
 
-def decode_lines(file: str, data: bytes) -> list[str]:
-    """Decode the first bytes of a file into lines. Raises UserError if they are not text."""
-    if not data:
-        raise UserError(f"{file}: the file is empty")
-    if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):  # gzip, Zstandard, Parquet
-        fix = "decompress it, or use a file named .gz, .zst or .parquet"
-        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: {fix}")
-    if b"\0" in data:
-        raise UserError(f"{file}: not a text file in UTF-8; fix: save a spreadsheet as CSV in UTF-8")
-    return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
+def without_comments(lines: list[str], columns: Columns) -> tuple[int, list[str]]:
+    """Count the comment lines (#) before the header or first row, and return the lines after them.
+
+    A last comment line that names the columns is the header line: it is returned, without its #.
+    """
+    is_comment = [line.startswith("#") or not line.strip() for line in lines]
+    count = next((place for place, comment in enumerate(is_comment) if not comment), 0)
+    if not any(line.startswith("#") for line in lines[:count]):
+        return 0, lines
+    named = [lines[count - 1].lstrip("# "), *lines[count:]]
+    delimiter = find_delimiter(lines[count:])
+    is_header = _has_header([[cell.strip() for cell in _cells(line, delimiter)] for line in named], columns)
+    return (count - 1, named) if is_header else (count, lines[count:])
 
 
 def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool) -> tuple[Layout, bool]:
@@ -106,10 +113,14 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     """
     if _begins_with_header(lines):
         raise UserError(f"{file}: FASTA, but not by its name; fix: a name ending in .fasta")
-    delimiter = next((mark for mark in DELIMITERS if sum(mark in line for line in lines) > len(lines) / 2), "\t")
+    delimiter = find_delimiter(lines)
+    if delimiter == " " and any("  " in line.rstrip() or line.startswith(" ") for line in lines):
+        fix = f"awk -v OFS='\\t' '{{$1=$1}}1' {shlex.quote(file)} > rows.tsv"
+        raise UserError(f"{file}: columns aligned by several spaces; expected one tab per column; fix: {fix}")
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]] if _has_header(rows, columns) else []
     body = rows[1:] if header else rows
+    header = with_row_names(file, header, body)
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(rows[0])
     sequence = _named_field(file, columns.sequence, header, width, SEQUENCE_NAMES)
     if sequence is None:
@@ -122,6 +133,34 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     name = _named_field(file, columns.name, header, width, ())
     quoted = any('"' in line for line in lines)
     return Layout("text", delimiter, quoted, int(bool(header)), width, sequence, expression or 0, name or 0)
+
+
+def find_delimiter(lines: list[str]) -> str:
+    """Find the delimiter that most lines hold; a space only if it parts a column that is not DNA from another."""
+    for mark in DELIMITERS:
+        if sum(mark in line for line in lines) > len(lines) / 2:
+            return mark
+    rows = [line.split() for line in lines]
+    parted = sum(len(row) > 1 and not all(map(_DNA.fullmatch, row)) for row in rows)
+    return " " if parted > len(lines) / 2 else "\t"
+
+
+def with_row_names(file: str, header: list[str], body: Rows) -> list[str]:
+    """Add the missing name of a first column of row names, as R writes tables: one name fewer than columns.
+
+    The added name is empty. Raises UserError for any other difference between the header and most rows.
+    """
+    rows = [row for row in body if any(row)]
+    if not header or not rows or Counter(map(len, rows)).most_common(1)[0][0] == len(header):
+        return header
+    first = [row[0] for row in rows]
+    are_names = len(set(first)) == len(first) and _mean(rows, 1, _is_sequence) == 0
+    has_last = any(row[-1] for row in rows)
+    if are_names and has_last and all(len(row) == len(header) + 1 and '"' not in "".join(row) for row in rows):
+        return ["", *header]
+    lengths = ", ".join(str(length) for length, _ in Counter(map(len, rows)).most_common(3))
+    problem = f"the header line has {len(header)} columns, the rows have {lengths}"
+    raise UserError(f"{file}: {problem}; expected as many; fix: one name per column in the header line")
 
 
 def ambiguous_label(file: str, names: list[str], example: str) -> UserError:
@@ -207,7 +246,10 @@ def _ambiguous(file: str, fields: list[int], header: list[str], option: str) -> 
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [""]) if '"' in line else line.split(delimiter)
+    if '"' in line:
+        with suppress(csv.Error):  # for a field longer than the limit of module csv
+            return next(csv.reader([line], delimiter=delimiter), [""])
+    return line.split(delimiter)
 
 
 def _mean(rows: Rows, field: int, measure: Callable[[str], int]) -> float:
