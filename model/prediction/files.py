@@ -16,8 +16,8 @@ from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
-from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.repairs import remedy, with_repairs
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.errors import UserError
 
 COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".zip")
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 21
 """Small enough for the cache of a core: larger chunks are read more slowly."""
 ERRORS = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """Errors of the decompressors. zipfile raises a RuntimeError for an encrypted file."""

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.dataset.input.lines import split_lines, text_blocks
+from pipeline.dataset.input.lines import Block, block_of, split_lines, text_blocks
 
 
 @dataclass(frozen=True)
 class Entries:
     """Successive entries of one file, as arrays (entries,).
 
-    line: number of the header's line, from 1; text: the lines of the entry, each with \\n; header: empty for text before
-    the first header; sequence: the other lines, joined.
+    line: number of the header's line, from 1; text: the lines of the entry, each with \\n; header: empty for text
+    before the first header; sequence: the other lines, joined.
     """
 
     line: pa.Array
@@ -29,37 +30,43 @@ def fasta_entries(name: str, chunks: Iterable[bytes]) -> Iterator[Entries]:
     Text before the first header is an entry of its own, without its empty lines. Raises UserError as text_blocks.
     """
     line = 1
-    for block in _whole_entries(block for _, block in text_blocks(name, chunks)):
-        text = block if block.isascii() else block.decode("utf-8", errors="replace").encode()
+    for data in _whole_entries(block.data for block in text_blocks(name, chunks)):
+        text = data if data.isascii() else data.decode("utf-8", errors="replace").encode()
         start = 0 if text.startswith(b">") else text.find(b"\n>") + 1 or len(text)
-        if headless := [(place, words) for place, words in enumerate(text[:start].split(b"\n")) if words]:
-            joined = b"".join(words for _, words in headless)
-            lines = b"".join(words + b"\n" for _, words in headless)
-            yield Entries(*(pa.array([value]) for value in (line + headless[0][0], lines.decode(), "", joined.decode())))
-        if start < len(text):
-            yield _entries(line + text.count(b"\n", 0, start), text[start:])
-        line += text.count(b"\n")
+        if headless := [(place, words) for place, words in enumerate(text[:start].split(b"\n"), line) if words]:
+            yield _headless_entry(headless)
+        block = block_of(line + text.count(b"\n", 0, start), text[start:])
+        if block.data:
+            yield _entries(block)
+        line = block.first_line + len(block.ends)
 
 
-def _entries(first_line: int, text: bytes) -> Entries:
+def _headless_entry(lines: list[tuple[int, bytes]]) -> Entries:
+    """Make an entry without a header of lines and their numbers."""
+    text = b"".join(words + b"\n" for _, words in lines).decode()
+    values = lines[0][0], text, "", text.replace("\n", "")
+    return Entries(*(pa.array([value]) for value in values))
+
+
+def _entries(block: Block) -> Entries:
     """Cut text that begins with a header."""
-    lines = split_lines(text)
-    letters = np.frombuffer(text, np.uint8)
-    line_starts = np.concatenate([[0], np.flatnonzero(letters == ord("\n")) + 1])
-    is_header = letters[line_starts[:-1]] == ord(">")
+    lines = split_lines(block)
+    letters = np.frombuffer(block.data, np.uint8)
+    line_starts = np.append(0, block.ends[:-1] + 1)
+    is_header = letters[line_starts] == ord(">")
     headers = np.flatnonzero(is_header)
     bases = lines.filter(pa.array(~is_header))
     base_offsets = np.frombuffer(bases.buffers()[1], np.int32, len(bases) + 1)
     first_bases = np.append(headers - np.arange(len(headers)), len(bases))
     return Entries(
-        pa.array(first_line + headers),
-        _strings(np.append(line_starts[headers], len(text)), pa.py_buffer(text)),
+        pa.array(block.first_line + headers),
+        _strings(np.append(line_starts[headers], len(block.data)), pa.py_buffer(block.data)),
         lines.filter(pa.array(is_header)),
         _strings(base_offsets[first_bases], bases.buffers()[2]),
     )
 
 
-def _strings(offsets: np.ndarray, data: pa.Buffer) -> pa.StringArray:
+def _strings(offsets: npt.NDArray[np.integer], data: pa.Buffer) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets.astype(np.int32)), data)
 
 

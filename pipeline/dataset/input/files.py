@@ -69,8 +69,8 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     columns = columns or Columns()
     if kinds == {"table"}:
         source = _table_input(files, columns, labelled)
-        names = source.sequence_column, source.expression_column, source.name_column
-        return replace(source, stream=table_files(files, names))
+        selected = source.sequence_column, source.expression_column, source.name_column
+        return replace(source, stream=table_files(files, selected))
     heads = {file: first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES) for file in files}
     if kinds == {"FASTA"}:
         labelled = labelled and any(map(has_fasta_label, heads.values()))

@@ -31,10 +31,12 @@ def json_batches(name: str, chunks: Iterable[bytes], keys: list[str]) -> Iterato
 
     Raises UserError as json_schema.
     """
-    for first, block in text_blocks(name, chunks):
-        lines = expect_utf8(name, first, block).decode().split("\n")[:-1]
-        rows = [_object(name, line, text, **_NUMBERS_AS_TEXT) for line, text in enumerate(lines, first)]
-        yield pa.record_batch([pa.array([_text(row.get(key)) for row in rows], pa.string()) for key in keys], names=keys)
+    for block in text_blocks(name, chunks):
+        lines = expect_utf8(name, block).data.decode().split("\n")[:-1]
+        rows = [_object(name, line, text, **_NUMBERS_AS_TEXT) for line, text in enumerate(lines, block.first_line)]
+        yield pa.record_batch(
+            [pa.array([_text(row.get(key)) for row in rows], pa.string()) for key in keys], names=keys
+        )
 
 
 _NUMBERS_AS_TEXT: dict[str, Any] = {"parse_float": str, "parse_int": str, "parse_constant": str}

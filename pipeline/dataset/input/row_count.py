@@ -1,7 +1,9 @@
-"""Count the rows of files from their bytes, independently of the streams that split them, to check that none is lost."""
+"""Count the rows of files in their bytes, apart from the streams that split them, to check that none is lost."""
 
 from collections.abc import Iterable
 from itertools import chain
+
+import numpy as np
 
 from pipeline.dataset.input.compression import read_chunks
 from pipeline.dataset.input.files import Input
@@ -10,7 +12,10 @@ from pipeline.dataset.input.tables import table_row_count
 
 
 def count_rows(source: Input) -> int:
-    """Count the lines, entries or table rows of the files; 0 for standard input. Raises UserError for a corrupt file."""
+    """Count the lines, entries or table rows of the files; 0 for standard input.
+
+    Raises UserError for a corrupt file.
+    """
     if source.layout is None:
         counts = [table_row_count(file) for file in source.files]
         return sum(
@@ -28,7 +33,7 @@ def count_lines(chunks: Iterable[bytes]) -> int:
     newlines = carriage_returns = 0
     last = b""
     for chunk in chunks:
-        newlines += chunk.count(b"\n")
+        newlines += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))  # faster than bytes.count
         carriage_returns += chunk.count(b"\r") if newlines == 0 else 0
         last = chunk[-1:]
     return (newlines or carriage_returns) + (last not in (b"", b"\n" if newlines else b"\r"))

@@ -49,7 +49,7 @@ def table_row_count(file: str) -> int | None:
         return int(pq.read_metadata(file).num_rows)
     if file.endswith(".arrow"):
         with closing(_open_arrow(file)) as reader:
-            return sum(batch.num_rows for batch in _arrow_batches(reader))
+            return sum(len(batch) for batch in _arrow_batches(reader))
     return None
 
 
@@ -62,7 +62,9 @@ def saved_dataset_files(folder: Path) -> list[str]:
     try:
         if splits.is_file():
             names = json.loads(splits.read_bytes())["splits"]
-            raise UserError(f"{folder}: holds the splits {', '.join(names)}; fix: name one, such as {folder / names[0]}")
+            raise UserError(
+                f"{folder}: holds the splits {', '.join(names)}; fix: name one, such as {folder / names[0]}"
+            )
         if not state.is_file():
             return []
         values = json.loads(state.read_bytes())
@@ -89,8 +91,11 @@ def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]
     names = list(dict.fromkeys(filter(None, columns)))
     try:
         for batch in _batches(file, names):
-            cells = [_as_text(file, name, batch) for name in columns]
-            yield row_batch(CELLS, file, [pa.array(np.arange(line, line + len(batch))), *cells])
+            sequence, expression, name = (_as_text(file, column, batch) for column in columns)
+            if columns[-1] is not None and pa.types.is_floating(batch.column(columns[-1]).type):
+                name = pc.replace_substring_regex(name, r"^(-?\d+)$", r"\1.0")  # Arrow writes 3 for 3.0
+            lines = pa.array(np.arange(line, line + len(batch)))
+            yield row_batch(CELLS, file, [lines, sequence, expression, name])
             line += len(batch)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
@@ -132,5 +137,4 @@ def _as_text(file: str, name: str | None, batch: pa.RecordBatch) -> pa.Array:
         text = column.cast(pa.string())
     except pa.ArrowNotImplementedError:
         raise UserError(f"{file}: column {name} holds {column.type}; expected text or numbers") from None
-    # Arrow writes 3 for 3.0, which would look like a whole number.
-    return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0") if pa.types.is_floating(column.type) else text
+    return text

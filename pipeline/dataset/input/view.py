@@ -34,4 +34,4 @@ def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: In
 
 def input_error(source: Input, error: duckdb.Error) -> BaseException:
     """Find the error behind a failed statement over the view: that of the input's stream, or DuckDB's, explained."""
-    return source.stream.error or explain(error)
+    return (source.stream and source.stream.error) or explain(error)
