@@ -82,12 +82,12 @@ def _standard_input(stream: BinaryIO, columns: Columns | None) -> Input:
     while len(head) < HEAD_BYTES and (chunk := stream.read(HEAD_BYTES - len(head))):
         head += chunk
     name = "standard input"
-    layout, comments = layout_of_text(name, head, columns)
+    layout = layout_of_text(name, head, columns)
     chunks = chain([head], iter(lambda: stream.read(HEAD_BYTES), b""))
     if layout.kind == "fasta":
         return Input([], layout, labelled=False, stream=fasta_input(name, chunks))
-    rows = line_input(name, chunks, comments + layout.skip_lines)
-    return Input([], layout, labelled=False, comment_lines=comments, stream=rows)
+    rows = line_input(name, chunks, layout.comment_lines + layout.skip_lines)
+    return Input([], layout, labelled=False, stream=rows)
 
 
 def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:

@@ -41,10 +41,7 @@ _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(
 
 @dataclass(frozen=True)
 class Input:
-    """Rows of one layout (None: a table with typed columns). labelled: whether they have labels.
-
-    comment_lines: lines before the header or first row that begin with #, in all files together; stream: the rows.
-    """
+    """Rows of one layout (None: a table with typed columns). labelled: whether they have labels."""
 
     files: list[str]
     layout: Layout | None
@@ -52,7 +49,6 @@ class Input:
     sequence_column: str | None = None
     expression_column: str | None = None
     name_column: str | None = None
-    comment_lines: int = 0
     stream: RowStream | None = None
 
 
@@ -78,7 +74,8 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     tables = {file: without_comments(lines, columns) for file, lines in heads.items()}
     layout, labelled = common_layout({file: lines for file, (_, lines) in tables.items()}, columns, labelled)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
-    return Input(files, layout, labelled, comment_lines=sum(lines for lines, _ in tables.values()), stream=stream)
+    layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
+    return Input(files, layout, labelled, stream=stream)
 
 
 def _resolve(names: list[str]) -> list[str]:

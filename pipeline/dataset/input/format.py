@@ -41,7 +41,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of rows of text or FASTA. Fields are counted from 1; 0 for expression_field or name_field: none."""
+    """The layout of rows of text or FASTA. Fields are counted from 1; 0 for expression_field or name_field: none.
+
+    skip_lines: 1 with a header line; comment_lines: lines before that begin with #, in all files together; row_names:
+    whether the first column has no name in the header line, as R writes row names.
+    """
 
     kind: Literal["text", "fasta"]
     delimiter: str = "\t"
@@ -51,20 +55,22 @@ class Layout:
     sequence_field: int = 1
     expression_field: int = 2
     name_field: int = 0
+    comment_lines: int = 0
+    row_names: bool = False
 
 
-def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> tuple[Layout, int]:
-    """Infer the layout of rows on standard input from their first bytes, and count the comment lines before them.
+def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
+    """Infer the layout of rows on standard input, from their first bytes; labels are ignored.
 
-    Labels are ignored. Raises UserError if the bytes are not text, or if the column of sequences does not exist.
+    Raises UserError if the bytes are not text, or if the column of sequences does not exist.
     """
     lines = first_lines(name, [data], HEAD_LINES + 1, len(data))
     lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
-        return Layout("fasta"), 0
+        return Layout("fasta")
     columns = columns or Columns()
     comments, lines = without_comments(lines, columns)
-    return text_layout(name, lines, columns, labelled=False), comments
+    return replace(text_layout(name, lines, columns, labelled=False), comment_lines=comments)
 
 
 def without_comments(lines: list[str], columns: Columns) -> tuple[int, list[str]]:
@@ -121,6 +127,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     header = [cell.lower() for cell in rows[0]] if _has_header(rows, columns) else []
     body = rows[1:] if header else rows
     header = with_row_names(file, header, body)
+    row_names = len(header) > len(rows[0])
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(rows[0])
     sequence = _named_field(file, columns.sequence, header, width, SEQUENCE_NAMES)
     if sequence is None:
@@ -132,7 +139,8 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; expected a point")
     name = _named_field(file, columns.name, header, width, ())
     quoted = any('"' in line for line in lines)
-    return Layout("text", delimiter, quoted, int(bool(header)), width, sequence, expression or 0, name or 0)
+    fields = sequence, expression or 0, name or 0
+    return Layout("text", delimiter, quoted, int(bool(header)), width, *fields, row_names=row_names)
 
 
 def find_delimiter(lines: list[str]) -> str:

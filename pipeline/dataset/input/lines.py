@@ -151,6 +151,6 @@ def _expect_none(name: str, first_line: int, block: bytes, end: bytes, other: by
     if place >= 0:
         line = first_line + block.count(end, 0, place)
         raise UserError(
-            f"{name}:{line}: mixed line ends: {other!r} inside a line, but lines end in {end!r}; "
+            f"{name}:{line}: mixed line ends: {other.decode()!r} inside a line, but lines end in {end.decode()!r}; "
             "fix: write all lines with the same line end"
         )

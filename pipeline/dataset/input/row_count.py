@@ -25,7 +25,7 @@ def count_rows(source: Input) -> int:
     if source.layout.kind == "fasta":
         return sum(count_entries(read_chunks(file)) for file in source.files)
     lines = sum(count_lines(read_chunks(file)) for file in source.files)
-    return lines - source.comment_lines - source.layout.skip_lines * len(source.files)
+    return lines - source.layout.comment_lines - source.layout.skip_lines * len(source.files)
 
 
 def count_lines(chunks: Iterable[bytes]) -> int:

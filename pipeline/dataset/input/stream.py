@@ -11,8 +11,8 @@ from pipeline.dataset.input.lines import line_batches
 
 PLACE = (("file", pa.dictionary(pa.int8(), pa.string())), ("line", pa.int64()))
 """line: the number, from 1, of the line or of the row of a table; of the header for an entry of FASTA."""
-LINES = pa.schema([*PLACE, ("text", pa.string())])
-ENTRIES = pa.schema([*PLACE, ("text", pa.string()), ("header", pa.string()), ("sequence", pa.string())])
+LINE_SCHEMA = pa.schema([*PLACE, ("text", pa.string())])
+ENTRY_SCHEMA = pa.schema([*PLACE, ("text", pa.string()), ("header", pa.string()), ("sequence", pa.string())])
 
 
 class RowStream:
@@ -47,23 +47,24 @@ def line_files(skip_lines: Mapping[str, int]) -> RowStream:
     A corrupt file, and text that is not UTF-8, end the scan with a UserError.
     """
     return RowStream(
-        LINES, lambda: (rows for file, skip in skip_lines.items() for rows in _lines(file, read_chunks(file), skip))
+        LINE_SCHEMA,
+        lambda: (rows for file, skip in skip_lines.items() for rows in _lines(file, read_chunks(file), skip)),
     )
 
 
 def line_input(name: str, chunks: Iterable[bytes], skip_lines: int) -> RowStream:
     """Stream the lines of text that can be read once, without the first `skip_lines`."""
-    return RowStream(LINES, lambda: _lines(name, chunks, skip_lines))
+    return RowStream(LINE_SCHEMA, lambda: _lines(name, chunks, skip_lines))
 
 
 def fasta_files(files: list[str]) -> RowStream:
     """Stream the entries of FASTA files, compressed or not. A corrupt file ends the scan with a UserError."""
-    return RowStream(ENTRIES, lambda: (rows for file in files for rows in _entries(file, read_chunks(file))))
+    return RowStream(ENTRY_SCHEMA, lambda: (rows for file in files for rows in _entries(file, read_chunks(file))))
 
 
 def fasta_input(name: str, chunks: Iterable[bytes]) -> RowStream:
     """Stream the entries of FASTA text that can be read once."""
-    return RowStream(ENTRIES, lambda: _entries(name, chunks))
+    return RowStream(ENTRY_SCHEMA, lambda: _entries(name, chunks))
 
 
 def row_batch(schema: pa.Schema, name: str, columns: list[pa.Array]) -> pa.RecordBatch:
@@ -74,9 +75,9 @@ def row_batch(schema: pa.Schema, name: str, columns: list[pa.Array]) -> pa.Recor
 
 def _lines(name: str, chunks: Iterable[bytes], skip_lines: int) -> Iterator[pa.RecordBatch]:
     for numbers, lines in line_batches(name, chunks, skip_lines):
-        yield row_batch(LINES, name, [numbers, lines])
+        yield row_batch(LINE_SCHEMA, name, [numbers, lines])
 
 
 def _entries(name: str, chunks: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
     for entries in fasta_entries(name, chunks):
-        yield row_batch(ENTRIES, name, [entries.line, entries.text, entries.header, entries.sequence])
+        yield row_batch(ENTRY_SCHEMA, name, [entries.line, entries.text, entries.header, entries.sequence])

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pipeline.dataset.input.stream import PLACE, RowStream, row_batch
 from pipeline.errors import UserError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-CELLS = pa.schema([*PLACE, *((cell, pa.string()) for cell in ("sequence", "expression", "name"))])
+CELL_SCHEMA = pa.schema([*PLACE, *((cell, pa.string()) for cell in ("sequence", "expression", "name"))])
 BATCH_ROWS = 1 << 15
 
 
@@ -38,7 +37,7 @@ def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
     columns: the names of the columns sequence, expression and name; None for a column that is not read. A corrupt file,
     and a column of lists or structures, end the scan with a UserError.
     """
-    return RowStream(CELLS, lambda: (rows for file in files for rows in _cells(file, columns)))
+    return RowStream(CELL_SCHEMA, lambda: (rows for file in files for rows in _cells(file, columns)))
 
 
 def table_row_count(file: str) -> int | None:
@@ -48,7 +47,7 @@ def table_row_count(file: str) -> int | None:
 
         return int(pq.read_metadata(file).num_rows)
     if file.endswith(".arrow"):
-        with closing(_open_arrow(file)) as reader:
+        with _open_arrow(file) as reader:
             return sum(len(batch) for batch in _arrow_batches(reader))
     return None
 
@@ -82,7 +81,7 @@ def _read_schema(file: str) -> pa.Schema:
         import pyarrow.parquet as pq
 
         return pq.read_schema(file)
-    with closing(_open_arrow(file)) as reader:
+    with _open_arrow(file) as reader:
         return reader.schema
 
 
@@ -95,7 +94,7 @@ def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]
             if columns[-1] is not None and pa.types.is_floating(batch.column(columns[-1]).type):
                 name = pc.replace_substring_regex(name, r"^(-?\d+)$", r"\1.0")  # Arrow writes 3 for 3.0
             lines = pa.array(np.arange(line, line + len(batch)))
-            yield row_batch(CELLS, file, [lines, sequence, expression, name])
+            yield row_batch(CELL_SCHEMA, file, [lines, sequence, expression, name])
             line += len(batch)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
@@ -110,7 +109,7 @@ def _batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(file) as parquet:
             yield from parquet.iter_batches(BATCH_ROWS, columns=names)
     else:
-        with closing(_open_arrow(file)) as reader:
+        with _open_arrow(file) as reader:
             yield from _arrow_batches(reader)
 
 
