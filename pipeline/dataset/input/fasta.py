@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.dataset.input.lines import Block, block_of, split_lines, text_blocks
+from pipeline.dataset.input.lines import MAX_LINE_BYTES, Block, block_of, split_lines, text_blocks
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,11 @@ class Entries:
 def fasta_entries(name: str, chunks: Iterable[bytes]) -> Iterator[Entries]:
     """Cut one FASTA text into entries. Headers may be in any encoding: bytes that are not UTF-8 become U+FFFD.
 
-    Text before the first header is an entry of its own, without its empty lines. Raises UserError as text_blocks.
+    Text before the first header is an entry of its own, without its empty lines. Raises UserError for an entry longer
+    than MAX_LINE_BYTES, and as text_blocks.
     """
     line = 1
-    for data in _whole_entries(block.data for block in text_blocks(name, chunks)):
+    for data in _whole_entries(name, chunks):
         text = data if data.isascii() else data.decode("utf-8", errors="replace").encode()
         start = 0 if text.startswith(b">") else text.find(b"\n>") + 1 or len(text)
         if headless := [(place, words) for place, words in enumerate(text[:start].split(b"\n"), line) if words]:
@@ -70,15 +72,17 @@ def _strings(offsets: npt.NDArray[np.integer], data: pa.Buffer) -> pa.StringArra
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets.astype(np.int32)), data)
 
 
-def _whole_entries(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup blocks of whole lines so that each ends where an entry ends."""
+def _whole_entries(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup the blocks of a text so that each ends where an entry ends."""
     begun: list[bytes] = []
-    for block in blocks:
+    for block in (block.data for block in text_blocks(name, chunks)):
         cut = block.rfind(b"\n>") + 1
         if cut or block.startswith(b">"):
             if whole := b"".join([*begun, block[:cut]]):
                 yield whole
             begun = []
         begun.append(block[cut:])
+        if sum(map(len, begun)) > MAX_LINE_BYTES:
+            raise UserError(f"{name}: an entry is longer than {MAX_LINE_BYTES:,} bytes")
     if last := b"".join(begun):
         yield last

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.dataset.input import compression
+from pipeline.dataset.input.fasta import fasta_entries
 from pipeline.dataset.input.lines import first_lines, line_batches, text_blocks
 from pipeline.dataset.input.row_count import count_entries, count_lines
 from pipeline.errors import UserError
@@ -60,8 +61,6 @@ def test_lines_are_exact_or_refused_whatever_ends_them(parts, last, size):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([">a", ">", "ACGT", "", " >x", "é"]), ENDS), max_size=9), st.integers(1, 9))
 def test_entries_are_counted_as_they_are_read(parts, size):
-    from pipeline.dataset.input.fasta import fasta_entries
-
     data = "".join(word + end for word, end in parts).encode()
     try:
         entries = sum(len(entries.line) for entries in fasta_entries("x", pieces(data, size)))
@@ -126,6 +125,10 @@ def test_a_line_that_arrow_cannot_hold_is_refused(monkeypatch):
     ]
     with pytest.raises(UserError, match="x: a line is longer than 20 bytes"):
         list(text_blocks("x", [b"ACGT\nACG", b"GT" * 9]))
+    monkeypatch.setattr("pipeline.dataset.input.fasta.MAX_LINE_BYTES", 20)
+    assert sum(len(entries.line) for entries in fasta_entries("x", [b">a\nACGT\nACGT\n"] * 5)) == 5
+    with pytest.raises(UserError, match="x: an entry is longer than 20 bytes"):
+        list(fasta_entries("x", [b">a\n", *[b"ACGT\n"] * 5]))
 
 
 @pytest.mark.parametrize(
