@@ -71,7 +71,7 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     if kinds == {"FASTA"}:
         labelled = labelled and any(map(has_fasta_label, heads.values()))
         return Input(files, Layout("fasta"), labelled, stream=fasta_files(files))
-    tables = {file: without_comments(lines, columns) for file, lines in heads.items()}
+    tables = {file: without_comments(file, lines, columns) for file, lines in heads.items()}
     layout, labelled = common_layout({file: lines for file, (_, lines) in tables.items()}, columns, labelled)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pipeline.dataset.input.lines import first_lines
+from pipeline.dataset.input.table_head import find_delimiter, with_row_names
 from pipeline.errors import UserError
 
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
 EXPRESSION_NAMES = ("expression", "activity", "label", "value", "target", "measurement", "mean_expression", "score")
-DELIMITERS = "\t;,"
-"""In the order in which they are tried: a semicolon is used together with decimal commas."""
 HEAD_LINES = 1000
 """Lines from which a layout is inferred."""
 MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
@@ -69,11 +68,11 @@ def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> La
     if _begins_with_header(lines):
         return Layout("fasta")
     columns = columns or Columns()
-    comments, lines = without_comments(lines, columns)
+    comments, lines = without_comments(name, lines, columns)
     return replace(text_layout(name, lines, columns, labelled=False), comment_lines=comments)
 
 
-def without_comments(lines: list[str], columns: Columns) -> tuple[int, list[str]]:
+def without_comments(file: str, lines: list[str], columns: Columns) -> tuple[int, list[str]]:
     """Count the comment lines (#) before the header or first row, and return the lines after them.
 
     A last comment line that names the columns is the header line: it is returned, without its #.
@@ -83,7 +82,7 @@ def without_comments(lines: list[str], columns: Columns) -> tuple[int, list[str]
     if not any(line.startswith("#") for line in lines[:count]):
         return 0, lines
     named = [lines[count - 1].lstrip("# "), *lines[count:]]
-    delimiter = find_delimiter(lines[count:])
+    delimiter = find_delimiter(file, lines[count:])
     is_header = _has_header([[cell.strip() for cell in _cells(line, delimiter)] for line in named], columns)
     return (count - 1, named) if is_header else (count, lines[count:])
 
@@ -119,10 +118,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     """
     if _begins_with_header(lines):
         raise UserError(f"{file}: FASTA, but not by its name; fix: a name ending in .fasta")
-    delimiter = find_delimiter(lines)
-    if delimiter == " " and any("  " in line.rstrip() or line.startswith(" ") for line in lines):
-        fix = f"awk -v OFS='\\t' '{{$1=$1}}1' {shlex.quote(file)} > rows.tsv"
-        raise UserError(f"{file}: columns aligned by several spaces; expected one tab per column; fix: {fix}")
+    delimiter = find_delimiter(file, lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]] if _has_header(rows, columns) else []
     body = rows[1:] if header else rows
@@ -141,34 +137,6 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     quoted = any('"' in line for line in lines)
     fields = sequence, expression or 0, name or 0
     return Layout("text", delimiter, quoted, int(bool(header)), width, *fields, row_names=row_names)
-
-
-def find_delimiter(lines: list[str]) -> str:
-    """Find the delimiter that most lines hold; a space only if it parts a column that is not DNA from another."""
-    for mark in DELIMITERS:
-        if sum(mark in line for line in lines) > len(lines) / 2:
-            return mark
-    rows = [line.split() for line in lines]
-    parted = sum(len(row) > 1 and not all(map(_DNA.fullmatch, row)) for row in rows)
-    return " " if parted > len(lines) / 2 else "\t"
-
-
-def with_row_names(file: str, header: list[str], body: Rows) -> list[str]:
-    """Add the missing name of a first column of row names, as R writes tables: one name fewer than columns.
-
-    The added name is empty. Raises UserError for any other difference between the header and most rows.
-    """
-    rows = [row for row in body if any(row)]
-    if not header or not rows or Counter(map(len, rows)).most_common(1)[0][0] == len(header):
-        return header
-    first = [row[0] for row in rows]
-    are_names = len(set(first)) == len(first) and _mean(rows, 1, _is_sequence) == 0
-    has_last = any(row[-1] for row in rows)
-    if are_names and has_last and all(len(row) == len(header) + 1 and '"' not in "".join(row) for row in rows):
-        return ["", *header]
-    lengths = ", ".join(str(length) for length, _ in Counter(map(len, rows)).most_common(3))
-    problem = f"the header line has {len(header)} columns, the rows have {lengths}"
-    raise UserError(f"{file}: {problem}; expected as many; fix: one name per column in the header line")
 
 
 def ambiguous_label(file: str, names: list[str], example: str) -> UserError:
