@@ -64,7 +64,8 @@ def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> La
     Raises UserError if the bytes are not text, or if the column of sequences does not exist.
     """
     lines = first_lines(name, [data], HEAD_LINES + 1, len(data))
-    lines = lines[:-1] or lines  # the last line may be cut off
+    if not data.endswith((b"\n", b"\r")):
+        lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
         return Layout("fasta")
     columns = columns or Columns()

@@ -40,6 +40,23 @@ def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
     return RowStream(CELL_SCHEMA, lambda: (rows for file in files for rows in _cells(file, columns)))
 
 
+def table_batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a table, with at least the named columns; JSON lines as text.
+
+    Raises OSError or ArrowInvalid for a corrupt file, and UserError for JSON lines that are invalid.
+    """
+    if decompressed_name(file).endswith(JSON_SUFFIXES):
+        yield from json_batches(file, read_chunks(file), names)
+    elif file.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(file) as parquet:
+            yield from parquet.iter_batches(BATCH_ROWS, columns=names)
+    else:
+        with _open_arrow(file) as reader:
+            yield from _arrow_batches(reader)
+
+
 def table_row_count(file: str) -> int | None:
     """Read the number of rows from the metadata of a file; None for JSON lines."""
     if file.endswith(".parquet"):
@@ -89,7 +106,7 @@ def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]
     line = 1
     names = list(dict.fromkeys(filter(None, columns)))
     try:
-        for batch in _batches(file, names):
+        for batch in table_batches(file, names):
             sequence, expression, name = (_as_text(file, column, batch) for column in columns)
             if columns[-1] is not None and pa.types.is_floating(batch.column(columns[-1]).type):
                 name = pc.replace_substring_regex(name, r"^(-?\d+)$", r"\1.0")  # Arrow writes 3 for 3.0
@@ -98,19 +115,6 @@ def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]
             line += len(batch)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
-
-
-def _batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    if decompressed_name(file).endswith(JSON_SUFFIXES):
-        yield from json_batches(file, read_chunks(file), names)
-    elif file.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(BATCH_ROWS, columns=names)
-    else:
-        with _open_arrow(file) as reader:
-            yield from _arrow_batches(reader)
 
 
 def _open_arrow(file: str) -> Any:
