@@ -41,6 +41,7 @@ create or replace temp macro reason_texts() as map {
     'right_adapter': 'right adapter missing',
     'short_insert': 'insert too short',
     'long_insert': 'insert too long',
+    'quotes': 'quotes inside a field',
     'columns': '{} column{}, expected {}',
     'no_number': 'expression is not a number',
     'nan': 'expression is NaN',
@@ -85,6 +86,7 @@ end;
 -- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate.
 create or replace temp macro reject_code(fields, sequence, expression, copy) as case
     when sequence is null or sequence = '' then 'no_sequence'
+    when fields < 0 then 'quotes'
     when fields <> getvariable('columns') then 'columns'
     else coalesce(
         sequence_code(repaired(sequence)),
@@ -102,6 +104,12 @@ end;
 -- The fields of a line in which quoted fields may hold delimiters.
 create or replace temp macro quoted_fields(text, delimiter) as
     regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
+-- A field without white space around it and without its quotes.
+create or replace temp macro unquoted(field) as
+    replace(regexp_replace(trim(coalesce(field, '')), '^"(.*)"$', '\1'), '""', '"');
+-- The number of fields of a line; -1 if a quoted field goes on after its quotes.
+create or replace temp macro field_count(text, fields, delimiter) as
+    if(strlen(array_to_string(fields, delimiter)) = strlen(text), len(fields), -1);
 
 -- The random order of a build: a hash of sequence and seed, independent of the order of the rows.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));

@@ -10,7 +10,7 @@ from typing import Any
 
 from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
-from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
+from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import PredictParts, open_journal
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
@@ -18,6 +18,7 @@ from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.input.repairs import remedy, with_repairs
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 
@@ -95,8 +96,8 @@ def _predict(
         warn(state)
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
-        check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
-    total = count_rows(source, assay)
+            check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
+    total = count_rows(source)
     reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 

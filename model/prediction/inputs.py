@@ -84,7 +84,9 @@ def _standard_input(stream: BinaryIO, columns: Columns | None) -> Input:
     name = "standard input"
     layout = layout_of_text(name, head, columns)
     chunks = chain([head], iter(lambda: stream.read(HEAD_BYTES), b""))
-    rows = fasta_input(name, chunks) if layout.kind == "fasta" else line_input(name, chunks, layout.skip_lines)
+    if layout.kind == "fasta":
+        return Input([], layout, labelled=False, stream=fasta_input(name, chunks))
+    rows = line_input(name, chunks, layout.comment_lines + layout.skip_lines)
     return Input([], layout, labelled=False, stream=rows)
 
 
@@ -101,15 +103,6 @@ def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:
         for table in rebatch(connection.sql(query).to_arrow_reader(READ_ROWS), rows):
             yield Part(first, table)
             first += table.num_rows
-
-
-def count_rows(source: Input, assay: Assay) -> int:
-    """Count the rows of the input; 0 for a stream, which can be read only once."""
-    if source.stream is not None:
-        return 0
-    with _open_input(source, assay) as connection:
-        ((rows,),) = connection.execute("select count(*) from input").fetchall()
-    return int(rows)
 
 
 @contextmanager

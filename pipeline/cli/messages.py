@@ -32,6 +32,7 @@ def describe_build(built: "BuildResult") -> list[str]:
             for reason, count in built.rejects.items()
         ),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
+        *(_header_notes(built.layout) if built.layout else ()),
         *_notes(built),
     ]
 
@@ -46,6 +47,14 @@ def _splits(info: "DatasetInfo") -> list[str]:
         f"finetune   train {rows['finetune/train']:,}, valid {rows['finetune/valid']:,}, "
         f"test {rows['finetune/test']:,}",
     ]
+
+
+def _header_notes(layout: dict[str, Any]) -> Iterator[str]:
+    """Describe what was inferred from the lines before the first row."""
+    if layout["row_names"]:
+        yield "read       column 1 as row names: it has no name in the header line, as in tables that R writes"
+    if layout["comment_lines"]:
+        yield f"skipped    {format_count(layout['comment_lines'], 'comment line')} before the first row"
 
 
 def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import create_dataset, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
@@ -87,6 +88,7 @@ def build_dataset(
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     on_step(f"reading {', '.join(source.files)}")
+    set_variables(connection, {"input_rows": count_rows(source)})
     labelled = _define_labelled_input(connection, config, source)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))

@@ -5,15 +5,16 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from pipeline.dataset.input.lines import first_lines
+from pipeline.dataset.input.table_head import find_delimiter, with_row_names
 from pipeline.errors import UserError
 
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
 EXPRESSION_NAMES = ("expression", "activity", "label", "value", "target", "measurement", "mean_expression", "score")
-DELIMITERS = "\t;,"
-"""In the order in which they are tried: a semicolon is used together with decimal commas."""
 HEAD_LINES = 1000
 """Lines from which a layout is inferred."""
 MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
@@ -39,7 +40,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of rows of text or FASTA. Fields are counted from 1; 0 for expression_field or name_field: none."""
+    """The layout of rows of text or FASTA. Fields are counted from 1; 0 for expression_field or name_field: none.
+
+    skip_lines: 1 with a header line; comment_lines: lines before that begin with #, in all files together; row_names:
+    whether the first column has no name in the header line, as R writes row names.
+    """
 
     kind: Literal["text", "fasta"]
     delimiter: str = "\t"
@@ -49,30 +54,38 @@ class Layout:
     sequence_field: int = 1
     expression_field: int = 2
     name_field: int = 0
+    comment_lines: int = 0
+    row_names: bool = False
 
 
 def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
     """Infer the layout of rows on standard input, from their first bytes; labels are ignored.
 
-    Raises UserError if they are not text, or if the column of sequences does not exist.
+    Raises UserError if the bytes are not text, or if the column of sequences does not exist.
     """
-    lines = decode_lines(name, data)
-    lines = lines[:-1] or lines  # the last line may be cut off
+    lines = first_lines(name, [data], HEAD_LINES + 1, len(data))
+    if not data.endswith((b"\n", b"\r")):
+        lines = lines[:-1] or lines  # the last line may be cut off
     if _begins_with_header(lines):
         return Layout("fasta")
-    return text_layout(name, lines[:HEAD_LINES], columns or Columns(), labelled=False)
+    columns = columns or Columns()
+    comments, lines = without_comments(name, lines, columns)
+    return replace(text_layout(name, lines, columns, labelled=False), comment_lines=comments)
 
 
-def decode_lines(file: str, data: bytes) -> list[str]:
-    """Decode the first bytes of a file into lines. Raises UserError if they are not text."""
-    if not data:
-        raise UserError(f"{file}: the file is empty")
-    if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")):  # gzip, Zstandard, Parquet
-        fix = "decompress it, or use a file named .gz, .zst or .parquet"
-        raise UserError(f"{file}: compressed or Parquet data; expected text; fix: {fix}")
-    if b"\0" in data:
-        raise UserError(f"{file}: not a text file in UTF-8; fix: save a spreadsheet as CSV in UTF-8")
-    return data.decode("utf-8-sig", errors="replace").splitlines() or [""]
+def without_comments(file: str, lines: list[str], columns: Columns) -> tuple[int, list[str]]:
+    """Count the comment lines (#) before the header or first row, and return the lines after them.
+
+    A last comment line that names the columns is the header line: it is returned, without its #.
+    """
+    is_comment = [line.startswith("#") or not line.strip() for line in lines]
+    count = next((place for place, comment in enumerate(is_comment) if not comment), 0)
+    if not any(line.startswith("#") for line in lines[:count]):
+        return 0, lines
+    named = [lines[count - 1].lstrip("# "), *lines[count:]]
+    delimiter = find_delimiter(file, lines[count:])
+    is_header = _has_header([[cell.strip() for cell in _cells(line, delimiter)] for line in named], columns)
+    return (count - 1, named) if is_header else (count, lines[count:])
 
 
 def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool) -> tuple[Layout, bool]:
@@ -106,10 +119,12 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     """
     if _begins_with_header(lines):
         raise UserError(f"{file}: FASTA, but not by its name; fix: a name ending in .fasta")
-    delimiter = next((mark for mark in DELIMITERS if sum(mark in line for line in lines) > len(lines) / 2), "\t")
+    delimiter = find_delimiter(file, lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]] if _has_header(rows, columns) else []
     body = rows[1:] if header else rows
+    header = with_row_names(file, header, body)
+    row_names = len(header) > len(rows[0])
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(rows[0])
     sequence = _named_field(file, columns.sequence, header, width, SEQUENCE_NAMES)
     if sequence is None:
@@ -121,7 +136,8 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
         raise UserError(f"{file}: numbers with a decimal comma, such as 12,5; expected a point")
     name = _named_field(file, columns.name, header, width, ())
     quoted = any('"' in line for line in lines)
-    return Layout("text", delimiter, quoted, int(bool(header)), width, sequence, expression or 0, name or 0)
+    fields = sequence, expression or 0, name or 0
+    return Layout("text", delimiter, quoted, int(bool(header)), width, *fields, row_names=row_names)
 
 
 def ambiguous_label(file: str, names: list[str], example: str) -> UserError:
@@ -207,7 +223,10 @@ def _ambiguous(file: str, fields: list[int], header: list[str], option: str) -> 
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [""]) if '"' in line else line.split(delimiter)
+    if '"' in line:
+        with suppress(csv.Error):  # for a field longer than the limit of module csv
+            return next(csv.reader([line], delimiter=delimiter), [""])
+    return line.split(delimiter)
 
 
 def _mean(rows: Rows, field: int, measure: Callable[[str], int]) -> float:
