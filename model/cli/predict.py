@@ -63,7 +63,7 @@ def predict(
     """
     from model.prediction.request import PredictionRequest, check_request
     from model.prediction.writers import is_stream
-    from pipeline.dataset.input.format import Columns
+    from pipeline.dataset.input.columns import Columns
 
     columns = Columns(sequence_column, name=name_column)
     request = PredictionRequest(

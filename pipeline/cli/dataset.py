@@ -79,7 +79,7 @@ def build(
     The DuckDB file and Parquet beside it are replaced only when the new dataset is complete.
     """
     from pipeline.dataset.build import STEPS, build_dataset
-    from pipeline.dataset.input.format import Columns
+    from pipeline.dataset.input.columns import Columns
 
     settings = configuration(context, config, dataset__path=dataset)
     columns = Columns(sequence_column, expression_column)

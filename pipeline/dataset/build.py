@@ -18,7 +18,7 @@ from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import creating, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
-from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
 from pipeline.dataset.workspace import check_replaceable, publish, working_folder

@@ -1,6 +1,7 @@
 -- One row per entry of the FASTA files, in file order.
 -- source_rows is a stream of entries (pipeline/dataset/input/stream.py): file, line of the header, lines of the entry.
--- The label is the last of several words of the header: >anything 11.5, >id|11.5 or >id expression=11.5.
+-- The label is the value of the key expression_name in the header, as in >id expression=11.5, or the field with the
+-- number expression_field: 2 in >id|11.5.
 create or replace temp view input as
 with entries as (
     select
@@ -17,7 +18,18 @@ select
     text,
     2 as fields,
     replace(substring(text, length(header) + 1), chr(10), '') as sequence,
-    regexp_extract(header, '[\s=|:;,]([^\s=|:;,]+)\s*$', 1) as expression,
+    case
+        when getvariable('expression_field') > 0 then coalesce(
+            regexp_split_to_array(
+                trim(substring(header, 2), ' ' || chr(9) || chr(13)), '\s*[=|:;,]\s*|\s+'
+            )[getvariable('expression_field')],
+            ''
+        )
+        when getvariable('expression_name') <> '' then regexp_extract(
+            header, '(?i)(?:^>|[\s|;:,])' || regexp_escape(getvariable('expression_name')) || '\s*=\s*([^\s|;,]+)', 1
+        )
+        else ''
+    end as expression,
     1 as copy,
     -- The first word of the header.
     regexp_extract(header, '^>[\s\v]*([^\s\v]+)', 1) as name

@@ -3,23 +3,16 @@
 import glob
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.dataset.input.format import (
-    EXPRESSION_NAMES,
-    HEAD_LINES,
-    SEQUENCE_NAMES,
-    Columns,
-    Layout,
-    ambiguous_label,
-    common_layout,
-    decode_lines,
-    has_fasta_label,
-)
+from pipeline.dataset.input.columns import Columns, choose_columns
+from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_label
+from pipeline.dataset.input.format import HEAD_LINES, Layout, common_layout, decode_lines
+from pipeline.dataset.input.parquet_head import read_parquet_head
 from pipeline.dataset.input.stream import RowStream, fasta_files
 from pipeline.errors import UserError
 
@@ -31,7 +24,6 @@ SUFFIXES = {
     **{suffix + packed: "FASTA" for suffix in FASTA_SUFFIXES for packed in ("", ".gz", ".zst")},
 }
 """The kind of file by the ending of its name."""
-NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
 
@@ -60,12 +52,12 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     if len(kinds) > 1:
         raise UserError(f"{', '.join(sorted(kinds))} files together; expected one kind; fix: convert some of them")
     columns = columns or Columns()
+    labelled = labelled and not columns.unlabelled
     if kinds == {"parquet"}:
         return _parquet_input(files, columns, labelled)
     heads = {file: _read_head(file) for file in files}
     if kinds == {"FASTA"}:
-        labelled = labelled and any(map(has_fasta_label, heads.values()))
-        return Input(files, Layout("fasta"), labelled, stream=fasta_files(files))
+        return _fasta_input(files, heads, columns, labelled)
     layout, labelled = common_layout(heads, columns, labelled)
     return Input(files, layout, labelled)
 
@@ -122,37 +114,24 @@ def _read_head(file: str) -> list[str]:
     return lines[:HEAD_LINES]
 
 
-def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
-    import pyarrow.parquet as pq
+def _fasta_input(files: list[str], heads: dict[str, list[str]], columns: Columns, labelled: bool) -> Input:
+    check_fasta_columns(files[0], columns)
+    layout = Layout("fasta", expression_field=0)
+    if labelled:
+        lines = (line for head in heads.values() for line in head)
+        key, field, labelled = find_fasta_label(files[0], lines, columns)
+        layout = replace(layout, expression_name=key, expression_field=field)
+    return Input(files, layout, labelled, stream=fasta_files(files))
 
-    requested = (columns.sequence, SEQUENCE_NAMES), (columns.expression, EXPRESSION_NAMES), (columns.name, ())
-    first: list[str | None] = []
-    others: list[str] = []
+
+def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
+    first: list[str] = []
     for file in files:
-        try:
-            schema = pq.read_schema(file)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
-        selected = [_parquet_column(file, column, schema.names, known) for column, known in requested]
-        if selected[0] is None:
-            names = ", ".join(schema.names)
-            raise UserError(f"{file}: no column sequence; it has {names}; fix: --sequence-column NAME")
+        table = read_parquet_head(file, HEAD_LINES)
+        choice = choose_columns(table, columns, labelled)
+        selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
-        numbers = [field.name for field in schema if any(is_type(field.type) for is_type in NUMBER_TYPES)]
-        others = others or [column for column in numbers or schema.names if column != selected[0]]
     sequence, expression, name = first
-    if labelled and expression is None and others:
-        raise ambiguous_label(files[0], others, others[0])
-    return Input(files, None, labelled and expression is not None, sequence, expression, name)
-
-
-def _parquet_column(file: str, requested: str | None, names: list[str], known: tuple[str, ...]) -> str | None:
-    if requested is None:
-        return next((name for known_name in known for name in names if name.lower() == known_name), None)
-    if requested in names:
-        return requested
-    if requested.isdecimal() and 1 <= int(requested) <= len(names):
-        return names[int(requested) - 1]
-    raise UserError(f"{file}: no column {requested}; it has {', '.join(names)}")
+    return Input(files, None, expression != "", sequence, expression or None, name or None)
