@@ -68,8 +68,15 @@ def build(
     dataset: DatasetFile = None,
     sequence_column: SequenceColumn = None,
     expression_column: Annotated[
-        str | None, typer.Option(help="Label column: its name, or its number from 1 [default: detected].")
+        str | None,
+        typer.Option(
+            help="Label column: its name, or its number from 1; in FASTA a key of the headers, or the number of a "
+            "field [default: detected]."
+        ),
     ] = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Read no labels: all promoters are test rows, for predictions.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads [default: all cores].")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of the RAM].")] = None,
     as_json: Json = False,
@@ -81,8 +88,10 @@ def build(
     from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input.columns import Columns
 
+    if no_labels and expression_column is not None:
+        raise typer.BadParameter("the label column of rows without labels; leave one out", param_hint="--no-labels")
     settings = configuration(context, config, dataset__path=dataset)
-    columns = Columns(sequence_column, expression_column)
+    columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
             files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)

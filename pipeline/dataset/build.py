@@ -17,8 +17,8 @@ from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import creating, row_count, statement
-from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.columns import Columns
+from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
 from pipeline.dataset.workspace import check_replaceable, publish, working_folder
@@ -52,7 +52,7 @@ def build_dataset(
         source = find_input([local.get(name, name) for name in names], columns)
         source_key = None if local else source_hash(names, source, config)
         if (existing := existing_result(target, source_key)) is not None:
-            return existing
+            return _with_column_names(existing, source)
         try:
             with creating(folder / target.name, threads, memory_limit) as connection:
                 set_variables(connection, {"source": source_key, "settings": json.dumps(dataset_settings(config))})
@@ -70,7 +70,12 @@ def build_dataset(
         except duckdb.Error as error:
             raise input_error(source, error) from None
         publish(folder, target)
-    return result
+    return _with_column_names(result, source)
+
+
+def _with_column_names(result: BuildResult, source: Input) -> BuildResult:
+    sequence, label = source.column_names
+    return replace(result, sequence_column=sequence, label_column=label if result.label_range is not None else None)
 
 
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:

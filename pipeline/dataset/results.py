@@ -32,6 +32,14 @@ class BuildResult:
     """The layout of text or FASTA; None for Parquet and for an existing dataset."""
     was_there: bool = False
     """Whether the dataset existed, built from the same files and settings."""
+    sequence_lengths: tuple[int, int] = (0, 0)
+    """Shortest and longest promoter, in bases, adapters included."""
+    label_range: tuple[float, float] | None = None
+    """Lowest and highest label; None without labels."""
+    sequence_column: str | None = None
+    """Name or number of the column of sequences; None for FASTA."""
+    label_column: str | None = None
+    """Name or number of the column of labels, or their key in FASTA; None without labels."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json, without the flanks."""
@@ -44,6 +52,10 @@ class BuildResult:
 def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: bool = False) -> BuildResult:
     """Read the result of a build from the dataset at an open connection."""
     by_count = "group by reason order by count(*) desc, reason"
+    ((low, high, shortest, longest),) = rows_of(
+        connection,
+        "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
+    )
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
         str(target),
@@ -53,6 +65,8 @@ def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: 
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
         was_there=was_there,
+        sequence_lengths=(shortest, longest),
+        label_range=None if low is None else (low, high),
     )
 
 

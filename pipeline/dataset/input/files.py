@@ -40,6 +40,18 @@ class Input:
     name_column: str | None = None
     stream: RowStream | None = None
 
+    @property
+    def column_names(self) -> tuple[str | None, str | None]:
+        """The columns of sequences and labels, for a reader: their names, or else their numbers; None for none."""
+        if self.layout is None:
+            return self.sequence_column, self.expression_column
+        layout = self.layout
+        field = layout.expression_field
+        if layout.kind == "fasta":
+            return None, (f"field {field}" if field else layout.expression_name) if self.labelled else None
+        label = layout.expression_name or str(field)
+        return layout.sequence_name or str(layout.sequence_field), label if self.labelled and field else None
+
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
     """Resolve names and glob patterns to files, and infer their layout.

@@ -18,7 +18,7 @@ def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any])
 
 def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
     """Create the rules for rows of an assay on a connection: repaired(sequence), sequence_problem(sequence), ..."""
-    set_variables(connection, assay.model_dump(exclude={"flank"}))
+    set_variables(connection, {**assay.model_dump(exclude={"flank"}), "adapter_mismatches": assay.adapter_mismatches})
     connection.execute(statement("01_rules.sql"))
 
 

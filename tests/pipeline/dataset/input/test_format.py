@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
-from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.columns import Columns
+from pipeline.dataset.input.files import find_input
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
