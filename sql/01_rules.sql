@@ -1,19 +1,11 @@
 -- Temporary macros of the build and of predictions: repairs, reasons of rejects, the random order, sizes.
 
 -- The repairs, in this order. Each leaves a sequence unchanged unless a setting of the assay requests it.
--- Words of one length, each of which begins one base after the one before: the overlapping k-mers of a sequence.
-create or replace temp macro are_overlapping(words) as
-    len(words) >= 3 and strlen(words[1]) between 2 and 8
-    and len(list_filter(
-        words[2:],
-        lambda word, place: strlen(word) <> strlen(words[1]) or left(word, -1) <> substring(words[place], 2)
-    )) = 0;
+-- 01_optional_repairs.sql replaces without_white_space and with_exact_adapters, if one of them is requested: a macro copies
+-- its argument to each place that uses it, and planning these nested repairs takes long.
 create or replace temp macro without_white_space(sequence) as case
-    when getvariable('white_space') <> 'strip' or not regexp_matches(sequence, '\s') then sequence
-    when are_overlapping(regexp_extract_all(sequence, '\S+')) then
-        regexp_extract(sequence, '\S+')
-        || array_to_string(list_transform(regexp_extract_all(sequence, '\S+')[2:], lambda word: right(word, 1)), '')
-    else regexp_replace(sequence, '\s', '', 'g')
+    when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
+    else sequence
 end;
 create or replace temp macro in_upper_case(sequence) as case
     when getvariable('lower_case') = 'upper' then upper(sequence)
@@ -27,30 +19,7 @@ create or replace temp macro without_iupac(sequence) as case
     when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
     else sequence
 end;
--- Adapters at both ends with at most adapter_mismatches substitutions each are replaced by the exact ones.
-create or replace temp macro mismatches_of(bases, adapter) as if(adapter = '', 0, hamming(bases, adapter));
-create or replace temp macro with_exact_adapters(sequence) as case
-    when getvariable('adapter_mismatches') > 0
-        then case
-            -- hamming needs texts of one length, in bytes.
-            when not regexp_full_match(sequence, '[ACGTN]*')
-                or strlen(sequence) < strlen(getvariable('left_adapter')) + strlen(getvariable('right_adapter'))
-                then sequence
-            when mismatches_of(left(sequence, strlen(getvariable('left_adapter'))), getvariable('left_adapter'))
-                <= getvariable('adapter_mismatches')
-                and mismatches_of(right(sequence, strlen(getvariable('right_adapter'))), getvariable('right_adapter'))
-                <= getvariable('adapter_mismatches')
-                then getvariable('left_adapter')
-                    || substring(
-                        sequence,
-                        strlen(getvariable('left_adapter')) + 1,
-                        strlen(sequence) - strlen(getvariable('left_adapter')) - strlen(getvariable('right_adapter'))
-                    )
-                    || getvariable('right_adapter')
-            else sequence
-        end
-    else sequence
-end;
+create or replace temp macro with_exact_adapters(sequence) as sequence;
 -- A sequence with neither adapter is treated as a bare insert.
 create or replace temp macro with_adapters(sequence) as case
     when getvariable('missing_adapters') = 'add'

@@ -38,7 +38,8 @@ class PredictionResult:
     """Rows and speed of one call of `predict_files`.
 
     found: rows that an earlier, killed run had predicted. problems: rows without a prediction, by reason. remedy: the
-    repairs that would help some of them, or an empty text. problems_file: the list of them; None where there are none.
+    repairs that help some of them, or an empty text. problems_file: the list of them; None where there are none.
+    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest sequence, as read.
     """
 
     output: str
@@ -49,6 +50,8 @@ class PredictionResult:
     problems_file: str | None
     seconds: float
     rows_per_second: float
+    sequence_column: str | None
+    sequence_lengths: tuple[int, int]
 
 
 def predict_files(
@@ -102,7 +105,7 @@ def _predict(
         predicted = predicted_parts()
         write(file, _hold_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
-        fix = remedy(report.counts, assay)
+        fix = remedy(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             names = "standard input" if request.inputs == [STANDARD_INPUT] else ", ".join(request.inputs)
             reasons = ", ".join(f"{count:,}: {problem}" for problem, count in report.counts.items()) or "no rows"
@@ -118,6 +121,8 @@ def _predict(
         problems_file=str(problems_file(request.output)) if listed else None,
         seconds=round(seconds, 3),
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
+        sequence_column=source.column_names[0],
+        sequence_lengths=report.lengths,
     )
 
 

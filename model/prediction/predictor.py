@@ -5,7 +5,7 @@ Predictor("runs/demo").predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 """
 
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,9 +73,10 @@ class Predictor:
         values = np.full(len(validated), np.nan, np.float32)
         values[usable.to_numpy()] = self.predict_usable(validated["repaired"].filter(usable))
         if problem.null_count < len(problem):
-            counts = Counter(problem.drop_null().to_pylist())
+            examples = _by_problem(problem.to_pylist(), sequences)
+            counts = {reason: len(rows) for reason, rows in examples.items()}
             reasons = ", ".join(f"{count:,}: {reason}" for reason, count in counts.items())
-            fix = remedy(counts, self.assay)
+            fix = remedy(examples, self.assay)
             warnings.warn(
                 f"no prediction (nan) for {reasons}{f'; {fix}' if fix else ''}. Predictor.problems(sequences) has the "
                 "reason of each",
@@ -112,6 +113,15 @@ class Predictor:
         width = read_width(int(lengths.max()), self.view, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
         return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
+
+
+def _by_problem(problems: list[str | None], sequences: list[str]) -> dict[str, list[str]]:
+    """Group the invalid sequences by reason, the most frequent first."""
+    groups = defaultdict[str, list[str]](list)
+    for problem, sequence in zip(problems, sequences, strict=True):
+        if problem is not None:
+            groups[problem].append(sequence)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 def _to_host(values: torch.Tensor) -> ReadValues:

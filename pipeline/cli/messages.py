@@ -1,6 +1,5 @@
 """Describe the results of the data commands in lines of text."""
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,8 @@ if TYPE_CHECKING:
 
 def describe_build(built: "BuildResult") -> list[str]:
     """Describe a dataset: its sizes, the rows rejected or repaired, and notes for its user."""
-    from pipeline.dataset.input.repairs import repair_of  # loads duckdb
-
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
-    assay = json.loads(info.settings)["assay"] if info.settings else {}
-    repairs = {reason: repair_of(reason, assay) if assay else "" for reason in built.rejects}
     return [
         f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
         f"Parquet in {built.parquet}{reused}",
@@ -29,10 +24,10 @@ def describe_build(built: "BuildResult") -> list[str]:
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
-            f"rejected   {count:,}: {reason}{f' (to repair: {repairs[reason]})' if repairs[reason] else ''}"
+            f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
             for reason, count in built.rejects.items()
         ),
-        *(_layout(built.layout) if built.layout else ()),
+        *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_notes(built),
     ]
 
@@ -75,11 +70,11 @@ def _splits(info: "DatasetInfo") -> list[str]:
     ]
 
 
-def _layout(layout: dict[str, Any]) -> Iterator[str]:
+def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:
     """Describe the columns that were read, where there was a choice."""
     if layout["kind"] == "text" and (layout["skip_lines"] or layout["columns"] > 2):
         header = "a header line and " if layout["skip_lines"] else ""
-        labels = f"labels in column {layout['expression_field']}" if layout["expression_field"] else "no labels"
+        labels = f"labels in column {layout['expression_field']}" if labelled else "no labels"
         yield (
             f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
         )

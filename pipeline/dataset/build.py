@@ -16,7 +16,8 @@ import duckdb
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
-from pipeline.dataset.database import creating, row_count, statement
+from pipeline.dataset.database import creating, open_dataset, row_count, statement
+from pipeline.dataset.hints import hints_of_rejects
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.view import define_input, input_error, set_variables
@@ -52,7 +53,8 @@ def build_dataset(
         source = find_input([local.get(name, name) for name in names], columns)
         source_key = None if local else source_hash(names, source, config)
         if (existing := existing_result(target, source_key)) is not None:
-            return _with_column_names(existing, source)
+            with open_dataset(target) as connection:
+                return _with_notes(existing, connection, source, config)
         try:
             with creating(folder / target.name, threads, memory_limit) as connection:
                 set_variables(connection, {"source": source_key, "settings": json.dumps(dataset_settings(config))})
@@ -64,18 +66,27 @@ def build_dataset(
                 runs_left_out = carry_over(connection, target)
                 layout = None if source.layout is None else asdict(source.layout)
                 result = replace(read_result(connection, target), runs_left_out=runs_left_out, layout=layout)
+                result = _with_notes(result, connection, source, config)
                 on_step("writing Parquet")
                 _write_parquet(connection, folder / "parquet", result.info.split_rows)
                 on_step("")
         except duckdb.Error as error:
             raise input_error(source, error) from None
         publish(folder, target)
-    return _with_column_names(result, source)
+    return result
 
 
-def _with_column_names(result: BuildResult, source: Input) -> BuildResult:
+def _with_notes(
+    result: BuildResult, connection: duckdb.DuckDBPyConnection, source: Input, config: DataConfig
+) -> BuildResult:
+    """Add what the dataset itself does not hold: the columns that were read, and the hints for its rejects."""
     sequence, label = source.column_names
-    return replace(result, sequence_column=sequence, label_column=label if result.label_range is not None else None)
+    return replace(
+        result,
+        sequence_column=sequence,
+        label_column=label if result.label_range is not None else None,
+        hints=hints_of_rejects(connection, source, config.assay),
+    )
 
 
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
@@ -93,7 +104,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
     else:
         connection.execute(statement("splits/random.sql"))
     connection.execute(statement("05_rejects.sql"))
-    check_promoters(connection, config.assay, source.files)
+    check_promoters(connection, config.assay, source)
     on_step("cutting and splitting")
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))

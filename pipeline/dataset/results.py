@@ -1,7 +1,7 @@
 """The results of a build, and those of later steps (shards, runs, predictions) that a dataset holds for SQL."""
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class BuildResult:
     """Name or number of the column of sequences; None for FASTA."""
     label_column: str | None = None
     """Name or number of the column of labels, or their key in FASTA; None without labels."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """The overrides that would accept rejects, by reason; tried on these rows."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json, without the flanks."""
