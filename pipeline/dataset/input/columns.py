@@ -169,7 +169,8 @@ def _find_label(table: Table, others: list[int]) -> int:
     if len(candidates) == 1 and not named and table.name(candidates[0]).lower() not in WEAK_LABEL_NAMES:
         return candidates[0]  # beside coordinates and counts
     if numbers or named:
-        raise ambiguous_label(table, named + [field for field in candidates or numbers if field not in named])
+        fields = named + [field for field in candidates or numbers if field not in named]
+        raise _ambiguous_label(table, fields, is_likely=bool(candidates))
     return _label_without_numbers(table, others)
 
 
@@ -204,12 +205,14 @@ def _check_numbers(table: Table, field: int) -> None:
         )
 
 
-def ambiguous_label(table: Table, fields: list[int]) -> UserError:
-    """Make the error for a table in which several columns of numbers could be the label."""
+def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> UserError:
+    """Make the error for a table in which several columns of numbers, or none that is likely, could be the label."""
     columns = ", ".join(f"{table.title(field)} ({_number_range(table, field)})" for field in fields)
     # Labels are hardly ever whole numbers; counts and row numbers are.
-    example = next((field for field in fields if table.mean(field, str.isdecimal) < 1), fields[0])
-    fix = f"name it, such as --expression-column {shlex.quote(table.option(example))}, or --no-labels"
+    numbers = [field for field in fields if table.mean(field, is_number) > 0]
+    example = next((field for field in numbers if table.mean(field, str.isdecimal) < 1), (numbers or fields)[0])
+    named = f"--expression-column {shlex.quote(table.option(example))}"
+    fix = f"name it, such as {named}, or --no-labels" if is_likely else "--no-labels, or --expression-column NAME"
     return UserError(f"{table.file}: ambiguous label column: {columns}; fix: {fix}")
 
 
