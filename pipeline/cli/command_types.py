@@ -33,7 +33,7 @@ def refuse_repeated(command: TyperCommand, ctx: Any, words: list[str]) -> None:
     for param in params:
         takes_one = param.param_type_name == "option" and not (getattr(param, "is_flag", False) or param.multiple)
         if takes_one and params.count(param) > 1:
-            raise typer.BadParameter("given more than once; expected one value", param_hint=param.opts[0])
+            raise typer.BadParameter("given more than once; expected one value", param_hint=param.opts[-1])
 
 
 class Command(TyperCommand):
