@@ -24,7 +24,7 @@ class SequenceRegressor(nn.Module):
     """ASCII bases of promoters -> expression: (promoters,) float32, on the scale of the training labels.
 
     k, view: as the model was fine-tuned (see frames.TOKEN_MODES). Rows that are invalid by the assay's rules
-    (sql/01_rules.sql) return NaN. The assay's repairs are part of the graph, except for white space, which is invalid.
+    (sql/01_rules.sql) return NaN. The graph makes the assay's repairs, except for white space and inexact adapters.
     """
 
     def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, view: str) -> None:

@@ -21,12 +21,16 @@ select
     case
         when getvariable('expression_field') > 0 then coalesce(
             regexp_split_to_array(
-                trim(substring(header, 2), ' ' || chr(9) || chr(13)), '\s*[=|:;,]\s*|\s+'
+                trim(substring(header, 2), ' ' || chr(9) || chr(13)), '\s*[=|:;]\s*|,?\s+'
             )[getvariable('expression_field')],
             ''
         )
+        -- A value that goes on behind a comma, such as 5,2, is no number.
         when getvariable('expression_name') <> '' then regexp_extract(
-            header, '(?i)(?:^>|[\s|;:,])' || regexp_escape(getvariable('expression_name')) || '\s*=\s*([^\s|;,]+)', 1
+            header,
+            '(?i)(?:^>|[\s|;:,])' || regexp_escape(getvariable('expression_name'))
+            || '\s*=\s*([^\s|;,]+)(?:[\s|;]|,\D|,?$)',
+            1
         )
         else ''
     end as expression,

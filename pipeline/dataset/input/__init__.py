@@ -1,4 +1,5 @@
-"""Rows in files as SQL sees them: which files and columns (files, format), streams (stream), the view `input` (view).
+"""Rows in files as SQL sees them: which files (files), their layout (format), streams (stream), view `input` (view).
 
-repairs: which setting repairs which reason code.
+columns, cells, fasta_labels, parquet_head: which column is the sequence and which the label. repairs: which settings
+repair invalid sequences.
 """

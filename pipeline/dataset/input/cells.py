@@ -15,12 +15,17 @@ _NO_NUMBER = re.compile(r"true|false|\d{4}-\d\d-\d\d.*|[\[{<].*", re.IGNORECASE 
 
 @dataclass(frozen=True)
 class Table:
-    """The first rows of a table as text. header: the column names as written; empty without a header line."""
+    """The first rows of a table as text.
+
+    header: the column names as written; empty without a header line. number_fields: columns of a type of numbers, also
+    where these rows hold none.
+    """
 
     file: str
     header: list[str]
     rows: list[list[str]]
     width: int
+    number_fields: frozenset[int] = frozenset()
 
     @property
     def fields(self) -> range:

@@ -158,7 +158,7 @@ def _label_field(table: Table, requested: str | None, sequence: int) -> int:
 
 def _find_label(table: Table, others: list[int]) -> int:
     """Find the label by name, or as the only column of numbers; 0 if no column could be it."""
-    numbers = [field for field in others if table.mean(field, is_number) > 0.2 and not _is_index(table, field)]
+    numbers = [field for field in others if _holds_numbers(table, field) and not _is_index(table, field)]
     candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
     named = [field for field in others if table.name(field).lower() in LABEL_NAMES]
     with_numbers = [field for field in named if field in numbers]
@@ -172,6 +172,10 @@ def _find_label(table: Table, others: list[int]) -> int:
         fields = named + [field for field in candidates or numbers if field not in named]
         raise _ambiguous_label(table, fields, is_likely=bool(candidates))
     return _label_without_numbers(table, others)
+
+
+def _holds_numbers(table: Table, field: int) -> bool:
+    return table.mean(field, is_number) > 0.2 or field in table.number_fields
 
 
 def _label_without_numbers(table: Table, others: list[int]) -> int:

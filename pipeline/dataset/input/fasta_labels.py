@@ -12,8 +12,9 @@ from pipeline.runtime.text import format_count
 KEYS = (*LABEL_NAMES, "label", "value", "target", "log2fc", "logfc", "log2foldchange", "log2_fold_change")
 """Keys of labels, in lower case. The first ones win over the others, as in tables."""
 
-_PAIR = re.compile(r"(?:^>|[\s|;:,])([^\s|;:,=>]+)\s*=\s*([^\s|;,]+)")
-_SEPARATOR = re.compile(r"\s*[=|:;,]\s*|\s+")
+_PAIR = re.compile(r"(?:^>|[\s|;:,])([^\s|;:,=>]+)\s*=\s*([^\s|;,]+)(?=[\s|;]|,\D|,?$)")
+"""A value that goes on behind a comma, such as 5,2, is no number."""
+_SEPARATOR = re.compile(r"\s*[=|:;]\s*|,?\s+")
 
 
 def check_fasta_columns(file: str, columns: Columns) -> None:

@@ -7,6 +7,8 @@ import pyarrow as pa
 from pipeline.dataset.input.cells import Table
 from pipeline.errors import UserError
 
+NUMBERS = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
+
 
 def read_parquet_head(file: str, rows: int) -> Table:
     """Read the first rows of a Parquet file as text. A cell of a list or struct is the name of its type.
@@ -25,7 +27,9 @@ def read_parquet_head(file: str, rows: int) -> Table:
     count = 0 if batch is None else batch.num_rows
     texts = {name: [_text(value) for value in batch[name].to_pylist()] for name in flat} if batch is not None else {}
     columns = [texts.get(field.name, [f"<{field.type}>"] * count) for field in schema]
-    return Table(file, schema.names, [list(row) for row in zip(*columns, strict=True)], len(columns))
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    numbers = frozenset(number for number, field in enumerate(schema, 1) if any(test(field.type) for test in NUMBERS))
+    return Table(file, schema.names, cells, len(columns), numbers)
 
 
 def _text(value: Any) -> str:

@@ -221,6 +221,22 @@ def test_fasta_refuses_columns_that_it_does_not_have(tmp_path, columns, message)
         find_input([file], columns)
 
 
+def test_a_decimal_comma_in_a_header_is_no_label(tmp_path):
+    text = fasta(f"e{row} expression={row % 10}{',5' * (row % 2)},n=3 {row % 7},25" for row in ROWS)
+    built = build_dataset([write(tmp_path / "a.fa", text)], bare_config(tmp_path))
+    assert (built.info.promoters, built.rejects) == (12, {"expression is not a number": 12})
+    with pytest.raises(UserError, match="field 5 of the headers holds no number"):
+        find_input([write(tmp_path / "b.fa", fasta(f"e{row} a b c {row % 7},25" for row in ROWS))], Columns(None, "5"))
+
+
+def test_a_column_of_numbers_counts_though_its_first_rows_are_missing(tmp_path):
+    labels = [None] * 1500 + LABELS
+    sequences = [dna() for _ in labels]
+    pq.write_table(pa.table({"seq": sequences, "gc": [0.5] * len(labels), "y": labels}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"'gc' \(1,000 .*'y' \(no numbers\)"):
+        find_input([str(tmp_path / "a.parquet")])
+
+
 def test_files_with_other_labels_are_not_read_together(tmp_path):
     files = [write(tmp_path / f"{name}.tsv", table(f"seq,{name}", SEQUENCES, LABELS)) for name in ("log2FC", "mean")]
     with pytest.raises(UserError, match="expression_name: 'log2FC' and 'mean'"):
