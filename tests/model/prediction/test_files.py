@@ -272,12 +272,12 @@ def test_model_directory_records_its_strands(made, known):
 
 @pytest.mark.parametrize("bad", [5, 25])
 def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_path, capfd, bad):
-    (tmp_path / "rows.tsv").write_text("acgt\n" * bad)
+    (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad)
     request = PredictionRequest(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
     with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
         predict_files(request)
     assert capfd.readouterr().out == ""
-    (tmp_path / "rows.tsv").write_text("acgt\n" * bad + f"{L}ACGT{R}\n")
+    (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad + f"{L}ACGT{R}\n")
     predict_files(request)
     out, problems = capfd.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
