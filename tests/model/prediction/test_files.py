@@ -280,11 +280,11 @@ def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_p
     (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad + f"{L}ACGT{R}\n")
     predict_files(request)
     out, problems = capfd.readouterr()
-    assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt" * 6] * bad + [f"{L}ACGT{R}"]
     title, heads, *lines = problems.splitlines()
     assert (title, heads) == ("rows without a prediction:", "row\tproblem\tbases\tfirst_wrong_base\tsequence")
     assert len(lines) == min(bad, 21)
-    assert lines[0] == "1\tlower-case bases\t4\t'a' at 1\tacgt"
+    assert lines[0] == "1\tlower-case bases\t24\t'a' at 1\tacgtacgtacgtacgtacgtacgt"
     assert lines[-1].startswith("... and 5 more" if bad > 20 else "5\t")
 
 
