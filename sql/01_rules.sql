@@ -1,6 +1,8 @@
 -- Temporary macros of the build and of predictions: repairs, reasons of rejects, the random order, sizes.
 
 -- The repairs, in this order. Each leaves a sequence unchanged unless a setting of the assay requests it.
+-- 01_optional_repairs.sql replaces without_white_space and with_exact_adapters, if one of them is requested: a macro copies
+-- its argument to each place that uses it, and planning these nested repairs takes long.
 create or replace temp macro without_white_space(sequence) as case
     when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
     else sequence
@@ -17,6 +19,7 @@ create or replace temp macro without_iupac(sequence) as case
     when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
     else sequence
 end;
+create or replace temp macro with_exact_adapters(sequence) as sequence;
 -- A sequence with neither adapter is treated as a bare insert.
 create or replace temp macro with_adapters(sequence) as case
     when getvariable('missing_adapters') = 'add'
@@ -27,7 +30,7 @@ create or replace temp macro with_adapters(sequence) as case
     else sequence
 end;
 create or replace temp macro repaired(sequence) as
-    with_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence)))));
+    with_adapters(with_exact_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence))))));
 
 -- Reasons of rejects: codes for programs, texts for people. The texts are defined only here.
 create or replace temp macro reason_texts() as map {

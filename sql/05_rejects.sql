@@ -43,12 +43,13 @@ with steps as (
         in_upper_case(stripped) as upper_case,
         without_uracil(upper_case) as dna,
         without_iupac(dna) as acgtn,
-        with_adapters(acgtn) as whole
+        with_exact_adapters(acgtn) as exact,
+        with_adapters(exact) as whole
     from input
     where (
         getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
-        getvariable('missing_adapters')
-    ) <> ('reject', 'reject', 'reject', 'reject', 'reject')
+        getvariable('missing_adapters'), getvariable('adapter_mismatches')
+    ) <> ('reject', 'reject', 'reject', 'reject', 'reject', 0)
         and reject_code(fields, sequence, expression, copy) is null
 ),
 counts as (
@@ -57,7 +58,8 @@ counts as (
         {'rule': 'lower_case', 'rows': count(*) filter (stripped <> upper_case)},
         {'rule': 'uracil', 'rows': count(*) filter (upper_case <> dna)},
         {'rule': 'iupac', 'rows': count(*) filter (dna <> acgtn)},
-        {'rule': 'missing_adapters', 'rows': count(*) filter (acgtn <> whole)}
+        {'rule': 'adapter_mismatches', 'rows': count(*) filter (acgtn <> exact)},
+        {'rule': 'missing_adapters', 'rows': count(*) filter (exact <> whole)}
     ]) as count
     from steps
 )

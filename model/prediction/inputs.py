@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from model.prediction.validate import VALIDATED
 from pipeline.config.schema import Assay
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
-from pipeline.dataset.input.format import Columns, layout_of_text
+from pipeline.dataset.input.format import layout_of_text
 from pipeline.dataset.input.stream import fasta_input, line_input
 from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError

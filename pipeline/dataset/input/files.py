@@ -8,23 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
+from pipeline.dataset.input.columns import Columns, choose_columns
 from pipeline.dataset.input.compression import COMPRESSED_SUFFIXES, decompressed_name, read_chunks
-from pipeline.dataset.input.format import (
-    EXPRESSION_NAMES,
-    HEAD_LINES,
-    SEQUENCE_NAMES,
-    Columns,
-    Layout,
-    ambiguous_label,
-    common_layout,
-    has_fasta_label,
-    without_comments,
-)
+from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_label
+from pipeline.dataset.input.format import HEAD_LINES, Layout, common_layout, without_comments
 from pipeline.dataset.input.lines import first_lines
 from pipeline.dataset.input.stream import RowStream, fasta_files, line_files
-from pipeline.dataset.input.tables import JSON_SUFFIXES, saved_dataset_files, table_files, table_schema
+from pipeline.dataset.input.tables import JSON_SUFFIXES, read_table_head, saved_dataset_files, table_files
 from pipeline.errors import UserError
 
 KINDS = {
@@ -33,7 +23,6 @@ KINDS = {
     **dict.fromkeys((".parquet", ".arrow", *JSON_SUFFIXES), "table"),
 }
 """The kind of file by the ending of its name, or of its name without that of a compression."""
-NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
 _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(re.escape, COMPRESSED_SUFFIXES))})?$")
@@ -51,6 +40,18 @@ class Input:
     name_column: str | None = None
     stream: RowStream | None = None
 
+    @property
+    def column_names(self) -> tuple[str | None, str | None]:
+        """The columns of sequences and labels, for a reader: their names, or else their numbers; None for none."""
+        if self.layout is None:
+            return self.sequence_column, self.expression_column
+        layout = self.layout
+        field = layout.expression_field
+        if layout.kind == "fasta":
+            return None, (f"field {field}" if field else layout.expression_name) if self.labelled else None
+        label = layout.expression_name or str(field)
+        return layout.sequence_name or str(layout.sequence_field), label if self.labelled and field else None
+
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
     """Resolve names and glob patterns to files, and infer their layout.
@@ -63,14 +64,14 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     if len(kinds) > 1:
         raise UserError(f"{', '.join(sorted(kinds))} files together; expected one kind; fix: convert some of them")
     columns = columns or Columns()
+    labelled = labelled and not columns.unlabelled
     if kinds == {"table"}:
         source = _table_input(files, columns, labelled)
         selected = source.sequence_column, source.expression_column, source.name_column
         return replace(source, stream=table_files(files, selected))
     heads = {file: first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES) for file in files}
     if kinds == {"FASTA"}:
-        labelled = labelled and any(map(has_fasta_label, heads.values()))
-        return Input(files, Layout("fasta"), labelled, stream=fasta_files(files))
+        return _fasta_input(files, heads, columns, labelled)
     tables = {file: without_comments(file, lines, columns) for file, lines in heads.items()}
     layout, labelled = common_layout({file: lines for file, (_, lines) in tables.items()}, columns, labelled)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
@@ -122,32 +123,24 @@ def _kind(file: str) -> str:
     return kind
 
 
+def _fasta_input(files: list[str], heads: dict[str, list[str]], columns: Columns, labelled: bool) -> Input:
+    check_fasta_columns(files[0], columns)
+    layout = Layout("fasta", expression_field=0)
+    if labelled:
+        lines = (line for head in heads.values() for line in head)
+        key, field, labelled = find_fasta_label(files[0], lines, columns)
+        layout = replace(layout, expression_name=key, expression_field=field)
+    return Input(files, layout, labelled, stream=fasta_files(files))
+
+
 def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
-    requested = (columns.sequence, SEQUENCE_NAMES), (columns.expression, EXPRESSION_NAMES), (columns.name, ())
-    first: list[str | None] = []
-    others: list[str] = []
+    first: list[str] = []
     for file in files:
-        schema = table_schema(file)
-        selected = [_parquet_column(file, column, schema.names, known) for column, known in requested]
-        if selected[0] is None:
-            names = ", ".join(schema.names)
-            raise UserError(f"{file}: no column sequence; it has {names}; fix: --sequence-column NAME")
+        table = read_table_head(file, HEAD_LINES)
+        choice = choose_columns(table, columns, labelled)
+        selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
-        numbers = [field.name for field in schema if any(is_type(field.type) for is_type in NUMBER_TYPES)]
-        others = others or [column for column in numbers or schema.names if column != selected[0]]
     sequence, expression, name = first
-    if labelled and expression is None and others:
-        raise ambiguous_label(files[0], others, others[0])
-    return Input(files, None, labelled and expression is not None, sequence, expression, name)
-
-
-def _parquet_column(file: str, requested: str | None, names: list[str], known: tuple[str, ...]) -> str | None:
-    if requested is None:
-        return next((name for known_name in known for name in names if name.lower() == known_name), None)
-    if requested in names:
-        return requested
-    if requested.isdecimal() and 1 <= int(requested) <= len(names):
-        return names[int(requested) - 1]
-    raise UserError(f"{file}: no column {requested}; it has {', '.join(names)}")
+    return Input(files, None, expression != "", sequence, expression or None, name or None)

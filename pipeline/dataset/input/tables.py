@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.dataset.input.cells import Table
 from pipeline.dataset.input.compression import decompressed_name, read_chunks
 from pipeline.dataset.input.json_lines import json_batches, json_schema
 from pipeline.dataset.input.stream import PLACE, RowStream, row_batch
@@ -17,6 +18,7 @@ from pipeline.errors import UserError
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 CELL_SCHEMA = pa.schema([*PLACE, *((cell, pa.string()) for cell in ("sequence", "expression", "name"))])
 BATCH_ROWS = 1 << 15
+NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
 
 
 def table_schema(file: str) -> pa.Schema:
@@ -29,6 +31,26 @@ def table_schema(file: str) -> pa.Schema:
     if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
         raise UserError(f"{file}: several columns are named {', '.join(twice)}; expected distinct names")
     return schema
+
+
+def read_table_head(file: str, rows: int) -> Table:
+    """Read the first rows of a table as text. A cell of a list or struct is the name of its type.
+
+    Raises UserError for a file that cannot be read.
+    """
+    schema = table_schema(file)
+    flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    try:
+        batch = next(table_batches(file, flat), None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+    head = None if batch is None else batch.slice(0, rows)
+    count = 0 if head is None else len(head)
+    texts = {} if head is None else {name: [_cell_text(cell) for cell in head[name].to_pylist()] for name in flat}
+    columns = [texts.get(field.name, [f"<{field.type}>"] * count) for field in schema]
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    numbers = [number for number, field in enumerate(schema, 1) if any(test(field.type) for test in NUMBER_TYPES)]
+    return Table(file, schema.names, cells, len(columns), frozenset(numbers))
 
 
 def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
@@ -100,6 +122,12 @@ def _read_schema(file: str) -> pa.Schema:
         return pq.read_schema(file)
     with _open_arrow(file) as reader:
         return reader.schema
+
+
+def _cell_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "" if value is None else str(value)
 
 
 def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]:

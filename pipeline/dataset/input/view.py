@@ -18,8 +18,10 @@ def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any])
 
 def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
     """Create the rules for rows of an assay on a connection: repaired(sequence), sequence_problem(sequence), ..."""
-    set_variables(connection, assay.model_dump(exclude={"flank"}))
+    set_variables(connection, {**assay.model_dump(exclude={"flank"}), "adapter_mismatches": assay.adapter_mismatches})
     connection.execute(statement("01_rules.sql"))
+    if assay.white_space == "strip" or assay.adapter_mismatches:
+        connection.execute(statement("01_optional_repairs.sql"))
 
 
 def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:

@@ -47,7 +47,7 @@ def test_entries_by_hand(made):
     text = "\nAC\n\nGT\r\n>a x 1.5 \r\nAC\r\nGT\r\n>  b|2\n\n>c\n>d=\nT"
     rows = [
         (2, "AC\nGT", "", "ACGT", ""),
-        (5, ">a x 1.5 \nAC\nGT", "a", "ACGT", "1.5"),
+        (5, ">a x 1.5 \nAC\nGT", "a", "ACGT", "x"),
         (8, ">  b|2\n", "b|2", "", "2"),
         (10, ">c", "c", "", ""),
         (11, ">d=\nT", "d=", "T", ""),
