@@ -43,12 +43,12 @@ class Part:
         return int(self.table.num_rows)
 
     @cached_property
-    def usable(self) -> pa.Array:
+    def valid_sequences(self) -> pa.Array:
         """The repaired sequences of the valid rows."""
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
     def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
-        """Replace column repaired by prediction: float32, null where there is none. values: of the usable rows."""
+        """Replace column repaired by prediction: float32, null where there is none. values: of the valid rows."""
         prediction = np.full(len(self), np.nan, np.float32)
         prediction[self.table["problem"].is_null().to_numpy()] = values
         place = self.table.column_names.index("repaired")

@@ -150,7 +150,7 @@ def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
     """Raise LeaderboardInputError for a row of the sample that is missing or invalid, before any row is predicted."""
     write = leaderboard_writer(sample)
     with Path(os.devnull).open("wb") as nowhere:
-        write(nowhere, (part.with_predictions(np.zeros(len(part.usable), np.float32)) for part in parts))
+        write(nowhere, (part.with_predictions(np.zeros(len(part.valid_sequences), np.float32)) for part in parts))
 
 
 class ProblemReport:

@@ -21,7 +21,7 @@ def audit(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
-    """Raise UserError if no row is usable, with a reject of the most frequent reason and the hint for it."""
+    """Raise UserError if no row is valid, with a reject of the most frequent reason and the hint for it."""
     if row_count(connection, "promoters"):
         return
     counts = rows_of(
@@ -35,7 +35,7 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source:
     )[0]
     fix = hints_of_rejects(connection, source, assay).get(reason, "")
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are usable, "
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are valid, "
         f"{count:,} for this reason; expected lines of sequence<TAB>expression, the sequence with the adapters of "
         f"section assay{f'; fix: {fix}' if fix else ''}"
     )

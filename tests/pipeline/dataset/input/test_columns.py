@@ -275,7 +275,7 @@ def test_files_with_other_labels_are_not_read_together(tmp_path):
 )
 def test_a_hint_repairs_the_rows_it_is_given_for(tmp_path, text, hint, settings):
     file = write(tmp_path / "a.csv", text)
-    with pytest.raises(UserError, match=rf"0 of \d+ rows are usable, 24 for .*fix: {hint}( \(for bare inserts\))?$"):
+    with pytest.raises(UserError, match=rf"0 of \d+ rows are valid, 24 for .*fix: {hint}( \(for bare inserts\))?$"):
         build_dataset([file], toy_config(tmp_path))
     built = build_dataset([file], toy_config(tmp_path, *hint.split()))
     assert (built.info.promoters, built.repairs) == (24, settings)
@@ -285,8 +285,14 @@ def test_a_hint_repairs_the_rows_it_is_given_for(tmp_path, text, hint, settings)
 
 
 def test_no_hint_where_no_repair_helps(tmp_path):
-    """White space that stands between a sequence and its label: without it both would be one word."""
-    file = write(tmp_path / "a.txt", "".join(f"{L}{s}{R} 1.5\n" for s in SEQUENCES))
+    """White space between a sequence and a word: stripping it would make both one sequence."""
+    file = write(tmp_path / "a.tsv", "".join(f"{L}{s}{R} plus\t1.5\n" for s in SEQUENCES))
     with pytest.raises(UserError) as raised:
         build_dataset([file], toy_config(tmp_path))
     assert "fix:" not in str(raised.value)
+
+
+def test_a_space_between_sequence_and_label_delimits_columns(tmp_path):
+    file = write(tmp_path / "a.txt", "".join(f"{L}{s}{R} {n / 2}\n" for n, s in enumerate(SEQUENCES)))
+    built = build_dataset([file], toy_config(tmp_path))
+    assert (built.info.promoters, built.label_range) == (24, (0.0, 11.5))

@@ -114,7 +114,7 @@ def test_numbers_of_tables_are_the_same_numbers(tmp_path, digits):
 
 def test_a_column_that_holds_no_text_or_numbers_is_named(tmp_path):
     pq.write_table(pa.table({"sequence": ["ACGT"], "expression": [[1.0, 2.0]]}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"a\.parquet: column expression holds list<.*expected text or numbers"):
+    with pytest.raises(UserError, match=r"a\.parquet: .expression. .*got .<list<"):
         read_rows([tmp_path / "a.parquet"], Columns(expression="expression"))
     twice = pa.Table.from_arrays(
         [pa.array(["ACGT"]), pa.array([1.0]), pa.array([2.0])], ["sequence", "expression", "expression"]

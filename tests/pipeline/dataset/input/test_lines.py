@@ -147,7 +147,7 @@ def test_a_nul_byte_is_refused_wherever_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(compression, "CHUNK_BYTES", 1000)
     for name in ("a.tsv", "a.fa"):
         (tmp_path / name).write_bytes(b">x 1\nACGTACGT\n" * 200_000 + b"ACGT\x00\t3\n" if name == "a.fa" else
-                                      b"ACGTACGT\t1\n" * 200_000 + b"ACGT\x00\t3\n")  # fmt: skip
+                                      b"ACGTACGTACGTACGTACGT\t1\n" * 200_000 + b"ACGT\x00\t3\n")  # fmt: skip
         with pytest.raises(UserError, match="NUL byte"):
             read_rows([tmp_path / name])
 
