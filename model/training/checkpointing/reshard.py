@@ -6,8 +6,12 @@ checkpoints.find_checkpoint does so if the checkpoint is of another number of ra
 import argparse
 import io
 import logging
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from model.artifacts.manifest import Layout
 from model.training.checkpointing.disk import report_disk_error
@@ -54,3 +58,30 @@ def convert(checkpoint: Path) -> Path:
             ds_to_universal.main(arguments)
         work.rename(target)
     return target / checkpoint.name
+
+
+@contextmanager
+def correct_loading(engine: Any) -> Iterator[None]:
+    """Correct the optimizer of a DeepSpeed engine after a block that loads a checkpoint into it.
+
+    Universal loading replaces the loss scaler by that of the checkpoint, even if that one has another precision. It
+    also leaves Adam's step counts on the CPU, in the dtype of the file.
+    """
+    optimizer, names = engine.optimizer, ("loss_scaler", "dynamic_loss_scale")
+    own = {name: getattr(optimizer, name) for name in names if hasattr(optimizer, "loss_scaler")}
+    yield
+    if own and not (own["loss_scaler"].dynamic and optimizer.loss_scaler.dynamic):
+        for name, value in own.items():
+            setattr(optimizer, name, value)
+    align_step_counts(engine.basic_optimizer)
+
+
+def align_step_counts(optimizer: torch.optim.Optimizer) -> None:
+    """Move each step count of an Adam optimizer to the device of its weights, as a float32 scalar of its own.
+
+    Fused Adam on a GPU reads and increments it there.
+    """
+    for weights, state in optimizer.state.items():
+        if "step" in state:
+            step = torch.as_tensor(state["step"]).detach().clone()
+            state["step"] = step.reshape(()).to(weights.device, torch.float32)
