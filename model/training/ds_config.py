@@ -74,6 +74,11 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
     if fp16 and bf16:
         raise UserError(f"{path}: fp16 and bf16 are both enabled; fix: enable one of them")
+    if fp16 and DeepSpeedSettings(values, "fp16", "").zero_stage == 0:
+        raise UserError(
+            f"{path}: zero_optimization.stage: expected 1, 2 or 3 with fp16, got 0; at stage 0 DeepSpeed does not "
+            "scale the loss, so small gradients are lost; fix: set it to 1, or use bf16"
+        )
     if fp16 and not cuda:
         values = {name: value for name, value in values.items() if name != "fp16"}
         return DeepSpeedSettings(values, "fp32", "fp16 needs a GPU: training in float32 on this CPU")

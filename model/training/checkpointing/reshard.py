@@ -26,6 +26,11 @@ def check_convertible(folder: Path, source: Layout, target: Layout) -> None:
     stages = {source.zero_stage, target.zero_stage}
     if stages <= {1, 2} or stages == {3}:
         return
+    if stages == {0}:
+        raise UserError(
+            f"{folder}: written by {source}; at ZeRO 0 DeepSpeed cannot change the precision; expected "
+            f"{source.precision}, got {target.precision}; fix: set {source.precision} in the DeepSpeed config"
+        )
     expected = "1 or 2" if source.zero_stage in (1, 2) else source.zero_stage
     raise UserError(
         f"{folder}: written by {source}; DeepSpeed cannot read it with {target}; expected ZeRO {expected}, got "

@@ -50,6 +50,17 @@ def test_precision_follows_from_the_enabled_sections(tmp_path):
         settings(tmp_path, bf16={"enabled": True}, fp16={"enabled": True})
 
 
+@pytest.mark.parametrize("cuda", [False, True])
+def test_fp16_without_zero_is_an_error(tmp_path, cuda):
+    """DeepSpeed 0.19 divides these gradients by the loss scale, but does not scale the loss."""
+    for zero in ({}, {"zero_optimization": {"stage": 0}}):
+        with pytest.raises(UserError, match=r"ds\.json: zero_optimization\.stage: expected 1, 2 or 3 with fp16, got 0"):
+            settings(tmp_path, cuda, fp16={"enabled": True}, **zero)
+    assert settings(tmp_path, cuda, fp16={"enabled": True}, zero_optimization={"stage": 2}).zero_stage == 2
+    assert settings(tmp_path, cuda, fp16={"enabled": False}).zero_stage == 0
+    assert settings(tmp_path, cuda, bf16={"enabled": True}).precision == "bf16"
+
+
 @pytest.mark.parametrize(
     ("batch", "ranks", "micro_batch", "micro_batches"),
     [(128, 1, 16, 8), (128, 2, 16, 4), (128, 8, 16, 1), (64, 8, 8, 1), (100, 3, 12, 3), (5, 8, 1, 1), (1, 1, 1, 1)],

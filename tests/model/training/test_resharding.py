@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.training.checkpointing.reshard import align_step_counts
+from model.artifacts.manifest import Layout
+from model.training.checkpointing.reshard import align_step_counts, check_convertible
+from pipeline.errors import UserError
 from tests.conftest import ROOT
 
 SCRIPT = Path(__file__).parent / "resharding.py"
@@ -24,6 +26,15 @@ def test_step_counts_move_to_the_device_of_the_weights(step):
     steps = [optimizer.state[one]["step"] for one in weights]
     assert {(one.device.type, one.dtype, one.shape) for one in steps} == {("meta", torch.float32, torch.Size())}
     assert steps[0] is not steps[1]
+
+
+def test_conversions_that_deepspeed_cannot_do_are_an_error():
+    for zero, target in ((0, "ZeRO 0, got 1"), (3, "ZeRO 3, got 1")):
+        with pytest.raises(UserError, match=f"expected {target}"):
+            check_convertible(Path("step-1"), Layout(1, zero, "fp32"), Layout(2, 1, "fp32"))
+    with pytest.raises(UserError, match="expected fp32, got bf16"):
+        check_convertible(Path("step-1"), Layout(1, 0, "fp32"), Layout(1, 0, "bf16"))
+    check_convertible(Path("step-1"), Layout(1, 1, "fp32"), Layout(2, 2, "bf16"))
 
 
 @pytest.fixture(scope="module")
