@@ -4,7 +4,8 @@ The training step divides these sums by the size of the global batch. So gradien
 batch is split over ranks and micro-batches.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,9 +21,8 @@ LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
 """Losses on standardized labels, by the value of finetune.loss."""
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums over a micro-batch.
+class Sums(NamedTuple):
+    """Sums over a micro-batch. A tuple, as DeepSpeed puts its hooks only on tensors that it finds in tuples.
 
     loss: float32 scalar, over promoters or masked tokens; count: number of these; correct: number of correct tokens;
     prediction: (rows,) float32, empty in pretraining; inside: (3,) float64, loss, count and correct of the masked

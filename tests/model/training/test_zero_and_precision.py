@@ -41,6 +41,7 @@ def test_losses_are_equal_at_every_zero_stage_and_precision(results, zero, preci
     assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, steps)
     assert result["scale"] == (4096 if precision == "fp16" else None)
     assert result["waits"] == 0  # by default DeepSpeed waits twice per micro-batch to measure throughput
+    assert result["prologues"] == result["micro_batches"] == 2 * steps
     assert result["losses"] == pytest.approx(results["0 fp32"]["losses"][:steps], rel=TOLERANCE[precision])
 
 

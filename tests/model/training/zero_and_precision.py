@@ -43,8 +43,9 @@ REFUSED = {(0, "fp16")}
 def first_losses(config, world, zero, precision, learning_rate=None, compiled=False):
     """Train some steps.
 
-    Returns losses, skipped steps, loss scale, the error, if any, waits for the device, and the exported matrices that
-    hold no more than half precision or do not round to those of the model.
+    Returns losses, skipped steps, loss scale, the error, if any, waits for the device, backward passes that DeepSpeed
+    prepared, micro-batches, and the exported matrices that hold no more than half precision or do not round to those of
+    the model.
     """
     file = Path(f"ds-{world.rank}.json")
     zero_optimization = {"stage": zero, **({"stage3_param_persistence_threshold": 0} if zero == 3 else {})}
@@ -70,7 +71,9 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
     )  # fmt: skip
     losses = []
     gc.collect()  # earlier engines wait for the device when they are deleted
-    problem, waits = "", []
+    problem, waits, prologues = "", [], []
+    prepare_backward = engine.deepspeed._backward_prologue
+    engine.deepspeed._backward_prologue = lambda: (prologues.append(1), prepare_backward())
     accelerator = type(get_accelerator())
     accelerator.synchronize = lambda *_: waits.append(1)
     try:
@@ -87,6 +90,8 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         "scale": engine.loss_scale,
         "problem": problem,
         "waits": len(waits),
+        "prologues": len(prologues),
+        "micro_batches": len(losses) * engine.plan.micro_batches,
         **({} if problem else compare_exported(engine)),
     }
     engine.deepspeed.destroy()
