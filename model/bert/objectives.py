@@ -30,7 +30,7 @@ class Sums(NamedTuple):
     """
 
     loss: torch.Tensor
-    count: torch.Tensor
+    count: torch.Tensor  # type: ignore[assignment]  # replaces tuple.count
     correct: torch.Tensor
     prediction: torch.Tensor
     inside: torch.Tensor
