@@ -46,6 +46,13 @@ def test_losses_are_equal_at_every_zero_stage_and_precision(results, zero, preci
 
 
 @pytest.mark.parametrize(("zero", "precision"), MATRIX)
+def test_evaluations_are_equal_at_every_zero_stage_and_precision(results, zero, precision):
+    expected = results["0 fp32"]["predictions"]
+    assert len(set(expected)) == 8
+    assert results[f"{zero} {precision}"]["predictions"] == pytest.approx(expected, rel=TOLERANCE[precision])
+
+
+@pytest.mark.parametrize(("zero", "precision"), MATRIX)
 def test_exported_weights_are_not_rounded_to_half_precision(results, zero, precision):
     """They are the optimizer's float32 weights, and round to those that the model was trained with."""
     result = results[f"{zero} {precision}"]

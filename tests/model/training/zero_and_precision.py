@@ -17,6 +17,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from model.bert.build import build_task
+from model.bert.device_batch import batch_to_device
 from model.config import Config
 from model.distributed.process_group import init_group, leave_group, sum_over_ranks
 from model.training.checkpointing.hf_export import gather_weights
@@ -92,10 +93,19 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         "waits": len(waits),
         "prologues": len(prologues),
         "micro_batches": len(losses) * engine.plan.micro_batches,
+        "predictions": predict(engine, next(stream.epoch(1)).micro_batches[0]),
         **({} if problem else compare_exported(engine)),
     }
     engine.deepspeed.destroy()
     return results
+
+
+def predict(engine, batch):
+    """Predictions of a micro-batch, as in an evaluation during training."""
+    width = engine.task.choose_width(batch, engine.world.device)
+    engine.deepspeed.eval()
+    with torch.inference_mode():
+        return engine.deepspeed(batch_to_device(batch, width, None, engine.world.device)).prediction.tolist()
 
 
 def compare_exported(engine):
