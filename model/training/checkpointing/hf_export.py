@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
@@ -39,19 +40,31 @@ def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
     """
     from deepspeed.utils import safe_get_full_fp32_param
 
+    masters = _find_unsharded_masters(engine.deepspeed.optimizer)
     weights = {}
     finite = True
     for name, parameter in engine.task.model.named_parameters():
         if not parameter.requires_grad:
             continue
         full = safe_get_full_fp32_param(parameter)
-        full = parameter if full is None else full  # ZeRO stage 0 in float32 has no second copy
+        full = masters.get(parameter, parameter) if full is None else full
         if engine.world.is_rank0:
             weights[name] = full.detach().float().cpu().clone()
             finite &= bool(weights[name].isfinite().all())
     if not broadcast(finite):
         raise make_divergence_error(engine.stage, "the weights are not finite")
     return engine.frozen | weights if engine.world.is_rank0 else {}
+
+
+def _find_unsharded_masters(optimizer: Any) -> dict[torch.Tensor, torch.Tensor]:
+    """Find the float32 weights that DeepSpeed's ZeRO stage 0 keeps for those of the model in half precision.
+
+    The dictionary is empty in float32, which needs no second copy, and at other ZeRO stages.
+    """
+    if not hasattr(optimizer, "fp32_groups"):
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    return {half: master for halves, masters in groups for half, master in zip(halves, masters, strict=True)}
 
 
 def export_model(
