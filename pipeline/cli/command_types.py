@@ -55,8 +55,10 @@ class Command(TyperCommand):
         return super().parse_args(ctx, words)
 
     def _partition(self, args: list[str], schema: type[DataConfig]) -> tuple[list[str], list[str]]:
-        """Split words into those for the parser and overrides. Values of options, and words after --, are no
-        overrides."""
+        """Split arguments into those for the parser and overrides.
+
+        Values of options, and arguments after --, are no overrides.
+        """
         with_value = {
             name
             for param in self.params
