@@ -55,7 +55,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 def imports(files: dict[str, Path]) -> dict[str, set[str]]:
     """The project's modules that each module imports, wherever the import stands in it."""
-    return {name: {found for found in _imported(file, files) if found in files} for name, file in files.items()}
+    return {name: {target for target in _imported(file, files) if target in files} for name, file in files.items()}
 
 
 def _imported(file: Path, files: dict[str, Path]) -> Iterator[str]:
@@ -70,8 +70,8 @@ def _imported(file: Path, files: dict[str, Path]) -> Iterator[str]:
 def problems(root: Path) -> list[str]:
     """The rules that a tree breaks."""
     files = modules(root)
-    graph = {name: found for name, found in imports(files).items() if name not in FACADES}
-    wrong = (problem for name, found in graph.items() for other in found if (problem := _problem(name, other)))
+    graph = {name: targets for name, targets in imports(files).items() if name not in FACADES}
+    wrong = (problem for name, targets in graph.items() for other in targets if (problem := _problem(name, other)))
     return sorted([*wrong, *_circle(graph), *_large(files)])
 
 
@@ -151,8 +151,8 @@ def test_what_breaks_the_layout_is_reported(module, text, problem, tmp_path):
     write_module(tmp_path, "pipeline.io.atomic", "import pipeline.io.locks")
     assert problems(tmp_path) == []
     write_module(tmp_path, module, text)
-    (found,) = problems(tmp_path)
-    assert problem in found
+    (reported,) = problems(tmp_path)
+    assert problem in reported
 
 
 def write_module(root: Path, name: str, text: str) -> None:

@@ -28,9 +28,9 @@ def python(code: str, folder) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_every_public_name_resolves(module, name):
-    found = getattr(importlib.import_module(module), name)
-    assert callable(found)
-    assert found.__module__.partition(".")[0] in ("pipeline", "model")
+    attribute = getattr(importlib.import_module(module), name)
+    assert callable(attribute)
+    assert attribute.__module__.partition(".")[0] in ("pipeline", "model")
     assert name in dir(importlib.import_module(module))
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +33,17 @@ RunCommand = Callable[[str, str], "subprocess.CompletedProcess[str]"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check on one host. found: result as text; fix: what to do, empty if the state is ok."""
+    """Result of one check on one host. result: as text; fix: what to do, empty if the state is ok."""
 
     host: str
     check: str
     state: Literal["ok", "warning", "wrong"]
-    found: str
+    result: str
     fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the values of --json; the key `found` is that of earlier versions."""
+        return {"found" if name == "result" else name: value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def check_hosts(hostfile: Path | None, plan: TrainingPlan) -> Iterator[Finding]:
 def format_finding(finding: Finding) -> str:
     """Format a finding as a line, and a second line with the fix if there is one."""
     state = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}[finding.state]
-    line = f"{state} {finding.host}: {finding.check}: {finding.found}"
+    line = f"{state} {finding.host}: {finding.check}: {finding.result}"
     return f"{line}\n        fix: {finding.fix}" if finding.fix else line
 
 

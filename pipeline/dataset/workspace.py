@@ -93,7 +93,7 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
     lock = files.database.with_name(f".{files.database.name}.lock")
     try:
         files.database.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(lock, f"is building {files.database}; wait for it"):
+        with hold_lock(lock, f"is building {files.database}; fix: wait for it"):
             try:
                 recover_folder(files.parquet)
                 _remove(working)

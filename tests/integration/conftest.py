@@ -49,8 +49,8 @@ def by_the_model_card(workspace: Workspace, run: str) -> tuple[float, float]:
     (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
     (workspace.folder / "one.tsv").write_text(f"{promoter}\n")
-    said = workspace.run("promoter-bert", "predict", f"runs/{run}/model", "one.tsv", "-o", "-").stdout
-    return float(workspace.run("python", "-c", snippet).stdout), float(said.split("\t")[1])
+    output = workspace.run("promoter-bert", "predict", f"runs/{run}/model", "one.tsv", "-o", "-").stdout
+    return float(workspace.run("python", "-c", snippet).stdout), float(output.split("\t")[1])
 
 
 def make_workspace(folder: Path, **files: str) -> Workspace:

@@ -63,10 +63,10 @@ class Hosts:
 
     def processes(self, host: int, words: str) -> list[int]:
         """Ids of a host's processes whose command line has these words, oldest first."""
-        found = subprocess.run(
+        result = subprocess.run(
             ["ip", "netns", "pids", self.namespaces[host - 1]], capture_output=True, text=True, check=False
         )
-        pids = sorted(map(int, found.stdout.split()))
+        pids = sorted(map(int, result.stdout.split()))
         return [pid for pid in pids if words in _command_line(pid)]
 
     def ranks(self, host: int) -> list[int]:
@@ -151,8 +151,8 @@ def _wait_for_ssh(hosts: Hosts) -> None:
 def _take_down(hosts: Hosts) -> None:
     for namespace in hosts.namespaces:
         for _ in range(20):
-            found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
-            pids = found.stdout.split()
+            result = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+            pids = result.stdout.split()
             if not pids:
                 break
             for pid in pids:

@@ -108,12 +108,12 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
         f"{tmp_path}/subsets",
     ]
     words += ["pretrain.max_epochs=0.5", "finetune.max_epochs=0.5"]
-    found = json.loads(bench(prepared, "real_run", *words).stdout)
-    assert list(found["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
-    assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in found["stages"].values())
-    assert set(found["scores"]) == {"valid", "test"}
-    assert "pearson_score" in found["stages"]["score"]["said"]
-    assert json.loads(bench(prepared, "real_run", *words).stdout) == found  # its times, too
+    result = json.loads(bench(prepared, "real_run", *words).stdout)
+    assert list(result["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
+    assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in result["stages"].values())
+    assert set(result["scores"]) == {"valid", "test"}
+    assert "pearson_score" in result["stages"]["score"]["said"]
+    assert json.loads(bench(prepared, "real_run", *words).stdout) == result  # its times, too
     assert "| fine-tune |" in bench(prepared, "real_run", *[word for word in words if word != "--json"]).stdout
     other = bench(prepared, "real_run", *words, "--processes", "2", check=False)
     assert other.returncode == 1
@@ -157,7 +157,7 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_p
 
 def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
     words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
-    said = bench(prepared, "large_batch", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
+    output = bench(prepared, "large_batch", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
     own, large = json.loads((tmp_path / "large_batch.json").read_text())
     assert (own["batch"], own["settings"]) == (32, [])
     assert large["settings"][1] == "pretrain.learning_rate=2.000e-03"  # by the square root of the batch
@@ -168,4 +168,4 @@ def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, 
         "finetune.warm_up=3",
     ]
     assert [max(map(int, form["curve"])) for form in (own, large)] == [1200, 1200]
-    assert f"| 1,200 | {own['curve']['1200']:.4f} | {large['curve']['1200']:.4f} |" in said
+    assert f"| 1,200 | {own['curve']['1200']:.4f} | {large['curve']['1200']:.4f} |" in output

@@ -74,9 +74,9 @@ def test_rejects_are_named_in_the_summary_and_json_says_the_same(workspace):
     text = workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes).stdout
     assert "1: lower-case bases" in text
     assert "1: expression is NaN" in text
-    found = json.loads(workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes, "--json").stdout)
-    assert found["promoters"] == 14
-    assert found["rejects"] == {"expression is NaN": 1, "lower-case bases": 1}
+    result = json.loads(workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes, "--json").stdout)
+    assert result["promoters"] == 14
+    assert result["rejects"] == {"expression is NaN": 1, "lower-case bases": 1}
 
 
 def test_a_query_that_is_wrong_or_would_write(prepared):
@@ -166,9 +166,9 @@ def test_a_run_is_reported_and_compared(trained):
     """The page by the summary that train.py left; see model/reporting/test_run_page.py for the figures."""
     run = trained.folder / "runs" / "paper"
     summary = json.loads((run / "summary.json").read_text())
-    said = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
-    assert said["page"] == "runs/paper/report.html"
-    assert (said["run"], said["finished"], said["missing"]) == ("paper", True, [])
+    result = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
+    assert result["page"] == "runs/paper/report.html"
+    assert (result["run"], result["finished"], result["missing"]) == ("paper", True, [])
     page = (run / "report.html").read_text()
     for split in ("valid", "test"):
         assert f"{summary['scores'][split]['pearson']:.4f}" in page
@@ -184,10 +184,10 @@ def test_a_run_is_reported_and_compared(trained):
     assert "<h2>Challenge</h2>" not in page
     shutil.copytree(run, trained.folder / "again" / "paper")
     trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "-o", "two.html")
-    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "--json").stdout)
-    assert found["page"] == "compare.html"
-    assert [each["scores"] for each in found["runs"]] == [summary["scores"]] * 2
-    assert found["differences"] == {}
+    comparison = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "--json").stdout)
+    assert comparison["page"] == "compare.html"
+    assert [each["scores"] for each in comparison["runs"]] == [summary["scores"]] * 2
+    assert comparison["differences"] == {}
     assert (trained.folder / "two.html").read_text() == (trained.folder / "compare.html").read_text()
 
 
@@ -236,9 +236,9 @@ try:
 except UserError as error:
     print(error)
 """
-    said = trained.run("python", "-c", code)
-    assert said.stdout == "expected a list of promoters, got one string\n"
-    assert "no prediction (nan) for 1: lower-case bases; repair them with assay.lower_case=upper" in said.stderr
+    process = trained.run("python", "-c", code)
+    assert process.stdout == "expected a list of promoters, got one string\n"
+    assert "no prediction (nan) for 1: lower-case bases; repair them with assay.lower_case=upper" in process.stderr
 
 
 def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
@@ -286,7 +286,7 @@ def test_ranks_predict_what_one_process_does(trained):
 
 def test_a_promoter_is_explained(trained):
     promoter = (trained.folder / "train_sequences.txt").read_text().split("\t")[0]
-    asked = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
-    said = json.loads(trained.run("promoter-bert", *asked).stdout)
-    assert said["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
-    assert f"{said['prediction']:.3f}" in (trained.folder / "page.html").read_text()
+    arguments = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
+    result = json.loads(trained.run("promoter-bert", *arguments).stdout)
+    assert result["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
+    assert f"{result['prediction']:.3f}" in (trained.folder / "page.html").read_text()

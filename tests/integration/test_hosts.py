@@ -117,23 +117,23 @@ def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights
         try:
             for number, (event, _) in enumerate(EVENTS):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
-                there = {
+                victims = {
                     pid
                     for host in (1, 2)
                     for pid in (*hosts.ranks(host), *hosts.processes(host, "-m model.watchdog.process"))
                 }
-                assert len(there) == 4
+                assert len(victims) == 4
                 event(hosts, loop)
-                wait_for(lambda pids=there: not any(map(alive, pids)), loop, log, BOUND)
+                wait_for(lambda pids=victims: not any(map(alive, pids)), loop, log, BOUND)
                 hosts.cable(plugged=True)
             assert loop.wait(120) == 0
         finally:
             loop.kill()
     assert read_status(run / "status.json").items() >= {"state": "finished", "exit_code": 0}.items()
-    said = log.read_text()
+    output = log.read_text()
     for _, message in EVENTS:
-        assert message in said
-    assert said.count("; restart ") == len(EVENTS)
+        assert message in output
+    assert output.count("; restart ") == len(EVENTS)
     check_same(run, one_host)
 
 
@@ -238,15 +238,15 @@ def test_doctor_finds_hosts_ready_or_suggests_fixes(workspace):
             aside.rename(shards)
             environment.write_text("OMP_NUM_THREADS=1\n")
     assert unfit.returncode == 1
-    said = [line for line in unfit.stdout.splitlines() if line.startswith("WRONG")]
+    output = [line for line in unfit.stdout.splitlines() if line.startswith("WRONG")]
     expected = (
         ".deepspeed_env, line 1",
         "host2: ssh: ",
         "host1: port: 29500: Address already in use",
         "host1: shards: ",
     )
-    assert len(said) == len(expected)
-    for line, words in zip(said, expected, strict=True):
+    assert len(output) == len(expected)
+    for line, words in zip(output, expected, strict=True):
         assert words in line
     assert unfit.stdout.splitlines()[-1].startswith("4 problems ")
 

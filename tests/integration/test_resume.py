@@ -156,11 +156,11 @@ def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
         full = train(copy, 1, *SCRATCH, "run.keep_checkpoints=99", before=again, check=False)
         run = copy.folder / "runs" / "paper"
         assert full.returncode == 1
-        said = full.stdout + full.stderr
-        assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", said)
-        assert "Traceback" not in said
-        told = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
-        assert told == ["relaunch: not restarted: the error above must be fixed first"]
+        output = full.stdout + full.stderr
+        assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", output)
+        assert "Traceback" not in output
+        messages = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
+        assert messages == ["relaunch: not restarted: the error above must be fixed first"]
         assert tags(run)
         assert {find_corruption(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)
@@ -228,8 +228,8 @@ def test_signal_to_the_launcher_ends_the_run_with_a_checkpoint(copy, launcher, n
 
 def in_session(leader):
     """The processes of a session that are left."""
-    found = subprocess.run(["ps", "-s", str(leader), "-o", "pid=,stat="], capture_output=True, text=True, check=False)
-    return [line for line in found.stdout.splitlines() if "Z" not in line]
+    result = subprocess.run(["ps", "-s", str(leader), "-o", "pid=,stat="], capture_output=True, text=True, check=False)
+    return [line for line in result.stdout.splitlines() if "Z" not in line]
 
 
 def wait_until(met, process=None, seconds=60):

@@ -84,14 +84,14 @@ def test_the_numbers_are_there_while_it_runs_and_add_up_after(copy):
         if read_metrics(run / "metrics.jsonl"):
             seen.add(duckdb.sql(select).fetchall()[0][0])
         time.sleep(0.05)
-    said = process.stdout.read()
-    assert process.returncode == 0, said
+    output = process.stdout.read()
+    assert process.returncode == 0, output
     assert len(seen) > 2
-    assert "parameters" in said
-    assert "FLOP per promoter" in said
-    assert "gradients  not clipped" in said
-    assert "promoters/s" in said
-    assert "FLOP utilization " in said
+    assert "parameters" in output
+    assert "FLOP per promoter" in output
+    assert "gradients  not clipped" in output
+    assert "promoters/s" in output
+    assert "FLOP utilization " in output
     (last,) = [line for line in read_metrics(run / "metrics.jsonl") if line["step"] == 152 and "loss" in line]
     assert 0 <= last["data_wait"] < 1
     assert 0 < last["flop_utilisation"] < 1.5

@@ -82,9 +82,9 @@ def test_nothing_is_found_in_shuffled_labels(toy):
     """On 500 test promoters a correlation by chance stays within four standard deviations, 4 / sqrt(500)."""
     sequences, labels = zip(*planted_motif(), strict=True)
     shuffled = np.random.default_rng(1).permutation(labels)
-    found = score(toy(zip(sequences, shuffled, strict=True), "finetune.max_epochs=3"))
-    assert found["rows"] == 500
-    assert abs(found["pearson"]) < 4 / np.sqrt(500)
+    scores = score(toy(zip(sequences, shuffled, strict=True), "finetune.max_epochs=3"))
+    assert scores["rows"] == 500
+    assert abs(scores["pearson"]) < 4 / np.sqrt(500)
 
 
 def test_a_masked_language_is_learned_to_its_ceiling(toy):

@@ -70,8 +70,8 @@ def test_a_run_leaves_what_it_should(trained):
     evaluated = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_accuracy" in x}
     for name in ("accuracy", "insert_accuracy", "base_perplexity", "insert_base_perplexity"):
         assert masked[name] == evaluated[summary["training"]["pretrain"]["best_step"]][f"valid_{name}"]
-    for guess in ("most_frequent_kmer", "kmer_given_neighbours"):
-        assert 0.1 < masked["baselines"][guess]["insert_accuracy"] < 0.4
+    for baseline in ("most_frequent_kmer", "kmer_given_neighbours"):
+        assert 0.1 < masked["baselines"][baseline]["insert_accuracy"] < 0.4
     training = summary["training"]["finetune"]
     assert training["steps"] == 38
     evaluations = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_pearson" in x}
@@ -187,9 +187,9 @@ def test_ctrl_c_says_how_to_go_on(copy):
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "; run the same command to resume" in said
+    assert "; run the same command to resume" in output
     assert "Traceback" not in errors
 
 

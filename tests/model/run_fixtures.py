@@ -41,8 +41,8 @@ def log(folder, readings=9):
                     values["accuracy"] = draws.random()
                 tracker.log(stage, step, epoch, values)
                 if reading_number % 3 == 0:
-                    found = {f"valid_{name}": draws.random() for name in ("loss", *metrics)}
-                    tracker.log(stage, step, epoch, found)
+                    valid_values = {f"valid_{name}": draws.random() for name in ("loss", *metrics)}
+                    tracker.log(stage, step, epoch, valid_values)
 
 
 def held_out_rows(made, split):

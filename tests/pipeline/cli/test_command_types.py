@@ -73,7 +73,7 @@ def test_a_key_without_its_section_is_refused_unless_it_is_a_file(kind, tmp_path
 @pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
 @pytest.mark.parametrize("words", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]])
 def test_an_option_given_twice_is_refused(kind, words):
-    with pytest.raises(typer.BadParameter, match="given more than once"):
+    with pytest.raises(typer.BadParameter, match="appears more than once"):
         parse(kind, ["a", *words])
 
 

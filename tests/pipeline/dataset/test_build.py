@@ -57,35 +57,35 @@ def everything(path):
     """All that a dataset says, but for where the rejects came from."""
     with open_dataset(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
-        found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
+        results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
         # All of the one row but what files it came from.
-        found["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
-        found["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
-    return found
+        results["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
+        results["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
+    return results
 
 
 def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
     """finetune_train takes the first training rows; held-out rows and pretraining stay the same."""
     file = write(tmp_path / "toy.tsv", GOOD)
-    found = {}
+    results = {}
     for size in ("all", 4, 0.5, 7):
         config = toy_config(tmp_path, f"dataset.path={tmp_path}/{size}.duckdb", f"dataset.finetune_train={size}")
         built = build_dataset([file], config)
         rows = everything(config.dataset.path)
-        found[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
+        results[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
         assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
         assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
         with open_dataset(config.dataset.path) as connection:
             copied = connection.execute(f"select count(*) from '{built.parquet}/train.parquet'").fetchall()
         assert copied == [(built.info.finetune_train_rows,)]
-        found[size, "key"] = built.info.key
+        results[size, "key"] = built.info.key
     for size in (4, 0.5):
         rows = built.info.split_rows["finetune/test"] + built.info.split_rows["finetune/valid"]
-        assert found[size][0] == found["all"][0][: rows + (4 if size == 4 else 6)]
-        assert found[size][1:] == found["all"][1:]
-        assert found[size, "key"] != found["all", "key"]
-    assert found[7] == found["all"]
-    assert found[7, "key"] == found["all", "key"]
+        assert results[size][0] == results["all"][0][: rows + (4 if size == 4 else 6)]
+        assert results[size][1:] == results["all"][1:]
+        assert results[size, "key"] != results["all", "key"]
+    assert results[7] == results["all"]
+    assert results[7, "key"] == results["all", "key"]
     with pytest.raises(UserError, match="finetune_train = 8 rows, but only 7 are not held out"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_train=8"))
 
@@ -259,12 +259,12 @@ def test_the_check_of_letters_is_that_of_a_regular_expression():
         for name in ("00_settings.sql", "01_rules.sql"):
             connection.execute(statement(name))
         connection.register("texts", pa.table({"text": texts}))
-        found = connection.execute(
+        results = connection.execute(
             "select text, sequence_code(text) in ('white_space', 'lower_case', 'uracil', 'iupac', 'letters') from texts"
         ).fetchall()
-    assert len(found) == len(texts)
-    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in found)
-    assert 1000 < sum(other for _, other in found) < 19_000
+    assert len(results) == len(texts)
+    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in results)
+    assert 1000 < sum(other for _, other in results) < 19_000
 
 
 def test_lines_are_counted_in_each_file(tmp_path):
@@ -288,18 +288,18 @@ def test_every_kind_of_file_gives_the_same_dataset(tmp_path):
         write(tmp_path / "no_end.tsv", text.rstrip("\n")),
         str(tmp_path / "toy.parquet"),
     ]
-    found = []
+    results = []
     for number, file in enumerate(files):
         config = toy_config(tmp_path / str(number))
         build_dataset([file], config)
-        found.append(everything(config.dataset.path))
-    assert all(other == found[0] for other in found[1:])
+        results.append(everything(config.dataset.path))
+    assert all(other == results[0] for other in results[1:])
 
 
 def test_same_dataset_whatever_the_row_order_threads_and_memory(tmp_path, made):
     lines = made.rows.read_text().splitlines(keepends=True)
     lines += lines[:50]  # duplicates
-    found = []
+    results = []
     for number, (threads, memory) in enumerate([(1, None), (2, "200MB"), (4, None), (3, "100MB")]):
         random.Random(number).shuffle(lines)
         half = len(lines) // 2 if number % 2 else len(lines)
@@ -308,11 +308,11 @@ def test_same_dataset_whatever_the_row_order_threads_and_memory(tmp_path, made):
             files.append(write(tmp_path / f"{number}b.tsv", "".join(lines[half:])))
         config = small_config(tmp_path / str(number))
         build_dataset(files, config, threads=threads, memory_limit=memory)
-        found.append(everything(config.dataset.path))
-    assert all(other == found[0] for other in found[1:])
+        results.append(everything(config.dataset.path))
+    assert all(other == results[0] for other in results[1:])
     other_seed = small_config(tmp_path / "other", "dataset.seed=1")
     build_dataset([str(made.rows)], other_seed)
-    assert everything(other_seed.dataset.path)["finetune"] != found[0]["finetune"]
+    assert everything(other_seed.dataset.path)["finetune"] != results[0]["finetune"]
 
 
 def test_equal_sequences_lie_together(tmp_path):

@@ -40,8 +40,8 @@ def out(tmp_path):
     return tmp_path / "data"
 
 
-def fetch(server, out, *names, **given):
-    return d.download(names or [NAME], out, server.url, known=KNOWN, **{"waits": (0.0, 0.0, 0.0), **given})
+def fetch(server, out, *names, **arguments):
+    return d.download(names or [NAME], out, server.url, known=KNOWN, **{"waits": (0.0, 0.0, 0.0), **arguments})
 
 
 def leave(out, content, name=f"{NAME}.partial"):
@@ -54,15 +54,15 @@ def names_in(out):
 
 
 def ranges(server):
-    return [asked for _, asked in server.requests]
+    return [byte_range for _, byte_range in server.requests]
 
 
 def test_both_files_and_nothing_else(server, out, capfd):
     shown = []
-    found = d.download([], out, server.url, lambda *told: shown.append(told), KNOWN)
+    results = d.download([], out, server.url, lambda *progress: shown.append(progress), KNOWN)
     assert names_in(out) == [OTHER, NAME]
     assert all((out / name).read_bytes() == body for name, body in FILES.items())
-    assert found == [
+    assert results == [
         d.DownloadResult(str(out / name), len(FILES[name]), len(FILES[name]), False) for name in (NAME, OTHER)
     ]
     assert server.requests == [(f"/files/{NAME}?download=1", None), (f"/files/{OTHER}?download=1", None)]
@@ -78,7 +78,7 @@ def test_what_is_there_is_not_asked_for_again(server, out):
     server.requests.clear()
     leave(out, BODY[:10])  # whatever lies beside a whole file is of no use
     shown = []
-    assert fetch(server, out, on_progress=lambda *told: shown.append(told)) == [
+    assert fetch(server, out, on_progress=lambda *progress: shown.append(progress)) == [
         d.DownloadResult(str(out / NAME), len(BODY), 0, True)
     ]
     assert server.requests == []
@@ -89,14 +89,14 @@ def test_what_is_there_is_not_asked_for_again(server, out):
 def test_cut_connections_are_continued(server, out):
     server.cuts = [400_000, 300_000, 0, 500_000]
     notes = []
-    [found] = fetch(server, out, on_progress=lambda _done, _all, note: notes.append(note))
+    [result] = fetch(server, out, on_progress=lambda _done, _all, note: notes.append(note))
     assert (out / NAME).read_bytes() == BODY
     assert names_in(out) == [NAME]
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in ranges(server)[1:]]
+    starts = [int(byte_range.removeprefix("bytes=").removesuffix("-")) for byte_range in ranges(server)[1:]]
     assert len(starts) == 4
     assert starts == sorted(starts)
     assert 300_000 < starts[0] <= 400_000
-    assert found.fetched == len(BODY)
+    assert result.fetched == len(BODY)
     assert f"{NAME}: the connection was cut; retrying in 0 s" in notes
 
 
@@ -108,9 +108,9 @@ def test_a_body_shorter_than_announced_without_end_stays_for_the_next_start(serv
     assert names_in(out) == [f"{NAME}.partial"]
     assert BODY.startswith((out / f"{NAME}.partial").read_bytes())
     server.cuts = []
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert ranges(server)[-1].startswith("bytes=")
-    assert 0 < found.fetched < len(BODY)
+    assert 0 < result.fetched < len(BODY)
     assert (out / NAME).read_bytes() == BODY
 
 
@@ -125,10 +125,10 @@ def test_waits_grow_and_start_anew_after_progress(server, out, monkeypatch):
 def test_a_server_without_ranges_starts_over(server, out):
     server.ranges = False
     server.cuts = [700_000, 300_000]
-    [found] = fetch(server, out)
-    assert [asked is not None for asked in ranges(server)] == [False, True, True]
+    [result] = fetch(server, out)
+    assert [byte_range is not None for byte_range in ranges(server)] == [False, True, True]
     assert (out / NAME).read_bytes() == BODY
-    assert found.fetched > len(BODY)
+    assert result.fetched > len(BODY)
     assert names_in(out) == [NAME]
 
 
@@ -150,8 +150,8 @@ def test_a_body_of_unknown_length(server, out):
 def test_a_body_that_does_not_end_is_read_to_the_known_size(server, out):
     server.says_length = False
     server.files[NAME] = BODY * 2
-    [found] = fetch(server, out)
-    assert found.fetched < len(BODY) + 100_000
+    [result] = fetch(server, out)
+    assert result.fetched < len(BODY) + 100_000
     assert (out / NAME).read_bytes() == BODY
 
 
@@ -182,9 +182,9 @@ def test_a_partial_file_of_something_else_is_begun_anew(server, out, size):
 
 def test_a_whole_partial_file_needs_no_request(server, out):
     leave(out, BODY)
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert server.requests == []
-    assert not found.existing
+    assert not result.existing
     assert names_in(out) == [NAME]
 
 
@@ -212,7 +212,7 @@ def test_pieces_of_two_versions_are_begun_anew(server, out):
     server.files[NAME] = bytes(len(BODY))
     server.cuts = [400_000]
     fetch(server, out, on_progress=repair_server)
-    assert [asked is not None for asked in ranges(server)] == [False, True, False]
+    assert [byte_range is not None for byte_range in ranges(server)] == [False, True, False]
     assert (out / NAME).read_bytes() == BODY
 
 
@@ -222,8 +222,8 @@ def test_a_file_of_another_size_is_refused_before_anything_is_thrown_away(server
     leave(out, BODY[:200])
     server.ranges = with_ranges
     server.files[NAME] = (BODY + BODY)[:size]
-    said = "416" if with_ranges and size < 200 else f"expected 1,500,000 bytes, got {size:,}"
-    with pytest.raises(UserError, match=said):
+    message = "416" if with_ranges and size < 200 else f"expected 1,500,000 bytes, got {size:,}"
+    with pytest.raises(UserError, match=message):
         fetch(server, out)
     assert (out / f"{NAME}.partial").read_bytes() == BODY[:200]
 
@@ -255,10 +255,10 @@ def test_not_found(server, out):
         ("http://[", "is not a valid host"),
     ],
 )
-def test_no_server(out, monkeypatch, url, said):
-    def resolve(host, *given, **more):
+def test_no_server(out, monkeypatch, url, message):
+    def resolve(host, *arguments, **more):
         if host == "127.0.0.1":
-            return known_addresses(host, *given, **more)
+            return known_addresses(host, *arguments, **more)
         raise socket.gaierror(-2, "no network here")
 
     known_addresses = socket.getaddrinfo
@@ -266,7 +266,7 @@ def test_no_server(out, monkeypatch, url, said):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = url.format(port=free.getsockname()[1])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         d.download([NAME], out, url, known=KNOWN)
     assert names_in(out) == []
 
@@ -334,9 +334,9 @@ def test_a_stopped_download_goes_on_where_it_was(server, out, sent):
     have = partial.stat().st_size
     assert 300_000 < have < len(BODY)
     server.chunk_seconds = 0
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert ranges(server) == [None, f"bytes={have}-"]
-    assert found.fetched == len(BODY) - have
+    assert result.fetched == len(BODY) - have
     assert (out / NAME).read_bytes() == BODY
     assert names_in(out) == [NAME]
 

@@ -43,8 +43,8 @@ def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_p
 
 
 def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):
-    def interrupted(path, *given, mkdir=Path.mkdir, **more):
-        mkdir(path, *given, **more)
+    def interrupted(path, *arguments, mkdir=Path.mkdir, **more):
+        mkdir(path, *arguments, **more)
         if path.name.endswith(".partial"):
             raise KeyboardInterrupt
 

@@ -148,8 +148,8 @@ def test_corrupt_record_gives_equal_data_or_an_error_naming_it(record, zstd, dat
 @given(kmer_records, st.booleans(), st.data())
 def test_forged_record_is_valid_or_an_error_naming_it(record, zstd, data):
     """An index from elsewhere can have the size and the CRC of any bytes."""
-    damaged = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
-    read = read_or_named(damaged, entry_of(damaged, len(record)))
+    corrupt = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
+    read = read_or_named(corrupt, entry_of(corrupt, len(record)))
     if read is None:
         return
     assert len(read) == len(read.tokens) == len(read.expression) == len(record)

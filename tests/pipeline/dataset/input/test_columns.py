@@ -201,9 +201,9 @@ def test_labels_of_fasta_have_a_key_or_are_requested(tmp_path, header, columns, 
     built = build_dataset([write(tmp_path / "a.fa", text)], bare_config(tmp_path), columns=columns)
     assert (built.info.promoters, built.label_column) == (24, label)
     with open_dataset(built.dataset) as connection:
-        found = connection.execute("select sequence, expression from promoters").fetchall()
+        rows = connection.execute("select sequence, expression from promoters").fetchall()
     expected = LABELS if label else [None] * 24
-    assert dict(found) == dict(zip(SEQUENCES, expected, strict=True))
+    assert dict(rows) == dict(zip(SEQUENCES, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_a_hint_repairs_the_rows_it_is_given_for(tmp_path, text, hint, settings)
     built = build_dataset([file], toy_config(tmp_path, *hint.split()))
     assert (built.info.promoters, built.repairs) == (24, settings)
     with open_dataset(built.dataset) as connection:
-        found = connection.execute("select sequence from promoters").fetchall()
-    assert {sequence for (sequence,) in found} == {f"{L}{sequence}{R}" for sequence in SEQUENCES}
+        rows = connection.execute("select sequence from promoters").fetchall()
+    assert {sequence for (sequence,) in rows} == {f"{L}{sequence}{R}" for sequence in SEQUENCES}
 
 
 def test_no_hint_where_no_repair_helps(tmp_path):

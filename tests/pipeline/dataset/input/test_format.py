@@ -147,7 +147,7 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ),
         ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
         ("a.tsv", f"{DNA}\t15,5\n{DNA}\t15\n", None, "decimal comma"),
-        ("a.txt", ">p 5\nACGTA\n", None, ": FASTA, but not by its name"),
+        ("a.txt", ">p 5\nACGTA\n", None, ": FASTA without its suffix"),
         ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed or Parquet data; expected text"),
         ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),
     ],
@@ -163,7 +163,7 @@ def test_files_that_differ(tmp_path):
         find_input(files)
     with pytest.raises(UserError, match="text files together"):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
-    with pytest.raises(UserError, match="named twice"):
+    with pytest.raises(UserError, match="duplicate file"):
         find_input([files[0], str(tmp_path / "*.tsv")])
     (tmp_path / "made").mkdir()
     with pytest.raises(UserError, match=r"made: not a file; the folder holds no input files$"):
@@ -262,8 +262,8 @@ def test_files_from_the_web(tmp_path, plain):
         with pytest.raises(UserError, match=r"none\.tsv: cannot fetch"):
             build_dataset([url.replace("toy.tsv.gz", "none.tsv")], config)
         server.shutdown()
-    found = everything(config.dataset.path)
-    assert found["promoters"] == plain["promoters"]
+    contents = everything(config.dataset.path)
+    assert contents["promoters"] == plain["promoters"]
     with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select file, line from rejects").fetchall() == [(f"{url}?download=1", 1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(OUTPUTS), "served"]

@@ -30,16 +30,16 @@ def scan(assay, source, columns="line, text, name, sequence, expression", thread
 
 def entries(text):
     """The definition, line by line: line, text and sequence of each entry."""
-    found = []
+    numbered = []
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"), 1):
         if line.startswith(">"):
-            found.append((number, [line]))
-        elif (found and found[-1][1][0].startswith(">")) or (line and found):
-            found[-1][1].append(line)
+            numbered.append((number, [line]))
+        elif (numbered and numbered[-1][1][0].startswith(">")) or (line and numbered):
+            numbered[-1][1].append(line)
         elif line:
-            found.append((number, [line]))
+            numbered.append((number, [line]))
     return [
-        (number, "\n".join(lines), "".join(lines[lines[0].startswith(">") :])) for number, lines in found
+        (number, "\n".join(lines), "".join(lines[lines[0].startswith(">") :])) for number, lines in numbered
     ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_file_is_an_error_and_not_its_end(tmp_path, made):
     source = replace(FASTA, stream=fasta_files([str(tmp_path / "cut.fasta.gz")]))
     with pytest.raises(duckdb.Error) as error:
         scan(made.config.assay, source)
-    with pytest.raises(UserError, match=r"cut\.fasta\.gz: cannot be read, corrupt or cut off"):
+    with pytest.raises(UserError, match=r"cut\.fasta\.gz: cannot be read, corrupt or truncated"):
         raise input_error(source, error.value)
 
 
