@@ -152,7 +152,7 @@ def _follow_link(path: Path) -> Path:
 
 
 def _is_dataset_folder(folder: Path) -> bool:
-    """Whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
+    """Return whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}

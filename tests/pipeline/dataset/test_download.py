@@ -246,7 +246,7 @@ def test_not_found(server, out):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:{port}", "no connection to 127.0.0.1:.*: .Errno 111. Connection refused; fix"),
         ("https://zenodo.org", "no connection to zenodo.org: .*resolve.* no network.*; fix"),

@@ -14,7 +14,7 @@ import pytest
 from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 
 ROWS = [(f"ACGTACGTACGTACGTACGT{'ACGT'[i]}", i + 0.5) for i in range(4)]
 OTHER = [(sequence[::-1], -label) for sequence, label in ROWS]
@@ -53,21 +53,21 @@ def write(path, rows):
 def test_a_name_with_marks_of_patterns_is_that_file_alone(tmp_path, named, beside):
     write(tmp_path / named, ROWS)
     write(tmp_path / beside, OTHER)
-    assert usable([tmp_path / named]) == ROWS
-    assert usable([tmp_path / beside]) == OTHER
+    assert valid_rows([tmp_path / named]) == ROWS
+    assert valid_rows([tmp_path / beside]) == OTHER
 
 
 @pytest.mark.parametrize("folder", ["expression=3", "line=3", "filename=3", "sequence=ACGT", "file=x", "fields=7"])
 @pytest.mark.parametrize("name", ["a.tsv", "a.parquet", "a.fa"])
 def test_names_of_folders_are_no_columns(tmp_path, folder, name):
-    assert usable([write(tmp_path / folder / name, ROWS)]) == ROWS
+    assert valid_rows([write(tmp_path / folder / name, ROWS)]) == ROWS
 
 
 def test_columns_of_a_table_do_not_hide_those_of_the_reader(tmp_path):
     columns = {name: ["x"] * 4 for name in ("file", "filename", "line", "name", "text", "fields")}
     table = pa.table({**columns, "sequence": [s for s, _ in ROWS], "expression": [e for _, e in ROWS]})
     pq.write_table(table, tmp_path / "a.parquet")
-    assert usable([tmp_path / "a.parquet"]) == ROWS
+    assert valid_rows([tmp_path / "a.parquet"]) == ROWS
 
 
 def labels_of(kind, values):
@@ -154,7 +154,7 @@ FASTA = "".join(f">x expression={label}\n{sequence}\n" for sequence, label in RO
 )
 def test_compressed_files(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
-    assert usable([tmp_path / name]) == ROWS
+    assert valid_rows([tmp_path / name]) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def write_arrow(path, form):
 
 @pytest.mark.parametrize("form", [pa.ipc.new_file, pa.ipc.new_stream])
 def test_arrow_files(tmp_path, form):
-    assert usable([write_arrow(tmp_path / "a.arrow", form)]) == ROWS
+    assert valid_rows([write_arrow(tmp_path / "a.arrow", form)]) == ROWS
 
 
 def test_a_folder_that_save_to_disk_wrote(tmp_path):
@@ -226,7 +226,7 @@ def test_a_folder_that_save_to_disk_wrote(tmp_path):
         write_arrow(tmp_path / "hf" / "train" / name, pa.ipc.new_stream)
     state = {"_data_files": [{"filename": name} for name in names], "_indices_data_files": None}
     (tmp_path / "hf" / "train" / "state.json").write_text(json.dumps(state))
-    assert usable([tmp_path / "hf" / "train"]) == ROWS * 2
+    assert valid_rows([tmp_path / "hf" / "train"]) == ROWS * 2
     (tmp_path / "hf" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     with pytest.raises(UserError, match=r"holds the splits train, test; fix: name one, such as .*hf/train"):
         find_input([str(tmp_path / "hf")])

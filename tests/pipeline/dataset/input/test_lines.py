@@ -11,7 +11,7 @@ from pipeline.dataset.input.fasta import fasta_entries
 from pipeline.dataset.input.lines import first_lines, line_batches, text_blocks
 from pipeline.dataset.input.row_count import count_entries, count_lines
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 
 S = ["ACGTACGTACGTACGTACGTA", "CCCCACGTACGTACGTACGTC", "GGGGACGTACGTACGTACGTG"]
 
@@ -97,11 +97,11 @@ def test_every_kind_of_line_end_gives_the_same_rows(tmp_path, ends, mark):
     rows = [(sequence, float(label)) for label, sequence in enumerate(S)]
     text = "".join(f"{s}\t{e}{end}" for (s, e), end in zip(rows, ends, strict=True))
     (tmp_path / "a.tsv").write_bytes((mark + text).encode())
-    assert usable([tmp_path / "a.tsv"]) == rows
+    assert valid_rows([tmp_path / "a.tsv"]) == rows
     fasta = "".join(f">x expression={e}{end}{s[:5]}{end}{s[5:]}{end}" for (s, e), end in zip(rows, ends, strict=True))
     if len(set(ends) - {"\r\n"}) < 2:
         (tmp_path / "a.fa").write_bytes((mark + fasta).encode())
-        assert usable([tmp_path / "a.fa"]) == rows
+        assert valid_rows([tmp_path / "a.fa"]) == rows
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
@@ -112,9 +112,9 @@ def test_long_lines_are_rows(tmp_path, place, end):
     long = ("ACGT" * (5_000_000 if place == "last" else 750_000), 7.0)
     rows.insert({"first": 0, "middle": 1, "last": 3}[place], long)
     (tmp_path / "a.tsv").write_text("\n".join(f"{s}\t{e}" for s, e in rows) + end)
-    assert usable([tmp_path / "a.tsv"]) == rows
+    assert valid_rows([tmp_path / "a.tsv"]) == rows
     (tmp_path / "a.fa").write_text("\n".join(f">x activity={e}\n{s}" for s, e in rows) + end)
-    assert usable([tmp_path / "a.fa"]) == rows
+    assert valid_rows([tmp_path / "a.fa"]) == rows
 
 
 def test_a_line_that_arrow_cannot_hold_is_refused(monkeypatch):
