@@ -145,7 +145,7 @@ TREE = (
         ("pipeline.io.long", "\n" * MOST_LINES, f"{MOST_LINES + 1} lines"),
     ],
 )
-def test_what_breaks_the_layout_is_reported(module, text, problem, tmp_path):
+def test_violations_of_the_layout_are_reported(module, text, problem, tmp_path):
     for name in TREE:
         write_module(tmp_path, name, "")
     write_module(tmp_path, "pipeline.io.atomic", "import pipeline.io.locks")

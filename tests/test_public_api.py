@@ -52,7 +52,7 @@ def test_importing_it_imports_nothing_heavy(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.py", "pipeline.py", "model/__init__.py", "model/other.txt"])
-def test_a_module_that_hides_a_package_is_named(name, tmp_path):
+def test_module_that_shadows_a_package_is_named(name, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     done = python("from promoter_bert import Predictor", tmp_path)

@@ -27,7 +27,7 @@ def bench(workspace, module, *words, check=True):
     return workspace.run("env", f"PYTHONPATH={ROOT}", "python", "-m", f"bench.training.{module}", *words, check=check)
 
 
-def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
+def test_gpu_measurements_run_in_small_form(tmp_path):
     """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
@@ -42,7 +42,7 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     assert (tmp_path / "t.json").stat().st_size > 10_000
 
 
-def test_a_row_that_fails_says_why_and_ends_nothing():
+def test_failed_contender_shows_its_error_and_others_continue():
     def fails(error):
         def measure():
             raise error
@@ -120,7 +120,7 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
     assert "fine-tune is already finished, after another pretrain" in other.stderr
 
 
-def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_path):
+def test_rerun_stages_are_timed_again_and_trainings_run_once(tmp_path):
     names = ("build", "shards", "pretrain", "fine-tune", "predict", "score")
     ran, costs = tmp_path / "ran", {}
 
@@ -155,7 +155,7 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_p
         start()
 
 
-def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
+def test_large_batches_are_compared_at_equal_numbers_of_promoters(prepared, tmp_path):
     words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
     output = bench(prepared, "large_batch", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
     own, large = json.loads((tmp_path / "large_batch.json").read_text())

@@ -106,6 +106,6 @@ def test_the_configuration_of_another_assay(tmp_path):
     assert yaml.safe_load(example)["base"] == "config.yaml"
 
 
-def test_the_files_it_links_to_are_there():
+def test_linked_files_of_the_readme_exist():
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).exists(), link

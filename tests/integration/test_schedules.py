@@ -23,7 +23,7 @@ def copy(prepared, tmp_path):
     return Workspace(tmp_path / "work")
 
 
-def test_the_rate_falls_at_each_plateau_the_weights_move_less_and_the_stage_stops_early(copy):
+def test_learning_rate_falls_at_each_plateau_until_early_stopping(copy):
     """An evaluation a step, and no improvement is ever enough: the rate is cut to a tenth at each but the first two.
 
     Adam's steps are as large as the rate, so what the weights moved by shows which rate was applied. In the end they
@@ -72,7 +72,7 @@ def test_another_runs_frozen_encoder_stays_and_the_rest_learns(trained):
     assert moved == earlier.keys() - set(shared)
 
 
-def test_the_numbers_are_there_while_it_runs_and_add_up_after(copy):
+def test_metrics_are_logged_during_the_run_and_add_up(copy):
     process = subprocess.Popen(
         ["python", "train.py", "finetune.start=scratch", "finetune.max_epochs=4"], cwd=copy.folder, env=ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -64,7 +64,7 @@ def score(run):
     return json.loads((run / "summary.json").read_text())["scores"]["test"]
 
 
-def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
+def test_planted_motif_is_learned_and_has_the_largest_effects(toy):
     run = toy(planted_motif())
     assert score(run)["pearson"] > 0.95
     predictor = Predictor(run / "model")
@@ -78,7 +78,7 @@ def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
     assert on_top >= 0.8 * len(fresh)
 
 
-def test_nothing_is_found_in_shuffled_labels(toy):
+def test_shuffled_labels_give_no_correlation(toy):
     """On 500 test promoters a correlation by chance stays within four standard deviations, 4 / sqrt(500)."""
     sequences, labels = zip(*planted_motif(), strict=True)
     shuffled = np.random.default_rng(1).permutation(labels)

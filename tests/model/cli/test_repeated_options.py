@@ -15,7 +15,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
-def test_an_option_given_twice_is_wrong_usage(command, option, capsys):
+def test_repeated_option_is_wrong_usage(command, option, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, option, "1", option, "2"])
     assert end.value.code == 2

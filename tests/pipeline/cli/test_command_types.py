@@ -44,7 +44,7 @@ def parse(kind: type[Command], words: list[str]) -> tuple[list[str], str | None,
         (["shards.k=3", "--", "shards.k=4"], ["shards.k=4"], None, ("shards.k=3",)),
     ],
 )
-def test_a_configured_command_takes_overrides_out_of_its_words(words, names, output, overrides, tmp_path, monkeypatch):
+def test_configured_command_separates_overrides_from_arguments(words, names, output, overrides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.x=1.sql").touch()
     assert parse(ConfiguredCommand, words) == (names, output, overrides)
@@ -57,7 +57,7 @@ def test_another_command_refuses_overrides(words):
 
 
 @pytest.mark.parametrize("words", [["my.file=1.tsv"], ["name=1"], ["-o", "x", "--", "shards.k=4"]])
-def test_another_command_takes_all_other_words(words):
+def test_command_without_configuration_gets_all_arguments(words):
     assert parse(Command, words)[0] == [words[-1]]
 
 
@@ -72,10 +72,10 @@ def test_a_key_without_its_section_is_refused_unless_it_is_a_file(kind, tmp_path
 
 @pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
 @pytest.mark.parametrize("words", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]])
-def test_an_option_given_twice_is_refused(kind, words):
+def test_repeated_option_is_refused(kind, words):
     with pytest.raises(typer.BadParameter, match="appears more than once"):
         parse(kind, ["a", *words])
 
 
-def test_a_flag_given_twice_has_one_meaning():
+def test_repeated_flag_is_accepted():
     assert parse(Command, ["a", "--json", "--json"])[0] == ["a"]

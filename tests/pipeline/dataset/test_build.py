@@ -64,7 +64,7 @@ def everything(path):
     return results
 
 
-def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
+def test_fewer_training_rows_change_nothing_else(tmp_path):
     """finetune_train takes the first training rows; held-out rows and pretraining stay the same."""
     file = write(tmp_path / "toy.tsv", GOOD)
     results = {}
@@ -90,7 +90,7 @@ def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_train=8"))
 
 
-def test_a_dozen_rows_by_hand(tmp_path):
+def test_build_of_twelve_rows_by_hand(tmp_path):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
     assert built.info.cut == 7
@@ -171,7 +171,7 @@ def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
     assert build_dataset([file], config).reused
 
 
-def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
+def test_user_file_beside_the_parquet_is_kept(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     mine = Path(build_dataset([file], toy_config(tmp_path)).parquet) / "mine.parquet"
     shutil.copy(mine.with_name("train.parquet"), mine)
@@ -181,7 +181,7 @@ def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
-def test_a_build_that_is_killed_between_two_renames_is_done_again(tmp_path, monkeypatch, renames):
+def test_build_killed_between_two_renames_is_repeated(tmp_path, monkeypatch, renames):
     """The Parquet of another source than the database's does not pass for it, whichever of the two is built next."""
     file = write(tmp_path / "toy.tsv", GOOD + "bad\n")
     config, other = toy_config(tmp_path), toy_config(tmp_path, "dataset.seed=1")
@@ -249,7 +249,7 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
     assert sum(built.rejects.values()) == len(REJECTED)
 
 
-def test_the_check_of_letters_is_that_of_a_regular_expression():
+def test_letter_check_equals_a_regular_expression():
     """Letters in common stand for it in sql/01_rules.sql; also for text with ten other letters for each of ACGTN."""
     rng = random.Random(1)
     alphabet = "ACGTN" * 6 + "acgtnURYSWKMBDHV-. \t\0é→😀"
@@ -327,7 +327,7 @@ def test_equal_sequences_lie_together(tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 1.0])
-def test_the_cut_is_the_value_at_its_index(tmp_path, made, fraction):
+def test_threshold_is_the_label_at_its_rank(tmp_path, made, fraction):
     config = small_config(tmp_path, f"dataset.top_fraction={fraction}", "dataset.pretrain_valid=0.1")
     info = build_dataset([str(made.rows)], config).info
     labels = sorted((float(x.split("\t")[1]) for x in made.rows.read_text().splitlines()), reverse=True)
@@ -359,7 +359,7 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
     ],
 )
-def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tmp_path, name, content, message):
+def test_invalid_input_is_a_clear_error_and_keeps_the_old_dataset(tmp_path, name, content, message):
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
     before = everything(config.dataset.path)
@@ -371,7 +371,7 @@ def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tm
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_missing_column_is_named_with_those_found(tmp_path):
+def test_missing_column_is_named_with_the_existing_ones(tmp_path):
     pq.write_table(pa.table({"dna": ["x"], "strength": [1.0]}), tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")
     with pytest.raises(
@@ -385,7 +385,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
         build_dataset([file], toy_config(tmp_path), columns=Columns("dna", "force"))
 
 
-def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
+def test_impossible_split_sizes_are_refused_with_a_fix(tmp_path):
     file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))
     with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; fix: fractions"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_valid=10"))
@@ -402,7 +402,7 @@ def shell(*arguments):
     ).stdout
 
 
-def test_the_duckdb_command_line_opens_it_and_builds_the_same(tmp_path):
+def test_duckdb_command_line_opens_and_builds_the_same_dataset(tmp_path):
     """The command line from PyPI is of DuckDB 1.5, the library here of 2.0."""
     config = small_config(tmp_path, "assay.flank=150", "dataset.finetune_valid=0.05", "dataset.finetune_test=0.05",
                           "dataset.pretrain_valid=0.05")  # fmt: skip
@@ -454,7 +454,7 @@ def test_real_measured_rows(tmp_path, real_data):
         ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
     ],
 )
-def test_nothing_of_the_users_is_written_over(tmp_path, monkeypatch, files, names, dataset, message):
+def test_build_overwrites_no_user_file(tmp_path, monkeypatch, files, names, dataset, message):
     monkeypatch.chdir(tmp_path)
     for name, text in files.items():
         Path(name).parent.mkdir(exist_ok=True)
@@ -479,7 +479,7 @@ def test_tables_of_the_users_are_not_lost(tmp_path, ours):
         assert connection.execute("from mine").fetchall() == [(1,)]
 
 
-def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
+def test_leftovers_of_a_killed_writer_do_not_enter_the_next_dataset(tmp_path):
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
     code = f"""if True:
@@ -498,7 +498,7 @@ def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
     assert not Path(f"{config.dataset.path}.wal").exists()
 
 
-def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(tmp_path):
+def test_dataset_of_another_version_is_described_with_its_runs(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
     build_dataset([file], config)
@@ -515,7 +515,7 @@ def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(t
         assert connection.execute("from runs").fetchall() == []
 
 
-def test_a_setting_that_comes_too_late_is_refused(tmp_path):
+def test_setting_of_a_built_dataset_cannot_change(tmp_path):
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)

@@ -90,7 +90,7 @@ def ask(dataset, query):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_each_says_what_it_answers_and_answers_in_library_and_command_line(made, query):
+def test_queries_are_described_and_run_in_library_and_command_line(made, query):
     """The command line from PyPI is of DuckDB 1.5, the library here of 2.0."""
     text = statement(f"queries/{query}")
     assert text.startswith("-- ")
@@ -102,7 +102,7 @@ def test_each_says_what_it_answers_and_answers_in_library_and_command_line(made,
 
 
 @pytest.mark.parametrize("query", sorted(ANSWERS))
-def test_the_answers_for_a_dozen_rows_by_hand(toy, query):
+def test_query_results_on_twelve_rows_by_hand(toy, query):
     _, rows = ask(toy, query)
     if query == "rejects_by_reason.sql":
         rows = [(reason, n, place.rpartition("/")[2], text) for reason, n, place, text in rows]
@@ -147,7 +147,7 @@ def test_the_worst_prediction_comes_first(toy):
     assert [(row["id"], row["error"]) for row in answer[-3:]] == [(0, -1), (2, 1), (1, 0)]
 
 
-def test_residuals_are_those_of_each_group(toy):
+def test_residuals_equal_the_mean_of_each_group(toy):
     """The toy's residual is 1 - id; its labels run from 2 to 14, so that the steps are 1 and 0.5."""
     with open_dataset(toy) as connection:
         rows = connection.execute("select id, insert_of(sequence), expression from promoters").fetchall()
@@ -176,7 +176,7 @@ def quartiles(values):
     return [values[floor(p)] + (p - floor(p)) * (values[ceil(p)] - values[floor(p)]) for p in places]
 
 
-def test_predicted_and_measured_are_counted_by_cell(toy):
+def test_predicted_and_measured_values_are_counted_per_cell(toy):
     with open_dataset(toy) as connection:
         rows = connection.execute("select id, expression from promoters").fetchall()
     cells = Counter((floor(2 * label + 0.5) / 2, floor(2 * (label + number - 1) + 0.5) / 2) for number, label in rows)
@@ -194,7 +194,7 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
     assert ask(toy, "calibration.sql")[1] == expected
 
 
-def test_files_are_asked_without_a_dataset(tmp_path, capfd):
+def test_files_are_queried_without_a_dataset(tmp_path, capfd):
     """As the metrics of a run are, wherever its dataset lies."""
     nowhere, file = str(tmp_path / "dataset.duckdb"), write(tmp_path / "metrics.jsonl", '{"step": 7}\n')
     assert run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv") == 1
@@ -216,7 +216,7 @@ def test_files_are_asked_without_a_dataset(tmp_path, capfd):
         assert run_query(nowhere, rows, form, tmp_path / f"out.{form}") == 2
 
 
-def test_enrichment_is_that_of_counting_every_kmer(made):
+def test_enrichment_equals_a_plain_kmer_count(made):
     """Inserts longer than a word, with Ns in some: the k-mers are counted one by one here."""
     with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select insert_of(sequence), expression >= cut from promoters, dataset").fetchall()
@@ -233,7 +233,7 @@ def test_enrichment_is_that_of_counting_every_kmer(made):
     assert [ratio for *_, ratio in answer] == sorted((ratio for *_, ratio in answer), reverse=True)
 
 
-def test_bases_are_those_of_counting_every_letter(made):
+def test_bases_by_position_equal_a_plain_count(made):
     with open_dataset(made.config.dataset.path) as connection:
         inserts = connection.execute("select insert_of(sequence) from promoters").fetchall()
     inserts = [insert for (insert,) in inserts if len(insert) == 80]

@@ -147,7 +147,7 @@ def test_one_indel_by_hand():
     assert pairs(["ACGT", "AC"], 4) == set()
 
 
-def test_the_empty_insert():
+def test_empty_insert_has_no_substitutions():
     assert pairs([""]) == pairs([]) == set()
     assert pairs(["", "A", "N", "AC"], 0) == {(0, 1), (0, 2), (1, 3)}
     assert pairs(["", "A", "N", "AC"], 2) == {(0, 1), (0, 2), (1, 2), (1, 3)}
@@ -163,7 +163,7 @@ def test_equal_inserts_count_as_one():
     assert group_texts(["ACGT", "ACGT"]) == {}
 
 
-def test_clusters_are_connected_and_the_leader_is_alphabetically_first():
+def test_clusters_are_connected_and_named_by_the_first_insert():
     chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
     result = find_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
     assert result.rows.tolist() == [1, 2, 3, 4, 5]

@@ -50,7 +50,7 @@ def write(path, rows):
         ("{a,b}.tsv", "a.tsv"),
     ],
 )
-def test_a_name_with_marks_of_patterns_is_that_file_alone(tmp_path, named, beside):
+def test_existing_file_name_is_not_a_pattern(tmp_path, named, beside):
     write(tmp_path / named, ROWS)
     write(tmp_path / beside, OTHER)
     assert valid_rows([tmp_path / named]) == ROWS
@@ -104,7 +104,7 @@ def test_each_table_is_read_with_its_own_types(tmp_path, first, second):
 
 
 @pytest.mark.parametrize("digits", ["0.1", "1e-07", "123456789.125", "-0.30000000000000004", "16777217"])
-def test_numbers_of_tables_are_the_same_numbers(tmp_path, digits):
+def test_numbers_of_tables_keep_their_values(tmp_path, digits):
     label = float(digits)
     pq.write_table(pa.table({"sequence": ["ACGT"], "expression": [label]}), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_text(json.dumps({"sequence": "ACGT", "expression": label}))
@@ -112,7 +112,7 @@ def test_numbers_of_tables_are_the_same_numbers(tmp_path, digits):
         assert [row[2] for row in read_rows([tmp_path / name])] == [label]
 
 
-def test_a_column_that_holds_no_text_or_numbers_is_named(tmp_path):
+def test_column_of_another_type_is_named(tmp_path):
     pq.write_table(pa.table({"sequence": ["ACGT"], "expression": [[1.0, 2.0]]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet: .expression. .*got .<list<"):
         read_rows([tmp_path / "a.parquet"], Columns(expression="expression"))
@@ -220,7 +220,7 @@ def test_arrow_files(tmp_path, form):
     assert valid_rows([write_arrow(tmp_path / "a.arrow", form)]) == ROWS
 
 
-def test_a_folder_that_save_to_disk_wrote(tmp_path):
+def test_folder_of_save_to_disk_is_read(tmp_path):
     names = [f"data-0000{number}-of-00002.arrow" for number in range(2)]
     for name in names:
         write_arrow(tmp_path / "hf" / "train" / name, pa.ipc.new_stream)

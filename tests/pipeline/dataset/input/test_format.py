@@ -74,7 +74,7 @@ WRITTEN |= {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_the_same_dataset_however_it_is_written(tmp_path, plain, name):
+def test_file_format_does_not_change_the_dataset(tmp_path, plain, name):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / name, WRITTEN[name])], config)
     assert built.info.input_rows == 12
@@ -152,12 +152,12 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),
     ],
 )
-def test_columns_that_are_not_there(tmp_path, name, text, columns, message):
+def test_missing_columns_are_refused(tmp_path, name, text, columns, message):
     with pytest.raises(UserError, match=message):
         find_input([write(tmp_path / name, text)], columns)
 
 
-def test_files_that_differ(tmp_path):
+def test_files_of_different_layouts_are_refused(tmp_path):
     files = [write(tmp_path / "a.tsv", PLAIN), write(tmp_path / "b.csv", f"sequence,expression\n{CSV}")]
     with pytest.raises(UserError, match=r"b\.csv: another layout than .*a\.tsv \(delimiter: '\\t' and ','"):
         find_input(files)
@@ -178,7 +178,7 @@ def test_files_that_differ(tmp_path):
         find_input([str(tmp_path / "made")])
 
 
-def test_no_row_is_taken_for_a_header(tmp_path):
+def test_no_row_becomes_a_header(tmp_path):
     """A first row that cannot be used is a reject, not a header line without a word."""
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
@@ -187,7 +187,7 @@ def test_no_row_is_taken_for_a_header(tmp_path):
         assert connection.execute("select line, text from rejects").fetchall() == [(1, "XQ12\tfoo")]
 
 
-def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
+def test_row_with_a_column_name_is_a_row(tmp_path, plain):
     text = "".join(f"{sequence}\t{expression}\tlabel\n" for sequence, expression in ROWS)
     for columns in (None, Columns("1", "2"), Columns(expression="2")):
         config = toy_config(tmp_path / str(columns and columns.sequence))
@@ -195,7 +195,7 @@ def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
         assert everything(config.dataset.path) == plain
 
 
-def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
+def test_line_numbers_of_rejects_count_header_and_entry_lines(tmp_path):
     text = f"sequence,expression\n{CSV}bad,1\n"
     build_dataset([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
     with open_dataset(config.dataset.path) as connection:
@@ -233,7 +233,7 @@ def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, override
     assert sorted(rows) == sorted((sequence, None, "test") for sequence, _ in ROWS)
 
 
-def test_labels_further_down_than_is_looked_count(tmp_path):
+def test_labels_after_the_sampled_lines_count(tmp_path):
     text = "".join(f"{sequence}\tnan\n" for sequence, _ in ROWS) * 100 + PLAIN
     built = build_dataset([write(tmp_path / "late.tsv", text)], toy_config(tmp_path))
     assert built.info.promoters == 12
@@ -277,7 +277,7 @@ def test_files_from_s3(tmp_path, plain, s3):
     assert everything(config.dataset.path) == plain
 
 
-def test_the_command_says_what_it_read(tmp_path):
+def test_predict_describes_its_input(tmp_path):
     write(tmp_path / "five.tsv", WRITTEN["five.tsv"])
     done = subprocess.run(
         [BIN / "promoter-bert", "build", "five.tsv", "--config", ROOT / "configs/demo.yaml", "--dataset", "d.duckdb"],

@@ -30,7 +30,7 @@ from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, TOY, L, R, everythi
         ("assay.missing_adapters=add", "ACGT", f"{L}ACGT{R}", "left adapter missing"),
     ],
 )
-def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, setting, sequence, becomes, reason):
+def test_only_requested_repairs_are_made_and_counted(tmp_path, setting, sequence, becomes, reason):
     file = write(tmp_path / "toy.tsv", f"{GOOD}{sequence}\t5\n")
     plain = toy_config(tmp_path / "plain")
     built = build_dataset([file], plain)
@@ -46,7 +46,7 @@ def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, se
     assert (becomes,) in results
 
 
-def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
+def test_dataset_that_cannot_be_trained_on_has_a_note(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
     output = "\n".join(describe_build(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
     assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in output
@@ -184,7 +184,7 @@ def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
         build_dataset([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
 
 
-def test_the_same_again_is_not_built_again(tmp_path):
+def test_unchanged_dataset_is_not_rebuilt(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
     first = build_dataset([file], config)
@@ -211,7 +211,7 @@ def test_two_builds_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
+def test_interrupted_build_keeps_the_old_dataset(tmp_path, made, end):
     """At random moments of the work; the next build clears what was left and gives what an undisturbed one gives."""
     moments = random.Random(int(end))
     folder = tmp_path / "work"
@@ -261,7 +261,7 @@ def test_the_query_for_near_duplicates(tmp_path):
     assert results == [(2, first, second, 1, split[0][0], 9.0, 7.0)]
 
 
-def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
+def test_full_disk_keeps_the_old_dataset(tmp_path, made):
     """On a real file system of 4 MB, which is filled by the build."""
     disk = tmp_path / "disk"
     disk.mkdir()
