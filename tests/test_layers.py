@@ -1,4 +1,4 @@
-"""The layout of the code: imports run downwards through the layers and in no circle; folders and files stay small."""
+"""The layout of the code: imports run downwards through the layers, without cycles; folders and files stay small."""
 
 import ast
 from collections import Counter
@@ -48,13 +48,13 @@ MOST_LINES = 350
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """The project's modules by name."""
+    """Return the project's modules by name."""
     files = [*root.glob("*.py"), *(file for name in FACADES for file in (root / name).rglob("*.py"))]
     return {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
 def imports(files: dict[str, Path]) -> dict[str, set[str]]:
-    """The project's modules that each module imports, wherever the import stands in it."""
+    """Return the project's modules that each module imports, at any place in it."""
     return {name: {target for target in _imported(file, files) if target in files} for name, file in files.items()}
 
 
@@ -68,7 +68,7 @@ def _imported(file: Path, files: dict[str, Path]) -> Iterator[str]:
 
 
 def problems(root: Path) -> list[str]:
-    """The rules that a tree breaks."""
+    """List the rules that a tree breaks."""
     files = modules(root)
     graph = {name: targets for name, targets in imports(files).items() if name not in FACADES}
     wrong = (problem for name, targets in graph.items() for other in targets if (problem := _problem(name, other)))
@@ -76,7 +76,7 @@ def problems(root: Path) -> list[str]:
 
 
 def _problem(module: str, imported: str) -> str:
-    """Why a module must not import another one; an empty text if it may."""
+    """Describe why a module must not import another one; empty if it may."""
     above, below = _layer(module), _layer(imported)
     if above == below:
         return ""

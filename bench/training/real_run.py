@@ -4,7 +4,7 @@
         --config configs/h200.yaml --deepspeed_config configs/ds_h200.json [--processes 8] [key=value ...]
 
 ROWS is any file that `promoter-bert build` reads; LABELS and FOLDER are those of `promoter-bert score`. All output goes
-to --work (default real_run/), with one log per stage; costs.json there holds all numbers. After an interruption, run
+to --work (default real_run/), with one log per stage; its costs.json holds all numbers. After an interruption, run
 the same command to resume: finished stages are not repeated. A stage that was started several times is marked, because
 only its last start is timed. A training is timed once; other settings need another --work. Costs: wall seconds; CPU
 seconds of all processes of the stage; peak memory in GB of the largest process.
@@ -28,7 +28,7 @@ TRAINING_STAGES = ("pretrain", "fine-tune")
 
 
 def stages(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the commands in order: stage -> words of its command."""
+    """Return the commands in order: stage -> arguments of its command."""
     work = args.work
     paths = [f"dataset.path={work}/dataset.duckdb", f"shards.path={work}/shards", f"run.path={work}/runs"]
     config = ["--config", str(args.config), *paths, "run.name=real", *args.overrides]

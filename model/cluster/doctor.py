@@ -125,7 +125,7 @@ def _check_launching_machine(hosts: int) -> Iterator[Finding]:
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
     problem = _extract_error(ssh(host, "true", plan.ssh_port))
-    fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that sshd runs there"
+    fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that its sshd is running"
     if host in ("localhost", "127.0.0.1"):
         fix = "start sshd, or omit --hostfile; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
     yield _make_finding(host, "ssh", problem, "without a password", fix)
@@ -199,7 +199,7 @@ def _check_names(answers: Answers, hosts: int) -> Iterator[Finding]:
 def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iterator[Finding]:
     """Check port, shards and disk space, which only the host of rank 0 needs."""
     problem = answer["port_problem"] and f"{plan.port}: {answer['port_problem']}"
-    fix = "use another port if another training runs there: deepspeed --master_port 29501 ..."
+    fix = "use another port if another training uses this one: deepspeed --master_port 29501 ..."
     yield _make_finding(first, "port", problem, f"{plan.port} is free", fix)
     fix = "put the same shards into the same folder on every host"
     yield _make_finding(first, "shards", answer["shards_problem"], "match the dataset", fix)
@@ -244,7 +244,7 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
         yield _make_finding(host, "way", problem, f"reaches {target}", fix)
         if not problem:
             problem = "" if result["shared"] else f"{folder} is not the same folder as on {first}"
-            fix = "use a folder on a shared disk (run.path=...), as every host reads checkpoints there"
+            fix = "use a folder on a shared disk (run.path=...), as every host reads its checkpoints"
             yield _make_finding(host, "shared run folder", problem, str(folder), fix)
 
 

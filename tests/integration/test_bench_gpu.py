@@ -23,12 +23,12 @@ pytestmark = pytest.mark.processes
 
 
 def bench(workspace, module, *words, check=True):
-    """Run a module of bench in a folder of a user."""
+    """Run a module of bench in a user's folder."""
     return workspace.run("env", f"PYTHONPATH={ROOT}", "python", "-m", f"bench.training.{module}", *words, check=check)
 
 
 def test_gpu_measurements_run_in_small_form(tmp_path):
-    """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
+    """Every contender has a row; without Hugging Face's packages, its row shows the error."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
     bench(work, "gpu", "--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
@@ -125,7 +125,7 @@ def test_rerun_stages_are_timed_again_and_trainings_run_once(tmp_path):
     ran, costs = tmp_path / "ran", {}
 
     def start(**changed):
-        """The stages that a start runs; changed: further words of their commands."""
+        """Return the stages that one start runs. changed: further arguments of their commands."""
         ran.write_text("")
         more = {name.replace("_", "-"): words for name, words in changed.items()}
         commands = {name: ["sh", "-c", f"echo {name} >> {ran}", *more.get(name, [])] for name in names}
@@ -161,7 +161,7 @@ def test_large_batches_are_compared_at_equal_numbers_of_promoters(prepared, tmp_
     own, large = json.loads((tmp_path / "large_batch.json").read_text())
     assert (own["batch"], own["settings"]) == (32, [])
     assert large["settings"][1] == "pretrain.learning_rate=2.000e-03"  # by the square root of the batch
-    # As given, warmed up over three of the nine or ten steps.
+    # With these arguments, warm-up takes three of the nine or ten steps.
     assert large["settings"][3:] == [
         "finetune.global_batch=128",
         "finetune.learning_rate=3.000e-03",

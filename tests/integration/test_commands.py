@@ -21,7 +21,7 @@ def workspace(tmp_path):
 
 
 def test_command_line_starts_without_heavy_imports():
-    """Nothing heavy is imported before it is needed."""
+    """Large packages are imported only when they are needed."""
     code = (
         "import sys, model.cli.app; "
         "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'requests',"
@@ -271,7 +271,7 @@ def test_predictions_from_parquet_without_labels(trained):
 
 
 def test_several_ranks_predict_the_same_as_one_process(trained):
-    """By DeepSpeed's launcher, which puts an option of its own before ours."""
+    """DeepSpeed's launcher adds its own option before those of the command."""
     rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)[:700]
     (trained.folder / "ranks.tsv").write_text("".join(["acgt\n", *rows]))
     predict = ["predict", "runs/paper/model", "ranks.tsv", "--both-strands", "-o"]

@@ -1,4 +1,4 @@
-"""Every command and every snippet of the README, typed as it stands, in a folder like a user's."""
+"""Every command and every snippet of the README, run unchanged in a folder like a user's."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def blocks(language):
 
 
 def alone(words):
-    """The same without hosts to reach by ssh."""
+    """The same workspace without hosts to reach by ssh."""
     place = words.index("--hostfile")
     return [*words[:place], *words[place + 2 :]]
 
@@ -52,7 +52,7 @@ def workspace(tmp_path_factory):
 
 
 def with_files_of_the_challenge(folder):
-    """Its names of files, which the README types, over the promoters of test.tsv."""
+    """Write the challenge's files that the README names, with the promoters of test.tsv."""
     toy = make_challenge(folder)
     toy.sequences = [line.split("\t")[0] for line in (folder / "test.tsv").read_text().splitlines()]
     toy.write()
@@ -70,7 +70,7 @@ def with_files_of_the_challenge(folder):
 def test_commands_and_snippets(workspace):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert set(ELSEWHERE) < set(commands)
-    # DeepSpeed asks the hosts of a hostfile by ssh, localhost too, so this runs on a host with an sshd.
+    # DeepSpeed connects to all hosts of a hostfile by ssh, also to localhost, so this runs on a host with an sshd.
     with lab.two_hosts() if not lab.missing() else nullcontext() as hosts:
         for command in commands:
             words = shlex.split(command)

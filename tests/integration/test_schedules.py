@@ -1,4 +1,4 @@
-"""What steers a stage: the plateau, early stopping, where fine-tuning starts; and the numbers it leaves behind."""
+"""Schedules of a stage: plateau, early stopping, start of fine-tuning; and the logged metrics."""
 
 import json
 import shutil
@@ -24,10 +24,10 @@ def copy(prepared, tmp_path):
 
 
 def test_learning_rate_falls_at_each_plateau_until_early_stopping(copy):
-    """An evaluation a step, and no improvement is ever enough: the rate is cut to a tenth at each but the first two.
+    """One evaluation per step, and no improvement counts: the rate falls to a tenth at each but the first two.
 
-    Adam's steps are as large as the rate, so what the weights moved by shows which rate was applied. In the end they
-    do not move any more, and the stage stops after so many evaluations without a better one.
+    Adam's steps are as large as the rate, so the change of the weights shows which rate was applied. In the end they
+    do not change any more, and the stage stops after its limit of evaluations without improvement.
     """
     copy.run(
         "python", "train.py", "--stage", "pretrain", "pretrain.evaluate_every=0.01", "pretrain.max_epochs=9",

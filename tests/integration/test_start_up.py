@@ -1,4 +1,4 @@
-"""The real launchers, killed and frozen at any moment before the training begins; and the way on from there."""
+"""Real launchers that are killed or frozen at any time before the training begins, and the resumed run."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ from tests.integration.test_resume import free_port
 pytestmark = pytest.mark.processes
 
 BOUND = 60
-"""Seconds in which everything has ended that was there."""
+"""Seconds within which all processes of the run have ended."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def copy(prepared, tmp_path):
 
 
 def running_in(folder: Path, words: str) -> list[psutil.Process]:
-    """Processes with these words in their command line, oldest first."""
+    """Return processes whose command line contains a text, oldest first."""
     running = []
     for process in psutil.process_iter():
         try:
@@ -40,7 +40,7 @@ def running_in(folder: Path, words: str) -> list[psutil.Process]:
 COMMAND, LAUNCHER, RANK = "bin/deepspeed --master_port", "-u -m deepspeed.launcher.launch", "-u train.py --local_rank="
 WATCHDOG = "-m model.watchdog.process"
 EVENTS = [
-    # (how many of which there are, seconds after that at most, who gets which signal, what is said)
+    # (number and kind of running processes, most seconds after that, victim, its signal, expected message)
     (1, LAUNCHER, 0, LAUNCHER, signal.SIGKILL, "relaunch: the run ended before it was finished"),
     (2, WATCHDOG, 4, RANK + "1", signal.SIGSTOP, "stopped (SIGSTOP) for 20 s"),
     (2, WATCHDOG, 4, RANK + "0", signal.SIGKILL, "lost: rank 0 on "),
@@ -50,7 +50,7 @@ EVENTS = [
 
 @pytest.mark.timeout(600)
 def test_lost_processes_in_the_start_up_end_the_run_and_it_is_restarted(copy):
-    """DeepSpeed itself exits with 0 when its launcher is killed; the first event meets that one in its imports."""
+    """DeepSpeed itself exits with 0 when its launcher is killed; the first event kills it during its imports."""
     moments, log = random.Random(6), copy.folder / "log"
     deepspeed = ("deepspeed", "--master_port", free_port(), "--num_accelerators", "2")
     training = ("train.py", "finetune.start=scratch", "finetune.max_epochs=9")

@@ -1,4 +1,4 @@
-"""Toy tasks whose answer is known: what the whole way from rows to scores must find, and must not find."""
+"""Toy tasks with known results: what the complete workflow from rows to scores must learn, and must not learn."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ SETTINGS = {
 
 @pytest.fixture
 def toy(tmp_path):
-    """Trains on rows of (sequence, expression)."""
+    """Train on rows of (sequence, expression)."""
     for name in ("train.py", "ds_config.json"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "sql", tmp_path / "sql")
@@ -47,7 +47,7 @@ def toy(tmp_path):
 
 
 def planted_motif(rows=2500, seed=0):
-    """20 random bases; those with GAT anywhere have the label 12, the others 4."""
+    """Draw inserts of 20 random bases; those with GAT anywhere have the label 12, the others 4."""
     rng = np.random.default_rng(seed)
     for _ in range(rows):
         sequence = "".join(rng.choice(BASES, 20))

@@ -27,7 +27,7 @@ CLOCK = (
 
 
 def numbers(run):
-    """All logged numbers that do not come from a clock."""
+    """Return all logged numbers that do not depend on time."""
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
 
 
@@ -37,7 +37,7 @@ def weights(folder):
 
 @pytest.fixture
 def copy(prepared, tmp_path):
-    """The prepared data in a folder of its own."""
+    """Copy the prepared data to a separate folder."""
     shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
     return Workspace(tmp_path / "work")
 
@@ -123,7 +123,7 @@ print(json.dumps(out))
 
 
 def test_stock_transformers_equals_predict_and_the_run(trained):
-    """No code of ours in the process; rows of several lengths, and one with N."""
+    """The process imports no code of the project; rows of several lengths, and one with N."""
     rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)
     chosen = [*rows[:40], next(row for row in rows if "NN" in row)]
     (trained.folder / "some.tsv").write_text("".join(chosen))
@@ -153,7 +153,7 @@ def test_a_finished_run_is_not_run_again(trained):
 
 
 def test_run_keeps_its_scores_if_the_dataset_is_in_use(copy):
-    """The run ends with its scores; they get into the dataset when it is started again."""
+    """The run ends with its scores; the next start publishes them in the dataset."""
     holder = "import duckdb, time; c = duckdb.connect('dataset.duckdb', read_only=True); print(1, flush=True); input()"
     runs = "select run, finished is not null as finished, test_pearson from runs where run = 'held'"
     with subprocess.Popen(
@@ -202,10 +202,10 @@ def test_a_missing_shard_is_noticed_before_anything_is_trained(copy):
 
 
 def test_port_in_use_is_named(copy):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = str(occupied.getsockname()[1])
         done = copy.run("deepspeed", "--master_port", port, "train.py", check=False)
     assert done.returncode == 1
     assert f"port {port}: already in use" in done.stderr

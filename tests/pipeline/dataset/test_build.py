@@ -54,7 +54,7 @@ def write(path, text):
 
 
 def everything(path):
-    """All that a dataset says, but for where the rejects came from."""
+    """Read all contents of a dataset, except the places of its rejects."""
     with open_dataset(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
         results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
@@ -182,7 +182,7 @@ def test_user_file_beside_the_parquet_is_kept(tmp_path):
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
 def test_build_killed_between_two_renames_is_repeated(tmp_path, monkeypatch, renames):
-    """The Parquet of another source than the database's does not pass for it, whichever of the two is built next."""
+    """Parquet of another source than the database's is rebuilt, whichever of the two is built next."""
     file = write(tmp_path / "toy.tsv", GOOD + "bad\n")
     config, other = toy_config(tmp_path), toy_config(tmp_path, "dataset.seed=1")
     build_dataset([file], config)
@@ -250,7 +250,7 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
 
 
 def test_letter_check_equals_a_regular_expression():
-    """Letters in common stand for it in sql/01_rules.sql; also for text with ten other letters for each of ACGTN."""
+    """sql/01_rules.sql compares shares of common letters instead; also for text with ten others per ACGTN letter."""
     rng = random.Random(1)
     alphabet = "ACGTN" * 6 + "acgtnURYSWKMBDHV-. \t\0é→😀"
     texts = ["".join(rng.choices(alphabet, k=rng.randint(1, 12))) for _ in range(20_000)]
@@ -529,6 +529,6 @@ def test_setting_of_a_built_dataset_cannot_change(tmp_path):
     assert config.dataset.path not in again
     with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
         as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
-    # What a file says by now, but nobody asked for here, gives way to how it was built.
+    # A changed file without a request in this call yields to the settings of the build.
     today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
     assert as_built(today, info).dataset == config.dataset

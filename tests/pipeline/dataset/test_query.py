@@ -195,7 +195,7 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
 
 
 def test_files_are_queried_without_a_dataset(tmp_path, capfd):
-    """As the metrics of a run are, wherever its dataset lies."""
+    """For example the metrics of a run, at any place of its dataset."""
     nowhere, file = str(tmp_path / "dataset.duckdb"), write(tmp_path / "metrics.jsonl", '{"step": 7}\n')
     assert run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv") == 1
     assert capfd.readouterr().out == '"n"\n8\n'
@@ -217,7 +217,7 @@ def test_files_are_queried_without_a_dataset(tmp_path, capfd):
 
 
 def test_enrichment_equals_a_plain_kmer_count(made):
-    """Inserts longer than a word, with Ns in some: the k-mers are counted one by one here."""
+    """Inserts longer than the counted substrings, some with Ns; the test counts k-mers one by one."""
     with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select insert_of(sequence), expression >= cut from promoters, dataset").fetchall()
     counts = {True: Counter(), False: Counter()}

@@ -21,7 +21,7 @@ def record_runs(database, *names):
 
 
 def refused(config, files, message):
-    """The dataset stays as it is, and replace=True replaces it."""
+    """Check that the dataset is kept, and that replace=True replaces it."""
     before = everything(config.dataset.path)
     with pytest.raises(UserError, match=rf"{message}; fix: --dataset NAME.duckdb .*, or --replace"):
         build_dataset(files, config)
@@ -74,7 +74,7 @@ def test_settings_replace_a_dataset_of_the_same_files_unless_it_has_runs(tmp_pat
 
 
 def test_dataset_without_recorded_files_counts_as_of_other_files(tmp_path):
-    """As those of version 0.1.0 are."""
+    """Datasets of version 0.1.0 have no record of their files."""
     file = write(tmp_path / "toy.tsv", GOOD)
     build_dataset([file], config := toy_config(tmp_path))
     with open_dataset(config.dataset.path, read_only=False) as connection:
@@ -87,7 +87,7 @@ def test_dataset_without_recorded_files_counts_as_of_other_files(tmp_path):
 
 @pytest.mark.parametrize("folder", ["same", "other"])
 def test_symbolic_links_stay_and_their_targets_are_replaced(tmp_path, folder):
-    """dataset.duckdb, its Parquet and rejects as links: nothing half done, also from one file system to another."""
+    """dataset.duckdb, its Parquet and rejects as links: replaced atomically, also across file systems."""
     with tempfile.TemporaryDirectory(dir=Path("/dev/shm") if folder == "other" else tmp_path) as name:
         file = write(tmp_path / "toy.tsv", GOOD)
         for output in ("dataset.parquet", "dataset.rejects.parquet"):

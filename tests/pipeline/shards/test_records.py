@@ -76,14 +76,14 @@ HEADER_FIELDS = {
 
 
 def with_checksum(header):
-    """The header with the checksum of its bytes."""
+    """Return the header with the checksum of its bytes."""
     blank = bytes(header[:148]) + b" " * 8 + bytes(header[156:])
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
 
 
 @st.composite
 def damage(draw, data):
-    """Bytes of a record after flips, edited headers with a checksum that fits, and moved, lost or doubled blocks."""
+    """Draw bytes of a record with flips, edited headers with valid checksums, and moved, lost or doubled blocks."""
     data = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         blocks = len(data) // tarfile.BLOCKSIZE
@@ -126,7 +126,7 @@ def entry_of(data, rows):
 
 
 def read_or_named(data, shard):
-    """The record of these bytes, or None if the error names the record."""
+    """Parse a record. Returns None if the error names the record."""
     try:
         return check_record(data, "shards", shard, 0, K)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Which columns are read: the right one, a question, or a refusal; never another one without a word."""
+"""Detected columns: the right one or an error that lists the candidates, never silently another one."""
 
 import datetime
 import random
@@ -285,7 +285,7 @@ def test_hint_repairs_its_rows(tmp_path, text, hint, settings):
 
 
 def test_no_hint_if_no_repair_helps(tmp_path):
-    """White space between a sequence and a word: stripping it would make both one sequence."""
+    """White space between a sequence and a text: stripping it would join both into one sequence."""
     file = write(tmp_path / "a.tsv", "".join(f"{L}{s}{R} plus\t1.5\n" for s in SEQUENCES))
     with pytest.raises(UserError) as raised:
         build_dataset([file], toy_config(tmp_path))

@@ -1,4 +1,4 @@
-"""The files that a name stands for are read, each with its own types and from no other place."""
+"""Files, patterns and URLs: exactly the named files are read, each with its own types."""
 
 import bz2
 import io

@@ -1,4 +1,4 @@
-"""How rows are written is found by itself: each case gives the dataset of the plain file."""
+"""Detected formats: each case gives the dataset of the plain file."""
 
 import gzip
 import http.server
@@ -179,7 +179,7 @@ def test_files_of_different_layouts_are_refused(tmp_path):
 
 
 def test_no_row_becomes_a_header(tmp_path):
-    """A first row that cannot be used is a reject, not a header line without a word."""
+    """An invalid first row is a reject, not silently a header line."""
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
     assert built.rejects == {"letters other than ACGTN": 1}
@@ -270,7 +270,7 @@ def test_files_from_the_web(tmp_path, plain):
 
 
 def test_files_from_s3(tmp_path, plain, s3):
-    """From a real S3 server on this machine; every part of the answer comes over its HTTP."""
+    """From a real S3 server on this machine; every part of the response is sent over HTTP."""
     with fsspec.open(f"{s3}/toy.csv", "wb") as file:
         file.write(CSV.encode())
     build_dataset([f"{s3}/toy.csv"], config := toy_config(tmp_path))

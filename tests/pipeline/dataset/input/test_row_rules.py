@@ -1,4 +1,4 @@
-"""What the settings do with rows that break a rule, with equal and with near-duplicate sequences."""
+"""Settings for rows that break a rule, for equal and for near-duplicate sequences."""
 
 import itertools
 import os
@@ -103,7 +103,7 @@ def test_averages_do_not_depend_on_the_order_of_the_rows(tmp_path):
 
 
 def families(rng, families_, members, singles):
-    """Inserts in families of near-duplicates (0 to 2 mismatches, one indel), and some that stand alone."""
+    """Draw inserts in families of near-duplicates (0 to 2 mismatches, one indel), and some without near-duplicates."""
     letters = np.array(list("ACGT"))
     inserts = []
     for _ in range(families_):
@@ -116,7 +116,7 @@ def families(rng, families_, members, singles):
 
 
 def within(a, b):
-    """At most two mismatches, or one indel."""
+    """Return whether two inserts differ by at most two mismatches, or one indel."""
     if len(a) == len(b):
         return sum(x != y for x, y in zip(a, b, strict=True)) <= 2
     long, short = (a, b) if len(a) > len(b) else (b, a)
@@ -124,7 +124,7 @@ def within(a, b):
 
 
 def leaks(file, config):
-    """Held-out rows of a random split with a near-duplicate in training, by brute force."""
+    """Count held-out rows of a random split with a near-duplicate in training, by brute force."""
     build_dataset([file], config)
     with open_dataset(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
@@ -212,7 +212,7 @@ def test_two_builds_at_once(tmp_path):
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_build_keeps_the_old_dataset(tmp_path, made, end):
-    """At random moments of the work; the next build clears what was left and gives what an undisturbed one gives."""
+    """At random times; the next build removes leftovers and gives the same dataset as an uninterrupted one."""
     moments = random.Random(int(end))
     folder = tmp_path / "work"
     folder.mkdir()

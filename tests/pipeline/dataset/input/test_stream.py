@@ -29,7 +29,7 @@ def scan(assay, source, columns="line, text, name, sequence, expression", thread
 
 
 def entries(text):
-    """The definition, line by line: line, text and sequence of each entry."""
+    """Apply the definition line by line: line, text and sequence of each entry."""
     numbered = []
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"), 1):
         if line.startswith(">"):

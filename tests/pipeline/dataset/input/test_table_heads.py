@@ -44,7 +44,7 @@ def test_the_row_names_of_r_shift_no_column(tmp_path, name):
         ("".join(["sequence\texpression\n", *(f"{s}\t{i}.5\t7\n" for i, s in enumerate(DNA))]), "2 .* have 3"),
         ("".join(["a\tb\tsequence\texpression\n", *(f"{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "4 .* have 2"),
         ("".join(["sequence\texpression\n", *(f"{i}\tx\t{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "2 .* have 4"),
-        # Names that stand twice are no row names.
+        # Duplicate names are not row names.
         ("".join(["sequence\texpression\n", *(f"x\t{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "2 .* have 3"),
     ],
 )
