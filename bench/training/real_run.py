@@ -118,8 +118,8 @@ def main() -> None:
     cli.add_argument("--work", type=Path, default=Path("real_run"), help="default: real_run")
     cli.add_argument("--json", action="store_true", help="print all numbers as JSON")
     args = cli.parse_intermixed_args()
-    args.overrides = [word for word in args.rows if "=" in word]
-    args.rows = [word for word in args.rows if "=" not in word]
+    args.overrides = [argument for argument in args.rows if "=" in argument]
+    args.rows = [argument for argument in args.rows if "=" not in argument]
     if not args.rows or (args.labels and not args.subsets):
         cli.error("expected files of rows, and --subsets beside --labels")
     try:

@@ -201,8 +201,8 @@ def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, 
         "transformers: ", ", but 4.0.0 on host2", ", but missing or incomplete on host2",
         "learning_rate: 0.001 on host1, but 0.002 on host2", "make setup",
     )  # fmt: skip
-    for words in expected:
-        assert words in train.stderr
+    for message in expected:
+        assert message in train.stderr
     assert doctor.returncode == 1
     assert not json.loads(doctor.stdout)["ready"]
     wrong = {(f["host"], f["check"]): f for f in json.loads(doctor.stdout)["findings"] if f["state"] == "wrong"}
@@ -246,8 +246,8 @@ def test_doctor_finds_hosts_ready_or_suggests_fixes(workspace):
         "host1: shards: ",
     )
     assert len(output) == len(expected)
-    for line, words in zip(output, expected, strict=True):
-        assert words in line
+    for line, message in zip(output, expected, strict=True):
+        assert message in line
     assert unfit.stdout.splitlines()[-1].startswith("4 problems ")
 
 

@@ -33,10 +33,10 @@ def blocks(language):
     return [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language]
 
 
-def alone(words):
+def alone(arguments):
     """The same workspace without hosts to reach by ssh."""
-    place = words.index("--hostfile")
-    return [*words[:place], *words[place + 2 :]]
+    place = arguments.index("--hostfile")
+    return [*arguments[:place], *arguments[place + 2 :]]
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,11 @@ def test_commands_and_snippets(workspace):
     # DeepSpeed connects to all hosts of a hostfile by ssh, also to localhost, so this runs on a host with an sshd.
     with lab.two_hosts() if not lab.missing() else nullcontext() as hosts:
         for command in commands:
-            words = shlex.split(command)
-            if "--hostfile" in words:
-                words = hosts.on(1, *words) if hosts else alone(words)
+            arguments = shlex.split(command)
+            if "--hostfile" in arguments:
+                arguments = hosts.on(1, *arguments) if hosts else alone(arguments)
             if command not in ELSEWHERE:
-                workspace.run(*words)
+                workspace.run(*arguments)
     runs = json.loads(workspace.run("promoter-bert", "query", "--json", "select run, test_pearson from runs").stdout)
     scores = {row["run"]: row["test_pearson"] for row in runs}
     # The four ways to start: hostfile, launcher, launcher with two processes, none.

@@ -25,12 +25,12 @@ def copy(prepared, tmp_path):
     return Workspace(tmp_path / "work")
 
 
-def running_in(folder: Path, words: str) -> list[psutil.Process]:
+def running_in(folder: Path, text: str) -> list[psutil.Process]:
     """Return processes whose command line contains a text, oldest first."""
     running = []
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(folder) and words in " ".join(process.cmdline()):
+            if process.cwd() == str(folder) and text in " ".join(process.cmdline()):
                 running.append(process)
         except (psutil.Error, OSError):
             continue
@@ -70,7 +70,7 @@ def test_lost_processes_in_the_start_up_end_the_run_and_it_is_restarted(copy):
     try:
         for number, (count, awaited, seconds, victim, event, message) in enumerate(EVENTS):
             wait_until(lambda n=number: log.read_text().count("; restart ") == n)
-            wait_until(lambda n=count, words=awaited: len(running_in(copy.folder, words)) == n)
+            wait_until(lambda n=count, text=awaited: len(running_in(copy.folder, text)) == n)
             time.sleep(moments.uniform(0, seconds))
             running_in(copy.folder, victim)[0].send_signal(event)
             wait_until(lambda n=number: log.read_text().count("; restart ") > n)
