@@ -112,7 +112,7 @@ class PretrainTask(MaskedTask):
         self.model = model
 
     def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """Compute the expected number of masked k-mers in the global batch, which needs no collective."""
+        """Compute the expected number of masked k-mers in the global batch, a float64 scalar without a collective."""
         assert draws is not None
         lengths = to_device(batch.global_lengths, draws.frame.device)
         kmers = count_kmers_in_frames(lengths, self.k, self.never_masked).gather(1, draws.frame[:, None])
@@ -161,7 +161,7 @@ class FinetuneTask(Task):
         return None
 
     def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """Return the number of promoters in the global batch."""
+        """Return the number of promoters in the global batch, a scalar."""
         del draws
         return batch.global_rows
 

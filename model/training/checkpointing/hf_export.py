@@ -72,6 +72,8 @@ def export_model(
 ) -> None:
     """Write model and tokenizer into a new directory.
 
+    weights: float32 tensors by name.
+
     The label scaling becomes part of the last layer of a regression model, so that its logits are expression values.
     Raises OSError if the disk is full.
     """
