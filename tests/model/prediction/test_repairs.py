@@ -83,6 +83,7 @@ def test_requested_repairs_reach_the_model(run, tmp_path):
     assert all(setting in result.hint for setting in BROKEN)
     repaired_all = predict_files(replace(request, overrides=tuple(BROKEN)))
     assert (repaired_all.problems, repaired_all.hint) == ({}, "")
+    assert result.sequence_lengths == repaired_all.sequence_lengths == (len(GOOD), len(GOOD))  # not as read
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
     # Equal rows at other places of a batch: equal within a tolerance only.
