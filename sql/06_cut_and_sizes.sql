@@ -25,11 +25,12 @@ sizes as (
         promoters,
         cut,
         pretrain_rows,
-        least(
-            rows_of(getvariable('pretrain_valid'), pretrain_rows),
-            getvariable('pretrain_valid_at_most')
-        )::bigint as pretrain_valid_rows,
         -- Promoters without labels are used for prediction only: all are test rows.
+        if(
+            getvariable('labelled'),
+            least(rows_of(getvariable('pretrain_valid'), pretrain_rows), getvariable('pretrain_valid_at_most')),
+            0
+        )::bigint as pretrain_valid_rows,
         if(getvariable('labelled'), rows_of(getvariable('finetune_valid'), promoters), 0) as finetune_valid_rows,
         if(getvariable('labelled'), rows_of(getvariable('finetune_test'), promoters), promoters) as finetune_test_rows,
         getvariable('seed')::bigint as seed,

@@ -42,7 +42,8 @@ class PredictionResult:
     rows_resumed: rows that an interrupted run predicted. problems: reason -> number of rows without a prediction. hint:
     the repairs that would make some of these rows valid, or an empty text. problems_file: list of these rows; None for
     a stream or if there are none. rows_per_second: without rows_resumed.
-    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest sequence, as read.
+    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
+    promoter after repairs, in bases, adapters included.
     """
 
     output: str

@@ -166,14 +166,14 @@ class ProblemReport:
         self.examples: dict[str, list[str]] = {}
         """Reason -> the first sequences without a prediction, on which repairs are tried."""
         self.lengths = (0, 0)
-        """Shortest and longest sequence, in characters."""
+        """Shortest and longest valid promoter after repairs, in bases, adapters included; (0, 0) for none."""
         self._file = file
         self._limit = limit
 
     def add(self, part: Part) -> None:
         """Count the rows of a part; count and list those with a problem."""
         self.rows += len(part)
-        self._add_lengths(part.table["sequence"])
+        self._add_lengths(part.valid_sequences)
         if part.table["problem"].null_count == len(part):
             return
         problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), strict=True)
@@ -191,8 +191,8 @@ class ProblemReport:
                 place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
 
-    def _add_lengths(self, sequences: pa.ChunkedArray) -> None:
-        bounds = pc.min_max(pc.utf8_length(sequences)).as_py()
+    def _add_lengths(self, sequences: pa.Array) -> None:
+        bounds = pc.min_max(pc.binary_length(sequences)).as_py()
         if bounds["max"] is not None:
             shortest = min(bounds["min"], self.lengths[0] or bounds["min"])
             self.lengths = shortest, max(bounds["max"], self.lengths[1])

@@ -108,7 +108,8 @@ def _check_data(config: Config, index: Index) -> Config:
     if empty:
         raise UserError(
             f"{config.dataset.path}: the dataset has no rows in {', '.join(empty)}: no labels, or a size of 0; fix: "
-            "build it from rows with labels, with dataset.pretrain_valid, finetune_valid and finetune_train above 0"
+            "build it from rows with labels, with dataset.pretrain_valid, dataset.finetune_valid and "
+            "dataset.finetune_train above 0"
         )
     other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):

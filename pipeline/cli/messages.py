@@ -21,14 +21,13 @@ def describe_build(built: "BuildResult") -> list[str]:
         f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
         f"Parquet in {built.parquet}{reused}",
         *_columns(built),
+        *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
             f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
             for reason, count in built.rejects.items()
         ),
-        *(_layout(built.layout, info.cut is not None) if built.layout else ()),
-        *(_header_notes(built.layout) if built.layout else ()),
         *_notes(built),
     ]
 
@@ -37,7 +36,8 @@ def _columns(built: "BuildResult") -> Iterator[str]:
     """Describe the columns of sequences and labels, by the rows that became promoters."""
     yield f"sequences: {column_of_sequences(built.sequence_column, built.sequence_lengths)}"
     if built.label_range is None:
-        yield "labels: none"
+        promoters = format_count(built.info.promoters, "promoter")
+        yield f"labels: none; for predictions only: {promoters}, all test rows of finetune"
         return
     low, high = built.label_range
     yield f"labels: {_title(built.label_column)} ({low:g} … {high:g})"
@@ -61,7 +61,7 @@ def _title(column: str | None) -> str:
 
 def _splits(info: "DatasetInfo") -> list[str]:
     if info.cut is None:
-        return [f"no labels  for predictions only: all {info.promoters:,} promoters are test rows of finetune"]
+        return []
     rows = info.split_rows
     return [
         f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
@@ -71,22 +71,18 @@ def _splits(info: "DatasetInfo") -> list[str]:
     ]
 
 
-def _header_notes(layout: dict[str, Any]) -> Iterator[str]:
-    """Describe what was inferred from the lines before the first row."""
-    if layout["row_names"]:
-        yield "read       column 1 as row names: it has no name in the header line, as in tables that R writes"
-    if layout["comment_lines"]:
-        yield f"skipped    {format_count(layout['comment_lines'], 'comment line')} before the first row"
-
-
 def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:
-    """Describe the columns that were read, if the file has several candidates."""
+    """Describe the columns that were read, if the file has several candidates, and the lines before the first row."""
     if layout["kind"] == "text" and (layout["skip_lines"] or layout["columns"] > 2):
         header = "a header line and " if layout["skip_lines"] else ""
         labels = f"labels in column {layout['expression_field']}" if labelled else "no labels"
         yield (
             f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
         )
+    if layout["row_names"]:
+        yield "read       column 1 as row names, as R writes them: the header line has no name for it"
+    if layout["comment_lines"]:
+        yield f"skipped    {format_count(layout['comment_lines'], 'comment line')} before the first row"
 
 
 def _notes(built: "BuildResult") -> Iterator[str]:
@@ -105,7 +101,7 @@ def _notes(built: "BuildResult") -> Iterator[str]:
     needed = () if info.cut is None else ("pretrain/valid", "finetune/train", "finetune/valid")
     empty = [split for split in needed if not info.split_rows[split]]
     if empty:
-        larger = " ".join(f"dataset.{split.replace('/', '_')}=0.1" for split in empty)
+        larger = " ".join(f"dataset.{split.replace('/', '_')}={_larger_size(info, split)}" for split in empty)
         verb = "has" if len(empty) == 1 else "have"
         yield f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with {larger}"
     if built.runs_left_out:
@@ -113,6 +109,12 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"note       {format_count(built.runs_left_out, 'run')} of the dataset replaced here had other rows or "
             "splits, so relation runs does not list them; their run directories are kept"
         )
+
+
+def _larger_size(info: "DatasetInfo", split: str) -> str:
+    """Suggest a size that gives a split at least one row."""
+    rows = info.pretrain_rows if split.startswith("pretrain") else info.promoters
+    return "0.1" if rows >= 10 else "1"
 
 
 def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str:

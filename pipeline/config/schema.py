@@ -75,7 +75,7 @@ class Assay(Section):
     max_expression: float
     """Highest valid label."""
     white_space: Literal["reject", "strip"]
-    """White space in a sequence: strip removes it."""
+    """White space in a sequence: strip removes it, and joins overlapping k-mers."""
     lower_case: Literal["reject", "upper"]
     """Bases in lower case: upper converts them."""
     uracil: Literal["reject", "thymine"]

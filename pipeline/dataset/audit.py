@@ -4,7 +4,7 @@ import duckdb
 
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import dataset_info, row_count, rows_of
-from pipeline.dataset.hints import hints_of_rejects
+from pipeline.dataset.hints import fix_of_all_rows
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
@@ -33,11 +33,12 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source:
     file, line, text = rows_of(
         connection, "select file, line, text from rejects where reason = ? order by file, line limit 1", [reason]
     )[0]
-    fix = hints_of_rejects(connection, source, assay).get(reason, "")
+    fix = fix_of_all_rows(connection, reason, source, assay)
+    adapters = f"between {assay.left_adapter} and {assay.right_adapter} " if assay.left_adapter else ""
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are valid, "
-        f"{count:,} for this reason; expected lines of sequence<TAB>expression, the sequence with the adapters of "
-        f"section assay{f'; fix: {fix}' if fix else ''}"
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are valid; "
+        f"{count:,} are rejected for this reason; expected inserts of bases ACGTN {adapters}(section assay)"
+        f"{f'; fix: {fix}' if fix else ''}"
     )
 
 

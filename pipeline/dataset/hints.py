@@ -10,7 +10,7 @@ from pipeline.config.schema import Assay
 from pipeline.dataset.database import rows_of
 from pipeline.dataset.input.cells import is_number
 from pipeline.dataset.input.files import Input
-from pipeline.dataset.input.repairs import TRIAL_ROWS, describe_repairs, find_repairs
+from pipeline.dataset.input.repairs import ADD_ADAPTERS, TRIAL_ROWS, describe_repairs, find_repairs
 
 LABEL_REASONS = ("no_number", "nan")
 
@@ -35,6 +35,37 @@ def hint_of_reason(reason: str, texts: Sequence[str], source: Input, assay: Assa
     return describe_repairs(find_repairs([sequence for sequence, _ in rows], assay))
 
 
+def fix_of_all_rows(connection: duckdb.DuckDBPyConnection, reason: str, source: Input, assay: Assay) -> str:
+    """Find the settings that would accept the rows of a build without any valid row; an empty text if there are none.
+
+    Rows without adapters are bare inserts of this assay, or rows of another one: only the user knows which.
+    """
+    ((texts,),) = rows_of(connection, f"select list(text)[:{TRIAL_ROWS}] from rejects where reason = ?", [reason])
+    sequences = [_cells_of_row(text or "", source)[0] for text in texts]
+    repairs = find_repairs(sequences, assay)
+    if ADD_ADAPTERS not in repairs:
+        return hint_of_reason(reason, texts, source, assay)
+    other = assay.model_copy(update={"left_adapter": "", "right_adapter": "", "flank": 0})
+    limits = _limits_of_rows(connection, assay)
+    settings = ["assay.left_adapter=", "assay.right_adapter=", "assay.flank=0", *find_repairs(sequences, other)]
+    return (
+        f"for bare inserts of this assay, {' '.join([*repairs, *limits])}; "
+        f"for another assay, {' '.join([*settings, *limits])}"
+    )
+
+
+def _limits_of_rows(connection: duckdb.DuckDBPyConnection, assay: Assay) -> list[str]:
+    """List the limits of the assay that all rows of view `input` need: the longest insert, and the range of labels."""
+    ((longest, low, high),) = rows_of(
+        connection,
+        "select max(strlen(sequence)), min(label), max(label) from ("
+        "select sequence, case when isfinite(try_cast(expression as double)) then expression::double end as label "
+        "from input)",
+    )
+    settings = [f"assay.max_insert={longest}"] * (longest > assay.max_insert)
+    return settings + ([] if low is None else _range_settings(low, high, assay))
+
+
 def _cells_of_row(text: str, source: Input) -> tuple[str, str]:
     """Read sequence and label from the text of a reject."""
     layout = source.layout
@@ -53,7 +84,9 @@ def _label_range(labels: list[str], assay: Assay) -> str:
     values = [float(label) for label in labels if is_number(label) and math.isfinite(float(label))]
     if not values:
         return ""
-    low, high = math.floor(min(values)), math.ceil(max(values))
-    settings = [f"assay.min_expression={low}"] * (low < assay.min_expression)
-    settings += [f"assay.max_expression={high}"] * (high > assay.max_expression)
-    return " ".join(settings)
+    return " ".join(_range_settings(min(values), max(values), assay))
+
+
+def _range_settings(low: float, high: float, assay: Assay) -> list[str]:
+    settings = [f"assay.min_expression={math.floor(low)}"] * (low < assay.min_expression)
+    return settings + [f"assay.max_expression={math.ceil(high)}"] * (high > assay.max_expression)

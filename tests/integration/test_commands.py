@@ -152,7 +152,7 @@ def test_invalid_models_and_outputs_are_refused(trained):
 def test_unlabelled_rows_are_built_and_shown_but_not_trained_on(workspace):
     rows = "".join(f"{L}{'ACGT' * (n % 7 + 1)}{R}\n" for n in range(200))
     (workspace.folder / "unlabelled.txt").write_text(rows)
-    assert "no labels" in workspace.run("promoter-bert", "build", "unlabelled.txt").stdout
+    assert "labels: none; " in workspace.run("promoter-bert", "build", "unlabelled.txt").stdout
     for command in ("stats", "shards"):
         workspace.run("promoter-bert", command)
     workspace.run("promoter-bert", "verify", "shards/k3")

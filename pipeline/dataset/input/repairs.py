@@ -11,6 +11,7 @@ from pipeline.dataset.database import rows_of
 from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 
+ADD_ADAPTERS = "assay.missing_adapters=add"
 MISMATCHES = tuple(f"assay.adapter_mismatches={count}" for count in (1, 2, 3))
 REPAIRS: dict[str, tuple[str, ...]] = {
     "white_space": ("assay.white_space=strip",),
@@ -18,7 +19,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
     "uracil": ("assay.uracil=thymine",),
     "iupac": ("assay.iupac=n",),
     # Adapters with mismatches first: a sequence that has them is no bare insert.
-    "left_adapter": (*MISMATCHES, "assay.missing_adapters=add"),
+    "left_adapter": (*MISMATCHES, ADD_ADAPTERS),
     "right_adapter": MISMATCHES,
 }
 """The overrides that may repair a sequence, by the reason code of sql/01_rules.sql, in the order of the trials."""
@@ -74,12 +75,13 @@ def suggest_repairs(examples: Mapping[str, Sequence[str | None]], assay: Assay) 
         for override in find_repairs(sequences, assay):
             key = override.partition("=")[0]
             hints[key] = max(hints.get(key, ""), override)  # the larger number of mismatches
-    return f"repair them with {describe_repairs(hints.values())}" if hints else ""
+    other = "; promoters of another assay need a model of that assay" if ADD_ADAPTERS in hints.values() else ""
+    return f"repair them with {describe_repairs(hints.values())}{other}" if hints else ""
 
 
 def describe_repairs(overrides: Iterable[str]) -> str:
     """Join overrides for a message."""
-    notes = {"assay.missing_adapters=add": " (for bare inserts)"}
+    notes = {ADD_ADAPTERS: " (for bare inserts of this assay)"}
     return " ".join(override + notes.get(override, "") for override in overrides)
 
 

@@ -210,7 +210,7 @@ def test_invalid_requests_raise_and_leave_no_file(folder, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     for name in ("rows.tsv", "out.problems.tsv"):
         Path(name).write_bytes((folder / "rows.tsv").read_bytes())
-    Path("wrong.tsv").write_text("acgt\nacgt\n")
+    Path("wrong.tsv").write_text(f"{'acgt' * 6}\n" * 2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match=message):
         predict_files(PredictionRequest(folder / "model", names, output, workers=1))

@@ -83,6 +83,7 @@ def test_requested_repairs_reach_the_model(run, tmp_path):
     assert all(setting in result.hint for setting in BROKEN)
     repaired_all = predict_files(replace(request, overrides=tuple(BROKEN)))
     assert (repaired_all.problems, repaired_all.hint) == ({}, "")
+    assert result.sequence_lengths == repaired_all.sequence_lengths == (len(GOOD), len(GOOD))  # not as read
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
     # Equal rows at other places of a batch: equal within a tolerance only.
@@ -93,7 +94,7 @@ def test_requested_repairs_reach_the_model(run, tmp_path):
 def test_error_without_valid_rows_names_further_repairs(run, tmp_path):
     (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
-    add = r"assay\.missing_adapters=add \(for bare inserts\)"
+    add = r"assay\.missing_adapters=add \(for bare inserts of this assay\); promoters of another assay need a model .*"
     with pytest.raises(UserError, match=rf"missing\); repair them with assay\.lower_case=upper {add}$"):
         predict_files(request)
     (tmp_path / "rows.txt").write_text(f"{L}ACGT\n")
