@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             StageProgress(**progress) if progress else None,
             values["files"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
