@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
+from pipeline.io import remote
+from pipeline.shards import fetch
 from pipeline.shards.fetch import fetch_file, fetch_index
 from pipeline.shards.index import parse_index, parse_shard_entry, read_index
 from pipeline.shards.preview import peek
@@ -252,6 +254,25 @@ def test_cache_and_readers_reject_unvalidated_names(site, tmp_path, change):
                 read(entry)
     assert len(server.requests) == seen
     assert contents(root / "home") == home
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_file_that_does_not_end_is_not_stored(site, tmp_path, monkeypatch, says_length):
+    """A server that sends more bytes than the index says, or an index without end."""
+    _, index, server = site
+    shard = index.splits[SPLIT][0]
+    monkeypatch.setattr(server, "says_length", says_length)
+    monkeypatch.setitem(server.files, shard.file, bytes(50_000_000))
+    monkeypatch.setitem(server.files, "index.json", bytes(50_000_000))
+    monkeypatch.setattr(fetch, "SMALL_FILE_BYTES", 1_000)
+    monkeypatch.setattr(remote, "SMALL_FILE_BYTES", 1_000)
+    target = tmp_path / "target"
+    with pytest.raises(UserError, match=rf"{shard.file}: expected at most {shard.bytes:,} bytes, got more"):
+        fetch_file(f"{server.url}/{shard.file}", target, (shard.bytes, shard.sha256), waits=())
+    assert target.stat().st_size < 20_000_000
+    for read in (partial(fetch_index, waits=()), read_index):
+        with pytest.raises(UserError, match=r"index\.json: .*expected at most 1,000 bytes, got more"):
+            read(server.url)
 
 
 def test_foreign_files_in_the_cache_folder_are_kept(site, tmp_path):
