@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from pipeline.shards.fetch import fetch_file, fetch_index
 from pipeline.shards.index import parse_index, parse_shard_entry, read_index
 from pipeline.shards.preview import peek
 from pipeline.shards.records import read_record
+from pipeline.shards.store import FolderStore
 from pipeline.shards.verify import verify_shards
 from pipeline.stream.cache import ShardCache
 from pipeline.stream.sources import LocalShards
@@ -329,3 +331,20 @@ def test_numpy_float_is_rejected_as_epoch(site):
     root, index, _ = site
     with pytest.raises(UserError, match="epoch: expected an integer"):
         ShardStream(root / "home/shards", index, SPLIT, 7, RankSlice()).epoch(np.float64(1))
+
+
+def test_publication_removes_only_its_own_leftovers(tmp_path):
+    index = write_tiny(tmp_path / "tiny", SHAPE)
+    store = FolderStore(tmp_path / "k3", index.key)
+    shutil.copytree(tmp_path / "tiny", store.work)
+    leftover = tmp_path / f".k3.{'a' * 16}.partial"
+    leftover.mkdir()
+    (tmp_path / ".k3.mine.partial").mkdir()
+    (tmp_path / f".k3.{'b' * 16}.partial").write_text("mine")
+    (tmp_path / f".k3.{'c' * 16}.partial").symlink_to(tmp_path / "tiny")
+    store.publish(index)
+    assert not leftover.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f".k3.{'b' * 16}.partial", f".k3.{'c' * 16}.partial", ".k3.mine.partial", "k3", "tiny",
+    ]  # fmt: skip
+    assert contents(tmp_path / "tiny")
