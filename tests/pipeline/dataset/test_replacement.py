@@ -175,3 +175,13 @@ def test_views_of_a_dataset_read_no_other_files(tmp_path):
     assert Path(config.dataset.path).read_bytes() == before
     run_query(config.dataset.path, f"from read_csv('{secret}')", "json", tmp_path / "out.json")
     assert "secret" in (tmp_path / "out.json").read_text()
+
+
+def test_tables_in_another_schema_are_not_lost(tmp_path):
+    config = toy_config(tmp_path)
+    toy = write(tmp_path / "toy.tsv", GOOD)
+    build_dataset([toy], config)
+    with open_dataset(config.dataset.path, read_only=False) as connection:
+        connection.execute("create schema mine; create table mine.runs as select 1 as run")
+    with pytest.raises(UserError, match=r"holds mine\.runs, which would be lost"):
+        build_dataset([toy], config, replace=True)
