@@ -15,7 +15,7 @@ def read_json(path: Path, object_pairs_hook: Callable[[list[tuple[str, Any]]], A
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=object_pairs_hook)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
 
 
@@ -33,7 +33,7 @@ def read_run_json(path: Path, expected: dict[str, type], next_step: str) -> dict
         problem = f"invalid {', '.join(invalid)}"
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else "not a complete JSON object"
     state = f"corrupt ({problem})" if path.stat().st_size else "empty"
     raise UserError(

@@ -6,7 +6,7 @@ A directory is corrupt if it has no manifest, or if its bytes differ from the ma
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.io.atomic import write_text
 from pipeline.runtime.text import format_count
@@ -81,14 +81,23 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         values = json.loads((folder / NAME).read_text(encoding="utf-8"))
         layout, progress = values["layout"], values.get("standing")
+        _check_files(values["files"])
         return Manifest(
             values["owner"],
             Layout(**layout) if layout else None,
             StageProgress(**progress) if progress else None,
             values["files"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _check_files(files: dict[str, list[int | str]]) -> None:
+    """Raise ValueError unless all names are below the folder and have a size and a hash."""
+    for name, facts in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or [type(fact) for fact in facts] != [int, str]:
+            raise ValueError(name)
 
 
 def find_corruption(folder: Path, part: str = "") -> str:

@@ -4,11 +4,30 @@ This module does not import torch, so that a wrong path is reported at once.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.artifacts.json_files import read_json
 from model.artifacts.manifest import NAME, find_corruption
+from pipeline.config.schema import Assay
 from pipeline.errors import UserError
+from pipeline.tokens.kmers import vocabulary_size
+
+ADAPTER = "adapter_config.json"
+"""A file by which transformers loads the model of another folder, or one from the network."""
+RESTORE = "fix: restore the config.json that train.py wrote"
+
+
+class ModelFacts(BaseModel):
+    """Entry `promoter_bert` of config.json, as far as predictions use it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    k: Annotated[int, Field(ge=1, le=8)]
+    assay: Assay
+    tokens: Literal["frames", "overlapping"] = "frames"
+    reverse_complement: bool = True
 
 
 def find_model_folder(folder: Path) -> Path:
@@ -27,7 +46,38 @@ def read_model_facts(folder: Path) -> dict[str, Any]:
     if settings.get("architectures") != ["BertForSequenceClassification"]:
         # transformers would silently add a random head.
         raise UserError(f"{folder}: this model was pretrained only, so it cannot predict expression; {expected}")
+    _check_facts(settings, folder / "config.json")
     return dict(settings["promoter_bert"])
+
+
+def count_positions(assay: Assay, k: int, tokens: str) -> int:
+    """Count the tokens of the longest valid promoter, [CLS] and [SEP] included. tokens: frames or overlapping."""
+    bases = assay.max_insert + len(assay.left_flank) + len(assay.right_flank)
+    return (bases // k if tokens == "frames" else bases) + 2
+
+
+def _check_facts(settings: dict[str, Any], path: Path) -> None:
+    """Check the values that predictions depend on. Raises UserError that names the first invalid one."""
+    try:
+        facts = ModelFacts.model_validate(settings["promoter_bert"])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = ".".join(map(str, ("promoter_bert", *first["loc"])))
+        raise UserError(f"{path}: {name}: {first['msg']}, got {first['input']!a:.100}; {RESTORE}") from None
+    vocabulary, positions = vocabulary_size(facts.k), count_positions(facts.assay, facts.k, facts.tokens)
+    layers = settings.get("num_hidden_layers")
+    size = settings.get("max_position_embeddings")
+    if settings.get("vocab_size") != vocabulary:
+        problem = f"vocab_size: expected {vocabulary:,} for k = {facts.k}, got {settings.get('vocab_size')!a:.100}"
+    elif not isinstance(size, int) or size < positions:
+        problem = (
+            f"max_position_embeddings: expected at least {positions:,} for promoters of this assay, got {size!a:.100}"
+        )
+    elif not isinstance(layers, int) or layers < 1:
+        problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"
+    else:
+        return
+    raise UserError(f"{path}: {problem}; {RESTORE}")
 
 
 def describe_unfinished_run(folder: Path) -> str:
@@ -55,6 +105,8 @@ def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder}: no model here; {expected}")
     settings = read_json(path)
-    if "promoter_bert" not in settings:
+    if not isinstance(settings, dict) or "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")
+    if (folder / ADAPTER).exists():
+        raise UserError(f"{folder / ADAPTER}: not a file of train.py, and names another model; fix: remove it")
     return dict(settings)

@@ -6,12 +6,11 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local, so transformers must not look for downloads
 
 import torch
-from safetensors import SafetensorError
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
-from model.artifacts.model_directory import read_model_facts, read_model_settings
+from model.artifacts.model_directory import RESTORE, count_positions, read_model_facts, read_model_settings
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
@@ -21,6 +20,7 @@ from pipeline.tokens.kmers import PAD, vocabulary_size
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # it warns about a new pooler and head, which are intended
 
+WEIGHTS = "model.safetensors"
 SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
@@ -53,8 +53,7 @@ def make_bert_config(config: Config, index: Index) -> BertConfig:
 
     The number of positions is that of the longest valid promoter, [CLS] and [SEP] included, rounded up to 8.
     """
-    bases = config.assay.max_insert + len(index.left_flank) + len(index.right_flank)
-    longest = (bases // index.k if config.finetune.tokens == "frames" else bases) + 2
+    longest = count_positions(config.assay, index.k, config.finetune.tokens)
     return BertConfig(
         vocab_size=vocabulary_size(index.k),
         hidden_size=config.model.hidden,
@@ -100,10 +99,12 @@ def build_regression_model(config: Config, index: Index, pretrained: Path | None
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
     """Load a fine-tuned model of train.py. Raises UserError if the folder holds none, or a corrupt one."""
     read_model_facts(folder)
+    if not (folder / WEIGHTS).is_file():  # transformers would also read pickles, and the files that an index names
+        raise UserError(f"{folder / WEIGHTS}: no such file; expected the weights of train.py")
     try:
-        return BertForSequenceClassification.from_pretrained(folder)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: the weights cannot be read: {error}") from None
+        return BertForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+    except Exception as error:  # transformers raises errors of many types for an invalid config.json
+        raise UserError(f"{folder}: the model cannot be loaded: {error}; {RESTORE}") from None
 
 
 def check_pretrained(folder: Path, required: BertConfig) -> None:

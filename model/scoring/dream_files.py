@@ -1,15 +1,18 @@
 """Readers of the DREAM Challenge's files: labels, predictions and subsets, by row number of the test file."""
 
+import csv
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from model.artifacts.json_files import read_json
 from model.scoring.dream import PAIRED, DreamScore, Rows, Values, dream_score, final_subsets
-from pipeline.dataset.database import explain
+from pipeline.dataset.input.compression import read_chunks
+from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
 
 SUBSET_FILES = {
@@ -23,6 +26,11 @@ SUBSET_FILES = {
     "motif_tiling": ("motif_tiling_seqs.csv", "motif_tiling_exp_indices.json"),
 }
 """Subset -> names of its file in test_subset_ids and in public_leaderboard_ids."""
+MAX_ROWS = 10**8
+"""Limit of row numbers: labels by row number take an array up to the highest one."""
+MAX_DIGITS = 30
+"""Digits of a row number, with leading zeros: int() refuses more than 4,300."""
+MAX_VALUE = sys.float_info.max
 
 
 def score_files(
@@ -159,37 +167,47 @@ def _fill_by_row(path: Path, values: Values, by_row: dict[int, float]) -> None:
 
 def _read_lines(path: Path, labelled: bool = True) -> tuple[list[str], Values]:
     """Read sequences and float64 values (rows,) of a text file without a header line; each sequence once."""
-    rows = _query(
-        path,
-        "select split_part(line, chr(9), 1), try_cast(split_part(line, chr(9), 2) as double), line "
-        "from read_csv(?, columns = {'line': 'varchar'}, header = false, auto_detect = false, delim = chr(1), "
-        "quote = '', escape = '', strict_mode = false, skip = 0)",
-    )
     line_of: dict[str, int] = {}
-    for number, (sequence, value, line) in enumerate(rows, 1):
+    values: list[float] = []
+    for number, line in enumerate(_text_lines(path), 1):
+        sequence, _, rest = line.partition("\t")
+        value = _parse_number(rest.partition("\t")[0])
         if labelled and value is None:
-            raise UserError(
-                f"{path}, line {number}: expected a sequence, a tab and a number, got {(line or '')[:200]!r}"
-            )
+            raise UserError(f"{path}, line {number}: expected a sequence, a tab and a number, got {line[:200]!r}")
         first = line_of.setdefault(sequence, number)
         if first != number:
             raise UserError(
                 f"{path}, line {number}: duplicate of line {first}, {sequence}; expected each sequence once"
             )
-    return list(line_of), np.array([np.nan if value is None else value for _, value, _ in rows], np.float64)
+        values.append(np.nan if value is None else value)
+    return list(line_of), np.array(values, np.float64)
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    """Read the lines of a text file in UTF-8, as a build reads them: no glob pattern, no delimiter, no quotes."""
+    name = str(path)
+    for block in text_blocks(name, read_chunks(name)):
+        yield from expect_utf8(name, block).data.decode().split("\n")[:-1]
+
+
+def _parse_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
     """Read row numbers (rows, 1 or 2) of a file of test_subset_ids; compare its sequences with those of the labels."""
     sides = ("alt_", "ref_") if name in PAIRED else ("",)
     columns = [f"{side}{column}" for side in sides for column in ("pos", "sequence")]
-    lines = _query(path, f"select {', '.join(columns)} from read_csv(?, header = true, all_varchar = true)", columns)
+    lines = _read_cells(path, columns)
     rows = np.empty((len(lines), len(sides)), np.int64)
     for line, cells in enumerate(lines):
         for side, (text, sequence) in enumerate(zip(cells[::2], cells[1::2], strict=True)):
-            if not (text or "").isdecimal():
-                raise UserError(f"{path}, line {line + 2}: expected a row number, got {text!r}")
-            row = rows[line, side] = int(text)
+            if (row := _parse_row(text)) is None:
+                raise UserError(f"{path}, line {line + 2}: expected a row number, got {text[:200]!r}")
+            rows[line, side] = row
             expected = labels.sequences
             if expected is not None and row < len(expected) and expected[row] != sequence:
                 raise UserError(
@@ -199,12 +217,30 @@ def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
     return rows
 
 
+def _read_cells(path: Path, columns: list[str]) -> list[list[str]]:
+    """Read the cells of some columns of a CSV file with a header line, by line; empty for a missing cell."""
+    try:
+        header, *rows = csv.reader(_text_lines(path))
+        places = [header.index(column) for column in columns]
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except ValueError:
+        raise UserError(f"{path}: expected columns {', '.join(columns)}") from None
+    return [[row[place] if place < len(row) else "" for place in places] for row in rows]
+
+
+def _parse_row(text: str) -> int | None:
+    """Parse a row number below MAX_ROWS."""
+    is_row = text.isdecimal() and len(text) < MAX_DIGITS
+    return int(text) if is_row and int(text) < MAX_ROWS else None
+
+
 def _read_values(path: Path) -> dict[int, float]:
     """Read a JSON object of row numbers and finite values."""
     by_row = {row: value for (row,), value in _read_object(path, 1).items()}
     for row, value in by_row.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise UserError(f"{path}: row {row}: expected a finite number, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_VALUE <= value <= MAX_VALUE:
+            raise UserError(f"{path}: row {row}: expected a finite number, got {value!r:.200}")
     return by_row
 
 
@@ -215,24 +251,11 @@ def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
         raise UserError(f"{path}: expected a JSON object of row numbers and values, got another JSON value")
     values: dict[tuple[int, ...], Any] = {}
     for key, value in pairs:
-        numbers = key.split(",")
-        if len(numbers) != width or not all(map(str.isdecimal, numbers)):
+        rows = tuple(row for row in map(_parse_row, key.split(",")) if row is not None)
+        if len(rows) != width or key.count(",") != width - 1:
             expected = "two row numbers with a comma between" if width == 2 else "row numbers"
-            raise UserError(f"{path}: expected {expected} as keys, got {key!r}")
-        rows = tuple(map(int, numbers))
+            raise UserError(f"{path}: expected {expected} as keys, got {key[:200]!r}")
         if rows in values:
             raise UserError(f"{path}: duplicate row {key}; expected each row once")
         values[rows] = value
     return values
-
-
-def _query(path: Path, query: str, columns: list[str] | None = None) -> list[tuple[Any, ...]]:
-    """Run a DuckDB query with the file's path as its parameter. columns: expected ones, for the error."""
-    try:
-        with duckdb.connect() as connection:
-            rows: list[tuple[Any, ...]] = connection.execute(query, [str(path)]).fetchall()
-            return rows
-    except duckdb.BinderException:
-        raise UserError(f"{path}: expected columns {', '.join(columns or ())}") from None
-    except duckdb.Error as error:
-        raise UserError(f"{path}: cannot be read: {explain(error)}") from None

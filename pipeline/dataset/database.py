@@ -80,11 +80,14 @@ def is_duckdb(path: Path | str) -> bool:
 
 
 @contextmanager
-def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_dataset(
+    path: Path | str, read_only: bool = True, other_files: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection to a dataset. Either one writer or several readers can have it open.
 
-    A writer waits up to LOCK_TIMEOUT_S for readers. Raises UserError if the file is missing, is not a DuckDB file, or
-    stays locked by another process.
+    other_files: let queries read other files; a view in a dataset from elsewhere must not. A writer waits up to
+    LOCK_TIMEOUT_S for readers. Raises UserError if the file is missing, is not a DuckDB file, or stays locked by
+    another process, and for an error of DuckDB in the block.
     """
     try:
         is_database = is_duckdb(path)
@@ -97,7 +100,7 @@ def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.Du
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
-            connection = duckdb.connect(str(path), read_only=read_only)
+            connection = duckdb.connect(str(path), read_only=read_only, config={"enable_external_access": other_files})
             break
         except duckdb.Error as error:
             locked = "lock" in str(error).lower()
@@ -106,7 +109,10 @@ def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.Du
                 raise UserError(f"{path}: {problem}: {_first_line(error)}") from None
             time.sleep(0.1)
     with connection:
-        yield connection
+        try:
+            yield connection
+        except duckdb.Error as error:
+            raise UserError(f"{path}: {explain(error)}") from None
 
 
 @contextmanager

@@ -21,6 +21,8 @@ FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
 """Statements that could write files even if the dataset is read-only."""
 READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
+NAMES_FILE = re.compile(rf"{READS_FILE.pattern}|\b(from|join)\s*\(*\s*'|,\s*'", re.IGNORECASE)
+"""A select that may read files, by a function or by their names in quotes."""
 READ_ROWS = 100_000
 """Rows per batch while a result is written."""
 DIGITS = 9
@@ -48,7 +50,11 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     if output is not None:
         expect_folder(output)
     needs_dataset = Path(dataset).exists() or not _reads_files_only(sql)
-    with open_dataset(dataset) if needs_dataset else duckdb.connect() as connection, ExitStack() as files:
+    with ExitStack() as files:
+        other_files = NAMES_FILE.search(sql) is not None
+        connection = files.enter_context(
+            open_dataset(dataset, other_files=other_files) if needs_dataset else duckdb.connect()
+        )
         relation = _relation(connection, sql)
         try:
             if form == "table":

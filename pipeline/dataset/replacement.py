@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from pipeline.dataset.database import open_dataset, rows_of
+from pipeline.dataset.workspace import RESULTS
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.runtime.text import format_count
@@ -65,10 +66,13 @@ def _read_content(connection: duckdb.DuckDBPyConnection) -> DatasetContent:
     result = connection.execute("from dataset")
     columns = [column for column, *_ in result.description or ()]
     row = dict(zip(columns, next(iter(result.fetchall()), ()), strict=False))
-    try:
-        runs = [str(run) for (run,) in rows_of(connection, "select run from runs union select run from predictions")]
-    except duckdb.Error:  # made by hand or by a version without them
-        runs = []
+    with_runs = "select table_name from information_schema.columns where column_name = 'run'"
+    runs = {
+        str(run)
+        for (relation,) in rows_of(connection, with_runs)
+        if relation in RESULTS
+        for (run,) in rows_of(connection, f"select distinct run from {relation}")
+    }
     return DatasetContent(
         row.get("key"), row.get("promoters") or 0, row.get("cut") is not None, row.get("files"), sorted(runs)
     )

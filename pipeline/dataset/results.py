@@ -105,16 +105,17 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Copy the results of the existing dataset into its rebuild; returns the number of runs omitted.
 
-    Results are omitted if the dataset keys differ: their ids would refer to other promoters.
+    Results are omitted if the dataset keys differ: their ids would refer to other promoters. Raises UserError if the
+    results of the same dataset cannot be read.
     """
     key = "select key from dataset"
-    try:
+    tables: dict[str, pa.Table] = {}
+    if target.exists():
         with open_dataset(target) as existing:
+            present = {name for (name,) in rows_of(existing, "select table_name from information_schema.tables")}
             if rows_of(existing, key) != rows_of(connection, key):
-                return row_count(existing, "runs")
-            tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}
-    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or written by another program
-        return 0
+                return row_count(existing, "runs") if "runs" in present else 0
+            tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS if name in present}
     for name, rows in tables.items():
         _insert(connection, name, rows)
     return 0

@@ -70,7 +70,8 @@ def check_replaceable(files: DatasetFiles) -> None:
         if not is_duckdb(files.database):
             raise UserError(f"{files.database}: exists but is not a DuckDB file; {OTHER_NAME}")
         with open_dataset(files.database) as connection:
-            relations = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
+            name = "if(table_schema = 'main', '', table_schema || '.') || table_name"
+            relations = {name for (name,) in rows_of(connection, f"select {name} from information_schema.tables")}
         if "dataset" not in relations or relations - RELATIONS:
             others = ", ".join(sorted(relations - RELATIONS)) or "no dataset"
             raise UserError(f"{files.database}: exists and holds {others}, which would be lost; {OTHER_NAME}")

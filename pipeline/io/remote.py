@@ -2,9 +2,13 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.errors import UserError
+
+SMALL_FILE_BYTES = 1 << 28
+"""Limit of a file that is read into memory, such as an index of two million records."""
 
 
 def is_remote(name: Path | str) -> bool:
@@ -34,14 +38,33 @@ def remote_error(action: str, url: str, error: Exception) -> UserError:
     return UserError(f"{url}: cannot {action}: {error or type(error).__name__}")
 
 
+class OverlongError(Exception):
+    """A file that holds more bytes than its reader expects."""
+
+
+def copy_file(system: Any, path: str, target: Path, limit: int) -> None:
+    """Copy a file of a file system to a local path. Raises OverlongError after `limit` bytes."""
+    from fsspec.callbacks import Callback
+
+    def check(_size: int | None, value: int, **_: Any) -> None:  # the size may be that of an error page
+        if value > limit:
+            raise OverlongError(f"expected at most {limit:,} bytes, got more")
+
+    system.get_file(path, str(target), callback=Callback(hooks={"limit": check}))
+
+
 def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int | None = None) -> bytes:
-    """Read a file in a folder or URL, or only its bytes from start to end.
+    """Read a file in a folder or URL, or only its bytes from start to end. A whole file at a URL must be small.
 
     Raises FileNotFoundError if it is missing, and UserError if it cannot be read.
     """
     try:
         if is_remote(folder):
             system, path = open_file_system(f"{str(folder).rstrip('/')}/{name}")
+            if start is None and end is None:
+                with TemporaryDirectory() as temporary:
+                    copy_file(system, path, target := Path(temporary, "file"), SMALL_FILE_BYTES)
+                    return target.read_bytes()
             content: bytes = system.cat_file(path, start=start, end=end)
             return content
         with Path(folder, name).open("rb") as file:

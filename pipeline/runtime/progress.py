@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pipeline.runtime.text import escape_controls
+
 PLAIN_SECONDS = 5.0, 60.0
 """Seconds between two plain lines: at the start, and at most."""
 
@@ -14,7 +16,7 @@ Update = Callable[[int, int, str], None]
 
 def emit(line: str) -> None:
     """Print a line to standard error, like the progress."""
-    print(line, file=sys.stderr, flush=True)
+    print(escape_controls(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

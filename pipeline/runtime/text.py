@@ -11,3 +11,8 @@ def format_count(n: int, one: str, many: str = "") -> str:
 def format_interval(value: float, interval: Sequence[float] | None) -> str:
     """Format a score with its interval, such as 0.7012 (0.6950 to 0.7071)."""
     return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+
+
+def escape_controls(text: str) -> str:
+    """Escape control characters except line ends and tabs: file names and servers must not command the terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)

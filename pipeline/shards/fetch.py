@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.http import CONNECT_SECONDS, SILENT_SECONDS, WAITS
-from pipeline.io.remote import open_file_system
+from pipeline.io.remote import SMALL_FILE_BYTES, OverlongError, copy_file, open_file_system
 from pipeline.shards.index import INDEX, Index, parse_index
 
 _PERMANENT_STATUS = (401, 403, 410)
@@ -49,10 +49,13 @@ def fetch_file(
     system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
     for wait in [*waits, None]:
         try:
-            system.get_file(path, str(target))
+            copy_file(system, path, target, SMALL_FILE_BYTES if expected is None else expected[0])
             problem = _describe_difference(target, expected)
             if problem is None:
                 return
+            corrupt += 1
+        except OverlongError as error:
+            problem = str(error)
             corrupt += 1
         except (FileNotFoundError, PermissionError) as error:
             if getattr(error, "filename", None) == str(target):

@@ -41,6 +41,11 @@ _NPY = re.compile(
     re.DOTALL,
 )
 """Header of a .npy file, version 1.0, of an array of one dimension."""
+NPY_HEADER_BYTES = 128
+"""Size of the header of a .npy file as np.save writes it."""
+MAX_ZSTD_RATIO = 1_000
+"""Limit of the compression of arrays above FREE_BYTES: far above that of promoters, far below that of a bomb."""
+FREE_BYTES = 1 << 30
 END = bytes(TAR_END_BYTES)
 """Two empty blocks end a tar."""
 REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
@@ -126,7 +131,7 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
     if crc32 != entry.crc32:
         raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
     try:
-        record = parse_record(data)
+        record = parse_record(data, entry.rows)
         _check_ids(record, k)
     except ValueError as error:
         raise UserError(f"{place}: {error}; {REWRITE}") from None
@@ -135,32 +140,53 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
     return record
 
 
-def parse_record(data: bytes | memoryview) -> Record:
+def parse_record(data: bytes | memoryview, rows: int) -> Record:
     """Parse the tar members of a record. Uncompressed arrays are views of `data`.
 
-    Raises ValueError if the bytes are not a record.
+    rows: promoters of the record; they bound the memory of compressed arrays. Raises ValueError if the bytes are not a
+    record, or hold more.
     """
-    view = memoryview(data)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    position = 0
     try:
-        while position < len(view):
-            member = tarfile.TarInfo.frombuf(bytes(view[position : position + tarfile.BLOCKSIZE]), "ascii", "strict")
-            position += tarfile.BLOCKSIZE
-            if not member.isreg() or not 0 <= member.size <= len(view) - position:
-                raise ValueError(f"not a record: member {member.name!a}: no file, or longer than the record")
-            _, name, *suffixes = member.name.split(".")
-            content = view[position : position + member.size]
-            if suffixes == ["npy", "zst"]:
-                content = pa.input_stream(pa.py_buffer(content), compression="zstd").read()
-            arrays[name] = _parse_array(content, name)
-            position += member.size + -member.size % tarfile.BLOCKSIZE
-        tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
-        record = Record(tokens, arrays["expression"], arrays["id"])
+        members = _split_members(memoryview(data))
+        arrays = {
+            name: _parse_array(_decompress(members, name, (rows + 1) * np.int64().itemsize), name)
+            for name in ("offsets", "expression", "id")
+        }
+        offsets = arrays["offsets"].astype(np.int64)
+        tokens_bytes = int(offsets[-1]) * np.uint32().itemsize if len(offsets) else 0
+        tokens = _parse_array(_decompress(members, "tokens", tokens_bytes), "tokens")
+        record = Record(Ragged(tokens, offsets), arrays["expression"], arrays["id"])
     except (tarfile.TarError, KeyError, OSError) as error:
         raise ValueError(f"not a record: {error!r}") from None
     _check_rows(record)
     return record
+
+
+def _split_members(view: memoryview) -> dict[str, tuple[memoryview, bool]]:
+    """Split a record into the bytes of its members, by array, and whether they are compressed."""
+    members: dict[str, tuple[memoryview, bool]] = {}
+    position = 0
+    while position < len(view):
+        member = tarfile.TarInfo.frombuf(bytes(view[position : position + tarfile.BLOCKSIZE]), "ascii", "strict")
+        position += tarfile.BLOCKSIZE
+        if not member.isreg() or not 0 <= member.size <= len(view) - position:
+            raise ValueError(f"not a record: member {member.name!a}: no file, or longer than the record")
+        _, name, *suffixes = member.name.split(".")
+        members[name] = view[position : position + member.size], suffixes == ["npy", "zst"]
+        position += member.size + -member.size % tarfile.BLOCKSIZE
+    return members
+
+
+def _decompress(members: dict[str, tuple[memoryview, bool]], name: str, limit: int) -> bytes | memoryview:
+    """Return the .npy file of a member. limit: bytes of its array; a compressed one that holds more is refused."""
+    content, is_compressed = members[name]
+    if not is_compressed:
+        return content
+    limit = min(limit, max(MAX_ZSTD_RATIO * len(content), FREE_BYTES)) + NPY_HEADER_BYTES
+    decompressed: bytes = pa.input_stream(pa.py_buffer(content), compression="zstd").read(limit + 1)
+    if len(decompressed) > limit:
+        raise ValueError(f"{name}: expected at most {limit:,} bytes after decompression, got more")
+    return decompressed
 
 
 def _check_rows(record: Record) -> None:

@@ -95,8 +95,10 @@ class FolderStore:
                 path.unlink()
         write_text(self.work / INDEX, serialize_index(index))
         replace_folder(self.work, self.folder)
-        for leftover in self.folder.parent.glob(f".{self.folder.name}.*.partial"):
-            shutil.rmtree(leftover)
+        work = re.compile(rf"\.{re.escape(self.folder.name)}\.[0-9a-f]{{16}}\.partial")
+        for leftover in self.folder.parent.iterdir():
+            if work.fullmatch(leftover.name) and leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
 
 
 @dataclass(frozen=True)

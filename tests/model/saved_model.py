@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from model.artifacts.model_directory import count_positions
 from pipeline.config.schema import Assay
 from pipeline.tokens.kmers import vocabulary_size
 
@@ -23,7 +24,8 @@ def save_model(
     torch.manual_seed(seed)
     size = BertConfig(
         vocab_size=vocabulary_size(k), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=256, num_labels=1, initializer_range=0.5,
+        intermediate_size=32, max_position_embeddings=max(256, count_positions(assay, k, tokens)), num_labels=1,
+        initializer_range=0.5,
         promoter_bert={
             "k": k, "tokens": tokens, "reverse_complement": reverse_complement, "assay": assay.model_dump(),
         },

@@ -217,6 +217,10 @@ def test_windows_line_ends(toy):
         ('{"3": true}', "row 3: expected a finite number, got True"),
         ('{"first": 1}', "expected row numbers as keys, got 'first'"),
         ('{"60": 1}', "expected rows 0 to 59 .*, got row 60"),
+        ('{"3": 1%s}' % ("0" * 400), "row 3: expected a finite number, got 10000"),
+        ('{"%s": 1}' % ("9" * 25), "expected row numbers as keys, got '99999"),
+        ('{"%s": 1}' % ("9" * 5000), "expected row numbers as keys, got '99999"),
+        ("[" * 100_000, "not JSON"),
         ("{}", "got an empty object"),
         ("[1]", "expected a JSON object"),
         ('{"3": 1', "not JSON"),
@@ -249,6 +253,60 @@ def test_subset_files_of_another_test_set_raise(toy):
     (toy.folder / "public" / "SNVs_exp_indices.json").write_text('{"5": 1}')
     with pytest.raises(UserError, match="expected two row numbers with a comma between as keys, got '5'"):
         read_subsets(toy.folder / "public", labels)
+
+
+@pytest.mark.parametrize("name", ["a[1].tsv", "a*.tsv", "a?.tsv", "delim\x01.tsv", "line=3.tsv"])
+def test_file_that_is_named_is_read(toy, name):
+    """Another file matches the name as a glob pattern."""
+    (toy.folder / "a1.tsv").write_text("".join(f"{sequence}\t7\n" for sequence in toy.sequences))
+    for folder in (toy.folder, toy.folder / "sub[1]", toy.folder / "sub1"):
+        folder.mkdir(exist_ok=True)
+    for path in (toy.folder / name, toy.folder / "sub[1]" / name):
+        path.write_text("".join(lines_of(toy)))
+        labels = read_labels(path)
+        assert labels.values.tolist() == toy.labels.tolist()
+        assert read_predictions(path, labels).tolist() == toy.labels.tolist()
+
+
+def test_subset_file_that_is_named_is_read(toy):
+    labels = read_labels(toy.folder / "labels.tsv")
+    for folder, rows in (("ids[1]", [5, 6]), ("ids1", [7, 8])):
+        (toy.folder / folder).mkdir()
+        write_csv(toy.folder / folder / "high_exp_seqs.csv", rows, toy.sequences)
+    assert read_subsets(toy.folder / "ids[1]", labels)["high"].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"%s\t3\x01foo\n", r"line 1: expected a sequence, a tab and a number, got '[ACGT]{20}\\t3\\x01foo'"),
+        (b"%s\t3\0\n", "NUL byte"),
+        (b"%s\t\xff\n", "labels.tsv:1: not text in UTF-8"),
+        (b"\x1f\x8b%s", "compressed"),
+    ],
+)
+def test_text_that_is_no_label_raises(toy, text, message):
+    (toy.folder / "labels.tsv").write_bytes(text % toy.sequences[0].encode())
+    with pytest.raises(UserError, match=message):
+        read_labels(toy.folder / "labels.tsv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pos,sequence\n" + "9" * 25 + ",A\n", "line 2: expected a row number, got '999"),
+        ("pos,sequence\n" + "9" * 5000 + ",A\n", "line 2: expected a row number, got '999"),
+        ("pos,sequence\n-1,A\n", "line 2: expected a row number, got '-1'"),
+        ("pos,sequence\n5\n", "line 2: row 5 is  here, but "),
+        ("sequence,pos\nA\n", "line 2: expected a row number, got ''"),
+        ("pos,sequence\n5," + "A" * 200_000, "cannot be read: field larger"),
+        ("", "expected columns pos, sequence"),
+    ],
+)
+def test_invalid_subset_files_raise(toy, text, message):
+    (toy.folder / "subsets" / "high_exp_seqs.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_subsets(toy.folder / "subsets", read_labels(toy.folder / "labels.tsv"))
 
 
 def test_published_challenge_files(real_data, tmp_path):

@@ -4,12 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset import workspace
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
+from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
 from tests.pipeline.dataset.test_build import BARE, GOOD, everything, line, toy_config, write
 
@@ -140,3 +142,46 @@ def test_all_outputs_are_flushed_before_the_first_is_renamed(tmp_path, monkeypat
     monkeypatch.setattr(workspace, "replace_folder", check)
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], toy_config(tmp_path))
     assert len(flushed) == 5
+
+
+@pytest.mark.parametrize("missing", ["predictions", "metrics", "shards"])
+def test_runs_of_a_dataset_without_all_relations_are_kept(tmp_path, missing):
+    """Built by a version that had fewer relations."""
+    config = toy_config(tmp_path)
+    build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
+    record_runs(config.dataset.path, "first")
+    with open_dataset(config.dataset.path, read_only=False) as connection:
+        connection.execute(f"drop table {missing}")
+    with pytest.raises(UserError, match=r"would lose 1 recorded run \(first\), rows of"):
+        build_dataset([write(tmp_path / "other.tsv", GOOD + line("ACGT", 5))], config)
+    build_dataset([write(tmp_path / "moved.tsv", GOOD)], config)
+    with open_dataset(config.dataset.path) as connection:
+        assert connection.execute("select run from runs").fetchall() == [("first",)]
+
+
+def test_views_of_a_dataset_read_no_other_files(tmp_path):
+    config = toy_config(tmp_path)
+    build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
+    secret = tmp_path / "secret.csv"
+    secret.write_text("run\nsecret\n")
+    connection = duckdb.connect(config.dataset.path)
+    connection.execute(f"drop table runs; create view runs as from read_csv('{secret}')")
+    connection.close()
+    with pytest.raises(UserError, match="file system operations are disabled"):
+        run_query(config.dataset.path, "from runs", "json", tmp_path / "out.json")
+    before = Path(config.dataset.path).read_bytes()
+    with pytest.raises(UserError, match="file system operations are disabled"):
+        build_dataset([write(tmp_path / "moved.tsv", GOOD)], config, replace=True)
+    assert Path(config.dataset.path).read_bytes() == before
+    run_query(config.dataset.path, f"from read_csv('{secret}')", "json", tmp_path / "out.json")
+    assert "secret" in (tmp_path / "out.json").read_text()
+
+
+def test_tables_in_another_schema_are_not_lost(tmp_path):
+    config = toy_config(tmp_path)
+    toy = write(tmp_path / "toy.tsv", GOOD)
+    build_dataset([toy], config)
+    with open_dataset(config.dataset.path, read_only=False) as connection:
+        connection.execute("create schema mine; create table mine.runs as select 1 as run")
+    with pytest.raises(UserError, match=r"holds mine\.runs, which would be lost"):
+        build_dataset([toy], config, replace=True)

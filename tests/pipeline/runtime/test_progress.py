@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pipeline.runtime import progress as module
-from pipeline.runtime.progress import add_speed, count_steps, count_units, progress
+from pipeline.runtime.progress import add_speed, count_steps, count_units, emit, progress
 
 
 @pytest.fixture
@@ -73,3 +73,8 @@ def test_terminal_shows_a_progress_bar(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "1/2" in shown
     assert "cutting" in shown
+
+
+def test_control_characters_in_messages_are_escaped(capsys):
+    emit("a\x1b[31m\r\x07\ud800é\t1\n2")
+    assert capsys.readouterr().err == "a\\x1b[31m\\r\\x07\\ud800é\t1\n2\n"

@@ -3,9 +3,11 @@
 import io
 import re
 import tarfile
+import tracemalloc
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,7 +44,7 @@ def same(a, b):
 @given(records(), st.booleans())
 def test_record_round_trip(record, zstd):
     data = b"".join(serialize_record(7, record, zstd))
-    assert same(parse_record(data), record)
+    assert same(parse_record(data, len(record)), record)
     assert b"".join(serialize_record(7, record, zstd)) == data
     with tarfile.open(fileobj=io.BytesIO(data + END)) as tar:
         assert tar.getnames() == [f"000000007.{name}.npy{'.zst' if zstd else ''}" for name in MEMBERS]
@@ -58,7 +60,7 @@ def test_truncated_record_is_rejected(record, zstd, data):
     whole = b"".join(serialize_record(0, record, zstd))
     end = data.draw(st.integers(0, len(whole) - tarfile.BLOCKSIZE - 1))
     with pytest.raises(ValueError, match=r"."):
-        parse_record(whole[:end])
+        parse_record(whole[:end], len(record))
 
 
 K = 3
@@ -183,6 +185,37 @@ def test_invalid_arrays_are_named(change, message):
     data = b"".join(serialize_record(0, record))
     with pytest.raises(UserError, match=f"record 0, bytes 0 to .*: {message}"):
         check_record(data, "shards", entry_of(data, 2), 0, K)
+
+
+def with_bomb(name, size):
+    """Make a compressed record of two promoters, in which an array of zeros takes `size` bytes."""
+    record = Record(Ragged(np.full(4, 5, np.uint8), np.array([0, 2, 4])), np.zeros(2, np.float32), np.array([1, 2]))
+    bomb = pa.Codec("zstd").compress(bytes(size), asbytes=True)
+    pieces = []
+    whole = b"".join(serialize_record(0, record, zstd=True))
+    with tarfile.open(fileobj=io.BytesIO(whole + END)) as tar:
+        for member in tar:
+            content = bomb if f".{name}." in member.name else tar.extractfile(member).read()
+            member.size = len(content)
+            pieces += [member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("rows", [2, 2**53])
+def test_decompressed_record_is_bounded(name, rows):
+    """A decompression bomb is refused before it takes more memory than its promoters would."""
+    data = with_bomb(name, 200_000_000)
+    assert len(data) < 50_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"record 0, bytes 0 to .*: {name}: expected") as caught:
+            check_record(data, "shards", entry_of(data, rows), 0, K)
+        if rows == 2:
+            assert "bytes after decompression, got more" in str(caught.value)
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_webdataset_reads_compressed_members_as_in_the_readme(tmp_path):

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -13,10 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
+from pipeline.io import remote
+from pipeline.shards import fetch
 from pipeline.shards.fetch import fetch_file, fetch_index
 from pipeline.shards.index import parse_index, parse_shard_entry, read_index
 from pipeline.shards.preview import peek
 from pipeline.shards.records import read_record
+from pipeline.shards.store import FolderStore
 from pipeline.shards.verify import verify_shards
 from pipeline.stream.cache import ShardCache
 from pipeline.stream.sources import LocalShards
@@ -254,6 +258,25 @@ def test_cache_and_readers_reject_unvalidated_names(site, tmp_path, change):
     assert contents(root / "home") == home
 
 
+@pytest.mark.parametrize("says_length", [True, False])
+def test_file_that_does_not_end_is_not_stored(site, tmp_path, monkeypatch, says_length):
+    """A server that sends more bytes than the index says, or an index without end."""
+    _, index, server = site
+    shard = index.splits[SPLIT][0]
+    monkeypatch.setattr(server, "says_length", says_length)
+    monkeypatch.setitem(server.files, shard.file, bytes(50_000_000))
+    monkeypatch.setitem(server.files, "index.json", bytes(50_000_000))
+    monkeypatch.setattr(fetch, "SMALL_FILE_BYTES", 1_000)
+    monkeypatch.setattr(remote, "SMALL_FILE_BYTES", 1_000)
+    target = tmp_path / "target"
+    with pytest.raises(UserError, match=rf"{shard.file}: expected at most {shard.bytes:,} bytes, got more"):
+        fetch_file(f"{server.url}/{shard.file}", target, (shard.bytes, shard.sha256), waits=())
+    assert target.stat().st_size < 20_000_000
+    for read in (partial(fetch_index, waits=()), read_index):
+        with pytest.raises(UserError, match=r"index\.json: .*expected at most 1,000 bytes, got more"):
+            read(server.url)
+
+
 def test_foreign_files_in_the_cache_folder_are_kept(site, tmp_path):
     _, index, server = site
     cache = cache_of(server, tmp_path, limit=max(shard.bytes for shard in index.shards))
@@ -308,3 +331,20 @@ def test_numpy_float_is_rejected_as_epoch(site):
     root, index, _ = site
     with pytest.raises(UserError, match="epoch: expected an integer"):
         ShardStream(root / "home/shards", index, SPLIT, 7, RankSlice()).epoch(np.float64(1))
+
+
+def test_publication_removes_only_its_own_leftovers(tmp_path):
+    index = write_tiny(tmp_path / "tiny", SHAPE)
+    store = FolderStore(tmp_path / "k3", index.key)
+    shutil.copytree(tmp_path / "tiny", store.work)
+    leftover = tmp_path / f".k3.{'a' * 16}.partial"
+    leftover.mkdir()
+    (tmp_path / ".k3.mine.partial").mkdir()
+    (tmp_path / f".k3.{'b' * 16}.partial").write_text("mine")
+    (tmp_path / f".k3.{'c' * 16}.partial").symlink_to(tmp_path / "tiny")
+    store.publish(index)
+    assert not leftover.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f".k3.{'b' * 16}.partial", f".k3.{'c' * 16}.partial", ".k3.mine.partial", "k3", "tiny",
+    ]  # fmt: skip
+    assert contents(tmp_path / "tiny")
