@@ -58,7 +58,8 @@ class SlurmJob:
                 return code or ExitCode.FAILED
             restarts += 1
             _report(f"the training failed with exit code {code}; restart {restarts} of {MAX_RESTARTS}")
-            self._wait(RESTART_WAIT_S)
+            if self._wait(RESTART_WAIT_S):
+                return self._requeue()
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True
@@ -105,11 +106,12 @@ class SlurmJob:
             _report(f"scontrol requeue: {done.stderr.strip()}; fix: submit the job again to resume, with --requeue")
         return ExitCode.INTERRUPTED
 
-    def _wait(self, seconds: float) -> None:
-        """Wait before a restart, but not after a stop request."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait before a restart. Returns True at once after a stop request."""
         end = time.monotonic() + seconds
         while not self._stop and time.monotonic() < end:
             time.sleep(0.2)
+        return self._stop
 
 
 def _report(line: str) -> None:
