@@ -1,7 +1,7 @@
-"""The public API of promoter-bert: from promoter_bert import Predictor.
+"""Public API of promoter-bert, for example: from promoter_bert import Predictor.
 
-The packages `pipeline` and `model` hold it; each name loads its module on first use. A module of the user's that has
-the name of a package, such as a model.py in the working directory, is reported here by its path.
+The packages `pipeline` and `model` define it, and each name loads its module on first use. A user's module that hides
+one of these packages, such as model.py in the working directory, is reported with its path.
 """
 
 from importlib import import_module
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 
 def _check_package(name: str) -> None:
-    """Raise ImportError if another module hides a package of ours."""
-    ours = Path(__file__).resolve().parent / name / "__init__.py"
+    """Check that no other module hides a package of promoter-bert. Raises ImportError if one does."""
+    package = Path(__file__).resolve().parent / name / "__init__.py"
     spec = find_spec(name)
     origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or []), None))
-    if origin and Path(origin).resolve() != ours:
+    if origin and Path(origin).resolve() != package:
         raise ImportError(
-            f"{origin}: hides the package {name!r} of promoter-bert ({ours.parent}); expected no other module of that "
-            "name before it on sys.path; fix: rename the file, or start Python in another folder",
+            f"{origin}: hides the package {name!r} of promoter-bert ({package.parent}); expected no other module of "
+            "that name before it on sys.path; fix: rename the file, or start Python in another folder",
             name=name,
             path=origin,
         )

@@ -1,8 +1,9 @@
-"""Pretrain and fine-tune a BERT on the shards, then score it. The same command resumes an interrupted run.
+"""Pretrain and fine-tune a BERT on the shards, then score it. Run the same command to resume.
 
-deepspeed --hostfile hostfile train.py                          all machines of the hostfile
-deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       two processes here
-python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   one process
+Examples:
+  deepspeed --hostfile hostfile train.py                                   on all hosts of a hostfile
+  deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       with two processes on this host
+  python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   with one process
 """
 
 import argparse
@@ -13,35 +14,44 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from model.runs.status import RunStatus, State, launch_record
+from model.runs.status import RunStatus, State, locate_launch_record
 from model.watchdog.client import Watchdog, start_watchdog
 from pipeline.errors import UserError
 
-# Modules that take long to import are imported after the watchdog of this process has started.
+# Slow imports follow inside functions, after the watchdog of this process has started.
 
 
-def arguments() -> argparse.Namespace:
-    """Parse the command line; DeepSpeed's launcher adds --local_rank."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line, to which DeepSpeed's launcher adds --local_rank."""
     from pipeline.config.schema import DEFAULT_CONFIG
 
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("overrides", nargs="*", metavar="key=value", help="such as pretrain.learning_rate=3e-4")
-    cli.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: config.yaml")
-    cli.add_argument("--deepspeed_config", type=Path, default=None, help="default: ds_config.json")
-    cli.add_argument("--stage", choices=("pretrain", "finetune", "both"), default="both", help="default: both")
-    cli.add_argument("--local_rank", type=int, default=None, help="set by the launcher")
+    cli.add_argument(
+        "overrides", nargs="*", metavar="section.key=value",
+        help="overrides of the configuration, such as pretrain.learning_rate=3e-4",
+    )  # fmt: skip
+    cli.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (default: config.yaml)"
+    )
+    cli.add_argument(
+        "--deepspeed_config", type=Path, metavar="FILE", help="DeepSpeed's settings (default: ds_config.json)"
+    )
+    cli.add_argument(
+        "--stage", choices=("pretrain", "finetune", "both"), default="both", help="stages to train (default: both)"
+    )
+    cli.add_argument("--local_rank", type=int, metavar="N", help="number of this process on its host; set by launchers")
     args = cli.parse_intermixed_args()
-    wrong = [text for text in args.overrides if "=" not in text]
-    if wrong:
-        cli.error(f"expected key=value, got {wrong[0]}")
+    invalid = [text for text in args.overrides if "=" not in text]
+    if invalid:
+        cli.error(f"expected section.key=value, got {invalid[0]}")
     return args
 
 
 def train(watchdog: Watchdog | None) -> State:
-    """Parse the command line, train, print the summary. Returns how the run ended."""
+    """Parse the command line, train, print the summary. Returns the state in which the run ended."""
     from model.config import load_config
 
-    args = arguments()
+    args = parse_arguments()
     config = load_config(args.config, args.overrides)
 
     from model.training import train as training
@@ -52,9 +62,9 @@ def train(watchdog: Watchdog | None) -> State:
 
 
 def main() -> int:
-    """Run one process of a training and record how it ends. Returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # launchers and schedulers send it; as Ctrl-C
-    status = RunStatus(launch_record(os.environ))
+    """Run one process of a training and record its end. Returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # launchers and schedulers send SIGTERM: handle as Ctrl-C
+    status = RunStatus(locate_launch_record(os.environ))
     try:
         with status, start_watchdog(os.environ) as watchdog:
             status.state = train(watchdog)

@@ -11,21 +11,24 @@ from pipeline.config.schema import DEFAULT_CONFIG, Count, DataConfig, Section
 
 StageName = Literal["pretrain", "finetune"]
 Stages = Literal["pretrain", "finetune", "both"]
-"""The stages requested of a run."""
+"""The value of --stage."""
 STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
-"""In the order of training."""
+"""All stages, in the order of training."""
 
 
 class Model(Section):
-    """Size of the BERT, and how it is computed."""
+    """Size of the BERT, and how torch computes it."""
 
     hidden: Count
     """Width of the embeddings and layers."""
     layers: Count
+    """Number of transformer layers."""
     heads: Count
+    """Attention heads per layer."""
     intermediate: Count
     """Width of the feed-forward blocks."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Dropout probability of embeddings, attention and layers."""
     compile: bool
     """Whether torch.compile compiles the training step."""
     tf32: bool
@@ -44,7 +47,7 @@ class Plateau(Section):
     factor: Annotated[float, Field(gt=0, lt=1)]
     """Multiplier of the learning rate."""
     patience: Annotated[int, Field(ge=0)]
-    """Evaluations without improvement before that."""
+    """Evaluations without improvement before the rate is lowered."""
     threshold: Annotated[float, Field(ge=0)]
     """Smallest relative improvement that counts."""
     min_lr: Annotated[float, Field(ge=0)]
@@ -59,11 +62,11 @@ class Stage(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     """Learning rate after the warm-up."""
     warm_up: Annotated[int, Field(ge=0)]
-    """Optimizer steps over which the learning rate rises to that value; 0: no warm-up."""
+    """Optimizer steps over which the rate rises linearly to learning_rate; 0: no warm-up."""
     max_epochs: Annotated[float, Field(gt=0)]
-    """Most passes over the training split; early stopping may end the stage before."""
+    """Maximum number of epochs; early stopping may end the stage before."""
     reverse_complement: bool
-    """Whether a random half of the promoters in each epoch is read as reverse complements."""
+    """Whether a random half of the promoters is replaced by reverse complements, drawn anew for each epoch."""
     evaluate_every: Annotated[float, Field(gt=0)]
     """Fraction of an epoch between two evaluations."""
     early_stop: Count
@@ -72,10 +75,10 @@ class Stage(Section):
 
 
 class Pretrain(Stage):
-    """Masked language model on the top promoters: cross-entropy, AdamW without decay."""
+    """Masked language model on the top promoters: cross-entropy, AdamW without weight decay."""
 
     mask_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the k-mers to predict; of these 80 % are masked, 10 % replaced at random, 10 % unchanged."""
+    """Fraction of the k-mers to predict. As in BERT, 80 % are masked, 10 % replaced at random, 10 % unchanged."""
     masked: Literal["sentence", "insert"]
     """Which k-mers may be masked: those of the whole sequence, or those wholly inside the insert."""
 
@@ -86,7 +89,7 @@ class Finetune(Stage):
     start: Literal["pretrained", "scratch", "frozen"]
     """Initial weights. frozen: the pretrained encoder is fixed; pooler and output layer are trained."""
     pretrained: Annotated[str, Field(min_length=1)]
-    """The masked language model to start from: own, of this run's pretraining, or the folder of another run's."""
+    """Masked language model to start from. own: of this run; else the folder runs/NAME/pretrained of another run."""
     tokens: Literal["frames", "overlapping"]
     """Input of the model: each of the k reading frames of a promoter, or the overlapping k-mers at all bases."""
     loss: Literal["mse", "smooth_l1"]
@@ -99,13 +102,13 @@ class Finetune(Stage):
         return self
 
     @property
-    def wants_pretraining(self) -> bool:
-        """Whether it starts from this run's own pretraining."""
+    def uses_own_pretraining(self) -> bool:
+        """Return whether fine-tuning starts from this run's own pretraining."""
         return self.start != "scratch" and self.pretrained == "own"
 
     @property
-    def other_pretraining(self) -> Path | None:
-        """The folder of another run's pretrained model; None if it needs none."""
+    def pretrained_folder(self) -> Path | None:
+        """Return the folder of another run's pretrained model; None if fine-tuning starts from no other run."""
         return None if self.pretrained == "own" else Path(self.pretrained)
 
 
@@ -118,18 +121,18 @@ class Run(Section):
     seed: Annotated[int, Field(ge=0)]
     """Random seed of weights, batch order, masks and dropout."""
     checkpoint_minutes: Annotated[float, Field(gt=0)]
-    """Minutes between two checkpoints. Each evaluation writes one, too."""
+    """Minutes between two checkpoints. Each evaluation also writes one."""
     keep_checkpoints: Count
-    """Number of last checkpoints kept per stage. The one of the best validation is kept, too."""
+    """Number of last checkpoints to keep per stage. The one with the best validation metric is kept as well."""
 
     @property
     def directory(self) -> Path:
-        """The run directory."""
+        """Return the run directory."""
         return Path(self.path) / self.name
 
 
 class Config(DataConfig):
-    """All settings but DeepSpeed's own."""
+    """All settings except DeepSpeed's own."""
 
     SKIPPED_SECTIONS: ClassVar[tuple[str, ...]] = ()
 
@@ -139,14 +142,14 @@ class Config(DataConfig):
     finetune: Finetune
 
     def stage(self, name: StageName) -> Stage:
-        """The section of a stage."""
+        """Return the section of a stage."""
         return self.pretrain if name == "pretrain" else self.finetune
 
-    def stages(self, requested: Stages) -> list[StageName]:
-        """The stages to train, in order; both leaves out a pretraining that fine-tuning does not start from."""
-        if requested == "both":
-            return list(STAGES) if self.finetune.wants_pretraining else ["finetune"]
-        return [requested]
+    def stages(self, request: Stages) -> list[StageName]:
+        """Return the stages to train, in order; `both` skips a pretraining that fine-tuning does not start from."""
+        if request == "both":
+            return list(STAGES) if self.finetune.uses_own_pretraining else ["finetune"]
+        return [request]
 
 
 def load_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> Config:

@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
-from model.bert.rng import seed_of
+from model.bert.rng import derive_seed
 from model.scoring.metrics import pearson, spearman
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
@@ -193,7 +193,7 @@ class Baseline:
         self.shards, self.settings = shards, settings
         self.index = read_index(shards)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(seed_of(settings.seed, "cnn", "weights"))
+        torch.manual_seed(derive_seed(settings.seed, "cnn", "weights"))
         self.network = Network(SIZES[settings.size]).to(self.device)
 
     def train(self, emit: Callable[[str], None]) -> CnnResult:
@@ -249,7 +249,7 @@ class Baseline:
     ) -> float:
         """Train one epoch. Returns the mean loss."""
         self.network.train()
-        torch.manual_seed(seed_of(self.settings.seed, "cnn", epoch))  # dropout
+        torch.manual_seed(derive_seed(self.settings.seed, "cnn", epoch))  # dropout
         total = torch.zeros((), device=self.device)
         for prediction, label in self._batches(stream, epoch):
             standardized = (torch.from_numpy(label) - self.index.label_mean) / self.index.label_sd

@@ -24,13 +24,13 @@ import torch
 
 from bench.training.timing import StepPlan, count_host_waits, profile_steps, time_steps
 from model.bert.build import build_task
-from model.bert.flops import StageCost, matmul_rate, stage_cost
-from model.bert.rng import seed_of
+from model.bert.flops import StageCost, make_stage_cost, measure_matmul_rate
+from model.bert.rng import derive_seed
 from model.config import STAGES, Config, Stage, StageName, load_config
-from model.distributed.process_group import World, join_group, run_on_rank0, sums_over_ranks
+from model.distributed.process_group import World, join_group, run_on_rank0, sum_over_ranks
 from model.training.ds_config import DeepSpeedSettings, read_ds_config
 from model.training.engine import start_engine
-from model.training.throughput import peak_memory
+from model.training.throughput import measure_peak_memory
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.synthetic import generate
@@ -181,9 +181,10 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
     free_memory(world.device)
     if world.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if config.model.tf32 else "highest")
-    matmul = sums_over_ranks(torch.tensor(matmul_rate(world.device, spec.settings.precision), device=world.device))[0]
+    matmul_rate = torch.tensor(measure_matmul_rate(world.device, spec.settings.precision), device=world.device)
+    (matmul,) = sum_over_ranks(matmul_rate)
     index = read_index(shard_folder(config))
-    torch.manual_seed(seed_of(config.run.seed, spec.stage_name, "weights"))
+    torch.manual_seed(derive_seed(config.run.seed, spec.stage_name, "weights"))
     task = build_task(config, index, spec.stage_name)
     engine = start_engine(spec.stage_name, stage, task, spec.settings, world, config.run.seed)
     rank_slice = RankSlice(world.rank, world.ranks, engine.plan.micro_batches)
@@ -191,7 +192,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         shard_folder(config), index, f"{spec.stage_name}/train", stage.global_batch, rank_slice, config.run.seed,
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
-    counter = _StepCounter(world.device, stage_cost(config, index, spec.stage_name))
+    counter = _StepCounter(world.device, make_stage_cost(config, index, spec.stage_name))
     with _destroyed_after(engine.deepspeed), closing(full_steps(stream)) as steps:
         if spec.backend:
             engine.deepspeed.compile(backend=spec.backend)
@@ -221,7 +222,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         operations_per_second=per_promoter[1] * rates.median,
         matmul_per_second=matmul,
         data_wait=waited,
-        gigabytes=peak_memory(world.device) / 1e9,
+        gigabytes=measure_peak_memory(world.device) / 1e9,
         host_waits=host_waits,
     )
 
@@ -251,7 +252,7 @@ class _StepCounter:
     def add_step(self, step: Step) -> None:
         """Add a step of all ranks."""
         batch = step.micro_batches[0]
-        tokens, operations = self._cost.of(batch.global_lengths)
+        tokens, operations = self._cost.count(batch.global_lengths)
         self.promoters += batch.global_rows
         self.tokens += tokens
         self.operations += operations

@@ -31,7 +31,7 @@ from bench.training.bench_train import Measurement, MeasurementSpec, check_trace
 from bench.training.gpu_contenders import Bench, Variant, hugging_face, original_team, prediction, spec_of
 from bench.training.timing import Rates, StepPlan
 from model.config import Config, load_config
-from model.distributed.process_group import start, stop
+from model.distributed.process_group import init_group, leave_group
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 from pipeline.paths import ROOT
@@ -177,7 +177,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
 
     before = dict(os.environ)
     plan = StepPlan(2 if args.tiny else 8, args.steps)
-    bench = Bench(config, work, start(), plan, 2 if args.tiny else 10)
+    bench = Bench(config, work, init_group(), plan, 2 if args.tiny else 10)
 
     def alone(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
         # Outside of the process group of one that DeepSpeed needs: in a group, predict and the Trainer work otherwise.
@@ -201,7 +201,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     for variant, spec in ours:  # last, as compiling may take many minutes
         if variant.compiled:
             add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
-    stop()
+    leave_group()
 
 
 if __name__ == "__main__":

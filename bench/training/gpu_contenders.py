@@ -17,16 +17,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.training.bench_train import MeasurementSpec, free_memory
 from bench.training.timing import Rates, StepPlan, synchronize, time_steps
-from model.bert.build import regression_model
-from model.bert.frames import reading_frames
+from model.bert.build import build_regression_model
+from model.bert.frames import cut_reading_frames
 from model.config import Config, StageName
 from model.distributed.process_group import World
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import PredictionRequest
-from model.training.checkpointing.hf_export import export_model, stock_tokenizer
+from model.training.checkpointing.hf_export import build_stock_tokenizer, export_model
 from model.training.ds_config import read_ds_config
-from model.training.throughput import peak_memory
+from model.training.throughput import measure_peak_memory
 from pipeline.shards.index import Index, read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -108,7 +108,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     reset(world.device)
     folder = bench.work / "model"
     shutil.rmtree(folder, ignore_errors=True)
-    model = regression_model(config, index, None)
+    model = build_regression_model(config, index, None)
     export_model(model, model.state_dict(), config, index, folder)
     text = (bench.work / "rows.tsv").read_text()
     predictor = Predictor(folder)
@@ -119,7 +119,7 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
         return len(predictor.predict_usable(sequences))
 
     rates = time_steps(step, bench.plan, world.device)
-    gigabytes = peak_memory(world.device) / 1e9
+    gigabytes = measure_peak_memory(world.device) / 1e9
     rows, out = bench.work / "rows-many.tsv", bench.work / "predictions.tsv"
     rows.write_text(text * bench.passes)
     done = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
@@ -152,7 +152,7 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
     number = min(batch * plan.total, index.rows("finetune/train"))  # it restarts its workers each epoch
     stream = ShardStream(shard_folder(config), index, "finetune/train", number, RankSlice())
     (rows,) = next(stream.epoch(0)).micro_batches
-    frames = reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
+    frames = cut_reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
     labels = ((rows.expression - index.label_mean) / index.label_sd).astype(np.float32)
     table = Table.from_dict({
         "input_ids": list(frames.input_ids.numpy().astype(np.int32)),
@@ -177,11 +177,12 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
         use_cpu=world.device.type == "cpu",
     )  # fmt: skip
     Trainer(
-        model=MeanOverFrames(regression_model(config, index, None)), args=arguments, train_dataset=table,
+        model=MeanOverFrames(build_regression_model(config, index, None)), args=arguments, train_dataset=table,
         callbacks=[Clock()],
     ).train()  # fmt: skip
     marks = ends[plan.warm_up - 1 :: plan.part]
-    return Peer(Rates.of([plan.part * batch / (b - a) for a, b in pairwise(marks)]), peak_memory(world.device) / 1e9)
+    rates = Rates.of([plan.part * batch / (b - a) for a, b in pairwise(marks)])
+    return Peer(rates, measure_peak_memory(world.device) / 1e9)
 
 
 class Samples(Dataset):  # type: ignore[type-arg]
@@ -191,7 +192,7 @@ class Samples(Dataset):  # type: ignore[type-arg]
         lines = [line.split("\t") for line, _ in zip(file.open(), range(rows), strict=False)]
         self.config, self.k = config, config.shards.k
         self.texts, self.labels = [text for text, _ in lines], [float(label) for _, label in lines]
-        self.tokenizer = stock_tokenizer(config)
+        self.tokenizer = build_stock_tokenizer(config)
         insert = max(map(len, self.texts)) - len(config.assay.left_adapter) - len(config.assay.right_adapter)
         self.longest = (insert + 2 * config.assay.flank) // self.k + 2
 
@@ -215,7 +216,7 @@ def original_team(bench: Bench, batch: int) -> Peer:
     cuda = world.device.type == "cuda"
     samples = Samples(config, bench.work / "rows.tsv", 20_000)
     loader = DataLoader(samples, batch, shuffle=True, num_workers=4, pin_memory=cuda, drop_last=True)
-    model = MeanOverFrames(regression_model(config, index, None)).to(world.device).train()
+    model = MeanOverFrames(build_regression_model(config, index, None)).to(world.device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     scaler = torch.amp.GradScaler(enabled=cuda)
     batches: Iterator[dict[str, torch.Tensor]] = chain.from_iterable(repeat(loader))
@@ -231,4 +232,4 @@ def original_team(bench: Bench, batch: int) -> Peer:
         loss.item()  # as for a progress bar
         return batch
 
-    return Peer(time_steps(step, bench.plan, world.device), peak_memory(world.device) / 1e9)
+    return Peer(time_steps(step, bench.plan, world.device), measure_peak_memory(world.device) / 1e9)

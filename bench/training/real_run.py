@@ -38,7 +38,7 @@ def stages(args: argparse.Namespace) -> dict[str, list[str]]:
         launch = [str(BIN / "deepspeed"), "--num_accelerators", str(args.processes)]
     train = [*launch, str(ROOT / "train.py"), "--deepspeed_config", str(args.deepspeed_config), *config, "--stage"]
     training = {"pretrain": [*train, "pretrain"], "fine-tune": [*train, "finetune"]}
-    if not load_config(args.config, args.overrides).finetune.wants_pretraining:
+    if not load_config(args.config, args.overrides).finetune.uses_own_pretraining:
         del training["pretrain"]
     predictions = f"{work}/predictions.tsv"
     commands = {

@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from bench.measure import COMMAND, markdown, medians, run_json
-from model.bert.frames import reading_frames
+from model.bert.frames import cut_reading_frames
 from model.config import load_config
 from pipeline.paths import ROOT
 from pipeline.shards.index import read_index
@@ -49,7 +49,7 @@ def prepare(work: Path) -> None:
     index = read_index(folder)
     (step,) = ShardStream(folder, index, "finetune/train", ROWS, RankSlice()).epoch(0)
     (batch,) = step.micro_batches
-    frames = reading_frames(torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths), config.shards.k)
+    frames = cut_reading_frames(torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths), config.shards.k)
     labels = (batch.expression - index.label_mean) / index.label_sd
     np.savez(work / "ready.npz", ids=frames.input_ids.numpy(), mask=frames.attention_mask.numpy(), labels=labels)
 

@@ -1,6 +1,6 @@
-"""The manifest of a checkpoint or a model's directory: sizes and hashes of its files, and the run they belong to.
+"""Manifest of a checkpoint or model directory: sizes and hashes of its files, and the run that wrote them.
 
-A directory without a manifest, or with other bytes than the manifest records, is corrupt.
+A directory is corrupt if it has no manifest, or if its bytes differ from the manifest.
 """
 
 import hashlib
@@ -16,7 +16,10 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """How DeepSpeed divides the training state into files: as many ranks of the same ZeRO stage read it directly."""
+    """Division of the training state into files by DeepSpeed.
+
+    The same number of ranks at the same ZeRO stage can load it without a conversion.
+    """
 
     ranks: int
     zero_stage: int
@@ -31,7 +34,7 @@ class StageProgress:
     """Progress of a stage when a directory was written.
 
     step: optimizer steps taken; best: highest validation metric so far, None before the first validation; best_step:
-    its step; seconds: training time; best_values: all metrics of that validation; ended: no steps are left.
+    its step; best_values: all metrics of that validation; seconds: training time; ended: whether no steps are left.
     """
 
     step: int
@@ -47,7 +50,7 @@ class Manifest:
     """Content of manifest.json.
 
     owner: keys of the run that wrote the directory, by name; layout: None for a model without training state;
-    progress: of its stage, written as `standing`; files: [bytes, sha256] of each file, by its path in the directory.
+    progress: of its stage, stored under the key `standing`; files: [bytes, sha256] by path relative to the directory.
     """
 
     owner: dict[str, str]
@@ -55,17 +58,15 @@ class Manifest:
     progress: StageProgress | None
     files: dict[str, list[int | str]]
 
-    def files_in(self, part: str) -> dict[str, list[int | str]]:
-        """Select the files of one sub-directory, by their paths in it; all files for an empty name."""
+    def select_files(self, part: str) -> dict[str, list[int | str]]:
+        """Select the files of a sub-directory, by paths relative to it; all files for an empty name."""
         prefix = f"{part}/" if part else ""
         return {name.removeprefix(prefix): facts for name, facts in self.files.items() if name.startswith(prefix)}
 
 
 def write_manifest(folder: Path, owner: dict[str, str], layout: Layout, progress: StageProgress) -> None:
     """Hash all files of a directory and write its manifest."""
-    files = {
-        str(path.relative_to(folder)): _size_and_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = {str(path.relative_to(folder)): _hash_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     put_manifest(folder, Manifest(owner, layout, progress, files))
 
 
@@ -76,7 +77,7 @@ def put_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a directory. None if it is missing or invalid: the directory is corrupt."""
+    """Read the manifest of a directory. Returns None if it is missing or invalid: then the directory is corrupt."""
     try:
         values = json.loads((folder / NAME).read_text(encoding="utf-8"))
         layout, progress = values["layout"], values.get("standing")
@@ -90,28 +91,28 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
-def find_damage(folder: Path, part: str = "") -> str:
-    """Compare every byte with the manifest, in the whole directory or in one sub-directory.
+def find_corruption(folder: Path, part: str = "") -> str:
+    """Check the size and sha256 of every file against the manifest, in a directory or its sub-directory `part`.
 
-    Returns the first difference as a text; empty if there is none.
+    Returns the first difference as a text; empty if the files are intact.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         return f"{NAME} is missing or cannot be read" if folder.exists() else "the folder is missing"
-    for name, (size_bytes, sha256) in manifest.files_in(part).items():
+    for name, (size_bytes, sha256) in manifest.select_files(part).items():
         path = folder / part / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size_bytes:
             return f"{name} has {path.stat().st_size:,} bytes, expected {size_bytes:,}"
         try:
-            if _size_and_hash(path)[1] != sha256:
-                return f"{name} has other bytes than were written"
+            if _hash_file(path)[1] != sha256:
+                return f"{name} has other bytes than its manifest records"
         except OSError as error:  # such as a bad sector
             return f"{name} cannot be read ({error.strerror})"
     return ""
 
 
-def _size_and_hash(path: Path) -> list[int | str]:
+def _hash_file(path: Path) -> list[int | str]:
     with path.open("rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,53 +1,55 @@
-"""Read the facts that a trained model's directory records. Imports no torch, so a wrong path is reported at once."""
+"""Read the facts that a trained model's directory records.
+
+This module does not import torch, so that a wrong path is reported at once.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from model.artifacts.json_files import read_json
-from model.artifacts.manifest import NAME, find_damage
+from model.artifacts.manifest import NAME, find_corruption
 from pipeline.errors import UserError
 
 
-def model_of(folder: Path) -> Path:
-    """Find the model's directory: this one, or the one inside a run's directory."""
+def find_model_folder(folder: Path) -> Path:
+    """Find the model directory: the given folder, or `model` inside a run directory."""
     return folder / "model" if (folder / "run.json").exists() else folder
 
 
-def facts_of_model(folder: Path) -> dict[str, Any]:
-    """Read what a regression model that train.py wrote records of its assay: the keys under `promoter_bert`.
+def read_model_facts(folder: Path) -> dict[str, Any]:
+    """Read the assay, tokens and label scale that a fine-tuned model records under `promoter_bert` in config.json.
 
-    folder: the model's, or its run's. Raises UserError if there is no such model.
+    folder: model directory or run directory. Raises UserError if it holds no fine-tuned model, or a corrupt one.
     """
-    folder = model_of(folder)
-    expected = "expected the folder of a run that train.py made, runs/NAME, or runs/NAME/model"
-    settings = settings_of(folder, expected)
+    folder = find_model_folder(folder)
+    expected = "expected a run directory of train.py, runs/NAME, or its model folder, runs/NAME/model"
+    settings = read_model_settings(folder, expected)
     if settings.get("architectures") != ["BertForSequenceClassification"]:
-        # transformers would silently give it a random head.
-        raise UserError(f"{folder}: this model was pretrained only and predicts no expression; {expected}")
+        # transformers would silently add a random head.
+        raise UserError(f"{folder}: this model was pretrained only, so it cannot predict expression; {expected}")
     return dict(settings["promoter_bert"])
 
 
-def unfinished(folder: Path) -> str:
-    """Return a warning if the model in a directory belongs to an unfinished run; else an empty text."""
+def describe_unfinished_run(folder: Path) -> str:
+    """Describe the run of a model directory if it is unfinished; return an empty text otherwise."""
     run = folder.resolve().parent
     if not (run / "run.json").exists() or (run / "summary.json").exists():
         return ""
     return (
-        f"the run in {run} is not finished (it is still training, was stopped or failed): its model holds the best "
-        "weights so far"
+        f"{run}: the run is not finished (still training, stopped or failed); its model holds the best weights so far"
     )
 
 
-def settings_of(folder: Path, expected: str) -> dict[str, Any]:
-    """Read config.json of an intact model that train.py wrote. expected: for the error.
+def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
+    """Read config.json of an intact model of train.py. expected: the kind of folder to name in an error.
 
-    Raises UserError if there is no model, or a corrupt one.
+    Raises UserError if the folder holds no such model, or a corrupt one.
     """
-    problem = find_damage(folder) if (folder / NAME).exists() else ""
+    problem = find_corruption(folder) if (folder / NAME).exists() else ""
     if problem:
         raise UserError(
-            f"{folder}: the model is corrupt ({problem}); fix: run the training's own command, which restores it "
-            f"from its checkpoints; if you changed it on purpose, remove its {NAME}"
+            f"{folder}: the model is corrupt ({problem}); fix: run the training command again, which restores the "
+            f"model from its checkpoints; if you changed the model on purpose, remove its {NAME}"
         )
     path = folder / "config.json"
     if not path.is_file():

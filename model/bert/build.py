@@ -1,9 +1,9 @@
-"""Build transformers' BERT at the size that config.yaml gives, and the training objective around it."""
+"""Build transformers' BERT at the configured size, and the training objective around it."""
 
 import os
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are the run's own: never download
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local, so transformers must not look for downloads
 
 import torch
 from safetensors import SafetensorError
@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
-from model.artifacts.model_directory import facts_of_model, settings_of
+from model.artifacts.model_directory import read_model_facts, read_model_settings
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
@@ -19,13 +19,13 @@ from pipeline.shards.index import Index
 from pipeline.tokens.kmers import PAD, vocabulary_size
 
 transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()  # it warns of a fresh pooler and head, which are intended
+transformers_logging.set_verbosity_error()  # it warns about a new pooler and head, which are intended
 
 SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
-"""Keys of config.json that must be equal for the weights of one model to fit into another."""
+"""Keys of config.json that must be equal before the weights of one model can initialize another."""
 
 
 def build_task(
@@ -33,23 +33,26 @@ def build_task(
 ) -> PretrainTask | FinetuneTask:
     """Build the BERT of a stage and the objective around it.
 
-    start: folder of the weights that fine-tuning starts from; None: fresh weights.
+    start: folder of the weights that fine-tuning starts from; None: random weights.
     """
     if stage == "pretrain":
         flanks = len(index.left_flank), len(index.right_flank)
         settings = config.pretrain
-        language_model = BertForMaskedLM(bert_config(config, index))
+        language_model = BertForMaskedLM(make_bert_config(config, index))
         return PretrainTask(language_model, index.k, settings.mask_share, flanks, settings.masked == "insert")
     finetune = config.finetune
-    model = regression_model(config, index, start)
+    model = build_regression_model(config, index, start)
     if finetune.start == "frozen":
         model.bert.embeddings.requires_grad_(False)
         model.bert.encoder.requires_grad_(False)
     return FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
 
 
-def bert_config(config: Config, index: Index) -> BertConfig:
-    """Size the BERT; the keys under `promoter_bert` hold what a user of the model must know of its assay."""
+def make_bert_config(config: Config, index: Index) -> BertConfig:
+    """Make the BertConfig of a run; its key `promoter_bert` records the assay and tokens for users of the model.
+
+    The number of positions is that of the longest valid promoter, [CLS] and [SEP] included, rounded up to 8.
+    """
     bases = config.assay.max_insert + len(index.left_flank) + len(index.right_flank)
     longest = (bases // index.k if config.finetune.tokens == "frames" else bases) + 2
     return BertConfig(
@@ -83,20 +86,20 @@ def count_parameters(size: BertConfig) -> int:
         return sum(parameter.numel() for parameter in BertForSequenceClassification(size).parameters())
 
 
-def regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
-    """Build a BERT with pooler and a linear head of one output.
+def build_regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
+    """Build a BERT with a pooler and a linear head of one output.
 
-    pretrained: folder of the model whose BERT weights are used; None: fresh weights.
+    pretrained: folder of the model that provides the BERT weights; None: random weights.
     """
-    settings = bert_config(config, index)
+    settings = make_bert_config(config, index)
     if pretrained is None:
         return BertForSequenceClassification(settings)
     return BertForSequenceClassification.from_pretrained(pretrained, config=settings)
 
 
 def load_regression_model(folder: Path) -> BertForSequenceClassification:
-    """Load a model that train.py wrote. Raises UserError if the folder holds no such model."""
-    facts_of_model(folder)
+    """Load a fine-tuned model of train.py. Raises UserError if the folder holds none, or a corrupt one."""
+    read_model_facts(folder)
     try:
         return BertForSequenceClassification.from_pretrained(folder)
     except (OSError, SafetensorError) as error:
@@ -106,25 +109,25 @@ def load_regression_model(folder: Path) -> BertForSequenceClassification:
 def check_pretrained(folder: Path, required: BertConfig) -> None:
     """Check that fine-tuning a BERT of the required size can start from the model in a folder.
 
-    Raises UserError if the folder holds no masked language model, one of another size, or one still in training.
+    Raises UserError if the folder holds no masked language model, one of another size, or an unfinished one.
     """
-    expected = "expected the folder runs/NAME/pretrained that train.py wrote"
-    settings = settings_of(folder, expected)
+    expected = "expected the folder runs/NAME/pretrained of another run"
+    settings = read_model_settings(folder, expected)
     if settings.get("architectures") != ["BertForMaskedLM"]:
         raise UserError(f"{folder}: not a masked language model; {expected}")
-    manifest = read_manifest(folder)  # a user who changed the model on purpose has removed it
+    manifest = read_manifest(folder)  # missing if the user changed the model on purpose
     if manifest is not None and (manifest.progress is None or not manifest.progress.ended):
         raise UserError(
-            f"finetune.pretrained: the pretraining of {folder} has not ended, so better weights may follow; "
-            "fix: run its training to the end first"
+            f"finetune.pretrained: the pretraining of {folder} has not ended, so its weights may still improve; "
+            "fix: finish that run first"
         )
-    differing = [
-        f"{name} {settings.get(name)}, this run's {getattr(required, name)}"
+    differences = [
+        f"{name}: expected {getattr(required, name)}, got {settings.get(name)}"
         for name in SIZES
         if settings.get(name) != getattr(required, name)
     ]
-    if differing:
+    if differences:
         raise UserError(
-            f"finetune.pretrained: the model in {folder} has another size ({'; '.join(differing)}); "
-            "fix: give this run its k, flank and model section"
+            f"finetune.pretrained: the model in {folder} has another size ({'; '.join(differences)}); "
+            "fix: use the same shards.k, assay.flank and model section in both runs"
         )

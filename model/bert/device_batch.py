@@ -16,7 +16,7 @@ class DeviceBatch:
     """A micro-batch as tensors.
 
     tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) bases; expression: (rows,) float32;
-    weight: (rows,) float32, 0 for padding rows; draws: the random numbers of these rows, for masking.
+    weight: (rows,) float32, 0 for padding rows; draws: random numbers of these rows for masking, None in fine-tuning.
     """
 
     tokens: torch.Tensor
@@ -27,21 +27,21 @@ class DeviceBatch:
 
 
 def batch_to_device(batch: Batch, width: int, draws: Draws | None, device: torch.device) -> DeviceBatch:
-    """Copy a batch to the device, `width` bases wide. draws: of the whole global batch.
+    """Copy a batch to the device, with `width` ids per promoter. draws: of the whole global batch.
 
-    The copies share the CUDA stream of the computation: 4,096 promoters are 2 MB and take about 0.1 ms.
+    The copies use the CUDA stream of the computation, as 4,096 promoters (2 MB) take only about 0.1 ms.
     """
     return DeviceBatch(
         tokens=to_device(fit_width(batch.tokens, width), device),
         lengths=to_device(batch.lengths, device),
         expression=to_device(batch.expression, device),
         weight=to_device(batch.weight, device),
-        draws=draws.part(batch.first_row, len(batch.id)) if draws is not None else None,
+        draws=draws.slice_rows(batch.first_row, len(batch.id)) if draws is not None else None,
     )
 
 
 def fit_width(tokens: npt.NDArray[np.unsignedinteger], width: int) -> npt.NDArray[Any]:
-    """Cut ids (rows, bases) to `width` bases, or pad them with 0; as uint8 or int32, which torch indexes with."""
+    """Cut or zero-pad ids (rows, bases) to (rows, width), as uint8 or int32, which torch accepts as indices."""
     if tokens.shape[1] < width:
         tokens = np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])))
     tokens = tokens[:, :width]
@@ -49,7 +49,7 @@ def fit_width(tokens: npt.NDArray[np.unsignedinteger], width: int) -> npt.NDArra
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copy an array to the device; to a GPU through pinned memory, so that the host does not wait."""
+    """Copy an array to the device, keeping shape and dtype; pinned memory makes copies to a GPU asynchronous."""
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
         return tensor.to(device)

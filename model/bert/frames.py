@@ -1,4 +1,7 @@
-"""Make BERT's input of stored k-mer ids on the device: reading frames or overlapping tokens, with [CLS] and [SEP]."""
+"""Make BERT's input from stored k-mer ids, on the device: reading frames or overlapping tokens, with [CLS] and [SEP].
+
+The original system (SYSU-SAIL, DREAM Challenge 2022) fine-tunes on the k reading frames and averages their outputs.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from pipeline.tokens.kmers import CLS, PAD, SEP
 class Frames:
     """Token sequences with [CLS] and [SEP].
 
-    input_ids, attention_mask: (..., tokens + 2) int64; kmers: (...,) whole k-mers of each frame.
+    input_ids, attention_mask: (..., tokens + 2) int64; kmers: (...,) int64, number of complete k-mers per frame.
     """
 
     input_ids: torch.Tensor
@@ -19,30 +22,30 @@ class Frames:
     kmers: torch.Tensor
 
 
-def reading_frames(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
-    """Cut the k reading frames out of stride-1 ids: (rows, k, width // k + 2).
+def cut_reading_frames(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
+    """Cut the k reading frames of each sequence: (rows, k, width // k + 2).
 
-    tokens: (rows, width) one id per base; lengths: (rows,) bases. Frame f holds [CLS], the k-mers that begin at bases
-    f, f + k, ... and end inside the sequence, [SEP], then padding.
+    tokens: (rows, width) uint8 or int32 ids of the k-mers at every base; lengths: (rows,) bases. Frame f holds [CLS],
+    the complete k-mers that begin at bases f, f + k, f + 2k, ..., [SEP], then padding.
     """
     columns = tokens.shape[1] // k
     wide = torch.nn.functional.pad(tokens.long(), (0, k - 1))
     kmers = torch.stack([wide[:, f : f + columns * k : k] for f in range(k)], dim=1)
-    return _framed(kmers, kmers_in_frames(lengths, k))
+    return _add_special_tokens(kmers, count_kmers_in_frames(lengths, k))
 
 
-def overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
-    """Take all k-mers of each sequence as one frame: (rows, 1, width + 2).
+def take_overlapping_kmers(tokens: torch.Tensor, lengths: torch.Tensor, k: int) -> Frames:
+    """Take all complete k-mers of each sequence as one frame: (rows, 1, width + 2).
 
-    tokens, lengths: as for reading_frames. The k-mers begin at bases 0, 1, 2, ... and end inside the sequence.
+    tokens, lengths: as for cut_reading_frames. The k-mers begin at bases 0, 1, 2, ...
     """
-    return _framed(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
+    return _add_special_tokens(tokens.long()[:, None], (lengths[:, None] - k + 1).clamp(min=0))
 
 
-def read_width(longest: int, mode: str, k: int, device: torch.device) -> int:
-    """Choose the width in bases of a batch whose longest sequence has `longest` bases. mode: see TOKEN_MODES.
+def choose_width(longest: int, mode: str, k: int, device: torch.device) -> int:
+    """Choose the width of a batch in bases. longest: bases of its longest sequence; mode: see TOKEN_MODES.
 
-    On a GPU the number of tokens, [CLS] and [SEP] included, is a multiple of 8: few shapes occur, and kernels are fast.
+    On a GPU the number of tokens, [CLS] and [SEP] included, is a multiple of 8: fewer shapes and faster kernels.
     """
     bases = 1 if mode == "overlapping" else k
     tokens = longest // bases + 2
@@ -51,32 +54,32 @@ def read_width(longest: int, mode: str, k: int, device: torch.device) -> int:
     return bases * (tokens - 2)
 
 
-def _framed(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
-    """Put [CLS] and [SEP] around k-mers. kmers: (rows, frames, columns) ids; counts: (rows, frames) whole k-mers."""
+def _add_special_tokens(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
+    """Add [CLS] and [SEP]. kmers: (rows, frames, columns) ids; counts: (rows, frames), number of complete k-mers."""
     rows, frames, columns = kmers.shape
-    place = torch.arange(columns + 2, device=kmers.device)
+    position = torch.arange(columns + 2, device=kmers.device)
     input_ids = torch.full((rows, frames, columns + 2), PAD, dtype=torch.long, device=kmers.device)
     input_ids[:, :, 0] = CLS
-    input_ids[:, :, 1:-1] = torch.where(place[:-2] < counts[:, :, None], kmers, PAD)
+    input_ids[:, :, 1:-1] = torch.where(position[:-2] < counts[:, :, None], kmers, PAD)
     input_ids.scatter_(2, counts[:, :, None] + 1, SEP)
-    return Frames(input_ids, (place < counts[:, :, None] + 2).long(), counts)
+    return Frames(input_ids, (position < counts[:, :, None] + 2).long(), counts)
 
 
-TOKEN_MODES = {"frames": reading_frames, "overlapping": overlapping_kmers}
-"""How a regression model reads a promoter, by the value of finetune.tokens."""
+TOKEN_MODES = {"frames": cut_reading_frames, "overlapping": take_overlapping_kmers}
+"""Input of a regression model, by the value of finetune.tokens."""
 
 
-def kmers_in_frames(lengths: torch.Tensor, k: int, without: tuple[int, int] = (0, 0)) -> torch.Tensor:
-    """Count the whole k-mers in each reading frame of sequences of these lengths: (rows, k).
+def count_kmers_in_frames(lengths: torch.Tensor, k: int, flanks: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    """Count the complete k-mers in each reading frame: (rows, k) int64.
 
-    without: bases at either end whose k-mers do not count; frames still begin at the first base.
+    lengths: (rows,) int64 bases; flanks: bases at either end whose k-mers do not count. Frames still begin at base 0.
     """
     starts = torch.arange(k, device=lengths.device)
-    before = -((starts - without[0]) // k).clamp(max=0)  # k-mers of the frame that begin among the first bases
-    return ((lengths[:, None] - without[1] - starts) // k - before).clamp(min=0)
+    before = -((starts - flanks[0]) // k).clamp(max=0)  # k-mers of the frame that begin in the first flank
+    return ((lengths[:, None] - flanks[1] - starts) // k - before).clamp(min=0)
 
 
-def one_frame(frames: Frames, chosen: torch.Tensor) -> Frames:
-    """Select frame `chosen[i]` of row i: (rows, tokens + 2)."""
-    rows = torch.arange(len(chosen), device=chosen.device)
-    return Frames(frames.input_ids[rows, chosen], frames.attention_mask[rows, chosen], frames.kmers[rows, chosen])
+def select_frames(frames: Frames, choice: torch.Tensor) -> Frames:
+    """Select one frame per row: (rows, tokens + 2). frames: (rows, k, tokens + 2); choice: (rows,) int64."""
+    rows = torch.arange(len(choice), device=choice.device)
+    return Frames(frames.input_ids[rows, choice], frames.attention_mask[rows, choice], frames.kmers[rows, choice])

@@ -1,7 +1,8 @@
-"""Mask k-mers for the language model, 80/10/10, independently of how the global batch is split.
+"""Mask k-mers for the language model, as in BERT (Devlin et al. 2019): 80 % [MASK], 10 % random, 10 % unchanged.
 
-The random numbers are drawn for the whole global batch, from a generator seeded by the step. A rank uses those of its
-rows. The k-mers of one reading frame do not overlap, so neighbours do not reveal a hidden k-mer.
+The masks do not depend on how the global batch is split: the random numbers are drawn for the whole global batch, from
+a generator seeded by the step, and each rank uses those of its rows. The k-mers of one reading frame do not overlap, so
+adjacent tokens do not reveal a masked k-mer.
 """
 
 import math
@@ -12,26 +13,27 @@ import torch
 from pipeline.tokens.kmers import MASK, SPECIALS
 
 HIDDEN, SWAPPED = 0.8, 0.1
-"""Shares of the tokens to predict: replaced by [MASK], replaced by a random k-mer. The rest stay."""
+"""Fractions of the tokens to predict that become [MASK], or a random k-mer. The others stay unchanged."""
 IGNORED = -100
-"""Label of a token that is not predicted."""
+"""Label of a token that is not predicted; torch's cross-entropy ignores this value by default."""
 
 
 @dataclass(frozen=True)
 class Draws:
     """Random numbers of each row of a global batch.
 
-    frame: (rows,) int64; select: (rows, columns) float32 in [0, 1); swap: (rows, columns) int64 k-mer ids.
+    frame: (rows,) int64, reading frame; select: (rows, columns) float32 in [0, 1), decides on masking; swap: (rows,
+    columns) int64, ids of random k-mers.
     """
 
     frame: torch.Tensor
     select: torch.Tensor
     swap: torch.Tensor
 
-    def part(self, first: int, rows: int) -> "Draws":
-        """Slice the draws of some rows."""
-        piece = slice(first, first + rows)
-        return Draws(self.frame[piece], self.select[piece], self.swap[piece])
+    def slice_rows(self, first: int, rows: int) -> "Draws":
+        """Slice the draws of `rows` rows from row `first` on."""
+        part = slice(first, first + rows)
+        return Draws(self.frame[part], self.select[part], self.swap[part])
 
 
 def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
@@ -44,27 +46,30 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
     )
 
 
-def masked_places(labels: torch.Tensor, share: float) -> torch.Tensor:
-    """Return the places to predict in labels (rows, columns), counted through all rows, padded with zeros: (places,).
+def find_masked_positions(labels: torch.Tensor, share: float) -> torch.Tensor:
+    """Find the tokens to predict: int64 indices into the flattened labels (rows, columns), padded with zeros.
 
-    The number of places depends on the shape alone, so the host does not wait for the device. It is eight standard
+    The length of the result depends on the shape only, so the host does not wait for the device. It is eight standard
     deviations above the expected number of masked tokens, which one batch in 10^15 exceeds.
     """
     tokens = labels.numel()
     expected, deviation = share * tokens, math.sqrt(share * (1 - share) * tokens)
-    room = min(math.ceil(expected + 8 * deviation), tokens)
-    return torch.nonzero_static((labels != IGNORED).flatten(), size=room, fill_value=0)[:, 0]
+    size = min(math.ceil(expected + 8 * deviation), tokens)
+    return torch.nonzero_static((labels != IGNORED).flatten(), size=size, fill_value=0)[:, 0]
 
 
-def mask(input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask `share` of the k-mers. input_ids: (rows, columns) int64; kmers: (rows,) k-mers after the [CLS].
+def mask_kmers(
+    input_ids: torch.Tensor, kmers: torch.Tensor, draws: Draws, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask a fraction `share` of the k-mers.
 
-    Returns the ids that the model reads, and the labels: IGNORED except where a k-mer is to be predicted.
+    input_ids: (rows, columns) int64; kmers: (rows,) number of k-mers after the [CLS]. Returns the ids that the model
+    reads and the labels, both (rows, columns) int64. Labels are true ids of the k-mers to predict, IGNORED elsewhere.
     """
-    place = torch.arange(input_ids.shape[1], device=input_ids.device)
-    selected = (place >= 1) & (place <= kmers[:, None]) & (draws.select < share)
-    labels = torch.where(selected, input_ids, IGNORED)
+    position = torch.arange(input_ids.shape[1], device=input_ids.device)
+    is_target = (position >= 1) & (position <= kmers[:, None]) & (draws.select < share)
+    labels = torch.where(is_target, input_ids, IGNORED)
     action = draws.select / share
-    read = torch.where(selected & (action < HIDDEN), MASK, input_ids)
-    read = torch.where(selected & (action >= HIDDEN) & (action < HIDDEN + SWAPPED), draws.swap, read)
-    return read, labels
+    masked = torch.where(is_target & (action < HIDDEN), MASK, input_ids)
+    masked = torch.where(is_target & (action >= HIDDEN) & (action < HIDDEN + SWAPPED), draws.swap, masked)
+    return masked, labels

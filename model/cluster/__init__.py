@@ -1,4 +1,4 @@
 """Hosts of a cluster: checks before a training, restarts, and clean-up of processes.
 
-Entry points: `examine` (doctor) and `relaunch` (relaunch); probe and cleanup run on the hosts over ssh.
+Entry points: `check_hosts` (doctor) and `relaunch` (relaunch); probe and cleanup run on the hosts over ssh.
 """

@@ -1,4 +1,4 @@
-"""Inspect or end the processes of one launch on this host, found by its id in their environment.
+"""Inspect or kill the processes of one launch on this host, which have its id in their environment.
 
 relaunch runs this module on every host over ssh.
 """
@@ -13,18 +13,19 @@ from dataclasses import asdict, dataclass, field
 
 import psutil
 
-from model.runs.status import LAUNCH, State, launch_folder, read_status
+from model.runs.status import LAUNCH, State, locate_launch_folder, read_status
 from pipeline.errors import UserError
 
 KILL_TIMEOUT_S = 30
+"""Time in which killed processes must end."""
 
 
 @dataclass
-class Remains:
-    """Remains of a launch on a host, in plain values.
+class Leftovers:
+    """Processes and records of a launch on a host, in values that JSON can hold.
 
-    running: number of processes. killed: command lines. states: the last one of each rank that has recorded one.
-    problem: why the host could not be queried.
+    running: number of running processes; killed: command lines of killed ones; states: last recorded state of each
+    rank; problem: why the host could not be queried, or empty.
     """
 
     running: int = 0
@@ -34,47 +35,53 @@ class Remains:
 
     @property
     def failed(self) -> bool:
-        """Whether the host is unreachable, or runs nothing of the launch any more without having finished it."""
+        """Return whether the host is unreachable, or its processes have ended without finishing the training."""
         return bool(self.problem) or (not self.running and set(self.states) != {State.FINISHED})
 
 
 def find_processes(launch: str) -> list[psutil.Process]:
-    """Find this user's living processes that have the launch id in their environment, this process excepted."""
-    found = []
+    """Find this user's running processes that have the launch id in their environment, except this process."""
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(LAUNCH) == launch:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def kill_processes(launch: str, grace_s: float) -> list[str]:
-    """Give the processes of a launch `grace_s` seconds to end, then kill them. Returns the killed command lines.
+    """Wait `grace_s` seconds for the processes of a launch to end, then kill them. Returns the killed command lines.
 
-    No process is left afterwards. Raises UserError if one cannot be killed.
+    Raises UserError if a process cannot be killed.
     """
     psutil.wait_procs(find_processes(launch), timeout=grace_s)
     killed: dict[int, str] = {}
     end = time.monotonic() + KILL_TIMEOUT_S
-    # Another search finds processes that the one before missed, as they had just been started.
-    while left := find_processes(launch):
+    # Search again until none is left, as new processes may have started during a search.
+    while processes := find_processes(launch):
         if time.monotonic() > end:
-            raise UserError(f"process {', '.join(str(process.pid) for process in left)}: cannot be killed")
-        for process in left:
+            ids = ", ".join(str(process.pid) for process in processes)
+            raise UserError(
+                f"process {ids}: cannot be killed; fix: end it by hand, then run the same command to resume"
+            )
+        for process in processes:
             with suppress(psutil.Error):
                 killed.setdefault(process.pid, " ".join(process.cmdline()[:6]))
                 process.kill()
-        psutil.wait_procs(left, timeout=1)
+        psutil.wait_procs(processes, timeout=1)
     return list(killed.values())
 
 
-def inspect_launch(launch: str, grace_s: float | None = None) -> Remains:
-    """Return what a launch has left on this host. With `grace_s` (seconds), end it and remove its records."""
+def inspect_launch(launch: str, grace_s: float | None = None) -> Leftovers:
+    """Inspect the processes and records of a launch on this host; with `grace_s`, kill and remove them.
+
+    grace_s: seconds in which the processes may end by themselves. Raises UserError if one cannot be killed.
+    """
     killed = [] if grace_s is None else kill_processes(launch, grace_s)
-    statuses = [read_status(path) for path in launch_folder(launch).glob("*.json")]
+    statuses = [read_status(path) for path in locate_launch_folder(launch).glob("*.json")]
     if grace_s is not None:
-        shutil.rmtree(launch_folder(launch), ignore_errors=True)
-    return Remains(len(find_processes(launch)), killed, [status["state"] for status in statuses if "state" in status])
+        shutil.rmtree(locate_launch_folder(launch), ignore_errors=True)
+    return Leftovers(len(find_processes(launch)), killed, [status["state"] for status in statuses if "state" in status])
 
 
 if __name__ == "__main__":

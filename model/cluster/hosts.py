@@ -1,4 +1,4 @@
-"""Hosts of a hostfile or of a deepspeed command, and commands on them over ssh."""
+"""Hosts of a hostfile or a deepspeed command, and commands on them over ssh."""
 
 import os
 import re
@@ -15,26 +15,26 @@ from typing import TypeVar
 from pipeline.errors import UserError
 
 LINE = re.compile(r"^(\S+)\s+slots=(\d+)")
-"""A host in DeepSpeed's hostfile; the rest of the line is ignored, as DeepSpeed does."""
+"""A host in DeepSpeed's hostfile. As in DeepSpeed, the rest of the line is ignored."""
 DEEPSPEED_HOSTFILE = Path("/job/hostfile")
 """The hostfile that DeepSpeed uses by default."""
 KEEP_ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3")
-"""With these options ssh ends after 15 s of silence; by default it waits forever."""
+"""Options with which ssh ends after 15 s without an answer; by default it waits forever."""
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=5", *KEEP_ALIVE)
-"""Options for unattended use: no prompts, no waiting for an unreachable host."""
+"""Options for unattended use: no prompts, and no long wait for an unreachable host."""
 TIMEOUT_S = 120
 """Time limit of a command on a host, imports from a cold disk included."""
 FAILED = 255
-"""Exit code of ssh if it did not start the command; also used for a command that timed out."""
+"""Exit code of ssh if it could not start the command; also used for a command that timed out."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def read_hostfile(path: Path) -> dict[str, int]:
-    """Read the slots (processes, one per GPU) of each host; the first host runs rank 0.
+    """Read the slots (number of processes, one per GPU) of each host. The first host runs rank 0.
 
-    Raises UserError for lines that DeepSpeed rejects.
+    Raises UserError if the file cannot be read, or has lines that DeepSpeed rejects.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -51,7 +51,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
         name, slots = match.groups()
         if name in hosts:
             raise UserError(
-                f"{path}, line {number}: duplicate host {name}; fix: one line per host, with the sum of its slots"
+                f"{path}, line {number}: duplicate host {name}; fix: write one line per host, with the sum of its slots"
             )
         hosts[name] = int(slots)
     if not hosts:
@@ -61,31 +61,34 @@ def read_hostfile(path: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Target:
-    """Hosts on which a command's processes run beside this machine. by_deepspeed: whether DeepSpeed launches them."""
+    """Other hosts on which the processes of a command run. by_deepspeed: whether DeepSpeed launches them."""
 
     by_deepspeed: bool
     hosts: list[str]
     ssh_port: int | None
 
 
-def target_of(command: Sequence[str]) -> Target:
-    """Return the hosts on which a deepspeed command runs; none if it stays on this machine."""
+def parse_target(command: Sequence[str]) -> Target:
+    """Parse the hosts on which a deepspeed command runs; none if it runs on this machine only.
+
+    Raises UserError if the hostfile is invalid.
+    """
     if Path(command[0]).name not in ("deepspeed", "ds"):
         return Target(False, [], None)
-    options = _launcher_options(command)
-    named = options.get("--hostfile") or options.get("-H")
-    if "--no_ssh" in options or (named is None and not DEEPSPEED_HOSTFILE.exists()):
+    options = _parse_launcher_options(command)
+    hostfile = options.get("--hostfile") or options.get("-H")
+    if "--no_ssh" in options or (hostfile is None and not DEEPSPEED_HOSTFILE.exists()):
         return Target(True, [], None)
-    names = list(read_hostfile(Path(named) if named else DEEPSPEED_HOSTFILE))
-    included, excluded = options.get("--include", options.get("-i")), options.get("--exclude", options.get("-e", ""))
-    if included:
-        names = [name for name in names if name in {part.split(":")[0] for part in included.split("@")}]
-    names = [name for name in names if name not in excluded.split("@")]
+    names = list(read_hostfile(Path(hostfile) if hostfile else DEEPSPEED_HOSTFILE))
+    include, exclude = options.get("--include", options.get("-i")), options.get("--exclude", options.get("-e", ""))
+    if include:
+        names = [name for name in names if name in {part.split(":")[0] for part in include.split("@")}]
+    names = [name for name in names if name not in exclude.split("@")]
     port = options.get("--ssh_port")
     return Target(True, names if len(names) > 1 else [], int(port) if port else None)
 
 
-def _launcher_options(command: Sequence[str]) -> dict[str, str]:
+def _parse_launcher_options(command: Sequence[str]) -> dict[str, str]:
     """Parse the options of DeepSpeed's launcher, which precede the script."""
     options = {}
     for word, following in pairwise([*takewhile(lambda word: not word.endswith(".py"), command[1:]), ""]):
@@ -96,7 +99,10 @@ def _launcher_options(command: Sequence[str]) -> dict[str, str]:
 
 
 def ssh(host: str, command: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a shell command on a host to its end; exit code 255 if the host was unreachable or too slow."""
+    """Run a shell command on a host and wait for its end. The exit code is 255 if the host is unreachable or too slow.
+
+    Raises UserError if ssh is not installed.
+    """
     words = ["ssh", *(f"-o{option}" for option in SSH_OPTIONS), *(["-p", str(port)] if port else []), host, command]
     try:
         return subprocess.run(
@@ -110,10 +116,10 @@ def ssh(host: str, command: str, port: int | None = None) -> subprocess.Complete
         ) from None
 
 
-def as_launched(module: str, *arguments: str) -> str:
-    """Make the shell command that runs a module of this project as DeepSpeed's launcher runs train.py on a host.
+def make_remote_command(module: str, *arguments: str) -> str:
+    """Make the shell command that runs a module of this project on a host, as DeepSpeed's launcher runs train.py.
 
-    That is in this folder, by this Python, with this shell's variables that begin with PYTHON.
+    It uses this folder, this Python interpreter, and this shell's environment variables PYTHON*.
     """
     here = str(Path.cwd())
     variables = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
@@ -122,21 +128,21 @@ def as_launched(module: str, *arguments: str) -> str:
     return f"cd {shlex.quote(here)} && {exports} {shlex.join([sys.executable, '-m', module, *arguments])}"
 
 
-def on_all(hosts: Sequence[T], work: Callable[[T], R]) -> list[R]:
+def run_on_all(hosts: Sequence[T], work: Callable[[T], R]) -> list[R]:
     """Run `work` for all hosts in parallel. Returns the results in the order of the hosts."""
     with ThreadPoolExecutor(max_workers=max(len(hosts), 1)) as pool:
         return list(pool.map(work, hosts))
 
 
 def check_environment_files() -> list[str]:
-    """Find the .deepspeed_env files that DeepSpeed reads here. Raises UserError for a line that DeepSpeed rejects."""
+    """List the .deepspeed_env files that DeepSpeed reads here. Raises UserError for a line that DeepSpeed rejects."""
     name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
     paths = [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
     for path in paths:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "=" not in line or line.lstrip().startswith("#"):
                 raise UserError(
-                    f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed allows no comments and "
-                    "no empty lines there"
+                    f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed rejects comments and "
+                    "empty lines; fix: remove the line"
                 )
     return [str(path) for path in paths]

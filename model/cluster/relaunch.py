@@ -1,7 +1,7 @@
-"""Restart of a training until it is finished, for unattended runs.
+"""Restarts of an unattended training until it is finished.
 
-The training's own command runs unchanged: deepspeed, torchrun or python. How it ended is known from the status that
-each rank records, as launchers lose exit codes. After each attempt, processes that are left on any host are ended.
+The command of the training runs unchanged: deepspeed, torchrun or python. Each rank records its final state, as
+launchers lose exit codes. After each attempt, leftover processes on all hosts are killed.
 """
 
 import json
@@ -15,39 +15,49 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from model.cluster.cleanup import Remains, inspect_launch
-from model.cluster.hosts import KEEP_ALIVE, Target, as_launched, check_environment_files, on_all, ssh, target_of
+from model.cluster.cleanup import Leftovers, inspect_launch
+from model.cluster.hosts import (
+    KEEP_ALIVE,
+    Target,
+    check_environment_files,
+    make_remote_command,
+    parse_target,
+    run_on_all,
+    ssh,
+)
 from model.runs.status import LAUNCH, State
 from pipeline.errors import UserError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
-"""Wait before the first restart in a row; each further wait is twice as long, up to the longest."""
+"""Wait before the first restart, and longest wait; in between, each wait is twice as long as the one before."""
 RAN_WELL_S = 30.0
-"""After a run of this length, the waits start from the first one again."""
+"""Length of an attempt after which the next wait is the first one again."""
 GRACE_S = 5.0
-"""Time for the processes of a run to end after its command has."""
+"""Time for the processes of a run to end after their command has ended."""
 SAVE_GRACE_S = 90.0
-"""The same after a request to stop: a checkpoint may still be written."""
+"""The same after a stop request, as a checkpoint may still be written."""
 CHECK_EVERY_S = 60.0
-"""Time between two checks of the hosts of a run. After two in a row with a failed host, the run is ended."""
+"""Time between two checks of the hosts of a run. It is ended if a host fails two checks in a row."""
 HOSTS_BACK_S = 1800.0
-"""Time for an unreachable host to come back."""
+"""Time for an unreachable host to become reachable again."""
 RETRY_S = 10.0
+"""Time between two attempts to reach a host."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one start of the command ended.
+    """End of one start of the command.
 
-    states: the last ones that the ranks have recorded. left: command lines of processes that outlived the command.
+    code: exit code; seconds: run time; states: last recorded states of the ranks; leftovers: command lines of killed
+    processes that outlived the command; finished: whether the training is finished.
     """
 
     code: int
     seconds: float
     states: set[str]
-    left: list[str]
+    leftovers: list[str]
     finished: bool
 
     @property
@@ -59,29 +69,30 @@ class Attempt:
 
 
 def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
-    """Run a training's command, and restart it after a failure, at most `max_restarts` times. Returns its exit code.
+    """Run the command of a training, and restart it after failures. Returns the exit code of the last start.
 
-    It is not restarted when it is finished, after a user error, and after SIGINT or SIGTERM to this process, which stop
-    the training with a checkpoint. Raises UserError if a host does not come back.
+    There is no restart after the training is finished, after a user error, and after SIGINT or SIGTERM to this process,
+    which stop the training with a checkpoint. report: receives a line per event. Raises UserError if the command cannot
+    be started, or if a host stays unreachable.
     """
-    target = target_of(command)
+    target = parse_target(command)
     if target.hosts:
         check_environment_files()
     stop = _StopForwarder()
     restarts = in_row = 0
     while True:
         attempt = _attempt(command, target, stop, report)
-        if attempt.left:
-            report(f"ended what was left of the run: {'; '.join(attempt.left)}")
+        if attempt.leftovers:
+            report(f"killed leftover processes: {'; '.join(attempt.leftovers)}")
         if stop.requested or attempt.finished:
             return attempt.code
         if State.USER_ERROR in attempt.states:
-            report("not started again: the error above must be fixed first")
+            report("not restarted: the error above must be fixed first")
             break
         if restarts == max_restarts:
             report(
-                f"the run {attempt.outcome}; {max_restarts} restarts are used up; run the same command to resume from "
-                "the last checkpoint"
+                f"the run {attempt.outcome}; {max_restarts} restarts are used up; fix: run the same command to resume "
+                "from the last checkpoint"
             )
             break
         restarts += 1
@@ -95,7 +106,7 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
 
 
 class _StopForwarder:
-    """Note SIGINT and SIGTERM to this process, and pass them on to the training."""
+    """Receiver of SIGINT and SIGTERM to this process, which forwards them to the training as SIGTERM."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -104,14 +115,14 @@ class _StopForwarder:
             signal.signal(number, self._stop)
 
     def wait(self, seconds: float) -> bool:
-        """Wait; returns True as soon as a stop was requested."""
+        """Wait, at most until a stop is requested. Returns whether it was."""
         end = time.monotonic() + seconds
         while not self.requested and time.monotonic() < end:
             time.sleep(min(0.2, seconds))
         return self.requested
 
     def watch(self, child: "subprocess.Popen[bytes]") -> None:
-        """Pass requests on to this process, and at once an earlier request."""
+        """Forward stop requests to a process from now on, an earlier request at once."""
         self._child = child
         if self.requested:
             self._stop()
@@ -123,64 +134,74 @@ class _StopForwarder:
 
 
 def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, report: Report) -> Attempt:
-    """Run the command once, then end what is left of it on all hosts."""
-    started, launch = time.monotonic(), uuid4().hex
-    # By these options ssh notices an unreachable host.
+    """Run the command once, then kill its leftover processes on all hosts."""
+    began, launch = time.monotonic(), uuid4().hex
+    # With these options pdsh's ssh notices an unreachable host.
     ssh_options = [os.environ.get("PDSH_SSH_ARGS_APPEND", ""), *(f"-o{option}" for option in KEEP_ALIVE)]
     environment = {**os.environ, LAUNCH: launch, "PDSH_SSH_ARGS_APPEND": " ".join(ssh_options).strip()}
     try:
         child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
-        raise UserError(f"{command[0]}: cannot be started: {error.strerror}") from None
+        raise UserError(
+            f"{command[0]}: cannot be started: {error.strerror}; expected deepspeed, torchrun or python"
+        ) from None
     stop.watch(child)
     code = _wait(child, target, launch)
-    seconds = time.monotonic() - started
-    remains = _clean_up_everywhere(target, launch, stop, report)
-    left = [f"{line} ({host})" for host, each in remains for line in each.killed]
-    states = {state for _, each in remains for state in each.states}
-    # DeepSpeed also returns 0 if its launcher or its pdsh was killed. Other commands may record nothing.
+    seconds = time.monotonic() - began
+    leftovers = _clean_up_everywhere(target, launch, stop, report)
+    killed = [f"{line} ({host})" for host, each in leftovers for line in each.killed]
+    states = {state for _, each in leftovers for state in each.states}
+    # DeepSpeed also returns 0 if its launcher or its pdsh was killed. Other commands may not record a state.
     by_states = states == {State.FINISHED} or (not states and not target.by_deepspeed)
-    return Attempt(128 - code if code < 0 else code, seconds, states, left, code == 0 and not left and by_states)
+    return Attempt(128 - code if code < 0 else code, seconds, states, killed, code == 0 and not killed and by_states)
 
 
 def _wait(child: "subprocess.Popen[bytes]", target: Target, launch: str) -> int:
-    """Wait for the command, but not for long after one of several hosts has failed: another one may hang."""
+    """Wait for the command. End it soon after one of several hosts has failed, as the others may hang."""
     failures = 0
     while True:
         with suppress(subprocess.TimeoutExpired):
             return child.wait(CHECK_EVERY_S if target.hosts else None)
-        answers = on_all(target.hosts, lambda host: _query(host, target, launch))
-        failures = failures + 1 if any(remains.failed for remains in answers) else 0
+        answers = run_on_all(target.hosts, lambda host: _query(host, target, launch))
+        failures = failures + 1 if any(leftovers.failed for leftovers in answers) else 0
         if failures > 1:
             os.killpg(child.pid, signal.SIGTERM if failures == 2 else signal.SIGKILL)
 
 
-def _query(host: str, target: Target, launch: str, *grace_s: str) -> Remains:
-    """Inspect a launch on a host, or with `grace_s` (seconds) end it."""
-    done = ssh(host, as_launched("model.cluster.cleanup", launch, *grace_s), target.ssh_port)
+def _query(host: str, target: Target, launch: str, *grace_s: str) -> Leftovers:
+    """Inspect a launch on a host; with `grace_s`, seconds as text, kill its processes."""
+    done = ssh(host, make_remote_command("model.cluster.cleanup", launch, *grace_s), target.ssh_port)
     if done.returncode:
-        return Remains(problem=(done.stderr.strip() or "no answer").splitlines()[-1])
-    return Remains(**json.loads(done.stdout.splitlines()[-1]))
+        return Leftovers(problem=(done.stderr.strip() or "no answer").splitlines()[-1])
+    return Leftovers(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _clean_up_everywhere(
     target: Target, launch: str, stop: _StopForwarder, report: Report
-) -> list[tuple[str, Remains]]:
-    """End the launch here and on every host, waiting for unreachable hosts. Returns (host, remains)."""
+) -> list[tuple[str, Leftovers]]:
+    """Kill the processes of a launch here and on every host, waiting for unreachable hosts. Returns (host, leftovers).
+
+    Raises UserError if a host stays unreachable.
+    """
     grace_s = SAVE_GRACE_S if stop.requested else GRACE_S
-    remains = [("here", inspect_launch(launch, grace_s))]
+    leftovers = [("here", inspect_launch(launch, grace_s))]
     hosts, deadline = target.hosts, time.monotonic() + HOSTS_BACK_S
     problems: dict[str, str] = {}
     while True:
-        answers = list(zip(hosts, on_all(hosts, lambda host: _query(host, target, launch, str(grace_s))), strict=True))
-        remains += [(host, answer) for host, answer in answers if not answer.problem]
+        answers = list(
+            zip(hosts, run_on_all(hosts, lambda host: _query(host, target, launch, str(grace_s))), strict=True)
+        )
+        leftovers += [(host, answer) for host, answer in answers if not answer.problem]
         hosts = [host for host, answer in answers if answer.problem]
         for host, answer in answers:
             if answer.problem and problems.get(host) != answer.problem:
-                report(f"{host}: unreachable, so the run may still be running there ({answer.problem}); trying again")
+                report(f"{host}: unreachable ({answer.problem}); the run may still be running there; trying again")
                 problems[host] = answer.problem
         if not hosts:
-            return remains
+            return leftovers
         if time.monotonic() > deadline or stop.requested:
-            raise UserError(f"{', '.join(hosts)}: unreachable ({problems[hosts[0]]}); not started again")
+            raise UserError(
+                f"{', '.join(hosts)}: unreachable ({problems[hosts[0]]}), so the run is not restarted; fix: check the "
+                "hosts with promoter-bert doctor, then run the same command to resume"
+            )
         stop.wait(RETRY_S)

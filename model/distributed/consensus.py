@@ -1,4 +1,4 @@
-"""Agreement of all ranks: the same inputs before the first step, and one rank's data error as every rank's error."""
+"""Consensus of all ranks: equal inputs before the first step, and an error in one rank's data raised on every rank."""
 
 import socket
 from collections.abc import Mapping
@@ -9,29 +9,29 @@ import torch.distributed as dist
 
 from model.config import Config
 from model.distributed.process_group import all_gather
-from model.runs.fingerprint import differences, explain_differences, facts_of
+from model.runs.fingerprint import collect_facts, find_differences, format_differences
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
 from pipeline.stream.stream import ErrorConsensus
 
 
-def agreed_index(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Index:
-    """Return this host's shard index if all ranks have the same shards, configuration and software.
+def agree_on_index(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Index:
+    """Check that all ranks have the same shards, configuration and software; return this host's shard index.
 
-    Every rank must call this with its own configuration and index. Raises UserError on every rank with the list of all
-    differences.
+    All ranks must call this, each with its own configuration and index. Raises UserError on every rank, with a list of
+    all differences.
     """
-    if by_kind := differences(all_gather((socket.gethostname(), facts_of(config, ds_config, index)))):
-        raise UserError(explain_differences(by_kind))
-    assert index is not None  # as on rank 0, which has checked its own
+    if by_kind := find_differences(all_gather((socket.gethostname(), collect_facts(config, ds_config, index)))):
+        raise UserError(format_differences(by_kind))
+    assert index is not None  # rank 0 has checked its own, and all are equal
     return index
 
 
-def error_consensus(rank: int) -> ErrorConsensus:
-    """Make the function by which a stream shares its errors before each block of steps.
+def make_error_consensus(rank: int) -> ErrorConsensus:
+    """Make the function with which a stream shares its errors before each block of steps.
 
-    The function takes this rank's error, or None, and returns the first error of any rank. All ranks must call it.
-    The exchange is one number over the host's network: on the device it would wait for the queued steps.
+    The function takes this rank's error or None, and returns the first error of any rank or None. All ranks must call
+    it. It uses gloo, as an exchange on the device would wait for all queued steps.
     """
     group = dist.new_group(backend="gloo") if dist.get_backend() != "gloo" else None
 

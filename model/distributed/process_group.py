@@ -1,4 +1,4 @@
-"""Process group of the ranks, under any launcher or none, and its collectives."""
+"""Process group of the ranks, with or without a launcher, and its collectives."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 
 from model.distributed.network import choose_interface
-from model.distributed.rendezvous import TIMEOUT, meet
+from model.distributed.rendezvous import TIMEOUT, join_rendezvous
 from model.watchdog.client import Watchdog
 from pipeline.errors import UserError
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """Rank of this process and number of ranks. device: of its model and batches."""
+    """Rank of this process, number of ranks, and device of this rank's model and batches."""
 
     rank: int
     ranks: int
@@ -30,28 +30,34 @@ class World:
 
     @property
     def is_rank0(self) -> bool:
-        """Return whether this process writes files and messages for all ranks."""
+        """Return whether this is rank 0, which writes files and messages for all ranks."""
         return self.rank == 0
 
 
 @contextmanager
 def join_group(watchdog: Watchdog | None) -> Iterator[World]:
-    """Make this process a member of the process group while a block runs. An error ends the run on every rank."""
-    world = start(watchdog)
+    """Make this process a member of the process group while a block runs. An error ends the run on every rank.
+
+    Raises UserError if the port is in use, or if no route leads to the first host.
+    """
+    world = init_group(watchdog)
     try:
         yield world
     except BaseException as error:
         if watchdog is not None:
             watchdog.report_error(error)
-        # NCCL would wait for the other ranks; gloo does not, and its threads must not outlive Python.
+        # NCCL would wait for the other ranks here. gloo does not, and its threads must end before Python does.
         if dist.is_initialized() and dist.get_backend() == "gloo":
-            stop()
+            leave_group()
         raise
-    stop()
+    leave_group()
 
 
-def start(watchdog: Watchdog | None = None) -> World:
-    """Join the process group that the launcher describes in the environment; without launcher, make a group of one."""
+def init_group(watchdog: Watchdog | None = None) -> World:
+    """Join the process group that the launcher describes in the environment; without a launcher, make a group of one.
+
+    Raises UserError if the port is in use, or if no route leads to the first host.
+    """
     choose_interface(os.environ)
     if "RANK" not in os.environ:
         with socket.socket() as probe:
@@ -60,66 +66,66 @@ def start(watchdog: Watchdog | None = None) -> World:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     cuda = torch.cuda.is_available()
     if not cuda:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would detect it with a warning
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without it DeepSpeed prints a warning
     import deepspeed
     from deepspeed.ops import __compatible_ops__
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    # On CPUs DeepSpeed would compile a shared-memory operator at start-up; gloo is as fast and needs no compiler.
+    # On CPUs DeepSpeed would compile a shared-memory operator at start-up, but gloo is as fast and needs no compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
-        rendezvous_store = meet(watchdog)
+        rendezvous_store = join_rendezvous(watchdog)
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
         raise UserError(
-            f"port {os.environ['MASTER_PORT']}: already in use, perhaps by another training on this machine; fix: "
-            "choose another port, deepspeed --master_port 29501 train.py ..."
+            f"port {os.environ['MASTER_PORT']}: already in use, perhaps by another training on this host; fix: use "
+            "another port, deepspeed --master_port 29501 train.py ..."
         ) from None
-    del rendezvous_store  # DeepSpeed has its own on the same port now
+    del rendezvous_store  # it kept the port open until DeepSpeed's own store used it
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
-        torch.set_num_threads(max((os.cpu_count() or 1) // here, 1))
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+        torch.set_num_threads(max((os.cpu_count() or 1) // ranks_here, 1))
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
-def stop() -> None:
+def leave_group() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
     from deepspeed.utils import groups
 
-    groups._WORLD_GROUP = None  # DeepSpeed's copy of it, which a later training in this process would use
+    groups._WORLD_GROUP = None  # otherwise a later training in this process would use DeepSpeed's old group
 
 
-def limit_waits() -> None:
-    """Set the time limit of every process group, as DeepSpeed creates some with a longer one."""
+def set_group_timeouts() -> None:
+    """Set the timeout of every process group, as DeepSpeed creates some with a longer one."""
     for group in list(c10d._world.pg_map):
         c10d._set_pg_timeout(TIMEOUT, group)
 
 
-def sums_over_ranks(*values: torch.Tensor) -> list[float]:
-    """Sum each scalar over all ranks, in float64."""
+def sum_over_ranks(*values: torch.Tensor) -> list[float]:
+    """Sum each scalar tensor over all ranks, in float64. All ranks must call this."""
     total = torch.stack([value.detach().double() for value in values])
     dist.all_reduce(total)
     return [float(value) for value in total]
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Gather an object from each rank. Returns them on every rank, in the order of the ranks."""
+    """Gather an object from each rank. Returns all of them on every rank, in rank order. All ranks must call this."""
     out: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(out, value)
     return out
 
 
 def broadcast(value: Any) -> Any:
-    """Return rank 0's object on every rank."""
+    """Send rank 0's object to every rank and return it. All ranks must call this."""
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]

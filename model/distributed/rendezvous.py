@@ -1,4 +1,4 @@
-"""Rendezvous of all ranks within a time limit, and then of their watchdogs."""
+"""Rendezvous of all ranks, and then of their watchdogs, within a time limit."""
 
 import json
 import os
@@ -12,48 +12,50 @@ from datetime import timedelta
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 
-from model.distributed.network import address_towards
+from model.distributed.network import find_route_address
 from model.watchdog.client import RESUME_HINT, Watchdog
-from model.watchdog.launcher import hosts_of_ranks, kill_ranks
+from model.watchdog.launcher import find_rank_hosts, kill_ranks
 
 TIMEOUT = timedelta(minutes=int(os.environ.get("DEEPSPEED_TIMEOUT", "10")))
-"""Time limit of collectives: longer than anything that rank 0 does while the others wait (checkpoints, exports). A rank
-that is dead or frozen is detected by the watchdogs long before."""
+"""Timeout of collectives: longer than the work of rank 0 while the others wait (checkpoints, exports). The watchdogs
+detect dead or frozen ranks much earlier."""
 JOIN_TIMEOUT_S = TIMEOUT.total_seconds() if "DEEPSPEED_TIMEOUT" in os.environ else 45.0
-"""Time for all ranks to arrive after the first; imports may take longer on one host than on another."""
+"""Time for all ranks to arrive after the first one, as imports take longer on some hosts."""
 
 
-def meet(watchdog: Watchdog | None) -> c10d.Store:
+def join_rendezvous(watchdog: Watchdog | None) -> c10d.Store:
     """Wait until every rank has arrived, then connect the watchdogs. Returns the store that keeps rank 0's port open.
 
-    If a rank does not arrive, this process ends with the names of the missing ones. Raises DistNetworkError if the port
-    is in use.
+    Raises SystemExit with the names of missing ranks if some do not arrive in time, DistNetworkError if the port is in
+    use.
     """
     rank, ranks, restart = (int(os.environ.get(n, "0")) for n in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
     end = time.monotonic() + JOIN_TIMEOUT_S
     if watchdog is not None:
-        watchdog.imports_done()
+        watchdog.report_imports_done()
     try:
         store = c10d.PrefixStore(f"promoter-bert/{restart}", _open_store(rank, ranks, end))
         store.set(str(rank), "")
         if not _wait_until(lambda: store.check([str(n) for n in range(ranks)]), end):
-            raise _missing_ranks(rank, [n for n in range(ranks) if not store.check([str(n)])])
+            raise _make_missing_error(rank, [n for n in range(ranks) if not store.check([str(n)])])
         if watchdog is not None and rank == 0:
-            address, key = address_towards(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
+            address, key = find_route_address(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
             store.set("watchdog", json.dumps([address, watchdog.listen(address, key), key]))
         elif watchdog is not None:
             watchdog.join(*json.loads(store.get("watchdog")))
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         if "EADDRINUSE" in str(error):
             raise
-        raise SystemExit(f"lost: rank 0, as seen by rank {rank} on {socket.gethostname()}; {RESUME_HINT}") from None
+        raise SystemExit(
+            f"lost: rank 0: connection to rank {rank} on {socket.gethostname()} failed; {RESUME_HINT}"
+        ) from None
     return store
 
 
 def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
-    """Open the ranks' common store, which rank 0 or torchrun serves.
+    """Open the common store of the ranks, which rank 0 or torchrun serves.
 
-    The store's own waits are not used: they print stack traces, name no rank and block signals.
+    The store's own waits are not used, as they print stack traces, name no rank and block signals.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
@@ -65,7 +67,7 @@ def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
         return False
 
     if not is_server and not _wait_until(answers, end):
-        raise _missing_ranks(rank, [0])
+        raise _make_missing_error(rank, [0])
     limit = timedelta(seconds=JOIN_TIMEOUT_S)
     store: c10d.Store = dist.TCPStore(  # type: ignore[attr-defined]
         address, port, ranks, is_server, limit, wait_for_workers=False, multi_tenant=not by_torchrun
@@ -73,22 +75,22 @@ def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
     return store
 
 
-def _missing_ranks(rank: int, missing: list[int]) -> SystemExit:
-    """Make the error that ends this process. Missing ranks on this host are killed: frozen, they block the launcher."""
+def _make_missing_error(rank: int, missing: list[int]) -> SystemExit:
+    """Make the error that names missing ranks, and kill those on this host: frozen, they would block the launcher."""
     kill_ranks(missing)
-    hosts = hosts_of_ranks(os.getpid())
+    hosts = find_rank_hosts(os.getpid())
     names = ", ".join(f"rank {n} on {hosts[n]}" if n < len(hosts) else f"rank {n}" for n in missing)
-    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return SystemExit(
-        f"lost: {names}: did not arrive within {JOIN_TIMEOUT_S:.0f} s, as seen by rank {rank} on "
-        f"{socket.gethostname()} at {place}; fix: see the messages above, or run promoter-bert doctor; for slow starts "
-        "set DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
+        f"lost: {names}: did not arrive within {JOIN_TIMEOUT_S:.0f} s; rank {rank} on {socket.gethostname()} waited "
+        f"at {address}; fix: read the messages above, or run promoter-bert doctor; if hosts start slowly, set "
+        "DEEPSPEED_TIMEOUT (minutes) in .deepspeed_env"
     )
 
 
-def _wait_until(met: Callable[[], bool], end: float) -> bool:
-    """Wait for a condition until `end` on the monotonic clock. Returns whether it was met."""
-    while not met():
+def _wait_until(condition: Callable[[], bool], end: float) -> bool:
+    """Wait for a condition until `end`, seconds on the monotonic clock. Returns whether it became true."""
+    while not condition():
         if time.monotonic() > end:
             return False
         time.sleep(0.2)

@@ -1,8 +1,8 @@
 """Stop requests by signal: the training loop ends between two steps, with a checkpoint.
 
-Seen with DeepSpeed 0.19: SIGTERM to `deepspeed` on one machine ends its runner only, and the watchdogs send it on to
-the ranks. Ctrl-C reaches all processes, and each rank is then sent SIGTERM and killed 30 s later. So only a second
-Ctrl-C ends a rank at once. A stop request of any rank is shared with the others.
+With DeepSpeed 0.19, SIGTERM to `deepspeed` on one host ends only its runner; the watchdogs then forward it to the
+ranks. Ctrl-C reaches all processes; the launcher then sends SIGTERM to each rank and kills it 30 s later. So only a
+second Ctrl-C ends a rank at once. A stop request to any rank stops all ranks.
 """
 
 import signal
@@ -17,26 +17,26 @@ from model.distributed.process_group import World
 from model.watchdog.client import STOP_SIGNALS
 
 ECHO_S = 1.0
-"""A second Ctrl-C within this time may be the launcher's echo of the first."""
+"""A second SIGINT within this time may be the launcher's copy of the first one."""
 
 
 class StopRequest:
-    """Request to stop, from a signal to any rank."""
+    """Request to stop the training, by a signal to any rank."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._noted_at: float | None = None
+        self._signal_s: float | None = None  # time of the first signal
 
-    def note(self, number: int, _frame: object) -> None:
-        """Handle a signal. Raises KeyboardInterrupt at a second Ctrl-C."""
+    def handle_signal(self, number: int, _frame: object) -> None:
+        """Record a signal as a stop request. Raises KeyboardInterrupt at a second Ctrl-C."""
         now = time.monotonic()
-        if number == signal.SIGINT and self._noted_at is not None and now - self._noted_at > ECHO_S:
+        if number == signal.SIGINT and self._signal_s is not None and now - self._signal_s > ECHO_S:
             raise KeyboardInterrupt
-        self._noted_at = self._noted_at or now
+        self._signal_s = self._signal_s or now
 
-    def agreed(self) -> bool:
-        """Return whether any rank received a stop request. All ranks must call this and get the same answer."""
-        requested = self._noted_at is not None
+    def is_requested(self) -> bool:
+        """Return whether any rank received a stop request. All ranks must call this and get the same result."""
+        requested = self._signal_s is not None
         if self._world.ranks == 1:
             return requested
         flag = torch.tensor([int(requested)], device=self._world.device)
@@ -45,10 +45,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests(world: World) -> Iterator[StopRequest]:
-    """Turn signals into a stop request while a block runs; their earlier handlers are restored."""
+def catch_stop_signals(world: World) -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a stop request while a block runs; restore the earlier handlers afterwards."""
     request = StopRequest(world)
-    before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, request.handle_signal) for number in STOP_SIGNALS}
     try:
         yield request
     finally:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import facts_of_model
+from model.artifacts.model_directory import read_model_facts
 from pipeline.config.schema import Assay
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
@@ -63,7 +63,7 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
     if output.suffix != ".onnx" or output.is_dir():
         raise UserError(f"{output}: expected the name of a file that ends in .onnx")
     expect_folder(output)
-    facts_of_model(folder)
+    read_model_facts(folder)
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertForSequenceClassification
 
-from model.bert.objectives import mean_over_frames
+from model.bert.objectives import average_over_frames
 from pipeline.config.schema import Assay
 from pipeline.tokens.kmers import ALPHABET, SPECIALS
 
@@ -43,7 +43,7 @@ class SequenceRegressor(nn.Module):
         inserts = torch.where(usable, inserts, 0)
         ids = self._ids(codes, starts, inserts)
         lengths = inserts + 2 * self.assay.flank
-        expression = mean_over_frames(self.model, ids, lengths, self.k, self.view)
+        expression = average_over_frames(self.model, ids, lengths, self.k, self.view)
         return torch.where(usable, expression, float("nan"))
 
     def _inserts(self, codes: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from model.artifacts.model_directory import facts_of_model, model_of
+from model.artifacts.model_directory import find_model_folder, read_model_facts
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.validate import repaired
 from pipeline.dataset.input.repairs import with_repairs
@@ -52,8 +52,8 @@ def explain(model: Path, promoter: str, outputs: list[Path], overrides: Sequence
         if output.suffix not in SUFFIXES:
             raise UserError(f"{output}: expected a name ending in {', '.join(SUFFIXES)}")
         expect_folder(output)
-    model = model_of(model)
-    repaired([promoter], with_repairs(facts_of_model(model)["assay"], overrides))
+    model = find_model_folder(model)
+    repaired([promoter], with_repairs(read_model_facts(model)["assay"], overrides))
     result = saturation_mutagenesis(model, promoter, overrides)
     for output in outputs:
         with new_file(output) as temporary:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from model.artifacts.model_directory import facts_of_model, model_of, unfinished
+from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
 from model.prediction.journal import Predict, open_journal
@@ -65,7 +65,7 @@ def predict_files(
     warn: called with a warning for a model that was probably not intended. Raises UserError for a model, input or
     output that cannot be used, and where no row can be predicted.
     """
-    request = replace(request, model=model_of(request.model))
+    request = replace(request, model=find_model_folder(request.model))
     if "RANK" not in os.environ:
         return _predict(request, partial(predict_here, request=request), on_progress, warn)
     with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
@@ -81,10 +81,10 @@ def _predict(
     began = time.monotonic()
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
-    facts = facts_of_model(request.model)
+    facts = read_model_facts(request.model)
     if request.both_strands and not facts.get("reverse_complement", True):
         warn(ONE_STRAND)
-    if state := unfinished(request.model):
+    if state := describe_unfinished_run(request.model):
         warn(state)
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import torch
 from transformers import BertForSequenceClassification
 
-from model.artifacts.model_directory import model_of
+from model.artifacts.model_directory import find_model_folder
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
-from model.bert.frames import read_width
-from model.bert.objectives import mean_over_frames
+from model.bert.frames import choose_width
+from model.bert.objectives import average_over_frames
 from model.prediction.validate import validate
 from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.tokens.kmers import encode_promoters
@@ -50,7 +50,7 @@ class Predictor:
         device: torch.device | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
-        self.model = load_regression_model(model_of(Path(folder)))
+        self.model = load_regression_model(find_model_folder(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
         self.view = str(facts.get("tokens", "frames"))
@@ -109,9 +109,9 @@ class Predictor:
 
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
         """Predict one strand. ids: (rows, bases), lengths: (rows,) -> (rows,) float32."""
-        width = read_width(int(lengths.max()), self.view, self.k, self.device)
+        width = choose_width(int(lengths.max()), self.view, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
-        return mean_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
+        return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
 
 
 def _to_host(values: torch.Tensor) -> ReadValues:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.model_directory import facts_of_model
+from model.artifacts.model_directory import read_model_facts
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
 from pipeline.dataset.input.files import Input
@@ -58,7 +58,7 @@ class PredictionRequest:
 
 def check_request(request: PredictionRequest) -> None:
     """Check the model, the output and the input's layout. Raises UserError; reads no rows."""
-    with_repairs(facts_of_model(request.model)["assay"], request.overrides)
+    with_repairs(read_model_facts(request.model)["assay"], request.overrides)
     request.find_writer()
     if STANDARD_INPUT not in request.inputs:  # its head can be read only once
         check_output_is_no_input(request.output, request.find_input())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from model.config import STAGES
 from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
-from model.runs.fingerprint import flat
+from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
@@ -90,8 +90,8 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     """Collect what is not the same in all runs, by name: one value per run, None where it has none."""
     facts = [
         {
-            **flat(run.config),
-            **flat(run.facts["ds_config"], "ds_config."),
+            **flatten(run.config),
+            **flatten(run.facts["ds_config"], "ds_config."),
             "python": run.facts["python"],
             **run.facts["packages"],
             "machine": run.facts["machine"],

@@ -49,7 +49,7 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
     path: the file, if not one of these places. Raises UserError where it is missing, and for another dataset than the
     run's.
     """
-    recorded = next((place for place in run.dataset_places if place.exists()), None)
+    recorded = next((place for place in run.dataset_candidates if place.exists()), None)
     path = path or recorded
     if path is None:
         return DatasetResults()

@@ -65,7 +65,7 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
     if run.summary is None:
         lines.append("Scores and predictions are written at the end of the run.")
     if results.info is None:
-        places = " or ".join(map(str, run.dataset_places))
+        places = " or ".join(map(str, run.dataset_candidates))
         lines.append(
             f"No dataset at {places}, so labels and predictions are not shown; fix: promoter-bert report "
             f"{shlex.quote(str(run.folder))} --dataset PATH/{Path(run.config['dataset']['path']).name}"

@@ -9,7 +9,7 @@ import yaml
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve
-from model.runs.read import RunFiles, below_the_guess
+from model.runs.read import RunFiles, warn_below_baseline
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
@@ -189,7 +189,7 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
         contents.append(_masked_table(masked))
-        warning = below_the_guess(masked)
+        warning = warn_below_baseline(masked)
         text += f" {BASELINES_TEXT}" + (f" The pretraining is {warning}." if warning else "")
     evaluations = [line for line in run.metrics if line["stage"] == stage and "valid_loss" in line]
     if evaluations:

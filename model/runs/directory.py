@@ -1,4 +1,4 @@
-"""Run directory: its creation, the check of a resumed run, and the weights of another run it starts from."""
+"""Run directory: creation, check before a resume, and the weights of another run that fine-tuning starts from."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import yaml
 
-from model.artifacts.json_files import read_written
+from model.artifacts.json_files import read_run_json
 from model.config import Config
-from model.runs.fingerprint import flat, package_version
-from model.runs.read import SUMMARY
+from model.runs.fingerprint import find_package_version, flatten
+from model.runs.read import SUMMARY_KEYS
 from model.runs.status import STATUS
 from pipeline.errors import UserError
 from pipeline.io.atomic import recover_folder, write_text
@@ -27,32 +27,33 @@ from pipeline.shards.index import Index
 
 PACKAGES = ("torch", "deepspeed", "transformers", "duckdb", "pyarrow", "numpy", "scipy", "webdataset", "tokenizers")
 """Packages whose versions are recorded in run.json."""
-LIMITS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
-"""Settings that decide when a run ends."""
-MAY_CHANGE = (
+LENGTH_SETTINGS = ("pretrain.max_epochs", "finetune.max_epochs", "pretrain.early_stop", "finetune.early_stop")
+"""Settings that determine when a run ends."""
+CHANGEABLE_SETTINGS = (
     "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
-    "shards.cache", "shards.cache_gigabytes", *LIMITS,
+    "shards.cache", "shards.cache_gigabytes", *LENGTH_SETTINGS,
 )  # fmt: skip
-"""Settings that a resumed run may change: none affects what was computed so far."""
-WRITTEN = (
+"""Settings that may change when a run is resumed: they do not affect what was computed before."""
+ATOMIC_FILES = (
     "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
 )  # fmt: skip
-"""Files and folders that are written under a temporary name first."""
-HELD_OUT_BY = ("seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test")
-"""Settings of a dataset that decide which promoters are held out; finetune_train does not."""
+"""Files and folders that are written under a hidden name and then renamed."""
+SPLIT_SETTINGS = ("seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test")
+"""Settings of a dataset that determine which promoters are held out. finetune_train does not."""
 
 
 def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitStack:
-    """Create the run directory, or check that the existing one has the same configuration and shards.
+    """Create the run directory, or check that an existing one has the same configuration and shards.
 
-    Returns the directory's lock, which is held until it is closed.
+    Returns the lock of the directory, which is held until it is closed. Raises UserError if the directory cannot be
+    created, is locked, or belongs to a run with other settings, shards or weights.
     """
     folder = config.run.directory
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot create the run directory: {error.strerror}; fix: choose a writable folder (run.path=...)"
+            f"{folder}: cannot create the run directory: {error.strerror}; fix: use a writable folder (run.path=...)"
         ) from None
     busy = f"is training in {folder}; fix: wait for it, or give this run another name (run.name=...)"
     with hold_lock(folder / ".lock", busy) as lock:
@@ -60,32 +61,34 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
         if (folder / "run.json").exists():
             _check_same(config, index)
         else:
-            _record(config, index, ds_config)
+            _write_records(config, index, ds_config)
         return lock.pop_all()
 
 
-def owner_keys(config: Config, index: Index) -> dict[str, str]:
-    """Return the keys of shards and settings that a checkpoint must have to be resumed from."""
-    ignored = ("run.name", "run.path", *MAY_CHANGE)
-    settings = {name: value for name, value in sorted(flat(config.model_dump()).items()) if name not in ignored}
+def make_owner_keys(config: Config, index: Index) -> dict[str, str]:
+    """Make the keys of shards and settings that a checkpoint must have so that this run can resume from it."""
+    ignored = ("run.name", "run.path", *CHANGEABLE_SETTINGS)
+    settings = {name: value for name, value in sorted(flatten(config.model_dump()).items()) if name not in ignored}
     return {"shards": index.key, "settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:
-    """Read the summary of a finished run; None while it is not finished."""
+    """Read the summary of a finished run. Returns None while the run is not finished."""
     path = config.run.directory / "summary.json"
-    return read_written(path, SUMMARY, "and the same command computes the scores again") if path.exists() else None
+    if not path.exists():
+        return None
+    return read_run_json(path, SUMMARY_KEYS, "run the same command to compute the scores again")
 
 
 def has_weights(config: Config) -> bool:
-    """Return whether fine-tuning has its own weights already: it is finished, or has checkpoints to resume from."""
+    """Return whether fine-tuning has weights of its own: the run is finished, or has checkpoints to resume from."""
     folder = config.run.directory
     return (folder / "summary.json").exists() or any((folder / "checkpoints" / "finetune").glob("step-*"))
 
 
-def _starts_from(config: Config) -> str | None:
-    """Return the sha256 of the other run's weights that fine-tuning starts from, if any."""
-    other = config.finetune.other_pretraining
+def _hash_pretrained_weights(config: Config) -> str | None:
+    """Compute the sha256 of the other run's weights that fine-tuning starts from, if any."""
+    other = config.finetune.pretrained_folder
     if other is None or has_weights(config):
         return None
     with (other / "model.safetensors").open("rb") as file:
@@ -93,8 +96,8 @@ def _starts_from(config: Config) -> str | None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the partial files that killed processes of this run have left."""
-    for name in WRITTEN:
+    """Remove the partial files of killed processes of this run."""
+    for name in ATOMIC_FILES:
         recover_folder(folder / name)
         for pattern in (f".*.partial.{name}", f".{name}.*partial"):
             for leftover in folder.glob(pattern):
@@ -103,32 +106,37 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _check_same(config: Config, index: Index) -> None:
-    """Raise UserError if the run has other shards or settings, or is finished and the new settings train longer."""
+    """Check that the run was started with these shards, settings and weights. Raises UserError if not.
+
+    Also raises UserError if the run is finished and the settings would train it longer.
+    """
     folder = config.run.directory
-    consequence = "and the same command writes it again; checkpoints of other settings or shards will still be refused"
-    recorded = read_written(folder / "run.json", {"shard_key": str, "config": dict}, consequence)
+    next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
+    recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict}, next_step)
     fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
     if recorded["shard_key"] != index.key:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
-        raise UserError(f"{folder}: was started with other shards; {keys}; {fix}")
-    now = flat(config.model_dump())
-    if changes := _changes(flat(recorded["config"]), now, now.keys() - MAY_CHANGE):
-        raise UserError(f"{folder}: was started with another configuration ({changes}); {fix}")
-    weights = recorded.get("pretrained_sha256"), _starts_from(config)
+        raise UserError(f"{folder}: this run was started with other shards; {keys}; {fix}")
+    now = flatten(config.model_dump())
+    if changes := _list_changes(flatten(recorded["config"]), now, now.keys() - CHANGEABLE_SETTINGS):
+        raise UserError(f"{folder}: this run was started with another configuration ({changes}); {fix}")
+    weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:
-        raise UserError(f"{folder}: was started from other weights than {config.finetune.pretrained} holds; {fix}")
+        raise UserError(
+            f"{folder}: this run was started from other weights than {config.finetune.pretrained} holds now; {fix}"
+        )
     summary = read_summary(config)
-    if summary is not None and (changes := _changes(flat(summary["config"]), now, LIMITS)):
-        raise UserError(f"{folder}: is finished and cannot be trained longer ({changes}); {fix}")
+    if summary is not None and (changes := _list_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):
+        raise UserError(f"{folder}: this run is finished and cannot be trained longer ({changes}); {fix}")
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:
-    """List which of the named settings changed; empty if none."""
-    changed = [name for name in now if name in names and before.get(name) != now[name]]
-    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
+def _list_changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:
+    """List the changes of the named settings, as text; empty if there are none."""
+    changes = [name for name in now if name in names and before.get(name) != now[name]]
+    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changes)
 
 
-def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
+def _write_records(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
     """Write config.yaml, then run.json: command, configuration, keys, versions, hardware."""
     folder = config.run.directory
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
@@ -139,32 +147,32 @@ def _record(config: Config, index: Index, ds_config: dict[str, Any]) -> None:
         "ds_config": ds_config,
         "dataset_key": index.dataset_key,
         "shard_key": index.key,
-        "pretrained_sha256": _starts_from(config),
-        "git_commit": _git_commit(),
+        "pretrained_sha256": _hash_pretrained_weights(config),
+        "git_commit": _read_git_commit(),
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "packages": {name: find_package_version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
     write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
-def _git_commit() -> str | None:
+def _read_git_commit() -> str | None:
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
     with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     return None
 
 
-def held_out_otherwise(folder: Path, config: Config) -> str:
-    """Return a note if the run of folder runs/NAME/pretrained held out other promoters than this one.
+def describe_held_out_difference(folder: Path, config: Config) -> str:
+    """Describe how the held-out promoters of another run's model, runs/NAME/pretrained, differ from this run's.
 
-    Returns an empty text if its run.json says that they are the same, or if there is none beside the model.
+    Returns an empty text if they are the same according to that run's run.json, or if the file is missing.
     """
     try:
-        theirs = json.loads((folder.parent / "run.json").read_text(encoding="utf-8"))["config"]["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):  # for example because the model was moved
+        others = json.loads((folder.parent / "run.json").read_text(encoding="utf-8"))["config"]["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):  # the model may have been moved, for example
         return ""
-    pairs = [(name, theirs.get(name), getattr(config.dataset, name)) for name in HELD_OUT_BY]
-    listed = "; ".join(f"dataset.{name} {other}, here {own}" for name, other, own in pairs if other != own)
-    return f"note: {folder} may have been trained on promoters that are held out here ({listed})" if listed else ""
+    pairs = [(name, others.get(name), getattr(config.dataset, name)) for name in SPLIT_SETTINGS]
+    text = "; ".join(f"dataset.{name} {other}, here {own}" for name, other, own in pairs if other != own)
+    return f"note: {folder} may have been trained on promoters that are held out here ({text})" if text else ""

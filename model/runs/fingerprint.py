@@ -1,4 +1,7 @@
-"""Fingerprint of a host: the shards, settings and software that must be equal on all hosts. Imports no torch."""
+"""Fingerprint of a host: the shards, settings and software that must be equal on all hosts.
+
+This module does not import torch.
+"""
 
 import hashlib
 import platform
@@ -11,39 +14,39 @@ from model.config import Config
 from pipeline.paths import ROOT
 from pipeline.shards.index import Index
 
-COMPARED = ("torch", "deepspeed", "transformers", "numpy")
-"""Packages whose version affects what a rank computes."""
-PER_HOST = ("dataset.path", "shards.path", "shards.workers", "shards.cache", "shards.cache_gigabytes", "run.path")
-"""Settings that may differ between hosts: they do not affect the results. The run.path of the first host is used."""
+COMPARED_PACKAGES = ("torch", "deepspeed", "transformers", "numpy")
+"""Packages whose version affects the results."""
+HOST_SETTINGS = ("dataset.path", "shards.path", "shards.workers", "shards.cache", "shards.cache_gigabytes", "run.path")
+"""Settings that may differ between hosts, as they do not affect the results. Rank 0's run.path is used."""
 FIX_BY_KIND = {
-    "shards": "copy the first host's shards there, or write them there from the same dataset",
-    "config": "give every host the same config file and ds_config.json",
-    "software": "install the same there: the project's copy and its .venv (make setup)",
+    "shards": "copy the shards of the first host to that host, or write them there from the same dataset",
+    "config": "use the same config file and ds_config.json on every host",
+    "software": "install the same versions on that host: copy the project and its .venv, or run make setup",
 }
 
 Facts = dict[str, dict[str, Any]]
-"""Facts of a host by kind (the keys of FIX_BY_KIND) and name."""
+"""Facts of a host, by kind (a key of FIX_BY_KIND) and name."""
 
 
-def facts_of(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Facts:
-    """Collect this host's facts. index: None if there are no complete shards."""
-    keys = ("none or not whole",) * 2 if index is None else (index.dataset_key[:16], index.key[:16])
-    settings = {name: value for name, value in flat(config.model_dump()).items() if name not in PER_HOST}
-    packages = {name: package_version(name) or "not installed" for name in COMPARED}
-    own = {"promoter-bert": f"{package_version('promoter-bert')}, code {code_hash()}"}
+def collect_facts(config: Config, ds_config: Mapping[str, Any], index: Index | None) -> Facts:
+    """Collect the facts of this host. index: None if there are no complete shards."""
+    keys = ("missing or incomplete",) * 2 if index is None else (index.dataset_key[:16], index.key[:16])
+    settings = {name: value for name, value in flatten(config.model_dump()).items() if name not in HOST_SETTINGS}
+    packages = {name: find_package_version(name) or "not installed" for name in COMPARED_PACKAGES}
+    own = {"promoter-bert": f"{find_package_version('promoter-bert')}, code {hash_code()}"}
     return {
         "shards": dict(zip(("dataset key", "shard key"), keys, strict=True)),
-        "config": {**settings, **flat(ds_config, "ds_config.")},
+        "config": {**settings, **flatten(ds_config, "ds_config.")},
         "software": {"python": ".".join(platform.python_version_tuple()[:2]), **packages, **own},
     }
 
 
-def differences(of_ranks: Sequence[tuple[str, Facts]]) -> dict[str, list[str]]:
-    """Describe how hosts differ from the first, by kind, each difference once; empty if they agree.
+def find_differences(fingerprints: Sequence[tuple[str, Facts]]) -> dict[str, list[str]]:
+    """Find the differences of hosts from the first one, by kind, each once; empty if the hosts agree.
 
-    of_ranks: (host, facts) in the order of the ranks.
+    fingerprints: (host, facts) in the order of the ranks.
     """
-    (first, expected), *others = of_ranks
+    (first, expected), *others = fingerprints
     texts = {
         kind: [
             f"{name}: {value} on {first}, but {other} on {host}"
@@ -53,29 +56,29 @@ def differences(of_ranks: Sequence[tuple[str, Facts]]) -> dict[str, list[str]]:
         ]
         for kind in FIX_BY_KIND
     }
-    return {kind: list(dict.fromkeys(of_kind)) for kind, of_kind in texts.items() if of_kind}
+    return {kind: list(dict.fromkeys(lines)) for kind, lines in texts.items() if lines}
 
 
-def explain_differences(by_kind: Mapping[str, Sequence[str]]) -> str:
+def format_differences(by_kind: Mapping[str, Sequence[str]]) -> str:
     """Format all differences, with the fix for each kind."""
     lines = ["the hosts do not agree:"]
     for kind, texts in by_kind.items():
-        lines += [*(f"  {text}" for text in texts), f"  -> {FIX_BY_KIND[kind]}"]
+        lines += [*(f"  {text}" for text in texts), f"  fix: {FIX_BY_KIND[kind]}"]
     return "\n".join(lines)
 
 
-def package_version(package: str) -> str | None:
-    """Return the installed version of a package, or None."""
+def find_package_version(package: str) -> str | None:
+    """Find the installed version of a package. Returns None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def code_hash(root: Path = ROOT) -> str:
-    """Hash the code in pipeline/ and model/, sub-folders included, as copies of one version number may differ.
+def hash_code(root: Path = ROOT) -> str:
+    """Hash the Python files in pipeline/ and model/, as copies of one version may differ. Returns 12 hex digits.
 
-    train.py and promoter_bert.py hold no computation, and sql/ affects the dataset only, whose key is compared.
+    train.py and promoter_bert.py compute nothing, and sql/ affects only the dataset, whose key is compared.
     """
     digest = hashlib.sha256()
     for path in sorted([*root.glob("pipeline/**/*.py"), *root.glob("model/**/*.py")]):
@@ -83,9 +86,9 @@ def code_hash(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to their full names."""
-    named: dict[str, Any] = {}
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to a dictionary of full names, such as shards.k."""
+    settings: dict[str, Any] = {}
     for key, value in values.items():
-        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return named
+        settings |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return settings

@@ -1,6 +1,6 @@
 """Metric log of a run: metrics.jsonl and TensorBoard event files, written by rank 0 only.
 
-torch's SummaryWriter is not used: it writes in a thread of its own, where a full disk prints a traceback.
+torch's SummaryWriter is not used because its thread prints a traceback when the disk is full.
 """
 
 import json
@@ -20,23 +20,23 @@ from model.runs.status import STATUS, State, update_status
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
 
-PLACE = ("stage", "step", "epoch")
-"""Keys of every line that are not metrics."""
+POSITION_KEYS = ("stage", "step", "epoch")
+"""Keys of every line that give its position in the run; all other keys are metrics."""
 STATUS_EVERY_S = 15.0
-"""Seconds between two updates of the step in status.json."""
+"""Time between two updates of the step in status.json."""
 
 
 class Tracker:
-    """Write one JSON line and the TensorBoard scalars per call of `log`; on other ranks nothing.
+    """Writer of the metric log on rank 0; it does nothing on other ranks.
 
-    Its methods raise UserError if the disk is full.
+    Each call of `log` writes one JSON line and the TensorBoard scalars. All methods raise UserError on a full disk.
     """
 
     def __init__(self, run: Path, is_rank0: bool) -> None:
         self.path = run / "metrics.jsonl"
         self._is_rank0 = is_rank0
         self._events: RecordWriter | None = None
-        self._reached = ("", 0)  # stage and step
+        self._last_step = ("", 0)  # stage and step
         self._status_time_s = 0.0
 
     def __enter__(self) -> Self:
@@ -45,11 +45,11 @@ class Tracker:
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._update_status()
-            with suppress(OSError):  # a full disk: the error that ended the run was reported
+            with suppress(OSError):  # the disk is full, which was reported before
                 self._events.close()
 
     def begin(self, stage: str, step: int) -> None:
-        """Start or resume a stage after `step`. Lines of later steps are dropped, as these steps run again."""
+        """Start or resume a stage after `step`. Lines of later steps are removed, as these steps run again."""
         if not self._is_rank0:
             return
         with self._report_full_disk():
@@ -61,14 +61,14 @@ class Tracker:
         self._update_status()
 
     def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Record the metrics of one step of a stage that has begun."""
+        """Write the metrics of one step. `begin` must have been called for its stage. epoch: epochs trained so far."""
         if self._events is None:
             return
         line = json.dumps({"stage": stage, "step": step, "epoch": round(epoch, 6), **values}) + "\n"
         scalars = [Summary.Value(tag=f"{stage}/{name}", simple_value=value) for name, value in values.items()]
         with self._report_full_disk():
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)  # closed at once: readers see complete lines
+                file.write(line)  # closed at once, so that readers see complete lines
             self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
         self._reached = (stage, step)
         if time.monotonic() - self._status_time_s >= STATUS_EVERY_S:
@@ -80,9 +80,9 @@ class Tracker:
         update_status(self.path.with_name(STATUS), state=State.RUNNING, stage=stage, step=step)
 
     def _open_events(self, stage: str, last_step: int) -> None:
-        """Open a new event file for a stage. TensorBoard drops the steps after `last_step` of its earlier files.
+        """Open a new event file for a stage, which makes TensorBoard drop the steps after `last_step` of earlier files.
 
-        Each stage has a folder: TensorBoard drops the later steps of a folder whatever their tags are.
+        Each stage has its own folder, as TensorBoard drops these steps for all tags of a folder.
         """
         if self._events is not None:
             self._events.close()
@@ -103,29 +103,29 @@ class Tracker:
         try:
             yield
         except (OSError, UserError) as error:
-            why = error.strerror or error if isinstance(error, OSError) else error
+            cause = error.strerror or error if isinstance(error, OSError) else error
             raise UserError(
-                f"{self.path.parent}: the metrics cannot be written ({why}); the last checkpoint is intact; fix: make "
-                "room, then run the same command to resume"
+                f"{self.path.parent}: the metrics cannot be written ({cause}); the last checkpoint is intact; fix: "
+                "make room, then run the same command to resume"
             ) from None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of metrics.jsonl; lines that a kill or a full disk cut off are skipped."""
+    """Read the lines of metrics.jsonl. Incomplete lines, after a kill or on a full disk, are skipped."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         with suppress(ValueError):
             line = json.loads(text)
-            if isinstance(line, dict) and line.keys() >= set(PLACE):
+            if isinstance(line, dict) and line.keys() >= set(POSITION_KEYS):
                 lines.append(line)
     return lines
 
 
-def long_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl in long format, one row per value: stage, step, epoch, metric, value."""
+def read_long_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl in long format: stage, step, epoch, metric, value, one row per value."""
     return [
-        {**{name: line[name] for name in PLACE}, "metric": name, "value": float(value)}
+        {**{name: line[name] for name in POSITION_KEYS}, "metric": name, "value": float(value)}
         for line in read_metrics(path)
         for name, value in line.items()
-        if name not in PLACE
+        if name not in POSITION_KEYS
     ]

@@ -1,4 +1,4 @@
-"""Publish a finished run into the dataset: relations `runs`, `metrics` and `predictions`."""
+"""Publish a finished run into the dataset, in the relations `runs`, `metrics` and `predictions`."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ def publish_run(
 ) -> None:
     """Write the rows of a run into the three relations, unless they exist.
 
-    facts: the columns of `runs` without the first; `finished`, a time, distinguishes two runs of the same name.
+    facts: values of the columns of `runs` except the name; the time `finished` distinguishes two runs of one name.
+    predictions: columns id, split and prediction. Raises UserError if the dataset cannot be opened or is locked.
     """
     with open_dataset(dataset) as connection:
         if rows_of(connection, "from runs where run = ? and finished = ?", [run, facts["finished"]]):

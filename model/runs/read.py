@@ -1,4 +1,4 @@
-"""Reader of run directories, finished or not. Imports no torch."""
+"""Reader of run directories, finished or not. This module does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from model.artifacts.json_files import read_written
+from model.artifacts.json_files import read_run_json
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
 from pipeline.errors import UserError
 
-SUMMARY: dict[str, type] = {
+SUMMARY_KEYS: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
 }  # fmt: skip
-"""Keys of summary.json that are required, with their types."""
-FACTS: dict[str, type] = {
+"""Required keys of summary.json and their types."""
+RUN_KEYS: dict[str, type] = {
     "command": list, "config": dict, "ds_config": dict, "dataset_key": str, "shard_key": str, "packages": dict,
 }  # fmt: skip
-"""Keys of run.json that are required, with their types."""
-ENDS: dict[str, str] = {
+"""Required keys of run.json and their types."""
+STATE_SENTENCES: dict[str, str] = {
     State.INTERRUPTED: "This run was interrupted.",
-    State.FAILED: "This run has failed.",
-    State.USER_ERROR: "This run has stopped with an error.",
+    State.FAILED: "This run failed.",
+    State.USER_ERROR: "This run ended with an error.",
 }
-NOT_FINISHED = "This run is not finished: it is training still, or was stopped, or failed."
-"""Also describes the states that a killed process leaves behind."""
-AGAIN = "and the training's own command writes it again"
-"""Ends the advice to remove a corrupt file."""
+NOT_FINISHED = "This run is not finished: it is still training, was stopped or failed."
+"""Sentence for all other states, as a killed process leaves the state that it had."""
+REWRITE_NOTE = "run the training command again to write it"
+"""Next step after the removal of a corrupt file."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class RunFiles:
 
     @property
     def config(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the configuration; of a finished run, the one at its end."""
+        """Return the configuration. For a finished run, this is the one of its last start."""
         values: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
         return values
 
     @property
     def stages(self) -> list[str]:
-        """Return the stages with logged metrics, in training order."""
+        """Return the stages with logged metrics, in the order of training."""
         return [stage for stage in STAGES if any(line["stage"] == stage for line in self.metrics)]
 
     @property
@@ -67,26 +67,26 @@ class RunFiles:
 
     @cached_property
     def state(self) -> str:
-        """Describe the state of the run in a sentence or two: finished, or its last logged step."""
+        """Describe the state of the run in a few sentences: finished, or its last logged step."""
         if self.summary is not None:
             return f"Finished on {self.summary['finished'].replace('T', ' at ')} UTC."
-        why = ENDS.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
+        state = STATE_SENTENCES.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
         if not self.stages:
-            return f"{why} Nothing was logged yet."
+            return f"{state} Nothing was logged yet."
         stage = self.stages[-1]
         step = max(line["step"] for line in self.metrics if line["stage"] == stage)
         logged = datetime.fromtimestamp((self.folder / "metrics.jsonl").stat().st_mtime)
         return (
-            f"{why} The last that it logged is step {step:,} of {stage}, on {logged:%Y-%m-%d at %H:%M}. "
-            "The same train.py command resumes from its last checkpoint; this page shows the results so far."
+            f"{state} The last logged step is {step:,} of {stage}, on {logged:%Y-%m-%d at %H:%M}. "
+            "Run the same train.py command to resume from the last checkpoint. This page shows the results so far."
         )
 
     @property
-    def dataset_places(self) -> list[Path]:
-        """Return the places where the run's dataset may be.
+    def dataset_candidates(self) -> list[Path]:
+        """Return the paths at which the run's dataset may be.
 
-        Its path is relative to where the training was started, to the folder that holds the run path (everything may
-        have moved together), or to the working directory.
+        The configured path may be relative to the folder in which the training was started, to the parent of run.path
+        (if the files were moved together), or to the working directory.
         """
         folders = [Path(self.facts["started_in"])] if "started_in" in self.facts else []
         runs = Path(self.config["run"]["path"])
@@ -96,7 +96,10 @@ class RunFiles:
         return list(dict.fromkeys(folder / path for folder in (*folders, Path())))
 
     def predictions(self) -> pa.Table | None:
-        """Read id, split and prediction of the held-out promoters; None if there are none."""
+        """Read id, split and prediction of the held-out promoters. Returns None if there are none.
+
+        Raises UserError if predictions.parquet cannot be read.
+        """
         path = self.folder / "predictions.parquet"
         if not path.exists():
             return None
@@ -108,7 +111,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run directory. Raises UserError if the folder is no run, or its files are empty or corrupt."""
+    """Read a run directory. Raises UserError if the folder is not a run directory, or its files are corrupt."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run directory of train.py, such as runs/demo")
     if not (folder / "run.json").exists():
@@ -116,18 +119,18 @@ def read_run(folder: Path) -> RunFiles:
     summary = folder / "summary.json"
     return RunFiles(
         folder,
-        read_written(folder / "run.json", FACTS, AGAIN),
-        read_written(summary, SUMMARY, AGAIN) if summary.exists() else None,
+        read_run_json(folder / "run.json", RUN_KEYS, REWRITE_NOTE),
+        read_run_json(summary, SUMMARY_KEYS, REWRITE_NOTE) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
     )
 
 
-def below_the_guess(masked: Mapping[str, Any]) -> str:
-    """Return a warning if the best pretrained weights are less accurate than always guessing the most frequent k-mer.
+def warn_below_baseline(masked: Mapping[str, Any]) -> str:
+    """Warn if the best pretrained model is less accurate than the baseline of the most frequent k-mer.
 
-    masked: that entry of a run's summary. Returns an empty text otherwise.
+    masked: entry `masked` of summary.json. Returns the end of a sentence, "below ..."; an empty text otherwise.
     """
-    guess = masked["baselines"].get("most_frequent_kmer")
-    if guess is None or "accuracy" not in masked or masked["accuracy"] >= guess["accuracy"]:
+    baseline = masked["baselines"].get("most_frequent_kmer")
+    if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
         return ""
-    return "below the guess of the most frequent k-mer: too few steps to have learned anything"
+    return "below the baseline of the most frequent k-mer: too few steps to have learned anything"

@@ -1,4 +1,4 @@
-"""Train a run: `prepare` (find, check, open) -> `stage` (one stage to its end) -> `results` (score, write, publish).
+"""Training of a run: `prepare` (find, check, open) -> `stage` (train one stage) -> `results` (score, write, publish).
 
-Entry point: `train.train`, which does all three.
+Entry point: `train.train`, which calls all three.
 """

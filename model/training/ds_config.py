@@ -1,4 +1,4 @@
-"""Read and validate ds_config.json, DeepSpeed's own settings, and cut global batches into micro-batches."""
+"""Read and validate ds_config.json, DeepSpeed's own settings, and divide global batches into micro-batches."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DEFAULT_DS_CONFIG = shipped("ds_config.json")
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Cut of a global batch: promoters per micro-batch at most, and micro-batches per step on each rank."""
+    """Division of a global batch. micro_batch: most promoters per micro-batch; micro_batches: per step and rank."""
 
     micro_batch: int
     micro_batches: int
@@ -22,7 +22,7 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class DeepSpeedSettings:
-    """DeepSpeed's settings as this machine uses them. note: what was changed for it, or empty."""
+    """DeepSpeed's settings as used on this machine. note: describes a change for this machine, or empty."""
 
     values: dict[str, Any]
     precision: Literal["fp16", "bf16", "fp32"]
@@ -30,13 +30,13 @@ class DeepSpeedSettings:
 
     @property
     def zero_stage(self) -> int:
-        """Return the ZeRO stage, 0 to 3; 0 if the settings name none, as in DeepSpeed."""
+        """Return the ZeRO stage, 0 to 3. As in DeepSpeed, the default is 0."""
         return int(self.values.get("zero_optimization", {}).get("stage", 0))
 
     def plan(self, global_batch: int, ranks: int) -> BatchPlan:
-        """Cut a global batch of config.yaml into micro-batches no larger than DeepSpeed's setting.
+        """Divide a global batch of config.yaml into micro-batches that are no larger than DeepSpeed's setting.
 
-        Raises UserError if DeepSpeed's settings name another batch than config.yaml.
+        Raises UserError if the batch settings of the DeepSpeed config contradict config.yaml.
         """
         largest = int(self.values["train_micro_batch_size_per_gpu"])
         per_rank = math.ceil(global_batch / ranks)
@@ -45,18 +45,18 @@ class DeepSpeedSettings:
             value = self.values.get(name, "auto")
             if value not in ("auto", expected):
                 raise UserError(
-                    f"the DeepSpeed config sets {name} = {value}, but global_batch = {global_batch} on {ranks} ranks "
-                    f"with micro-batches of at most {largest} makes it {expected}; fix: remove {name}, or change one"
+                    f"DeepSpeed config: {name}: expected {expected}, got {value}; global_batch is {global_batch} on "
+                    f"{ranks} ranks with micro-batches of at most {largest}; fix: remove {name}, or set it to auto"
                 )
         return BatchPlan(math.ceil(per_rank / micro_batches), micro_batches)
 
 
 def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
-    """Read and validate DeepSpeed's settings. cuda: whether there is a GPU; a CPU trains in float32 in place of fp16.
+    """Read and validate DeepSpeed's settings. cuda: whether there is a GPU; on a CPU fp16 is replaced by float32.
 
     Raises UserError if the file is missing or invalid.
     """
-    expected = "expected DeepSpeed's settings, a JSON object like that in ds_config.json (--deepspeed_config FILE)"
+    expected = "expected DeepSpeed's settings, a JSON object as in ds_config.json (--deepspeed_config FILE)"
     if not path.is_file():
         raise UserError(f"{path}: no such file; {expected}")
     values = read_json(path)
@@ -70,7 +70,7 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     for name in ("optimizer", "scheduler"):
         if name in values:
             raise UserError(f"{path}: {name}: set in config.yaml (learning_rate, plateau); fix: remove it here")
-    values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's own default, 1.0, silently clips
+    values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's default of 1.0 would clip without a message
     fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
     if fp16 and bf16:
         raise UserError(f"{path}: fp16 and bf16 are both enabled; fix: enable one of them")

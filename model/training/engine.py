@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of one stage, and its training step."""
+"""DeepSpeed engine of one stage, and its training step."""
 
 import warnings
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import torch
 
 from model.bert.device_batch import batch_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
-from model.bert.rng import generator, seed_of
+from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
-from model.distributed.process_group import World, limit_waits
+from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
@@ -19,11 +19,11 @@ from pipeline.stream.stream import Step
 
 @dataclass(frozen=True)
 class StageEngine:
-    """A stage's model as DeepSpeed trains it on this rank.
+    """Model of a stage as DeepSpeed trains it on this rank.
 
-    task: the objective around the model; deepspeed: DeepSpeed's engine around the task; rate: its learning-rate
-    schedule; plan: cut of the global batch; seed: of the run, for dropout and masks; frozen: the model's weights that
-    are not trained, by name.
+    task: objective around the model; deepspeed: DeepSpeed's engine around the task; rate: learning-rate schedule; plan:
+    division of the global batch; seed: of the run, for dropout and masks; frozen: float32 weights that are not trained,
+    by name.
     """
 
     stage: StageName
@@ -37,12 +37,12 @@ class StageEngine:
 
     @property
     def skipped_steps(self) -> int:
-        """Return how many steps fp16 skipped so far because the gradients overflowed."""
+        """Return the number of steps that fp16 has skipped because gradients overflowed."""
         return int(self.deepspeed.skipped_steps)
 
     @property
     def loss_scale(self) -> float | None:
-        """Return the factor on the loss in fp16; None in other precisions."""
+        """Return the current loss scale of fp16; None in other precisions."""
         return float(self.deepspeed.optimizer.loss_scale) if self.deepspeed.fp16_enabled() else None
 
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
@@ -52,12 +52,12 @@ class StageEngine:
         that of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the smallest scale.
         """
         task, world, first = self.task, self.world, step.micro_batches[0]
-        place = (self.seed, self.stage, step.epoch, step.number)
-        torch.manual_seed(seed_of(*place, world.rank))  # dropout
-        width = task.width(first, world.device)
-        draws = task.draws(first, generator(world.device, *place))
-        # DeepSpeed divides by the micro-batches and averages over the ranks: undo both.
-        scale = world.ranks * self.plan.micro_batches / task.normaliser(first, draws)
+        position = (self.seed, self.stage, step.epoch, step.number)
+        torch.manual_seed(derive_seed(*position, world.rank))  # dropout
+        width = task.choose_width(first, world.device)
+        draws = task.draw(first, make_generator(world.device, *position))
+        # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.
+        scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
         for batch in step.micro_batches:
             out = self.deepspeed(batch_to_device(batch, width, draws, world.device))
             self.deepspeed.backward(out.loss * scale)
@@ -65,19 +65,19 @@ class StageEngine:
             sums += torch.stack([out.loss.detach().double(), out.count.double(), out.correct.double()])
 
     def _update_weights(self) -> None:
-        """Let DeepSpeed update the weights; it does so at the last micro-batch of a step."""
+        """Let DeepSpeed update the weights, which it does after the last micro-batch of a step."""
         try:
             self.deepspeed.step()
-        except Exception as error:  # DeepSpeed raises no narrower one
+        except Exception as error:  # DeepSpeed raises a plain Exception
             if "loss scale already at minimum" not in str(error):
                 raise
             problem = "gradients overflow in fp16 even at the smallest loss scale"
-            raise divergence(self.stage, problem, ", or bf16 in the DeepSpeed config") from None
+            raise make_divergence_error(self.stage, problem, ", or bf16 in the DeepSpeed config") from None
 
 
-def divergence(stage: str, problem: str, other_fix: str = "") -> UserError:
+def make_divergence_error(stage: str, problem: str, other_fix: str = "") -> UserError:
     """Make the error of a training that diverges."""
-    fix = f"a lower {stage}.learning_rate{other_fix}"
+    fix = f"use a lower {stage}.learning_rate{other_fix}"
     return UserError(f"{stage}: {problem}; the last checkpoint is intact; fix: {fix}")
 
 
@@ -93,14 +93,14 @@ def start_engine(
 ) -> StageEngine:
     """Start the DeepSpeed engine of a stage around its task.
 
-    universal: the checkpoint to be loaded has the form that any number of ranks can read; optimizer: in place of the
-    stage's own. Its groups hold the learning rate.
+    universal: whether the checkpoint to load has DeepSpeed's universal format; optimizer: replaces the stage's own, its
+    groups hold the learning rate. Raises UserError if the batch settings contradict each other.
     """
     import deepspeed
 
-    # DeepSpeed 0.19 uses names that torch 2.13 deprecates: two warnings per rank that no user can act on.
+    # DeepSpeed 0.19 uses names that torch 2.13 deprecates, which gives two warnings per rank that no user can avoid.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
-    # DeepSpeed's default buckets hold 500 million numbers. These hold the model, rounded up to the buffers' alignment.
+    # DeepSpeed's default buckets hold 500 million numbers; these hold the model, rounded up to the buffers' alignment.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
     plan = settings.plan(stage.global_batch, world.ranks)
@@ -108,13 +108,13 @@ def start_engine(
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
         "checkpoint": {**settings.values.get("checkpoint", {}), "load_universal": universal},
-        # By default DeepSpeed waits for the GPU twice per micro-batch, for a throughput that is not shown.
+        # By default DeepSpeed waits for the GPU twice per micro-batch to measure a throughput that is not shown.
         "timers": settings.values.get("timers", {"throughput": {"enabled": False}}),
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.micro_batches,
     }
     values.pop("train_batch_size", None)
-    # AdamW without weight decay takes the same steps as Adam: the paper's two names.
+    # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
@@ -123,5 +123,5 @@ def start_engine(
     engine, *_ = deepspeed.initialize(
         model=task.to(world.device), optimizer=optimizer, config=values, dist_init_required=False
     )
-    limit_waits()
+    set_group_timeouts()
     return StageEngine(name, task, engine, LearningRate(optimizer, stage), plan, world, seed, frozen)

@@ -1,4 +1,4 @@
-"""Evaluate a split, exactly over all ranks: every promoter counts once."""
+"""Evaluate a split exactly over all ranks: every promoter counts once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import numpy.typing as npt
 import torch
 
 from model.bert.device_batch import batch_to_device
-from model.bert.rng import generator
-from model.distributed.process_group import all_gather, sums_over_ranks
+from model.bert.rng import make_generator
+from model.distributed.process_group import all_gather, sum_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
 from model.training.prepare import RankData
 
 Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
-"""Of a batch: which rows are real promoters, their ids and labels, the predictions; each (rows,)."""
+"""Output of a batch, each (rows,): whether a row is a real promoter, ids, labels, predictions."""
 
 
 class StopRequestError(Exception):
-    """Ends an evaluation on every rank, because a stop was requested."""
+    """End of an evaluation on every rank after a stop request."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Evaluation:
     """Metrics of a split, and its predictions in the order of the ids.
 
     metric: the stage's validation metric, higher is better; values: all metrics by name; id: (rows,) int64, of the
-    dataset; expression, prediction: (rows,) float32, on the scale of the labels. Pretraining has no rows.
+    dataset; expression, prediction: (rows,) float32, label and prediction on the scale of the labels. In pretraining
+    there are no rows.
     """
 
     metric: float
@@ -38,13 +39,13 @@ class Evaluation:
 
 
 def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped: Callable[[], bool]) -> Evaluation:
-    """Run a task over a split without gradients. All ranks call this.
+    """Evaluate a task on a split without gradients. All ranks call this.
 
-    task: a DeepSpeed engine or a module; micro_batch: promoters per rank and forward pass; is_stopped: called after
-    each step by all ranks. Raises StopRequestError if it returns true.
+    task: a DeepSpeed engine or a module; micro_batch: most promoters per rank and forward pass; is_stopped: called by
+    all ranks after each step. Raises StopRequestError if it returns true.
 
-    Values of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
-    prefixed by insert_, over those wholly inside the insert. Values of fine-tuning: loss, Pearson, Spearman, MSE, R2.
+    Metrics of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
+    with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2.
     """
     module = getattr(task, "module", task)
     was_training = module.training
@@ -53,12 +54,12 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
         sums, outputs = _sum_batches(task, module, split, data, micro_batch, is_stopped)
     finally:
         task.train(was_training)
-    totals = sums_over_ranks(*sums)
+    totals = sum_over_ranks(*sums)
     rows = _gather_rows(outputs)
     if len(rows[0]):
         scores = regression_scores(rows[2], rows[1])
         return Evaluation(scores["pearson"], {"loss": totals[0] / max(totals[1], 1.0), **scores}, *rows)
-    values = _masked_scores("", totals[:3], module.k) | _masked_scores("insert_", totals[3:], module.k)
+    values = _compute_masked_scores("", totals[:3], module.k) | _compute_masked_scores("insert_", totals[3:], module.k)
     return Evaluation(values["accuracy"], values, *rows)
 
 
@@ -67,17 +68,17 @@ def _sum_batches(
 ) -> tuple[torch.Tensor, list[Output]]:
     """Run the batches of this rank.
 
-    Returns sums (6,) float64 of loss, count and correct over all tokens and inside the insert, and the predictions of
-    each batch. They stay on the device: reading each would wait for a GPU.
+    Returns sums (6,) float64 of loss, count and correct over all tokens and inside the insert, and the output of each
+    batch. They stay on the device, as every copy would wait for the GPU.
     """
     device = data.world.device
     sums = torch.zeros(6, dtype=torch.float64, device=device)
     outputs: list[Output] = []
     with torch.inference_mode():
-        for step in data.evaluation_stream(split, micro_batch).epoch(0):
+        for step in data.open_evaluation_stream(split, micro_batch).epoch(0):
             first = step.micro_batches[0]
-            width = module.width(first, device)
-            draws = module.draws(first, generator(device, data.seed, split, 0, step.number))
+            width = module.choose_width(first, device)
+            draws = module.draw(first, make_generator(device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
                 out = task(batch_to_device(batch, width, draws, device))
                 everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
@@ -89,7 +90,7 @@ def _sum_batches(
     return sums, outputs
 
 
-def _masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
+def _compute_masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
     loss, count, correct = sums
     mean = loss / max(count, 1.0)
     accuracy = correct / max(count, 1.0)
@@ -99,7 +100,7 @@ def _masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
 def _gather_rows(
     outputs: list[Output],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Gather ids, labels and predictions of all ranks, in the order of the ids, on every rank."""
+    """Gather ids, labels and predictions of all ranks on every rank, each (rows,), in the order of the ids."""
     parts = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
     parts += [(ids[real], labels[real], values.cpu().numpy()[real]) for real, ids, labels, values in outputs]
     mine = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

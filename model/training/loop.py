@@ -1,7 +1,7 @@
-"""The training loop of one stage: steps, evaluations, early stopping, checkpoints.
+"""Training loop of one stage: steps, evaluations, early stopping, checkpoints.
 
-Everything random in a step is a function of (seed, stage, epoch, step). So a stage that was killed and resumes from a
-checkpoint ends with the same weights as one that was not.
+All random numbers of a step are functions of (seed, stage, epoch, step). So a stage that was killed and resumes from a
+checkpoint ends with the same weights as an uninterrupted one.
 """
 
 import math
@@ -9,20 +9,20 @@ import math
 from model.config import Stage
 from model.distributed.stop_signals import StopRequest
 from model.training.checkpointing.checkpoints import Checkpoints, StageState
-from model.training.engine import divergence
+from model.training.engine import make_divergence_error
 from model.training.evaluate import StopRequestError, evaluate
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
 from pipeline.runtime.progress import Update
 
 READ_EVERY = 20
-"""Steps between two readings of the running sums: each waits for the device."""
+"""Steps between two readings of the running sums, as each reading waits for the device."""
 VALIDATION_METRIC = {"pretrain": "accuracy", "finetune": "Pearson"}
-"""Metric of each stage that decides on learning rate, early stopping and the best weights."""
+"""Metric of each stage that determines learning rate, early stopping and best weights."""
 
 
 class StageLoop:
-    """One stage from its state to its end, or to a stop request."""
+    """Training loop of one stage, from its state to its end or to a stop request."""
 
     def __init__(
         self, run: TrainingRun, settings: Stage, meter: Meter, checkpoints: Checkpoints, stop: StopRequest, show: Update
@@ -36,12 +36,13 @@ class StageLoop:
     def run(self, state: StageState) -> None:
         """Train until the last epoch ends, validation stops improving, or a stop is requested.
 
-        `state` is updated; it has not `ended` if a stop was requested.
+        `state` is updated; its `ended` stays false after a stop request. Raises UserError if the training diverges or
+        the disk is full.
         """
         if state.step:
             self._show(state.step, self._last_step, f"resumes from the checkpoint of step {state.step:,}")
             self._checkpoints.keep_best(state)
-            if self._evaluation_is_due(state) and not self._evaluate(state):  # it was stopped right before
+            if self._evaluation_is_due(state) and not self._evaluate(state):  # the stop came just before an evaluation
                 return
         while not state.ended:
             for step in self._meter.steps(state.epoch, state.consumed):
@@ -54,7 +55,7 @@ class StageLoop:
             state.epoch, state.consumed = state.epoch + 1, 0
 
     def _after_step(self, state: StageState) -> bool:
-        """Read the sums, evaluate and save if that is due. False if the stage ends or stops here."""
+        """Read the sums, evaluate and save if these are due. Returns False if the stage ends or stops here."""
         reads, evaluates = state.step % READ_EVERY == 0, self._evaluation_is_due(state)
         if reads or evaluates:
             self._meter.read(state, self._last_step)
@@ -62,8 +63,8 @@ class StageLoop:
         self._show(state.step, self._last_step, self._meter.line + self._validation)
         if evaluates:
             return continues
-        # On a GPU agreeing on a stop waits for the device, so it is done only with the readings.
-        if (reads or self._engine.world.device.type == "cpu") and self._stop.agreed():
+        # On a GPU the exchange of stop requests waits for the device, so it happens only together with a reading.
+        if (reads or self._engine.world.device.type == "cpu") and self._stop.is_requested():
             if not reads:
                 self._meter.read(state, self._last_step)
             self._checkpoints.save(state)
@@ -78,20 +79,22 @@ class StageLoop:
         return state.evaluated < state.step and at_interval
 
     def _evaluate(self, state: StageState) -> bool:
-        """Validate, adapt the learning rate, count towards early stopping; save, and keep the best weights.
+        """Evaluate the validation split, then update learning rate and early stopping, save, and keep the best weights.
 
-        False if the stage ends here, or if a stop is requested: then the next start evaluates.
+        Returns False if the stage ends here. Also returns False after a stop request: the next start then evaluates.
         """
         engine, name = self._engine, self._engine.stage
         split, micro_batch = f"{name}/valid", engine.plan.micro_batch
         try:
-            evaluation = evaluate(engine.deepspeed, split, self._run, micro_batch, self._stop.agreed)
+            evaluation = evaluate(engine.deepspeed, split, self._run, micro_batch, self._stop.is_requested)
         except StopRequestError:
             self._checkpoints.save(state)
             return False
         metric, values = evaluation.metric, evaluation.values
         if not math.isfinite(values["loss"]):
-            raise divergence(name, f"the validation loss is {values['loss']} at step {state.step}, not finite")
+            raise make_divergence_error(
+                name, f"the validation loss is {values['loss']} at step {state.step}, not finite"
+            )
         engine.rate.after_evaluation(metric)
         state.evaluated = state.step
         if state.best is None or metric > state.best:

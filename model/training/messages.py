@@ -1,28 +1,28 @@
-"""Describe a run before its training, and its results afterwards."""
+"""Messages that describe a run before its training, and its results afterwards."""
 
 import os
 from typing import Any
 
 import numpy as np
 
-from model.bert.build import bert_config, count_parameters
-from model.bert.flops import stage_cost
+from model.bert.build import count_parameters, make_bert_config
+from model.bert.flops import make_stage_cost
 from model.config import Stages
-from model.runs.read import below_the_guess
+from model.runs.read import warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
 
 CPU_RATE = 1.5e10
-"""Operations per second and core in training, measured on two shared cores: only for a warning."""
+"""Operations per second and core in training, measured on two shared cores; used only for a warning."""
 USUAL_INSERT = 80
-"""Bases."""
+"""Usual length of an insert in bases, for the estimated cost."""
 
 
 def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
-    """Describe model, data and batches of the stages to run."""
+    """Describe data, model, batches and cost of the stages to run, one line each."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
-    size = bert_config(config, index)
+    size = make_bert_config(config, index)
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
@@ -35,7 +35,7 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     for name in config.stages(stages):
         stage = config.stage(name)
         plan = settings.plan(stage.global_batch, world.ranks)
-        _, per_promoter = stage_cost(config, index, name).of(usual_length)
+        _, per_promoter = make_stage_cost(config, index, name).count(usual_length)
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
         total += in_stage
         lines.append(
@@ -51,14 +51,14 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
-            f"warning    this model on these rows takes about {days:,.0f} days on a CPU; it is made for GPUs. "
-            "A smaller one: --config configs/demo.yaml"
+            f"warning    this training takes about {days:,.0f} days on a CPU; fix: use GPUs, or a smaller model: "
+            "--config configs/demo.yaml"
         )
     return "\n".join(lines)
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
-    """Describe the scores of the held-out splits, and where the files are."""
+    """Describe the scores of the held-out splits, and the paths of the results."""
     if "stopped" in summary:
         return f"stopped    {summary['stopped']}"
     lines = [
@@ -67,22 +67,22 @@ def describe_summary(summary: dict[str, Any]) -> str:
         for name, stage in summary.get("training", {}).items()
     ]
     if summary.get("masked"):
-        lines += _masked_lines(summary["masked"])
+        lines += _describe_masked_scores(summary["masked"])
     for split, score in summary.get("scores", {}).items():
         correlations = ", ".join(
-            f"{name.capitalize()} {_with_interval(score, name)}" for name in ("pearson", "spearman")
+            f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
         lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
     if summary.get("scores"):
-        lines.append("           a mean predictor has a Pearson, Spearman and R2 of 0")
+        lines.append("           baseline: a mean predictor has Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
 
 
-def _masked_lines(masked: dict[str, Any]) -> list[str]:
-    """Describe the scores of masked tokens, of the best pretrained model and of the baselines."""
+def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
+    """Describe the scores on masked tokens of the best pretrained model and of the baselines."""
     lines = []
     if "insert_accuracy" in masked:
         lines.append(
@@ -93,11 +93,11 @@ def _masked_lines(masked: dict[str, Any]) -> list[str]:
         kmers = f" ({scores['kmer']}, inside {scores['insert_kmer']})" if "kmer" in scores else ""
         title = name.replace("_", " ").replace("kmer", "k-mer")
         lines.append(f"           {title}{kmers}: {scores['accuracy']:.4f}, inside {scores['insert_accuracy']:.4f}")
-    verdict = below_the_guess(masked)
-    return [*lines, f"note       pretraining is {verdict}"] if verdict else lines
+    warning = warn_below_baseline(masked)
+    return [*lines, f"warning    pretraining is {warning}"] if warning else lines
 
 
-def _with_interval(score: dict[str, Any], name: str) -> str:
+def _format_score(score: dict[str, Any], name: str) -> str:
     if "intervals" not in score:  # a run of an earlier version
         return f"{score[name]:.4f}"
     low, high = score["intervals"][name]

@@ -1,13 +1,14 @@
 """MLM baselines without a model, on the same masked tokens as the model.
 
-Both copy the k-mers that masking left visible (the 10 of 80/10/10, as a model soon learns to). For [MASK] they predict
+Both baselines copy the k-mers that masking left unchanged or replaced, as a model soon learns to. For [MASK] they
+predict
 
-    most frequent     always the most frequent k-mer c of the training split, argmax P(c)
-    given neighbours  argmax P(c) P(l | c) P(r | c), with l and r the last and first bases of the adjacent k-mers, as
-                      far as these are visible: `context_bases` each, all k of them up to k = 3
+    most frequent k-mer      the most frequent k-mer c of the training split: argmax P(c)
+    k-mer given neighbours   argmax P(c) P(l | c) P(r | c), where l and r are the adjacent bases on the left and right,
+                             as far as they are visible: `choose_context_bases(k)` bases each, which is k up to k = 3
 
-Accuracy over all tokens uses the counts of all tokens, accuracy inside the insert those inside it: the plasmid is the
-same in every promoter and would dominate the counts.
+Accuracy over all tokens uses counts of all tokens; accuracy inside the insert uses counts inside it, as the plasmid is
+the same in every promoter and would dominate.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,15 @@ from model.training.prepare import EVALUATION_BATCH, RankData
 from pipeline.tokens.kmers import SPECIALS, vocabulary
 
 COUNTED = 65_536
-"""Training promoters whose k-mers are counted, at most: the shares converge long before."""
+"""Most training promoters whose k-mers are counted; the frequencies converge much earlier."""
 MOST_CELLS = 5**11
-"""Limit on the table of the best k-mer between all neighbours, which bounds `context_bases`."""
+"""Limit on the number of (left context, right context, k-mer) combinations, which bounds the context."""
 
 Counts = npt.NDArray[np.int64]
 
 
-def context_bases(k: int) -> int:
-    """Choose how many bases of each neighbour are the context of a k-mer."""
+def choose_context_bases(k: int) -> int:
+    """Choose the number of adjacent bases on each side that predict a k-mer."""
     return max(bases for bases in range(1, k + 1) if 5 ** (2 * bases + k) <= MOST_CELLS or bases == 1)
 
 
@@ -43,45 +44,51 @@ def count_kmers(
 ) -> Counts:
     """Count the k-mers of promoters: all of them, and those wholly inside the insert.
 
-    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; flanks: bases before and after the insert.
-    Returns (2, 1 + 2 contexts, 5^k), for all and inside: the count of each k-mer, then its counts by the context before
-    it, then by the context behind it. A context counts where the whole adjacent k-mer lies in the sequence.
+    tokens: (rows, width) unsigned ids, one per base; lengths: (rows,) int64 bases; flanks: bases before and after the
+    insert. Returns int64 counts (2, 1 + 2 contexts, 5^k), for all k-mers and those inside: the count of each k-mer,
+    then its counts by left context, then by right context. A context counts if the adjacent k-mer is complete.
     """
     kmers = tokens.astype(np.int64) - len(SPECIALS)
     begin = np.arange(tokens.shape[1])
     end, ends = begin + k, lengths[:, None]
-    bases = context_bases(k)
+    bases = choose_context_bases(k)
     contexts, size = 5**bases, 5**k
 
     def count(selected: npt.NDArray[np.bool_]) -> Counts:
         row, base = np.nonzero(selected & (begin >= k))
-        before = (1 + kmers[row, base - k] % contexts) * size + kmers[row, base]
+        left = (1 + kmers[row, base - k] % contexts) * size + kmers[row, base]
         row, base = np.nonzero(selected & (end + k <= ends))
-        behind = (1 + contexts + kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
-        cells = np.concatenate([kmers[selected], before, behind])
+        right = (1 + contexts + kmers[row, base + k] // 5 ** (k - bases)) * size + kmers[row, base]
+        cells = np.concatenate([kmers[selected], left, right])
         return np.bincount(cells, minlength=(1 + 2 * contexts) * size).reshape(-1, size)
 
     inside = (begin >= flanks[0]) & (end <= ends - flanks[1])
     return np.stack([count(end <= ends), count(inside)])
 
 
-def best_between(counts: Counts) -> npt.NDArray[np.int64]:
-    """Find the id of the likeliest k-mer between two contexts: (contexts + 1, contexts + 1).
+def find_likeliest_kmers(counts: Counts) -> npt.NDArray[np.int64]:
+    """Find the id of the likeliest k-mer between two contexts: (contexts + 1, contexts + 1) int64.
 
-    counts: (1 + 2 contexts, 5^k), see count_kmers. The last row and column stand for a neighbour that is not visible.
-    The counts beside each k-mer are smoothed by as many pseudo-counts as there are contexts, in the overall shares of
-    the contexts.
+    counts: (1 + 2 contexts, 5^k) int64, see count_kmers. Rows are left, columns right contexts; the last row and column
+    stand for a masked or missing context. Counts are smoothed, see _compute_log_probabilities.
     """
     alone, contexts = counts[0], len(counts) // 2
     with np.errstate(divide="ignore"):
         log_p = np.log(alone / max(alone.sum(), 1))
-    before, behind = _log_probabilities(counts[1 : contexts + 1]), _log_probabilities(counts[contexts + 1 :])
-    best = [(log_p + beside + behind).argmax(1) for beside in before]
+    left, right = (
+        _compute_log_probabilities(counts[1 : contexts + 1]),
+        _compute_log_probabilities(counts[contexts + 1 :]),
+    )
+    best = [(log_p + log_p_left + right).argmax(1) for log_p_left in left]
     return np.stack(best) + len(SPECIALS)
 
 
-def _log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
-    """Compute log P(context | k-mer), with a last row of zeros for an unknown context: (contexts + 1, k-mers)."""
+def _compute_log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
+    """Compute log P(context | k-mer), with a last row of zeros for an unknown context: (contexts + 1, k-mers) float64.
+
+    counts: (contexts, k-mers). Each k-mer gets `contexts` pseudo-counts, in proportion to the overall frequencies of
+    the contexts.
+    """
     contexts = len(counts)
     share = (counts.sum(1) + 1) / (counts.sum() + contexts)
     smooth = (counts + contexts * share[:, None]) / (counts.sum(0) + contexts)
@@ -89,9 +96,9 @@ def _log_probabilities(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 class BaselineTask(MaskedTask):
-    """Two tables in place of a language model: for all tokens, and for those inside the insert.
+    """Objective that predicts by two tables instead of a language model: for all tokens, and inside the insert.
 
-    tables: ids by the contexts before and behind, as best_between returns them.
+    tables: ids by left and right context, as find_likeliest_kmers returns them.
     """
 
     def __init__(
@@ -101,21 +108,21 @@ class BaselineTask(MaskedTask):
         self.tables = [torch.from_numpy(table) for table in tables]
 
     def forward(self, batch: DeviceBatch) -> Sums:
-        """Count the masked k-mers that are predicted right; the loss is 0."""
+        """Count the masked k-mers that are predicted correctly; the loss is 0."""
         read, _, labels = self.mask_batch(batch)
-        bases = context_bases(self.k)
+        bases = choose_context_bases(self.k)
         contexts = 5**bases
         kmers = torch.nn.functional.pad(read, (1, 1)) - len(SPECIALS)
-        before, behind = kmers[:, :-2], kmers[:, 2:]
-        before = torch.where(before >= 0, before % contexts, contexts)
-        behind = torch.where(behind >= 0, behind // 5 ** (self.k - bases), contexts)
+        left, right = kmers[:, :-2], kmers[:, 2:]
+        left = torch.where(left >= 0, left % contexts, contexts)
+        right = torch.where(right >= 0, right // 5 ** (self.k - bases), contexts)
         counted, visible = labels >= len(SPECIALS), read >= len(SPECIALS)
         correct, correct_inside = (
-            (torch.where(visible, read, table.to(read.device)[before, behind]) == labels) & counted
+            (torch.where(visible, read, table.to(read.device)[left, right]) == labels) & counted
             for table in self.tables
         )
         zeros = torch.zeros_like(labels)
-        sums = sum_where(self.masked_in_insert(batch, labels), zeros, counted, correct_inside)
+        sums = sum_where(self.find_masked_in_insert(batch, labels), zeros, counted, correct_inside)
         return Sums(zeros.double().sum(), counted.sum(), correct.sum(), zeros.new_empty(0), sums)
 
 
@@ -124,8 +131,8 @@ def score_baselines(
 ) -> dict[str, dict[str, Any]]:
     """Score both baselines on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
 
-    Returns `accuracy` and `insert_accuracy` by the name of the baseline, and for the most frequent k-mers `kmer` and
-    `insert_kmer`. is_stopped: called after each step by all ranks. Raises StopRequestError if it returns true.
+    Returns `accuracy` and `insert_accuracy` per baseline, and the most frequent k-mers as `kmer` and `insert_kmer`.
+    is_stopped: called by all ranks after each step. Raises StopRequestError if it returns true.
     """
     k, insert_only = data.index.k, settings.masked == "insert"
     flanks = len(data.index.left_flank), len(data.index.right_flank)
@@ -133,10 +140,10 @@ def score_baselines(
     if insert_only:
         counts = counts[[1, 1]]
     frequent = [int(part[0].argmax()) + len(SPECIALS) for part in counts]
-    side = 5 ** context_bases(k) + 1
+    side = 5 ** choose_context_bases(k) + 1
     tables = {
         "most_frequent_kmer": [np.full((side, side), kmer) for kmer in frequent],
-        "kmer_given_neighbours": [best_between(part) for part in counts],
+        "kmer_given_neighbours": [find_likeliest_kmers(part) for part in counts],
     }
     scores: dict[str, dict[str, Any]] = {}
     for name, pair in tables.items():
@@ -149,10 +156,10 @@ def score_baselines(
 
 
 def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: Callable[[], bool]) -> Counts:
-    """Count the k-mers of the first promoters of pretrain/train over all ranks, see count_kmers."""
+    """Count the k-mers of the first promoters of pretrain/train over all ranks. Returns counts as count_kmers does."""
     k = data.index.k
     counts = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
-    for step in data.evaluation_stream("pretrain/train", EVALUATION_BATCH).epoch(0):
+    for step in data.open_evaluation_stream("pretrain/train", EVALUATION_BATCH).epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
             counts += count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)

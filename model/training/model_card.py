@@ -1,4 +1,4 @@
-"""Write the model card: README.md of a Hugging Face model directory, filled from the run that trained it."""
+"""Write the model card: README.md of a Hugging Face model directory, with the values of its run."""
 
 import json
 from collections.abc import Mapping
@@ -15,33 +15,33 @@ NAME = "README.md"
 SPLITS = {"test": "test split", "valid": "validation split"}
 METRICS = {"pearson": "Pearson", "spearman": "Spearman", "mse": "MSE"}
 HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr", "mse": "mse"}
-"""Score of summary.json -> its id on the Hugging Face Hub."""
+"""Id of each score on the Hugging Face Hub."""
 
 
 def write_card(model: Path, summary: Mapping[str, Any], index: Index) -> None:
     """Write the card into a model directory.
 
-    summary: what summary.json will hold; run.json lies in the run directory that it names.
+    summary: content of summary.json, which names the run directory with run.json.
     """
     facts = json.loads((Path(summary["directory"]) / "run.json").read_text(encoding="utf-8"))
-    write_text(model / NAME, model_card(summary, facts, index))
+    write_text(model / NAME, render_card(summary, facts, index))
 
 
-def model_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index) -> str:
+def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index) -> str:
     """Render the card: YAML metadata for the Hub, then Markdown from templates/model_card.md."""
-    # Not ModelCard.from_template: it writes nothing where a value is missing, and it keeps the line of each statement.
+    # ModelCard.from_template is not used, as it ignores missing values and keeps an empty line per statement.
     environment = Environment(
         loader=PackageLoader("model.training"), trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     return environment.get_template("model_card.md").render(
-        metadata=_metadata(summary).to_yaml(),
+        metadata=_make_metadata(summary).to_yaml(),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS, metrics=METRICS,
     )  # fmt: skip
 
 
-def _metadata(summary: Mapping[str, Any]) -> ModelCardData:
+def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
-    held_out = next((split for split in SPLITS if split in scores), None)  # the test split, else the validation split
+    held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [
         EvalResult(
             task_type="text-classification", task_name="Expression of a promoter (regression)",

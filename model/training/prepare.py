@@ -1,15 +1,15 @@
-"""Prepare a training run: find the shards, check them, open the run directory, compare the hosts."""
+"""Prepare a training run: find and check the shards, open the run directory, compare the hosts."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.bert.build import bert_config, check_pretrained
+from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
-from model.distributed.consensus import agreed_index, error_consensus
+from model.distributed.consensus import agree_on_index, make_error_consensus
 from model.distributed.process_group import World, run_on_rank0
-from model.runs.directory import has_weights, held_out_otherwise, open_run, owner_keys
+from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
 from pipeline.dataset.built_settings import as_built
@@ -23,12 +23,12 @@ from pipeline.stream.sources import ShardSource, shard_source
 from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
 EVALUATION_BATCH = 1024
-"""Promoters per evaluation step: fixed, so that validation masks are the same on any number of ranks."""
+"""Promoters per evaluation step; fixed, so that validation masks are the same on any number of ranks."""
 
 
 @dataclass(frozen=True)
 class RankData:
-    """Access of this rank to the shards. seed: of the run; agree: how ranks share an error in the data."""
+    """Access of this rank to the shards. seed: of the run; agree: function that shares a data error with all ranks."""
 
     shards: Path | ShardSource
     index: Index
@@ -36,16 +36,16 @@ class RankData:
     seed: int
     agree: ErrorConsensus
 
-    def training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
-        """Open the training split of a stage, in the shuffled order of each epoch."""
+    def open_training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
+        """Open the training split of a stage, shuffled anew in each epoch."""
         part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
         return ShardStream(
             self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
             reverse_complement=stage.reverse_complement, agree=self.agree,
         )  # fmt: skip
 
-    def evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
-        """Open a split in its stored order. micro_batch: most promoters per rank and micro-batch."""
+    def open_evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
+        """Open a split in stored order. micro_batch: most promoters per micro-batch of a rank."""
         ranks = self.world.ranks
         part = RankSlice(self.world.rank, ranks, -(-EVALUATION_BATCH // (ranks * micro_batch)))
         return ShardStream(self.shards, self.index, split, EVALUATION_BATCH, part, shuffle=False, agree=self.agree)
@@ -53,7 +53,7 @@ class RankData:
 
 @dataclass(frozen=True)
 class TrainingRun(RankData):
-    """A run that is ready to train on this rank. config: with the settings that dataset and shards were made with."""
+    """A run that is ready to train on this rank. config: includes the settings of the built dataset and shards."""
 
     config: Config
     settings: DeepSpeedSettings
@@ -62,7 +62,7 @@ class TrainingRun(RankData):
         """Return the best model of a stage: runs/NAME/pretrained or runs/NAME/model."""
         folder = self.config.run.directory
         name = "pretrained" if stage == "pretrain" else "model"
-        owner = owner_keys(self.config, self.index)
+        owner = make_owner_keys(self.config, self.index)
         return BestModel(stage, folder / name, folder / "checkpoints" / stage, owner)
 
 
@@ -70,14 +70,14 @@ class TrainingRun(RankData):
 def prepare(
     config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both"
 ) -> Iterator[TrainingRun]:
-    """Prepare a run; its directory is locked for other runs until the block ends. All ranks call this.
+    """Prepare a run; its directory stays locked until the block ends. All ranks call this.
 
     Raises UserError on every rank if shards, dataset, settings or hosts do not fit together.
     """
-    if stages == "pretrain" and config.finetune.other_pretraining is not None:
+    if stages == "pretrain" and config.finetune.pretrained_folder is not None:
         raise UserError(
-            "--stage pretrain: this run would not use what it pretrains, as it starts from "
-            f"finetune.pretrained={config.finetune.pretrained}; fix: leave one of them out"
+            "--stage pretrain: pretraining would have no effect, as fine-tuning starts from "
+            f"finetune.pretrained={config.finetune.pretrained}; fix: omit one of the two"
         )
     rank0_index: Index | None = None
     with ExitStack() as lock:
@@ -85,34 +85,34 @@ def prepare(
         def open_directory() -> Config:
             nonlocal rank0_index
             rank0_index = find_index(config)
-            shard_source(config, rank0_index)  # raises before the run directory is made
+            shard_source(config, rank0_index)  # may raise, so call it before the run directory is created
             built = _check_data(config, rank0_index)
             lock.enter_context(open_run(built, rank0_index, settings.values))
             return built
 
         built = run_on_rank0(world, open_directory)
-        index = agreed_index(config, settings.values, rank0_index or find_complete_index(config))
-        shards, agree = shard_source(config, index), error_consensus(world.rank)
+        index = agree_on_index(config, settings.values, rank0_index or find_complete_index(config))
+        shards, agree = shard_source(config, index), make_error_consensus(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
 
 def _check_data(config: Config, index: Index) -> Config:
-    """Check dataset, shards and the model to start from. Returns the config with the settings they were made with."""
+    """Check dataset, shards and the model to start from. Returns the config with the settings of dataset and shards."""
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
     built = adopt_compression(as_built(config, info), index)
     check_fresh(index, built, info)
-    stages = STAGES if built.finetune.wants_pretraining else ("finetune",)
+    stages = STAGES if built.finetune.uses_own_pretraining else ("finetune",)
     splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]
     empty = [split for split in splits if split not in index.splits]
     if empty:
         raise UserError(
-            f"{config.dataset.path} has no rows in {', '.join(empty)}: no labels, or a size of 0 "
-            "(dataset.pretrain_valid, dataset.finetune_valid, dataset.finetune_train)"
+            f"{config.dataset.path}: the dataset has no rows in {', '.join(empty)}: no labels, or a size of 0; fix: "
+            "build it from rows with labels, with dataset.pretrain_valid, finetune_valid and finetune_train above 0"
         )
-    other = built.finetune.other_pretraining
+    other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):
-        check_pretrained(other, bert_config(built, index))
-        if note := held_out_otherwise(other, built):
+        check_pretrained(other, make_bert_config(built, index))
+        if note := describe_held_out_difference(other, built):
             emit(note)
     return built

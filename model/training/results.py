@@ -1,4 +1,4 @@
-"""The results of a training run: score the best model, write predictions and summary, publish them into the dataset."""
+"""Results of a training run: score the best model, write predictions and summary, publish them into the dataset."""
 
 import json
 import shlex
@@ -12,13 +12,13 @@ import pyarrow.parquet
 import torch.distributed as dist
 
 from model.artifacts.manifest import StageProgress
-from model.bert.build import load_regression_model, regression_model
+from model.bert.build import build_regression_model, load_regression_model
 from model.bert.objectives import FinetuneTask
 from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.directory import read_summary
-from model.runs.metric_log import long_metrics
+from model.runs.metric_log import read_long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.training.evaluate import Evaluation, StopRequestError, evaluate
@@ -30,28 +30,29 @@ from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import emit
 
 Summary = dict[str, Any]
-"""Result of train. `note`: what the user should know beside the scores; `stopped`: in place of scores, where the run
-stands after a stop request."""
+"""Result of train. `note`: further information for the user; `stopped`: position in the run after a stop request,
+instead of scores."""
 
 
-def finished_results(run: TrainingRun, stages: Stages) -> Summary | None:
-    """Read the summary of a finished run, and publish it again; None while it is not finished. All ranks call this.
+def read_finished_results(run: TrainingRun, stages: Stages) -> Summary | None:
+    """Read the summary of a finished run, and publish it again. All ranks call this.
 
-    Corrupt models are restored. Raises UserError if that of the last requested stage is lost.
+    Returns None if the run is not finished. Corrupt models are restored. Raises UserError if the model of the last
+    stage of `stages` is lost.
     """
     summary = run_on_rank0(run.world, lambda: read_summary(run.config))
     if summary is None:
         return None
     run_on_rank0(run.world, lambda: _restore_models(run, stages))
-    return _publish(run, {**summary, "note": f"finished on {summary['finished']} already; nothing was trained"})
+    return _publish(run, {**summary, "note": f"already finished on {summary['finished']}; nothing was trained"})
 
 
 def compute_results(
     run: TrainingRun, stages: Stages, progress: dict[StageName, StageProgress], stop: StopRequest
 ) -> Summary:
-    """Score what the stages trained. After fine-tuning, finish the run and publish it. All ranks call this.
+    """Score the models of the trained stages. After fine-tuning, finish the run and publish it. All ranks call this.
 
-    progress: of each stage that ran.
+    progress: of each trained stage. Raises UserError if a model cannot be read or the disk is full.
     """
     results: Summary = {
         "training": {
@@ -63,14 +64,14 @@ def compute_results(
     try:
         if "pretrain" in progress:
             plan = run.settings.plan(run.config.pretrain.global_batch, run.world.ranks)
-            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.agreed)
+            baselines = score_baselines(run, run.config.pretrain, plan.micro_batch, stop.is_requested)
             rows = run.index.rows("pretrain/valid")
             results["masked"] = {**progress["pretrain"].best_values, "rows": rows, "baselines": baselines}
         if stages == "pretrain":
             return {"run": run.config.run.name, "pretrained": str(run.best_model("pretrain").folder), **results}
         evaluations = _evaluate_held_out(run, stop)
     except StopRequestError:
-        return {"stopped": "before the scores; run the same command to compute them"}
+        return {"stopped": "before the scores were computed; run the same command to compute them"}
     summary = _summarize(run, results, evaluations)
     if run.world.is_rank0:
         write_card(run.best_model("finetune").folder, summary, run.index)
@@ -79,14 +80,14 @@ def compute_results(
 
 
 def _restore_models(run: TrainingRun, stages: Stages) -> None:
-    """Restore corrupt models of a finished run. Raises UserError if that of the last requested stage is lost."""
+    """Restore corrupt models of a finished run. Raises UserError if the model of the last stage is lost."""
     pretrained, model = run.best_model("pretrain"), run.best_model("finetune")
     required, other = (pretrained, model) if stages == "pretrain" else (model, pretrained)
-    outdated = run.config.run.directory / "summary.json"
-    required.require(emit, outdated)
-    if run.config.finetune.wants_pretraining:
+    stale = run.config.run.directory / "summary.json"
+    required.ensure_intact(emit, stale)
+    if run.config.finetune.uses_own_pretraining:
         try:
-            other.require(emit, outdated)
+            other.ensure_intact(emit, stale)
         except UserError as error:
             emit(str(error))
 
@@ -95,16 +96,16 @@ def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluat
     """Evaluate the best model on the held-out splits."""
     if run.world.is_rank0:
         model = load_regression_model(run.best_model("finetune").folder)
-    else:  # the other ranks need not see the directory
-        model = regression_model(run.config, run.index, None)
+    else:  # other ranks may not have access to the directory
+        model = build_regression_model(run.config, run.index, None)
     model.float().to(run.world.device)
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
-    # The exported model predicts on the scale of the labels.
+    # The exported model predicts on the scale of the labels, so no scaling is needed here.
     task = FinetuneTask(model, run.index.k, 0.0, 1.0, run.config.finetune.tokens)
     plan = run.settings.plan(run.config.finetune.global_batch, run.world.ranks)
     return {
-        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.agreed)
+        split: evaluate(task, f"finetune/{split}", run, plan.micro_batch, stop.is_requested)
         for split in ("valid", "test")
         if f"finetune/{split}" in run.index.splits
     }
@@ -113,8 +114,8 @@ def _evaluate_held_out(run: TrainingRun, stop: StopRequest) -> dict[str, Evaluat
 def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evaluation]) -> Summary:
     """Make the content of summary.json.
 
-    The loss is the squared error of standardized labels, whatever loss was trained on. The exported model's is on the
-    scale of the labels. The intervals take seconds, so only rank 0 computes them.
+    Its loss is the squared error of standardized labels, also for trainings with another loss. The evaluation's loss is
+    on the scale of the labels. Only rank 0 computes the intervals, which takes seconds.
     """
     config, index = run.config, run.index
     scores: Summary = {}
@@ -155,7 +156,10 @@ def _write(folder: Path, evaluations: dict[str, Evaluation], summary: Summary) -
 
 
 def _publish(run: TrainingRun, summary: Summary) -> Summary:
-    """Publish a finished run into the dataset, on rank 0. If that is not possible now, the summary's note says so."""
+    """Publish a finished run into the dataset, on rank 0. If that fails, the summary's note has the reason.
+
+    Raises UserError if the predictions cannot be read.
+    """
     if not run.world.is_rank0:
         return summary
     folder, scores = run.config.run.directory, summary["scores"].get("test", {})
@@ -167,17 +171,17 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
         "test_spearman": scores.get("spearman"),
         "config": json.dumps(summary["config"]),
     }
-    metrics, path = long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
+    metrics, path = read_long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
     try:
         predictions = pa.parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix, to compute them again: "
-            f"rm {shlex.quote(str(folder / 'summary.json'))}, then run the same command"
+            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix: "
+            f"rm {shlex.quote(str(folder / 'summary.json'))}, then run the same command to compute them again"
         ) from None
     try:
         publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)
     except UserError as error:
-        note = f"the scores are in {folder}, but not in the dataset yet: {error}; fix: run the same command again"
-        return {**summary, "note": note}
+        problem = f"the scores are in {folder}, but not in the dataset yet: {error}"
+        return {**summary, "note": f"{problem}; afterwards, run the same command to publish them"}
     return summary

@@ -1,4 +1,7 @@
-"""The learning-rate schedule of a stage: linear warm-up, then torch's ReduceLROnPlateau on the validation metric."""
+"""Learning-rate schedule of a stage: linear warm-up, then torch's ReduceLROnPlateau on the validation metric.
+
+ReduceLROnPlateau and its settings in config.yaml follow the original system (SYSU-SAIL, DREAM Challenge 2022).
+"""
 
 from typing import Any
 
@@ -8,9 +11,9 @@ from model.config import Stage
 
 
 class LearningRate:
-    """Sets the learning rate in the optimizer's groups.
+    """Learning-rate schedule that sets the rate in the optimizer's groups.
 
-    `plateau` lowers `rate`, the rate after warm-up. Before that, step n of `warm_up` uses n / warm_up of it. A
+    `rate` is the learning rate after warm-up, which `plateau` lowers. During warm-up, step n uses rate * n / warm_up. A
     checkpoint holds `rate` and the state of `plateau`.
     """
 
@@ -21,13 +24,13 @@ class LearningRate:
         self.rate = self.current
 
     def before_step(self, steps: int) -> None:
-        """Set the rate of the next step. steps: number of steps before it."""
+        """Set the learning rate of the next step. steps: optimizer steps taken so far."""
         if steps <= self._warm_up:
             self._set(self.rate * min((steps + 1) / max(self._warm_up, 1), 1.0))
 
     def after_evaluation(self, metric: float) -> None:
-        """Lower the rate if the validation metric has not improved for more than `patience` evaluations."""
-        self._set(self.rate)  # so that during warm-up, too, the whole rate is lowered
+        """Lower the learning rate if the metric has not improved for more than `patience` evaluations."""
+        self._set(self.rate)  # during warm-up, too, the rate after warm-up is lowered
         self.plateau.step(metric)
         self.rate = self.current
 
@@ -39,7 +42,7 @@ class LearningRate:
 
     @property
     def current(self) -> float:
-        """Return the rate of the last step; after before_step, that of the next one."""
+        """Return the learning rate that is set now: of the last step, or after before_step of the next one."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def _set(self, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Run one stage of a training run, from its last checkpoint to its end or to a stop request."""
+"""Train one stage of a run, from its last checkpoint to its end or to a stop request."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,8 +8,8 @@ import torch
 
 from model.artifacts.manifest import Layout, StageProgress
 from model.bert.build import build_task
-from model.bert.flops import stage_cost
-from model.bert.rng import seed_of
+from model.bert.flops import make_stage_cost
+from model.bert.rng import derive_seed
 from model.config import StageName
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
@@ -28,10 +28,10 @@ from pipeline.runtime.progress import emit, progress
 def run_stage(
     run: TrainingRun, name: StageName, tracker: Tracker, stop: StopRequest, matmul_rate: float
 ) -> StageProgress:
-    """Run a stage, unless it has ended already. All ranks call this.
+    """Train a stage, unless it has ended already. All ranks call this.
 
-    matmul_rate: operations per second of all devices in plain matrix products. The result has not `ended` if a stop
-    was requested.
+    matmul_rate: operations per second of all devices in matrix products. In the result, `ended` is false after a stop
+    request. Raises UserError if the training diverges, the disk is full, or no checkpoint is intact.
     """
     config, index, world, best = run.config, run.index, run.world, run.best_model(name)
     settings = config.stage(name)
@@ -40,13 +40,13 @@ def run_stage(
         if world.is_rank0:
             emit(f"{name}: {line}")
 
-    if ended := run_on_rank0(world, best.ended):
+    if ended := run_on_rank0(world, best.read_ended_progress):
         report(f"already completed at step {ended.step:,}; the best model is in {best.folder}")
         return ended
-    torch.manual_seed(seed_of(config.run.seed, name, "weights"))
+    torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
-    task = build_task(config, index, name, _initial_weights(run, name, last, report))
+    task = build_task(config, index, name, _choose_initial_weights(run, name, last, report))
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
@@ -56,25 +56,24 @@ def run_stage(
     state = checkpoints.load(last)
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     tracker.begin(name, state.step)
-    stream = run.training_stream(name, settings, engine.plan)
-    meter = Meter(engine, stream, tracker, stage_cost(config, index, name), matmul_rate)
+    stream = run.open_training_stream(name, settings, engine.plan)
+    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate)
     with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress
 
 
-def _initial_weights(
+def _choose_initial_weights(
     run: TrainingRun, name: StageName, last: Path | None, report: Callable[[str], None]
 ) -> Path | None:
-    """Choose the directory of the weights that a stage starts from; None for fresh ones."""
+    """Choose the directory of the weights that a stage starts from. Returns None for random weights."""
     if name == "pretrain":
         return None
-    if run.config.finetune.wants_pretraining:
+    if run.config.finetune.uses_own_pretraining:
         own = run.best_model("pretrain")
-        run_on_rank0(run.world, lambda: own.require(report))
+        run_on_rank0(run.world, lambda: own.ensure_intact(report))
         return own.folder
     if last is None:
-        return run.config.finetune.other_pretraining
-    # A run that resumes takes its own copy: the other run's directory may have gone or changed. Frozen weights must
-    # stay those that the rest was trained with.
+        return run.config.finetune.pretrained_folder
+    # A resumed run uses its own copy, as the other run's directory may have changed and frozen weights must not.
     return run.best_model(name).checkpoints / last.name / HUGGING_FACE

@@ -1,6 +1,6 @@
-"""The metrics of a stage between two readings: loss, throughput, FLOP utilization, data wait.
+"""Metrics of a stage between two readings: loss, throughput, FLOP utilization, wait for data.
 
-The sums stay on the device until they are read, because reading waits for it.
+Sums stay on the device between readings, as each reading waits for the device.
 """
 
 import math
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 import torch
 
 from model.bert.flops import StageCost
-from model.distributed.process_group import sums_over_ranks
+from model.distributed.process_group import sum_over_ranks
 from model.runs.metric_log import Tracker
 from model.training.checkpointing.checkpoints import StageState
-from model.training.engine import StageEngine, divergence
+from model.training.engine import StageEngine, make_divergence_error
 from pipeline.stream.stream import ShardStream, Step
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this process has held: allocated on a GPU, or resident on a CPU."""
+def measure_peak_memory(device: torch.device) -> int:
+    """Measure the peak memory of this process in bytes: allocated on a GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Meter:
-    """Measures a stage and logs the readings.
+    """Meter of a stage that logs its readings.
 
     stream: the training split; sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last
-    reading as text; matmul_rate: operations per second of all devices in plain matrix products.
+    reading as text; matmul_rate: operations per second of all devices in matrix products.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Meter:
         self.restart()
 
     def steps(self, epoch: int, consumed: int) -> Iterator[Step]:
-        """Iterate over the steps of an epoch after its first `consumed` promoters; time the wait for each."""
+        """Iterate over the steps of an epoch after its first `consumed` promoters, and time the wait for each."""
         steps = self.stream.epoch(epoch, consumed)
         while True:
             began = time.monotonic()
@@ -54,9 +54,9 @@ class Meter:
             yield step
 
     def add_step(self, step: Step) -> None:
-        """Count a step of all ranks."""
+        """Add the promoters, tokens and operations of a step of all ranks."""
         batch = step.micro_batches[0]
-        tokens, operations = self._cost.of(batch.global_lengths)
+        tokens, operations = self._cost.count(batch.global_lengths)
         self._promoters += batch.global_rows
         self._tokens += tokens
         self._operations += operations
@@ -64,12 +64,13 @@ class Meter:
     def read(self, state: StageState, last_step: int) -> None:
         """Log the means since the last reading, and restart. All ranks call this.
 
-        state.seconds grows by the time since the last reading. Raises UserError if the loss is not finite.
+        Adds the time since the last reading to state.seconds. last_step: of the stage, for the remaining time. Raises
+        UserError if the loss is not finite.
         """
         engine = self._engine
-        loss, count, correct = sums_over_ranks(*self.sums)
+        loss, count, correct = sum_over_ranks(*self.sums)
         if not math.isfinite(loss):
-            raise divergence(engine.stage, f"the loss is {loss} at step {state.step}, not finite")
+            raise make_divergence_error(engine.stage, f"the loss is {loss} at step {state.step}, not finite")
         seconds = time.monotonic() - self._began
         state.seconds += seconds
         values = {"loss": loss / max(count, 1.0)}
@@ -81,7 +82,7 @@ class Meter:
             "tokens_per_second": self._tokens / seconds,
             "flop_utilisation": self._operations / seconds / self._matmul_rate,
             "data_wait": self._wait_s / seconds,
-            "memory_gigabytes": peak_memory(engine.world.device) / 1e9,
+            "memory_gigabytes": measure_peak_memory(engine.world.device) / 1e9,
             "skipped_steps": float(engine.skipped_steps),
             "seconds_left": (last_step - state.step) * state.seconds / state.step,
         }
@@ -91,20 +92,20 @@ class Meter:
         self.line = (
             f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
             f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
-            f"{values['flop_utilisation']:.1%} of matmul, data wait {values['data_wait']:.1%}, "
-            f"{values['memory_gigabytes']:.1f} GB"
+            f"FLOP utilization {values['flop_utilisation']:.1%}, data wait {values['data_wait']:.1%}, "
+            f"memory {values['memory_gigabytes']:.1f} GB"
             + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
-            + (f", {values['skipped_steps']:,.0f} skipped" if values["skipped_steps"] else "")
+            + (f", {values['skipped_steps']:,.0f} steps skipped" if values["skipped_steps"] else "")
         )
         self.restart()
 
     def log(self, state: StageState, values: dict[str, float]) -> None:
-        """Record metrics of the state's step."""
+        """Log metrics for the current step of the state."""
         epochs = state.epoch + state.consumed / self.stream.rows
         self._tracker.log(self._engine.stage, state.step, epochs, values)
 
     def restart(self) -> None:
-        """Set all counts to zero, as after an evaluation, which is no training time."""
+        """Set all counts to zero, for example after an evaluation, which does not count as training time."""
         self._promoters, self._tokens, self._operations, self._wait_s = 0, 0.0, 0.0, 0.0
         self._began = time.monotonic()
         self.sums.zero_()

@@ -1,7 +1,8 @@
-"""Train a run from configuration to scores.
+"""Train a run, from configuration to scores.
 
-from model import load_config, train
-summary = train(load_config("configs/demo.yaml"))
+Example:
+    from promoter_bert import load_config, train
+    summary = train(load_config("configs/demo.yaml"))
 """
 
 import os
@@ -11,16 +12,16 @@ from pathlib import Path
 import torch
 
 from model.artifacts.manifest import StageProgress
-from model.bert.flops import matmul_rate
+from model.bert.flops import measure_matmul_rate
 from model.config import Config, StageName, Stages
-from model.distributed.process_group import World, join_group, sums_over_ranks
-from model.distributed.stop_signals import stop_requests
+from model.distributed.process_group import World, join_group, sum_over_ranks
+from model.distributed.stop_signals import catch_stop_signals
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
 from model.training.messages import describe_run, describe_summary
 from model.training.prepare import TrainingRun, prepare
-from model.training.results import Summary, compute_results, finished_results
+from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage
 from model.watchdog.client import Watchdog
 
@@ -34,20 +35,20 @@ def train(
     watchdog: Watchdog | None = None,
     emit: Emit = lambda _: None,
 ) -> Summary:
-    """Pretrain and fine-tune, or resume a run; return its summary.
+    """Pretrain and fine-tune, or resume a run. Returns the summary, as in summary.json.
 
-    Without a launcher this process trains alone. Under one, all ranks call this.
+    Without a launcher this process trains alone. With a launcher all ranks call this.
 
-    stages: "pretrain", "finetune" or "both". ds_config: DeepSpeed's settings, None: ds_config.json. watchdog: of this
-    rank. emit: receives, on rank 0, a description of the run before the training and of the results after it.
-    Raises UserError if the run cannot be trained.
+    stages: "pretrain", "finetune" or "both". ds_config: file of DeepSpeed's settings, None for ds_config.json.
+    watchdog: of this rank. emit: receives, on rank 0, a description of the run and later of the results.
+    Raises UserError if data, settings or hosts are invalid, the disk is full, or the training diverges.
     """
     settings = read_ds_config(ds_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
     environment = dict(os.environ)
     try:
         with join_group(watchdog) as world:
             return train_on_rank(config, settings, world, stages, emit)
-    finally:  # without a launcher this process set the variables of one
+    finally:  # without a launcher, this process has set the variables of one
         os.environ.clear()
         os.environ.update(environment)
 
@@ -55,12 +56,12 @@ def train(
 def train_on_rank(
     config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = lambda _: None
 ) -> Summary:
-    """Train as one rank of a process group: prepare, run the stages, compute the results. All ranks call this."""
+    """Train as one rank of a process group. All ranks call this. Raises UserError as train does."""
     path = config.run.directory / STATUS if world.is_rank0 else None
     with prepare(config, settings, world, stages) as run, RunStatus(path) as status:
         if world.is_rank0:
             emit(describe_run(run, stages))
-        summary = finished_results(run, stages) or _run_stages(run, stages)
+        summary = read_finished_results(run, stages) or _run_stages(run, stages)
         if world.is_rank0:
             emit(describe_summary(summary))
         status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
@@ -68,15 +69,15 @@ def train_on_rank(
 
 
 def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
-    """Run the stages that have not ended yet, then compute the results. A stop request ends either."""
+    """Train the stages that have not ended, then compute the results. A stop request ends either."""
     config, world = run.config, run.world
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
-    (total_rate,) = sums_over_ranks(
-        torch.tensor(matmul_rate(world.device, run.settings.precision), device=world.device)
+    (total_rate,) = sum_over_ranks(
+        torch.tensor(measure_matmul_rate(world.device, run.settings.precision), device=world.device)
     )
     progress: dict[StageName, StageProgress] = {}
-    with stop_requests(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
+    with catch_stop_signals(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
         for name in config.stages(stages):
             progress[name] = run_stage(run, name, tracker, stop, total_rate)
             if not progress[name].ended:

@@ -1,6 +1,6 @@
-"""A rank's side of its watchdog: start it before slow imports, report how the rank ends.
+"""Client of the watchdog: a rank starts its watchdog before slow imports, and reports how it ends.
 
-This is the first module that a rank imports, so it imports little.
+A rank imports this module first, so it imports little itself.
 """
 
 import json
@@ -17,20 +17,20 @@ from model.runs.status import ExitCode
 from pipeline.errors import UserError
 from pipeline.paths import ROOT
 
-RESUME_HINT = "this run ends; run the same command to resume from the last checkpoint"
+RESUME_HINT = "this run ends; fix: run the same command to resume from the last checkpoint"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ANSWER_TIMEOUT_S = 20.0
 
 
 class Watchdog:
-    """Handle of this process's watchdog process."""
+    """Handle of the watchdog process of this process."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """environment: holds RANK, WORLD_SIZE and LOCAL_RANK of this process; the watchdog inherits it."""
         path = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
-        # -P: modules in the working directory must not be imported.
+        # -P: a module in the working directory must not shadow ours.
         command = [sys.executable, "-P", "-m", "model.watchdog.process", str(os.getpid())]
-        # The watchdog keeps these signals blocked: it ends with its rank, which launchers kill 30 s after a signal.
+        # The watchdog blocks these signals, as it ends with its rank, which launchers kill 30 s after a signal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             self._process = subprocess.Popen(
@@ -41,14 +41,14 @@ class Watchdog:
         self._ending = False
         threading.Thread(target=self._end_with_watchdog, daemon=True).start()
 
-    def imports_done(self) -> None:
-        """Report the end of the imports. From now on the rank may wait for others, with its own time limits."""
+    def report_imports_done(self) -> None:
+        """Report the end of the imports. From now on the rank may wait for others, with its own timeouts."""
         self._send("imported")
 
     def listen(self, address: str, key: str) -> int:
-        """On rank 0: have the watchdog wait for the others at an address of this host. Returns the port.
+        """Make rank 0's watchdog listen for the others at an address of this host. Returns the port.
 
-        Ends this process if the watchdog does not answer: it may be frozen itself.
+        Raises SystemExit if the watchdog does not answer, as it may be frozen itself.
         """
         self._send(f"listen {json.dumps([address, key])}")
         port = self._read_answer(ANSWER_TIMEOUT_S)
@@ -59,17 +59,17 @@ class Watchdog:
         return int(port)
 
     def join(self, address: str, port: int, key: str) -> None:
-        """On the other ranks: have the watchdog connect to that of rank 0."""
+        """Make the watchdog of another rank connect to that of rank 0."""
         self._send(f"join {json.dumps([address, port, key])}")
 
     def finish(self) -> None:
-        """Report that the rank is done, and wait for the watchdog to end."""
+        """Report that the rank is finished, and wait for the watchdog to end."""
         self._ending = True
         self._send("bye")
         self._process.wait()
 
     def report_error(self, error: BaseException) -> None:
-        """Report the error that ends the rank. If the loss of another rank may be its cause, this process is killed."""
+        """Report the error that ends the rank. This process is killed if the loss of another rank caused it."""
         if self._ending:
             return
         if isinstance(error, SystemExit) and not error.code:
@@ -89,13 +89,13 @@ class Watchdog:
             self._process.stdin.flush()
 
     def _read_answer(self, timeout_s: float | None) -> bytes:
-        """Read a line of the watchdog; empty if it does not answer in time, or has ended."""
+        """Read a line of the watchdog. Returns an empty text if it does not answer in time, or has ended."""
         answers = self._process.stdout
         assert answers is not None
         return answers.readline() if select.select([answers], [], [], timeout_s)[0] else b""
 
     def _end_with_watchdog(self) -> None:
-        """End this process when its watchdog does: without it the rank could wait forever."""
+        """End this process when its watchdog ends, as without it the rank could wait forever."""
         self._process.wait()
         if not self._ending:
             print_error(f"lost: watchdog of process {os.getpid()} exited; {RESUME_HINT}")
@@ -104,7 +104,7 @@ class Watchdog:
 
 @contextmanager
 def start_watchdog(environment: Mapping[str, str]) -> Iterator[Watchdog | None]:
-    """Run a block with a watchdog if a launcher started this process as a rank."""
+    """Run a block with a watchdog, or without one (None) if no launcher started this process as a rank."""
     if "RANK" not in environment:
         yield None
         return
@@ -118,6 +118,6 @@ def start_watchdog(environment: Mapping[str, str]) -> Iterator[Watchdog | None]:
 
 
 def print_error(text: str) -> None:
-    """Print a line to standard error, if it is still open."""
+    """Print a line to standard error, unless that is closed."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())

@@ -1,8 +1,8 @@
-"""Launcher processes above a rank: without them, the run could not be seen or ended.
+"""Launcher processes above a rank, without which a run could not be watched or ended.
 
-Seen with DeepSpeed 0.19: its launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the
-ssh that started it, and its ranks outlive it. So do torchrun's ranks. Any other parent is not watched: a shell may be
-closed, and mpirun and srun end their processes themselves. Imports no torch.
+With DeepSpeed 0.19, the launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the ssh
+that started it, and its ranks outlive the launcher. torchrun's ranks outlive torchrun, too. Other parents are not
+watched: a shell may be closed, and mpirun and srun end their processes themselves. This module does not import torch.
 """
 
 import base64
@@ -15,37 +15,40 @@ import psutil
 
 DEEPSPEED_LAUNCHER = "deepspeed.launcher.launch"
 WORLD_OPTION = "--world_info="
-"""The launcher's option with the slots of each host, in the order of the ranks."""
+"""Option of the launcher with the slots of each host, in rank order."""
 
 
 class Launcher:
-    """The processes above a rank that must outlive it."""
+    """Processes above a rank that must outlive it."""
 
     def __init__(self, rank: int, environment: Mapping[str, str]) -> None:
-        """rank: its process id. environment: its variables, which tell the kind of launcher."""
+        """rank: its process id. environment: its variables, which identify the kind of launcher."""
         self._rank = rank
         self._deepspeed = "CROSS_RANK" in environment
         self._torchrun = "TORCHELASTIC_RUN_ID" in environment
-        self._above = self._find()
-        # One may have died before this moment, even before the rank started.
-        self._gone = self._deepspeed and (not self._above or _is_adopted(self._above, environment))
+        self._ancestors = self._find()
+        # A launcher may have died before this line, even before the rank started.
+        self._gone = self._deepspeed and (not self._ancestors or _is_orphaned(self._ancestors, environment))
 
     def is_gone(self) -> bool:
-        """Return whether one of them has died."""
+        """Return whether one of these processes has died."""
         with suppress(psutil.NoSuchProcess):  # the rank itself has ended
-            self._gone = self._gone or self._find() != self._above
+            self._gone = self._gone or self._find() != self._ancestors
         return self._gone
 
     def _find(self) -> list[int]:
-        """Return the ids of these processes, nearest first; empty for other launchers, or if DeepSpeed's is gone."""
+        """Find the ids of these processes, nearest first; empty for other launchers, or if DeepSpeed's is gone."""
         if self._deepspeed:
-            return _up_to_deepspeed(self._rank)
+            return _find_deepspeed_ancestors(self._rank)
         return [psutil.Process(self._rank).ppid()] if self._torchrun else []
 
 
-def hosts_of_ranks(rank: int) -> list[str]:
-    """Return the host of each rank from DeepSpeed's launcher above this process; empty without one."""
-    for process in _up_to_deepspeed(rank):
+def find_rank_hosts(rank: int) -> list[str]:
+    """Read the host of each rank from the command line of DeepSpeed's launcher above a process.
+
+    rank: process id. Returns host names in rank order; empty without DeepSpeed's launcher.
+    """
+    for process in _find_deepspeed_ancestors(rank):
         with suppress(psutil.Error, ValueError):
             for word in psutil.Process(process).cmdline():
                 if word.startswith(WORLD_OPTION):
@@ -55,7 +58,7 @@ def hosts_of_ranks(rank: int) -> list[str]:
 
 
 def kill_ranks(ranks: Collection[int]) -> None:
-    """Kill these ranks as far as this process's parent has launched them beside it."""
+    """Kill those of the given ranks that this process's parent launched on this host."""
     parent = psutil.Process().parent()
     for process in parent.children() if parent is not None else ():
         with suppress(psutil.Error):
@@ -65,30 +68,30 @@ def kill_ranks(ranks: Collection[int]) -> None:
                 process.kill()
 
 
-def _up_to_deepspeed(rank: int) -> list[int]:
-    """Return the ids from the rank's parent up to the parent of DeepSpeed's launcher: `deepspeed`, or sshd over ssh.
+def _find_deepspeed_ancestors(rank: int) -> list[int]:
+    """Find the ids from the rank's parent up to the parent of DeepSpeed's launcher, which is `deepspeed` or sshd.
 
-    With sshd a shell may be between; its command line names the launcher, too. Empty if there is no launcher.
+    A shell between sshd and the launcher also has the launcher in its command line. Empty if there is no launcher.
     """
-    above, found, process = [], False, psutil.Process(rank)
+    ancestors, launcher_seen, process = [], False, psutil.Process(rank)
     while True:
-        above.append(process.ppid())
+        ancestors.append(process.ppid())
         try:
-            process = psutil.Process(above[-1])
-            names_it = any(DEEPSPEED_LAUNCHER in word for word in process.cmdline())
-        except psutil.Error:  # gone, or of another user and hidden
-            return above if found else []
-        if found and not names_it:
-            return above
-        found = found or names_it
+            process = psutil.Process(ancestors[-1])
+            is_launcher = any(DEEPSPEED_LAUNCHER in word for word in process.cmdline())
+        except psutil.Error:  # ended, or hidden because it belongs to another user
+            return ancestors if launcher_seen else []
+        if launcher_seen and not is_launcher:
+            return ancestors
+        launcher_seen = launcher_seen or is_launcher
 
 
-def _is_adopted(above: list[int], environment: Mapping[str, str]) -> bool:
-    """Return whether the parent that started the last process but one has died, and the last has only adopted it.
+def _is_orphaned(ancestors: list[int], environment: Mapping[str, str]) -> bool:
+    """Return whether the original parent of the second-last process died, so that the last one only adopted it.
 
-    A process is in its parent's group, unless it leads its own, as under sshd; but process 1 is no sshd.
+    A process is in the group of its parent, unless it leads a group, as under sshd; but process 1 is not sshd.
     """
-    process, parent = above[-2:]
+    process, parent = ancestors[-2:]
     if parent == 1 and "SSH_CONNECTION" in environment:
         return True
     try:

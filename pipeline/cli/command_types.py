@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from typer.core import TyperCommand
 
-from pipeline.config.loader import sections_with
+from pipeline.config.loader import find_keys
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 
@@ -67,7 +67,7 @@ class Command(TyperCommand):
         if match := OVERRIDE.match(word):
             return match[1] in schema.model_fields or (self.takes_overrides and not Path(word).exists())
         if (match := BARE_KEY.match(word)) and not Path(word).exists():
-            names = sections_with(match[1], schema)
+            names = find_keys(match[1], schema)
             if names:
                 raise UserError(f"{word}: the setting's full name is {' or '.join(names)}")
         return False

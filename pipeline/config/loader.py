@@ -1,7 +1,7 @@
 """Load a YAML file and command-line overrides as a validated configuration of any schema.
 
-One file holds all settings but DeepSpeed's own (ds_config.json). An override `section.key=value` replaces one value.
-An error names the key whose name, type or value is wrong.
+One file holds all settings except DeepSpeed's own (ds_config.json). An override `section.key=value` replaces one value.
+An error names the invalid key.
 """
 
 import difflib
@@ -22,53 +22,53 @@ C = TypeVar("C", bound=DataConfig)
 def load_config(path: Path | str, overrides: Sequence[str], schema: type[C]) -> C:
     """Load a config file with `section.key=value` overrides.
 
-    A file may name a `base:` file, relative to itself, and then holds only what differs from it.
-    Raises UserError that names each key that is unknown, missing, of the wrong type or invalid.
+    A file may name a `base:` file, relative to itself, and then holds only the values that differ from it.
+    Raises UserError for a file that cannot be read, and for unknown, missing or invalid keys, with the name of each.
     """
-    values = _read(Path(path))
+    values = _read_file(Path(path))
     for override in overrides:
-        _apply(override, values, schema)
+        _apply_override(override, values, schema)
     for section in schema.SKIPPED_SECTIONS:
         values.pop(section, None)
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        raise UserError(_describe_all(error, path, overrides, schema)) from None
+        raise UserError(_describe_errors(error, path, overrides, schema)) from None
     config._source_file, config._applied_overrides = Path(path), tuple(overrides)
     return config
 
 
 def load_data_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> DataConfig:
-    """Load the sections assay, dataset and shards; see load_config."""
+    """Load the sections assay, dataset and shards. Raises UserError as load_config does."""
     return load_config(path, overrides, DataConfig)
 
 
-def _apply(override: str, values: dict[str, Any], schema: type[BaseModel]) -> None:
-    """Set the value of an override."""
+def _apply_override(override: str, values: dict[str, Any], schema: type[BaseModel]) -> None:
+    """Set the value of an override `section.key=value` in nested values."""
     key, _, text = override.partition("=")
     try:
-        value = _yaml(text) if text else ""  # for an empty adapter
+        value = _parse_yaml(text) if text else ""  # an adapter may be empty
     except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not YAML: {error}") from None
+        raise UserError(f"override {override!r}: invalid value; expected YAML: {error}") from None
     *sections, leaf = key.split(".")
-    if not isinstance(value, str) and _type_of(key.split("."), schema) is str:
+    if not isinstance(value, str) and _find_type(key.split("."), schema) is str:
         value = text  # run.name=5 is the name "5"
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise UserError(f"override {override!r}: {section} is a value, not a section")
+            raise UserError(f"override {override!r}: {section} is a value, not a section; expected section.key=value")
     target[leaf] = value
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a file and its bases. above: the files whose base it is."""
+def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and its base files. chain: the files that are based on this one."""
     try:
-        values = _yaml(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+        raise UserError(f"{path}: invalid YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections (run, assay, dataset, ...), got {type(values).__name__}")
     base = values.pop("base", None)
@@ -76,23 +76,23 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected a file name, got {base!r}")
-    above = (*above, path.resolve())
-    if (path.parent / base).resolve() in above:
-        raise UserError(f"{path}: base: {base} has this file as its own base")
-    return _merge(_read(path.parent / base, above), values)
+    chain = (*chain, path.resolve())
+    if (path.parent / base).resolve() in chain:
+        raise UserError(f"{path}: base: {base} is itself based on this file; expected no cycle")
+    return _merge(_read_file(path.parent / base, chain), values)
 
 
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Merge sections; values of `over` win."""
-    merged = dict(under)
-    for key, value in over.items():
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested sections; the values of `changes` win."""
+    merged = dict(base)
+    for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as a number (YAML 1.1 needs 1.0e-4), and in which a duplicate key is an error."""
+    """YAML loader that reads 1e-4 as a number (YAML 1.1 needs 1.0e-4) and rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -106,12 +106,14 @@ _EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)e[-+]?\d+$", re.IGNORECAS
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
-def _yaml(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]) -> str:
-    """Describe the invalid values of a file, one per line; those of overrides are marked."""
+def _describe_errors(
+    error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]
+) -> str:
+    """Describe the invalid values of a file and of overrides, one per line."""
     overridden = {override.partition("=")[0] for override in overrides}
     lines, missing = [f"{path}: invalid configuration:"], []
     for problem in error.errors():
@@ -119,31 +121,33 @@ def _describe_all(error: ValidationError, path: Path | str, overrides: Sequence[
         if problem["type"] == "missing":
             missing.append(name)
         else:
-            lines.append(f"  {name}: {_describe(problem, schema)}{' (on the command line)' * (name in overridden)}")
+            lines.append(
+                f"  {name}: {_describe_error(problem, schema)}{' (on the command line)' * (name in overridden)}"
+            )
     if missing:
-        lines.append(f"  missing: {', '.join(missing)}; fix: to state only what differs, add base: config.yaml")
+        lines.append(f"  missing: {', '.join(missing)}; fix: add base: config.yaml to take them from that file")
     return "\n".join(lines)
 
 
-def _describe(problem: Any, schema: type[BaseModel]) -> str:
+def _describe_error(problem: Any, schema: type[BaseModel]) -> str:
     """Describe one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
         *sections, key = problem["loc"]
-        known = list(_type_of(sections, schema).model_fields)
+        known = list(_find_type(sections, schema).model_fields)
         near = difflib.get_close_matches(str(key), known, 1)
         return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; expected one of {', '.join(known)}"
     message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
     if problem["type"] == "string_type" and not isinstance(value, dict | list):
-        return f"expected text, got {value!r}: put it in quotes"
+        return f"expected text, got {value!r}; fix: put it in quotes"
     return message if isinstance(value, dict) else f"{message}, got {value!r}"
 
 
-def sections_with(key: str, schema: type[BaseModel]) -> list[str]:
-    """List the full names of the keys that end in `key`: dataset.seed and run.seed for seed."""
-    return [f"{section}.{key}" for section in schema.model_fields if _type_of([section, key], schema)]
+def find_keys(key: str, schema: type[BaseModel]) -> list[str]:
+    """List the full names of the keys that end in `key`, such as dataset.seed and run.seed for seed."""
+    return [f"{section}.{key}" for section in schema.model_fields if _find_type([section, key], schema)]
 
 
-def _type_of(keys: Sequence[Any], schema: type[BaseModel]) -> Any:
+def _find_type(keys: Sequence[Any], schema: type[BaseModel]) -> Any:
     """Find the type of the value at a path of keys; None for an unknown key."""
     kind: Any = schema
     for key in keys:

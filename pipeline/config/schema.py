@@ -16,21 +16,21 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 def _check_size(size: float) -> float:
     if size >= 1 and not float(size).is_integer():
-        raise ValueError("a size from 1 on is a number of rows: expected a whole number")
+        raise ValueError("expected a whole number of rows, or a fraction below 1")
     return size
 
 
 Size = Annotated[float, Field(ge=0), AfterValidator(_check_size)]
-"""Below 1 a fraction of the rows, from 1 on a number of rows."""
+"""Below 1: a fraction of the rows; from 1 on: a number of rows."""
 Count = Annotated[int, Field(ge=1)]
 
 
 def _check_all_or_size(size: Any) -> Any:
-    """Validate both types at once; pydantic itself would report a wrong value once for each of them."""
+    """Check `all` and sizes in one function: pydantic would report an invalid value once per type."""
     if size == "all":
         return size
     if isinstance(size, bool) or not isinstance(size, int | float) or not size >= 0:
-        raise ValueError("expected all, a number of rows or a fraction below 1")
+        raise ValueError("expected all, a whole number of rows, or a fraction below 1")
     return _check_size(size)
 
 
@@ -44,12 +44,12 @@ class Section(BaseModel):
 
 
 class Assay(Section):
-    """The construct that was measured. Another reporter assay needs other values here, and no other code."""
+    """The measured construct. Another reporter assay needs other values here, but no other code."""
 
     left_adapter: Bases
     """Bases before the insert in every sequence; removed before the flanks are added."""
     right_adapter: Bases
-    """Bases after the insert in every sequence; removed likewise."""
+    """Bases after the insert in every sequence; removed before the flanks are added."""
     upstream: Bases
     """Plasmid sequence before the insert, left adapter included. Its last bases are the left flank."""
     downstream: Bases
@@ -90,22 +90,22 @@ class Assay(Section):
 
     @property
     def left_flank(self) -> str:
-        """The bases added before an insert."""
+        """Return the bases added before an insert."""
         return self.upstream[len(self.upstream) - self.flank :]
 
     @property
     def right_flank(self) -> str:
-        """The bases added after an insert."""
+        """Return the bases added after an insert."""
         return self.downstream[: self.flank]
 
 
 class Dataset(Section):
-    """How rows become the dataset. Sizes below 1 are fractions of the rows, from 1 on numbers of rows."""
+    """Construction of the dataset. A size below 1 is a fraction of the rows, from 1 on a number of rows."""
 
     path: str
     """The DuckDB file. The Parquet files are beside it."""
     seed: Annotated[int, Field(ge=0)]
-    """Hashed with each sequence into the random order that the splits are taken from."""
+    """Random seed of the splits: hashed with each sequence, it sets the order from which the splits are taken."""
     duplicates: Literal["keep", "first", "average"]
     """Equal sequences: keep all, keep the first in the input, or average their labels into one row."""
     split: Literal["random", "grouped"]
@@ -113,17 +113,17 @@ class Dataset(Section):
     max_mismatches: Annotated[int, Field(ge=0, le=8)]
     """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates."""
     top_fraction: Fraction
-    """Fraction of the promoters, highest expression first, to pretrain on; ties at the cut are included."""
+    """Fraction of the promoters, highest expression first, for pretraining; ties at the threshold are included."""
     pretrain_valid: Size
-    """Pretraining rows held out for validation."""
+    """Pretraining rows held out for validation: a size."""
     pretrain_valid_at_most: Count
     """Upper limit of pretrain_valid, in rows."""
     finetune_valid: Size
-    """Fine-tuning rows held out for validation."""
+    """Fine-tuning rows held out for validation: a size."""
     finetune_test: Size
-    """Fine-tuning rows held out for testing."""
+    """Fine-tuning rows held out for testing: a size."""
     finetune_train: AllOrSize
-    """Fine-tuning rows to train on: all that are not held out, or this many of them. A fraction is of all promoters."""
+    """Fine-tuning rows to train on. all: every row that is not held out; a fraction refers to all promoters."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Dataset":
@@ -134,31 +134,31 @@ class Dataset(Section):
 
 
 class Shards(Section):
-    """How promoters become token shards."""
+    """Token shards of the promoters."""
 
     path: Annotated[str, Field(min_length=1)]
     """Folder, or URL such as s3://bucket/shards. Sub-folder k3 holds the shards of k = 3."""
     k: Annotated[int, Field(ge=1, le=8)]
     """Bases per token."""
     record_promoters: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Promoters per record; this many are in memory at once."""
+    """Promoters per record, the unit that is read into memory."""
     shard_megabytes: Annotated[float, Field(gt=0)]
     """Target size of a shard file, in 10^6 bytes before compression."""
     compression: Literal["none", "zstd"]
-    """zstd makes shards a sixth as large; plain webdataset needs a decoder for them."""
+    """zstd makes shards six times smaller, but webdataset then needs a decoder."""
     workers: Count
     """Number of writer processes."""
     cache: str
-    """Folder for copies of shards from a URL."""
+    """Folder for local copies of shards from a URL."""
     cache_gigabytes: Annotated[float, Field(gt=0)]
-    """Largest size of that folder, in 10^9 bytes."""
+    """Maximum size of the cache folder, in 10^9 bytes."""
 
 
 class DataConfig(Section):
-    """The sections that building, sharding and streaming read."""
+    """The sections that the packages of pipeline/ read."""
 
     SKIPPED_SECTIONS: ClassVar[tuple[str, ...]] = ("run", "model", "pretrain", "finetune")
-    """Sections of the same file that this schema ignores: training reads them."""
+    """Sections of the same file that this schema ignores; only training reads them."""
 
     assay: Assay
     dataset: Dataset
@@ -167,11 +167,11 @@ class DataConfig(Section):
     _applied_overrides: tuple[str, ...] = PrivateAttr(default=())
 
     def was_overridden(self, key: str) -> bool:
-        """Whether an override set a key such as dataset.seed."""
+        """Return whether an override set a key such as dataset.seed."""
         return any(override.partition("=")[0] == key for override in self._applied_overrides)
 
-    def command_line_words(self, *sections: str) -> list[str]:
-        """The shell words that load this configuration: the file, if not the default, and overrides of sections."""
+    def format_arguments(self, *sections: str) -> list[str]:
+        """Quote the command-line words that load these sections: the file unless it is the default, and overrides."""
         file = [] if self._source_file == DEFAULT_CONFIG else ["--config", str(self._source_file)]
         overrides = [override for override in self._applied_overrides if override.split(".")[0] in sections]
         return [shlex.quote(word) for word in [*file, *overrides]]

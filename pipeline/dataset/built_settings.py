@@ -61,7 +61,7 @@ def _plain(value: Any) -> Any:
 
 def _another_dataset(config: DataConfig) -> str:
     """Suggest the commands for a second dataset of the overrides, and its shards."""
-    overrides = [word for word in config.command_line_words("assay", "dataset") if not word.startswith("dataset.path=")]
+    overrides = [word for word in config.format_arguments("assay", "dataset") if not word.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
     command = " ".join(["promoter-bert build FILES", *overrides, path])
     return (

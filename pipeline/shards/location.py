@@ -22,7 +22,7 @@ def shard_folder(config: DataConfig) -> Path:
 
 def shards_command(config: DataConfig) -> str:
     """Make the command that writes the shards of a configuration."""
-    return " ".join(["promoter-bert shards", *config.command_line_words("assay", "dataset", "shards")])
+    return " ".join(["promoter-bert shards", *config.format_arguments("assay", "dataset", "shards")])
 
 
 def find_index(config: DataConfig) -> Index:

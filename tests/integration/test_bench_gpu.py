@@ -10,7 +10,7 @@ import torch
 from bench.training import gpu, real_run
 from bench.training.bench_train import bench_train
 from bench.training.timing import StepPlan
-from model.bert.flops import stage_cost
+from model.bert.flops import make_stage_cost
 from model.config import load_config
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
@@ -86,7 +86,7 @@ def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
         assert 0 <= row["data_wait"] < 1
         per_promoter = [row[f"{name}_per_second"] / row["promoters_per_second"] for name in ("tokens", "operations")]
         usual = np.array([len(index.left_flank) + 80 + len(index.right_flank)])
-        assert per_promoter == pytest.approx(stage_cost(config, index, stage).of(usual), rel=0.05)
+        assert per_promoter == pytest.approx(make_stage_cost(config, index, stage).count(usual), rel=0.05)
     assert (tmp_path / "t.json").stat().st_size > 10_000
     few = bench(prepared, *short, "--rows", "100", "finetune.global_batch=500", "--stage", "finetune", check=False)
     assert few.returncode == 1

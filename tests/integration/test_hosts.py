@@ -103,7 +103,7 @@ EVENTS = [
     (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
     (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
     (kill_rank_2, "lost: rank 1 on host2 (process "),
-    (kill_pdsh, "relaunch: ended what was left of the run"),
+    (kill_pdsh, "relaunch: killed leftover processes"),
 ]
 
 
@@ -198,7 +198,7 @@ def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, 
     assert train.returncode == 1
     assert "the hosts do not agree" in train.stderr
     expected = (
-        "transformers: ", ", but 4.0.0 on host2", ", but none or not whole on host2",
+        "transformers: ", ", but 4.0.0 on host2", ", but missing or incomplete on host2",
         "learning_rate: 0.001 on host1, but 0.002 on host2", "make setup",
     )  # fmt: skip
     for words in expected:

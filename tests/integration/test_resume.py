@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
 
-from model.artifacts.manifest import find_damage
+from model.artifacts.manifest import find_corruption
 from model.runs.metric_log import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import ENVIRONMENT, Workspace
@@ -119,7 +119,7 @@ def test_corrupt_and_foreign_checkpoints_are_named(copy, never_stopped):
     assert [path.name for path in tags(run)] == [f"step-{n:09d}" for n in (20, 30, 38 + 2, 38 + 6)]
     shutil.copytree(run, copy.folder / "runs" / "foreign")
     first, lacking, wrong, cut = tags(run)
-    assert {find_damage(path) for path in tags(run)} == {""}
+    assert {find_corruption(path) for path in tags(run)} == {""}
     AutoModelForSequenceClassification.from_pretrained(first / "huggingface")
     (lacking / "mp_rank_00_model_states.pt").unlink()
     flipped = bytearray((wrong / "mp_rank_00_model_states.pt").read_bytes())
@@ -160,9 +160,9 @@ def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
         assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", said)
         assert "Traceback" not in said
         told = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
-        assert told == ["relaunch: not started again: the error above must be fixed first"]
+        assert told == ["relaunch: not restarted: the error above must be fixed first"]
         assert tags(run)
-        assert {find_damage(path) for path in tags(run)} == {""}
+        assert {find_corruption(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)
         done = train(copy, 1, *SCRATCH)
         assert "resumes from the checkpoint" in done.stderr
@@ -222,7 +222,7 @@ def test_signal_to_the_launcher_ends_the_run_with_a_checkpoint(copy, launcher, n
         f"stopped    finetune after step {int(last.name[5:])}; " in (copy.folder / "log").read_text()
         or launcher[0] == "torchrun"
     )  # which closes its processes' output first
-    assert find_damage(last) == ""
+    assert find_corruption(last) == ""
     assert "training/loop.py" not in (copy.folder / "log").read_text()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from model.config import load_config
-from model.runs.fingerprint import flat
+from model.runs.fingerprint import flatten
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
@@ -11,11 +11,11 @@ CONFIG = ROOT / "config.yaml"
 
 
 @pytest.mark.parametrize("path", [CONFIG, *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda p: p.name)
-def test_every_shipped_file_is_valid(path):
+def test_every_shipped_config_is_valid(path):
     load_config(path)
 
 
-def test_the_default_is_the_papers_preset():
+def test_default_config_has_the_training_settings_of_the_paper():
     config = load_config(CONFIG)
     model, pretrain, finetune = config.model, config.pretrain, config.finetune
     assert (model.hidden, model.heads, model.intermediate, model.layers) == (512, 8, 2048, 3)
@@ -27,7 +27,7 @@ def test_the_default_is_the_papers_preset():
     assert (pretrain.early_stop, finetune.early_stop) == (20, 10)
 
 
-def test_overrides_reach_every_section():
+def test_overrides_apply_to_every_section():
     config = load_config(CONFIG, ["pretrain.learning_rate=3e-4", "run.name=5", "shards.k=4"])
     assert (config.pretrain.learning_rate, config.run.name, config.shards.k) == (3e-4, "5", 4)
 
@@ -45,12 +45,12 @@ def test_overrides_reach_every_section():
         ("run=3", "run"),
     ],
 )
-def test_an_invalid_override_is_refused_by_its_key(override, name):
+def test_invalid_override_is_reported_with_its_key(override, name):
     with pytest.raises(UserError, match=name):
         load_config(CONFIG, [override])
 
 
-def test_starting_from_scratch_and_from_another_run_at_once_is_refused():
+def test_start_from_scratch_and_from_another_run_is_an_error():
     with pytest.raises(UserError, match=r"finetune: start is scratch, so expected pretrained: own, got runs/a/pretr"):
         load_config(CONFIG, ["finetune.start=scratch", "finetune.pretrained=runs/a/pretrained"])
 
@@ -64,14 +64,14 @@ def test_starting_from_scratch_and_from_another_run_at_once_is_refused():
         (["finetune.pretrained=runs/a/pretrained"], ["finetune"]),
     ],
 )
-def test_the_stages_of_a_run(overrides, stages):
+def test_stages_follow_from_the_start_of_fine_tuning(overrides, stages):
     config = load_config(CONFIG, overrides)
     assert config.stages("both") == stages
     assert config.stages("pretrain") == ["pretrain"]
 
 
-def test_best_yaml_differs_from_the_papers_preset_in_the_better_settings_only():
-    paper, best = (flat(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
+def test_best_yaml_differs_from_the_paper_in_listed_settings_only():
+    paper, best = (flatten(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
     assert {name: best[name] for name in paper if best[name] != paper[name]} == {
         "run.name": "best",
         "assay.flank": 0,

@@ -1,4 +1,4 @@
-"""Save and resume a stage: checkpoints of the training state, the best model, the Hugging Face export.
+"""Checkpoints of the training state, the best model of a stage, and the Hugging Face export.
 
-Entry points: `checkpoints.find_checkpoint` and `Checkpoints` (what the loop calls), `best_model.BestModel`.
+Entry points: `checkpoints.find_checkpoint` and `Checkpoints` (called by the training loop), `best_model.BestModel`.
 """

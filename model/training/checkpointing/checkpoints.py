@@ -1,7 +1,7 @@
 """Checkpoints of a stage: find the last intact one, load, save.
 
     checkpoints/STAGE/step-000000120/  DeepSpeed's files; huggingface/, the model for transformers; manifest.json
-    checkpoints/STAGE/latest           name of the last one, where DeepSpeed's own tools look for it
+    checkpoints/STAGE/latest           name of the last checkpoint, for DeepSpeed's own tools
 
 A checkpoint is written under a hidden name, and renamed when it is complete.
 """
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.artifacts.manifest import Layout, StageProgress, find_damage, read_manifest, write_manifest
+from model.artifacts.manifest import Layout, StageProgress, find_corruption, read_manifest, write_manifest
 from model.config import Run
 from model.distributed.process_group import all_gather, broadcast, run_on_rank0
-from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, newest_first, tag_of
+from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, format_tag, list_checkpoints
 from model.training.checkpointing.disk import report_disk_error
 from model.training.checkpointing.reshard import UNIVERSAL, check_convertible, convert
 from model.training.engine import StageEngine
@@ -27,12 +27,14 @@ from pipeline.runtime.progress import emit
 
 @dataclass
 class StageState:
-    """State of a stage; with the engine's own state, all that a resume needs.
+    """State of a stage, from which it can resume together with the engine's own state.
 
-    step: optimizer steps taken; epoch: begun now; consumed: its promoters read, over all ranks; evaluated: last step
-    with an evaluation; best, best_step: highest validation metric, and its step; waited: evaluations since; history:
-    metrics of all evaluations; learning_rate, plateau: state of the schedule; seconds: training time over all starts;
-    ended: no steps are left. Random numbers are functions of (seed, stage, epoch, step): no generator state is kept.
+    step: optimizer steps taken; epoch: current epoch, from 0; consumed: promoters of this epoch read by all ranks;
+    evaluated: last step with an evaluation; best, best_step: highest validation metric and its step; waited:
+    evaluations since then; history: metrics of all evaluations; learning_rate, plateau: state of the schedule; seconds:
+    training time over all starts; ended: whether no steps are left.
+
+    Random numbers are functions of (seed, stage, epoch, step), so no generator state is saved.
     """
 
     step: int = 0
@@ -50,39 +52,39 @@ class StageState:
 
     @property
     def progress(self) -> StageProgress:
-        """Return what manifests record of it."""
+        """Return the progress of the stage, as manifests record it."""
         at_best = next((dict(values) for values in self.history if values["step"] == self.best_step), {})
         at_best.pop("step", None)
         return StageProgress(self.step, self.best, self.best_step, self.seconds, self.ended, at_best)
 
 
 def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], None]) -> Path | None:
-    """Find the last intact checkpoint of a stage, converted to a layout if needed. None if there is no checkpoint.
+    """Find the last intact checkpoint of a stage, and convert it to a layout if needed. Returns None without any.
 
-    report: receives a line for each corrupt checkpoint and for a conversion. Raises UserError if checkpoints exist but
-    none is intact, or if the last one belongs to another run.
+    report: receives a line per corrupt checkpoint and per conversion. Raises UserError if no existing checkpoint is
+    intact, or if the last one belongs to another run or cannot be converted.
     """
     folder = best.checkpoints
     for leftover in (folder / UNIVERSAL, *folder.glob(".*.partial")):
         shutil.rmtree(leftover, ignore_errors=True)
-    existing = newest_first(folder)
+    existing = list_checkpoints(folder)
     for path in existing:
-        problem, manifest = find_damage(path), read_manifest(path)
+        problem, manifest = find_corruption(path), read_manifest(path)
         if manifest is None or manifest.layout is None or problem:
             report(f"{path} is corrupt; skipped: {problem}")
             continue
-        differing = [name for name, key in best.owner.items() if manifest.owner.get(name) != key]
-        if differing:
+        differences = [name for name, key in best.owner.items() if manifest.owner.get(name) != key]
+        if differences:
             raise UserError(
-                f"{path} belongs to another run (other {', '.join(differing)}); fix: remove it, or give this run "
+                f"{path} belongs to another run (other {', '.join(differences)}); fix: remove it, or give this run "
                 "another name (run.name=...)"
             )
-        written = manifest.layout
+        source = manifest.layout
         # ZeRO 0 keeps the whole state in one file, which any number of ranks can read.
-        if written == layout or (written.zero_stage == 0 and written == replace(layout, ranks=written.ranks)):
+        if source == layout or (source.zero_stage == 0 and source == replace(layout, ranks=source.ranks)):
             return path
-        check_convertible(path, written, layout)
-        report(f"{path} was written by {written}: converting it for {layout}")
+        check_convertible(path, source, layout)
+        report(f"{path} was written by {source}: converting it for {layout}")
         return convert(path)
     if existing:
         raise UserError(f"{folder}: no checkpoint is intact; fix: remove the folder to restart the stage")
@@ -91,7 +93,7 @@ def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], Non
 
 @dataclass
 class Checkpoints:
-    """Saves and loads one stage. All ranks call its methods.
+    """Writer and reader of the checkpoints of one stage. All ranks call its methods.
 
     layout, settings: of this run; export: writes the Hugging Face directory of a checkpoint, called by every rank.
     """
@@ -105,13 +107,16 @@ class Checkpoints:
     """Time of the last checkpoint, on the monotonic clock."""
 
     def load(self, checkpoint: Path | None) -> StageState:
-        """Load a checkpoint into the engine and its schedule. Returns the stage's state, a fresh one for None."""
+        """Load a checkpoint into the engine and its schedule. Returns the state of the stage, a new one for None.
+
+        Raises UserError if a rank cannot read the checkpoint.
+        """
         if checkpoint is None:
             return StageState()
         path, client_state = self.engine.deepspeed.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
         if None in all_gather(path):
             raise UserError(
-                f"{checkpoint}: not every process can read it; a run on several hosts needs a shared run.path"
+                f"{checkpoint}: some ranks cannot read it; fix: use a run.path on a disk that all hosts share"
             )
         if checkpoint.parent.name == UNIVERSAL and self.engine.world.is_rank0:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
@@ -120,32 +125,35 @@ class Checkpoints:
         return state
 
     def save(self, state: StageState) -> None:
-        """Write a checkpoint; then keep the last ones and the best one. Raises UserError if the disk is full."""
+        """Write a checkpoint, then remove all except the last ones and the best one.
+
+        Raises UserError if the disk is full.
+        """
         rate = self.engine.rate
         state.plateau, state.learning_rate = rate.plateau.state_dict(), rate.rate
-        folder, tag = self.best.checkpoints, tag_of(state.step)
+        folder, tag = self.best.checkpoints, format_tag(state.step)
         work, target = folder / f".{tag}.partial", folder / tag
-        intact = "the checkpoint before is intact" if newest_first(folder) else "there is none before it"
+        intact = "the previous checkpoint is intact" if list_checkpoints(folder) else "there is no previous checkpoint"
         with report_disk_error(target, "the checkpoint cannot be written", intact, work):
             self.export(work / HUGGING_FACE)
             client_state = {"stage_state": asdict(state)}
             self.engine.deepspeed.save_checkpoint(str(folder), work.name, client_state, save_latest=False)
             if self.engine.world.is_rank0:
                 write_manifest(work, self.best.owner, self.layout, state.progress)
-                shutil.rmtree(target, ignore_errors=True)  # of the same step, from before a resume
+                shutil.rmtree(target, ignore_errors=True)  # the same step may have been saved before a resume
                 work.rename(target)
                 write_text(folder / "latest", tag)
-                existing = newest_first(folder)
-                kept = {target, folder / tag_of(state.best_step), *existing[: self.settings.keep_checkpoints]}
+                existing = list_checkpoints(folder)
+                kept = {target, folder / format_tag(state.best_step), *existing[: self.settings.keep_checkpoints]}
                 for path in set(existing) - kept:
                     shutil.rmtree(path, ignore_errors=True)
         self.saved_s = time.monotonic()
 
     def keep_best(self, state: StageState) -> None:
-        """Copy the model of the best checkpoint into the run's directory, unless it holds that model."""
+        """Copy the model of the best checkpoint into the run directory, unless it is there already."""
         name = self.engine.stage
         run_on_rank0(self.engine.world, lambda: self.best.update(state.progress, lambda line: emit(f"{name}: {line}")))
 
     def is_due(self) -> bool:
-        """Return whether it is time for a checkpoint: the clock of rank 0 decides for all."""
+        """Return whether it is time for a checkpoint, by the clock of rank 0."""
         return bool(broadcast(time.monotonic() - self.saved_s > 60 * self.settings.checkpoint_minutes))

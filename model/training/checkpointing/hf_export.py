@@ -1,4 +1,4 @@
-"""Export a stage's weights as a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
+"""Export the weights of a stage as a stock Hugging Face directory, in float32, at any ZeRO stage and precision."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from transformers import BertForSequenceClassification, PreTrainedModel, PreTrai
 
 from model.config import Config
 from model.distributed.process_group import broadcast
-from model.training.engine import StageEngine, divergence
+from model.training.engine import StageEngine, make_divergence_error
 from pipeline.shards.index import Index
 from pipeline.tokens.hf_tokenizer import build_tokenizer
 from pipeline.tokens.kmers import SPECIALS
 
 
 def export_stage(engine: StageEngine, config: Config, index: Index, folder: Path) -> None:
-    """Write the model of a stage into a directory that does not exist yet. All ranks call this.
+    """Write the model of a stage into a new directory. All ranks call this.
 
     Raises OSError on every rank if the disk is full, UserError if a weight is not finite.
     """
@@ -33,9 +33,9 @@ def export_stage(engine: StageEngine, config: Config, index: Index, folder: Path
 
 
 def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
-    """Gather the float32 weights of the engine's BERT on rank 0; empty on the others. All ranks call this.
+    """Gather the weights of the engine's BERT by name, in float32, on rank 0. All ranks call this.
 
-    Raises UserError on every rank if one of the trained weights is not finite.
+    Returns an empty dictionary on other ranks. Raises UserError on every rank if a trained weight is not finite.
     """
     from deepspeed.utils import safe_get_full_fp32_param
 
@@ -45,26 +45,26 @@ def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
         if not parameter.requires_grad:
             continue
         full = safe_get_full_fp32_param(parameter)
-        full = parameter if full is None else full  # ZeRO stage 0 in float32 keeps no other copy
+        full = parameter if full is None else full  # ZeRO stage 0 in float32 has no second copy
         if engine.world.is_rank0:
             weights[name] = full.detach().float().cpu().clone()
             finite &= bool(weights[name].isfinite().all())
     if not broadcast(finite):
-        raise divergence(engine.stage, "the weights are not finite")
+        raise make_divergence_error(engine.stage, "the weights are not finite")
     return engine.frozen | weights if engine.world.is_rank0 else {}
 
 
 def export_model(
     model: PreTrainedModel, weights: dict[str, torch.Tensor], config: Config, index: Index, folder: Path
 ) -> None:
-    """Write model and tokenizer into a directory that does not exist yet.
+    """Write model and tokenizer into a new directory.
 
-    The last layer of a regression model takes up the label scaling, so that its logits are expression values. Raises
-    OSError if the disk is full.
+    The label scaling becomes part of the last layer of a regression model, so that its logits are expression values.
+    Raises OSError if the disk is full.
     """
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
-    # The language model's output layer shares its weights with the embeddings, so they have one name only.
+    # The output layer of the language model shares its weights with the embeddings, so they have only one name.
     assert all(name.startswith("cls.predictions.decoder") for name in missing), missing
     is_regression = isinstance(model, BertForSequenceClassification)
     if is_regression:
@@ -73,19 +73,19 @@ def export_model(
             model.classifier.bias.mul_(index.label_sd).add_(index.label_mean)
     try:
         model.save_pretrained(folder)
-        stock_tokenizer(config, is_regression and config.finetune.tokens == "overlapping").save_pretrained(folder)
+        build_stock_tokenizer(config, is_regression and config.finetune.tokens == "overlapping").save_pretrained(folder)
         path = folder / "tokenizer_config.json"
-        # transformers 5 writes a class name that 4 cannot load; both know this one.
+        # transformers 5 writes a class name that 4 cannot load; both can load this one.
         settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    except Exception as error:  # safetensors and tokenizers raise others on a full disk, the latter plain Exception
+    except Exception as error:  # on a full disk safetensors raises its own error, and tokenizers a plain Exception
         if isinstance(error, OSError) or "os error" not in str(error):
             raise
         raise OSError(str(error)) from None
 
 
-def stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:
-    """Build the tokenizer in transformers' class."""
+def build_stock_tokenizer(config: Config, overlapping: bool = False) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a model as a class of transformers. overlapping: for overlapping tokens, else frames."""
     names = ("pad_token", "cls_token", "unk_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer(config.assay, config.shards.k, overlapping),

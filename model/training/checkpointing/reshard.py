@@ -1,6 +1,6 @@
-"""Convert a checkpoint to DeepSpeed's universal form, which any number of ranks can read.
+"""Convert a checkpoint to DeepSpeed's universal format, which any number of ranks can read.
 
-checkpoints.find_checkpoint decides when: the checkpoint is of another number of ranks or ZeRO stage.
+checkpoints.find_checkpoint does so if the checkpoint is of another number of ranks or another ZeRO stage.
 """
 
 import argparse
@@ -17,19 +17,20 @@ UNIVERSAL = "universal"
 """Directory of a converted checkpoint, beside the checkpoints of its stage."""
 
 
-def check_convertible(folder: Path, written: Layout, required: Layout) -> None:
-    """Raise UserError if DeepSpeed cannot convert one layout to the other."""
-    stages = {written.zero_stage, required.zero_stage}
+def check_convertible(folder: Path, source: Layout, target: Layout) -> None:
+    """Check that DeepSpeed can convert a checkpoint from one layout to another. Raises UserError if it cannot."""
+    stages = {source.zero_stage, target.zero_stage}
     if stages <= {1, 2} or stages == {3}:
         return
+    expected = "1 or 2" if source.zero_stage in (1, 2) else source.zero_stage
     raise UserError(
-        f"{folder} was written by {written}; DeepSpeed cannot read it with {required}; expected the ZeRO stage it was "
-        "written with, or 1 or 2 for one of 1 or 2; fix: set zero_optimization.stage in the DeepSpeed config"
+        f"{folder}: written by {source}; DeepSpeed cannot read it with {target}; expected ZeRO {expected}, got "
+        f"{target.zero_stage}; fix: set zero_optimization.stage in the DeepSpeed config"
     )
 
 
 def convert(checkpoint: Path) -> Path:
-    """Write the universal form of a checkpoint under the same name into a directory beside it. Returns its path.
+    """Convert a checkpoint to the universal format, in a directory beside it. Returns the path of the result.
 
     Raises UserError if the disk is full.
     """
@@ -40,7 +41,7 @@ def convert(checkpoint: Path) -> Path:
     arguments = argparse.Namespace(
         input_folder=str(checkpoint),
         output_folder=str(work / checkpoint.name),
-        num_extract_workers=1,  # in this process: nothing is forked
+        num_extract_workers=1,  # work in this process, without forks
         num_merge_workers=1,
         keep_temp_folder=False,
         strict=True,

@@ -11,7 +11,7 @@ from model.runs.status import LAUNCH
 pytestmark = pytest.mark.processes
 
 
-def test_only_processes_of_one_launch_are_ended():
+def test_only_processes_of_one_launch_are_killed():
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     mine, other = (subprocess.Popen(sleep, env={**os.environ, LAUNCH: launch}) for launch in ("mine", "other"))
     try:

@@ -34,7 +34,7 @@ def test_hostfile_is_read_as_by_deepspeed(tmp_path_factory, lines):
 
 
 @pytest.mark.parametrize("line", ["", "# comment", "NAME"])
-def test_environment_file_lines_that_deepspeed_rejects(tmp_path, monkeypatch, line):
+def test_environment_file_with_a_line_that_deepspeed_rejects_is_an_error(tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".deepspeed_env").write_text("A=1\nB=2 3\n")

@@ -2,16 +2,16 @@ import socket
 
 import pytest
 
-from model.distributed.network import address_towards, choose_interface, interface_of
+from model.distributed.network import choose_interface, find_interface, find_route_address
 from pipeline.errors import UserError
 
 
 def test_interface_is_on_the_route_to_the_first_host(monkeypatch):
-    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")  # a name that points to loopback
-    outside = address_towards("192.0.2.1")
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")  # resolves to a loopback address
+    outside = find_route_address("192.0.2.1")
     environment = {"WORLD_SIZE": "2", "LOCAL_SIZE": "1", "MASTER_ADDR": "192.0.2.1"}
     choose_interface(environment)
-    assert environment["GLOO_SOCKET_IFNAME"] == interface_of(outside) != "lo"
+    assert environment["GLOO_SOCKET_IFNAME"] == find_interface(outside) != "lo"
     for untouched in (
         {**environment, "GLOO_SOCKET_IFNAME": "mine"},
         {"WORLD_SIZE": "2", "LOCAL_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},

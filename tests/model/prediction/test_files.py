@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.bert.build import bert_config
+from model.bert.build import make_bert_config
 from model.prediction.files import predict_files
 from model.prediction.predictor import BATCH, Predictor
 from model.prediction.request import PredictionRequest, check_request
@@ -267,7 +267,7 @@ def test_model_directory_records_its_strands(made, known):
     config = made.config.model_copy(
         update={"finetune": made.config.finetune.model_copy(update={"reverse_complement": known})}
     )
-    assert bert_config(config, read_index(made.shards)).promoter_bert["reverse_complement"] is known
+    assert make_bert_config(config, read_index(made.shards)).promoter_bert["reverse_complement"] is known
 
 
 @pytest.mark.parametrize("bad", [5, 25])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.artifacts.model_directory import unfinished
+from model.artifacts.model_directory import describe_unfinished_run
 from model.cli.app import main
 from model.interpretation.page import explain
 from model.prediction.files import predict_files
@@ -120,9 +120,11 @@ def test_model_of_an_unfinished_run_warns(run, tmp_path):
     request = PredictionRequest(run / "model", [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     messages: list[str] = []
     predict_files(request, warn=messages.append)
-    assert [text for text in messages if "is not finished" in text] == messages == [unfinished(run / "model")]
+    assert (
+        [text for text in messages if "is not finished" in text] == messages == [describe_unfinished_run(run / "model")]
+    )
     (run / "summary.json").write_text("{}")
-    assert unfinished(run / "model") == ""
+    assert describe_unfinished_run(run / "model") == ""
     (run / "summary.json").unlink()
 
 

@@ -26,7 +26,7 @@ def trainer(made, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def finished(trainer, tmp_path_factory):
-    """The folder of an undisturbed run; what it said is in `stderr` of the working directory."""
+    """The directory of an uninterrupted run; its messages are in the file `stderr` of the working directory."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch, (folder / "stderr").open("w") as file, redirect_stderr(file):
         patch.chdir(folder)
@@ -36,7 +36,7 @@ def finished(trainer, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def only_pretrained(trainer, tmp_path_factory):
-    """The folder of a run after --stage pretrain."""
+    """The directory of a run after --stage pretrain."""
     folder = tmp_path_factory.mktemp("only-pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -46,7 +46,7 @@ def only_pretrained(trainer, tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path, monkeypatch):
-    """A copy of it to do things to, in the working directory."""
+    """A copy of the finished run in the working directory, which a test may change."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, RUN)
     return RUN
@@ -54,7 +54,7 @@ def run(finished, tmp_path, monkeypatch):
 
 @pytest.fixture
 def pretrained_run(only_pretrained, tmp_path, monkeypatch):
-    """A copy of it to do things to, in the working directory."""
+    """A copy of the pretrained run in the working directory, which a test may change."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(only_pretrained, RUN)
     return RUN
@@ -68,15 +68,15 @@ def empty(tmp_path, monkeypatch):
 
 @pytest.fixture
 def before_step(monkeypatch):
-    """Have something happen before a step of fine-tuning, counted from 1."""
-    real = StageEngine.train_step
+    """Call a function before a step of fine-tuning, counted from 1."""
+    train_step = StageEngine.train_step
 
-    def arrange(number, happens):
-        def step(engine, given, sums):
-            if engine.stage == "finetune" and given.number + 1 == number:
-                happens()
-            real(engine, given, sums)
+    def arrange(number, action):
+        def patched(engine, step, sums):
+            if engine.stage == "finetune" and step.number + 1 == number:
+                action()
+            train_step(engine, step, sums)
 
-        monkeypatch.setattr(StageEngine, "train_step", step)
+        monkeypatch.setattr(StageEngine, "train_step", patched)
 
     return arrange

@@ -1,4 +1,4 @@
-"""Files of a run directory: records damaged, left by killed starts, of other settings."""
+"""Files of a run directory: corrupt records, leftovers of killed processes, and other settings."""
 
 import json
 import os
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"config": 1, "shard_key": 2}'])
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
-def test_empty_or_corrupt_records_are_named(trainer, finished, run, name, text):
+def test_empty_or_corrupt_records_are_reported(trainer, finished, run, name, text):
     scores = json.loads((run / "summary.json").read_text())["scores"]
     (run / name).write_text(text)
-    with pytest.raises(UserError, match=rf"runs/paper/{name}: (empty|corrupt).*expected what this run") as error:
+    with pytest.raises(UserError, match=rf"runs/paper/{name}: (empty|corrupt).*expected the JSON object") as error:
         trainer.train()
     if text == "{":
         run_suggested_fix(error)
@@ -32,7 +32,7 @@ def test_empty_or_corrupt_records_are_named(trainer, finished, run, name, text):
         assert weights(run) == weights(finished)
 
 
-def test_suggested_fix_computes_corrupt_predictions_again(trainer, run):
+def test_suggested_fix_restores_corrupt_predictions(trainer, run):
     before = (run / "predictions.parquet").read_bytes()
     cut(run / "predictions.parquet")
     with pytest.raises(UserError, match=r"predictions.parquet: the predictions cannot be read") as error:
@@ -48,7 +48,7 @@ def test_only_partial_files_of_killed_processes_are_removed(trainer, run):
     (run / ".host-1.partial.summary.json").write_text("{")
     kept = (run / ".host-2.partial.mine.tsv", run / "notes.partial")
     for path in kept:
-        path.write_text("a prediction that is being written, say")
+        path.write_text("for example a prediction in progress")
     (run / "metrics.jsonl").open("ab").write(b"\xff\n5\n{}\n")
     trainer.train()
     hidden = {path.name for path in run.iterdir() if "partial" in path.name or path.name.endswith(".old")}
@@ -72,7 +72,7 @@ def test_run_resumes_only_with_its_configuration_and_shards(made, tmp_path):
 
 
 def test_transformers_4_can_load_the_tokenizer_class(run):
-    """The name that 5 writes by itself, TokenizersBackend, cannot be loaded by 4."""
+    """Transformers 5 writes the class name TokenizersBackend by default, which 4 cannot load."""
     for name in PRODUCTS.values():
         settings = json.loads((run / name / "tokenizer_config.json").read_text())
         assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -80,9 +80,9 @@ def test_transformers_4_can_load_the_tokenizer_class(run):
 
 
 def test_compilation_is_announced_before_the_first_step(trainer, empty, capfd):
-    """Without doing it: torch.compile leaves all as it is."""
+    """Compilation itself is switched off in this test."""
     with torch._dynamo.config.patch(disable=True):
         trainer.train("model.compile=true", stages="pretrain")
-    said = capfd.readouterr().err.splitlines()
-    (place,) = [number for number, line in enumerate(said) if line.startswith("pretrain: compiling the training step")]
-    assert not any("step" in line for line in said[:place])
+    lines = capfd.readouterr().err.splitlines()
+    (position,) = [i for i, line in enumerate(lines) if line.startswith("pretrain: compiling the training step")]
+    assert not any("step" in line for line in lines[:position])

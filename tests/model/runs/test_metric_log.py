@@ -4,12 +4,12 @@ import resource
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.runs.metric_log import Tracker, long_metrics, read_metrics
+from model.runs.metric_log import Tracker, read_long_metrics, read_metrics
 from pipeline.errors import UserError
 from tests.model.runs.trainer import PRODUCTS, KilledError
 
 
-def test_resume_replaces_lines_after_its_checkpoint(tmp_path):
+def test_resume_removes_lines_of_later_steps(tmp_path):
     with Tracker(tmp_path, is_rank0=True) as tracker:
         for stage in ("pretrain", "finetune"):
             tracker.begin(stage, 0)
@@ -20,7 +20,7 @@ def test_resume_replaces_lines_after_its_checkpoint(tmp_path):
         tracker.begin("finetune", 20)
     kept = [(line["stage"], line["step"]) for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert kept == [("pretrain", 10), ("pretrain", 20), ("pretrain", 30), ("finetune", 10), ("finetune", 20)]
-    assert long_metrics(tmp_path / "metrics.jsonl")[0] == {
+    assert read_long_metrics(tmp_path / "metrics.jsonl")[0] == {
         "stage": "pretrain", "step": 10, "epoch": 1.0, "metric": "loss", "value": 10.0,
     }  # fmt: skip
     shown = {
@@ -42,7 +42,7 @@ def test_events_are_flushed_at_once(tmp_path):
 
 @pytest.mark.parametrize("values", [{"a" * 90: 1.0}, {"a": 1 / 3, "b": 1 / 7}])
 def test_failed_write_is_a_clear_error(tmp_path, capfd, values):
-    """Files may not grow past a limit; which of the two comes to it first is up to the numbers."""
+    """Files cannot exceed a size limit. The values decide which of the two files reaches it first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def log_much():
@@ -69,17 +69,17 @@ def test_other_ranks_write_nothing(tmp_path):
 
 
 def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
-    """Numbers are read at step 20, where there is no checkpoint yet; the second start comes there, too."""
+    """Metrics are logged at step 20, before the first checkpoint, so the second start logs this step again."""
 
-    def killed():
+    def kill():
         raise KilledError
 
-    once = "finetune.evaluate_every=1"
-    before_step(25, killed)
+    override = "finetune.evaluate_every=1"
+    before_step(25, kill)
     with pytest.raises(KilledError):
-        trainer.train(once)
-    before_step(0, killed)
-    trainer.train(once)
+        trainer.train(override)
+    before_step(0, kill)
+    trainer.train(override)
     assert len(list((empty / "tensorboard" / "finetune").iterdir())) == 2
     for stage in PRODUCTS:
         shown = EventAccumulator(str(empty / "tensorboard" / stage)).Reload()
@@ -90,13 +90,13 @@ def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
 
 
 def test_summary_and_last_line_have_the_logged_losses(finished):
-    """The summary's loss is that of training, and the line at 100 % has the validation of that step."""
+    """The summary has the validation loss of the best step; the last line has the metric of the last step."""
     summary = json.loads((finished / "summary.json").read_text())
     lines = [x for x in read_metrics(finished / "metrics.jsonl") if x["stage"] == "finetune"]
     valid = {x["step"]: x for x in lines if "valid_loss" in x}
     best = valid[summary["training"]["finetune"]["best_step"]]
     assert summary["scores"]["valid"]["loss"] == pytest.approx(best["valid_loss"], rel=1e-5)
     assert summary["units"]["loss"] == "squared error of standardised labels"
-    said = (finished.parents[1] / "stderr").read_text().splitlines()
-    (last,) = [line for line in said if line.startswith("finetune") and "(100 %)" in line]
+    messages = (finished.parents[1] / "stderr").read_text().splitlines()
+    (last,) = [line for line in messages if line.startswith("finetune") and "(100 %)" in line]
     assert f"valid Pearson {valid[38]['valid_pearson']:.4f}" in last

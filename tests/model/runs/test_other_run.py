@@ -9,7 +9,7 @@ import pytest
 
 from model.artifacts.manifest import put_manifest, read_manifest
 from model.reporting.run_sections import run_section
-from model.runs.directory import held_out_otherwise
+from model.runs.directory import describe_held_out_difference
 from model.runs.read import read_run
 from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture
 def from_another(trainer, tmp_path, run):
-    """Settings of a run on 300 of the training rows, from the frozen encoder of another one."""
+    """Overrides of a run on 300 training rows that starts from the frozen encoder of another run."""
     few = ("dataset.finetune_train=300", f"dataset.path={tmp_path}/fewer.duckdb", f"shards.path={tmp_path}/shards")
     config = small_config(tmp_path, *few, "shards.workers=1")
     build_dataset([str(trainer.made.rows)], config)
@@ -33,7 +33,7 @@ def from_another(trainer, tmp_path, run):
 def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_another, run, before_step, capsys):
     whole, other = run.with_name("whole"), run / "pretrained"
     summary = trainer.train(*from_another, "run.name=whole")
-    assert summary["training"]["finetune"]["steps"] == 10  # 300 rows, 32 a step
+    assert summary["training"]["finetune"]["steps"] == 10  # 300 rows, 32 per step
     ids = [pyarrow.parquet.read_table(folder / "predictions.parquet")["id"] for folder in (whole, finished)]
     assert ids[0] == ids[1]
     sha256 = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
@@ -43,14 +43,14 @@ def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_ano
     assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(run_section(read_run(whole)))
     assert "may have been trained on" not in capsys.readouterr().err
 
-    def killed():
+    def kill():
         raise KilledError
 
-    for step in (1, 5):  # 2 is the first checkpoint
-        before_step(step, killed)
+    for step in (1, 5):  # the first checkpoint is at step 2
+        before_step(step, kill)
         with pytest.raises(KilledError):
             trainer.train(*from_another, f"run.name=killed-{step}")
-    before_step(0, killed)
+    before_step(0, kill)
     flip(other / "model.safetensors")
     (other / "manifest.json").unlink()
     with pytest.raises(UserError, match="was started from other weights than runs/paper/pretrained holds"):
@@ -61,23 +61,23 @@ def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_ano
     assert "nothing was trained" in trainer.train(*from_another, "run.name=whole")["note"]
 
 
-def test_other_run_must_be_pretrained_with_the_same_split(trainer, run):
-    """Else nothing is made, and a note says so."""
-    other, given = run / "pretrained", f"finetune.pretrained={run}/pretrained"
-    with pytest.raises(UserError, match="this run would not use what it pretrains"):
-        trainer.train("run.name=new", given, stages="pretrain")
+def test_other_run_must_have_finished_pretraining_on_the_same_split(trainer, run):
+    """Otherwise no run directory is created, or a note reports the difference."""
+    other, override = run / "pretrained", f"finetune.pretrained={run}/pretrained"
+    with pytest.raises(UserError, match="--stage pretrain: pretraining would have no effect"):
+        trainer.train("run.name=new", override, stages="pretrain")
     manifest = read_manifest(other)
     put_manifest(other, replace(manifest, progress=replace(manifest.progress, ended=False)))
     with pytest.raises(UserError, match="the pretraining of runs/paper/pretrained has not ended"):
-        trainer.train("run.name=new", given)
+        trainer.train("run.name=new", override)
     assert not run.with_name("new").exists()
     config = trainer.made.config
-    for changed, said in (
+    for changes, expected in (
         ({"finetune_train": 300.0}, ""),
         ({"seed": 5, "finetune_test": 0.2}, "(dataset.seed 0, here 5; dataset.finetune_test 0.1, here 0.2)"),
     ):
-        dataset = config.dataset.model_copy(update=changed)
-        note = held_out_otherwise(other, config.model_copy(update={"dataset": dataset}))
-        assert bool(note) == bool(said)
-        assert note.endswith(said)
-    assert held_out_otherwise(run, config) == ""  # no run.json beside it
+        dataset = config.dataset.model_copy(update=changes)
+        note = describe_held_out_difference(other, config.model_copy(update={"dataset": dataset}))
+        assert bool(note) == bool(expected)
+        assert note.endswith(expected)
+    assert describe_held_out_difference(run, config) == ""  # its parent has no run.json

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from model.runs.status import LAUNCH, ExitCode, RunStatus, State, end_of, read_status
+from model.runs.status import LAUNCH, ExitCode, RunStatus, State, classify_end, read_status
 from pipeline.errors import UserError
 
 
@@ -18,10 +18,10 @@ from pipeline.errors import UserError
         (KeyboardInterrupt(), State.INTERRUPTED, ExitCode.INTERRUPTED),
     ],
 )
-def test_end_of_a_run_is_recorded(tmp_path, monkeypatch, error, state, code):
+def test_state_and_exit_code_are_recorded(tmp_path, monkeypatch, error, state, code):
     monkeypatch.setenv(LAUNCH, "mine")
     path = tmp_path / "status.json"
-    path.write_text('{"stage": "finetune", "exit_code": 1')  # a start that was killed
+    path.write_text('{"stage": "finetune", "exit_code": 1')  # incomplete after a kill
     status = RunStatus(path)
     with suppress(UserError, SystemExit, ValueError, KeyboardInterrupt), status:
         started = read_status(path)
@@ -31,7 +31,7 @@ def test_end_of_a_run_is_recorded(tmp_path, monkeypatch, error, state, code):
     assert read_status(path).items() >= {"state": state, "exit_code": code, "launch": "mine"}.items()
     assert (status.state, status.exit_code) == (state, code)
     assert {"host", "process", "time"} < read_status(path).keys()
-    assert error is None or end_of(error) == (state, code)
+    assert error is None or classify_end(error) == (state, code)
 
 
 def test_failed_write_of_the_status_is_ignored(tmp_path):

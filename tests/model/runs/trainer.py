@@ -1,4 +1,4 @@
-"""A trainer in this process, on one rank, and what may happen to the files of a run."""
+"""A trainer in this process, on one rank, and helpers that damage the files of a run."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from model.training.train import train_on_rank
 from tests.conftest import ROOT, Made, small_config
 
 RUN = Path("runs/paper")
-"""Pretraining has 9 steps, evaluated and saved at 4, 8 and 9; fine-tuning 38, at 10, 20, 30 and 38."""
+"""Pretraining has 9 steps, with evaluations and checkpoints at 4, 8 and 9; fine-tuning 38, at 10, 20, 30 and 38."""
 PRODUCTS = {"pretrain": "pretrained", "finetune": "model"}
 
 
 class KilledError(BaseException):
-    """As by kill -9: nothing is tidied up."""
+    """Stands for kill -9: nothing is cleaned up."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ def best_checkpoint(run, stage):
 
 def run_suggested_fix(error):
     """Run the command of an error message."""
-    (command,) = re.findall(r"rm .*?(?=, then|\), and)", str(error.value))
+    (command,) = re.findall(r"rm .*?(?=, then)", str(error.value))
     subprocess.run(["sh", "-c", command], check=True)
 
 
-def unfinished(run):
-    """As it was after the evaluation at step 30."""
+def make_unfinished(run):
+    """Change a finished run to its state after the evaluation at step 30."""
     for name in ("summary.json", "predictions.parquet"):
         (run / name).unlink()
     checkpoints = run / "checkpoints" / "finetune"
     shutil.rmtree(checkpoints / "step-000000038")
-    then = read_manifest(checkpoints / "step-000000030").progress
-    put_manifest(run / "model", replace(read_manifest(run / "model"), progress=then))
+    progress = read_manifest(checkpoints / "step-000000030").progress
+    put_manifest(run / "model", replace(read_manifest(run / "model"), progress=progress))

@@ -1,4 +1,4 @@
-"""The gradient of a training step is that of the mean loss of the global batch, on any number of ranks."""
+"""The gradient of a training step equals that of the mean loss of the global batch, on any number of ranks."""
 
 import json
 import os
@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from model.bert.build import build_task
-from model.bert.frames import one_frame, reading_frames
-from model.bert.masking import mask
-from model.bert.rng import generator
-from model.distributed.process_group import start, stop
+from model.bert.frames import cut_reading_frames, select_frames
+from model.bert.masking import mask_kmers
+from model.bert.rng import make_generator
+from model.distributed.process_group import init_group, leave_group
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.shards.index import read_index
@@ -39,12 +39,12 @@ def fresh_task(made, stage):
     return build_task(config, read_index(made.shards), stage)
 
 
-def of_rank(rank, ranks, port, made, folder, gradients):
-    """Take one step of plain gradient descent with rate 1: the weights move by the gradient."""
+def run_rank(rank, ranks, port, made, folder, gradients):
+    """Take one step of gradient descent with learning rate 1, so that the weights change by the gradient."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    world = start()
+    world = init_group()
     for stage in STAGES:
         for zero in ZERO:
             file = folder / f"ds-{rank}.json"
@@ -62,59 +62,59 @@ def of_rank(rank, ranks, port, made, folder, gradients):
             engine.train_step(first_step(made, stage, RankSlice(rank, ranks, engine.plan.micro_batches)), sums)
             if rank == 0:
                 after = dict(task.model.named_parameters())
-                moved = {name: (before[name] - after[name].detach()).numpy() for name in before}
-                gradients[f"{stage} {zero} {ranks}"] = moved
+                changes = {name: (before[name] - after[name].detach()).numpy() for name in before}
+                gradients[f"{stage} {zero} {ranks}"] = changes
             engine.deepspeed.destroy()
-    stop()
+    leave_group()
 
 
 @pytest.fixture(scope="module")
 def gradients(made, tmp_path_factory):
-    """By "stage ZeRO ranks", and by the name of the weights."""
+    """Gradients by "stage ZeRO ranks" and by the name of the weights."""
     folder = tmp_path_factory.mktemp("gradients")
     context = torch.multiprocessing.get_context("spawn")
     with context.Manager() as manager:
-        found = manager.dict()
+        results = manager.dict()
         for ranks in (1, 2):
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
-            torch.multiprocessing.spawn(of_rank, (ranks, port, made, folder, found), nprocs=ranks)
-        return dict(found)
+            torch.multiprocessing.spawn(run_rank, (ranks, port, made, folder, results), nprocs=ranks)
+        return dict(results)
 
 
 def plain_loss(made, stage, task):
-    """The mean loss of the whole global batch, by stock transformers and torch."""
+    """Compute the mean loss of the whole global batch with stock transformers and torch."""
     batch = first_step(made, stage, RankSlice()).micro_batches[0]
     assert len(batch.id) == made.config.stage(stage).global_batch
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
-    frames = reading_frames(tokens, lengths, 3)
+    frames = cut_reading_frames(tokens, lengths, 3)
     if stage == "finetune":
         ids, attention = frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1)
         outputs = task.model(input_ids=ids, attention_mask=attention).logits.view(len(tokens), 3).mean(1)
         labels = (torch.from_numpy(batch.expression) - task.label_mean) / task.label_sd
         return F.mse_loss(outputs, labels)
-    draws = task.draws(batch, generator(CPU, made.config.run.seed, stage, 0, 0))
-    wide = torch.from_numpy(batch.tokens[:, : task.width(batch, CPU)])
-    one = one_frame(reading_frames(wide, lengths, 3), draws.frame)
+    draws = task.draw(batch, make_generator(CPU, made.config.run.seed, stage, 0, 0))
+    wide = torch.from_numpy(batch.tokens[:, : task.choose_width(batch, CPU)])
+    one = select_frames(cut_reading_frames(wide, lengths, 3), draws.frame)
     share = made.config.pretrain.mask_share
-    read, labels = mask(one.input_ids, one.kmers, draws, share)
+    read, labels = mask_kmers(one.input_ids, one.kmers, draws, share)
     logits = task.model(input_ids=read, attention_mask=one.attention_mask).logits
     summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    expected = share * ((lengths - draws.frame) // 3).sum()  # k-mers to predict, on the average over masks
+    expected = share * ((lengths - draws.frame) // 3).sum()  # expected number of masked k-mers
     return summed / expected
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("zero", ZERO)
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_gradient_is_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
-    """As the weights moved: float32 holds the difference to 1e-7."""
+def test_gradient_equals_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
+    """The gradient is the change of the weights, which float32 holds to 1e-7."""
     task = fresh_task(made, stage)
     task.model.train()
     plain_loss(made, stage, task).backward()
-    found = gradients[f"{stage} {zero} {ranks}"]
+    changes = gradients[f"{stage} {zero} {ranks}"]
     trained = {name: weights.grad for name, weights in task.model.named_parameters() if weights.grad is not None}
     assert max(gradient.abs().max() for gradient in trained.values()) > 1e-2
     for name, gradient in trained.items():
-        assert found[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name
+        assert changes[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from model.training.model_card import NAME, model_card, write_card
+from model.training.model_card import NAME, render_card, write_card
 from pipeline.shards.index import read_index
 
 
@@ -20,11 +20,11 @@ def card(made, finished_run, tmp_path):
     return summary, (tmp_path / NAME).read_text()
 
 
-def other(made, summary, **settings):
+def render_other(made, summary, **settings):
     """Render the card of the same run with other fine-tuning settings."""
     config = {**summary["config"], "finetune": {**summary["config"]["finetune"], **settings}}
     facts = json.loads((folder_of(summary) / "run.json").read_text())
-    return model_card({**summary, "config": config}, facts, read_index(made.shards))
+    return render_card({**summary, "config": config}, facts, read_index(made.shards))
 
 
 def folder_of(summary):
@@ -34,12 +34,12 @@ def folder_of(summary):
 def test_metadata_is_read_by_huggingface_hub(card):
     summary, text = card
     data = ModelCard(text).data
-    given = data.to_dict()
-    assert (given["library_name"], given["pipeline_tag"]) == ("transformers", "text-classification")
+    metadata = data.to_dict()
+    assert (metadata["library_name"], metadata["pipeline_tag"]) == ("transformers", "text-classification")
     assert data.model_name == "promoter-bert-first"
     test = summary["scores"]["test"]
-    found = {result.metric_type: result.metric_value for result in data.eval_results}
-    assert found == {
+    results = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert results == {
         "pearsonr": pytest.approx(test["pearson"], abs=1e-6),
         "spearmanr": pytest.approx(test["spearman"], abs=1e-6),
         "mse": pytest.approx(test["mse"], abs=1e-6),
@@ -52,7 +52,7 @@ def test_text_holds_the_values_of_the_run(made, card):
     summary, text = card
     index = read_index(made.shards)
     test = summary["scores"]["test"]
-    for said in (
+    for expected in (
         "# promoter-bert: first",
         "1 layer, hidden size 16",
         "It reads the 3 reading frames",
@@ -68,30 +68,33 @@ def test_text_holds_the_values_of_the_run(made, card):
         "Splits are random: near-duplicates",
         f"{summary['directory']}/model",
     ):
-        assert said in text, said
+        assert expected in text, expected
     assert len(index.splits) == 5
     assert not re.search(r"\bNone\b|\bnan\b", text)
 
 
-def test_cards_of_other_runs(made, card):
+def test_card_describes_tokens_start_and_splits_of_the_run(made, card):
     summary, _ = card
-    overlapping = other(made, summary, tokens="overlapping")
+    overlapping = render_other(made, summary, tokens="overlapping")
     assert "It reads the overlapping 3-mers" in overlapping
     (code,) = re.findall(r"```python\n(.*?)```", overlapping, flags=re.DOTALL)
     compile(code, "card", "exec")
-    assert "pretrained" not in other(made, summary, start="scratch").split("## How to load it")[0].split("---\n", 2)[2]
-    frozen = other(made, summary, start="frozen")
+    assert (
+        "pretrained"
+        not in render_other(made, summary, start="scratch").split("## How to load it")[0].split("---\n", 2)[2]
+    )
+    frozen = render_other(made, summary, start="frozen")
     assert "encoder frozen" in frozen
     assert "Pretraining takes the top 20%" in frozen
     for start, where in (("scratch", "own"), ("frozen", "runs/other/pretrained")):
-        without = other(made, summary, start=start, pretrained=where)
+        without = render_other(made, summary, start=start, pretrained=where)
         assert "Pretraining takes" not in without
         assert "| pretrain/train |" not in without
     assert "the masked language model of another run, `runs/other/pretrained`, and was" in without
     facts = json.loads((folder_of(summary) / "run.json").read_text())
     index = replace(read_index(made.shards), splits={})
-    unscored = model_card({**summary, "scores": {}}, facts, index)
+    unscored = render_card({**summary, "scores": {}}, facts, index)
     assert ModelCard(unscored).data.eval_results is None
     assert "not known how well this model predicts" in unscored
-    valid = model_card({**summary, "scores": {"valid": summary["scores"]["valid"]}}, facts, index)
+    valid = render_card({**summary, "scores": {"valid": summary["scores"]["valid"]}}, facts, index)
     assert {result.dataset_split for result in ModelCard(valid).data.eval_results} == {"valid"}

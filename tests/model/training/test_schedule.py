@@ -13,20 +13,20 @@ def schedule(made, warm_up, **plateau):
 
 
 def rates(rate, optimizer, steps):
-    found = []
+    values = []
     for step in steps:
         rate.before_step(step)
         assert optimizer.param_groups[0]["lr"] == rate.current
-        found.append(rate.current)
-    return found
+        values.append(rate.current)
+    return values
 
 
-def test_the_rate_rises_in_equal_parts_and_then_stays(made):
+def test_learning_rate_rises_linearly_during_warm_up(made):
     assert rates(*schedule(made, 4), range(6)) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
     assert rates(*schedule(made, 0), range(3)) == pytest.approx([0.1] * 3)
 
 
-def test_a_plateau_during_warm_up_lowers_the_whole_rate(made):
+def test_plateau_during_warm_up_lowers_the_rate_after_it(made):
     rate, optimizer = schedule(made, 4)
     rates(rate, optimizer, range(2))
     for metric in (0.5, 0.5):
@@ -35,8 +35,8 @@ def test_a_plateau_during_warm_up_lowers_the_whole_rate(made):
     assert rates(rate, optimizer, range(2, 6)) == pytest.approx([0.0375, 0.05, 0.05, 0.05])
 
 
-def test_a_loaded_schedule_continues(made):
-    """The second evaluation without improvement, of which one is tolerated, comes after the resume."""
+def test_loaded_schedule_continues(made):
+    """With patience 1 the rate falls at the second evaluation without improvement, which comes after the resume."""
     rate, _ = schedule(made, 0, patience=1)
     for metric in (0.5, 0.4):
         rate.after_evaluation(metric)

@@ -9,24 +9,24 @@ from model.training import throughput
 from model.training.checkpointing.checkpoints import StageState
 from pipeline.errors import UserError
 
-COST = SimpleNamespace(mask_share=0.15, of=lambda lengths: (float(lengths.sum()), 1000.0 * len(lengths)))
-"""A token per base, 1,000 operations per promoter."""
+COST = SimpleNamespace(mask_share=0.15, count=lambda lengths: (float(lengths.sum()), 1000.0 * len(lengths)))
+"""One token per base, 1,000 operations per promoter."""
 
 
 @pytest.fixture
 def meter(monkeypatch):
-    """On one rank, with a clock that the test turns (`now`); what is logged stands in `logged`."""
-    found = SimpleNamespace(now=100.0, logged=[])
-    monkeypatch.setattr(throughput, "sums_over_ranks", lambda *sums: [float(value) for value in sums])
-    monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: found.now))
+    """A meter on one rank, with a clock that the test sets (`now`) and a list of log entries (`logged`)."""
+    setup = SimpleNamespace(now=100.0, logged=[])
+    monkeypatch.setattr(throughput, "sum_over_ranks", lambda *sums: [float(value) for value in sums])
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(monotonic=lambda: setup.now))
     engine = SimpleNamespace(
         stage="pretrain", world=World(0, 1, torch.device("cpu")), rate=SimpleNamespace(current=0.001), skipped_steps=2,
         loss_scale=None,
     )  # fmt: skip
     stream = SimpleNamespace(rows=400)
-    tracker = SimpleNamespace(log=lambda *entry: found.logged.append(entry))
-    found.meter = throughput.Meter(engine, stream, tracker, COST, matmul_rate=50_000.0)
-    return found
+    tracker = SimpleNamespace(log=lambda *entry: setup.logged.append(entry))
+    setup.meter = throughput.Meter(engine, stream, tracker, COST, matmul_rate=50_000.0)
+    return setup
 
 
 def step(rows, length):
@@ -34,7 +34,7 @@ def step(rows, length):
     return SimpleNamespace(micro_batches=[batch, batch])
 
 
-def test_a_reading_is_the_mean_over_the_steps_since_the_last_one(meter):
+def test_reading_is_the_mean_over_the_steps_since_the_last_one(meter):
     state = StageState(step=10, epoch=1, consumed=100, seconds=4.0)
     meter.meter.add_step(step(60, 10))
     meter.meter.add_step(step(40, 20))
@@ -57,7 +57,7 @@ def test_a_reading_is_the_mean_over_the_steps_since_the_last_one(meter):
     assert (meter.logged[1][3]["promoters_per_second"], meter.logged[1][3]["loss"]) == (10.0, 0.3)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(meter):
+def test_loss_that_is_not_finite_is_an_error(meter):
     meter.meter.sums += torch.tensor([float("nan"), 1.0, 1.0])
     meter.now += 1.0
     with pytest.raises(UserError, match=r"the loss is nan at step 3.*pretrain\.learning_rate"):

@@ -14,10 +14,10 @@ from tests.conftest import small_config
 pytestmark = pytest.mark.processes
 
 
-def test_runs_are_trained_and_found_finished_in_one_process(made, tmp_path):
+def test_runs_are_trained_and_recognized_as_finished_in_one_process(made, tmp_path):
     dataset = shutil.copy(made.config.dataset.path, tmp_path)
-    places = (f"dataset.path={dataset}", f"shards.path={made.config.shards.path}", "finetune.start=scratch")
-    config = small_config(tmp_path, *places, "finetune.max_epochs=0.5")
+    overrides = (f"dataset.path={dataset}", f"shards.path={made.config.shards.path}", "finetune.start=scratch")
+    config = small_config(tmp_path, *overrides, "finetune.max_epochs=0.5")
     environment, texts = dict(os.environ), []
     summary = train(config, emit=texts.append)
     assert os.environ == environment
@@ -27,7 +27,7 @@ def test_runs_are_trained_and_found_finished_in_one_process(made, tmp_path):
     assert summary["training"]["finetune"]["steps"] == 19
     readings = [line for line in read_metrics(config.run.directory / "metrics.jsonl") if "loss" in line]
     assert all(line["promoters_per_second"] > 0 and line["flop_utilisation"] > 0 for line in readings)
-    second = small_config(tmp_path, *places, "finetune.max_epochs=0.5", "run.name=second")
+    second = small_config(tmp_path, *overrides, "finetune.max_epochs=0.5", "run.name=second")
     assert train(second)["scores"] == written["scores"]
     first_weights, second_weights = (
         (run.directory / "model" / "model.safetensors").read_bytes() for run in (config.run, second.run)
@@ -36,5 +36,5 @@ def test_runs_are_trained_and_found_finished_in_one_process(made, tmp_path):
     again = train(config)
     assert again.pop("note").endswith("nothing was trained")
     assert again == written
-    with pytest.raises(UserError, match="would not use what it pretrains"):
-        train(small_config(tmp_path, *places[:2], "finetune.pretrained=elsewhere"), "pretrain")
+    with pytest.raises(UserError, match="--stage pretrain: pretraining would have no effect"):
+        train(small_config(tmp_path, *overrides[:2], "finetune.pretrained=elsewhere"), "pretrain")

@@ -12,12 +12,12 @@ pytestmark = pytest.mark.processes
 
 SCRIPT = Path(__file__).parent / "zero_and_precision.py"
 TOLERANCE = {"fp32": 1e-6, "compiled": 1e-5, "bf16": 5e-3, "fp16": 5e-3}
-"""Relative, of each loss to that of ZeRO 0 in float32. Largest seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""
+"""Relative tolerance of each loss against ZeRO 0 in float32. Largest differences seen: 3e-8, 3e-8, 1.3e-3, 3e-3."""
 
 
 @pytest.fixture(scope="module")
-def found(made, tmp_path_factory):
-    """The first losses on two ranks at each ZeRO stage and precision; dropout off."""
+def results(made, tmp_path_factory):
+    """First losses on two ranks at each ZeRO stage and precision, without dropout."""
     folder = tmp_path_factory.mktemp("matrix")
     config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
     (folder / "config.json").write_text(config.model_dump_json())
@@ -28,23 +28,23 @@ def found(made, tmp_path_factory):
         timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "found.json").read_text())
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.mark.parametrize(
     ("zero", "precision"), [(zero, p) for p in TOLERANCE for zero in ((1, 3) if p == "compiled" else range(4))]
 )
-def test_the_same_losses_at_every_zero_stage_and_precision(found, zero, precision):
-    result = found[f"{zero} {precision}"]
+def test_losses_are_equal_at_every_zero_stage_and_precision(results, zero, precision):
+    result = results[f"{zero} {precision}"]
     steps = 5 if precision == "compiled" else 20
     assert (result["problem"], result["skipped"], len(result["losses"])) == ("", 0, steps)
     assert result["scale"] == (4096 if precision == "fp16" else None)
-    assert result["waits"] == 0  # DeepSpeed would measure its own throughput, twice a micro-batch
-    assert result["losses"] == pytest.approx(found["0 fp32"]["losses"][:steps], rel=TOLERANCE[precision])
+    assert result["waits"] == 0  # by default DeepSpeed waits twice per micro-batch to measure throughput
+    assert result["losses"] == pytest.approx(results["0 fp32"]["losses"][:steps], rel=TOLERANCE[precision])
 
 
-def test_gradients_that_overflow_halve_the_loss_scale_until_the_run_ends(found):
-    """2^12 halved twelve times, each a step that is not applied; the one after the last is the end."""
-    assert found["overflow"]["scale"] == 1
-    assert found["overflow"]["skipped"] == 12
-    assert "gradients overflow in fp16 even at the smallest loss scale" in found["overflow"]["problem"]
+def test_gradients_that_overflow_halve_the_loss_scale_until_the_run_ends(results):
+    """The scale 2^12 is halved in twelve skipped steps; the next overflow ends the run."""
+    assert results["overflow"]["scale"] == 1
+    assert results["overflow"]["skipped"] == 12
+    assert "gradients overflow in fp16 even at the smallest loss scale" in results["overflow"]["problem"]

@@ -1,9 +1,8 @@
 """Write the first losses at each ZeRO stage and precision as JSON; run by test_zero_and_precision.py on several ranks.
 
-ZeRO 1 and 3 are also compiled, with a backend that stops before code is generated, which would take minutes.
+ZeRO 1 and 3 are also compiled, with a backend that generates no code, which would take minutes.
 
-DeepSpeed asks its accelerator whether a CPU supports fp16, and refuses it. The answer is changed here, so that the loss
-scaling runs as on a GPU.
+DeepSpeed rejects fp16 on a CPU. Its check is patched here, so that loss scaling runs as on a GPU.
 """
 
 import gc
@@ -17,7 +16,7 @@ from deepspeed.accelerator import get_accelerator
 
 from model.bert.build import build_task
 from model.config import Config
-from model.distributed.process_group import start, stop, sums_over_ranks
+from model.distributed.process_group import init_group, leave_group, sum_over_ranks
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
 from pipeline.errors import UserError
@@ -60,7 +59,7 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         RankSlice(world.rank, world.ranks, engine.plan.micro_batches), seed=0,
     )  # fmt: skip
     losses = []
-    gc.collect()  # engines before, at whose end the device is waited for
+    gc.collect()  # earlier engines wait for the device when they are deleted
     problem, waits = "", []
     accelerator = type(get_accelerator())
     accelerator.synchronize = lambda *_: waits.append(1)
@@ -68,11 +67,11 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         for step in itertools.islice(stream.epoch(0), COMPILED_STEPS if compiled else STEPS):
             sums = torch.zeros(3, dtype=torch.float64)
             engine.train_step(step, sums)
-            loss, count, _ = sums_over_ranks(*sums)
+            loss, count, _ = sum_over_ranks(*sums)
             losses.append(loss / count)
     except UserError as error:
         problem = str(error)
-    found = {
+    results = {
         "losses": losses,
         "skipped": engine.skipped_steps,
         "scale": engine.loss_scale,
@@ -80,19 +79,19 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
         "waits": len(waits),
     }
     engine.deepspeed.destroy()
-    return found
+    return results
 
 
 def main():
     config = Config.model_validate_json(Path(sys.argv[1]).read_text())
-    world = start()
+    world = init_group()
     type(get_accelerator()).is_fp16_supported = lambda _: True
-    found = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
-    found |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in COMPILED}
-    found["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
+    results = {f"{zero} {p}": first_losses(config, world, zero, p) for zero in range(4) for p in PRECISIONS}
+    results |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in COMPILED}
+    results["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.is_rank0:
-        Path("found.json").write_text(json.dumps(found))
-    stop()
+        Path("results.json").write_text(json.dumps(results))
+    leave_group()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Launchers and ranks that are killed or frozen at any moment of the start-up; nothing of torch, so each ends soon."""
+"""Launchers and ranks that are killed or frozen at any time of the start-up, without torch, so that tests are short."""
 
 import os
 import random
@@ -23,7 +23,7 @@ import os, subprocess, sys
 words = [sys.executable, "-c", sys.argv[1], "deepspeed.launcher.launch"]
 subprocess.run(words, start_new_session="SSH_CONNECTION" in os.environ)
 """
-"""Stands for `deepspeed` on one machine, or for sshd: passes no signal on."""
+"""Stands for `deepspeed` on one host, or for sshd: does not forward signals."""
 LAUNCHER = """
 import os, subprocess, sys
 print("launcher", os.getpid(), flush=True)
@@ -38,10 +38,10 @@ print("ranks", *(rank.pid for rank in ranks), flush=True)
 for rank in ranks:
     rank.wait()
 """
-"""Stands for the launcher of DeepSpeed: its ranks outlive it."""
+"""Stands for DeepSpeed's launcher: its ranks outlive it."""
 RANK = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: asked to end"))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: SIGTERM"))
 from model.watchdog.client import start_watchdog
 with start_watchdog(os.environ):
     end = time.monotonic() + 300
@@ -56,8 +56,8 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 with start_watchdog(os.environ):
     time.sleep(300)
 """
-SOON = 50
-"""Seconds in which everything has ended; idle machines take three."""
+TIMEOUT_S = 50
+"""Time for all processes to end; an idle machine needs three seconds."""
 
 
 class Run:
@@ -73,18 +73,18 @@ class Run:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def processes(self, word: str) -> list[int]:
-        """Wait for a line with process ids."""
+    def wait_for_ids(self, name: str) -> list[int]:
+        """Wait for a line that starts with `name`. Returns its process ids."""
         for line in self.command.stdout:
-            if line.startswith(word):
+            if line.startswith(name):
                 return [int(number) for number in line.split()[1:]]
         raise AssertionError(self.command.stderr.read())
 
-    def ended(self) -> str:
-        """Wait until no process is left. Returns the standard error."""
-        end = time.monotonic() + SOON
-        while left := find_processes(self.launch):
-            assert time.monotonic() < end, left
+    def wait(self) -> str:
+        """Wait until all processes have ended. Returns the standard error."""
+        end = time.monotonic() + TIMEOUT_S
+        while processes := find_processes(self.launch):
+            assert time.monotonic() < end, processes
             time.sleep(0.1)
         return self.command.communicate()[1]
 
@@ -93,11 +93,11 @@ class Run:
 def start():
     runs: list[Run] = []
 
-    def started(script: str = RANK, ssh: bool = False) -> Run:
+    def start_run(script: str = RANK, ssh: bool = False) -> Run:
         runs.append(Run(script, ssh))
         return runs[-1]
 
-    yield started
+    yield start_run
     for run in runs:
         for process in find_processes(run.launch):
             process.kill()
@@ -106,54 +106,54 @@ def start():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_killed_command(start, number):
-    moments = random.Random(int(number))
+    random_numbers = random.Random(int(number))
     runs = []
     for _ in range(6):
         runs.append(start())
-        runs[-1].processes("launcher")
-        time.sleep(moments.uniform(0, 0.6))
+        runs[-1].wait_for_ids("launcher")
+        time.sleep(random_numbers.uniform(0, 0.6))
         runs[-1].command.send_signal(number)
     for run in runs:
-        assert run.ended().count("lost: the launcher of rank 0 on ") == 1
+        assert run.wait().count("lost: the launcher of rank 0 on ") == 1
 
 
 def test_no_process_outlives_the_killed_ssh(start):
-    """sshd starts commands in a session of their own, so that the launcher leads a group."""
+    """sshd starts each command in its own session, so that the launcher leads a group."""
     run = start(ssh=True)
-    (launcher,) = run.processes("launcher")
+    (launcher,) = run.wait_for_ids("launcher")
     run.command.kill()
     run.command.wait()
     if psutil.Process(launcher).ppid() != 1:
-        pytest.skip("orphans are not taken in by process 1 here")
-    assert "lost: the launcher of rank 0 on " in run.ended()
+        pytest.skip("process 1 does not adopt orphans here")
+    assert "lost: the launcher of rank 0 on " in run.wait()
 
 
 def test_no_process_outlives_the_killed_launcher(start):
-    moments = random.Random(1)
+    random_numbers = random.Random(1)
     runs = []
     for _ in range(6):
         runs.append(start())
-        (launcher,) = runs[-1].processes("launcher")
-        runs[-1].processes("ranks")
-        time.sleep(moments.uniform(0, 0.6))
+        (launcher,) = runs[-1].wait_for_ids("launcher")
+        runs[-1].wait_for_ids("ranks")
+        time.sleep(random_numbers.uniform(0, 0.6))
         os.kill(launcher, signal.SIGKILL)
     for run in runs:
-        assert run.ended().count("lost: the launcher of rank 0 on ") == 1
+        assert run.wait().count("lost: the launcher of rank 0 on ") == 1
 
 
 def test_rank_that_blocks_sigterm_is_killed_without_its_launcher(start):
     run = start(HANGS)
-    run.processes("ranks")
+    run.wait_for_ids("ranks")
     time.sleep(1)
     run.command.kill()
-    assert "lost: the launcher of rank 0 on " in run.ended()
+    assert "lost: the launcher of rank 0 on " in run.wait()
 
 
-def test_stopped_and_hanging_ranks_are_named(start):
+def test_stopped_and_hanging_ranks_are_reported(start):
     stopped, hanging = start(), start(HANGS)
-    first, second = stopped.processes("ranks")
-    end = time.monotonic() + SOON
-    while len(find_processes(stopped.launch)) < 6:  # the watchdogs, too
+    first, second = stopped.wait_for_ids("ranks")
+    end = time.monotonic() + TIMEOUT_S
+    while len(find_processes(stopped.launch)) < 6:  # watchdogs included
         assert time.monotonic() < end
     time.sleep(random.Random(2).uniform(0.2, 1))
     os.kill(second, signal.SIGSTOP)
@@ -162,20 +162,20 @@ def test_stopped_and_hanging_ranks_are_named(start):
         time.sleep(0.1)
     os.kill(first, signal.SIGTERM)  # as DeepSpeed's launcher then does
     name = f"lost: rank 1 on {socket.gethostname()} (process {second}): stopped (SIGSTOP) for 20 s"
-    said = stopped.ended()
-    assert name in said
-    assert "rank 0" not in said
-    assert "no progress in its start-up for 40 s" in hanging.ended()
+    errors = stopped.wait()
+    assert name in errors
+    assert "rank 0" not in errors
+    assert "no progress in its start-up for 40 s" in hanging.wait()
 
 
 def test_rank_may_outlive_a_shell(start):
     """A shell that starts a rank in the background is not a launcher."""
     run = start("")
-    run.ended()
+    run.wait()
     environment = {**os.environ, LAUNCH: run.launch, "RANK": "0", "WORLD_SIZE": "1", "PYTHONPATH": str(ROOT)}
     shell = ["sh", "-c", '"$0" -c "$1" & sleep 1', sys.executable, RANK]
-    subprocess.run(shell, env=environment, check=True, timeout=SOON)
-    end = time.monotonic() + SOON
+    subprocess.run(shell, env=environment, check=True, timeout=TIMEOUT_S)
+    end = time.monotonic() + TIMEOUT_S
     while len(find_processes(run.launch)) < 2:  # the rank and its watchdog
         assert time.monotonic() < end
     time.sleep(3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.loader import load_config, load_data_config, sections_with
+from pipeline.config.loader import find_keys, load_config, load_data_config
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 CONFIG = ROOT / "config.yaml"
 
 
-def test_the_default_has_the_papers_data():
+def test_default_config_has_the_data_settings_of_the_paper():
     config = load_data_config(CONFIG)
     assert (config.shards.k, config.assay.flank, config.dataset.top_fraction) == (3, 150, 0.2)
     assert (config.dataset.finetune_valid, config.dataset.finetune_test) == (152_786, 76_393)
@@ -22,7 +22,7 @@ def test_the_default_has_the_papers_data():
     assert len(config.assay.upstream) == len(config.assay.downstream) == 150
 
 
-def test_overrides_and_base_files(tmp_path):
+def test_overrides_win_over_a_file_and_a_file_over_its_base(tmp_path):
     (tmp_path / "mine.yaml").write_text(f"base: {CONFIG}\nshards: {{k: 4, workers: 7}}\n")
     (tmp_path / "other.yaml").write_text("base: mine.yaml\nshards: {k: 5}\n")
     config = load_data_config(tmp_path / "other.yaml", ["shards.cache=x"])
@@ -30,25 +30,25 @@ def test_overrides_and_base_files(tmp_path):
     assert config.dataset == load_data_config(CONFIG).dataset
 
 
-def test_the_sections_of_training_are_left_out():
+def test_training_sections_are_ignored():
     config = load_data_config(CONFIG, ["run.name=x", "finetune.max_epochs=1"])
     assert set(config.model_dump()) == {"assay", "dataset", "shards"}
 
 
-def test_a_configuration_knows_how_it_was_loaded(tmp_path):
+def test_config_records_its_file_and_overrides(tmp_path):
     mine = tmp_path / "my file.yaml"
     mine.write_text(f"base: {CONFIG}\n")
     overrides = ["shards.k=4", "dataset.seed=1", "shards.cache=a b"]
     config = load_data_config(mine, overrides)
     assert config.was_overridden("dataset.seed")
     assert not config.was_overridden("dataset.path")
-    assert config.command_line_words("shards") == ["--config", f"'{mine}'", "shards.k=4", "'shards.cache=a b'"]
-    assert load_data_config(DEFAULT_CONFIG, overrides).command_line_words("dataset") == ["dataset.seed=1"]
+    assert config.format_arguments("shards") == ["--config", f"'{mine}'", "shards.k=4", "'shards.cache=a b'"]
+    assert load_data_config(DEFAULT_CONFIG, overrides).format_arguments("dataset") == ["dataset.seed=1"]
 
 
-def test_the_full_names_of_a_key():
-    assert sections_with("seed", DataConfig) == ["dataset.seed"]
-    assert sections_with("nothing", DataConfig) == []
+def test_find_keys_returns_full_names():
+    assert find_keys("seed", DataConfig) == ["dataset.seed"]
+    assert find_keys("nothing", DataConfig) == []
 
 
 @pytest.mark.parametrize("name", ["5", "007", "1e3", "2026-01-05", "true", "null", "1_000"])
@@ -80,27 +80,27 @@ def test_text_that_looks_like_another_type_stays_text(tmp_path, name):
         ("dataset.finetune_test=.inf", "dataset.finetune_test"),
     ],
 )
-def test_an_invalid_override_is_refused_by_its_key(override, name):
+def test_invalid_override_is_reported_with_its_key(override, name):
     with pytest.raises(UserError, match=name):
         load_data_config(CONFIG, [override])
 
 
-def test_an_unknown_key_is_answered_with_the_nearest():
+def test_unknown_key_suggests_the_nearest_key():
     with pytest.raises(UserError, match=r"shards\.worker: .*\bworkers\?"):
         load_data_config(CONFIG, ["shards.worker=1"])
 
 
 @pytest.mark.parametrize("value", ["lots", "-1", ".nan", ".inf", "10.5", "true", "", "[1]"])
-def test_a_wrong_number_of_training_rows_is_reported_once(value):
+def test_invalid_number_of_training_rows_is_reported_once(value):
     with pytest.raises(UserError) as error:
         load_data_config(CONFIG, [f"dataset.finetune_train={value}"])
     _, line = str(error.value).splitlines()
-    assert line.startswith(("  dataset.finetune_train: expected all, ", "  dataset.finetune_train: a size from 1 on"))
+    assert line.startswith(("  dataset.finetune_train: expected all, ", "  dataset.finetune_train: expected a whole "))
     assert line.endswith(" (on the command line)")
 
 
 @pytest.mark.parametrize("value", ["all", 8000, 0.5, 0])
-def test_numbers_of_training_rows(value):
+def test_valid_numbers_of_training_rows_are_accepted(value):
     config = load_data_config(CONFIG, [f"dataset.finetune_train={value}"])
     assert config.model_dump()["dataset"]["finetune_train"] == value
 
@@ -118,7 +118,7 @@ def test_numbers_of_training_rows(value):
         "base: below.yaml\n",
     ],
 )
-def test_a_broken_file_is_reported_by_its_path(tmp_path, text):
+def test_invalid_file_is_reported_with_its_path(tmp_path, text):
     (tmp_path / "broken.yaml").write_text(text)
     (tmp_path / "below.yaml").write_text("base: broken.yaml\n")
     with pytest.raises(UserError) as error:
@@ -126,7 +126,7 @@ def test_a_broken_file_is_reported_by_its_path(tmp_path, text):
     assert str(error.value).startswith(str(tmp_path))
 
 
-def test_a_missing_section_is_named(tmp_path):
+def test_missing_section_is_reported(tmp_path):
     (tmp_path / "part.yaml").write_text("shards: {k: 3}\n")
     with pytest.raises(UserError, match=r"missing: .*assay"):
         load_data_config(Path(tmp_path / "part.yaml"))

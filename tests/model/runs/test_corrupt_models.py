@@ -1,4 +1,4 @@
-"""Models and checkpoints damaged or deleted; the weights must always be those of the undisturbed run."""
+"""Corrupt or deleted models and checkpoints: the final weights must equal those of an uninterrupted run."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from model.artifacts.manifest import find_damage
+from model.artifacts.manifest import find_corruption
 from model.bert.build import load_regression_model
 from pipeline.errors import UserError
 from tests.model.runs.trainer import (
@@ -16,8 +16,8 @@ from tests.model.runs.trainer import (
     best_checkpoint,
     cut,
     flip,
+    make_unfinished,
     run_suggested_fix,
-    unfinished,
     weights,
 )
 
@@ -28,12 +28,11 @@ pytestmark = pytest.mark.processes
 def test_corrupt_models_of_a_finished_run_are_restored(trainer, finished, run, capsys, stage):
     folder = run / PRODUCTS[stage]
     files = {path.name: path.read_bytes() for path in (best_checkpoint(run, stage) / "huggingface").iterdir()}
-    for found, do in DAMAGE.items():
-        do(folder)
+    for problem, damage in DAMAGE.items():
+        damage(folder)
         assert "nothing was trained" in trainer.train()["note"]
-        said = capsys.readouterr().err
-        assert re.fullmatch(rf"{folder}: {found}.*; restored from .*/huggingface\n", said)
-        assert find_damage(folder) == ""
+        assert re.fullmatch(rf"{folder}: {problem}.*; restored from .*/huggingface\n", capsys.readouterr().err)
+        assert find_corruption(folder) == ""
         assert {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "manifest.json"} == files
     assert weights(run, stage) == weights(finished, stage)
     trainer.train()
@@ -44,10 +43,10 @@ def test_corrupt_models_of_a_finished_run_are_restored(trainer, finished, run, c
 def test_suggested_fix_trains_lost_models_again(trainer, finished, run, capsys, stage):
     flip(run / PRODUCTS[stage] / "model.safetensors")
     flip(best_checkpoint(run, stage) / "huggingface" / "model.safetensors")
-    if stage == "pretrain":  # the run's scores do not hang on it
+    if stage == "pretrain":  # the scores of the run do not depend on it
         assert trainer.train()["scores"]
         assert "cannot be restored" in capsys.readouterr().err
-    with pytest.raises(UserError, match="has other bytes than were written, and it cannot be restored") as error:
+    with pytest.raises(UserError, match="has other bytes than its manifest records, and it cannot be") as error:
         trainer.train(stages=stage)
     run_suggested_fix(error)
     trainer.train(stages=stage)
@@ -57,7 +56,7 @@ def test_suggested_fix_trains_lost_models_again(trainer, finished, run, capsys, 
     assert summary["scores"] == json.loads((finished / "summary.json").read_text())["scores"]
 
 
-def test_fine_tuning_starts_from_intact_weights_without_old_checkpoints(
+def test_fine_tuning_starts_from_restored_weights_without_old_checkpoints(
     trainer, finished, pretrained_run, before_step, capsys
 ):
     flip(pretrained_run / "pretrained" / "model.safetensors")
@@ -66,14 +65,14 @@ def test_fine_tuning_starts_from_intact_weights_without_old_checkpoints(
     assert weights(pretrained_run, "pretrain") == weights(finished, "pretrain")
     shutil.rmtree(pretrained_run / "pretrained")
 
-    def killed():
+    def kill():
         raise KilledError
 
-    before_step(15, killed)
+    before_step(15, kill)
     with pytest.raises(KilledError):
         trainer.train(stages="finetune")
     assert "pretrained: the folder is missing; restored from" in capsys.readouterr().err
-    before_step(0, killed)
+    before_step(0, kill)
     for checkpoint in (pretrained_run / "checkpoints" / "pretrain").glob("step-*"):
         flip(checkpoint / "mp_rank_00_model_states.pt")
     trainer.train()
@@ -96,15 +95,15 @@ def test_fine_tuning_without_pretrained_weights_suggests_a_fix(trainer, finished
 
 
 def test_model_deleted_during_training_is_restored(trainer, finished, run, before_step, capsys):
-    unfinished(run)
+    make_unfinished(run)
     before_step(35, lambda: shutil.rmtree(run / "model"))
     trainer.train()
     assert "finetune: runs/paper/model: the folder is missing; restored from" in capsys.readouterr().err
     assert weights(run) == weights(finished)
-    unfinished(run)
+    make_unfinished(run)
     before_step(35, lambda: [shutil.rmtree(run / "model"), shutil.rmtree(checkpoint)])
     best = json.loads((finished / "summary.json").read_text())["training"]["finetune"]["best_step"]
-    assert best < 35  # else it is written once more after its loss
+    assert best < 35  # otherwise it would be written again after its deletion
     checkpoint = run / "checkpoints" / "finetune" / f"step-{best:09d}"
     assert checkpoint.exists()
     with pytest.raises(UserError, match="run the same command to train it again") as error:
@@ -120,5 +119,5 @@ def test_corrupt_model_is_refused(run):
     flip(run / "model" / "model.safetensors")
     with pytest.raises(UserError, match=r"the model is corrupt \(model.safetensors has other bytes"):
         load_regression_model(run / "model")
-    (run / "model" / "manifest.json").unlink()  # changed on purpose, as the message says
+    (run / "model" / "manifest.json").unlink()  # as the message suggests for a model that was changed on purpose
     load_regression_model(run / "model")
