@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 
+from model.cluster.cleanup import inspect_launch
 from model.runs.status import LAUNCH, ExitCode, State
 from pipeline.runtime.progress import emit
 
@@ -73,19 +74,20 @@ class SlurmJob:
                 return child.wait(0.5)
             if self._stop and time.monotonic() - requested_at >= REPEAT_S:
                 # By default scancel signals all steps and not the batch process.
-                subprocess.run(["scancel", "--signal=TERM", self._id], check=False)
+                subprocess.run(["scancel", "--signal=TERM", self._id], capture_output=True, check=False)
                 requested_at = time.monotonic()
 
     def _states(self, launch: str) -> set[str]:
         """Collect the last state of each rank from all nodes, and remove the records.
 
-        The set is empty if Slurm starts no steps any more because it is ending the job.
+        Only the states of this node are known if Slurm starts no steps any more because it is ending the job.
         """
         step = ["srun", f"--nodes={self._nodes}", f"--ntasks={self._nodes}", "--ntasks-per-node=1"]
         inspect = [sys.executable, "-m", "model.cluster.cleanup", launch, str(GRACE_S)]
         done = subprocess.run([*step, *inspect], capture_output=True, text=True, check=False)
         answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        return {state for answer in answers for state in answer["states"]}
+        states = {state for answer in answers for state in answer["states"]}
+        return states or set(inspect_launch(launch, GRACE_S).states)
 
     def _state(self) -> str:
         """Return the state of the job, such as RUNNING or CANCELLED; empty if Slurm does not answer."""

@@ -27,12 +27,13 @@ def agents(workspace: Workspace, restarts: int, *arguments: str) -> Iterator[lis
     """Start two agents; their output is in log-0 and log-1."""
     rendezvous = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}", "--local-addr", "127.0.0.1")
     options = ("--nnodes", "2", "--nproc-per-node", "1", *rendezvous, "--max-restarts", str(restarts))
+    environment = {**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}  # the agents are on one machine and cannot know it
     started = []
     for number in range(2):
         with (workspace.folder / f"log-{number}").open("w") as log:
             started.append(
                 subprocess.Popen(
-                    ["torchrun", *options, "train.py", *arguments], cwd=workspace.folder, env=ENVIRONMENT, stdout=log,
+                    ["torchrun", *options, "train.py", *arguments], cwd=workspace.folder, env=environment, stdout=log,
                     stderr=log,
                 )
             )  # fmt: skip
