@@ -56,18 +56,24 @@ def wait_for_fine_tuning(run: Path) -> None:
         time.sleep(0.2)
 
 
+@pytest.fixture(scope="module")
+def never_killed(prepared) -> Path:
+    """The run directory of the same training, uninterrupted, with one agent."""
+    prepared.run("torchrun", "--standalone", "--nproc-per-node", "2", "train.py", *LONG, "run.name=never-killed")
+    return prepared.folder / "runs" / "never-killed"
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("killed", [0, 1])
-def test_killed_rank_restarts_on_both_agents_with_the_same_weights(copy, killed):  # noqa: F811
-    runs = copy.folder / "runs"
-    copy.run("torchrun", "--standalone", "--nproc-per-node", "2", "train.py", *LONG, "run.name=never-killed")
+def test_killed_rank_restarts_on_both_agents_with_the_same_weights(copy, never_killed, killed):  # noqa: F811
+    run = copy.folder / "runs" / "paper"
     with agents(copy, 3, *LONG) as both:
-        wait_for_fine_tuning(runs / "paper")
+        wait_for_fine_tuning(run)
         (rank,) = psutil.Process(both[killed].pid).children()
         os.kill(rank.pid, signal.SIGKILL)
         assert [agent.wait(timeout=150) for agent in both] == [0, 0], logs(copy)
     assert "resumes from the checkpoint of step" in "".join(logs(copy))
-    check_same(runs / "paper", runs / "never-killed")
+    check_same(run, never_killed)
 
 
 @pytest.mark.timeout(300)
