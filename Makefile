@@ -36,7 +36,7 @@ bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
 
 demo: .venv/core
 	$(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS)
-	$(BIN)/promoter-bert build demo/demo.tsv $(DEMO)
+	$(BIN)/promoter-bert build demo/demo.tsv --replace $(DEMO)
 	$(BIN)/promoter-bert shards $(DEMO)
 	$(BIN)/promoter-bert verify demo/shards/k3
 	rm -rf runs/demo

@@ -1,1 +1,1 @@
-"""Measurements of the project beside its peers. Run from the checkout's root: python -m bench.FOLDER.NAME --help."""
+"""Benchmarks of the project and other libraries. Run in the project folder: python -m bench.FOLDER.NAME --help."""

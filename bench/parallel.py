@@ -1,4 +1,4 @@
-"""Commands that build, train and predict, several at a time, each with one thread."""
+"""Parallel runs of single-threaded commands."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,24 +13,24 @@ Result = TypeVar("Result")
 
 
 def run_single_threaded(command: Sequence[str]) -> None:
-    """Run a command on one thread. SystemExit shows its output if it fails."""
+    """Run a command with one thread. Raises SystemExit with its output if it fails."""
     run_command(command, ONE_THREAD)
 
 
 def run_parallel(jobs: int, tasks: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
     """Run tasks, `jobs` at a time, and return their results.
 
-    After a failure no other task is started; the exception is raised when the running tasks have ended.
+    After a failure no further task starts. The exception is raised when the running tasks have ended.
     """
-    failed: list[BaseException] = []
+    failures: list[BaseException] = []
 
     def start(task: Callable[[], Result]) -> Result:
-        if failed:
-            raise failed[0]
+        if failures:
+            raise failures[0]
         try:
             return task()
         except BaseException as error:
-            failed.append(error)
+            failures.append(error)
             raise
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -1,7 +1,7 @@
--- The settings of a build. Those that are not set have the values of the yeast assay:
+-- The settings of a build, as variables. A variable that is not set gets the value of the yeast assay. Set at least:
 --   set variable input_files = ['train_sequences.txt'];
 
--- The layout of the rows: fields between delimiters, counted from 1; lines to skip at the head of each file.
+-- The layout of the input: fields are counted from 1; skip_lines is the number of header lines of each file.
 set variable delimiter = coalesce(getvariable('delimiter'), chr(9));
 set variable quoted = coalesce(getvariable('quoted'), false);
 set variable skip_lines = coalesce(getvariable('skip_lines'), 0);
@@ -10,7 +10,7 @@ set variable sequence_field = coalesce(getvariable('sequence_field'), 1);
 set variable expression_field = coalesce(getvariable('expression_field'), 2);
 set variable labelled = coalesce(getvariable('labelled'), true);
 
--- The assay: the rules for promoters, and the repairs of sequences that break them.
+-- The assay: rules for valid promoters, and repairs of sequences that break a rule.
 set variable left_adapter = coalesce(getvariable('left_adapter'), 'TGCATTTTTTTCACATC');
 set variable right_adapter = coalesce(getvariable('right_adapter'), 'GGTTACGGCTGTT');
 set variable upstream = coalesce(getvariable('upstream'), 'AGTCCACTATTAAAGAACGTGGACTCCAACGTCAAAGGGCGAAAAACCGTCTATCAGGGCGATGGCCCACTACGTGAACCATCACCCTAATCAAGTGCTAGCAGGAATGATGCAAAAGGTTCCCGATTCGAACTGCATTTTTTTCACATC');
@@ -25,7 +25,7 @@ set variable uracil = coalesce(getvariable('uracil'), 'reject');
 set variable iupac = coalesce(getvariable('iupac'), 'reject');
 set variable missing_adapters = coalesce(getvariable('missing_adapters'), 'reject');
 
--- The dataset. Sizes below 1 are fractions of the rows, sizes of 1 and more are exact counts.
+-- The splits. Sizes below 1 are fractions of the rows; sizes of 1 or more are numbers of rows.
 set variable seed = coalesce(getvariable('seed'), 0);
 set variable duplicates = coalesce(getvariable('duplicates'), 'keep');
 set variable split = coalesce(getvariable('split'), 'random');
@@ -35,5 +35,5 @@ set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
 set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
 set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);
--- The training rows: all that are not held out, or a number of them. A fraction refers to all promoters.
+-- Training rows of finetune: all that are not held out, or fewer. A fraction refers to all promoters.
 set variable finetune_train = coalesce(getvariable('finetune_train'), 'all');

@@ -53,7 +53,9 @@ create or replace temp macro reason_text(code) as reason_texts()[code];
 -- The code of the first rule that a (repaired) sequence breaks; null for a valid one.
 create or replace temp macro sequence_code(sequence) as case
     when sequence is null or sequence = '' then 'no_sequence'
-    when regexp_matches(sequence, '[^ACGTN]') then
+    -- Other letters than ACGTN: the share of letters in common is 1 without them. A regular expression takes four times
+    -- as long.
+    when jaccard(sequence || 'ACGTN', 'ACGTN') < 1 then
         case
             when regexp_matches(sequence, '\s') then 'white_space'
             when not regexp_matches(upper(sequence), '[^ACGTN]') then 'lower_case'

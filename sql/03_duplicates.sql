@@ -1,5 +1,5 @@
--- For duplicates = first or average: number the equal sequences among the usable rows. The first is copy 1, the others
--- become rejects. For average, the first one gets the mean of all their labels.
+-- For dataset.duplicates = first or average: number the copies of equal sequences among the usable rows. Copy 1 is kept
+-- and the other copies become rejects. With average, copy 1 gets the mean of the labels of all copies.
 create or replace temp table numbered as
 select row_number() over () as row, * exclude (copy)
 from input;
@@ -13,7 +13,7 @@ with usable as (
 select
     row,
     row_number() over (partition by sequence order by row) as copy,
-    -- Sorted before the sum, so that the last digit of the mean does not depend on the order of the rows.
+    -- Sort before the sum: otherwise the last digit of the mean depends on the order of the input.
     list_avg(list_sort(list(expression) over (partition by sequence))) as mean
 from usable;
 

@@ -3,7 +3,7 @@ create or replace temp table input_size as
 select count(*) as input_rows
 from input;
 
--- One row per input row that is not usable, with its file, line and reason.
+-- One row per input row that breaks a rule, with its file, line and reason.
 create or replace table rejects as
 with numbered as (
     select
@@ -14,7 +14,7 @@ with numbered as (
         fields,
         reject_code(fields, sequence, expression, copy) as code
     from input
-    -- If every row is usable, this saves another pass over the input.
+    -- If no row is rejected, this condition saves a second pass over the input.
     where (select input_rows from input_size) > (select count(*) from promoters)
 ),
 first_rows as (
@@ -32,7 +32,7 @@ join first_rows using (file)
 where code is not null
 order by file, line;
 
--- The number of promoters that each repair changed. A sequence may have needed several.
+-- The number of promoters that each repair changed. One sequence may need several repairs.
 create or replace table repairs as
 with steps as (
     select

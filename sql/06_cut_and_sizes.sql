@@ -1,10 +1,10 @@
--- One row: the sizes, the settings of the splits, and the key that shards and runs are bound to.
+-- One row: the sizes, the settings of the splits, and the dataset key that shards and runs refer to.
 create or replace table dataset as
 with counts as (
     select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters
 ),
--- The pretraining cut: the value at index int(f n) of the descending sort; rows at or above it are in.
--- Null without labels.
+-- The pretraining threshold (cut): the label at index int(top_fraction * promoters) of the descending sort.
+-- Promoters at or above it are in pretrain. Null without labels.
 cut as (
     select expression as cut
     from promoters
@@ -29,7 +29,7 @@ sizes as (
             rows_of(getvariable('pretrain_valid'), pretrain_rows),
             getvariable('pretrain_valid_at_most')
         )::bigint as pretrain_valid_rows,
-        -- Promoters without labels are for prediction only: all of them are test rows.
+        -- Promoters without labels are used for prediction only: all are test rows.
         if(getvariable('labelled'), rows_of(getvariable('finetune_valid'), promoters), 0) as finetune_valid_rows,
         if(getvariable('labelled'), rows_of(getvariable('finetune_test'), promoters), promoters) as finetune_test_rows,
         getvariable('seed')::bigint as seed,
@@ -43,7 +43,7 @@ sizes as (
         getvariable('downstream') as downstream
     from counts, cut, top
 ),
--- The number of training rows of finetune: all that are not held out, or the first of them.
+-- The number of training rows of finetune: all that are not held out, or fewer.
 training as (
     select
         if(
@@ -53,7 +53,7 @@ training as (
         ) as finetune_train_rows
     from sizes
 ),
--- The first id of pretrain's training rows.
+-- The id of the first training row of pretrain.
 first_train as (
     select id as pretrain_train_from
     from promoters
@@ -74,7 +74,9 @@ select
     sizes.*,
     finetune_train_rows,
     coalesce((select pretrain_train_from from first_train), promoters) as pretrain_train_from,
-    -- A hash of files and settings: a build from the same source keeps the dataset.
+    -- Hash of input files and settings: a build of the same source keeps the existing dataset.
     getvariable('source') as source,
-    getvariable('settings') as settings
+    getvariable('settings') as settings,
+    -- Input files relative to the folder of the dataset, or URLs.
+    getvariable('files')::varchar[] as files
 from sizes, training, content;

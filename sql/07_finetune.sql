@@ -1,5 +1,5 @@
--- One row per promoter of fine-tuning, with its split: all promoters, or fewer if finetune_train is set.
--- The rows are in random order already, so a split is a range of ids: test, then validation, then training.
+-- One row per promoter of fine-tuning, with its split: all promoters, or fewer if dataset.finetune_train is set.
+-- The promoters are in random order, so each split is a range of ids: test rows first, then validation, then training.
 create or replace view finetune as
 with bounds as (
     select finetune_test_rows as test, finetune_test_rows + finetune_valid_rows as held_out,

@@ -1,7 +1,8 @@
--- One row per promoter of the top fraction by expression, ties at the cut included, in the same random order.
--- 06_cut_and_sizes.sql computes the cut.
--- Validation comes first, like the held-out rows of finetune. If its fraction is clearly larger (5 % against 3.4 % in
--- the paper's preset), no promoter held out from fine-tuning is a training row here. The build counts exceptions.
+-- One row per promoter of pretraining, with its split: the promoters with labels at or above the threshold (cut), which
+-- 06_cut_and_sizes.sql computes. All promoters with a label equal to the threshold are included. They keep their random
+-- order.
+-- Validation rows come first, like the held-out rows of finetune. The paper's preset holds out 5 % here and 3.4 % in
+-- finetune, so no promoter held out from fine-tuning is a training row here. The build counts exceptions.
 create or replace view pretrain as
 with top as (
     select

@@ -1,23 +1,23 @@
--- Macros that are part of the dataset: for queries, and as the reference for tests of the fast code.
+-- Macros stored in the dataset, for queries. They are also the reference for tests of the fast code.
 
--- The reverse complement: the other strand in its own direction.
+-- The reverse complement: the opposite strand, read in 5' to 3' direction.
 create or replace macro reverse_complement(bases) as translate(reverse(bases), 'ACGT', 'TGCA');
 
--- The insert: the random part of a promoter, between the adapters.
+-- The insert: the variable bases of a promoter, between the two adapters.
 create or replace macro insert_of(sequence) as substring(
     sequence,
     (select length(left_adapter) + 1 from dataset),
     length(sequence) - (select length(left_adapter) + length(right_adapter) from dataset)
 );
 
--- The insert between `flank` bases of plasmid on either side (the flanks hold the adapters).
+-- The insert with `flank` bases of the plasmid on each side. The flanks include the adapters.
 create or replace macro extended(sequence, flank) as
     (select right(upstream, flank) from dataset)
     || insert_of(sequence)
     || (select left(downstream, flank) from dataset);
 
--- One k-mer id per base: 5 for the special tokens, plus the k bases from this one on as a number in base 5 (A 0, C 1,
--- G 2, T 3, N 4). The sequence is padded with Ns.
+-- The token id of the k-mer that starts at each base. The k bases are digits of a number in base 5: A is 0, C 1, G 2,
+-- T 3, N 4. Ids 0 to 4 are special tokens, so 5 is added. The end of the sequence is padded with N.
 create or replace macro kmer_ids(bases, k) as (
     select list_transform(
         range(1, length(sequence) + 1),

@@ -1,4 +1,4 @@
--- Relations that later commands fill, so that one join leads from a score to its promoter.
+-- Relations that later commands fill: shards, and runs with their metrics and predictions.
 create table if not exists shards (
     k integer, stage varchar, split varchar, shard integer, file varchar, records integer, first_position bigint,
     rows bigint, bytes bigint, sha256 varchar

@@ -1,4 +1,4 @@
--- The whole build in the duckdb command line, from the folder above:
+-- Build a dataset with the duckdb command line, from the folder above this one:
 --   duckdb my.duckdb -c "set variable input_files = ['demo.tsv']" -c "-- (the lone semicolon ends these comments; the shell takes a dot command only at the start of a statement)
 ;
 .read sql/00_settings.sql

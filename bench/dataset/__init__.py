@@ -1,1 +1,1 @@
-"""Cost of building a dataset, and of the search for near-duplicates."""
+"""Measure the cost of a build and of the search for near-duplicates."""

@@ -1,4 +1,4 @@
-"""Cost of `promoter-bert build` beside polars, pandas and plain SQL; under memory limits; by size.
+"""Measure the cost of `promoter-bert build`: against polars, pandas and plain SQL, by memory limit and by rows.
 
     python -m bench.dataset.build [--rows 6739258] [--times 3]
     python -m bench.dataset.build --growth 1,2,4,8,16 --plot docs/growth.svg
@@ -35,7 +35,7 @@ def own_command(file: Path, work: Path, *options: str) -> list[str]:
     return [COMMAND, "build", str(file), "--dataset", str(work / "d.duckdb"), *sizes, *options]
 
 
-def beside_peers(file: Path, work: Path, times: int) -> None:
+def compare_peers(file: Path, work: Path, times: int) -> None:
     """Print the costs of all contenders."""
 
     def peer_cost(peer: str) -> dict[str, float]:
@@ -59,18 +59,18 @@ def beside_peers(file: Path, work: Path, times: int) -> None:
     print(markdown(["", "wall s", "CPU s", "peak GB", "CPU relative to ours"], rows), flush=True)
 
 
-def under_memory_limits(file: Path, work: Path) -> None:
+def compare_memory_limits(file: Path, work: Path) -> None:
     """Print cost and dataset key under several memory limits."""
     rows = []
     for limit in ("none", "1GB", "512MB"):
         cost = run(own_command(file, work, *([] if limit == "none" else ["--memory", limit])))
         query = [COMMAND, "query", "--json", "select key from dataset", "--dataset", str(work / "d.duckdb")]
-        (found,) = json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
-        rows.append([limit, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.gigabytes:.2f}", found["key"][:16]])
+        (dataset,) = json.loads(subprocess.run(query, check=True, capture_output=True).stdout)
+        rows.append([limit, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.gigabytes:.2f}", dataset["key"][:16]])
     print(markdown(["memory limit", "wall s", "CPU s", "peak GB", "dataset key"], rows), flush=True)
 
 
-def growth(folder: Path, work: Path, millions: list[int]) -> dict[int, Cost]:
+def measure_growth(folder: Path, work: Path, millions: list[int]) -> dict[int, Cost]:
     """Print and return the cost of a build by millions of rows."""
     print("| million rows | wall s | CPU us per row | peak GB | bytes per row |\n|--:|--:|--:|--:|--:|")
     costs = {}
@@ -85,7 +85,7 @@ def growth(folder: Path, work: Path, millions: list[int]) -> dict[int, Cost]:
     return costs
 
 
-def plot(costs: dict[int, Cost], file: Path) -> None:
+def plot_growth(costs: dict[int, Cost], file: Path) -> None:
     """Plot CPU time and peak memory against rows."""
     from matplotlib.figure import Figure
 
@@ -111,13 +111,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder, work = Path(name), Path(name) / "work"
         if args.growth:
-            costs = growth(folder, work, [int(text) for text in args.growth.split(",")])
+            costs = measure_growth(folder, work, [int(text) for text in args.growth.split(",")])
             if args.plot:
-                plot(costs, args.plot)
+                plot_growth(costs, args.plot)
             return
         file = rows_file(folder, args.rows)
-        beside_peers(file, work, args.times)
-        under_memory_limits(file, work)
+        compare_peers(file, work, args.times)
+        compare_memory_limits(file, work)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cost of finding near-duplicates among generated inserts: wall and CPU seconds, peak memory.
+"""Measure the search for near-duplicates among generated inserts: wall and CPU seconds, peak memory.
 
 python -m bench.dataset.near_duplicates 6739258      number of inserts, 2 % of them near another one
 """
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.near_duplicates.clusters import near_duplicate_clusters
+from pipeline.near_duplicates.clusters import find_clusters
 
 LENGTHS = np.array([60, 70, 77, 78, 79, 80, 81, 82, 100])
 SHARES = np.array([0.004, 0.004, 0.01, 0.024, 0.128, 0.82, 0.005, 0.003, 0.002])
@@ -61,7 +61,7 @@ def main() -> None:
     column = inserts(parser.parse_args().number)
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter()
-    groups = near_duplicate_clusters(column)
+    groups = find_clusters(column)
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,13 +1,13 @@
-"""Study of scores: BERT with and without pretraining, ridge and a CNN; three seeds, measured and noisy promoters.
+"""Study of scores: BERT with and without pretraining, a CNN and ridge regression, three seeds each.
 
-    python -m bench.quality.study yeast.tsv                           sizes and choices, some hours on two cores
-    python -m bench.quality.study yeast.tsv --dream noisy.parquet     and 500,000 promoters with the assay's noise
-    ... --test test_sequences.txt --labels public_leaderboard_ids     scores on the challenge's public rows, too
-    ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies
+    python -m bench.quality.study yeast.tsv                           sizes and choices; some hours on two cores
+    python -m bench.quality.study yeast.tsv --dream noisy.parquet     also 500,000 promoters with the noise of the assay
+    ... --test test_sequences.txt --labels public_leaderboard_ids     also scores on public rows of the challenge
+    ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies only
 
-Finished trials in --work FOLDER (default quality/) are not repeated; after a change of quality.yaml take another
-folder. Writes all numbers so far to bench/quality/quality.json, from which `python -m bench.quality.tables` makes
-the tables and the plot of docs/results.md. The trials: trials.py; the model and its training: quality.yaml.
+Finished trials in --work FOLDER (default quality/) are not repeated; use another folder after a change of quality.yaml.
+All results so far are written to bench/quality/quality.json, from which `python -m bench.quality.tables` makes the
+tables and the plot of docs/results.md. trials.py lists the trials; quality.yaml holds the model and its training.
 """
 
 import argparse
@@ -29,21 +29,21 @@ STUDIES = ("sizes", "choices", "dream")
 
 
 class Studio:
-    """Folder and files of trials. files: those of `yeast` and `dream`; work: folder for all output."""
+    """Runner of trials. files: rows of `yeast` and `dream`; work: folder for all output; test, labels: public rows."""
 
     def __init__(self, files: dict[str, Path], work: Path, test: Path | None, labels: Path | None) -> None:
         self.files, self.work, self.test, self.labels = files, work, test, labels
         self.building = threading.Lock()
 
     def result(self, trial: Trial) -> None:
-        """Run a trial, unless it was run before with the same rows and settings, and save its result."""
+        """Run a trial and save its result, unless a result for the same rows and settings exists."""
         path = self.path(trial)
         facts = {name: getattr(trial, name) for name in ("study", "rows", "split", "seed", "size", "variant")}
         facts |= {"settings": list(trial.settings), "bytes": self.files[trial.rows].stat().st_size}
         result = json.loads(path.read_text()) if path.exists() else {}
         if not facts.items() <= result.items():
-            began = time.monotonic()
-            result = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - began)}
+            start = time.monotonic()
+            result = {**facts, **self.run(trial, self.places(trial)), "seconds": round(time.monotonic() - start)}
         if trial.rows == "dream" and trial.method == "bert" and self.test and self.labels and "public" not in result:
             result["public"] = self.public(self.work / "runs" / trial.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ class Studio:
         print(json.dumps(result), flush=True)
 
     def path(self, trial: Trial) -> Path:
-        """Name the file of a trial's result."""
+        """Return the path of a trial's result."""
         return self.work / "results" / f"{trial.name}.json"
 
     def places(self, trial: Trial) -> list[str]:
-        """Make a trial's dataset and shards, unless they exist. Returns their settings."""
+        """Build the dataset and shards of a trial, unless they exist, and return their settings."""
         name = "-".join((trial.rows, *(setting.partition("=")[2] for setting in trial.data)))
         data = [f"dataset.path={self.work / name}.duckdb", f"shards.path={self.work / name}-shards", *trial.data]
         with self.building:
@@ -64,7 +64,7 @@ class Studio:
         return data
 
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
-        """Train and score a trial."""
+        """Train a trial's model and return its scores."""
         if trial.method == "ridge":
             return run_json(module("quality.ridge", data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
@@ -89,7 +89,7 @@ class Studio:
         return result
 
     def both_strands(self, run: Path, dataset: Path) -> dict[str, float]:
-        """Score the mean of the predictions for both strands of the test promoters."""
+        """Score the mean prediction over both strands of the test promoters."""
         from scipy.stats import pearsonr, spearmanr
 
         from pipeline.dataset.database import open_dataset
@@ -107,7 +107,7 @@ class Studio:
         return {"both_pearson": float(r), "both_spearman": float(rho)}
 
     def public(self, run: Path) -> dict[str, Any]:
-        """Compute the challenge's score on the public rows, by subset."""
+        """Compute the DREAM Challenge score on the public rows."""
         out = run / "test_sequences.tsv"
         run_single_threaded((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
         labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))
@@ -116,21 +116,23 @@ class Studio:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("yeast", type=Path, help="measured promoters with labels of little noise")
-    cli.add_argument("--dream", type=Path, help="500,000 promoters with noisy labels")
+    cli.add_argument("yeast", type=Path, help="measured promoters with precise labels")
+    cli.add_argument("--dream", type=Path, help="500,000 promoters with noisy labels; default: none")
     cli.add_argument("--test", type=Path, help="the challenge's test_sequences.txt")
     cli.add_argument("--labels", type=Path, help="folder of the public leaderboard's labels and subsets")
     cli.add_argument("--work", type=Path, default=Path("quality"), help="default: quality")
-    cli.add_argument("--jobs", type=int, default=1, help="trials at a time, with one thread each; default: 1")
+    cli.add_argument("--jobs", type=int, default=1, help="parallel trials, one thread each; default: 1")
     cli.add_argument("--only", nargs="*", choices=STUDIES, default=STUDIES, help="studies; default: all")
-    cli.add_argument("--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods left out")
+    cli.add_argument(
+        "--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods to omit; default: none"
+    )
     args = cli.parse_args()
     files = {"yeast": args.yeast, **({"dream": args.dream} if args.dream else {})}
     studio = Studio({name: path.resolve() for name, path in files.items()}, args.work.resolve(), args.test, args.labels)
-    wanted = [t for t in trials() if t.rows in files and t.study in args.only and t.method not in args.without]
-    starts = {trial.start for trial in wanted}
+    selected = [t for t in trials() if t.rows in files and t.study in args.only and t.method not in args.without]
+    starts = {trial.start for trial in selected}
     try:
-        for each in ([trial for trial in trials() if trial.name in starts], wanted):
+        for each in ([trial for trial in trials() if trial.name in starts], selected):
             run_parallel(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
     finally:
         paths = [studio.path(trial) for trial in trials()]

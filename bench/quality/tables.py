@@ -1,9 +1,9 @@
-"""Tables and plot of docs/results.md from the results of study.py.
+"""Tables and plot of docs/results.md, made from the results of study.py.
 
     python -m bench.quality.tables [--results bench/quality/quality.json] [--plot docs/quality.svg]
 
-A cell is the mean over the seeds and, in brackets, the lowest and the highest. A difference is the mean of the
-differences per seed with its 95 % interval by Student's t.
+A cell holds the mean over the seeds and, in brackets, the lowest and highest value. A difference is the mean of the
+differences per seed, with its 95 % interval by Student's t.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from bench.quality.trials import SIZES, SPLITS
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
-"""Methods and their colours."""
+"""Method -> its colour."""
 LABELS = {
     "pretrained": "BERT, pretrained", "scratch": "BERT, from scratch", "ridge": "ridge on 1- to 6-mers",
     "cnn": "CNN, 82,249 parameters",
@@ -28,16 +28,18 @@ LABELS = {
 
 Results = list[dict[str, Any]]
 Scores = dict[int, float]
-"""Score by seed."""
+"""Seed -> score."""
 
 
-def scores(results: Results, metric: str = "pearson", **wanted: Any) -> Scores:
-    """Select one number of the trials that match `wanted`."""
-    return {one["seed"]: one[metric] for one in results if all(one[name] == value for name, value in wanted.items())}
+def scores(results: Results, metric: str = "pearson", **conditions: Any) -> Scores:
+    """Select one metric of the trials that match all conditions (name=value)."""
+    return {
+        one["seed"]: one[metric] for one in results if all(one[name] == value for name, value in conditions.items())
+    }
 
 
 def cell(values: Scores) -> str:
-    """Format mean, lowest and highest; empty if there are none."""
+    """Format mean, lowest and highest score; an empty text for no scores."""
     if not values:
         return ""
     each = list(values.values())
@@ -45,12 +47,12 @@ def cell(values: Scores) -> str:
 
 
 def number(value: float) -> str:
-    """Format a correlation, or a difference of two: .750, -.012."""
+    """Format a correlation or a difference of correlations: .750, -.012."""
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
 def difference(values: Scores, others: Scores) -> str:
-    """Format the difference of two methods per seed; empty if fewer than two seeds have both."""
+    """Format the mean difference of two methods over seeds; an empty text if fewer than two seeds have both."""
     each = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
     if len(each) < 2:
         return ""
@@ -60,7 +62,7 @@ def difference(values: Scores, others: Scores) -> str:
 
 
 def sizes(results: Results, metric: str) -> str:
-    """Make a row per split and size, a column per method."""
+    """Make the table of learning curves: one row per split and size, one column per method."""
     rows = []
     for split in SPLITS:
         for size in SIZES:
@@ -72,29 +74,29 @@ def sizes(results: Results, metric: str) -> str:
 
 
 def choices(results: Results) -> str:
-    """Make a row per choice, beside the same training without it on as many promoters."""
-    mine = [one for one in results if one["study"] == "choices"]
+    """Make the table of choices: each compared with the same training without it."""
+    trials = [one for one in results if one["study"] == "choices"]
     rows: list[list[str]] = []
-    for size in sorted({one["size"] for one in mine}):
+    for size in sorted({one["size"] for one in trials}):
         base = scores(results, study="sizes", split="random", size=size, variant="pretrained")
         rows.append([f"{size:,}: pretrained, as above", cell(base), ""])
-        for name in dict.fromkeys(one["variant"] for one in mine if one["size"] == size):
-            these = [one for one in mine if (one["size"], one["variant"]) == (size, name)]
-            rows.append([f"{size:,}: {name}", cell(scores(these)), difference(scores(these), base)])
-            both = scores([one for one in these if "both_pearson" in one], "both_pearson")
+        for name in dict.fromkeys(one["variant"] for one in trials if one["size"] == size):
+            variant = [one for one in trials if (one["size"], one["variant"]) == (size, name)]
+            rows.append([f"{size:,}: {name}", cell(scores(variant)), difference(scores(variant), base)])
+            both = scores([one for one in variant if "both_pearson" in one], "both_pearson")
             if both:
                 rows.append([f"{size:,}: {name}, both strands predicted", cell(both), difference(both, base)])
     return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
 
 
 def dream(results: Results) -> str:
-    """Make rows for the held-out noisy promoters, then for the challenge's public rows by subset."""
-    mine = [one for one in results if one["study"] == "dream"]
+    """Make the table of noisy promoters: held-out rows, then public rows of the challenge by subset."""
+    trials = [one for one in results if one["study"] == "dream"]
     rows = []
-    for name in dict.fromkeys(one["variant"] for one in mine):
-        values = [scores(mine, metric, variant=name) for metric in ("pearson", "spearman")]
+    for name in dict.fromkeys(one["variant"] for one in trials):
+        values = [scores(trials, metric, variant=name) for metric in ("pearson", "spearman")]
         rows.append([f"{LABELS[name]}: held-out rows", *map(cell, values)])
-    public = {one["seed"]: one["public"] for one in mine if "public" in one}
+    public = {one["seed"]: one["public"] for one in trials if "public" in one}
     for subset in next(iter(public.values()), {}).get("subsets", {}):
         parts = {seed: score["subsets"][subset] for seed, score in public.items()}
         rows.append(
@@ -114,12 +116,12 @@ def dream(results: Results) -> str:
 
 
 def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
-    """Format one number of each seed's results."""
+    """Format one metric of the results by seed."""
     return cell({seed: part[metric] for seed, part in parts.items()})
 
 
 def plot(results: Results, path: Path) -> None:
-    """Plot Pearson by training rows: a dot per seed, lines through the means, a panel per split."""
+    """Plot Pearson against training promoters: one dot per seed, lines through the means, one panel per split."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -140,7 +142,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str) -> None:
-    """Draw one method's line and dots."""
+    """Draw the line and dots of one method."""
     for size, values in by_size.items():
         axes.plot([size] * len(values), values, ".", color=colour, markersize=4)
     axes.plot(list(by_size), [np.mean(values) for values in by_size.values()], "-", color=colour, label=label)
@@ -158,8 +160,8 @@ def tables(results: Results) -> Iterable[str]:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--results", type=Path, default=HERE / "quality.json")
-    cli.add_argument("--plot", type=Path)
+    cli.add_argument("--results", type=Path, default=HERE / "quality.json", help="default: quality.json")
+    cli.add_argument("--plot", type=Path, help=".svg file to write; default: no plot")
     args = cli.parse_args()
     results: Results = json.loads(args.results.read_text())
     print("\n\n".join(tables(results)))

@@ -1,25 +1,25 @@
-"""Trials of study.py: each a dataset, a method and its settings."""
+"""Trials of study.py: dataset, method and settings of each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 SEEDS = (0, 1, 2)
-"""Seeds of the split, the weights and the order of the batches."""
+"""Seeds of split, weights and order of batches."""
 SPLITS = ("random", "grouped")
 SIZES = (1000, 8000, 50_000)
-"""Promoters to fine-tune on."""
+"""Promoters of the fine-tuning training split."""
 SCHEDULES = {
     1000: ("finetune.max_epochs=40", "finetune.evaluate_every=2"),
     8000: ("finetune.max_epochs=12", "finetune.evaluate_every=0.5"),
     50_000: ("finetune.max_epochs=5", "finetune.evaluate_every=0.2"),
 }
-"""Fewer promoters are trained on for more epochs."""
+"""Size -> settings of BERT: fewer promoters need more epochs."""
 CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
-"""Tuned on the validation rows of one seed; the BERT's were not tuned."""
+"""Size -> options of the CNN, tuned on the validation split of one seed; SCHEDULES was not tuned."""
 CHOICES_AT = 8000
-"""Training promoters, in a random split, for the comparison of the original team's open choices."""
+"""Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
-"""The better choices, those of configs/best.yaml; compared at the largest size, too."""
+"""Best choices, those of configs/best.yaml; also compared at the largest size."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
@@ -27,13 +27,16 @@ DREAM_DATASET = (
     "dataset.finetune_test=20000",
 )
 DREAM = (*DREAM_DATASET, "pretrain.max_epochs=3", "finetune.max_epochs=2", "finetune.evaluate_every=0.1")
-"""For 500,000 promoters with the noise of the assay; one split for all seeds."""
+"""Settings for 500,000 promoters with the noise of the assay; one split for all seeds."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training and its score. rows: key of the file; method: bert, ridge or cnn; variant: its difference; start:
-    the trial whose pretraining it starts from."""
+    """One training and its score.
+
+    rows: key of the file of rows. method: bert, ridge or cnn. variant: name of the setting that differs. start: name of
+    the trial whose pretrained weights it starts from.
+    """
 
     study: str
     rows: str
@@ -48,35 +51,35 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Name of its run, such as yeast-random-0-8000-pretrained."""
+        """Return the name of its run, such as yeast-random-0-8000-pretrained."""
         return "-".join((self.rows, self.split, str(self.seed), str(self.size or "all"), self.variant))
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Its settings without those of dataset and shards."""
+        """Return its settings without those of dataset and shards."""
         return tuple(setting for setting in self.settings if setting not in self.data)
 
     @property
     def data(self) -> tuple[str, ...]:
-        """The settings that its dataset and shards depend on."""
-        mine = tuple(setting for setting in self.settings if setting.startswith(("dataset.", "assay.", "shards.")))
-        drawn = (
+        """Return the settings that its dataset and shards depend on."""
+        own = tuple(setting for setting in self.settings if setting.startswith(("dataset.", "assay.", "shards.")))
+        split = (
             f"dataset.split={self.split}",
             f"dataset.seed={self.seed}",
             f"dataset.finetune_train={self.size or 'all'}",
         )
-        return (*drawn, *mine)
+        return (*split, *own)
 
 
 def pretraining() -> Iterator[Trial]:
-    """Pretrain on the top fifth of all training promoters, once for all sizes."""
+    """Yield the pretraining on the top fifth of all training promoters, once for all sizes."""
     for split in SPLITS:
         for seed in SEEDS:
             yield Trial("pretraining", "yeast", split, seed, None, "bert", "pretraining", (), stages="pretrain")
 
 
 def learning_curves() -> Iterator[Trial]:
-    """Compare pretrained, from scratch, ridge and CNN at each size of both splits."""
+    """Yield pretrained BERT, BERT from scratch, ridge and CNN at each size of both splits."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
@@ -88,7 +91,7 @@ def learning_curves() -> Iterator[Trial]:
 
 
 def choices() -> Iterator[Trial]:
-    """Change one thing at a time from `pretrained` of CHOICES_AT promoters, in pretraining too if it matters there."""
+    """Yield trials with one setting changed from `pretrained`, also in pretraining if it matters there."""
     schedule = SCHEDULES[CHOICES_AT]
     same_pretraining = ("smooth-l1", "longer")
     variants: dict[str, tuple[str, ...]] = {

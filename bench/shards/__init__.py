@@ -1,1 +1,1 @@
-"""Cost of k-mer ids and of writing shards."""
+"""Benchmarks of k-mer encoding and shard writing."""

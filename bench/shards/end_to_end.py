@@ -1,4 +1,4 @@
-"""Cost from a text file to verified shards of both stages, step by step; then shards of another k.
+"""Cost per step from a text file to verified shards of both stages, then of shards of another k.
 
     python -m bench.shards.end_to_end [--rows 6739258] [--times 3]
 
@@ -14,7 +14,7 @@ from bench.measure import COMMAND, FULL, cost_of, markdown, medians, run
 
 
 def steps(file: Path, work: Path, rows: int) -> dict[str, list[str]]:
-    """Make the commands in turn, as a user types them."""
+    """Return the commands in order: step -> arguments of promoter-bert."""
     sizes = [] if rows >= FULL // 2 else ["dataset.finetune_valid=0.02", "dataset.finetune_test=0.02"]
     dataset, shards = ["--dataset", str(work / "dataset.duckdb")], ["--out", str(work / "shards")]
     return {
@@ -26,8 +26,8 @@ def steps(file: Path, work: Path, rows: int) -> dict[str, list[str]]:
     }
 
 
-def cost(step: str, words: list[str], work: Path) -> dict[str, float]:
-    if step == "build":  # a new round
+def measure_step(step: str, words: list[str], work: Path) -> dict[str, float]:
+    if step == "build":  # the first step of a repetition
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
     return cost_of([COMMAND, *words])
@@ -35,16 +35,18 @@ def cost(step: str, words: list[str], work: Path) -> dict[str, float]:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--rows", type=int, default=FULL)
-    cli.add_argument("--times", type=int, default=3)
+    cli.add_argument("--rows", type=int, default=FULL, help=f"promoters; default: {FULL}")
+    cli.add_argument("--times", type=int, default=3, help="repetitions; default: 3")
     args = cli.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as name:
         file, work = Path(name) / "rows.tsv", Path(name) / "work"
         run([COMMAND, "generate", str(file), "--rows", str(args.rows)])
         commands = steps(file, work, args.rows)
-        each = {step: lambda step=step, words=words: cost(step, words, work) for step, words in commands.items()}
-        found = medians(each, args.times)
-    lines = ([step, f"{n['wall']:.1f}", f"{n['cpu']:.1f}", f"{n['gigabytes']:.2f}"] for step, n in found.items())
+        each = {
+            step: lambda step=step, words=words: measure_step(step, words, work) for step, words in commands.items()
+        }
+        results = medians(each, args.times)
+    lines = ([step, f"{n['wall']:.1f}", f"{n['cpu']:.1f}", f"{n['gigabytes']:.2f}"] for step, n in results.items())
     print(markdown(["", "wall s", "CPU s", "peak GB of the largest process"], lines))
 
 

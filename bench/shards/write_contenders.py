@@ -1,10 +1,10 @@
-"""Contenders of write.py: ready ids, labels and dataset ids to files, one sample per row.
+"""Contenders of write.py: writers of ids, labels and dataset ids, one sample per row.
 
     python -m bench.shards.write_contenders NAME IDS.npy FOLDER [--rows N] [--processes N]
 
-IDS.npy: (rows, bases) uint8. Prints rows, the seconds from the first process's start of work to the last one's end,
-their CPU seconds and the bytes written. Imports and loading the arrays do not count. litdata always starts processes of
-its own, whose start counts.
+IDS.npy: uint8 (rows, bases). Prints JSON: rows; seconds from the first process's start of work to the last one's end;
+their CPU seconds; bytes written. Imports and loading the arrays are not timed. litdata always starts its own processes,
+whose start is timed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SHARD_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows in memory: ids (rows, bases) uint8, expression (rows,) float32, id (rows,) int64."""
+    """Samples in memory: ids uint8 (rows, bases), expression float32 (rows,), id int64 (rows,)."""
 
     ids: npt.NDArray[np.uint8]
     expression: npt.NDArray[np.float32]
@@ -42,28 +42,28 @@ class Samples:
         return len(self.id)
 
     def rows(self, rows: slice) -> "Samples":
-        """Select rows."""
+        """Select a slice of the samples."""
         return Samples(self.ids[rows], self.expression[rows], self.id[rows])
 
 
 def load(file: Path, first: int, end: int, in_memory: bool = True) -> Samples:
-    """Load rows of a file of ids, and make labels and dataset ids for them."""
+    """Load rows `first` to `end` of a file of ids, and add labels and dataset ids."""
     ids = np.load(file, mmap_mode="r")[first:end]
     numbers = np.arange(first, end, dtype=np.int64)
     return Samples(np.array(ids) if in_memory else ids, (numbers % 1700 / 100).astype(np.float32), numbers)
 
 
 def promoter_bert(samples: Samples, folder: Path, zstd: bool = False) -> None:
-    """Write our records of 4,096 in tars of 64 MB, with the sha256 of each file and the CRC-32 of each record."""
+    """Write records of 4,096 samples in tars of 64 MB, with sha256 per file and CRC-32 per record."""
     per_shard = SHARD_BYTES // (samples.ids.shape[1] + 16)
     for number, start in enumerate(range(0, len(samples), per_shard)):
         shard = samples.rows(slice(start, start + per_shard))
-        records = (record_of(shard.rows(slice(first, first + RECORD))) for first in range(0, len(shard), RECORD))
+        records = (make_record(shard.rows(slice(first, first + RECORD))) for first in range(0, len(shard), RECORD))
         with (folder / f"{number:06d}.tar").open("wb") as file:
             write_tar(file, file.name, 0, records, zstd)
 
 
-def record_of(samples: Samples) -> Record:
+def make_record(samples: Samples) -> Record:
     rows, bases = samples.ids.shape
     tokens = Ragged(samples.ids.reshape(-1), np.arange(0, (rows + 1) * bases, bases, dtype=np.int64))
     return Record(tokens, samples.expression, samples.id)
@@ -76,7 +76,7 @@ def raw(samples: Samples, folder: Path) -> None:
 
 
 def webdataset_npy(samples: Samples, folder: Path) -> None:
-    """Write one sample per record, as webdataset's documentation does."""
+    """Write one sample per record, as in webdataset's documentation."""
     from webdataset import ShardWriter
 
     with ShardWriter(f"{folder}/%06d.tar", maxcount=10**9, maxsize=SHARD_BYTES, verbose=0) as sink:
@@ -86,7 +86,7 @@ def webdataset_npy(samples: Samples, folder: Path) -> None:
 
 
 def webdataset_bytes(samples: Samples, folder: Path) -> None:
-    """Write one sample per record, as a single member of raw bytes: the least work for webdataset."""
+    """Write one sample per record as one member of raw bytes, the least work for webdataset."""
     from webdataset import ShardWriter
 
     with ShardWriter(f"{folder}/%06d.tar", maxcount=10**9, maxsize=SHARD_BYTES, verbose=0) as sink:
@@ -95,7 +95,7 @@ def webdataset_bytes(samples: Samples, folder: Path) -> None:
 
 
 def mds(samples: Samples, folder: Path) -> None:
-    """Write MDS of mosaicml-streaming."""
+    """Write the MDS format of mosaicml-streaming."""
     from streaming import MDSWriter
 
     columns = {"ids": "bytes", "expression": "float32", "id": "int64"}
@@ -105,11 +105,11 @@ def mds(samples: Samples, folder: Path) -> None:
 
 
 def hugging_face(samples: Samples, folder: Path) -> None:
-    """Write a Hugging Face dataset, from one Arrow table without a copy of the arrays."""
-    dataset_of(samples).save_to_disk(folder)
+    """Write a Hugging Face dataset from one Arrow table, without a copy of the arrays."""
+    make_dataset(samples).save_to_disk(folder)
 
 
-def dataset_of(samples: Samples):
+def make_dataset(samples: Samples):
     import pyarrow as pa
     from datasets import Dataset
 
@@ -119,7 +119,7 @@ def dataset_of(samples: Samples):
 
 
 def litdata(file: Path, rows: int, folder: Path, processes: int) -> None:
-    """Write by Lightning's optimize, which starts its own processes. Each row of its input gives a record's samples."""
+    """Write with litdata's optimize, which starts its own processes. One input is the row range of one record."""
     from litdata import optimize
 
     optimize(
@@ -138,7 +138,7 @@ def litdata_samples(file: Path, rows: tuple[int, int]) -> Iterator[dict]:
         yield {"ids": ids.tobytes(), "expression": float(label), "id": int(number)}
 
 
-# Each process gets its part of the rows in memory and a folder of its own.
+# Each process gets its own part of the rows in memory and its own folder.
 PARALLEL: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
     "packed": ("pipeline.shards.writer", promoter_bert),
     "packed-zstd": ("pipeline.shards.writer", partial(promoter_bert, zstd=True)),
@@ -151,47 +151,47 @@ PARALLEL: dict[str, tuple[str, Callable[[Samples, Path], None]]] = {
 
 
 def one_process(name: str, file: Path, bounds: tuple[int, int], folder: Path, start, times) -> None:
-    """Write one process's part once all are ready. times: gets begin, end and CPU seconds."""
+    """Write the part of one process as soon as all are ready. times: queue for start, end and CPU seconds."""
     module, write = PARALLEL[name]
     importlib.import_module(module)
     samples = load(file, *bounds)
     folder.mkdir(parents=True)
     start.wait()
-    began, before = time.monotonic(), time.process_time()
+    begin, cpu = time.monotonic(), time.process_time()
     write(samples, folder)
-    times.put((began, time.monotonic(), time.process_time() - before))
+    times.put((begin, time.monotonic(), time.process_time() - cpu))
 
 
 def run_parallel(name: str, file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
-    """Measure seconds and CPU seconds of a contender in several processes."""
+    """Measure wall and CPU seconds of a contender in several processes."""
     context = multiprocessing.get_context("spawn")
     start, times = context.Barrier(processes), context.Queue()
     bounds = [(rows * i // processes, rows * (i + 1) // processes) for i in range(processes)]
-    running = [
+    workers = [
         context.Process(target=one_process, args=(name, file, part, folder / str(i), start, times))
         for i, part in enumerate(bounds)
     ]
-    for process in running:
+    for process in workers:
         process.start()
-    found = [times.get() for _ in running]
-    for process in running:
+    results = [times.get() for _ in workers]
+    for process in workers:
         process.join()
-    begins, ends, seconds = zip(*found, strict=True)
+    begins, ends, seconds = zip(*results, strict=True)
     return max(ends) - min(begins), sum(seconds)
 
 
 def run_litdata(file: Path, rows: int, folder: Path, processes: int) -> tuple[float, float]:
-    """Measure seconds and CPU seconds of litdata."""
+    """Measure wall and CPU seconds of litdata."""
     importlib.import_module("litdata")
-    began, before = time.monotonic(), cpu_seconds()
+    start, cpu = time.monotonic(), cpu_seconds()
     litdata(file, rows, folder, processes)
-    return time.monotonic() - began, cpu_seconds() - before
+    return time.monotonic() - start, cpu_seconds() - cpu
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and those that it has waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Return the CPU seconds of this process and of the children that it waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in usages)
 
 
 def main() -> None:

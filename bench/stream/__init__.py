@@ -1,1 +1,1 @@
-"""Rate of the stream, quality of its shuffle, and exactly-once reading under kills."""
+"""Benchmarks of the stream: rate, quality of the shuffle, and exactly-once reading after kills."""

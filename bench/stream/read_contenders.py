@@ -1,10 +1,10 @@
-"""Contenders of read.py: shuffled batches of 256 from files, epoch after epoch.
+"""Contenders of read.py: readers of shuffled batches of 256, epoch after epoch.
 
     python -m bench.stream.read_contenders NAME FOLDER [--seconds 3] [--ranks 1]
 
-FOLDER: the contender's own files, from read.py. Prints samples per second over whole epochs, seconds to the first
-batch, CPU microseconds per sample, and the rise of peak memory in MB. Imports are not timed; every file is read once
-before. Several ranks: the sum of their rates and memory, the latest first batch.
+FOLDER: the contender's own files, from read.py. Prints JSON: samples per second over whole epochs, seconds to the first
+batch, CPU microseconds per sample, and the rise of peak memory in MB. Imports are not timed; all files are read once
+before. For several ranks: the sum of rates and memory, and the latest first batch.
 """
 
 import argparse
@@ -26,13 +26,13 @@ BUFFER = 5000
 """Samples in a shuffle buffer, webdataset's usual size."""
 SPLIT = "finetune/train"
 Batches = Iterator[tuple[npt.NDArray, npt.NDArray]]
-"""Tokens (256, bases) and expression (256,), the last of an epoch shorter."""
+"""Batches: tokens (256, bases) and expression (256,); the last batch of an epoch is shorter."""
 Loader = Callable[[int], Batches]
-"""Epoch -> its batches."""
+"""Function epoch -> its batches."""
 
 
 def ours(folder: Path, rank: int = 0, ranks: int = 1) -> Loader:
-    """Read by pipeline.stream; each of several ranks gets 256 of a global batch."""
+    """Read with pipeline.stream; each rank gets 256 samples of a global batch."""
     stream = ShardStream(folder, read_index(folder), SPLIT, BATCH * ranks, RankSlice(rank, ranks))
 
     def epoch(number: int) -> Batches:
@@ -43,7 +43,7 @@ def ours(folder: Path, rank: int = 0, ranks: int = 1) -> Loader:
 
 
 def plain_webdataset(folder: Path) -> Loader:
-    """Read our shards by webdataset alone: it shuffles shards and records, numpy the rows of a record."""
+    """Read our shards with webdataset alone, which shuffles shards and records; numpy shuffles the rows of a record."""
     import webdataset as wds
 
     urls = sorted(map(str, folder.glob(f"{SPLIT}-*.tar")))
@@ -53,7 +53,7 @@ def plain_webdataset(folder: Path) -> Loader:
         for record in wds.WebDataset(urls, shardshuffle=len(urls), seed=number).shuffle(16).decode():
             offsets, labels = record["offsets.npy"], record["expression.npy"]
             tokens = record["tokens.npy"].reshape(len(labels), offsets[1])
-            for rows in pieces(random.permutation(len(labels))):
+            for rows in split_batches(random.permutation(len(labels))):
                 yield tokens[rows], labels[rows]
 
     return epoch
@@ -74,7 +74,7 @@ def webdataset_npy(folder: Path) -> Loader:
 
 
 def webdataset_bytes(folder: Path) -> Loader:
-    """Read one sample per record of raw bytes: the least work for webdataset."""
+    """Read one sample per record as raw bytes, the least work for webdataset."""
     import webdataset as wds
 
     urls = sorted(map(str, folder.rglob("*.tar")))
@@ -89,36 +89,36 @@ def webdataset_bytes(folder: Path) -> Loader:
 
 
 def mds(folder: Path) -> Loader:
-    """Read by mosaicml-streaming, with its default shuffle."""
+    """Read with mosaicml-streaming and its default shuffle."""
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
     clean_stale_shared_memory()
     dataset = StreamingDataset(local=str(folder / "0"), shuffle=True, batch_size=BATCH)
-    return lambda _number: collated(dataset)
+    return lambda _number: collate(dataset)
 
 
 def litdata(folder: Path) -> Loader:
-    """Read by Lightning's litdata, shuffled."""
+    """Read with litdata, shuffled."""
     from litdata import StreamingDataset
 
     dataset = StreamingDataset(str(folder), shuffle=True)
-    return lambda _number: collated(dataset)
+    return lambda _number: collate(dataset)
 
 
-def collated(samples: Iterator[dict]) -> Batches:
-    """Collate samples to batches."""
+def collate(samples: Iterator[dict]) -> Batches:
+    """Collate samples into batches."""
     rows: list[dict] = []
     for sample in samples:
         rows.append(sample)
         if len(rows) == BATCH:
-            yield stacked(rows)
+            yield stack(rows)
             rows = []
     if rows:
-        yield stacked(rows)
+        yield stack(rows)
 
 
-def stacked(rows: list[dict]) -> tuple[npt.NDArray, npt.NDArray]:
+def stack(rows: list[dict]) -> tuple[npt.NDArray, npt.NDArray]:
     tokens = np.frombuffer(b"".join(row["ids"] for row in rows), np.uint8).reshape(len(rows), -1)
     return tokens, np.array([row["expression"] for row in rows], np.float32)
 
@@ -130,8 +130,8 @@ def hugging_face_map(folder: Path) -> Loader:
     dataset = load_from_disk(folder / "0").with_format("arrow")
 
     def epoch(number: int) -> Batches:
-        for rows in pieces(np.random.default_rng(number).permutation(len(dataset))):
-            yield arrays(dataset[rows])
+        for rows in split_batches(np.random.default_rng(number).permutation(len(dataset))):
+            yield to_arrays(dataset[rows])
 
     return epoch
 
@@ -146,34 +146,34 @@ def hugging_face_iterable(folder: Path) -> Loader:
     def epoch(number: int) -> Batches:
         dataset.set_epoch(number)
         for batch in dataset.iter(BATCH):
-            yield arrays(batch)
+            yield to_arrays(batch)
 
     return epoch
 
 
-def arrays(table) -> tuple[npt.NDArray, npt.NDArray]:
-    """Take a batch out of an Arrow table, without Python per row."""
+def to_arrays(table) -> tuple[npt.NDArray, npt.NDArray]:
+    """Convert an Arrow table to arrays without a Python loop over rows."""
     tokens = table["ids"].combine_chunks()
     return tokens.flatten().to_numpy().reshape(len(tokens), -1), table["expression"].to_numpy()
 
 
 def memmap(folder: Path) -> Loader:
-    """Read random rows of a memory-mapped array: the lower bound."""
+    """Read random rows of a memory-mapped array, as a lower bound of the time."""
     tokens, labels = (np.load(folder / "0" / f"{name}.npy", mmap_mode="r") for name in ("ids", "expression"))
 
     def epoch(number: int) -> Batches:
-        for rows in pieces(np.random.default_rng(number).permutation(len(labels))):
+        for rows in split_batches(np.random.default_rng(number).permutation(len(labels))):
             yield tokens[rows], labels[rows]
 
     return epoch
 
 
-def pieces(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut row numbers into batches."""
+def split_batches(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Split row numbers into batches."""
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-# Each with its imports before the clock starts. Hugging Face's iterable imports torch by itself.
+# Contender -> modules imported before the clock starts, and its loader. Hugging Face's iterable imports torch.
 CONTENDERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
     "ours": ((), ours),
     "plain-webdataset": (("webdataset",), plain_webdataset),
@@ -189,60 +189,60 @@ CONTENDERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
 
 def measure(make: Callable[[], Loader], seconds: float) -> dict[str, float]:
     """Read whole epochs for at least `seconds`."""
-    before, cpu, began = peak_megabytes(), time.process_time(), time.monotonic()
+    memory, cpu, start = peak_megabytes(), time.process_time(), time.monotonic()
     samples, first, number, sizes = 0, 0.0, 0, set()
     loader = make()
-    while time.monotonic() - began < seconds or not number:
-        so_far = samples
+    while time.monotonic() - start < seconds or not number:
+        earlier = samples
         for tokens, labels in loader(number):
-            first = first or time.monotonic() - began
+            first = first or time.monotonic() - start
             assert len(tokens) == len(labels)
             samples += len(labels)
         number += 1
-        sizes.add(samples - so_far)
-    took = time.monotonic() - began
+        sizes.add(samples - earlier)
+    seconds_total = time.monotonic() - start
     assert len(sizes) == 1, f"epochs of {sizes} samples"
     return {
-        "rate": samples / took,
+        "rate": samples / seconds_total,
         "first": first,
         "cpu": 1e6 * (time.process_time() - cpu) / samples,
-        "over": peak_megabytes() - before,
+        "over": peak_megabytes() - memory,
         "rows": samples / number,
     }
 
 
 def peak_megabytes() -> float:
-    """Read the peak resident size of this process. getrusage would include that of its parent."""
+    """Return the peak resident memory of this process in MB; getrusage includes that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return float(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
-def one_rank(folder: Path, rank: int, ranks: int, seconds: float, start, found) -> None:
-    """Run one rank of ours, once all are ready."""
+def run_rank(folder: Path, rank: int, ranks: int, seconds: float, start, queue) -> None:
+    """Run one rank of promoter-bert as soon as all are ready."""
     start.wait()
-    found.put(measure(lambda: ours(folder, rank, ranks), seconds))
+    queue.put(measure(lambda: ours(folder, rank, ranks), seconds))
 
 
-def side_by_side(folder: Path, ranks: int, seconds: float) -> dict[str, float]:
-    """Run several ranks of ours at once."""
+def run_ranks(folder: Path, ranks: int, seconds: float) -> dict[str, float]:
+    """Run several ranks of promoter-bert at the same time."""
     context = multiprocessing.get_context("spawn")
     start, queue = context.Barrier(ranks), context.Queue()
-    running = [
-        context.Process(target=one_rank, args=(folder, rank, ranks, seconds, start, queue)) for rank in range(ranks)
+    workers = [
+        context.Process(target=run_rank, args=(folder, rank, ranks, seconds, start, queue)) for rank in range(ranks)
     ]
-    for process in running:
+    for process in workers:
         process.start()
-    found = [queue.get() for _ in running]
-    for process in running:
+    results = [queue.get() for _ in workers]
+    for process in workers:
         process.join()
-    rates = np.array([one["rate"] for one in found])
-    added = {name: sum(one[name] for one in found) for name in ("over", "rows")}
-    cpu = float(np.average([one["cpu"] for one in found], weights=rates))
-    return {"rate": float(rates.sum()), "first": max(one["first"] for one in found), "cpu": cpu, **added}
+    rates = np.array([one["rate"] for one in results])
+    totals = {name: sum(one[name] for one in results) for name in ("over", "rows")}
+    cpu = float(np.average([one["cpu"] for one in results], weights=rates))
+    return {"rate": float(rates.sum()), "first": max(one["first"] for one in results), "cpu": cpu, **totals}
 
 
-def warm(folder: Path) -> None:
-    """Read every file into the system's cache."""
+def fill_cache(folder: Path) -> None:
+    """Read all files once, so that they are in the page cache."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -254,15 +254,15 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("name", choices=CONTENDERS)
     cli.add_argument("folder", type=Path)
-    cli.add_argument("--seconds", type=float, default=3)
-    cli.add_argument("--ranks", type=int, default=1, help="processes side by side, of ours only")
+    cli.add_argument("--seconds", type=float, default=3, help="least time to read; default: 3")
+    cli.add_argument("--ranks", type=int, default=1, help="processes at the same time, only for ours; default: 1")
     args = cli.parse_args()
     modules, make = CONTENDERS[args.name]
     for module in modules:
         importlib.import_module(module)
-    warm(args.folder)
+    fill_cache(args.folder)
     if args.ranks > 1:
-        print(json.dumps(side_by_side(args.folder, args.ranks, args.seconds)))
+        print(json.dumps(run_ranks(args.folder, args.ranks, args.seconds)))
     else:
         print(json.dumps(measure(lambda: make(args.folder), args.seconds)))
 

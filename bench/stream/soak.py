@@ -1,11 +1,11 @@
-"""Soak test of the stream: hundreds of epochs, killed at random and resumed on other numbers of ranks.
+"""Soak test of the stream: hundreds of epochs, killed at random and resumed with other numbers of ranks.
 
     python -m bench.stream.soak --epochs 200
 
-Every rank is a process. After each step it reports the promoters it took. At random, one rank is killed with signal 9
-and all end. Another world resumes from a state saved some steps before, as training does from a checkpoint. In the end
-every promoter must have come exactly once per epoch, in the order of one process that reads all epochs without
-interruption. The memory of that process is reported, too.
+Each rank is a process, which reports the promoters of each step. At a random step one rank is killed with signal 9,
+which ends all ranks. The next group of ranks resumes from a state saved some steps earlier, as training does from a
+checkpoint. At the end, each promoter must have been read exactly once per epoch, in the order of one process that reads
+all epochs without interruption. The memory of that process is printed as well.
 """
 
 import argparse
@@ -36,55 +36,55 @@ WORLDS = (1, 2, 3, 4, 8)
 SEED = 7
 
 Steps = list[tuple[StreamState, bytes]]
-"""State after each step, and the dataset ids of its global batch."""
+"""State after each step, and the dataset ids of its global batch as int64 bytes."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Report of a rank after a step: the dataset ids it took, and the state after it."""
+    """Report of a rank after a step: dataset ids of its promoters as int64 bytes, and the state as JSON."""
 
     ids: bytes
     state: str
 
 
-def stream_of(folder: Path, rank_slice: RankSlice) -> ShardStream:
-    """Make one rank's stream."""
+def open_stream(folder: Path, rank_slice: RankSlice) -> ShardStream:
+    """Open the stream of one rank."""
     return ShardStream(folder, read_index(folder), SPLIT, BATCH, rank_slice, SEED, reverse_complement=True)
 
 
 def rank(folder: Path, rank_slice: RankSlice, state: str, epochs: int, out: Connection) -> None:
-    """Run one rank from a state on, to the end or until it is killed."""
-    stream, at = stream_of(folder, rank_slice), StreamState.from_json(state)
+    """Run one rank from a state to the end, or until it is killed."""
+    stream, at = open_stream(folder, rank_slice), StreamState.from_json(state)
     while at.epoch < epochs:
         for step in stream.resume(at):
-            taken = [batch.id[batch.weight > 0] for batch in step.micro_batches]
-            out.send(Report(np.concatenate(taken).tobytes(), stream.state(step.epoch, step.consumed).to_json()))
+            ids = [batch.id[batch.weight > 0] for batch in step.micro_batches]
+            out.send(Report(np.concatenate(ids).tobytes(), stream.state(step.epoch, step.consumed).to_json()))
         at = stream.state(at.epoch + 1)
     out.close()
 
 
 def run_world(folder: Path, state: StreamState, epochs: int, chance: random.Random) -> tuple[Steps, bool]:
-    """Run a world to its end or until it is killed. Returns its steps, and whether it was killed."""
+    """Run a group of ranks to the end or until it is killed. Returns its steps, and whether it was killed."""
     ranks, micro_batches = chance.choice(WORLDS), chance.randint(1, 3)
-    doomed, last = chance.randrange(ranks), chance.randint(1, 400)
+    victim, last = chance.randrange(ranks), chance.randint(1, 400)
     context = multiprocessing.get_context("fork")
     ends: list[Connection] = []
     processes = []
     for number in range(ranks):
-        here, there = context.Pipe(duplex=False)
+        receiver, sender = context.Pipe(duplex=False)
         rank_slice = RankSlice(number, ranks, micro_batches)
-        process = context.Process(target=rank, args=(folder, rank_slice, state.to_json(), epochs, there), daemon=True)
+        process = context.Process(target=rank, args=(folder, rank_slice, state.to_json(), epochs, sender), daemon=True)
         process.start()
-        there.close()
-        ends.append(here)
+        sender.close()
+        ends.append(receiver)
         processes.append(process)
     steps: Steps = []
     while len(steps) < last and (reports := next_step(ends)):
-        assert len({one.state for one in reports}) == 1, "ranks disagree on where they are"
+        assert len({one.state for one in reports}) == 1, "ranks report different states"
         steps.append((StreamState.from_json(reports[0].state), b"".join(one.ids for one in reports)))
     killed = len(steps) == last
     if killed:
-        os.kill(processes[doomed].pid or 0, signal.SIGKILL)
+        os.kill(processes[victim].pid or 0, signal.SIGKILL)
     for process, end in zip(processes, ends, strict=True):
         end.close()
         if killed:
@@ -94,7 +94,7 @@ def run_world(folder: Path, state: StreamState, epochs: int, chance: random.Rand
 
 
 def next_step(ends: list[Connection]) -> list[Report]:
-    """Receive the ranks' reports of their next step; nothing once they have ended."""
+    """Receive the reports of all ranks for their next step; an empty list after the ranks have ended."""
     try:
         return [end.recv() for end in ends]
     except EOFError:
@@ -103,46 +103,46 @@ def next_step(ends: list[Connection]) -> list[Report]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--epochs", type=int, default=200)
-    options.add_argument("--promoters", type=int, default=3000)
-    options.add_argument("--seed", type=int, default=0, help="seed of the kills and worlds")
+    options.add_argument("--epochs", type=int, default=200, help="default: 200")
+    options.add_argument("--promoters", type=int, default=3000, help="promoters of the dataset; default: 3000")
+    options.add_argument("--seed", type=int, default=0, help="seed of kills and numbers of ranks; default: 0")
     args = options.parse_args()
     chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
-        folder = small_shards(Path(place), args.promoters)
-        alone = stream_of(folder, RankSlice())
-        state, began, worlds, kills = alone.state(), time.monotonic(), 0, 0
-        found: list[list[bytes]] = [[] for _ in range(args.epochs)]
+        folder = make_small_shards(Path(place), args.promoters)
+        alone = open_stream(folder, RankSlice())
+        state, start, worlds, kills = alone.state(), time.monotonic(), 0, 0
+        batches_of: list[list[bytes]] = [[] for _ in range(args.epochs)]
         while state.epoch < args.epochs:
             steps, killed = run_world(folder, state, args.epochs, chance)
             for after, ids in steps[: chance.randint(0, len(steps))] if killed else steps:
-                found[after.epoch].append(ids)
+                batches_of[after.epoch].append(ids)
                 state = after
             if state.consumed == alone.rows:
                 state = alone.state(state.epoch + 1)
             worlds, kills = worlds + 1, kills + killed
         memory = []
-        for epoch, batches in enumerate(found):
+        for epoch, batches in enumerate(batches_of):
             uninterrupted = [step.micro_batches[0].id for step in alone.epoch(epoch)]
             assert b"".join(batches) == b"".join(ids.tobytes() for ids in uninterrupted), f"epoch {epoch}: other order"
             assert len(np.unique(np.concatenate(uninterrupted))) == alone.rows, f"epoch {epoch}: not every promoter"
             memory.append(resident_megabytes())
     early = args.epochs // 10
     print(
-        f"{args.epochs} epochs of {alone.rows:,} promoters: each exactly once, in the order of a process that was not "
-        f"killed\n{worlds} worlds of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
-        f"memory of the process that read all epochs: {memory[early]:.0f} MB after {early + 1} of them, "
-        f"{memory[-1]:.0f} MB after all\n{time.monotonic() - began:.0f} s"
+        f"{args.epochs} epochs of {alone.rows:,} promoters: each read exactly once, in the order of a process that was "
+        f"not killed\n{worlds} groups of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
+        f"memory of the process that read all epochs: {memory[early]:.0f} MB after {early + 1} epochs, "
+        f"{memory[-1]:.0f} MB after all\n{time.monotonic() - start:.0f} s"
     )
 
 
 def resident_megabytes() -> float:
-    """Read the present memory of this process."""
+    """Return the current resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-def small_shards(place: Path, promoters: int) -> Path:
-    """Write shards of generated promoters, with small records, so that there are many windows and shards."""
+def make_small_shards(place: Path, promoters: int) -> Path:
+    """Write shards of synthetic promoters in small records, so that there are many windows and shards."""
     config = load_config(
         overrides=[
             f"dataset.path={place}/dataset.duckdb", f"shards.path={place}/shards", "assay.flank=0",

@@ -1,1 +1,1 @@
-"""Rate of training, on CPUs beside the Hugging Face Trainer and on GPUs; effect of large batches; one whole job."""
+"""Benchmarks of training: rates on CPUs and GPUs, effect of large batches, cost of a whole job."""

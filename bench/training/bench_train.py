@@ -1,9 +1,9 @@
-"""How fast a configuration trains on this machine: a fixed number of its own steps, on generated promoters.
+"""Training rate of a configuration on this machine: a fixed number of its own steps, on synthetic promoters.
 
 python -m bench.training.bench_train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json
-deepspeed --module bench.training.bench_train ...      several GPUs of one machine
-... --deepspeed_config A --deepspeed_config B          a row for each stage and DeepSpeed config
-... --trace trace.json finetune.global_batch=1024      a profile of the first row; key=value overrides
+deepspeed --module bench.training.bench_train ...      on several GPUs of one machine
+... --deepspeed_config A --deepspeed_config B          one row per stage and DeepSpeed config
+... --trace trace.json finetune.global_batch=1024      with a profile of the first row; key=value overrides
 """
 
 import argparse
@@ -43,18 +43,18 @@ from pipeline.shards.write import write_shards
 from pipeline.stream.stream import RankSlice, ShardStream, Step
 
 STEPS_PER_EPOCH = 40
-"""Global batches that are generated: as in a real run, a new epoch is rare."""
+"""Global batches of synthetic promoters: a new epoch is rare, as in a real run."""
 MIN_ROWS = 20_000
 DATASET = {
     "split": "random", "duplicates": "keep", "top_fraction": 0.5, "pretrain_valid": 0.01, "finetune_valid": 0.01,
     "finetune_test": 0.01, "finetune_train": "all",
 }  # fmt: skip
-"""Settings of the dataset of generated promoters, half of which are pretrained on."""
+"""Settings of the dataset of synthetic promoters; half of them are used for pretraining."""
 
 
 @dataclass(frozen=True)
 class MeasurementSpec:
-    """A configuration and stage to measure. backend: torch.compile's, or empty; trace: file for a profile."""
+    """Configuration and stage to measure. backend: of torch.compile, or empty; trace: file for a profile."""
 
     config: Config
     stage_name: StageName
@@ -65,12 +65,12 @@ class MeasurementSpec:
 
     @property
     def stage(self) -> Stage:
-        """The stage's section of the configuration."""
+        """Return the stage's section of the configuration."""
         return self.config.stage(self.stage_name)
 
     @property
     def name(self) -> str:
-        """Name of the row."""
+        """Return the name of the row."""
         tf32 = self.settings.precision == "fp32" and self.config.model.tf32
         return (
             f"{self.stage_name}, {'tf32' if tf32 else self.settings.precision}, ZeRO {self.settings.zero_stage}, "
@@ -80,11 +80,12 @@ class MeasurementSpec:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Rates of a configuration in a stage, over all ranks. promoters_per_second is the median of three parts of the
-    steps, slowest and fastest are those of single parts.
+    """Rates of a configuration in a stage, over all ranks.
 
-    operations: useful FLOP (see flops.py); matmul: FLOP of plain matrix products in the same precision; data_wait:
-    share of the time; host_waits: waits for the GPU per step, None on a CPU.
+    promoters_per_second: median of three parts of the steps; slowest, fastest: of these parts. operations_per_second:
+    useful FLOP per second (see flops.py). matmul_per_second: FLOP per second of plain matrix products in the same
+    precision. data_wait: share of the time. gigabytes: peak memory. host_waits: waits for the GPU per step; None on a
+    CPU.
     """
 
     name: str
@@ -100,15 +101,15 @@ class Measurement:
 
     @property
     def utilization(self) -> float:
-        """FLOP utilization relative to the measured matmul rate."""
+        """Return the FLOP utilization relative to the measured matmul rate."""
         return self.operations_per_second / self.matmul_per_second
 
     def as_dict(self) -> dict[str, Any]:
-        """Values for --json."""
+        """Return the values for --json."""
         return {**asdict(self), "flop_utilisation": self.utilization}
 
     def as_line(self) -> str:
-        """Format for a terminal."""
+        """Format the measurement as a line for a terminal."""
         waits = f", {self.host_waits} host waits per step" if self.host_waits is not None else ""
         return (
             f"{self.name}: {self.promoters_per_second:,.0f} promoters/s ({self.slowest:,.0f} to {self.fastest:,.0f}), "
@@ -130,8 +131,8 @@ def bench_train(
 ) -> list[Measurement]:
     """Measure each stage with each DeepSpeed config, in a temporary folder. All ranks, of one machine, call this.
 
-    rows: promoters to generate, None: 40 steps per epoch; trace: for the first row. Raises UserError for invalid
-    settings before anything is measured.
+    rows: synthetic promoters; None for 40 steps per epoch. trace: profile of the first row. Raises UserError for
+    invalid settings before the first measurement.
     """
     check_trace(trace)
     settings = [read_ds_config(path, world.device.type == "cuda") for path in ds_configs]
@@ -152,16 +153,16 @@ def bench_train(
 
 
 def check_trace(trace: Path | None) -> None:
-    """Raise UserError if a profile cannot be written there; its table goes beside it, as .txt."""
+    """Raise UserError if a profile cannot be written to a path."""
     if trace is None:
         return
     if trace.suffix != ".json" or trace.is_dir():
-        raise UserError(f"{trace}: expected the name of a file that ends in .json")
+        raise UserError(f"{trace}: expected a name ending in .json")
     expect_folder(trace)
 
 
 def synthetic_config(config: Config, folder: Path) -> Config:
-    """Replace a configuration's dataset and shards by those that make_shards writes to a folder."""
+    """Replace the dataset and shards of a configuration by those that make_shards writes to a folder."""
     assay = config.assay.model_copy(update={"missing_adapters": "add", "min_expression": 0.0, "max_expression": 17.0})
     dataset = config.dataset.model_copy(update={**DATASET, "path": str(folder / "dataset.duckdb")})
     shards = config.shards.model_copy(update={"path": str(folder / "shards")})
@@ -169,14 +170,14 @@ def synthetic_config(config: Config, folder: Path) -> Config:
 
 
 def make_shards(config: Config, folder: Path, rows: int) -> None:
-    """Generate promoters, and write the dataset and shards that a configuration names."""
+    """Generate promoters, and write the dataset and the shards of a configuration."""
     generate(folder / "rows.tsv", rows)
     build_dataset([str(folder / "rows.tsv")], config)
     write_shards(config)
 
 
 def measure(spec: MeasurementSpec, world: World) -> Measurement:
-    """Time the training loop's own step on the training split's own stream."""
+    """Time the step of the training loop on the stream of the training split."""
     config, stage, plan = spec.config, spec.stage, spec.plan
     free_memory(world.device)
     if world.device.type == "cuda":
@@ -193,23 +194,23 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         reverse_complement=stage.reverse_complement,
     )  # fmt: skip
     counter = _StepCounter(world.device, make_stage_cost(config, index, spec.stage_name))
-    with _destroyed_after(engine.deepspeed), closing(full_steps(stream)) as steps:
+    with _destroy_after(engine.deepspeed), closing(full_steps(stream)) as steps:
         if spec.backend:
             engine.deepspeed.compile(backend=spec.backend)
         engine.deepspeed.train()
 
         def take_step() -> int:
-            began = time.perf_counter()
+            start = time.perf_counter()
             step = next(steps)
-            counter.waited += time.perf_counter() - began
+            counter.wait_s += time.perf_counter() - start
             engine.train_step(step, counter.sums)
             counter.add_step(step)
             return step.micro_batches[0].global_rows
 
         rates = time_steps(take_step, plan, world.device, counter.restart)
-        seconds = time.perf_counter() - counter.began
+        seconds = time.perf_counter() - counter.start
         per_promoter = [each / counter.promoters for each in (counter.tokens, counter.operations)]
-        waited = counter.waited / seconds
+        data_wait = counter.wait_s / seconds
         host_waits = count_host_waits(take_step, world.device)
         if spec.trace is not None:
             profile_steps(take_step, spec.trace if world.is_rank0 else None)
@@ -221,15 +222,15 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
         tokens_per_second=per_promoter[0] * rates.median,
         operations_per_second=per_promoter[1] * rates.median,
         matmul_per_second=matmul,
-        data_wait=waited,
+        data_wait=data_wait,
         gigabytes=measure_peak_memory(world.device) / 1e9,
         host_waits=host_waits,
     )
 
 
 @contextmanager
-def _destroyed_after(engine: Any) -> Iterator[None]:
-    """Free an engine's memory at the end, also after an error: the next measurement needs it."""
+def _destroy_after(engine: Any) -> Iterator[None]:
+    """Free the memory of an engine at the end, also after an error, for the next measurement."""
     try:
         yield
     finally:
@@ -237,7 +238,7 @@ def _destroyed_after(engine: Any) -> Iterator[None]:
 
 
 class _StepCounter:
-    """Counter in place of the training loop's meter: sums that stay on the device, totals since the clock started."""
+    """Counter in place of the training loop's meter: sums on the device, and totals since the clock started."""
 
     def __init__(self, device: torch.device, cost: StageCost) -> None:
         self._cost = cost
@@ -245,12 +246,12 @@ class _StepCounter:
         self.restart()
 
     def restart(self) -> None:
-        """Set the totals to 0 as the clock starts."""
-        self.promoters, self.tokens, self.operations, self.waited = 0, 0.0, 0.0, 0.0
-        self.began = time.perf_counter()
+        """Reset the totals, and start the clock."""
+        self.promoters, self.tokens, self.operations, self.wait_s = 0, 0.0, 0.0, 0.0
+        self.start = time.perf_counter()
 
     def add_step(self, step: Step) -> None:
-        """Add a step of all ranks."""
+        """Add the promoters, tokens and FLOP of a step of all ranks."""
         batch = step.micro_batches[0]
         tokens, operations = self._cost.count(batch.global_lengths)
         self.promoters += batch.global_rows
@@ -262,8 +263,8 @@ def full_steps(stream: ShardStream) -> Generator[Step]:
     """Yield steps of whole global batches, epoch after epoch. Raises UserError if the split is smaller than one."""
     if stream.rows < stream.global_batch:
         raise UserError(
-            f"{stream.split} holds {stream.rows:,} promoters, fewer than the {stream.global_batch:,} of a step; "
-            "generate more: --rows"
+            f"{stream.split}: expected at least {stream.global_batch:,} promoters (one global batch), got "
+            f"{stream.rows:,}; fix: a larger --rows"
         )
     for epoch in itertools.count():
         with closing(stream.epoch(epoch)) as steps:  # type: ignore[type-var]
@@ -271,7 +272,7 @@ def full_steps(stream: ShardStream) -> Generator[Step]:
 
 
 def free_memory(device: torch.device) -> None:
-    """Free the memory of the measurement before."""
+    """Free the memory of the previous measurement."""
     gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
@@ -285,11 +286,13 @@ def main() -> None:
     cli.add_argument("--config", type=Path, default=shipped("config.yaml"))
     cli.add_argument("--deepspeed_config", type=Path, action="append", help="default: ds_config.json")
     cli.add_argument("--stage", choices=STAGES, help="default: both")
-    cli.add_argument("--steps", type=int, default=100, help="steps timed, in three parts; default: 100")
-    cli.add_argument("--warm-up", type=int, default=20, help="steps before; default: 20")
-    cli.add_argument("--rows", type=int, help="promoters generated; default: enough for 40 steps per epoch")
-    cli.add_argument("--trace", type=Path, help="profile of three steps of the first row, for chrome://tracing")
-    cli.add_argument("--json", action="store_true", help="the rows as JSON")
+    cli.add_argument("--steps", type=int, default=100, help="timed steps, in three parts; default: 100")
+    cli.add_argument("--warm-up", type=int, default=20, help="untimed steps before; default: 20")
+    cli.add_argument("--rows", type=int, help="synthetic promoters; default: enough for 40 steps per epoch")
+    cli.add_argument(
+        "--trace", type=Path, help=".json profile of three steps of the first row, for chrome://tracing; default: none"
+    )
+    cli.add_argument("--json", action="store_true", help="print the rows as JSON")
     cli.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # from DeepSpeed's launcher
     args = cli.parse_intermixed_args()
     stages = [name for name in STAGES if args.stage in (None, name)]

@@ -1,16 +1,16 @@
-"""Training on one GPU: promoters per second and FLOP utilization of several configurations, beside its peers.
+"""Training rate on one GPU: promoters per second and FLOP utilization of several configurations and other programs.
 
-    python -m bench.training.gpu                      everything, into bench/gpu.md; some minutes on one GPU
-    python -m bench.training.gpu --trace trace.json   and a profile of three steps of the first row (chrome://tracing)
-    python -m bench.training.gpu --prepare FOLDER     only makes promoters and shards (without a GPU) ...
-    python -m bench.training.gpu --data FOLDER        ... and uses them (on the machine with the GPU)
-    python -m bench.training.gpu --tiny               a small model, few steps, on any machine: does everything run?
+    python -m bench.training.gpu                      all rows, into bench/gpu.md; some minutes on one GPU
+    python -m bench.training.gpu --trace trace.json   with a profile of three steps of the first row (chrome://tracing)
+    python -m bench.training.gpu --prepare FOLDER     only write promoters and shards (needs no GPU) ...
+    python -m bench.training.gpu --data FOLDER        ... and use them on the machine with the GPU
+    python -m bench.training.gpu --tiny               smoke test on any machine: a small model, few steps
 
-The model is the paper's, the promoters are generated. The base is eager, ZeRO 1, fp16, 4,096 promoters per step; each
-row changes one thing. Utilization is useful FLOP (model/bert/flops.py) relative to the rate of plain matrix products,
-measured in the same precision just before. The peers: prediction; fine-tuning with the Hugging Face Trainer; and
-fine-tuning as the original team did it (tokens made sample by sample in DataLoader workers, autocast, GradScaler). For
-a configuration of your own: python -m bench.training.bench_train.
+The model is that of config.yaml, the promoters are synthetic. The base is eager, ZeRO 1, fp16, 4,096 promoters per
+step; each row changes one setting. Utilization is the rate of useful FLOP (model/bert/flops.py) relative to the rate of
+plain matrix products in the same precision, measured just before. Other rows: prediction; fine-tuning with the Hugging
+Face Trainer; fine-tuning with the method of the original team (tokenization per sample in DataLoader workers, autocast,
+GradScaler). For another configuration: python -m bench.training.bench_train.
 """
 
 import argparse
@@ -42,23 +42,23 @@ HEAD = ["", "promoters/s", "slowest to fastest", "TFLOP/s", "of matmul", "data w
 
 
 def variants(tiny: bool) -> Iterable[Variant]:
-    """List the configurations, each once, the base first."""
+    """List the configurations to measure, the base first."""
     if tiny:
         return [Variant(stage, "fp32", zero, 32, compiled) for stage, zero, compiled in (
             ("finetune", 1, ""), ("pretrain", 1, ""), ("finetune", 0, ""), ("finetune", 1, "aot_eager"),
         )]  # fmt: skip
-    listed = []
+    rows = []
     for stage in ("finetune", "pretrain"):
         base = Variant(stage, BASE.precision, BASE.zero, BASE.batch)
-        listed += [base, Variant(stage, "fp16", 1, 4096, "inductor"), Variant(stage, "bf16", 1, 4096)]
-        listed += [Variant(stage, "bf16", 1, 4096, "inductor"), Variant(stage, "tf32", 1, 4096)]
-        listed += [Variant(stage, "fp16", zero, 4096) for zero in (0, 2, 3)]
-        listed += [Variant(stage, "fp16", 1, batch) for batch in (64, 256, 1024, 2048, 8192)]
-    return listed
+        rows += [base, Variant(stage, "fp16", 1, 4096, "inductor"), Variant(stage, "bf16", 1, 4096)]
+        rows += [Variant(stage, "bf16", 1, 4096, "inductor"), Variant(stage, "tf32", 1, 4096)]
+        rows += [Variant(stage, "fp16", zero, 4096) for zero in (0, 2, 3)]
+        rows += [Variant(stage, "fp16", 1, batch) for batch in (64, 256, 1024, 2048, 8192)]
+    return rows
 
 
 def prepare(folder: Path, tiny: bool) -> None:
-    """Write generated promoters to a folder, as rows and as shards."""
+    """Write synthetic promoters to a folder, as rows and as shards."""
     config = load_config(ROOT / "config.yaml")
     if tiny:
         model, assay = config.model.model_copy(update=TINY), config.assay.model_copy(update={"flank": 0})
@@ -69,7 +69,7 @@ def prepare(folder: Path, tiny: bool) -> None:
 
 
 def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
-    """Format the columns that every contender has."""
+    """Format the columns that all contenders have."""
     return [
         name,
         f"{rates.median:,.0f}",
@@ -83,7 +83,7 @@ def row(name: str, rates: Rates, gigabytes: float) -> list[str]:
 
 
 def own_row(result: Measurement) -> list[str]:
-    """Format all columns."""
+    """Format all columns of one of our measurements."""
     columns = row(result.name, Rates(result.promoters_per_second, result.slowest, result.fastest), result.gigabytes)
     columns[3:6] = f"{result.operations_per_second / 1e12:,.3g}", f"{result.utilization:.1%}", f"{result.data_wait:.2%}"
     columns[7] = "" if result.host_waits is None else str(result.host_waits)
@@ -91,7 +91,7 @@ def own_row(result: Measurement) -> list[str]:
 
 
 def attempt(name: str, make_rows: Callable[[], list[list[str]]]) -> list[list[str]]:
-    """Make rows of the table, or one with the error, whatever it is: the other rows are still wanted."""
+    """Make rows of the table, or one row with the error, so that the other rows are still measured."""
     try:
         return make_rows()
     except torch.OutOfMemoryError:
@@ -104,7 +104,7 @@ def attempt(name: str, make_rows: Callable[[], list[list[str]]]) -> list[list[st
 
 
 def machine(device: torch.device) -> str:
-    """Name the device and versions."""
+    """Describe the device and the versions of its software."""
     name, driver = platform.processor() or platform.machine(), ""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -113,7 +113,7 @@ def machine(device: torch.device) -> str:
 
 
 def driver_version() -> str:
-    """Read the version of the GPU driver; a container may lack nvidia-smi."""
+    """Return the version of the GPU driver; unknown without nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -124,12 +124,12 @@ def driver_version() -> str:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--steps", type=int, default=30)
-    cli.add_argument("--tiny", action="store_true")
-    cli.add_argument("--trace", type=Path)
-    cli.add_argument("--prepare", type=Path)
-    cli.add_argument("--data", type=Path)
-    cli.add_argument("--out", type=Path, default=ROOT / "bench/gpu.md")
+    cli.add_argument("--steps", type=int, default=30, help="timed steps per row; default: 30")
+    cli.add_argument("--tiny", action="store_true", help="smoke test with a small model")
+    cli.add_argument("--trace", type=Path, help=".json profile of the first row; default: none")
+    cli.add_argument("--prepare", type=Path, help="only write promoters and shards to this folder")
+    cli.add_argument("--data", type=Path, help="folder that --prepare wrote; default: a temporary one")
+    cli.add_argument("--out", type=Path, default=ROOT / "bench/gpu.md", help="Markdown file; default: bench/gpu.md")
     args = cli.parse_args()
     try:
         expect_folder(args.out)
@@ -144,13 +144,13 @@ def main() -> None:
         work = args.data or Path(temporary)
         if args.data is None:
             prepare(work, args.tiny)
-        # Prepared on another machine, the files had other paths.
+        # The paths of files prepared on another machine are replaced.
         config = synthetic_config(Config.model_validate_json((work / "config.json").read_text()), work)
         measure_all(config, work, args)
 
 
 def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
-    """Measure all rows. The table is rewritten after each, so that a crash loses none."""
+    """Measure all rows, and rewrite the table after each, so that a crash loses none."""
     rates: dict[str, float] = {}
     rows: list[list[str]] = []
 
@@ -180,7 +180,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     bench = Bench(config, work, init_group(), plan, 2 if args.tiny else 10)
 
     def alone(name: str, make_rows: Callable[[], list[list[str]]]) -> None:
-        # Outside of the process group of one that DeepSpeed needs: in a group, predict and the Trainer work otherwise.
+        # Predict and the Trainer behave differently inside the process group that DeepSpeed needs, so they run outside.
         with patch.dict(os.environ, before, clear=True):
             add(name, make_rows)
 
@@ -196,9 +196,9 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
     alone(name, lambda: [row(name, (result := hugging_face(bench, batch, precision)).rates, result.gigabytes)])
     few = 32 if args.tiny else 64
-    team = f"as the original team did, finetune, batch {few}"
+    team = f"method of the original team, finetune, batch {few}"
     alone(team, lambda: [row(team, (result := original_team(bench, few)).rates, result.gigabytes)])
-    for variant, spec in ours:  # last, as compiling may take many minutes
+    for variant, spec in ours:  # last, because compilation can take many minutes
         if variant.compiled:
             add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
     leave_group()

@@ -32,17 +32,21 @@ from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
 
 MICRO_BATCH = {"fp16": 4096, "bf16": 4096, "tf32": 2048, "fp32": 2048}
-"""Promoters per micro-batch. In fine-tuning, the activations of 4,096 take 69 GB at two bytes per number, half of an
-H200's memory, and 138 GB at four bytes, nearly all of it."""
+"""Precision -> promoters per micro-batch. In fine-tuning, the activations of 4,096 promoters take 69 GB in 16 bits and
+138 GB in 32 bits; an H200 has 141 GB."""
 TRAINER_MICRO_BATCH = 1024
-"""Autocast keeps half as much again. Batches of 1,024 from four workers fit into the 64 MB of shared memory that a
-container has."""
+"""Promoters per micro-batch of the Trainer: autocast needs 1.5 times the memory, and batches of four workers must fit
+into the 64 MB of shared memory of a container."""
 SCALING = {"loss_scale": 0, "initial_scale_power": 16, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of our configurations. precision: fp32, tf32, fp16 or bf16; compiled: torch.compile's backend, or empty."""
+    """One of our configurations.
+
+    precision: fp32, tf32, fp16 or bf16. zero: ZeRO stage. batch: promoters per step. compiled: backend of
+    torch.compile, or empty.
+    """
 
     stage: StageName
     precision: str
@@ -64,20 +68,20 @@ class Bench:
 
     @property
     def index(self) -> Index:
-        """Index of the shards."""
+        """Return the index of the shards."""
         return read_index(shard_folder(self.config))
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Rates and peak memory of a peer."""
+    """Rates and peak memory in GB of a contender."""
 
     rates: Rates
     gigabytes: float
 
 
 def spec_of(bench: Bench, variant: Variant, trace: Path | None = None) -> MeasurementSpec:
-    """Make the specification of a variant."""
+    """Return the specification of a variant's measurement."""
     values: dict[str, Any] = {"train_micro_batch_size_per_gpu": min(MICRO_BATCH[variant.precision], variant.batch)}
     values["zero_optimization"] = {"stage": variant.zero}
     if variant.precision in ("fp16", "bf16"):
@@ -93,16 +97,17 @@ def spec_of(bench: Bench, variant: Variant, trace: Path | None = None) -> Measur
 
 
 def reset(device: torch.device) -> None:
-    """Free the memory of the measurement before, and switch TF32 off."""
+    """Free the memory of the previous measurement, and switch TF32 off."""
     free_memory(device)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("highest")
 
 
 def prediction(bench: Bench) -> tuple[Peer, float]:
-    """Measure Predictor (fp16 on a GPU) on sequences in memory, and the rate of `predict` from file to file.
+    """Measure Predictor (fp16 on a GPU) on sequences in memory, and `predict` from file to file.
 
-    Not as a rank of a group, in which `predict` partitions its rows.
+    Returns the first with its memory, and promoters per second of the second. Call it outside a process group, in which
+    `predict` partitions its rows.
     """
     config, world, index = bench.config, bench.world, bench.index
     reset(world.device)
@@ -116,40 +121,40 @@ def prediction(bench: Bench) -> tuple[Peer, float]:
     sequences = pa.array([line.partition("\t")[0] for line in lines])
 
     def step() -> int:
-        return len(predictor.predict_usable(sequences))
+        return len(predictor.predict_valid(sequences))
 
     rates = time_steps(step, bench.plan, world.device)
     gigabytes = measure_peak_memory(world.device) / 1e9
     rows, out = bench.work / "rows-many.tsv", bench.work / "predictions.tsv"
     rows.write_text(text * bench.passes)
-    done = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
-    assert done is not None
-    return Peer(rates, gigabytes), done.rows_per_second
+    result = predict_files(PredictionRequest(folder, [str(rows)], str(out), workers=1))
+    assert result is not None
+    return Peer(rates, gigabytes), result.rows_per_second
 
 
 class MeanOverFrames(torch.nn.Module):
-    """Stock BERT for a Trainer: the mean over a promoter's reading frames, and its loss."""
+    """BERT of transformers for a Trainer: mean over a promoter's reading frames, and its loss."""
 
     def __init__(self, bert: torch.nn.Module) -> None:
         super().__init__()
         self.bert = bert
 
     def forward(self, input_ids, attention_mask, labels):  # type: ignore[no-untyped-def]
-        """Shapes: (rows, frames, columns) twice, (rows,)."""
+        """Return loss and predictions. Shapes: input_ids, attention_mask (rows, frames, columns); labels (rows,)."""
         flat = self.bert(input_ids=input_ids.flatten(0, 1), attention_mask=attention_mask.flatten(0, 1)).logits
         predictions = flat.float().view(len(input_ids), -1).mean(1)
         return {"loss": torch.nn.functional.mse_loss(predictions, labels), "logits": predictions}
 
 
 def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
-    """Measure the Trainer on a Hugging Face dataset of ready token ids, with four worker processes."""
+    """Measure the Trainer on a Hugging Face dataset of token ids, with four worker processes."""
     from datasets import Dataset as Table
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     config, world, index = bench.config, bench.world, bench.index
     reset(world.device)
     plan = bench.plan
-    number = min(batch * plan.total, index.rows("finetune/train"))  # it restarts its workers each epoch
+    number = min(batch * plan.total, index.rows("finetune/train"))  # one epoch, because it restarts its workers in each
     stream = ShardStream(shard_folder(config), index, "finetune/train", number, RankSlice())
     (rows,) = next(stream.epoch(0)).micro_batches
     frames = cut_reading_frames(torch.from_numpy(rows.tokens), torch.from_numpy(rows.lengths), index.k)
@@ -186,7 +191,7 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
 
 
 class Samples(Dataset):  # type: ignore[type-arg]
-    """Dataset of single promoters: text cut into frames, tokenized, padded to the longest of all."""
+    """Dataset of single promoters: text split into reading frames, tokenized, padded to the longest promoter."""
 
     def __init__(self, config: Config, file: Path, rows: int) -> None:
         lines = [line.split("\t") for line, _ in zip(file.open(), range(rows), strict=False)]
@@ -210,7 +215,7 @@ class Samples(Dataset):  # type: ignore[type-arg]
 
 
 def original_team(bench: Bench, batch: int) -> Peer:
-    """Measure tokens made sample by sample in four DataLoader workers; autocast to fp16, GradScaler, Adam."""
+    """Measure fine-tuning with tokenization per sample in four DataLoader workers, autocast, GradScaler and Adam."""
     config, world, index = bench.config, bench.world, bench.index
     reset(world.device)
     cuda = world.device.type == "cuda"
@@ -229,7 +234,7 @@ def original_team(bench: Bench, batch: int) -> Peer:
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        loss.item()  # as for a progress bar
+        loss.item()  # a host wait per step, as for a progress bar
         return batch
 
     return Peer(time_steps(step, bench.plan, world.device), measure_peak_memory(world.device) / 1e9)

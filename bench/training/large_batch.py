@@ -1,15 +1,16 @@
-"""Effect of large batches: validation scores at equal numbers of promoters seen.
+"""Effect of large batches: validation scores after equal numbers of training promoters.
 
     python -m bench.training.large_batch ROWS --batches 4096 4096:6.4e-3 --epochs 2 --seeds 0 1 2 [key=value ...]
 
-One training per seed and batch: the config's own batch and learning rate first, then each of --batches by the rule of
-configs/h200.yaml. By that rule the rate grows with the square root of the batch (for fine-tuning: or stands behind the
-colon), and is warmed up over the first part of an epoch. Everything else is the config's.
+One training per seed and batch size: first the batch size and learning rate of the config, then each of --batches by
+the rule of configs/h200.yaml: the learning rate grows with the square root of the batch size, and is warmed up over the
+first part of an epoch. BATCH:RATE sets another learning rate of fine-tuning. All other settings are those of the
+config.
 
-Fine-tuning from scratch; with --pretrain both stages. ROWS is a file that `promoter-bert build` reads. All output goes
-to --work (default large_batch/); finished steps are not repeated. The default model is that of
-bench/quality/quality.yaml, for CPUs; on a GPU: --config config.yaml --deepspeed_config configs/ds_h200.json. Every
-number: large_batch.json in --work.
+Fine-tuning starts from scratch; with --pretrain, both stages run. ROWS is a file that `promoter-bert build` reads. All
+output goes to --work (default large_batch/); finished steps are not repeated. The default model is that of
+bench/quality/quality.yaml, for CPUs; on a GPU: --config config.yaml --deepspeed_config configs/ds_h200.json. All
+numbers are written to large_batch.json in --work.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 
 WARM_UP = {"pretrain": 0.25, "finetune": 0.31}
-"""Warm-up as part of an epoch: that of configs/h200.yaml on the challenge's rows."""
+"""Stage -> warm-up as a share of an epoch, as in configs/h200.yaml for the rows of the DREAM Challenge."""
 METRIC = {"pretrain": "valid_accuracy", "finetune": "valid_pearson"}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A batch size and learning rate. batch: None for the config's own; rate: of fine-tuning, None for the rule's."""
+    """Batch size and learning rate. batch: None for that of the config; rate: of fine-tuning, None for the rule."""
 
     batch: int | None
     rate: float | None = None
@@ -51,7 +52,7 @@ class Contender:
         return cls(int(batch), float(rate) if rate else None)
 
     def settings(self, config: Config, rows: Mapping[str, int]) -> list[str]:
-        """Make the settings of both stages. rows: of each training split."""
+        """Return the overrides of both stages. rows: stage -> promoters of its training split."""
         if self.batch is None:
             return []
         settings = []
@@ -65,27 +66,27 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """Name of its column."""
+        """Return the name of the contender's column."""
         own = "own" if self.batch is None else str(self.batch)
         return own if self.rate is None else f"{own}-{self.rate:g}"
 
 
 def curve(run: Path, stage: str, rows: int) -> dict[int, float]:
-    """Read a stage's validation metric by promoters seen."""
+    """Read the validation metric of a stage: training promoters so far -> value."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines = [line for line in lines if line["stage"] == stage and METRIC[stage] in line]
     return {round(line["epoch"] * rows): line[METRIC[stage]] for line in lines}
 
 
-def interpolate(points: Mapping[int, float], seen: float) -> float:
-    """Interpolate a curve linearly at a number of promoters seen."""
-    return float(np.interp(seen, sorted(points), [points[place] for place in sorted(points)]))
+def interpolate(points: Mapping[int, float], promoters: float) -> float:
+    """Interpolate a curve linearly at a number of training promoters."""
+    return float(np.interp(promoters, sorted(points), [points[place] for place in sorted(points)]))
 
 
-def table_rows(curves: Mapping[str, list[dict[int, float]]], seen: list[int]) -> list[list[str]]:
-    """Make a row per number of promoters: mean and standard deviation over the seeds of each contender."""
+def table_rows(curves: Mapping[str, list[dict[int, float]]], promoters: list[int]) -> list[list[str]]:
+    """Make one row per number of training promoters: mean and standard deviation over seeds per contender."""
     rows = []
-    for number in seen:
+    for number in promoters:
         values = {name: [interpolate(points, number) for points in each] for name, each in curves.items()}
         rows.append([f"{number:,}", *(mean_and_deviation(each) for each in values.values())])
     return rows
@@ -100,17 +101,17 @@ def main() -> None:
     cli.add_argument("rows", help="file of rows")
     cli.add_argument("overrides", nargs="*", metavar="key=value")
     cli.add_argument("--batches", type=Contender.of, nargs="+", default=[Contender(4096)], metavar="BATCH[:RATE]")
-    cli.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    cli.add_argument("--epochs", type=float, default=2)
-    cli.add_argument("--every", type=float, default=0.1, help="part of an epoch between evaluations; default: 0.1")
-    cli.add_argument("--pretrain", action="store_true", help="pretrain, too, in the same batches")
+    cli.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    cli.add_argument("--epochs", type=float, default=2, help="epochs per stage; default: 2")
+    cli.add_argument("--every", type=float, default=0.1, help="epochs between evaluations; default: 0.1")
+    cli.add_argument("--pretrain", action="store_true", help="pretrain first, with the same batch sizes")
     cli.add_argument("--config", type=Path, default=ROOT / "bench/quality/quality.yaml")
     cli.add_argument("--deepspeed_config", type=Path, default=ROOT / "ds_config.json")
     cli.add_argument("--work", type=Path, default=Path("large_batch"))
-    cli.add_argument("--jobs", type=int, default=1, help="trainings at a time, with one thread each; default: 1")
+    cli.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each; default: 1")
     args = cli.parse_intermixed_args()
-    places = [f"dataset.path={args.work}/dataset.duckdb", f"shards.path={args.work}/shards"]
-    settings = [*places, f"run.path={args.work}/runs", *args.overrides]
+    paths = [f"dataset.path={args.work}/dataset.duckdb", f"shards.path={args.work}/shards"]
+    settings = [*paths, f"run.path={args.work}/runs", *args.overrides]
     args.work.mkdir(parents=True, exist_ok=True)
     run_single_threaded([COMMAND, "build", args.rows, "--config", str(args.config), *settings])
     run_single_threaded([COMMAND, "shards", "--config", str(args.config), *settings])
@@ -138,25 +139,25 @@ def main() -> None:
     tasks = {
         f"{contender.name}-{seed}": partial(train, contender, seed) for seed in args.seeds for contender in contenders
     }
-    done = run_parallel(args.jobs, tasks)
+    runs = run_parallel(args.jobs, tasks)
     tables = []
-    everything: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for stage in stages:
         curves = {
-            contender.name: [curve(done[f"{contender.name}-{seed}"], stage, rows[stage]) for seed in args.seeds]
+            contender.name: [curve(runs[f"{contender.name}-{seed}"], stage, rows[stage]) for seed in args.seeds]
             for contender in contenders
         }
-        # The evaluations of the contender with the fewest steps; all others have one near each.
-        seen = sorted(min(curves.values(), key=lambda each: len(each[0]))[0])
+        # The evaluations of the contender with the fewest steps; the others were evaluated near each of them.
+        promoters = sorted(min(curves.values(), key=lambda each: len(each[0]))[0])
         own = config.stage(stage).global_batch
-        head = ["promoters seen", *(f"batch {own if each.batch is None else each.name}" for each in contenders)]
-        tables.append(f"{stage}, {METRIC[stage]}\n\n{markdown(head, table_rows(curves, seen))}")
-        everything += [
+        head = ["training promoters", *(f"batch {own if each.batch is None else each.name}" for each in contenders)]
+        tables.append(f"{stage}, {METRIC[stage]}\n\n{markdown(head, table_rows(curves, promoters))}")
+        records += [
             {"stage": stage, "batch": each.batch or own, "seed": seed, "settings": each.settings(config, rows),
              "curve": curves[each.name][place]}
             for each in contenders for place, seed in enumerate(args.seeds)
         ]  # fmt: skip
-    (args.work / "large_batch.json").write_text(json.dumps(everything) + "\n")
+    (args.work / "large_batch.json").write_text(json.dumps(records) + "\n")
     print("\n\n".join(tables))
 
 

@@ -1,13 +1,13 @@
-"""One whole job on rows of your own, stage by stage: cost of each stage, and the scores of the model.
+"""Cost of a whole job on your own rows, stage by stage, and the scores of the model.
 
     python -m bench.training.real_run ROWS.parquet --test test_sequences.txt --labels LABELS --subsets FOLDER
         --config configs/h200.yaml --deepspeed_config configs/ds_h200.json [--processes 8] [key=value ...]
 
 ROWS is any file that `promoter-bert build` reads; LABELS and FOLDER are those of `promoter-bert score`. All output goes
-to --work (default real_run/), with a log per stage; costs.json there holds every number. After a kill, run the same
-command to resume: finished stages are not repeated. A stage that was started several times says so, as only its last
-start is timed. A training is timed once; other settings need another --work. Costs: wall seconds; CPU seconds of all
-processes of the stage; peak memory of the largest.
+to --work (default real_run/), with one log per stage; costs.json there holds all numbers. After an interruption, run
+the same command to resume: finished stages are not repeated. A stage that was started several times is marked, because
+only its last start is timed. A training is timed once; other settings need another --work. Costs: wall seconds; CPU
+seconds of all processes of the stage; peak memory in GB of the largest process.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from pipeline.errors import UserError
 from pipeline.paths import ROOT
 
 BIN = Path(sys.executable).parent
-TRAINED = ("pretrain", "fine-tune")
+TRAINING_STAGES = ("pretrain", "fine-tune")
 
 
 def stages(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Make the commands in turn, as a user types them."""
+    """Return the commands in order: stage -> words of its command."""
     work = args.work
-    places = [f"dataset.path={work}/dataset.duckdb", f"shards.path={work}/shards", f"run.path={work}/runs"]
-    config = ["--config", str(args.config), *places, "run.name=real", *args.overrides]
+    paths = [f"dataset.path={work}/dataset.duckdb", f"shards.path={work}/shards", f"run.path={work}/runs"]
+    config = ["--config", str(args.config), *paths, "run.name=real", *args.overrides]
     command = str(BIN / "promoter-bert")
     launch = [sys.executable]
     if args.processes > 1:
@@ -64,39 +64,41 @@ def stages(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def check_resumable(commands: dict[str, list[str]], costs: dict[str, Any], work: Path) -> None:
-    """Exit if train.py would find a training finished that these commands are to time."""
-    trained = [name for name in TRAINED if name in commands]
-    finished = [name for name in trained if "wall" in costs.get(name, {})]
-    before = list(commands)[: list(commands).index(finished[-1]) + 1] if finished else []
-    for name in before:
+    """Exit if a training that these commands should time is already finished."""
+    trainings = [name for name in TRAINING_STAGES if name in commands]
+    finished = [name for name in trainings if "wall" in costs.get(name, {})]
+    earlier = list(commands)[: list(commands).index(finished[-1]) + 1] if finished else []
+    for name in earlier:
         if costs.get(name, {}).get("command") != commands[name] or "wall" not in costs[name]:
-            sys.exit(f"{work}: {finished[-1]} is finished there, after another {name}; name another folder: --work")
-    if (work / "runs" / "real").exists() and not any(name in costs for name in trained):
-        sys.exit(f"{work}/runs/real: a run that is not in {work}/costs.json; name another folder: --work")
+            sys.exit(
+                f"{work}: {finished[-1]} is already finished, after another {name}; fix: another folder, --work NAME"
+            )
+    if (work / "runs" / "real").exists() and not any(name in costs for name in trainings):
+        sys.exit(f"{work}/runs/real: run is not recorded in {work}/costs.json; fix: another folder, --work NAME")
 
 
 def run(name: str, commands: dict[str, list[str]], work: Path, costs: dict[str, Any]) -> None:
-    """Run a stage and record its cost, unless it is finished. The stages after it must then run again."""
-    path, known, command = work / "costs.json", costs.get(name, {}), commands[name]
-    if known.get("command") == command and "wall" in known:
+    """Run a stage and record its cost, unless it is finished. All later stages then run again."""
+    path, cost, command = work / "costs.json", costs.get(name, {}), commands[name]
+    if cost.get("command") == command and "wall" in cost:
         return
-    # A killed training resumes from its checkpoint, also with other settings.
-    resumed = known and "wall" not in known and (known["command"] == command or name in TRAINED)
-    costs[name] = {"command": command, "starts": known["starts"] + 1 if resumed else 1}
+    # A killed training resumes from its checkpoint, even with other settings.
+    resumed = cost and "wall" not in cost and (cost["command"] == command or name in TRAINING_STAGES)
+    costs[name] = {"command": command, "starts": cost["starts"] + 1 if resumed else 1}
     for later in list(commands)[list(commands).index(name) + 1 :]:
         if "wall" in costs.get(later, {}):
             del costs[later]
     path.write_text(json.dumps(costs, indent=1) + "\n")
     print(f"{name}: {' '.join(command)}", file=sys.stderr, flush=True)
-    output, cost = run_command(command, log=work / f"{name}.log")
-    costs[name] |= asdict(cost)
+    output, measured_cost = run_command(command, log=work / f"{name}.log")
+    costs[name] |= asdict(measured_cost)
     if command[-1] == "--json":
         costs[name]["said"] = json.loads(output)
     path.write_text(json.dumps(costs, indent=1) + "\n")
 
 
 def speed(folder: Path, stage: str) -> dict[str, float]:
-    """Compute the medians of a stage's step lines; empty if it has none."""
+    """Compute the medians of the step lines of a stage; empty if it has none."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     lines = [line for line in lines if line["stage"] == stage and "promoters_per_second" in line]
     names = ("promoters_per_second", "flop_utilisation", "data_wait", "memory_gigabytes")
@@ -107,12 +109,12 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("rows", nargs="+", help="files of rows, and key=value settings")
     cli.add_argument("--test", type=Path, required=True, help="promoters to predict")
-    cli.add_argument("--labels", type=Path, help="their labels; default: not scored")
-    cli.add_argument("--subsets", type=Path)
-    cli.add_argument("--public", type=Path)
+    cli.add_argument("--labels", type=Path, help="labels of these promoters; default: no score")
+    cli.add_argument("--subsets", type=Path, help="folder of subset files, as for promoter-bert score")
+    cli.add_argument("--public", type=Path, help="folder public_leaderboard_ids: rows to exclude; default: none")
     cli.add_argument("--config", type=Path, default=ROOT / "config.yaml")
     cli.add_argument("--deepspeed_config", type=Path, default=ROOT / "ds_config.json")
-    cli.add_argument("--processes", type=int, default=1, help="ranks of the training; default: 1")
+    cli.add_argument("--processes", type=int, default=1, help="ranks of each training; default: 1")
     cli.add_argument("--work", type=Path, default=Path("real_run"), help="default: real_run")
     cli.add_argument("--json", action="store_true", help="print all numbers as JSON")
     args = cli.parse_intermixed_args()
@@ -130,21 +132,25 @@ def main() -> None:
     check_resumable(commands, costs, args.work)
     for name in commands:
         run(name, commands, args.work, costs)
-    found = {name: costs[name] for name in commands}
+    stage_costs = {name: costs[name] for name in commands}
     folder = args.work / "runs" / "real"
     summary = json.loads((folder / "summary.json").read_text())
-    speeds = {name: speed(folder, name.replace("-", "")) for name in TRAINED}
-    result = {"stages": found, "speeds": speeds, "scores": summary["scores"], "training": summary["training"]}
+    speeds = {name: speed(folder, name.replace("-", "")) for name in TRAINING_STAGES}
+    result = {"stages": stage_costs, "speeds": speeds, "scores": summary["scores"], "training": summary["training"]}
     print(json.dumps(result) if args.json else tables(result))
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Format the result as Markdown."""
+    """Format the result as Markdown tables."""
     rows = []
     for name, cost in result["stages"].items():
         rate = [""] * 3
-        if at := result["speeds"].get(name):
-            rate = [f"{at['promoters_per_second']:,.0f}", f"{at['flop_utilisation']:.1%}", f"{at['data_wait']:.2%}"]
+        if medians := result["speeds"].get(name):
+            rate = [
+                f"{medians['promoters_per_second']:,.0f}",
+                f"{medians['flop_utilisation']:.1%}",
+                f"{medians['data_wait']:.2%}",
+            ]
         rows.append([
             name + (f" (start {cost['starts']})" if cost["starts"] > 1 else ""),
             f"{cost['wall']:.1f}", f"{cost['cpu']:.1f}", f"{cost['gigabytes']:.2f}", *rate,

@@ -1,4 +1,4 @@
-"""Timing of training steps: promoters per second with their spread, host waits, and a profile."""
+"""Timing of training steps: promoters per second with their range, host waits, and a profile."""
 
 import statistics
 import time
@@ -11,33 +11,33 @@ from unittest.mock import patch
 import torch
 
 PARTS = 3
-"""Parts of the timed steps; the spread is taken over them."""
+"""Number of parts of the timed steps; the range is that of their rates."""
 
 TakeStep = Callable[[], int]
-"""Takes a step, and returns the promoters in it."""
+"""Takes a step, and returns its number of promoters."""
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Number of steps. warm_up: before the clock starts, to fill caches and compile; steps: timed, in three parts."""
+    """Number of steps. warm_up: untimed ones that fill caches and compile; steps: timed ones, in three parts."""
 
     warm_up: int
     steps: int
 
     @property
     def part(self) -> int:
-        """Steps per part."""
+        """Return the number of steps per part."""
         return max(self.steps // PARTS, 1)
 
     @property
     def total(self) -> int:
-        """All steps."""
+        """Return the number of all steps."""
         return self.warm_up + PARTS * self.part
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Promoters per second: the median of the parts, the slowest and the fastest."""
+    """Promoters per second: median, slowest and fastest part."""
 
     median: float
     slowest: float
@@ -52,7 +52,7 @@ class Rates:
 def time_steps(
     step: TakeStep, plan: StepPlan, device: torch.device, on_start: Callable[[], None] = lambda: None
 ) -> Rates:
-    """Take and time the steps, synchronizing at the ends of the parts only. on_start: called as the clock starts."""
+    """Time steps, with synchronization at the ends of the parts only. on_start: called as the clock starts."""
     for _ in range(plan.warm_up):
         step()
     rates = []
@@ -60,11 +60,11 @@ def time_steps(
         synchronize(device)
         if number == 0:
             on_start()
-        began, promoters = time.perf_counter(), 0
+        start, promoters = time.perf_counter(), 0
         for _ in range(plan.part):
             promoters += step()
         synchronize(device)
-        rates.append(promoters / (time.perf_counter() - began))
+        rates.append(promoters / (time.perf_counter() - start))
     return Rates.of(rates)
 
 
@@ -78,27 +78,27 @@ def count_host_waits(step: TakeStep, device: torch.device) -> int | None:
     """Count how often the host waits for the GPU in a step, as far as torch reports it; None on a CPU."""
     if device.type != "cuda":
         return None
-    synchronized = 0
+    waits = 0
 
     def count(*_: object) -> None:
-        nonlocal synchronized
-        synchronized += 1
+        nonlocal waits
+        waits += 1
 
-    # torch warns of operations that wait, but not of a wait for the whole device.
-    with warnings.catch_warnings(record=True) as caught, patch.object(torch.cuda, "synchronize", count):
+    # torch warns of waiting operations, but not of torch.cuda.synchronize.
+    with warnings.catch_warnings(record=True) as messages, patch.object(torch.cuda, "synchronize", count):
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return synchronized + sum("synchronizing" in str(warning.message) for warning in caught)
+    return waits + sum("synchronizing" in str(warning.message) for warning in messages)
 
 
 def profile_steps(step: TakeStep, trace: Path | None) -> None:
-    """Profile three steps: a trace for chrome://tracing, and beside it a table of the longest operations (.txt).
+    """Profile three steps: write a trace for chrome://tracing, and beside it a table of the longest operations (.txt).
 
-    trace: None on ranks that only take the steps.
+    trace: file to write, .json; None on ranks that only take the steps.
     """
     if trace is None:
         for _ in range(3):

@@ -1,12 +1,12 @@
-"""Rate of training with one and two processes, beside a Hugging Face Trainer of the same model, batches and precision.
+"""Training rate with one and two processes: promoter-bert and the Hugging Face Trainer with the same model and batches.
 
     python -m bench.training.train [--times 3]
 
-Fine-tuning from scratch in float32, one thread per process: batches of 64 promoters, three reading frames each, BERT of
-2 layers and width 128, dropout 0.1, fused Adam. The Trainer gets ready token arrays in memory and
-DistributedDataParallel. Ours is train.py itself, which reads its shards, and evaluates and saves after the measured
-steps. Columns: promoters per second; promoters per CPU second of all processes (which other work on the machine changes
-less); seconds from the start of the processes to the end of the first step; peak memory per process.
+Fine-tuning from scratch in float32, one thread per process: batches of 64 promoters with three reading frames each,
+BERT of 2 layers and hidden size 128, dropout 0.1, fused Adam. The Trainer gets token arrays in memory and uses
+DistributedDataParallel. promoter-bert runs train.py, which reads its shards, and evaluates and saves after the measured
+steps. Columns: promoters per second; promoters per CPU second of all processes (less affected by other work on the
+machine); seconds from the start of the processes to the end of the first step; peak memory per process.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CONTENDERS = {"promoter-bert": "ours", "Hugging Face Trainer": "trainer"}
 
 
 def prepare(work: Path) -> None:
-    """Make dataset and shards, and the same promoters as arrays."""
+    """Write dataset and shards, and the same promoters as token arrays."""
     (work / "bench.yaml").write_text(yaml.safe_dump(SETTINGS))
     for words in (["generate", "rows.tsv", "--rows", str(ROWS)], ["build", "rows.tsv"], ["shards"]):
         config = [] if words[0] == "generate" else ["--config", "bench.yaml"]
@@ -62,7 +62,7 @@ def train(work: Path, contender: str, processes: int) -> dict[str, float]:
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--times", type=int, default=3)
+    cli.add_argument("--times", type=int, default=3, help="repetitions; default: 3")
     times = cli.parse_args().times
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -1,7 +1,7 @@
-"""Contenders of train.py in this folder: train_contenders NAME WORK, in each process of torchrun.
+"""Contenders of bench.training.train: train_contenders NAME FOLDER, in each process of torchrun.
 
-Rank 0 prints promoters_per_second and promoters_per_cpu_second (from step 11 on), first_step (seconds from the start of
-the process to its end) and gigabytes (peak resident memory of the process) as JSON.
+Rank 0 prints JSON: promoters_per_second and promoters_per_cpu_second, from step 11; first_step, in seconds from the
+start of the process to the end of the first step; gigabytes, the peak resident memory of the process.
 """
 
 import json
@@ -16,33 +16,36 @@ import psutil
 
 from pipeline.paths import ROOT
 
-STARTED = psutil.Process().create_time()
+PROCESS_START = psutil.Process().create_time()
 WARM_UP = 10
-"""Steps before the rate is measured."""
+"""Steps before the measured ones."""
 STEPS, BATCH = 45, 64
 
 
-def now() -> tuple[float, float]:
-    """Read the clock, and the CPU time of this process, in seconds."""
+def read_clocks() -> tuple[float, float]:
+    """Return the time, and the CPU time of this process, in seconds."""
     return time.time(), time.process_time()
 
 
 def report(ends: list[tuple[float, float]], promoters: int) -> None:
-    """Print the rates. ends: times (see now) at which steps ended; promoters: per step. Ranks take equal CPU time."""
+    """Print the rates, assuming equal CPU time of all ranks.
+
+    ends: read_clocks() after each step; promoters: per step.
+    """
     if os.environ.get("RANK", "0") == "0":
-        counted = (len(ends) - WARM_UP) * promoters
+        total = (len(ends) - WARM_UP) * promoters
         clock, cpu = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
         result = {
-            "promoters_per_second": counted / clock,
-            "promoters_per_cpu_second": counted / cpu / int(os.environ.get("WORLD_SIZE", "1")),
-            "first_step": ends[0][0] - STARTED,
+            "promoters_per_second": total / clock,
+            "promoters_per_cpu_second": total / cpu / int(os.environ.get("WORLD_SIZE", "1")),
+            "first_step": ends[0][0] - PROCESS_START,
             "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         }
         print(json.dumps(result), flush=True)
 
 
 def ours(work: Path) -> None:
-    """Run train.py; a step has ended when the next one is requested."""
+    """Run train.py; a step ends when the next one is requested."""
     os.chdir(work)
     from pipeline.stream.stream import ShardStream
 
@@ -52,7 +55,7 @@ def ours(work: Path) -> None:
     def timed_epoch(self, number, consumed=0):  # type: ignore[no-untyped-def]
         for count, step in enumerate(epoch(self, number, consumed)):
             if self.split == "finetune/train" and 0 < count <= STEPS:
-                ends.append(now())
+                ends.append(read_clocks())
             yield step
 
     ShardStream.epoch = timed_epoch  # type: ignore[method-assign]
@@ -63,16 +66,16 @@ def ours(work: Path) -> None:
 
 
 def trainer(work: Path) -> None:
-    """Run Hugging Face's Trainer; torchrun's environment makes it distributed."""
+    """Run the Hugging Face Trainer, distributed by torchrun's environment variables."""
     import numpy as np
     import torch
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    ready = np.load(work / "ready.npz")
-    ids, mask = torch.from_numpy(ready["ids"]), torch.from_numpy(ready["mask"])
-    labels = torch.from_numpy(ready["labels"]).float()
+    arrays = np.load(work / "ready.npz")
+    ids, mask = torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"])
+    labels = torch.from_numpy(arrays["labels"]).float()
     ends: list[tuple[float, float]] = []
 
     class MeanOverFrames(torch.nn.Module):
@@ -91,11 +94,11 @@ def trainer(work: Path) -> None:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
-            ends.append(now())
+            ends.append(read_clocks())
 
     def collate(rows):  # type: ignore[no-untyped-def]
         rows = torch.tensor(rows)
-        width = int(mask[rows].sum(-1).max())  # padded to the longest of the batch
+        width = int(mask[rows].sum(-1).max())  # pad to the longest row of the batch
         return {"input_ids": ids[rows][..., :width], "attention_mask": mask[rows][..., :width], "labels": labels[rows]}
 
     arguments = TrainingArguments(

@@ -1,4 +1,4 @@
-"""The program promoter-bert. app composes the commands of pipeline.cli and of predict, analysis and cluster here.
+"""Command line of promoter-bert. app.py composes the commands of pipeline.cli and those of this package.
 
 Entry points: app.main, and `python -m model.cli` for DeepSpeed's launcher.
 """

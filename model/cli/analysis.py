@@ -1,4 +1,4 @@
-"""The commands score, explain, onnx, report, compare and ceiling: results of finished runs."""
+"""Commands score, explain, onnx, report, compare and ceiling: analysis of trained models and runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ import typer
 from model.cli.options import MODEL_FOLDER, configuration
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import naming, progress
+from pipeline.runtime.progress import count_steps, progress
 from pipeline.runtime.text import format_count, format_interval
 
 if TYPE_CHECKING:
@@ -17,21 +17,33 @@ if TYPE_CHECKING:
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(help="sequence<TAB>prediction lines, or JSON by row number of the test file.")
+        Path,
+        typer.Argument(
+            help="Predictions: sequence<TAB>prediction lines, or JSON by row number (from 0) of the test file."
+        ),
     ],
-    labels: Annotated[Path, typer.Option(help="sequence<TAB>expression lines of all rows, or JSON by row number.")],
-    subsets: Annotated[Path, typer.Option(help="Folder test_subset_ids, or public_leaderboard_ids.")],
+    labels: Annotated[
+        Path,
+        typer.Option(help="Labels: sequence<TAB>expression lines of all test rows, or JSON by row number (from 0)."),
+    ],
+    subsets: Annotated[Path, typer.Option(help="Folder of subset files: test_subset_ids or public_leaderboard_ids.")],
     public: Annotated[
-        Path | None, typer.Option(help="Folder public_leaderboard_ids: rows to exclude, as the final score does.")
+        Path | None,
+        typer.Option(help="Folder public_leaderboard_ids: rows to exclude, as in the final score [default: none]."),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help="test_sequences.txt, for labels by row number and predictions by sequence.")
+        Path | None,
+        typer.Option(
+            help="test_sequences.txt; needed for labels by row number with predictions by sequence [default: none]."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score predictions as the DREAM Challenge does.
+    """Compute the DREAM Challenge score of predictions.
 
-    Nine subsets, each with Pearson and Spearman correlation and 95 % interval, and their weighted means.
+    Prints Pearson and Spearman correlations of nine subsets with 95 % intervals, and their weighted means.
+
+    Example: promoter-bert score out.tsv --labels labels.txt --subsets test_subset_ids
     """
     from model.scoring.dream_files import score_files
 
@@ -40,7 +52,7 @@ def score(
 
 
 def describe_score(score: "DreamScore") -> list[str]:
-    """Tabulate the DREAM Challenge's score: a line per subset, and the weighted means."""
+    """Format the DREAM Challenge score: one line per subset, then the weighted means."""
     from model.scoring.dream import PAIRED, WEIGHTS
 
     lines = [f"{'subset':20}{'weight':>6}{'rows':>15}  {'Pearson (95 %)':29}Spearman (95 %)"]
@@ -50,38 +62,45 @@ def describe_score(score: "DreamScore") -> list[str]:
         spearman = format_interval(part.spearman, part.spearman_interval)
         lines.append(f"{name.replace('_', ' '):20}{WEIGHTS[name]:6g}{unit:>15}  {pearson:29}{spearman}")
     if score.pearson_score is None or score.spearman_score is None:
-        return [*lines, f"no scores: no subset file of {', '.join(score.missing)}"]
+        return [
+            *lines,
+            f"no Pearson Score and no Spearman Score: subset files of {', '.join(score.missing)} are missing",
+        ]
     lines.append(f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}")
-    lines.append("(weighted means as in the challenge: of r squared, and of Spearman's rho itself)")
+    lines.append("(weighted means over the nine subsets, as in the challenge: of r squared, and of rho not squared)")
     negative = [name.replace("_", " ") for name, part in score.subsets.items() if part.pearson < 0]
     if negative:
-        lines.append(f"note: Pearson is negative for {', '.join(negative)}, which its square hides")
+        lines.append(
+            f"note: Pearson is negative for {', '.join(negative)}; the Pearson Score squares it, so it raises the score"
+        )
     return lines
 
 
 def explain(
     context: typer.Context,
-    sequence: Annotated[str, typer.Argument(help="A promoter, adapters included.")],
+    sequence: Annotated[str, typer.Argument(help="Promoter in bases ACGTN, adapters included.")],
     output: Annotated[
         list[Path],
         typer.Option(
             "-o",
             "--output",
-            help="File to write: page (.html), figure (.svg) or table (.tsv, .parquet); may be repeated.",
+            help="File to write: page (.html), figure (.svg) or table (.tsv, .parquet); can be repeated.",
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Run directory, or its model folder [default: that of the config's run].")
+        Path | None, typer.Option(help="Run directory, or its model folder [default: run.path/run.name of the config].")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Compute the effect of each substitution in a promoter.
+    """Compute the effect of each base substitution on expression.
 
-    In-silico saturation mutagenesis of the insert. Without --model, run.name and run.path choose the model. Repairs of
-    the sequence may be added as for predict.
+    In-silico saturation mutagenesis of the insert. Without --model, run.path and run.name select the model. Overrides
+    can also request repairs of the sequence, as in predict.
+
+    Example: promoter-bert explain SEQUENCE --model runs/demo -o effects.html
     """
-    from model.interpretation.page import NONE_SEEN, SEEN
+    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT
     from model.interpretation.page import explain as run
 
     repairs = context.obj.overrides
@@ -89,78 +108,89 @@ def explain(
         model = configuration(context, config).run.directory / "model"
         repairs = tuple(word for word in repairs if not word.startswith("run."))
     result = run(model, sequence, output, repairs)
-    strongest = (
-        f"most important base: {result.base}{result.position} of the insert (mean effect of its substitutions "
-        f"{-result.loss:+.3f})"
-    )
+    effect = NO_VISIBLE_EFFECT
+    if result.largest >= MIN_VISIBLE_EFFECT:
+        effect = (
+            f"most important base: {result.base}{result.position} of the insert (mean effect of its substitutions "
+            f"{-result.loss:+.3f})"
+        )
     lines = [
         f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')}",
-        f"predicted expression {result.prediction:.3f}; {NONE_SEEN if result.largest < SEEN else strongest}",
+        f"predicted expression {result.prediction:.3f}; {effect}",
     ]
     print_result(result, as_json, lines)
 
 
 def onnx(
     model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, .onnx.")] = Path("model.onnx"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write (.onnx).")] = Path("model.onnx"),
     as_json: Json = False,
 ) -> None:
-    """Export a model as one ONNX file for any language.
+    """Export a model as one ONNX file.
 
-    Its input is the bases of promoters as bytes. Needs the extra: pip install -e '.[onnx]'. With onnxruntime installed,
-    the predictions of the file are compared with the model's before the file is kept.
+    The file's input is the bases of promoters as bytes, for programs in any language. Needs the extra: pip install -e
+    '.[onnx]'. If onnxruntime is installed, the file is written only if its predictions equal the model's.
+
+    Example: promoter-bert onnx runs/demo -o model.onnx
     """
     from model.export.onnx import STEPS, export_onnx
 
     with progress("onnx", "steps", quiet=as_json) as show:
-        written = export_onnx(model, output, naming(show, STEPS))
+        written = export_onnx(model, output, count_steps(show, STEPS))
     compared = (
-        "not compared with the model: onnxruntime is not installed"
+        "predictions not compared with the model's: onnxruntime is not installed"
         if written.difference is None
-        else f"predictions for {format_count(written.promoters_compared, 'promoter')} equal the model's within "
-        f"{written.difference:.1g}"
+        else f"predictions for {format_count(written.promoters_compared, 'promoter')} differ from the model's by at "
+        f"most {written.difference:.1g}"
     )
     print_result(written, as_json, [f"{written.file}: {written.bytes / 1e6:,.1f} MB", compared])
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run directory: runs/NAME.")],
+    run: Annotated[Path, typer.Argument(help="Run directory runs/NAME.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="HTML file [default: report.html in the run directory].")
+        Path | None, typer.Option("-o", "--out", help="HTML file to write [default: report.html in the run directory].")
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option("--dataset", help="DuckDB file of the training [default: as the run recorded it].")
+        Path | None,
+        typer.Option("--dataset", help="DuckDB file that the run was trained on [default: as recorded in the run]."),
     ] = None,
     score: Annotated[
         Path | None,
-        typer.Option("--score", help="Output of promoter-bert score --json: shows the challenge's score."),
+        typer.Option(
+            "--score", help="Output of promoter-bert score --json: adds the DREAM Challenge score [default: none]."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page about a run.
+    """Write the report of a run as one HTML page.
 
-    One HTML file: settings, data, learning curves, predictions and residuals.
+    Shows scores, settings, data, learning curves, predictions and residuals.
+
+    Example: promoter-bert report runs/demo -o report.html
     """
     from model.reporting.run_page import STEPS, write_report
 
     with progress("report", "steps", quiet=as_json) as show:
-        written = write_report(run, out, dataset, score, naming(show, STEPS))
+        written = write_report(run, out, dataset, score, count_steps(show, STEPS))
     print_result(written, as_json, [f"{written.page}: {written.bytes / 1e3:,.0f} kB", *written.missing])
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two run directories or more: runs/ONE runs/OTHER.")],
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories: runs/ONE runs/OTHER.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("compare.html"),
     as_json: Json = False,
 ) -> None:
-    """Write a page that compares runs.
+    """Write a comparison of runs as one HTML page.
 
-    One HTML file: scores, settings that differ, learning curves.
+    Shows scores, settings that differ, and learning curves.
+
+    Example: promoter-bert compare runs/one runs/other -o compare.html
     """
     from model.reporting.compare_page import compare_runs, score_lines
 
     if len(runs) < 2:
-        raise typer.BadParameter("expected two or more; for one run: promoter-bert report", param_hint="RUNS")
+        raise typer.BadParameter("expected two or more, got one; fix: promoter-bert report RUN", param_hint="RUNS")
     result = compare_runs(runs, out)
     print_result(result, as_json, [f"{result.page}: {format_count(len(runs), 'run')}", *score_lines(result)])
 
@@ -173,7 +203,10 @@ def ceiling(
 ) -> None:
     """Compare a run's test Pearson with the ceiling.
 
-    For rows of promoter-bert generate only, whose highest Pearson to be expected is known. run.name chooses the run.
+    Only for rows of promoter-bert generate: the noise of their labels is known, and so is the highest expected
+    Pearson of any model. run.name selects the run.
+
+    Example: promoter-bert ceiling --config configs/demo.yaml run.name=demo
     """
     from pipeline.dataset.synthetic_ceiling import score_against_ceiling
 

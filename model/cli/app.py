@@ -1,4 +1,4 @@
-"""The program promoter-bert: every command, its class and its help panel."""
+"""Composition of the program promoter-bert: every command with its class and its help panel."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCo
 
 
 class PanelGroup(TyperGroup):
-    """A group whose plain help lists its commands by panel; typer's own panels load rich, which is slow."""
+    """Command group that lists its commands by panel in plain text; typer's own panels load rich, which is slow."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Write one section per panel, in the order of the commands."""
@@ -31,7 +31,7 @@ class PanelGroup(TyperGroup):
 
 
 class WrapperCommand(TyperCommand):
-    """A command that runs another program: all words behind its own options are that program's."""
+    """Command that runs another program: all words after its own options belong to that program."""
 
     allow_interspersed_args = False
     ignore_unknown_options = True
@@ -95,19 +95,23 @@ def program(
     ] = False,
     local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
 ) -> None:
-    """From measured promoters to a tested BERT.
+    """Build datasets of measured promoters, train BERT models on them, and predict expression.
 
-    Commands that read config.yaml take any of its values behind their name: shards.k=4 dataset.seed=1.
-    Training has a program of its own: deepspeed train.py.
+    Commands with the option --config accept overrides of the configuration: shards.k=4 dataset.seed=1.
+    Training has its own program: deepspeed train.py.
+
+    Example: promoter-bert build rows.tsv --dataset my.duckdb
     """
     assert isinstance(context.command, PanelGroup)
     command = context.command.commands[context.invoked_subcommand or ""]
     if local_rank is not None and not isinstance(command, DistributedCommand):
-        raise typer.BadParameter(f"{command.name} runs in one process; run it without deepspeed")
+        raise typer.BadParameter(
+            f"{command.name} runs in one process; fix: promoter-bert {command.name} without deepspeed"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; see exit_codes for its exit code."""
+    """Run a command and exit; the exit codes are listed in exit_codes.py. arguments: words, default sys.argv[1:]."""
     words = sys.argv[1:] if arguments is None else arguments
     with exit_codes(words):
         app(words, prog_name="promoter-bert", obj=Invocation(Config))

@@ -1,7 +1,7 @@
-"""The exit code of a command that fails or is interrupted, and what it prints then.
+"""Exit codes of commands, and the messages of commands that fail or are interrupted.
 
-0 success, 1 the data or the run failed, 2 wrong usage; as in shells, 130 after Ctrl-C and 141 if the reader of the
-output has gone (| head).
+0 success, 1 error in the data or the run, 2 wrong usage. As in shells, 130 after Ctrl-C, and 141 after a broken pipe
+(the reader of the output has exited, as in | head).
 """
 
 import os
@@ -15,14 +15,14 @@ from pipeline.errors import UserError
 from pipeline.runtime.progress import emit
 
 RESUMABLE = ("download", "shards", "predict")
-"""Commands that resume what an interrupted one has finished."""
+"""Commands that resume after an interruption."""
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 @contextmanager
 def exit_codes(words: Sequence[str]) -> Iterator[None]:
-    """Turn the errors of a command into a message and an exit code. words: of the command line."""
+    """Turn the errors of a command into a message and an exit code. words: the words of the command line."""
     try:
         try:
             yield
@@ -34,13 +34,13 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
     except KeyboardInterrupt:
         _interrupt(words)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer handled Ctrl-C, and printed nothing
+        if end.code == INTERRUPTED:  # typer handled Ctrl-C without a message
             _interrupt(words)
-        if isinstance(end.__context__, BrokenPipeError):  # typer handled that, too
+        if isinstance(end.__context__, BrokenPipeError):  # typer handled the broken pipe
             _break_pipe()
         raise
     except RuntimeError as error:
-        if "Query interrupted" not in str(error):  # DuckDB's only sign of Ctrl-C
+        if "Query interrupted" not in str(error):  # DuckDB reports Ctrl-C in this text only
             raise
         _interrupt(words)
     except BrokenPipeError:
@@ -50,16 +50,16 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
 
 
 def _interrupt(words: Sequence[str]) -> NoReturn:
-    """Exit as after Ctrl-C, and print what the same command would do."""
+    """Exit with the code of Ctrl-C, and print whether the same command resumes."""
     command = next((word for word in words if not word.startswith("-")), "")
-    resumes = command in RESUMABLE and "-" not in words  # standard input and output are gone
+    resumes = command in RESUMABLE and "-" not in words  # standard input can be read only once
     _exit(
         INTERRUPTED, f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}"
     )
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    """Exit after a message, also if nobody reads the output any more."""
+    """Print a message and exit, also if the reader of the output has exited."""
     emit(message)
     try:
         sys.stdout.flush()
@@ -74,5 +74,5 @@ def _break_pipe() -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Send the output that is left to nowhere; Python would report it as an error when it ends."""
+    """Redirect the remaining output to the null device; otherwise Python reports an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Shared by the model commands: the help of an argument, and the whole configuration."""
+"""Argument help and configuration shared by the model commands."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ import typer
 from model.config import Config
 from pipeline.cli import options as data_options
 
-MODEL_FOLDER = "Run directory, runs/NAME, or its model folder, runs/NAME/model."
+MODEL_FOLDER = "Run directory runs/NAME, or its model folder runs/NAME/model."
 
 
 def configuration(context: typer.Context, path: Path, **options: Any) -> Config:
-    """Load the whole configuration; see pipeline.cli.options.configuration."""
+    """Load the configuration with the sections of the model; see pipeline.cli.options.configuration."""
     config = data_options.configuration(context, path, **options)
     assert isinstance(config, Config)
     return config

@@ -10,7 +10,7 @@ import typer
 
 from model.cli.options import MODEL_FOLDER
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
-from pipeline.runtime.progress import emit, progress, with_speed
+from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
 
 
@@ -76,18 +76,18 @@ def predict(
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
     with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
-        result = predict_files(request, with_speed(show), lambda text: emit(f"warning: {text}"))
+        result = predict_files(request, add_speed(show), lambda text: emit(f"warning: {text}"))
     if result is None:  # not rank 0
         return
     place = "standard output" if output == "-" else output
-    resumed = f", {result.found:,} of them by an interrupted run before" if result.found else ""
+    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
     lines = [
         f"{place}: {format_count(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
         f"({result.rows_per_second:,.0f} per second)",
         *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
-        *([result.remedy] if result.remedy else []),
+        *([result.hint] if result.hint else []),
         *([f"listed by row in {result.problems_file}"] if result.problems_file else []),
     ]
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
-        print_result(result, as_json, lines)
+        print_result(result.as_dict(), as_json, lines)

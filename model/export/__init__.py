@@ -1,1 +1,1 @@
-"""Export of a fine-tuned model as one ONNX file. Entry point: onnx.export_onnx."""
+"""Export of fine-tuned models as one ONNX file. Entry point: onnx.export_onnx."""

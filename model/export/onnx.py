@@ -1,13 +1,13 @@
-"""Export a fine-tuned model as one ONNX file, for programs without Python, torch or this project.
+"""Export of a fine-tuned model as one ONNX file, for programs without Python, torch or this project.
 
-The graph reads bases, not tokens: adapters, flanks, k-mers and reading frames are inside, so that no other program has
-to compute them. In Python, for example:
+The graph reads bases, not tokens: it handles adapters, flanks, k-mers and reading frames itself, so that no other
+program has to. In Python, for example:
 
     session = onnxruntime.InferenceSession("model.onnx")
     bases = numpy.array(promoters, "S").view(numpy.uint8).reshape(len(promoters), -1)
     (expression,) = session.run(None, {"bases": bases})
 
-The file's properties hold an example promoter and its expression, to test another program with.
+The properties of the file hold an example promoter and its expression, for a test of the other program.
 """
 
 import json
@@ -33,20 +33,27 @@ if TYPE_CHECKING:
     from model.prediction.predictor import Predictor
 
 OPSET = 18
-"""The oldest that torch's exporter writes, which most runtimes read."""
-COMPARED_PROMOTERS = 16
+"""ONNX operator set: the oldest that torch's exporter writes, because most runtimes read it."""
+TEST_PROMOTERS = 16
+"""Promoters whose predictions by file and model are compared."""
 TOLERANCE = 1e-3
-"""Largest difference that float32 explains, relative to the prediction, or absolute below 1."""
+"""Largest difference that float32 rounding explains: relative to the prediction, absolute for predictions below 1."""
 STEPS = 4
+"""Number of named steps of `export_onnx`."""
 
 Values = npt.NDArray[np.float32]
+INSTALL = "pip install -c constraints.txt -e '.[onnx]' in the project folder"
 OnStep = Callable[[str], None]
 """Called with the name of each step before it begins, and "" at the end."""
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The file written. difference: largest between its predictions and the model's; None where not compared."""
+    """File written by `export_onnx`.
+
+    bytes: its size. difference: largest absolute difference between its predictions and the model's; None without
+    onnxruntime.
+    """
 
     file: str
     bytes: int
@@ -55,31 +62,29 @@ class ExportResult:
 
 
 def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) -> ExportResult:
-    """Write the model of a folder as one ONNX file, checked, and compared with it where onnxruntime is installed.
+    """Write the model of a folder as one checked ONNX file; with onnxruntime, compare its predictions with the model's.
 
-    Raises UserError where the extra is not installed, the folder holds no fine-tuned model, the output cannot be
-    written, or the file's predictions differ from the model's.
+    on_step: called with the name of each step before it begins. Raises UserError if the extra is not installed, the
+    folder holds no fine-tuned model, the output cannot be written, or the predictions differ.
     """
     if output.suffix != ".onnx" or output.is_dir():
-        raise UserError(f"{output}: expected the name of a file that ends in .onnx")
+        raise UserError(f"{output}: expected a name ending in .onnx")
     expect_folder(output)
     read_model_facts(folder)
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
-        raise UserError(
-            f"{error.name}: not installed; fix, in the project's folder: pip install -e '.[onnx]'"
-        ) from None
+        raise UserError(f"{error.name}: not installed; fix: pip install -e '.[onnx]' in the project folder") from None
 
-    import torch  # takes seconds: mistakes are reported before
+    import torch  # takes seconds, so wrong arguments are reported before
 
     from model.prediction.predictor import Predictor
 
     on_step("loading the model")
-    predictor = Predictor(folder, device=torch.device("cpu"))  # in float32, as the file will be
-    promoters = example_promoters(predictor.assay, COMPARED_PROMOTERS)
-    expected = predictor.predict_usable(pa.array(promoters))
+    predictor = Predictor(folder, device=torch.device("cpu"))  # float32, as in the file
+    promoters = example_promoters(predictor.assay, TEST_PROMOTERS)
+    expected = predictor.predict_valid(pa.array(promoters))
     with new_file(output) as temporary:
         on_step("tracing the graph")
         graph = _trace(predictor)
@@ -87,7 +92,7 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
         on_step("writing the file")
         onnx.save(graph, temporary)
         onnx.checker.check_model(temporary, full_check=True)
-        on_step("comparing it with the model")
+        on_step("comparing predictions")
         predicted = _run(temporary, promoters)
         difference = None if predicted is None else largest_difference(output, predicted, expected)
         size_bytes = temporary.stat().st_size
@@ -96,27 +101,27 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
 
 
 def largest_difference(output: Path, predicted: Values, expected: Values) -> float:
-    """Compare the file's predictions with the model's: (promoters,) each.
+    """Return the largest absolute difference of the file's and the model's predictions: float32 (promoters,) each.
 
-    Raises UserError where they differ by more than TOLERANCE.
+    Raises UserError if one is above TOLERANCE.
     """
     difference = np.abs(predicted - expected)
     if not np.allclose(predicted, expected, rtol=TOLERANCE, atol=TOLERANCE):
         worst = int(difference.argmax())  # a NaN, if there is one
         raise UserError(
             f"{output}: not written: its predictions differ from the model's; expected {expected[worst]:.6g}, got "
-            f"{predicted[worst]:.6g} in onnxruntime {version('onnxruntime')}; fix: the versions in constraints.txt"
+            f"{predicted[worst]:.6g} in onnxruntime {version('onnxruntime')}; fix: {INSTALL}"
         )
     return float(difference.max())
 
 
 def encode_bases(promoters: list[str]) -> npt.NDArray[np.uint8]:
-    """Encode one promoter or more as the graph reads them: (promoters, columns) ASCII codes, zeros past each end."""
+    """Encode promoters (at least one) for the graph: ASCII codes, uint8 (promoters, columns), 0 past each end."""
     return np.array(promoters, "S").view(np.uint8).reshape(len(promoters), -1)
 
 
 def example_promoters(assay: Assay, number: int) -> list[str]:
-    """Draw promoters of an assay, from the longest insert to the shortest; the same on each call."""
+    """Draw random promoters of an assay, from the longest insert to the shortest; the same in each call."""
     draw = np.random.default_rng(0)
     lengths = np.linspace(assay.max_insert, assay.min_insert, number).astype(int)
     inserts = ["".join(draw.choice(list(ALPHABET), length)) for length in lengths]
@@ -124,16 +129,16 @@ def example_promoters(assay: Assay, number: int) -> list[str]:
 
 
 def _trace(predictor: "Predictor") -> Any:
-    """Trace the model as an onnx.ModelProto, without the exporter's notes of source code and paths."""
+    """Trace the model as an onnx.ModelProto, without the exporter's metadata of source code and paths."""
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     from model.export.onnx_graph import SequenceRegressor
 
-    model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.view).eval()
+    model = SequenceRegressor(predictor.model, predictor.assay, predictor.k, predictor.token_mode).eval()
     example = torch.from_numpy(encode_bases(example_promoters(predictor.assay, 3)))
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # the exporter logs and warns for its developers
+    logging.disable(logging.WARNING)  # the exporter's logs and warnings are for its developers
     try:
         with warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(
@@ -149,7 +154,7 @@ def _trace(predictor: "Predictor") -> Any:
     except torch.onnx.errors.OnnxExporterError as error:
         raise UserError(
             f"torch {torch.__version__} with onnxscript {version('onnxscript')}: cannot export this model: "
-            f"{str(error).splitlines()[0]}; fix: the versions in constraints.txt"
+            f"{str(error).splitlines()[0]}; fix: {INSTALL}"
         ) from None
     finally:
         logging.disable(level)
@@ -159,7 +164,7 @@ def _trace(predictor: "Predictor") -> Any:
 
 
 def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
-    """Write the model's facts, how to use the file, and an example into the file."""
+    """Add the model's facts, a description of input and output, and an example to the file."""
     assay = predictor.assay
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
@@ -178,7 +183,7 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
 
 
 def _run(file: Path, promoters: list[str]) -> Values | None:
-    """Predict with the file: (promoters,); None where onnxruntime is not installed."""
+    """Predict with the file: float32 (promoters,); None without onnxruntime."""
     try:
         import onnxruntime
     except ImportError:

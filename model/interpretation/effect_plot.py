@@ -1,4 +1,4 @@
-"""Plot a saturation mutagenesis: importance of each base as bars, and effects as a map of position x base."""
+"""Plot of a saturation mutagenesis: importance of each base as bars, and effects as a map of position x base."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,14 +11,14 @@ from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORAN
 from pipeline.reporting.svg import plot, render_svg
 
 MAX_LINE_BASES = 50
-"""Positions per line; a longer insert is wrapped."""
+"""Positions per line of the plot; a longer insert is wrapped."""
 LINE_HEIGHT_INCHES = 2.0
 BASE_COLOURS = dict(zip("ACGTN", (GREEN, BLUE, BLACK, ORANGE, GREY), strict=True))
 EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff", BLUE])
 
 
 def render_effects(result: MutagenesisResult, title: str) -> str:
-    """Draw an <svg> element: per line, bars of importance, the bases, and the map of effects below."""
+    """Draw an <svg> element: per line, the bars of importance, the bases, and the map of effects below."""
     bases = len(result.insert)
     count = -(-bases // MAX_LINE_BASES)
     width = -(-bases // count)
@@ -39,7 +39,7 @@ def _effect_plot(figure: Figure, result: MutagenesisResult, lines: list[range]) 
             panel.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
     figure.colorbar(
         mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-        label="effect of the substitution on expression (scale of the labels)",
+        label="effect of the substitution on predicted expression (units of the labels)",
     ).outline.set_visible(False)  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def _draw_bars(axes: Axes, result: MutagenesisResult, line: range) -> None:
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.spines["bottom"].set_visible(False)
-    axes.set_ylabel("importance")
+    axes.set_ylabel("importance\n(label units)")
     axes.set_xticks(list(line), list(result.insert[line.start : line.stop]), family="monospace", weight="bold")
     axes.tick_params(axis="x", length=0)
     for label in axes.get_xticklabels():
@@ -68,8 +68,10 @@ def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> QuadMesh:
     axes.plot(reference[:, 0] + line.start, reference[:, 1], ".", color=LINE_GREY, markersize=3, linestyle="none")
     axes.set_ylim(len(BASES) - 0.5, -0.5)
     axes.set_yticks(range(len(BASES)), list(BASES), family="monospace")
+    axes.set_ylabel("base")
     ticks = [place for place in line if (place + 1) % 10 == 0 or place == 0]
     axes.set_xticks(ticks, [str(place + 1) for place in ticks])
+    axes.set_xlabel("position in the insert (bases)")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""Write the saturation mutagenesis of a promoter: HTML page, SVG plot, TSV or Parquet table."""
+"""Writers of a saturation mutagenesis: HTML page, SVG plot, TSV or Parquet table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,25 @@ from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
+from pipeline.runtime.text import format_count
 
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet")
-SEEN = 0.0005
-"""Effects below it are shown as zero in a table of three decimals."""
-NONE_SEEN = f"no substitution changes the prediction by {SEEN} or more"
-STRONGEST = 12
+MIN_VISIBLE_EFFECT = 0.0005
+"""Smallest effect that is not rounded to zero in a table of three decimals, in units of the labels."""
+NO_VISIBLE_EFFECT = f"no substitution changes the prediction by {MIN_VISIBLE_EFFECT} or more"
+TABLE_ROWS = 12
 """Substitutions in the page's table."""
-TITLE = "Every substitution of the insert"
+TITLE = "All substitutions in the insert"
 COMMAND = "promoter-bert explain SEQUENCE -o effects.tsv"
 
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """Files that `explain` wrote, and the strongest effects in them.
+    """Files that `explain` wrote, and their strongest effects, on the scale of the training labels.
 
-    position (from 1), base, loss: the most important base, and the mean loss of expression over its substitutions.
-    largest: the largest absolute effect of a single substitution.
+    outputs: paths of the files. substitutions: number of them. position (from 1 in the insert), base: the most
+    important base; loss: mean loss of expression over its substitutions. largest: largest absolute effect of a single
+    substitution.
     """
 
     outputs: list[str]
@@ -45,8 +47,8 @@ class ExplainResult:
 def explain(model: Path, promoter: str, outputs: list[Path], overrides: Sequence[str] = ()) -> ExplainResult:
     """Predict a promoter and all its substitutions, and write .html, .svg, .tsv or .parquet files by their suffix.
 
-    model: folder of a model or of its run. overrides: repairs of the promoter, see with_repairs. Raises UserError for a
-    model, promoter or output that cannot be used, before torch is loaded.
+    model: model folder or run directory. overrides: repairs of the promoter, see with_repairs. Raises UserError for an
+    invalid model folder, promoter or output, before torch is loaded.
     """
     for output in outputs:
         if output.suffix not in SUFFIXES:
@@ -87,28 +89,36 @@ def _write(result: MutagenesisResult, model: Path, file: Path) -> None:
 
 
 def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
-    """Return the page as HTML."""
+    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page."""
     insert = result.insert
     facts = [
         ("predicted expression", f"{result.prediction:.3f}"),
         ("insert", insert),
-        ("bases", f"{len(insert)}"),
-        ("GC content", f"{sum(base in 'GC' for base in insert) / len(insert):.0%}"),
-        ("substitutions predicted", f"{result.is_substitution.sum():,}"),
-        ("lowest and highest of them", f"{result.predictions.min():.3f}, {result.predictions.max():.3f}"),
+        ("insert length", format_count(len(insert), "base")),
+        ("GC content of the insert", f"{sum(base in 'GC' for base in insert) / len(insert):.0%}"),
+        ("number of substitutions", f"{result.is_substitution.sum():,}"),
+        ("lowest prediction", f"{result.predictions.min():.3f}"),
+        ("highest prediction", f"{result.predictions.max():.3f}"),
     ]
-    scale = "On the scale of the labels that the model was trained on."
+    scale = (
+        "Expression has the unit of the training labels: the arbitrary unit of the assay (in the yeast DREAM "
+        "Challenge, the average sorting bin, 0 to 17). Lowest and highest: over the promoter and all its substitutions."
+    )
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
-        "Each base of the insert is replaced by each other base, and the promoter is predicted again. The effects show "
-        "what the model has learned; the cell may do otherwise.",
+        "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
+        "expression of each changed promoter. The effect of a substitution is the prediction for the changed promoter "
+        "minus the prediction for the original one. These are predictions, not measurements.",
         [
             Section("Prediction", scale, [Table((), facts)], str(model)),
             Section(
                 TITLE,
-                "Bars: importance, the mean loss of expression over the substitutions of a base. Blue bars (upwards) "
-                "raise expression, as activator sites do; orange bars (downwards) lower it. Cells: the effect of one "
-                "substitution, a gain (blue) or a loss (orange). Dots mark the promoter's own bases.",
+                "The bars show the importance of each base: how much predicted expression falls, on average, when the "
+                "base is replaced. A blue bar (upwards) marks a base that raises expression, as in an activator site. "
+                "An orange bar (downwards) marks a base that lowers it, as in a repressor site. The letters below the "
+                "bars are the insert, read from its left end. The map shows the effect of each substitution: blue "
+                "for a gain of expression, orange for a loss. Its rows are the new bases. A dot marks the original "
+                "base.",
                 [Figures([_plot(result)])],
                 COMMAND,
             ),
@@ -125,15 +135,16 @@ def _plot(result: MutagenesisResult) -> str:
 
 
 def _strongest(result: MutagenesisResult) -> Section:
-    title = "The strongest substitutions"
+    title = "Strongest substitutions"
     effects = np.where(result.is_substitution, result.effects, 0)
-    if np.abs(effects).max() < SEEN:
-        return Section(title, f"{NONE_SEEN.capitalize()}.")
-    order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:STRONGEST]
+    if np.abs(effects).max() < MIN_VISIBLE_EFFECT:
+        return Section(title, f"{NO_VISIBLE_EFFECT.capitalize()}.")
+    order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:TABLE_ROWS]
     rows = [
         (f"{place + 1}", f"{result.insert[place]} → {BASES[base]}", f"{effects[place, base]:+.3f}",
          f"{result.predictions[place, base]:.3f}")
         for place, base in zip(*np.unravel_index(order, effects.shape), strict=True)
     ]  # fmt: skip
     table = Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3}))
-    return Section(title, "Positions are counted from 1 at the left end of the insert.", [table], COMMAND)
+    text = "The largest effects of either sign. Position 1 is the left end of the insert. Effects are in label units."
+    return Section(title, text, [table], COMMAND)

@@ -1,4 +1,4 @@
-"""In-silico saturation mutagenesis: the effect of every single substitution in an insert on predicted expression.
+"""In-silico saturation mutagenesis: effects of all single substitutions in an insert on predicted expression.
 
 from promoter_bert import saturation_mutagenesis
 result = saturation_mutagenesis("runs/demo", "TGCATTTTTTTCACATC...GGTTACGGCTGTT")
@@ -25,10 +25,10 @@ BASES = "ACGT"
 
 @dataclass(frozen=True)
 class MutagenesisResult:
-    """An insert of L bases and the predictions for its promoter and all substitutions.
+    """An insert of L bases, and the predictions for its promoter and for all single substitutions.
 
-    prediction: of the promoter itself. predictions: (L, 4) float32 in the order of BASES, the promoter's own prediction
-    where the base stays.
+    prediction: expression of the unchanged promoter. predictions: float32 (L, 4), columns in the order of BASES; the
+    entry of the original base is `prediction`. Both on the scale of the training labels.
     """
 
     insert: str
@@ -37,17 +37,17 @@ class MutagenesisResult:
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
-        """Change of predicted expression by each substitution: (L, 4), 0 where the base stays."""
+        """Return the change of predicted expression by each substitution: float32 (L, 4), 0 for the original base."""
         return self.predictions - np.float32(self.prediction)
 
     @property
     def is_substitution(self) -> npt.NDArray[np.bool_]:
-        """True where the base differs from the insert's: (L, 4); three per position, four at an N."""
+        """Return whether each entry is a substitution: bool (L, 4); three per position, four at an N."""
         return np.array([[base != reference for base in BASES] for reference in self.insert])
 
     @property
     def importance(self) -> npt.NDArray[np.float32]:
-        """Mean loss of expression over the substitutions of each base: (L,); negative where expression rises."""
+        """Return the mean loss of expression over the substitutions of each base: float32 (L,); negative for a gain."""
         return np.asarray(-self.effects.sum(1) / self.is_substitution.sum(1), np.float32)
 
     def table(self) -> pa.Table:
@@ -67,10 +67,10 @@ class MutagenesisResult:
 def saturation_mutagenesis(
     model: "Predictor | Path | str", sequence: str, overrides: Sequence[str] = ()
 ) -> MutagenesisResult:
-    """Predict a promoter, adapters included, and every single substitution in its insert.
+    """Predict a promoter, adapters included, and all promoters with one substitution in its insert.
 
-    model: a Predictor, or the folder of a model or run. overrides: for a folder, repairs of the sequence such as
-    assay.lower_case=upper. Raises UserError for an invalid promoter.
+    model: a Predictor, a model folder or a run directory. overrides: repairs of the sequence such as
+    assay.lower_case=upper; unused with a Predictor. Raises UserError for an invalid promoter and an empty insert.
     """
     from model.prediction.predictor import Predictor  # imports torch, which takes seconds
 
@@ -79,10 +79,10 @@ def saturation_mutagenesis(
     left, right = predictor.assay.left_adapter, predictor.assay.right_adapter
     insert = promoter[len(left) : len(promoter) - len(right)]
     if not insert:
-        raise UserError("the promoter has no insert; expected bases between its adapters, got none")
+        raise UserError("the sequence: no insert; expected bases between the adapters, got none")
     substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
     mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
-    prediction, *others = predictor.predict_usable(pa.array([promoter, *mutants])).tolist()
+    prediction, *others = predictor.predict_valid(pa.array([promoter, *mutants])).tolist()
     result = MutagenesisResult(insert, prediction, np.full((len(insert), len(BASES)), prediction, np.float32))
     result.predictions[result.is_substitution] = others
     return result

@@ -1,16 +1,17 @@
-"""Predict files of any size in one pass: input -> validate -> predictor -> writer, one part of rows after the other."""
+"""Predict files of any size in one pass, part by part: input -> validate -> predictor -> writer."""
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
-from model.prediction.journal import Predict, open_journal
+from model.prediction.journal import PredictParts, open_journal
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
@@ -20,35 +21,41 @@ from pipeline.dataset.input.repairs import remedy, with_repairs
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 
-HELD_ROWS = 65_536
-"""Rows without a prediction that are held back from a stream: if no other rows come, nothing is written to it."""
-PARTS_AHEAD = 2
+BUFFER_ROWS = 65_536
+"""Most rows without a prediction that are buffered before a stream is written: if no row is valid, it stays empty."""
+PREFETCH_PARTS = 2
 """Parts that are prefetched, so that a GPU does not wait for the reader."""
 ONE_STRAND = (
-    "the model was fine-tuned on one strand (finetune.reverse_complement=false), so its predictions for the other one "
-    "mean little; fix: leave out --both-strands, or use a model that was fine-tuned on both"
+    "--both-strands: the model was fine-tuned on one strand (finetune.reverse_complement=false), so its predictions of "
+    "reverse complements are unreliable; fix: omit --both-strands, or fine-tune with finetune.reverse_complement=true"
 )
 
 OnProgress = Callable[[int, int, int], None]
-"""Called with rows done, rows in all (0 where unknown), and how many of those done an earlier run had predicted."""
+"""Called with the rows done, the total of rows (0 if unknown), and the rows done that an interrupted run predicted."""
 
 
 @dataclass(frozen=True)
 class PredictionResult:
     """Rows and speed of one call of `predict_files`.
 
-    found: rows that an earlier, killed run had predicted. problems: rows without a prediction, by reason. remedy: the
-    repairs that would help some of them, or an empty text. problems_file: the list of them; None where there are none.
+    rows_resumed: rows that an interrupted run predicted. problems: reason -> number of rows without a prediction. hint:
+    the repairs that would make some of these rows valid, or an empty text. problems_file: list of these rows; None for
+    a stream or if there are none. rows_per_second: without rows_resumed.
     """
 
     output: str
     rows: int
-    found: int
+    rows_resumed: int
     problems: dict[str, int]
-    remedy: str
+    hint: str
     problems_file: str | None
     seconds: float
     rows_per_second: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values of --json; the keys `found` and `remedy` are those of earlier versions."""
+        keys = {"rows_resumed": "found", "hint": "remedy"}
+        return {keys.get(name, name): value for name, value in asdict(self).items()}
 
 
 def predict_files(
@@ -56,14 +63,14 @@ def predict_files(
     on_progress: OnProgress = lambda _done, _total, _resumed: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> PredictionResult | None:
-    """Predict every row, in the order of the input; an invalid row keeps its place, without a value.
+    """Predict every row in input order; an invalid row keeps its place, without a value.
 
-    Output files are written atomically. A killed call leaves its predictions in a hidden journal beside the output, and
-    the next call for the same rows, model and settings resumes from it, to the same bytes, with any number of
-    processes. Under a launcher (deepspeed, torchrun) all ranks call this; the others than rank 0 return None.
+    Output files are written atomically. An interrupted call leaves its predictions in a hidden journal beside the
+    output. The next call for the same rows, model and settings resumes from it and writes the same bytes, with any
+    number of processes. Under a launcher (deepspeed, torchrun) all ranks call this; only rank 0 returns a result.
 
-    warn: called with a warning for a model that was probably not intended. Raises UserError for a model, input or
-    output that cannot be used, and where no row can be predicted.
+    warn: called with a warning about a model that is unfinished or does not fit the request. Raises UserError for an
+    invalid model, input or output, and if no row is valid.
     """
     request = replace(request, model=find_model_folder(request.model))
     if "RANK" not in os.environ:
@@ -76,9 +83,9 @@ def predict_files(
 
 
 def _predict(
-    request: PredictionRequest, predict: Predict, on_progress: OnProgress, warn: Callable[[str], None]
+    request: PredictionRequest, predict: PredictParts, on_progress: OnProgress, warn: Callable[[str], None]
 ) -> PredictionResult:
-    began = time.monotonic()
+    start = time.monotonic()
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
     facts = read_model_facts(request.model)
@@ -88,9 +95,9 @@ def _predict(
         warn(state)
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
-        check_leaderboard_rows(request.leaderboard, read_parts(source, assay, HELD_ROWS))
+        check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source, assay)
-    reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PARTS_AHEAD, "read promoters")
+    reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 
         def predicted_parts() -> Iterator[Part]:
@@ -100,33 +107,33 @@ def _predict(
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()
-        write(file, _hold_until_predicted(predicted) if is_stream(request.output) else predicted)
+        write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
-        fix = remedy(report.counts, assay)
+        hint = remedy(report.counts, assay)
         if report.rows == report.counts.total():
             names = "standard input" if request.inputs == [STANDARD_INPUT] else ", ".join(request.inputs)
             reasons = ", ".join(f"{count:,}: {problem}" for problem, count in report.counts.items()) or "no rows"
-            raise UserError(f"{names}: nothing to predict ({reasons}){f'; {fix}' if fix else ''}")
-    seconds = time.monotonic() - began
-    listed = report.counts and not is_stream(request.output)
+            raise UserError(f"{names}: nothing to predict ({reasons}){f'; {hint}' if hint else ''}")
+    seconds = time.monotonic() - start
+    has_list = report.counts and not is_stream(request.output)
     return PredictionResult(
         output=request.output,
         rows=report.rows,
-        found=journal.rows_resumed,
+        rows_resumed=journal.rows_resumed,
         problems=dict(report.counts),
-        remedy=fix,
-        problems_file=str(problems_file(request.output)) if listed else None,
+        hint=hint,
+        problems_file=str(problems_file(request.output)) if has_list else None,
         seconds=round(seconds, 3),
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
     )
 
 
-def _hold_until_predicted(parts: Iterator[Part]) -> Iterator[Part]:
-    """Hold rows back until one has a prediction: what is written to a stream cannot be taken back."""
-    held: list[Part] = []
+def _buffer_until_predicted(parts: Iterator[Part]) -> Iterator[Part]:
+    """Buffer rows until one has a prediction, because output to a stream cannot be undone."""
+    buffer: list[Part] = []
     for part in parts:
-        held.append(part)
-        if part.table["problem"].null_count or sum(map(len, held)) > HELD_ROWS:
-            yield from held
-            held.clear()
+        buffer.append(part)
+        if part.table["problem"].null_count or sum(map(len, buffer)) > BUFFER_ROWS:
+            yield from buffer
+            buffer.clear()
             yield from parts

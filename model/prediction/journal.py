@@ -1,7 +1,7 @@
-"""Resume a killed prediction: values in the order of the input, in a hidden file beside the output.
+"""Journal to resume an interrupted prediction: values in input order, in a hidden file beside the output.
 
-Each entry holds the predictions of one part behind a digest of the model, the part's sequences and the values. So an
-entry is used only for the same sequences and model, and a corrupt entry never.
+Each entry holds the predictions of one part after a hash of the model, the part's sequences and the values. An entry is
+used only if this hash agrees, so never for other sequences, another model or corrupt values.
 """
 
 import glob
@@ -19,29 +19,33 @@ import pyarrow as pa
 from model.prediction.inputs import Part
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import PredictionRequest
-from model.prediction.writers import RefusedError, is_stream, problems_file
-from pipeline.io.arrow import string_buffers
+from model.prediction.writers import LeaderboardInputError, is_stream, problems_file
+from pipeline.io.arrow import view_strings
 from pipeline.io.locks import hold_lock
 
 DIGEST_BYTES = 16
+"""Bytes of the hash of an entry (BLAKE2b)."""
 
-Predict = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
-"""Predicts parts and yields them in order, each with the values of its usable rows."""
+PredictParts = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
+"""Predicts parts and yields them in order, each with the predictions of its valid rows."""
 
 
 class Journal:
-    """The journal of one output, written while the output is not complete. file: opened for reading and writing."""
+    """Journal of one output, written until the output is complete.
+
+    file: open for reading and writing; key: hash of the model and the settings of the forward pass.
+    """
 
     def __init__(self, file: BinaryIO, key: bytes) -> None:
         self._file = file
         self._key = key
         self.rows_resumed = 0
-        """Rows of the parts that an earlier run predicted."""
+        """Rows of the parts that an interrupted run predicted."""
         self.is_empty = True
-        """Whether it holds no value, so that nothing is lost with it."""
+        """Whether it holds no prediction, so that removing it loses nothing."""
 
-    def resume(self, parts: Iterator[Part], predict: Predict) -> Generator[tuple[Part, Values]]:
-        """Yield the leading parts from the journal, then predict the others and append each."""
+    def resume(self, parts: Iterator[Part], predict: PredictParts) -> Generator[tuple[Part, Values]]:
+        """Yield the leading parts from the journal, then predict the others and append their predictions."""
         rest: Iterator[Part] = iter(())
         for part in parts:
             values = self._read(part.usable)
@@ -51,17 +55,17 @@ class Journal:
             self.rows_resumed += len(part)
             self.is_empty &= not len(values)
             yield part, values
-        # Called also where nothing is left to predict: other ranks wait for the end.
+        # Called also when no parts remain, because the other ranks wait for the end.
         with closing(predict(rest)) as predicted:
             for part, values in predicted:
                 data = values.astype(np.float32).tobytes()
                 self._file.write(self._digest(part.usable, data) + data)
-                self._file.flush()  # to the system, so that a kill does not lose it
+                self._file.flush()  # to the operating system, so that a killed process loses no entry
                 self.is_empty &= not len(values)
                 yield part, values
 
     def _read(self, sequences: pa.Array) -> Values | None:
-        """Read the next entry. If it is not of these sequences, drop it with all that follow, and return None."""
+        """Read the next entry. If its hash differs, remove it and all later entries, and return None."""
         start = self._file.tell()
         entry = self._file.read(DIGEST_BYTES + 4 * len(sequences))
         if entry[:DIGEST_BYTES] == self._digest(sequences, entry[DIGEST_BYTES:]):
@@ -72,7 +76,7 @@ class Journal:
         return None
 
     def _digest(self, sequences: pa.Array, values: bytes) -> bytes:
-        bases, _, lengths = string_buffers(sequences)
+        bases, _, lengths = view_strings(sequences)
         digest = hashlib.blake2b(key=self._key, digest_size=DIGEST_BYTES)
         for data in (lengths.tobytes(), bases.tobytes(), values):
             digest.update(data)
@@ -81,9 +85,10 @@ class Journal:
 
 @contextmanager
 def open_journal(request: PredictionRequest) -> Iterator[Journal]:
-    """Open the journal of a request's output, locked against other processes; removed when the block ends.
+    """Open the journal of a request's output, locked against other processes; removed at the end of the block.
 
-    After an error it is kept, unless it holds nothing that the next run could use. A stream has no journal.
+    After an error it is kept, unless the next run cannot use it. A stream has no journal. Raises UserError if another
+    process predicts into the same output.
     """
     if is_stream(request.output):
         with Path(os.devnull).open("r+b") as nowhere:
@@ -91,9 +96,9 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
         return
     output = Path(request.output)
     path, lock = (output.with_name(f".{output.name}.{suffix}") for suffix in ("partial", "lock"))
-    with hold_lock(lock, f"is predicting into {output}; wait for it, or name another output"):
-        for written in (output, problems_file(request.output)):  # what a kill left is written again from the journal
-            for partial in written.parent.glob(f".*.partial.{glob.escape(written.name)}"):
+    with hold_lock(lock, f"is predicting into {output}; fix: wait for it, or choose another output: -o NAME"):
+        for target in (output, problems_file(request.output)):  # a killed run's partial files are written again
+            for partial in target.parent.glob(f".*.partial.{glob.escape(target.name)}"):
                 partial.unlink(missing_ok=True)
         path.touch()
         with path.open("r+b") as file:
@@ -101,7 +106,7 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
             try:
                 yield journal
             except BaseException as error:
-                if journal.is_empty or isinstance(error, RefusedError):
+                if journal.is_empty or isinstance(error, LeaderboardInputError):
                     path.unlink()
                     lock.unlink()
                 raise
@@ -110,7 +115,7 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
 
 
 def _model_key(request: PredictionRequest) -> bytes:
-    """Hash all that determines a prediction: the model's files, and the settings of the forward pass."""
+    """Hash everything that a prediction depends on: the model's files and the settings of the forward pass."""
     key = hashlib.sha256(f"{request.both_strands} {default_device().type} {BATCH}".encode())
     for file in sorted(request.model.iterdir()):
         if file.name == "config.json" or file.suffix in (".safetensors", ".bin"):

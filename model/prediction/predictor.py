@@ -1,4 +1,4 @@
-"""Predict the expression of promoters in memory:
+"""Prediction of the expression of promoters in memory.
 
 from promoter_bert import Predictor
 Predictor("runs/demo").predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
@@ -30,17 +30,20 @@ BATCH = {"cpu": 64, "cuda": 4096}
 """Promoters per forward pass, by the type of device."""
 
 Values = npt.NDArray[np.float32]
-"""Predictions: (rows,), on the scale of the training labels."""
-ReadValues = Callable[[], Values]
-"""Waits for predictions that are being computed."""
+"""Predictions: float32 (rows,), on the scale of the training labels."""
+PendingValues = Callable[[], Values]
+"""Predictions that are being computed: the call waits for them and returns them."""
 
 
 class Predictor:
-    """A fine-tuned model with the assay it was trained for.
+    """Fine-tuned model with the assay that it was trained for.
 
-    folder: that of the model, or of its run. both_strands: predict the mean over a promoter and its reverse complement,
-    flanks included; for models that were fine-tuned on both. device: in place of this process's own. overrides: repairs
-    of sequences beside the model's own, such as assay.lower_case=upper.
+    folder: model folder or run directory. both_strands: predict the mean over a promoter and its reverse complement,
+    flanks included; for models fine-tuned on both strands. device: None for this process's GPU, or the CPU if it has
+    none. overrides: additional repairs of sequences, such as assay.lower_case=upper.
+
+    On a GPU, weights and activations are fp16 except in the output layer. Raises UserError for an invalid model folder
+    and for overrides that are no repairs.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Predictor:
         self.model = load_regression_model(find_model_folder(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
-        self.view = str(facts.get("tokens", "frames"))
+        self.token_mode = str(facts.get("tokens", "frames"))
         self.assay = with_repairs(facts["assay"], overrides)
         self.both_strands = both_strands
         self.device = default_device() if device is None else device
@@ -63,37 +66,37 @@ class Predictor:
             to_half(self.model)
 
     def predict(self, sequences: list[str]) -> Values:
-        """Predict promoters, adapters included: (rows,), on the scale of the training labels.
+        """Predict promoters, adapters included: float32 (rows,), on the scale of the training labels.
 
-        Invalid sequences return NaN, with one warning that counts the reasons; `problems` has the reason of each.
+        Invalid sequences return NaN, with one warning that counts the reasons; `problems` returns the reason of each.
         """
         validated = validate(sequences, self.assay)
         problem = validated["problem"]
-        usable = problem.is_null()
+        valid = problem.is_null()
         values = np.full(len(validated), np.nan, np.float32)
-        values[usable.to_numpy()] = self.predict_usable(validated["repaired"].filter(usable))
+        values[valid.to_numpy()] = self.predict_valid(validated["repaired"].filter(valid))
         if problem.null_count < len(problem):
             counts = Counter(problem.drop_null().to_pylist())
             reasons = ", ".join(f"{count:,}: {reason}" for reason, count in counts.items())
-            fix = remedy(counts, self.assay)
+            hint = remedy(counts, self.assay)
             warnings.warn(
-                f"no prediction (nan) for {reasons}{f'; {fix}' if fix else ''}. Predictor.problems(sequences) has the "
-                "reason of each",
+                f"no prediction (nan) for {reasons}{f'; {hint}' if hint else ''}. Predictor.problems(sequences) "
+                "returns the reason of each",
                 stacklevel=2,
             )
         return values
 
     def problems(self, sequences: list[str]) -> list[str | None]:
-        """Return the reason why each sequence cannot be predicted; None for a valid promoter."""
+        """Return one text per sequence: why it cannot be predicted, or None for a valid promoter."""
         problems: list[str | None] = validate(sequences, self.assay)["problem"].to_pylist()
         return problems
 
-    def predict_usable(self, sequences: pa.Array | pa.ChunkedArray) -> Values:
-        """Predict a string column whose sequences have passed validation: (rows,)."""
+    def predict_valid(self, sequences: pa.Array | pa.ChunkedArray) -> Values:
+        """Predict a string column (rows,) of valid, repaired promoters: float32 (rows,)."""
         return self.begin(sequences)()
 
-    def begin(self, sequences: pa.Array | pa.ChunkedArray) -> ReadValues:
-        """Begin `predict_usable` without waiting for a GPU, so that the next sequences can be prepared meanwhile."""
+    def begin(self, sequences: pa.Array | pa.ChunkedArray) -> PendingValues:
+        """Begin `predict_valid` without waiting for a GPU, so that the next sequences can be prepared meanwhile."""
         if not len(sequences):
             return torch.empty(0).numpy
         tokens = encode_promoters(sequences, self.assay, self.k)
@@ -108,14 +111,14 @@ class Predictor:
             return _to_host(torch.cat(batches))
 
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Predict one strand. ids: (rows, bases), lengths: (rows,) -> (rows,) float32."""
-        width = choose_width(int(lengths.max()), self.view, self.k, self.device)
+        """Predict one strand: float32 (rows,). ids: k-mer ids (rows, bases); lengths: bases of each row (rows,)."""
+        width = choose_width(int(lengths.max()), self.token_mode, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
-        return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.view)
+        return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.token_mode)
 
 
-def _to_host(values: torch.Tensor) -> ReadValues:
-    """Begin to copy predictions (rows,) to the host. Reading them waits for no work that begins later."""
+def _to_host(values: torch.Tensor) -> PendingValues:
+    """Begin to copy predictions (rows,) to the host; reading them does not wait for work that begins later."""
     if not values.is_cuda:
         return values.numpy
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
@@ -130,10 +133,10 @@ def _to_host(values: torch.Tensor) -> ReadValues:
 
 
 def to_half(model: BertForSequenceClassification) -> None:
-    """Cast the weights to fp16, but for the output layer: fp16 values from 8 to 16 are 0.008 apart."""
+    """Cast the weights to fp16 except the output layer: fp16 values between 8 and 16 are 0.008 apart."""
     model.bert.half()
 
 
 def default_device() -> torch.device:
-    """Return this process's GPU, or the CPU where there is none."""
+    """Return this process's GPU, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,6 @@
-"""Write predictions in the order of the input: TSV, CSV, Parquet, or the JSON of the challenge's leaderboard.
+"""Writers of predictions in input order: TSV, CSV, Parquet, or the JSON of the DREAM Challenge's leaderboard.
 
-Rows without a prediction are also listed: beside an output file, or on standard error.
+Rows without a prediction are also listed in a problems file beside the output, or on standard error for a stream.
 """
 
 import csv
@@ -27,43 +27,43 @@ from pipeline.io.arrow import rebatch
 from pipeline.io.atomic import new_file
 
 GROUP_ROWS = 65_536
-"""Rows per row group in Parquet."""
+"""Rows per row group of a Parquet file."""
 PROBLEM_HEADER = "row\tproblem\tbases\tfirst_wrong_base\tsequence\n"
-MAX_ON_STREAM = 20
-"""Rows without a prediction that are listed on standard error, where the output is no file."""
+MAX_LISTED_ROWS = 20
+"""Most rows without a prediction that are listed on standard error, if the output is a stream."""
 
 
 def as_text(value: float | None) -> str:
     """Format a prediction for text output with six significant digits; nan for None.
 
-    float32 holds seven. The last of them, and sometimes the one before, depends on the processor, the number of threads
-    and the other rows of the batch, so more digits would mean nothing. Parquet keeps the float32 as it is.
+    float32 holds seven. The last one or two depend on the processor, the number of threads and the other rows of the
+    batch. Parquet stores the float32 unchanged.
     """
     return "nan" if value is None else f"{value:.6g}"
 
 
 def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the columns up to the prediction of each row as text."""
+    """Yield the cells of each row as text, up to the prediction."""
     *texts, prediction, _ = (column.to_pylist() for column in table.columns)
     return zip(*texts, map(as_text, prediction), strict=True)
 
 
 Writer = Callable[[BinaryIO, Iterator[Part]], None]
-"""Writes all rows (with predictions) to an open file as they come."""
+"""Writes parts with predictions to an open binary file as they arrive."""
 
 
 def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write `sequence<TAB>prediction` lines without a header, with the name as a first column where there are names."""
+    """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column."""
     for part in parts:
         table = part.table
-        if "name" in table.column_names:  # a tab or line end in a name would split the line
+        if "name" in table.column_names:  # a tab or line end in a name would break the line
             table = table.set_column(0, "name", pc.replace_substring_regex(table["name"], r"\s", " "))
         file.write("".join("\t".join(cells) + "\n" for cells in _cells(table)).encode())
-        file.flush()  # the reader of a pipe gets rows as they come
+        file.flush()  # so that the reader of a pipe gets each part at once
 
 
 def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write CSV with a header line: name (where there are names), sequence, prediction."""
+    """Write CSV with a header line: name (if any), sequence, prediction."""
     for part in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -74,7 +74,7 @@ def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write Parquet: name (where there are names), sequence, prediction (float, or null), problem (text, or null)."""
+    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null)."""
     first = next(parts, None)
     if first is None:
         return
@@ -85,29 +85,31 @@ def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 WRITERS: dict[str, Writer] = {".tsv": write_lines, ".txt": write_lines, ".csv": write_csv, ".parquet": write_parquet}
-"""By the suffix of the output."""
+"""Suffix of the output -> its writer."""
 
 
 def is_stream(output: str) -> bool:
-    """Whether the output is standard output, a device or a pipe: written as rows come, and never resumed."""
+    """Whether the output is standard output, a device or a pipe: written at once, and never resumed."""
     path = Path(output)
     return output == "-" or (path.exists() and not path.is_file() and not path.is_dir())
 
 
-class RefusedError(UserError):
-    """The input is not the leaderboard's, so the same command would fail again."""
+class LeaderboardInputError(UserError):
+    """Input without a row that the leaderboard requires, so that the same command would fail again."""
 
 
 def leaderboard_writer(sample: Path) -> Writer:
-    """Return a writer of JSON from row number (from 0, as text) to prediction.
+    """Return a writer of JSON: row number (from 0, as text) -> prediction.
 
-    sample: the challenge's sample_submission.json, whose keys are the rows to write. Raises UserError for another file.
-    The writer raises UserError for a prediction that is not finite, RefusedError where a row of the sample is missing
-    or has no prediction.
+    sample: the challenge's sample_submission.json, whose keys are the rows to write. Raises UserError for any other
+    file. The writer raises UserError for a prediction that is not finite. It raises LeaderboardInputError for a row of
+    the sample that is missing or has no prediction.
     """
     values = read_json(sample)
     if not isinstance(values, dict) or not values or not all(key.isdecimal() for key in values):
-        raise UserError(f"{sample}: expected a JSON object whose keys are row numbers")
+        raise UserError(
+            f"{sample}: expected a JSON object whose keys are row numbers; fix: --leaderboard sample_submission.json"
+        )
     required = set(map(int, values))
 
     def write(file: BinaryIO, parts: Iterator[Part]) -> None:
@@ -119,7 +121,7 @@ def leaderboard_writer(sample: Path) -> Writer:
                 texts.append(f'"{row}": {_leaderboard_value(row, **cells)}')
         if len(texts) < len(required):
             missing = min(row for row in required if row >= end)
-            raise RefusedError(
+            raise LeaderboardInputError(
                 f"the leaderboard requires row {missing:,} (from 0), but there are {end:,} rows; fix: predict the "
                 "challenge's complete test_sequences.txt"
             )
@@ -131,37 +133,40 @@ def leaderboard_writer(sample: Path) -> Writer:
 def _leaderboard_value(row: int, sequence: str, prediction: float | None, problem: str | None) -> str:
     which = f"row {row:,} (from 0), which the leaderboard requires,"
     if problem is not None:
-        raise RefusedError(
+        raise LeaderboardInputError(
             f"{which} has no prediction: {problem}: {sequence[:200]!r}; fix: predict the challenge's "
             "test_sequences.txt unchanged"
         )
     if prediction is None or not np.isfinite(prediction):
         raise UserError(
-            f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. GPUs predict in fp16, which "
-            "may be too narrow; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
+            f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. It may have "
+            "overflowed fp16 on a GPU; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
         )
     return as_text(prediction)
 
 
 def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
-    """Raise RefusedError where a row of the sample is missing or invalid, before any row is predicted."""
+    """Raise LeaderboardInputError for a row of the sample that is missing or invalid, before any row is predicted."""
     write = leaderboard_writer(sample)
     with Path(os.devnull).open("wb") as nowhere:
         write(nowhere, (part.with_predictions(np.zeros(len(part.usable), np.float32)) for part in parts))
 
 
 class ProblemReport:
-    """Counts rows, and lists those without a prediction. limit: rows to list, with a title for a reader."""
+    """Report of rows without a prediction: counts all rows, and lists those with a problem.
+
+    limit: most rows to list, below a title; None for all rows without a title.
+    """
 
     def __init__(self, file: TextIO, limit: int | None = None) -> None:
         self.rows = 0
         self.counts: Counter[str] = Counter()
-        """Rows without a prediction, by reason."""
+        """Reason -> number of rows without a prediction."""
         self._file = file
         self._limit = limit
 
     def add(self, part: Part) -> None:
-        """Count rows; count and list those with a problem."""
+        """Count the rows of a part; count and list those with a problem."""
         self.rows += len(part)
         if part.table["problem"].null_count == len(part):
             return
@@ -179,22 +184,24 @@ class ProblemReport:
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
 
     def finish(self) -> None:
-        """Report how many rows were counted but not listed."""
+        """Write how many rows were counted but not listed."""
         if self._limit is not None and (hidden := self.counts.total() - self._limit) > 0:
-            self._file.write(f"... and {hidden:,} more; an output file (-o NAME.tsv) gets all of them beside it\n")
+            self._file.write(
+                f"... and {hidden:,} more; fix: -o NAME.tsv, which lists all of them in NAME.problems.tsv\n"
+            )
 
 
 def problems_file(output: str) -> Path:
-    """Return the list of rows without a prediction, beside an output file."""
+    """Return the path of the list of rows without a prediction, beside an output file."""
     return Path(output).with_suffix(".problems.tsv")
 
 
 @contextmanager
 def open_output(output: str) -> Iterator[tuple[BinaryIO, ProblemReport]]:
-    """Open the output and its problem report; files are written atomically, at the end of the block."""
+    """Open the output and its problem report; files appear atomically at the end of the block."""
     if is_stream(output):
         with nullcontext(sys.stdout.buffer) if output == "-" else Path(output).open("wb") as file:
-            yield file, ProblemReport(sys.stderr, MAX_ON_STREAM)
+            yield file, ProblemReport(sys.stderr, MAX_LISTED_ROWS)
             file.flush()
         return
     listed = problems_file(output)

@@ -1,4 +1,4 @@
-"""Write the HTML pages of runs, from run directories alone (no torch).
+"""HTML pages of runs, written from run directories without torch.
 
 Entry points: run_page.write_report for one run, compare_page.compare_runs for several.
 """

@@ -1,4 +1,4 @@
-"""Write the page that compares runs: scores, differences of their settings, and their curves in common figures."""
+"""Writer of the page that compares runs: scores, differences in settings, and curves in shared figures."""
 
 import itertools
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from model.config import STAGES
 from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
-from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, score_text
+from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, label_y_axis, score_text
 from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
@@ -18,8 +18,8 @@ from pipeline.reporting.html import Content, Figures, Section, Table, expect_pag
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.runtime.text import format_count
 
-NOT_COMPARED = ("run.name", "run.path")
-"""Settings that name a run and its place."""
+IGNORED_SETTINGS = ("run.name", "run.path")
+"""Settings that differ between any two runs: name and path."""
 PANELS = {
     "pretrain": {
         "loss": "training loss (nats)",
@@ -35,18 +35,22 @@ PANELS = {
     },
 }
 """Stage -> metric -> title of its figure."""
-COMPARED = ("Pearson", "Spearman", "R²")
-OTHER_PROMOTERS = "The runs differ in dataset or splits, so their scores are of different promoters."
-LONGEST_NAME = 30
-"""Letters of a run's name in a figure."""
-LEGEND_LETTERS = 72
-"""Letters in a row of the legend."""
+SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
+OTHER_PROMOTERS = (
+    "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
+)
+MAX_NAME_LENGTH = 30
+"""Most characters of a run's name in a figure."""
+LEGEND_WIDTH = 72
+"""Characters per row of the legend."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result of `compare_runs`. differences: setting, DeepSpeed setting, version or machine -> one value per run;
-    same_promoters: whether all runs have one dataset and so the same held-out promoters.
+    """Result of `compare_runs`.
+
+    page: its path. differences: setting, DeepSpeed setting, version or machine -> one value per run. same_promoters:
+    whether all runs have the same dataset, and so the same held-out promoters.
     """
 
     page: str
@@ -56,7 +60,7 @@ class Comparison:
 
 
 class _Run(NamedTuple):
-    """A run, and how figures show it."""
+    """A run, and its name, colour and line style in figures."""
 
     files: RunFiles
     name: str
@@ -68,8 +72,8 @@ class _Run(NamedTuple):
 def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     """Write the page that compares run directories to `out`, an .html file.
 
-    Unfinished runs are shown as far as they are. Raises UserError for folders that hold no run or are duplicates, and
-    for an output that cannot be written.
+    Unfinished runs are shown with their results so far. Raises UserError for folders without a run, duplicate folders,
+    and an output that cannot be written.
     """
     expect_page_name(out)
     files = _read_runs(folders)
@@ -77,7 +81,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     runs = []
     for run, (dashes, colour) in zip(files, itertools.cycle(itertools.product(DASHES, HUES)), strict=False):
         name = run.name if count[run.name] == 1 else str(run.folder)
-        label = name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
+        label = name if len(name) <= MAX_NAME_LENGTH else f"...{name[3 - MAX_NAME_LENGTH :]}"
         runs.append(_Run(run, name, label, colour, dashes))
     differing = differences(files)
     same = len({run.facts["dataset_key"] for run in files}) == 1
@@ -87,7 +91,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect what is not the same in all runs, by name: one value per run, None where it has none."""
+    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded."""
     facts = [
         {
             **flatten(run.config),
@@ -102,7 +106,7 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
         }
         for run in runs
     ]
-    names = dict.fromkeys(name for each in facts for name in each if name not in NOT_COMPARED)
+    names = dict.fromkeys(name for each in facts for name in each if name not in IGNORED_SETTINGS)
     values_of = {name: [each.get(name) for each in facts] for name in names}
     return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
 
@@ -125,7 +129,7 @@ def _held_out_split(scores: dict[str, Any]) -> str | None:
 
 
 def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
-    """Raise one UserError for all folders that cannot be compared, so that the user can omit them at once."""
+    """Read all runs. One UserError names all invalid folders, so that the user can omit them at once."""
     runs, problems = [], []
     for place, folder in enumerate(folders):
         try:
@@ -170,16 +174,25 @@ def _scores(runs: Sequence[_Run]) -> Section:
     for run in runs:
         split = _held_out_split(run.files.scores)
         if split is None:
-            rows.append([run.name, "not finished", *([""] * len(COMPARED))])
+            rows.append([run.name, "not finished", *([""] * len(SCORE_COLUMNS))])
             continue
         score = run.files.scores[split]
-        rows.append([run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in COMPARED)])
+        rows.append(
+            [run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in SCORE_COLUMNS)]
+        )
         scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
-    contents: list[Content] = [Table(["run", "promoters", *COMPARED], rows, frozenset(range(1, len(COMPARED) + 2)))]
+    heads = ["run", "promoters", *SCORE_COLUMNS]
+    contents: list[Content] = [Table(heads, rows, frozenset(range(1, len(heads))))]
     if scored:
         height = 0.9 + 0.32 * len(scored)
-        contents.append(Figures([render_svg("scores", "Scores", bars(scored, "Pearson"), height, MIDDLE_WIDTH)]))
-    return Section("Scores", "In parentheses and as lines: 95 % intervals, for runs that record them.", contents)
+        draw = bars(scored, "Pearson correlation on held-out promoters (no unit)")
+        contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
+    return Section(
+        "Scores",
+        "Correlation of predicted with measured expression on held-out promoters: 1 is perfect, 0 is unrelated. In "
+        "parentheses and as dark lines: 95 % intervals, for runs that record them.",
+        contents,
+    )
 
 
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
@@ -190,7 +203,9 @@ def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Secti
         for name, values in differing.items()
     ]
     return Section(
-        "Differences", "All other settings, versions and machines are the same.", [Table(["", *names], rows)]
+        "Differences",
+        "Settings, versions and machines that differ between the runs. All others are the same.",
+        [Table(["setting", *names], rows)],
     )
 
 
@@ -198,14 +213,16 @@ def _stage(runs: Sequence[_Run], stage: str) -> Section:
     panels: list[str] = []
     for metric, title in PANELS[stage].items():
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
-        panels += curve_figure(f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, title, named=False)
+        panels += curve_figure(
+            f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
+        )
     text = explain_stage([run.files for run in runs if stage in run.files.stages], stage)
     return Section(TITLES[stage], text, [Figures([_legend(runs, stage)]), Figures(panels)])
 
 
 def _legend(runs: Sequence[_Run], stage: str) -> str:
     lines = [Curve(run.label, [], [], run.colour, run.dashes) for run in runs]
-    columns = max(LEGEND_LETTERS // (max(len(line.label) for line in lines) + 6), 1)
+    columns = max(LEGEND_WIDTH // (max(len(line.label) for line in lines) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
     title = f"{TITLES[stage]}: colours of the runs"
     return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, MIDDLE_WIDTH)

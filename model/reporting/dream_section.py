@@ -1,4 +1,4 @@
-"""Make the section of a run's page on the DREAM Challenge score, from the output of `promoter-bert score --json`."""
+"""Section of a run's page on the DREAM Challenge score, from the output of `promoter-bert score --json`."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pipeline.reporting.palette import GREY
 from pipeline.reporting.svg import HALF_WIDTH, render_svg
 from pipeline.runtime.text import format_interval
 
-BOARD = {
+LEADERBOARD = {
     "autosome.org": (0.8184, 0.8541),
     "BHI": (0.7910, 0.8446),
     "Unlock_DNA": (0.7657, 0.8229),
@@ -21,25 +21,27 @@ BOARD = {
     "Camformers": (0.7532, 0.8212),
     "reference (Vaishnav)": (0.6953, 0.7623),
 }
-"""Pearson Score and Spearman Score of the challenge's final leaderboard, as published."""
-BOARD_ROWS = 62_058
-"""Rows of the final leaderboard: the 71,103 of the test file minus the 9,045 of the public leaderboard."""
+"""Team -> Pearson Score and Spearman Score on the final leaderboard of the DREAM Challenge 2022, as published."""
+LEADERBOARD_ROWS = 62_058
+"""Rows of the final leaderboard: 71,103 of the test file minus 9,045 of the public leaderboard."""
 KINDS = ("Pearson", "Spearman")
 
 
 def read_score(path: Path) -> DreamScore:
-    """Read a score. Raises UserError for a file that is not the output of `promoter-bert score --json`."""
+    """Read a score from a JSON file. Raises UserError unless it is the output of `promoter-bert score --json`."""
     values = read_json(path)
     try:
         score = TypeAdapter(DreamScore).validate_python(values)
-        score.subsets["all"]  # present in every score
+        score.subsets["all"]  # every score has this subset
     except (ValidationError, KeyError):
-        raise UserError(f"{path}: not a DREAM score; expected the output of promoter-bert score --json") from None
+        raise UserError(
+            f"{path}: not a DREAM Challenge score; expected the output of promoter-bert score --json"
+        ) from None
     return score
 
 
 def dream_section(score: DreamScore, run: str) -> Section:
-    """Show the correlations of each subset, and both total scores beside those of the published teams."""
+    """Show the correlations of each subset, and both total scores beside those of the challenge's teams."""
     parts = {name.replace("_", " "): part for name, part in score.subsets.items()}
     rows = [
         (
@@ -54,9 +56,14 @@ def dream_section(score: DreamScore, run: str) -> Section:
         "Pearson": [Bar(name, part.pearson, part.pearson_interval) for name, part in parts.items()],
         "Spearman": [Bar(name, part.spearman, part.spearman_interval) for name, part in parts.items()],
     }
-    figures = [_figure(f"subsets-{kind}", f"{kind} by subset", kind, subsets[kind]) for kind in KINDS]
+    figures = [
+        _figure(f"subsets-{kind}", f"{kind} by subset", f"{kind} correlation (no unit)", subsets[kind])
+        for kind in KINDS
+    ]
     for kind, total in zip(KINDS, (score.pearson_score, score.spearman_score), strict=True):
-        figures.append(_figure(f"board-{kind}", f"{kind} Score", f"{kind} Score", _board(kind, run, total)))
+        figures.append(
+            _figure(f"board-{kind}", f"{kind} Score", f"{kind} Score (no unit)", _leaderboard(kind, run, total))
+        )
     table = Table(("subset", "rows or pairs", *KINDS), rows, frozenset({1, 2, 3}))
     return Section("DREAM Challenge", _text(score), [table, Figures(figures)])
 
@@ -68,11 +75,12 @@ def _text(score: DreamScore) -> str:
         else f"Pearson Score {score.pearson_score:.4f}, Spearman Score {score.spearman_score:.4f}."
     )
     rows = score.subsets["all"].rows
-    same = "the same rows as here" if rows == BOARD_ROWS else f"not the {rows:,} rows scored here"
+    same = "the same rows as here" if rows == LEADERBOARD_ROWS else f"not the {rows:,} rows scored here"
     return (
-        f"{total} In parentheses and as lines: 95 % intervals. For pairs (SNVs, motifs), the score compares predicted "
-        f"with measured differences within each pair. Grey bars: teams of the challenge's final leaderboard, scored on "
-        f"{BOARD_ROWS:,} test rows, {same}."
+        f"{total} They are weighted means over the subsets: of squared Pearson correlations, and of Spearman "
+        "correlations. In parentheses and as dark lines: 95 % intervals. Subsets of pairs (SNVs, motif "
+        "perturbation, motif tiling) correlate predicted with measured differences within each pair. Grey bars: teams "
+        f"of the challenge's final leaderboard, scored on {LEADERBOARD_ROWS:,} test rows, {same}."
     )
 
 
@@ -80,7 +88,7 @@ def _figure(name: str, title: str, x: str, rows: list[Bar]) -> str:
     return render_svg(name.lower(), title, bars(rows, x), 0.7 + 0.29 * len(rows), HALF_WIDTH)
 
 
-def _board(kind: str, run: str, total: float | None) -> list[Bar]:
-    """List the run among the teams, the best first."""
-    rows = [Bar(team, scores[KINDS.index(kind)], colour=GREY) for team, scores in BOARD.items()]
+def _leaderboard(kind: str, run: str, total: float | None) -> list[Bar]:
+    """Rank the run among the teams, the best first."""
+    rows = [Bar(team, scores[KINDS.index(kind)], colour=GREY) for team, scores in LEADERBOARD.items()]
     return sorted([*rows, *([] if total is None else [Bar(run, total)])], key=lambda bar: -bar.value)

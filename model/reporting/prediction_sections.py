@@ -1,30 +1,40 @@
-"""Make the sections of a run's page on its predictions of held-out promoters."""
+"""Sections of a run's page on its predictions of held-out promoters."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import FEW, calibration, density, residuals
+from model.reporting.run_sections import SPLITS
 from pipeline.dataset.query import Columns
+from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.html import Fold, Section, Table
 from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
 
 RESIDUAL = (
-    "A residual is measured minus predicted expression: above 0, the prediction is too low. Pale bars hold the middle "
-    f"half of the promoters; open circles are means of fewer than {FEW}."
+    "A residual is measured minus predicted expression: above 0, the prediction is too low. Dots are means with 95 % "
+    f"intervals. Pale bars span the middle half of the promoters. Open circles are means of fewer than {FEW} "
+    "promoters, without an interval."
 )
+HEADS = {
+    "quantile": "group",
+    "bases": "insert length (bases)",
+    "gc": "GC content (share)",
+    "expression": "measured expression",
+}
+"""Column of a query -> its head in a table; other columns keep their names."""
 
 
 def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
-    """Show predicted against measured expression, calibration, and residuals by properties of a promoter."""
+    """Show predicted against measured expression, calibration, and residuals by properties of the promoters."""
     results = held_out.results
     cells = results["predicted_and_measured"]
     yield query_section(
         "predicted_and_measured",
-        "Predicted and measured",
-        f"{held_out.rows:,} promoters of the {held_out.split} split, counted in cells of {cells['step'][0]:g} by "
-        f"{cells['step'][0]:g}. On the dashed line, prediction equals measurement. Predictions span a smaller range "
-        "than noisy labels: the noise cannot be predicted.",
+        "Predicted and measured expression",
+        f"{held_out.rows:,} promoters of the {SPLITS[held_out.split]} split, counted in cells of {cells['step'][0]:g} "
+        f"by {cells['step'][0]:g} label units. On the dashed line, prediction equals measurement. Predictions span a "
+        "smaller range than labels, because the noise of the labels cannot be predicted.",
         density(cells),
         4.6,
         MIDDLE_WIDTH,
@@ -34,8 +44,9 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
     yield query_section(
         "calibration",
         "Calibration",
-        "The promoters are sorted by prediction and divided into twenty groups of equal size. On the dashed line, the "
-        "mean prediction of a group equals its mean measurement.",
+        "Calibration shows whether predictions are right on average. The promoters are sorted by prediction and "
+        "divided into twenty groups of equal size; each dot is one group. On the dashed line, the mean prediction of a "
+        "group equals its mean measurement. Vertical lines are 95 % intervals of the mean.",
         calibration(groups),
         3.4,
         MIDDLE_WIDTH,
@@ -48,16 +59,16 @@ def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
     labels = results["residuals_by_expression"]["expression"]
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
-        results, "expression", "Residuals by expression", labels, step, "measured expression (units of the labels)",
-        "A rising line is expected: noise made some of the highest labels high and some of the lowest low.",
+        results, "expression", "Residuals by expression", labels, step, EXPRESSION,
+        "A rising trend is expected: the highest labels were raised by noise, the lowest were lowered by noise.",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
     yield _residuals(
         results, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
-        "If an interval is far from 0, the model is wrong on average for inserts of that length.",
+        "An interval far from 0 means that predictions for inserts of this length are wrong on average.",
     )  # fmt: skip
-    middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # of steps that are 5 % wide
-    if middles:  # inserts without a base have none
+    middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # middles of steps 5 % wide
+    if middles:  # empty if all inserts are empty
         yield _residuals(
             results, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
             "A slope means that the model misses part of the effect of base composition on expression.",
@@ -75,10 +86,10 @@ def _residuals(
 
 
 def _numbers(groups: Columns, names: Sequence[str]) -> Fold:
-    """Fold a table of columns: counts with separators, other numbers with six digits."""
+    """Make a folded table of columns: counts with thousands separators, other numbers with six digits."""
     columns = [
         ["" if value is None else f"{value:{',' if isinstance(value, int) else '.6g'}}" for value in groups[name]]
         for name in names
     ]
-    heads = [name.replace("_", " ") for name in names]
-    return Fold("Numbers", Table(heads, list(zip(*columns, strict=True)), frozenset(range(len(names)))))
+    heads = [HEADS.get(name, name.replace("_", " ")) for name in names]
+    return Fold("Numbers of this figure", Table(heads, list(zip(*columns, strict=True)), frozenset(range(len(names)))))

@@ -1,4 +1,4 @@
-"""Query a run's dataset: its labels, and the held-out predictions by the files of sql/queries."""
+"""Queries of a run's dataset: labels and held-out predictions, by the files of sql/queries."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,10 @@ QUERIES = (
 
 @dataclass(frozen=True)
 class HeldOutResults:
-    """Predictions of one held-out split. results: of each of QUERIES; ceiling: Pearson of the noise-free expression
-    with the labels, None unless the rows were generated.
+    """Results for the predictions of one held-out split.
+
+    rows: promoters of the split. results: query of QUERIES -> its columns. ceiling: Pearson of the noise-free
+    expression with the labels; None unless the promoters are synthetic.
     """
 
     split: str
@@ -44,17 +46,21 @@ class DatasetResults:
 
 
 def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
-    """Query the dataset that a run was trained on; no results if it is at none of the places that the run records.
+    """Query the dataset that a run was trained on; no results if it is at none of the paths that the run records.
 
-    path: the file, if not one of these places. Raises UserError where it is missing, and for another dataset than the
-    run's.
+    path: the DuckDB file, if it is at none of these paths. Raises UserError if this file does not exist, or is not the
+    dataset of the run.
     """
     recorded = next((place for place in run.dataset_candidates if place.exists()), None)
     path = path or recorded
     if path is None:
         return DatasetResults()
     if not Path(path).exists():
-        fix = f"omit --dataset to use {recorded}" if recorded else f"name it; it was {run.config['dataset']['path']}"
+        fix = (
+            f"omit --dataset to use {recorded}"
+            if recorded
+            else f"--dataset PATH/{Path(run.config['dataset']['path']).name}"
+        )
         raise UserError(
             f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on; fix: {fix}"
         )
@@ -64,28 +70,28 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
         if info.key != expected:
             raise UserError(
                 f"{path}: not the dataset that {run.folder} was trained on; expected key {expected[:16]}..., got "
-                f"{info.key[:16]}...; fix: name the right file with --dataset"
+                f"{info.key[:16]}...; fix: --dataset with the right file"
             )
         labels = answer(connection, "label_histogram") if info.cut is not None else None
         return DatasetResults(info, labels, _query_held_out(connection, run))
 
 
 def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:
-    """Query the predictions of the test split, else of the validation split; None if the run predicted neither."""
+    """Query the predictions of the test split, or else the validation split; None if the run has neither."""
     table = run.predictions()
     if table is None:
         return None
     splits = set(table["split"].unique().to_pylist())
     split = "test" if "test" in splits else "valid"
     table = table.filter(pa.compute.equal(table["split"], split))
-    # The queries read relation `predictions`. The dataset's own holds all published runs; here it is this run alone.
+    # The queries read relation `predictions`; this view replaces the dataset's own, which holds all published runs.
     connection.register("predictions", table.append_column("run", pa.array([run.name] * table.num_rows)))
     rows = rows_of(connection, "select sequence, expression from predictions join promoters using (id) order by id")
     if len(rows) != table.num_rows:
         missing = table.num_rows - len(rows)
         raise UserError(
             f"{run.folder}/predictions.parquet: {missing:,} of {table.num_rows:,} promoters are not in the dataset; "
-            "expected the file that train.py wrote"
+            "expected the file that train.py wrote for this dataset"
         )
     sequences, labels = (list(column) for column in zip(*rows, strict=True))
     results = {name: answer(connection, name) for name in QUERIES}

@@ -1,4 +1,4 @@
-"""Write the page of a run: its directory and its dataset -> tables and figures, without what is missing."""
+"""Writer of a run's page: run directory and dataset -> tables and figures, as far as they exist."""
 
 import shlex
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Section, expect_page_name, render_page
 
 STEPS = 3
-"""Steps that `write_report` reports."""
+"""Number of calls of `write_report` to on_step."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Result of `write_report`. missing: a sentence for each part that the page does not show."""
+    """Result of `write_report`. page: its path; missing: one sentence per part that the page does not show."""
 
     page: str
     run: str
@@ -34,14 +34,14 @@ def write_report(
     out: Path | str | None = None,
     dataset: Path | str | None = None,
     score: Path | str | None = None,
-    step: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write the page of a run directory to `out`, an .html file [default: report.html in the directory].
 
-    dataset: the DuckDB file of the training, if it has moved; score: output of `promoter-bert score --json`; step:
-    called with the name of each step before it, and with "" at the end. The same run gives the same bytes. The file is
-    written atomically. Raises UserError for a folder that holds no run, for the dataset of another run, and for an
-    output that cannot be written.
+    dataset: the DuckDB file of the training, if it was moved. score: output of `promoter-bert score --json`. on_step:
+    called with the name of each step before it begins, and with "" at the end. The same run gives the same bytes. The
+    file is written atomically. Raises UserError for a folder without a run, the dataset of another run, an invalid
+    score, and an output that cannot be written.
     """
     folder = Path(folder)
     run = read_run(folder)
@@ -49,14 +49,14 @@ def write_report(
     expect_page_name(out)
     score_result = None if score is None else read_score(Path(score))
     with new_file(out) as file:
-        file.touch()  # fails before the work where the folder is read-only
-        step("querying the dataset")
+        file.touch()  # fails at once if the folder is read-only
+        on_step("querying the dataset")
         results = query_dataset(run, dataset)
         missing = _missing(run, results)
-        step("drawing")
+        on_step("drawing")
         content = _page(run, results, score_result, missing).encode()
         file.write_bytes(content)
-        step("")
+        on_step("")
     return Report(str(out), run.name, run.summary is not None, missing, len(content))
 
 
@@ -74,8 +74,8 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
         lines.append("The dataset has no test split and no validation split, so there are no held-out predictions.")
     elif results.held_out is not None and results.held_out.split != "test":
         lines.append(
-            "There is no test split. The predictions shown are those of the validation split, which also chose the "
-            "best weights. Scores of new promoters would be a little lower."
+            "There is no test split. The predictions shown are those of the validation split, which was also used to "
+            "select the best weights. Scores on new promoters are expected to be slightly lower."
         )
     return lines
 

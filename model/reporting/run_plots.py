@@ -1,4 +1,4 @@
-"""Plot runs: curves of what they logged, bars of scores, and predictions beside measurements."""
+"""Plots of runs: curves of logged metrics, bars of scores, and predictions against measurements."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
+from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
 from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
 
@@ -30,14 +31,15 @@ DIAGONAL: Any = {"color": ORANGE, "linewidth": 1.6, "linestyle": "--"}
 DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
 MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % interval"}
 FEW = 10
-"""A mean of fewer promoters is drawn without its interval, which would be as wide as the figure."""
+"""A mean of fewer promoters is drawn without its interval, which could be as wide as the figure."""
 POINTS = 400
-"""Most points of a curve; a longer one is drawn as means of neighbouring values."""
+"""Most points of a curve; a longer curve is drawn as means of successive values."""
+PREDICTED = "predicted expression (units of the labels)"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric over training: epochs and values, (points,) each. dots: mark each value."""
+    """Curve of a metric over training: epochs and values, (points,) each. dots: whether each value is marked."""
 
     label: str
     epochs: Sequence[float]
@@ -49,7 +51,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bar:
-    """A score with its interval, if it has one."""
+    """Bar of a score. interval: 95 % interval (low, high), or None."""
 
     label: str
     value: float
@@ -58,7 +60,7 @@ class Bar:
 
 
 def read_curve(run: RunFiles, stage: str, metric: str, label: str, colour: str, dashes: Dashes = "-") -> Curve | None:
-    """Read a metric of a stage from a run's log, thinned to POINTS; None if it was never logged."""
+    """Read a metric of a stage from a run's log, averaged to at most POINTS; None if it was never logged."""
     lines = [line for line in run.metrics if line["stage"] == stage and metric in line]
     if not lines:
         return None
@@ -73,14 +75,14 @@ def _mean(lines: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def curve_figure(name: str, title: str, lines: Iterable[Curve | None], y: str, **options: bool) -> list[str]:
-    """Draw curves as one <svg>; an empty list where the metric was never logged. options: of `curves`."""
-    drawn = [line for line in lines if line is not None]
-    return [render_svg(name, title, curves(drawn, y, **options), 2.5, HALF_WIDTH)] if drawn else []
+    """Draw curves as one <svg> element; an empty list if the metric was never logged. options: of `curves`."""
+    available = [line for line in lines if line is not None]
+    return [render_svg(name, title, curves(available, y, **options), 2.5, HALF_WIDTH)] if available else []
 
 
 @plot
 def curves(figure: Figure, lines: Sequence[Curve], y: str, logarithmic: bool = False, named: bool = True) -> None:
-    """Plot a metric by epochs, one line per curve. named: whether several lines get a legend."""
+    """Plot a metric against epochs, one line per curve. y: axis label; named: whether several lines get a legend."""
     axes = figure.subplots()
     for line in lines:
         axes.plot(
@@ -92,21 +94,21 @@ def curves(figure: Figure, lines: Sequence[Curve], y: str, logarithmic: bool = F
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(left=0)
-    axes.set(xlabel="epochs", ylabel=y)
+    axes.set(xlabel="training (epochs)", ylabel=y)
     if named and len(lines) > 1:
         legend(figure)
 
 
 @plot
 def curve_legend(figure: Figure, lines: Sequence[Curve], columns: int) -> None:
-    """Draw the legend that several figures share."""
+    """Draw a legend that several figures share."""
     handles = [Line2D([], [], color=line.colour, linestyle=line.dashes, label=line.label) for line in lines]
     figure.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0)
 
 
 @plot
 def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
-    """Plot one bar per score, the first on top, with its interval and its value as text."""
+    """Plot one bar per score, the first on top, with its interval and its value as text. x: axis label."""
     axes = figure.subplots()
     axes.barh(range(len(rows)), [row.value for row in rows], height=0.65, color=[row.colour for row in rows])
     ends = [[row.value, *(row.interval or ())] for row in rows]
@@ -124,7 +126,7 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
 
 @plot
 def density(figure: Figure, cells: Columns) -> None:
-    """Plot predicted against measured expression: cells coloured by their number of promoters, and the diagonal."""
+    """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal."""
     axes = figure.subplots()
     half = cells["step"][0] / 2
     limits = class_limits(max(cells["promoters"]))
@@ -139,13 +141,13 @@ def density(figure: Figure, cells: Columns) -> None:
     low, high = min(ends) - half, max(ends) + half
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="measured expression", ylabel="predicted expression")
+    axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
     boxes = [Patch(color=shade, label=name) for shade, name in zip(shades, _class_names(limits), strict=True)]
     figure.legend(handles=boxes, loc="outside right upper", title="promoters\nper cell", handlelength=1.2)
 
 
 def class_limits(most: int) -> list[int]:
-    """Choose the smallest count of each colour: 1, 2, 5, 10, ..., or coarser steps where these are too many."""
+    """Choose the smallest count of each colour: 1, 2, 5, 10, ..., or coarser steps if these need too many colours."""
     for row in ((1, 2, 5), (1, 3), (1,)):
         limits = [digit * 10**power for power in range(len(str(most))) for digit in row]
         kept = [limit for limit in limits if limit <= most]
@@ -168,15 +170,15 @@ def calibration(figure: Figure, groups: Columns) -> None:
     low, high = min(*x, *y), max(*x, *y)
     axes.plot([low, high], [low, high], **DIAGONAL, label="prediction = measurement")
     axes.errorbar(x, y, yerr=half_intervals(groups), **MEANS)
-    axes.set(xlabel="mean predicted expression", ylabel="mean measured expression")
+    axes.set(xlabel=f"mean {PREDICTED}", ylabel=f"mean {EXPRESSION}".replace(" (", "\n("))
     legend(figure)
 
 
 @plot
 def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, width: float) -> None:
-    """Plot mean residual and middle half by some property; below, the number of promoters of each group.
+    """Plot mean residual and middle half by a property of promoters; below, the number of promoters of each group.
 
-    places: of the groups on the x axis; width: of a bar, in units of the axis.
+    places: of the groups on the x axis; x: axis label; width: of a bar, in units of the x axis.
     """
     upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
@@ -191,16 +193,16 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
         upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of < {FEW}")
     if width >= 0.5:  # steps of 1 or more
         whole_number_axis(lower)
-    upper.set_ylabel("measured - predicted\nexpression")
+    upper.set_ylabel("residual\n(units of the labels)")
     legend(figure)
 
 
 def half_intervals(groups: Columns) -> npt.NDArray[np.float64]:
-    """Compute half of the 95 % interval of each group's mean (groups,), by Student's t; 0 for a single promoter.
+    """Compute half the width of the 95 % interval of each group's mean by Student's t: float64 (groups,).
 
-    groups: with columns promoters and standard_error.
+    groups: has the columns promoters and standard_error. 0 for a single promoter.
     """
     from scipy.stats import t  # 0.5 s to import
 
-    errors = np.array(groups["standard_error"], float)  # nan for a single promoter
+    errors = np.array(groups["standard_error"], float)  # NaN for a single promoter
     return np.nan_to_num(t.ppf(0.975, np.array(groups["promoters"]) - 1) * errors)

@@ -1,4 +1,4 @@
-"""Make the sections of a run's page on its scores, settings, data and training."""
+"""Sections of a run's page: scores, settings, data and training."""
 
 import json
 import shlex
@@ -20,33 +20,49 @@ from pipeline.runtime.text import format_count, format_interval
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
-    "pretrain": "Masked language model: the model predicts k-mers that are hidden from it. The loss is the "
-    "cross-entropy of the masked k-mers (nats); the accuracy is the share of them that is predicted correctly.",
-    "finetune": "Regression: the loss is the {loss} of the standardized labels. The best weights are those with the "
-    "highest validation Pearson.",
+    "pretrain": "Masked language model: some k-mers of each promoter are hidden, and the model predicts them from the "
+    "other k-mers. Labels are not used. The loss is the cross-entropy per masked k-mer in nats; lower is better. The "
+    "accuracy is the share of masked k-mers that is predicted correctly. An epoch is one pass over the training split.",
+    "finetune": "Regression: the loss is the {loss} of the standardized labels (mean 0, standard deviation 1), so it "
+    "has no unit; lower is better. The best weights are those with the highest validation Pearson. An epoch is one "
+    "pass over the training split.",
 }
+"""Stage -> what its curves show."""
+CURVES_TEXT = "Curves: train is the training split, valid the validation split, which is not trained on."
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
 """Value of finetune.loss -> its name."""
+EXPRESSION_UNIT = (
+    "Expression has the arbitrary unit of the assay; in the yeast DREAM Challenge it is the average sorting bin, 0 to "
+    "17."
+)
+BASELINES = {
+    "most_frequent_kmer": "most frequent k-mer",
+    "kmer_given_neighbours": "most likely k-mer between its neighbours",
+}
+"""Baseline in summary.json -> its name."""
 BASELINES_TEXT = (
     "The table compares the best weights with two baselines that use no model. The first always predicts the most "
     "frequent k-mer of the training split. The second predicts the most likely k-mer between the visible bases on "
-    "either side."
+    "either side. Perplexity per base is 1 for perfect predictions and 4 for random guesses among four bases."
 )
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
     "Spearman": lambda score: score_text(score, "spearman"),
-    "mean squared error": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
+    "mean squared error (label units squared)": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
     "R²": lambda score: f"{score['r2']:.4f}" if "r2" in score else "",
 }
 """Row of a table of scores -> its text, empty for a run that does not record it."""
 SPLITS = {"valid": "validation", "test": "test"}
+"""Split -> its name on a page."""
+MEAN_PREDICTOR = "Mean predictor: always predicts the mean label; its correlation counts as 0."
 MASKED = {
     "accuracy": "accuracy",
     "insert_accuracy": "accuracy in the insert",
     "base_perplexity": "perplexity per base",
     "insert_base_perplexity": "perplexity per base in the insert",
 }
+"""Metric of masked k-mers in summary.json -> its name."""
 SPEED = {
     "learning rate": [("learning rate", "learning_rate", BLUE)],
     "promoters per second": [("throughput", "promoters_per_second", BLUE)],
@@ -67,10 +83,21 @@ PANELS = {
     },
 }  # fmt: skip
 """Stage -> title of each figure -> label, metric and colour of its curves."""
+UNITS = {
+    "accuracy": "share of masked k-mers",
+    "learning rate": "no unit",
+    "loss": "no unit",
+    "training loss": "no unit",
+    "validation accuracy": "share of masked k-mers",
+    "validation correlation": "no unit",
+    "validation loss": "no unit",
+    "validation Pearson": "no unit",
+}
+"""Title of a figure -> unit of its y axis, unless the title names it."""
 
 
 def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
-    """Show the scores of each split with their intervals, beside the mean predictor and the noise ceiling."""
+    """Show the scores of each split with their 95 % intervals, beside the mean predictor and the noise ceiling."""
     heads = ("", *(SPLITS.get(split, split) for split in run.scores))
     rows = [(name, *map(show, run.scores.values())) for name, show in SCORES.items()]
     table = Table(heads, [row for row in rows if all(row)], frozenset(range(1, len(heads))))
@@ -82,7 +109,7 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
         Bar("this run", score["pearson"], interval_of(score, "pearson")),
         *([] if held_out.ceiling is None else [Bar("noise ceiling", held_out.ceiling, colour=GREY)]),
     ]
-    draw = bars(scores, f"Pearson, {SPLITS[held_out.split]} split")
+    draw = bars(scores, f"Pearson correlation, {SPLITS[held_out.split]} split (no unit)")
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
     return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
 
@@ -94,48 +121,52 @@ def _best_text(run: RunFiles) -> str:
         return ""
     intervals = any("intervals" in score for score in run.scores.values())
     return (
-        f"Scores of the weights of step {best['best_step']:,}, which have the highest validation Pearson."
-        f"{' In parentheses: 95 % intervals (bootstrap over promoters).' if intervals else ''}"
+        f"Scores of the best weights: those of step {best['best_step']:,}, with the highest validation Pearson. "
+        "Pearson and Spearman correlate predicted with measured expression: 1 is perfect, 0 is unrelated."
+        f"{' In parentheses and as a dark line: 95 % intervals (bootstrap over promoters).' if intervals else ''}"
     )
 
 
 def _ceiling_text(ceiling: float | None) -> str:
     if ceiling is None:
-        return "The noise ceiling of these labels is not known; replicate measurements would show it."
+        return (
+            f"{MEAN_PREDICTOR} The noise ceiling, the highest Pearson that the noise of the labels allows, is not "
+            "known; replicate measurements can estimate it."
+        )
     return (
-        f"Noise ceiling: the noise-free expression of these generated promoters has a Pearson of "
+        f"{MEAN_PREDICTOR} Noise ceiling: the noise-free expression of these synthetic promoters has a Pearson of "
         f"{ceiling:.4f} with their noisy labels. No model can be expected to score higher."
     )
 
 
 def interval_of(score: dict[str, Any], name: str) -> list[float] | None:
-    """Get the 95 % interval of a score; None for a run that does not record it."""
+    """Return the 95 % interval of a score; None for a run that does not record it."""
     interval: list[float] | None = score.get("intervals", {}).get(name)
     return interval
 
 
 def score_text(score: dict[str, Any], name: str) -> str:
-    """Format a score with its interval."""
+    """Format a score with its 95 % interval."""
     return format_interval(score[name], interval_of(score, name))
 
 
 def run_section(run: RunFiles) -> Section:
-    """Show command, model size, keys and machine, and folded: settings and versions."""
+    """Show command, model size, keys and machine; folded: all settings and versions."""
     facts, config = run.facts, run.config
     size, gpus = config["model"], facts["gpus"]
     rows = [
         ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
-        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden {size['hidden']}, "
-                  f"{format_count(size['heads'], 'head')}, intermediate {size['intermediate']}, "
+        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
+                  f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
                   f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
-                  f"{config['finetune']['tokens']}, flank {config['assay']['flank']}"),
+                  f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
         ("initial weights", _initial_weights(config["finetune"], facts)),
-        ("dataset", config["dataset"]["path"]),
+        ("dataset file", config["dataset"]["path"]),
         ("split method", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
         ("training seed", str(config["run"]["seed"])),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),
-        ("code", facts["git_commit"] or "not a git checkout"),
+        ("git commit", facts["git_commit"] or "not a git checkout"),
         ("dataset key", facts["dataset_key"][:16]),
         ("shard key", facts["shard_key"][:16]),
     ]  # fmt: skip
@@ -149,42 +180,45 @@ def run_section(run: RunFiles) -> Section:
 
 
 def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Name the weights that fine-tuning started from."""
+    """Describe the weights that fine-tuning started from."""
     if finetune["start"] == "scratch":
         return "fine-tuned from random weights, without pretraining"
     frozen = ", encoder frozen" if finetune["start"] == "frozen" else ""
     if finetune.get("pretrained", "own") == "own":
         return f"fine-tuned from the pretrained weights{frozen}"
     sha256 = facts.get("pretrained_sha256")
-    known = f" (sha256 {sha256[:16]})" if sha256 else ""
-    return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{known}{frozen}"
+    digest = f" (sha256 {sha256[:16]})" if sha256 else ""
+    return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{digest}{frozen}"
 
 
 def data_section(info: DatasetInfo, labels: Columns) -> Section:
-    """Show the sizes of the splits, and the labels with the cut."""
+    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold."""
     assert info.cut is not None
     sizes = {name: f"{rows:,}" for name, rows in info.split_rows.items()}
     rows = [
         (TITLES[stage], *(sizes.get(f"{stage}/{split}", "") for split in ("train", "valid", "test")))
         for stage in TITLES
     ]
-    histogram = render_svg("labels", "Labels and the cut", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH)
+    histogram = render_svg(
+        "labels", "Labels and the threshold", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH
+    )
     return Section(
         "Data",
-        f"{format_count(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with an expression of {info.cut:g} or "
-        f"more ({info.pretrain_rows / info.promoters:.1%}) are used for pretraining.",
-        [Table(("stage", "train", "valid", "test"), rows, frozenset({1, 2, 3})), Figures([histogram])],
+        f"{format_count(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with a measured expression of "
+        f"{info.cut:g} or more ({info.pretrain_rows / info.promoters:.1%}) are used for pretraining. {EXPRESSION_UNIT} "
+        "The table shows the number of promoters per split.",
+        [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
 
 def stage_section(run: RunFiles, stage: str) -> Section:
-    """Show the curves of a stage, and folded, its evaluations as numbers."""
-    text = f"{_length_text(run, stage)} {explain_stage([run], stage)}"
+    """Show the curves of a stage; folded: its evaluations as numbers."""
+    text = f"{_length_text(run, stage)} {explain_stage([run], stage)} {CURVES_TEXT}"
     figures: list[str] = []
     for place, (title, metrics) in enumerate(PANELS[stage].items()):
         lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
         name, log = f"{stage}-{place}", title == "learning rate"
-        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, title, logarithmic=log)
+        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, label_y_axis(title), logarithmic=log)
     contents: list[Content] = [Figures(figures)]
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
@@ -197,9 +231,15 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     return Section(TITLES[stage], text, contents)
 
 
+def label_y_axis(title: str) -> str:
+    """Add the unit to the title of a figure, as the label of its y axis."""
+    return f"{title}\n({UNITS[title]})" if title in UNITS else title
+
+
 def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
-    """Explain the curves of a stage, and warn where the runs were fine-tuned with different losses."""
-    losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}  # in order; older runs had one only
+    """Explain the curves of a stage, and warn if the runs were fine-tuned with different losses."""
+    # A dictionary keeps the order; older runs have no such setting.
+    losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
     text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
         return text
@@ -211,7 +251,7 @@ def _masked_table(masked: dict[str, Any]) -> Table:
     columns = {"best weights": masked}
     for name, baseline in masked["baselines"].items():
         kmer = f" ({baseline['kmer']})" if "kmer" in baseline else ""
-        columns[f"{name.replace('_', ' ').replace('kmer', 'k-mer')}{kmer}"] = baseline
+        columns[f"{BASELINES[name]}{kmer}"] = baseline
     rows = [
         (title, *(f"{each[metric]:.4f}" if metric in each else "" for each in columns.values()))
         for metric, title in MASKED.items()
@@ -223,10 +263,10 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
     text = f"{format_count(last['step'], 'step')}, {last['epoch']:.3g} epochs"
-    done = run.summary["training"].get(stage) if run.summary is not None else None
-    if done is None:
+    result = run.summary["training"].get(stage) if run.summary is not None else None
+    if result is None:
         return f"{text}."
-    return f"{text}, {done['seconds']:,.0f} s; best at step {done['best_step']:,}."
+    return f"{text}, {result['seconds']:,.0f} s; best at step {result['best_step']:,}."
 
 
 def _evaluation_table(lines: Sequence[dict[str, Any]]) -> Table:

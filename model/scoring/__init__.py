@@ -1,4 +1,4 @@
-"""Score predictions: correlations and errors, bootstrap intervals, the score of the DREAM Challenge.
+"""Scores of predictions: correlations, errors, bootstrap intervals, and the DREAM Challenge score.
 
 Entry points: metrics.regression_scores, bootstrap.correlation_intervals, dream.dream_score, dream_files.score_files.
 """

@@ -1,12 +1,12 @@
-"""Compute the score of the DREAM Challenge 2022 (random promoters in yeast): nine correlations, weighted.
+"""Score of the DREAM Challenge 2022 (random promoters in yeast): weighted mean of nine correlations.
 
     Pearson Score  = sum of w r^2  / sum of w
     Spearman Score = sum of w rho  / sum of w        (not squared)
 
-r and rho correlate predicted with measured expression over the rows of a subset. For SNVs, motif perturbation and motif
-tiling they correlate differences within pairs (changed minus original promoter). The final score leaves out what the
-public leaderboard showed: its rows from the subsets of rows, its pairs from the subsets of pairs. A pair with one
-public row stays in. Rows and pairs count once, however often a subset file names them.
+r and rho are the Pearson and Spearman correlations of predicted and measured expression over the rows of a subset. For
+SNVs, motif perturbation and motif tiling they correlate differences within pairs (changed minus original promoter).
+The final score excludes the rows and pairs of the public leaderboard. A pair with only one public row is kept. Each row
+or pair counts once, even if a subset file names it several times.
 
 Source: Rafi et al., A community effort to optimize sequence-based deep learning models of gene regulation, Nature
 Biotechnology 2024 (doi 10.1038/s41587-024-02414-w); data and subset files: Zenodo 10633252.
@@ -33,8 +33,9 @@ WEIGHTS = {
     "motif_perturbation": 0.3,
     "motif_tiling": 0.4,
 }
+"""Subset -> its weight w in both scores."""
 PAIRED = ("SNVs", "motif_perturbation", "motif_tiling")
-"""Subsets of pairs."""
+"""Subsets of pairs, whose differences are correlated."""
 
 Rows = npt.NDArray[np.int64]
 """Row numbers of the test file, from 0: (rows,), or (pairs, 2) of the changed and the original promoter."""
@@ -43,7 +44,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlations of one subset with their 95 % intervals. rows: number of rows or pairs."""
+    """Correlations of one subset with their 95 % intervals. rows: number of rows, or of pairs."""
 
     rows: int
     pearson: float
@@ -54,7 +55,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class DreamScore:
-    """Correlations by subset, in the order of WEIGHTS, and both total scores: None where a subset is missing."""
+    """Correlations by subset, in the order of WEIGHTS, and both total scores; these are None if a subset is missing."""
 
     subsets: dict[str, Correlation]
     pearson_score: float | None
@@ -63,10 +64,10 @@ class DreamScore:
 
 
 def dream_score(prediction: Values, label: Values, subsets: Mapping[str, Rows]) -> DreamScore:
-    """Score predictions (rows,) against labels (rows,), both by row number of the test file; NaN where there is none.
+    """Compute the DREAM Challenge score of predictions for labels: float64 (rows,) each, by row of the test file.
 
-    subsets: rows or pairs by name, `all` among them. Raises UserError for a subset of fewer than two rows or pairs, and
-    for one that needs a row without label or prediction.
+    NaN: no value for a row. subsets: name -> rows or pairs, `all` included. Raises UserError for a subset of fewer than
+    two rows or pairs, and for a row of a subset without label or prediction.
     """
     parts = {name: _correlation(name, prediction, label, subsets[name]) for name in WEIGHTS if name in subsets}
     missing = [name for name in WEIGHTS if name not in subsets]
@@ -81,12 +82,12 @@ def dream_score(prediction: Values, label: Values, subsets: Mapping[str, Rows]) 
 
 
 def weighted_mean(parts: Mapping[str, float]) -> float:
-    """Average the nine parts with the weights of the challenge."""
+    """Compute the mean of nine values by subset, with the weights of the challenge."""
     return sum(weight * parts[name] for name, weight in WEIGHTS.items()) / sum(WEIGHTS.values())
 
 
 def final_subsets(subsets: Mapping[str, Rows], public: Mapping[str, Rows]) -> dict[str, Rows]:
-    """Remove from the subsets what the public leaderboard showed."""
+    """Exclude the rows and pairs of the public leaderboard from the subsets."""
     public_rows = np.unique(np.concatenate([rows.ravel() for rows in public.values()]))
     pairs = [public[name] for name in PAIRED if name in public]
     public_pairs = _pair_ids(np.concatenate(pairs)) if pairs else np.empty(0, np.int64)
@@ -97,7 +98,7 @@ def final_subsets(subsets: Mapping[str, Rows], public: Mapping[str, Rows]) -> di
 
 
 def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
-    """Number each pair of rows (pairs, 2) by one integer: (pairs,)."""
+    """Encode each pair of rows (pairs, 2) as one integer: (pairs,)."""
     ids: npt.NDArray[np.int64] = (pairs[:, 0] << 32) | pairs[:, 1]
     return ids
 
@@ -105,7 +106,7 @@ def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
 def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Correlation:
     unit = "pairs" if rows.ndim == 2 else "rows"
     if len(rows) < 2:
-        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: use labels of all test rows")
+        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: --labels with all test rows")
     measured = _subset_values(name, "label", label, rows)
     predicted = _subset_values(name, "prediction", prediction, rows)
     intervals = correlation_intervals(predicted, measured)
@@ -119,12 +120,12 @@ def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Co
 
 
 def _subset_values(name: str, what: str, values: Values, rows: Rows) -> Values:
-    """Select the values of rows, or the differences of pairs."""
+    """Select the values of rows (rows,), or compute the differences of pairs (pairs,)."""
     selected = values[rows]
     missing = rows[~np.isfinite(selected)]
     if len(missing):
         raise UserError(
-            f"subset {name}: {len(missing):,} of its {rows.size:,} rows have no {what}, first row {missing[0]:,}; "
-            "fix: for rows of the public leaderboard use its own subsets: --subsets public_leaderboard_ids"
+            f"subset {name}: {len(missing):,} of its {rows.size:,} rows have no {what}, first row {missing[0]:,}; fix: "
+            "labels and predictions of all rows; for the public leaderboard: --subsets public_leaderboard_ids"
         )
     return selected[:, 0] - selected[:, 1] if rows.ndim == 2 else selected

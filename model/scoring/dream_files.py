@@ -1,4 +1,4 @@
-"""Read the files of the DREAM Challenge: labels, predictions and subsets, by row number of the test file."""
+"""Readers of the DREAM Challenge's files: labels, predictions and subsets, by row number of the test file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ SUBSET_FILES = {
     "motif_perturbation": ("motif_perturbation_seqs.csv", "motif_perturbation_exp_indices.json"),
     "motif_tiling": ("motif_tiling_seqs.csv", "motif_tiling_exp_indices.json"),
 }
-"""Subset -> its file in test_subset_ids, and in public_leaderboard_ids."""
+"""Subset -> names of its file in test_subset_ids and in public_leaderboard_ids."""
 
 
 def score_files(
     predictions: Path, labels: Path, subsets: Path, public: Path | None = None, test_rows: Path | None = None
 ) -> DreamScore:
-    """Score a file of predictions.
+    """Compute the DREAM Challenge score of a file of predictions.
 
-    subsets, public: folders of subset files; the rows and pairs of `public` are left out. test_rows: the test file, for
-    labels by row number and predictions by sequence. Subset `all` is every row with a label. Raises UserError for files
-    that do not belong together.
+    subsets, public: folders of subset files; rows and pairs of `public` are excluded. test_rows: the test file, needed
+    for labels by row number with predictions by sequence. Subset `all` is every row with a label. Raises UserError for
+    files that are missing, invalid or do not belong together.
     """
     for path in (predictions, labels, subsets, public, test_rows):
         if path is not None and not path.exists():
@@ -46,7 +46,7 @@ def score_files(
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels by row number of the test file, NaN where there is none; sequences: of the rows, None if not known."""
+    """Labels of a file `name` by row of the test file, NaN for no label; sequences: of the rows, None if unknown."""
 
     name: str
     values: Values
@@ -54,26 +54,26 @@ class Labels:
 
 
 def read_labels(path: Path, test_rows: Path | None = None) -> Labels:
-    """Read labels: `sequence<TAB>expression` lines in the order of the test file, or JSON of row number to label.
+    """Read labels: `sequence<TAB>expression` lines in the order of the test file, or JSON of row number -> label.
 
-    test_rows: the test file, for the sequences of labels by row number. Raises UserError for any other file and for
-    values that are not numbers.
+    test_rows: the test file, which holds the sequences of labels by row number. Raises UserError for any other format
+    and for values that are not numbers.
     """
     if path.suffix != ".json":
-        sequences, values = _read_lines(path)
-        return Labels(str(path), values, sequences)
+        texts, values = _read_lines(path)
+        return Labels(str(path), values, texts)
     by_row = _read_values(path)
-    known = None if test_rows is None else _read_lines(test_rows, labelled=False)[0]
-    values = np.full(max(by_row, default=-1) + 1 if known is None else len(known), np.nan)
+    sequences = None if test_rows is None else _read_lines(test_rows, labelled=False)[0]
+    values = np.full(max(by_row, default=-1) + 1 if sequences is None else len(sequences), np.nan)
     _fill_by_row(path, values, by_row)
-    return Labels(str(path), values, known)
+    return Labels(str(path), values, sequences)
 
 
 def read_predictions(path: Path, labels: Labels) -> Values:
-    """Read predictions by row number: (rows,), NaN for rows without a label.
+    """Read predictions: float64 (rows,) by row of the test file, NaN for rows without a label.
 
-    `sequence<TAB>prediction` lines may have any order; JSON goes by row number. Raises UserError for values that are
-    not finite, and for rows that are missing, duplicate or not in the test file.
+    Formats: `sequence<TAB>prediction` lines in any order, or JSON of row number -> prediction. Raises UserError for
+    values that are not finite, and for rows that are missing, duplicate or not in the test file.
     """
     values = np.full(len(labels.values), np.nan)
     if path.suffix != ".json":
@@ -89,21 +89,20 @@ def read_predictions(path: Path, labels: Labels) -> Values:
         sequence = "" if labels.sequences is None else f", {labels.sequences[first]}"
         raise UserError(
             f"{path}: no prediction for {len(missing):,} rows of {labels.name}, first row {first:,}{sequence}; "
-            "fix: predict all rows"
+            "fix: promoter-bert predict with the whole test file"
         )
     return values
 
 
 def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
-    """Read the subsets whose files are in a folder, in either form of the challenge; each row or pair once.
+    """Read the subsets in a folder, in either format of the challenge; each row or pair once.
 
-    Raises UserError for a folder without subset files, and for files with rows that the labels do not have or with
-    other sequences.
+    Raises UserError for a folder without subset files, and for files whose rows or sequences are not in the labels.
     """
     subsets: dict[str, Rows] = {}
-    for name, (listed, public) in SUBSET_FILES.items():
-        if (folder / listed).exists():
-            rows = _read_csv(folder / listed, name, labels)
+    for name, (table, public) in SUBSET_FILES.items():
+        if (folder / table).exists():
+            rows = _read_csv(folder / table, name, labels)
         elif (folder / public).exists():
             width = 2 if name in PAIRED else 1
             rows = np.array(list(_read_object(folder / public, width)), np.int64).reshape(-1, width)
@@ -112,7 +111,7 @@ def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(labels.values):
             raise UserError(
                 f"{folder}: subset {name} names row {rows.max():,}, but {labels.name} has {len(labels.values):,} rows; "
-                "fix: use the labels that belong to these subsets"
+                "fix: the labels that belong to these subsets"
             )
         subsets[name] = np.unique(rows, axis=0) if name in PAIRED else np.unique(rows)
     if not subsets:
@@ -126,8 +125,8 @@ def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
 def _fill_by_sequence(path: Path, values: Values, labels: Labels) -> None:
     if labels.sequences is None:
         raise UserError(
-            f"{path}: predictions by sequence, but {labels.name} has labels by row number; fix: name the test file "
-            "that the row numbers refer to: --test test_sequences.txt"
+            f"{path}: predictions by sequence, but {labels.name} has labels by row number; fix: the test file that "
+            "these row numbers refer to: --test test_sequences.txt"
         )
     sequences, predictions = _read_lines(path)
     row_of = {sequence: row for row, sequence in enumerate(labels.sequences)}
@@ -136,8 +135,8 @@ def _fill_by_sequence(path: Path, values: Values, labels: Labels) -> None:
     if len(unknown):
         line = unknown[0]
         raise UserError(
-            f"{path}, line {line + 1}: {sequences[line]!r} is not a test sequence ({len(unknown):,} such lines); "
-            "fix: predict the challenge's test_sequences.txt"
+            f"{path}, line {line + 1}: not a sequence of the test file, {sequences[line]!r} ({len(unknown):,} such "
+            "lines); fix: promoter-bert predict with the challenge's test_sequences.txt"
         )
     invalid = np.flatnonzero(~np.isfinite(predictions))
     if len(invalid):
@@ -151,15 +150,15 @@ def _fill_by_sequence(path: Path, values: Values, labels: Labels) -> None:
 
 def _fill_by_row(path: Path, values: Values, by_row: dict[int, float]) -> None:
     if not by_row:
-        raise UserError(f"{path}: expected a JSON object of row numbers and values, got an empty one")
+        raise UserError(f"{path}: expected a JSON object of row numbers and values, got an empty object")
     rows = np.array(list(by_row), np.int64)
     if rows.max() >= len(values):
-        raise UserError(f"{path}: row {rows.max():,}, but there are {len(values):,} test rows, counted from 0")
+        raise UserError(f"{path}: expected rows 0 to {len(values) - 1:,} of the test file, got row {rows.max():,}")
     values[rows] = list(by_row.values())
 
 
 def _read_lines(path: Path, labelled: bool = True) -> tuple[list[str], Values]:
-    """Read sequences and numbers of a text file without a header line; each sequence may come once."""
+    """Read sequences and float64 values (rows,) of a text file without a header line; each sequence once."""
     rows = _query(
         path,
         "select split_part(line, chr(9), 1), try_cast(split_part(line, chr(9), 2) as double), line "
@@ -181,7 +180,7 @@ def _read_lines(path: Path, labelled: bool = True) -> tuple[list[str], Values]:
 
 
 def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
-    """Read row numbers from a file of test_subset_ids; its sequences must be those of the labels, if known."""
+    """Read row numbers (rows, 1 or 2) of a file of test_subset_ids; compare its sequences with those of the labels."""
     sides = ("alt_", "ref_") if name in PAIRED else ("",)
     columns = [f"{side}{column}" for side in sides for column in ("pos", "sequence")]
     lines = _query(path, f"select {', '.join(columns)} from read_csv(?, header = true, all_varchar = true)", columns)
@@ -191,11 +190,11 @@ def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
             if not (text or "").isdecimal():
                 raise UserError(f"{path}, line {line + 2}: expected a row number, got {text!r}")
             row = rows[line, side] = int(text)
-            known = labels.sequences
-            if known is not None and row < len(known) and known[row] != sequence:
+            expected = labels.sequences
+            if expected is not None and row < len(expected) and expected[row] != sequence:
                 raise UserError(
-                    f"{path}, line {line + 2}: row {row} is {sequence} here, but {known[row]} in {labels.name}; fix: "
-                    "use files of the same test set, in its order"
+                    f"{path}, line {line + 2}: row {row} is {sequence} here, but {expected[row]} in {labels.name}; "
+                    "fix: files of the same test set, in its order"
                 )
     return rows
 
@@ -210,10 +209,10 @@ def _read_values(path: Path) -> dict[int, float]:
 
 
 def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
-    """Read a JSON object by row number, or by pairs of row numbers for a width of 2. Raises UserError for others."""
+    """Read a JSON object whose keys are row numbers (width 1), or pairs "alt,ref" of row numbers (width 2)."""
     pairs = read_json(path, tuple)
     if not isinstance(pairs, tuple):
-        raise UserError(f"{path}: expected a JSON object of row numbers and values")
+        raise UserError(f"{path}: expected a JSON object of row numbers and values, got another JSON value")
     values: dict[tuple[int, ...], Any] = {}
     for key, value in pairs:
         numbers = key.split(",")
@@ -222,13 +221,13 @@ def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
             raise UserError(f"{path}: expected {expected} as keys, got {key!r}")
         rows = tuple(map(int, numbers))
         if rows in values:
-            raise UserError(f"{path}: duplicate row {key}")
+            raise UserError(f"{path}: duplicate row {key}; expected each row once")
         values[rows] = value
     return values
 
 
 def _query(path: Path, query: str, columns: list[str] | None = None) -> list[tuple[Any, ...]]:
-    """Run a DuckDB query with the file's path as its parameter. columns: named in the error where one is missing."""
+    """Run a DuckDB query with the file's path as its parameter. columns: expected ones, for the error."""
     try:
         with duckdb.connect() as connection:
             rows: list[tuple[Any, ...]] = connection.execute(query, [str(path)]).fetchall()

@@ -1,4 +1,4 @@
-"""Compute scores of predictions: correlations, squared errors, and the perplexity of a masked language model."""
+"""Metrics of predictions: correlations, squared errors, and the perplexity of a masked language model."""
 
 import math
 from collections.abc import Callable
@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.floating]
+"""Floats of any width: (rows,)."""
 
 
 def regression_scores(prediction: Vector, label: Vector) -> dict[str, float]:
-    """Compute pearson, spearman, mse and r2 of predictions (rows,) and labels (rows,), on the scale of the labels."""
+    """Compute pearson, spearman, mse and r2 of predictions and labels: (rows,) each, on the scale of the labels."""
     return {
         "pearson": pearson(prediction, label),
         "spearman": spearman(prediction, label),
@@ -21,14 +22,14 @@ def regression_scores(prediction: Vector, label: Vector) -> dict[str, float]:
 
 
 def pearson(x: Vector, y: Vector) -> float:
-    """Compute Pearson's r of two vectors (rows,); 0 if it is not defined (a constant, or fewer than two values)."""
+    """Compute Pearson's r of two vectors (rows,); 0 if undefined (constant values, or fewer than two)."""
     from scipy.stats import pearsonr  # 0.5 s to import
 
     return _correlation(pearsonr, _float64(x), _float64(y))
 
 
 def spearman(x: Vector, y: Vector) -> float:
-    """Compute Spearman's rho of two vectors (rows,), ties by mean rank; 0 if it is not defined."""
+    """Compute Spearman's rho of two vectors (rows,), ties by mean rank; 0 if undefined."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, x, y)
@@ -43,26 +44,27 @@ def mse(prediction: Vector, label: Vector) -> float:
 def r2(prediction: Vector, label: Vector) -> float:
     """Compute the coefficient of determination, 1 - sum (label - prediction)^2 / sum (label - mean label)^2.
 
-    0 for a model that always predicts the mean of these labels, negative for a worse one; also 0 if it is not defined
-    (constant labels). At most the square of Pearson's r, which ignores scale and shift.
+    Both arguments: (rows,). 0 for predictions that all equal the mean label, negative for worse ones; also 0 if
+    undefined (constant labels). Never above the square of Pearson's r, which ignores scale and shift.
     """
     if not len(label) or not np.ptp(label) > 0:
         return 0.0
-    truth = _float64(label)
-    return 1.0 - mse(prediction, label) / float(np.mean((truth - truth.mean()) ** 2))
+    labels = _float64(label)
+    return 1.0 - mse(prediction, label) / float(np.mean((labels - labels.mean()) ** 2))
 
 
 def base_perplexity(loss: float, k: int) -> float:
-    """Compute the perplexity per base from a mean cross-entropy per masked k-mer (nats): exp(loss / k).
+    """Compute the perplexity per base from the mean cross-entropy per masked k-mer in nats: exp(loss / k).
 
-    The k-mers of a reading frame do not overlap, so each stands for k bases. Bases drawn with equal chances give 4.
-    10 % of the masked tokens stay visible, so a model can fall below the entropy of the sequence.
+    The k-mers of a reading frame do not overlap, so each one represents k bases. Random bases with equal frequencies
+    give 4. BERT's masking leaves 10 % of the selected tokens visible (Devlin et al. 2019, arXiv 1810.04805), so a model
+    can score below the entropy of the sequence.
     """
     return math.exp(min(loss / k, 700.0))  # a diverged loss must not end a run with an OverflowError
 
 
 def _float64(x: Vector) -> npt.NDArray[np.float64]:
-    """scipy computes in the dtype of its input; float32 would cost the fourth digit."""
+    """Convert to float64: scipy computes in the dtype of its input, and float32 costs the fourth digit."""
     return x.astype(np.float64)
 
 

@@ -19,7 +19,7 @@ from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_complete_index, find_index
 from pipeline.shards.staleness import adopt_compression, check_fresh
-from pipeline.stream.sources import ShardSource, shard_source
+from pipeline.stream.sources import ShardSource, choose_source
 from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
 
 EVALUATION_BATCH = 1024
@@ -85,14 +85,14 @@ def prepare(
         def open_directory() -> Config:
             nonlocal rank0_index
             rank0_index = find_index(config)
-            shard_source(config, rank0_index)  # may raise, so call it before the run directory is created
+            choose_source(config, rank0_index)  # raises before the run directory is made
             built = _check_data(config, rank0_index)
             lock.enter_context(open_run(built, rank0_index, settings.values))
             return built
 
         built = run_on_rank0(world, open_directory)
         index = agree_on_index(config, settings.values, rank0_index or find_complete_index(config))
-        shards, agree = shard_source(config, index), make_error_consensus(world.rank)
+        shards, agree = choose_source(config, index), make_error_consensus(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
 
 

@@ -1,6 +1,5 @@
 """The commands generate, download, build, query and stats."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from pipeline.cli.messages import describe_build
 from pipeline.cli.options import INPUT_FILES, ConfigFile, DatasetFile, Json, SequenceColumn, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import counting, naming, progress
+from pipeline.runtime.progress import count_steps, count_units, progress
 from pipeline.runtime.text import format_count
 
 
@@ -26,7 +25,7 @@ def generate(
     from pipeline.dataset.synthetic import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        result = run(out, rows, seed, counting(show, rows))
+        result = run(out, rows, seed, count_units(show, rows))
     lines = [
         f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
         f"ceiling    highest expected Pearson of any model: {result.ceiling}",
@@ -55,10 +54,10 @@ def download(
         results = run(files or [], out, base_url or ZENODO, show)
     lines = [
         f"{file.path}: {file.bytes:,} bytes, sha256 as expected "
-        f"({'already present' if file.was_there else f'{file.fetched:,} bytes downloaded'})"
+        f"({'already present' if file.existing else f'{file.fetched:,} bytes downloaded'})"
         for file in results
     ]
-    print_result({"files": [asdict(file) for file in results]}, as_json, lines)
+    print_result({"files": [file.as_dict() for file in results]}, as_json, lines)
 
 
 def build(
@@ -70,6 +69,9 @@ def build(
     expression_column: Annotated[
         str | None, typer.Option(help="Label column: its name, or its number from 1 [default: detected].")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a dataset even if labels, runs or rows of other files are lost.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of threads [default: all cores].")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of the RAM].")] = None,
     as_json: Json = False,
@@ -85,7 +87,13 @@ def build(
     columns = Columns(sequence_column, expression_column)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files, settings, columns=columns, threads=threads, memory_limit=memory, on_step=naming(show, STEPS)
+            files,
+            settings,
+            columns=columns,
+            replace=replace,
+            threads=threads,
+            memory_limit=memory,
+            on_step=count_steps(show, STEPS),
         )
     print_result(built.as_dict(), as_json, describe_build(built))
 
@@ -135,6 +143,6 @@ def stats(
 
     settings = configuration(context, config, dataset__path=dataset)
     with progress("stats", "steps", quiet=as_json) as show:
-        written = write_stats(settings.dataset.path, out, naming(show, STEPS))
+        written = write_stats(settings.dataset.path, out, count_steps(show, STEPS))
     lines = [f"{written.page}: {format_count(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
     print_result(written, as_json, lines)

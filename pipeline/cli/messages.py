@@ -19,7 +19,7 @@ def describe_build(built: "BuildResult") -> list[str]:
     from pipeline.dataset.input.repairs import repair_of  # loads duckdb
 
     info = built.info
-    reused = " (already built from these files and settings: nothing to do)" if built.was_there else ""
+    reused = " (already built from these files and settings: nothing to do)" if built.reused else ""
     assay = json.loads(info.settings)["assay"] if info.settings else {}
     repairs = {reason: repair_of(reason, assay) if assay else "" for reason in built.rejects}
     return [
@@ -84,6 +84,16 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"note       {format_count(built.runs_left_out, 'run')} of the dataset replaced here had other rows or "
             "splits, so relation runs does not list them; their run directories are kept"
         )
+
+
+def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str:
+    """Describe the shards that are about to be replaced, and why."""
+    records = sum(len(shard.records) for shard in index.shards)
+    rows = sum(shard.rows for shard in index.shards)
+    return (
+        f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
+        f"({format_count(records, 'record')}, {format_count(rows, 'promoter')}); changed: {'; '.join(reasons)}"
+    )
 
 
 def describe_shards(written: "WriteResult") -> list[str]:

@@ -1,44 +1,54 @@
-"""The commands shards, verify and peek."""
+"""Commands that write, verify and preview shards: shards, verify and peek."""
 
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.messages import describe_preview, describe_shards
+from pipeline.cli.messages import describe_preview, describe_replacement, describe_shards
 from pipeline.cli.options import ConfigFile, DatasetFile, Json, configuration, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import progress, with_speed
+from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
 
-ShardFolder = Annotated[str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3.")]
+ShardFolder = Annotated[
+    str, typer.Argument(help="Folder or URL of the shards of one k, such as shards/k3 or s3://bucket/shards/k3.")
+]
 
 
 def shards(
     context: typer.Context,
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
-    k: Annotated[int | None, typer.Option(help="Bases per token, 1 to 8 [default: shards.k].")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder, or URL such as s3://bucket [default: shards.path].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of writer processes [default: shards.workers].")] = None,
+    k: Annotated[int | None, typer.Option(help="Bases per k-mer, 1 to 8 [default: shards.k of the config].")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Output folder, or URL such as s3://bucket/shards [default: shards.path of the config]."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Writer processes on this machine [default: shards.workers of the config].")
+    ] = None,
     stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Only this stage: pretrain or finetune [default: both].")
+        str | None, typer.Option(metavar="STAGE", help="Stage to write: pretrain or finetune [default: both].")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Only this split: train, valid or test [default: all].")
+        str | None, typer.Option(metavar="SPLIT", help="Split to write: train, valid or test [default: all].")
     ] = None,
     executor: Annotated[
         str,
-        typer.Option(help="local, or ray: on the cluster of RAY_ADDRESS, one core per shard; --workers is ignored."),
+        typer.Option(help="local, or ray: the cluster at RAY_ADDRESS, one core per shard; ray ignores --workers."),
     ] = "local",
     as_json: Json = False,
 ) -> None:
-    """Write the dataset's k-mer shards.
+    """Write the promoters of the dataset as shards of k-mer ids.
 
-    Finished shards are kept, and so are those of another k or split. Stale ones, of another dataset or flank, are
-    replaced. Run the same command to resume.
+    Valid shards are kept, and so are shards of other splits and of another k. Shards of another dataset or of other
+    settings are stale: they are listed and then replaced. After an interruption, run the same command to resume.
+
+    Example: promoter-bert shards --dataset my.duckdb --k 4 --out my_shards
     """
     from pipeline.shards.executors import EXECUTORS
+    from pipeline.shards.location import shard_location
     from pipeline.shards.plan import select_splits
     from pipeline.shards.write import write_shards
 
@@ -48,12 +58,21 @@ def shards(
         context, config, dataset__path=dataset, shards__k=k, shards__path=out, shards__workers=workers
     )
     with progress("shards", "promoters", quiet=as_json) as show:
-        written = write_shards(settings, select_splits(stage, split), EXECUTORS[executor], with_speed(show))
+        written = write_shards(
+            settings,
+            select_splits(stage, split),
+            EXECUTORS[executor],
+            add_speed(show),
+            lambda index, reasons: emit(describe_replacement(shard_location(settings), index, reasons)),
+        )
     print_result(written, as_json, describe_shards(written))
 
 
 def verify(folder: ShardFolder, as_json: Json = False) -> None:
-    """Verify every hash, size and count of shards."""
+    """Verify shards: every hash, size, count and k-mer id against the index.
+
+    Example: promoter-bert verify shards/k3
+    """
     from pipeline.shards.verify import verify_shards
 
     with progress("verify", "promoters", quiet=as_json) as show:
@@ -68,12 +87,16 @@ def verify(folder: ShardFolder, as_json: Json = False) -> None:
 def peek(
     folder: ShardFolder,
     split: Annotated[
-        str | None, typer.Option(help="Such as pretrain/valid [default: finetune/train, or the first that exists].")
+        str | None,
+        typer.Option(help="Split to read, such as pretrain/valid [default: finetune/train, else the first one]."),
     ] = None,
     promoters: Annotated[int, typer.Option("-n", min=1, help="Number of promoters.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show promoters of shards, decoded back to bases."""
+    """Print the first promoters of shards: label, bases and first tokens.
+
+    Example: promoter-bert peek shards/k3 --split finetune/test -n 3
+    """
     from pipeline.shards.index import read_index
     from pipeline.shards.preview import peek as run
 

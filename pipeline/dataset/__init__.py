@@ -1,4 +1,4 @@
-"""Datasets of promoters: from files of rows to dataset.duckdb and Parquet, by the SQL in sql/; and queries.
+"""Build datasets of promoters from input files by the SQL in sql/, and query them.
 
-Entry points: build.build_dataset, database.reading, query.run_query, synthetic.generate, download.download.
+Entry points: build.build_dataset, database.open_dataset, query.run_query, synthetic.generate, download.download.
 """

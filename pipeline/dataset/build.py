@@ -1,31 +1,33 @@
-"""Build dataset.duckdb and its Parquet copy from files of rows, by the numbered statements in sql/.
+"""Build dataset.duckdb and its Parquet copy from input files, by the numbered statements in sql/.
 
-1. the rules for rows and view `input` (01, inputs/);
-2. promoters in random order, rejects with reasons (03 to 05, splits/);
-3. the pretraining cut and the splits, macros and comments (06 to 11);
-4. the audits, each of which must return no row; then Parquet.
+1. the rules for rows, and view `input` (01, inputs/);
+2. promoters in random order, and rejects with reasons (03 to 05, splits/);
+3. the pretraining threshold, the splits, macros and comments (06 to 11);
+4. the audits, each of which must return no row, and what a replacement would lose;
+5. the Parquet files (12).
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable
 
 import duckdb
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
-from pipeline.dataset.database import creating, row_count, statement
+from pipeline.dataset.database import create_dataset, row_count, statement
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.view import define_input, input_error, set_variables
+from pipeline.dataset.parquet import write_parquet
+from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
-from pipeline.dataset.workspace import check_replaceable, publish, working_folder
+from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.io.remote import fetch, is_remote
 
 STEPS = 4
-"""Steps that a build reports."""
+"""Number of steps that a build reports."""
 
 OnStep = Callable[[str], None]
 
@@ -35,6 +37,7 @@ def build_dataset(
     config: DataConfig,
     *,
     columns: Columns | None = None,
+    replace: bool = False,
     threads: int | None = None,
     memory_limit: str | None = None,
     on_step: OnStep = lambda _: None,
@@ -42,34 +45,42 @@ def build_dataset(
     """Build the dataset that `config.dataset.path` names from files or URLs; on_step receives the name of each step.
 
     Every input row ends in promoters or in rejects. An existing dataset stays valid until the new one replaces it; one
-    of the same files and settings is kept. Raises UserError for invalid input, and while another process builds the
-    same dataset.
+    of the same files and settings is kept. replace: also replace a dataset with labels that the new one lacks, with
+    recorded runs on other rows, or of other files. Raises UserError for such a dataset without `replace`, for invalid
+    input, and while another process builds the same dataset.
     """
-    target = Path(config.dataset.path)
-    check_replaceable(target, names)
-    with working_folder(target) as folder:
-        local = fetch([name for name in names if is_remote(name)], folder / "fetched")
+    files = dataset_files(config.dataset.path)
+    check_inputs(files, names)
+    check_replaceable(files)
+    with working_files(files) as working:
+        local = fetch([name for name in names if is_remote(name)], working.database.parent / "fetched")
         source = find_input([local.get(name, name) for name in names], columns)
+        check_inputs(files, source.files)
         source_key = None if local else source_hash(names, source, config)
-        if (existing := existing_result(target, source_key)) is not None:
+        if (existing := existing_result(files, source_key)) is not None:
             return existing
+        url_of = {file: url for url, file in local.items()}
         try:
-            with creating(folder / target.name, threads, memory_limit) as connection:
-                set_variables(connection, {"source": source_key, "settings": json.dumps(dataset_settings(config))})
+            with create_dataset(working.database, threads, memory_limit) as connection:
+                recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
+                settings = json.dumps(dataset_settings(config))
+                set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
                 _run_statements(connection, config, source, on_step)
-                for url, file in local.items():
+                for file, url in url_of.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
                 audit(connection)
-                runs_left_out = carry_over(connection, target)
-                layout = None if source.layout is None else asdict(source.layout)
-                result = replace(read_result(connection, target), runs_left_out=runs_left_out, layout=layout)
+                if not replace:
+                    check_replacement(connection, files.database)
+                runs_left_out = carry_over(connection, files.database)
+                layout = None if source.layout is None else dataclasses.asdict(source.layout)
+                result = read_result(connection, files, runs_left_out=runs_left_out, layout=layout)
                 on_step("writing Parquet")
-                _write_parquet(connection, folder / "parquet", result.info.split_rows)
+                write_parquet(connection, working, result.info, source_key)
                 on_step("")
         except duckdb.Error as error:
             raise input_error(source, error) from None
-        publish(folder, target)
+        publish(working, files)
     return result
 
 
@@ -81,9 +92,9 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
         connection.execute(statement("03_duplicates.sql"))
     connection.execute(statement("03_usable_rows.sql"))
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
-        from pipeline.dataset.grouped_split import grouped_promoters
+        from pipeline.dataset.grouped_split import create_grouped_promoters
 
-        leaks = grouped_promoters(connection, config.dataset.max_mismatches)
+        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches)
         set_variables(connection, {"random_split_leaks": leaks})
     else:
         connection.execute(statement("splits/random.sql"))
@@ -100,26 +111,13 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
 def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input) -> bool:
     """Define view `input`; returns whether any of its rows has a label.
 
-    find_input read the first lines of text, and the column names of Parquet. Labels may begin after those lines (the
-    rows before are then rejects), and a column of labels may be empty.
+    find_input reads the first lines of text, or the column names of Parquet. The first label may come after those
+    lines: rows without a label are then rejects. A label column may also be empty.
     """
     define_input(connection, config.assay, source)
     if source.labelled == (source.layout is not None):
         return source.labelled
     labelled = row_count(connection, "(from input where isfinite(try_cast(expression as double)) limit 1)") > 0
     if labelled != source.labelled:
-        define_input(connection, config.assay, replace(source, labelled=labelled))
+        define_input(connection, config.assay, dataclasses.replace(source, labelled=labelled))
     return labelled
-
-
-def _write_parquet(connection: duckdb.DuckDBPyConnection, folder: Path, splits: Iterable[str]) -> None:
-    """Write each split, such as finetune/train, in the order of positions, and the rejects."""
-    for name in [*splits, "rejects"]:
-        stage, _, split = name.partition("/")
-        # Splits are ranges of a table in that order; DuckDB keeps it.
-        rows = f"select id, sequence, expression from {stage} where split = '{split}'" if split else f"from {stage}"
-        file = folder / f"{name}.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # No dictionaries: nearly every sequence is unique, and searching for repeats takes time.
-        options = "format parquet, compression snappy, dictionary_size_limit 1"
-        connection.execute(f"copy ({rows}) to ? ({options})", [str(file)])

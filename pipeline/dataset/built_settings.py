@@ -1,4 +1,4 @@
-"""The settings of a built dataset, which replace those of the config file, and the hash of its source."""
+"""Read the settings that a dataset was built with, and hash the source of a build."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
 
 
 def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
-    """Hash all that a dataset depends on: files by size and time of change, layout, settings, statements."""
+    """Hash all that a dataset depends on: files by size and modification time, layout, settings and SQL."""
     stats = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     statements = [path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries")]
@@ -33,8 +33,8 @@ def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
 def as_built(config: C, info: DatasetInfo) -> C:
     """Replace the settings of a config by those that the dataset was built with.
 
-    Raises UserError for a different override on the command line, which would have no effect, and for a config of
-    another construct.
+    Raises UserError if an override on the command line differs from them, because it would have no effect. Raises it
+    too if adapters or plasmid sequences of the config differ.
     """
     for name in ("left_adapter", "right_adapter", "upstream", "downstream"):
         built_with, requested = getattr(info, name), getattr(config.assay, name)
@@ -55,12 +55,12 @@ def as_built(config: C, info: DatasetInfo) -> C:
 
 
 def _plain(value: Any) -> Any:
-    """Turn a whole number of rows into an integer: sizes are floats."""
+    """Convert a whole number of rows to an integer; sizes are floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _another_dataset(config: DataConfig) -> str:
-    """Suggest the commands for a second dataset of the overrides, and its shards."""
+    """Suggest the commands that build a second dataset with the overrides, and its shards."""
     overrides = [word for word in config.format_arguments("assay", "dataset") if not word.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
     command = " ".join(["promoter-bert build FILES", *overrides, path])

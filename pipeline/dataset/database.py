@@ -1,4 +1,4 @@
-"""Connections to dataset.duckdb, of readers, of writers and of a build that creates it."""
+"""Connect to dataset.duckdb as reader, as writer, or as the build that creates it."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ LOCK_TIMEOUT_S = 20.0
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
-"""Text, seed and its hash. DuckDB's hash decides the splits and may change with its version, so it is checked."""
+"""A text, a seed and their hash. The hash function decides the splits and may change with the DuckDB version."""
 
 PROBLEMS = {
     "gzip": "a compressed input file is corrupt or cut off; fix: fetch it again",
@@ -26,7 +26,7 @@ PROBLEMS = {
     "not utf-8": "an input file is not text in UTF-8",
     "invalid unicode": "an input file is not text in UTF-8",
 }
-"""Explanations by words of a DuckDB error, in the order of search."""
+"""Explanation of a DuckDB error, by a phrase in it; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,22 @@ class DatasetInfo:
 
 
 def statement(name: str) -> str:
-    """Read a statement from a file below sql/."""
+    """Read the statements of a file below sql/."""
     return (SQL / name).read_text(encoding="utf-8")
 
 
 def is_duckdb(path: Path | str) -> bool:
-    """Whether a file is a DuckDB database, by its magic bytes. Raises OSError if it cannot be read."""
+    """Check the magic bytes of a DuckDB database. Raises OSError if the file cannot be read."""
     with Path(path).open("rb") as file:
         return file.read(12)[8:] == b"DUCK"
 
 
 @contextmanager
 def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a connection to a dataset: one writer, or any number of readers, which a writer waits for.
+    """Open a connection to a dataset. Either one writer or several readers can have it open.
 
-    Raises UserError if the file is missing, is no DuckDB file, or stays locked by another process.
+    A writer waits up to LOCK_TIMEOUT_S for readers. Raises UserError if the file is missing, is not a DuckDB file, or
+    stays locked by another process.
     """
     try:
         is_database = is_duckdb(path)
@@ -91,7 +92,7 @@ def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.Du
         raise UserError(
             f"{path}: no such dataset ({error.strerror}); fix: promoter-bert build FILE --dataset {path}"
         ) from None
-    if not is_database:  # DuckDB also opens text files, as something else
+    if not is_database:  # DuckDB also opens CSV and other files
         raise UserError(f"{path}: not a DuckDB file; fix: promoter-bert build FILE --dataset {path}.duckdb")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
@@ -109,19 +110,19 @@ def open_dataset(path: Path | str, read_only: bool = True) -> Iterator[duckdb.Du
 
 
 @contextmanager
-def creating(
+def create_dataset(
     path: Path, threads: int | None = None, memory_limit: str | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Create a database for a build and use it; DuckDB spills to a folder beside it.
+    """Create the database of a build and connect to it. Temporary files of DuckDB go to a folder beside it.
 
-    Raises UserError for a malformed memory limit, and for a version of DuckDB that would give other splits.
+    Raises UserError for an invalid memory limit, and for a DuckDB version with another hash function.
     """
     with duckdb.connect() as connection:
         sequence, seed, expected = KNOWN_HASH
         if rows_of(connection, "select hash(hash(?, ?::ubigint))", [sequence, seed]) != [(expected,)]:
             raise UserError(
-                f"DuckDB {duckdb.__version__}: another hash than versions 1.5 to 2.0, so the splits would differ from "
-                "those of other machines; fix: install the DuckDB of constraints.txt"
+                f"DuckDB {duckdb.__version__}: hash function differs from versions 1.5 to 2.0, so splits would differ "
+                "from those of other machines; fix: install the DuckDB of constraints.txt"
             )
         connection.execute("set temp_directory = ?", [str(path.parent / "spill")])
         if threads is not None:
@@ -131,7 +132,7 @@ def creating(
                 connection.execute("set memory_limit = ?", [memory_limit])
             except duckdb.Error:
                 raise UserError(f"--memory {memory_limit}: expected a size with its unit, such as 2GB") from None
-        # What DuckDB finds best for sequences after trying all; skipping that search saves a fifth of the writing.
+        # DuckDB selects FSST for sequences after a trial of all methods. Setting it saves 20 % of the writing time.
         connection.execute("set force_compression = 'fsst'")
         connection.execute(f"attach ? as dataset (storage_version '{STORAGE_VERSION}')", [str(path)])
         connection.execute("use dataset")
@@ -139,7 +140,7 @@ def creating(
 
 
 def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
-    """Read the sizes, cut and key of an open dataset."""
+    """Read the sizes, pretraining threshold and key of an open dataset. Raises UserError if there is none."""
     fields = list(DatasetInfo.__dataclass_fields__)
     try:
         (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
@@ -151,19 +152,19 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Fetch all rows of a small result. (After fetchone, DuckDB 2.0 keeps the connection busy with the rest.)"""
+    """Fetch all rows of a small result. After fetchone, DuckDB 2.0 would keep the connection busy."""
     rows: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
     return rows
 
 
 def row_count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    """Count the rows of a relation, filtered or not."""
+    """Count the rows of a relation. relation: SQL after `from`, such as `pretrain where id < 5`."""
     ((count,),) = rows_of(connection, f"select count(*) from {relation}")
     return int(count)
 
 
 def explain(error: Exception) -> UserError:
-    """Turn a DuckDB error into a message for the user: its first lines, without advice on DuckDB's own options."""
+    """Convert a DuckDB error into a UserError: a known explanation, or the first lines of the error."""
     if isinstance(error, duckdb.OutOfMemoryException):
         return UserError(f"not enough memory; fix: raise --memory, or lower --threads ({_first_line(error)})")
     text = str(error)

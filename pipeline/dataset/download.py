@@ -1,16 +1,17 @@
-"""Download the DREAM Challenge's files from Zenodo or a mirror; a file gets its name only with the right hash."""
+"""Download the files of the DREAM Challenge from Zenodo or a mirror, and verify their sha256."""
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.http import WAITS, download_file, file_sha256, partial_path
 from pipeline.runtime.progress import Update
 
 ZENODO = "https://zenodo.org/records/10633252/files"
-"""Folder of the record with the challenge's data (CC BY 4.0)."""
+"""URL of the folder with the challenge's files (Zenodo record 10633252, CC BY 4.0)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,13 @@ class DownloadResult:
     path: str
     bytes: int
     fetched: int
-    was_there: bool
+    existing: bool
+    """Whether the file was present before the download."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values for --json."""
+        values = asdict(self)
+        return {**values, "was_there": values.pop("existing")}
 
 
 def download(
@@ -82,7 +89,7 @@ def download(
 
         url = f"{base_url.rstrip('/')}/{name}?download=1"
         fetched = download_file(url, path, file.size, file.sha256, show, waits)
-        results.append(DownloadResult(str(path), file.size, fetched, was_there=False))
+        results.append(DownloadResult(str(path), file.size, fetched, existing=False))
         done += file.size
     return results
 
@@ -99,4 +106,4 @@ def _verify_existing(path: Path, file: KnownFile) -> DownloadResult:
         partial_path(path).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    return DownloadResult(str(path), file.size, 0, was_there=True)
+    return DownloadResult(str(path), file.size, 0, existing=True)

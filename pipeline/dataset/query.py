@@ -1,4 +1,4 @@
-"""Query the dataset read-only: one statement to a table, CSV, TSV, JSON or Parquet; sql/queries for pages."""
+"""Query the dataset read-only, and write the result as a table, CSV, TSV, JSON or Parquet."""
 
 import json
 import re
@@ -19,24 +19,24 @@ from pipeline.io.atomic import expect_folder, new_file
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
-"""Statements that write files although the dataset is read-only."""
+"""Statements that could write files even if the dataset is read-only."""
 READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
 READ_ROWS = 100_000
-"""Rows held at once while a result is written."""
+"""Rows per batch while a result is written."""
 DIGITS = 9
-"""Decimals kept by `answer`: the last ones of a mean depend on the order in which threads add up."""
+"""Decimals that `answer` keeps. Further decimals of a mean depend on the order of the sum over threads."""
 
 Columns = dict[str, list[Any]]
-"""A result for pages: values by column, in the order of the rows."""
+"""A query result: the values of each column, in the order of the rows."""
 
 
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
-    A select that only reads files by read_json('runs/*/metrics.jsonl') or another read_ function needs no dataset. One
-    that names a file alone, from 'metrics.jsonl', does. A table shows at most `rows` rows; the other formats hold all.
-    output: written atomically; None: standard output. Returns the number of rows written, None for a table.
-    Raises UserError for a statement that fails or is no select, and for an output that cannot be written.
+    A select that reads files only through functions such as read_json('runs/*/metrics.jsonl') needs no dataset.
+    A table shows at most `rows` rows; other formats hold all. output: written atomically; None: standard output.
+    Returns the number of rows written, None for a table. Raises UserError if the statement fails or is not a select,
+    and if the output cannot be written.
     """
     if form == "parquet" and output is None:
         raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
@@ -118,9 +118,9 @@ def _reads_files_only(sql: str) -> bool:
     with duckdb.connect() as connection:
         try:
             return READS_FILE.search(sql) is not None and not connection.get_table_names(sql)
-        except duckdb.IOException:  # a file is missing: reading it reports that
+        except duckdb.IOException:  # a missing file is reported when it is read
             return True
-        except duckdb.Error:  # other errors are reported by the dataset
+        except duckdb.Error:  # other errors are reported by the query itself
             return False
 
 

@@ -1,4 +1,4 @@
-"""The results of a build, and those of later steps (shards, runs, predictions) that a dataset holds for SQL."""
+"""Results of a build, and results of later steps (shards, runs, predictions) stored in the dataset."""
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -9,13 +9,14 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
-from pipeline.dataset.workspace import RESULTS, parquet_folder
+from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A dataset that `build_dataset` made or kept."""
+    """A dataset that `build_dataset` wrote or kept."""
 
     dataset: str
     parquet: str
@@ -23,14 +24,14 @@ class BuildResult:
     rejects: dict[str, int]
     """Rows by reason."""
     repairs: dict[str, int]
-    """Promoters by the assay's setting that repaired them."""
+    """Promoters by the setting of the assay that repaired them."""
     held_out_pretrained: int
     """Promoters held out from fine-tuning that are in pretraining's train split."""
     runs_left_out: int = 0
-    """Runs of the replaced dataset, trained on other rows or splits."""
+    """Runs of the replaced dataset that are not carried over: their rows or splits differ."""
     layout: dict[str, Any] | None = None
     """The layout of text or FASTA; None for Parquet and for an existing dataset."""
-    was_there: bool = False
+    reused: bool = False
     """Whether the dataset existed, built from the same files and settings."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -38,30 +39,32 @@ class BuildResult:
         values = asdict(self)
         info = values.pop("info")
         del info["upstream"], info["downstream"]
+        values["was_there"] = values.pop("reused")
         return {**info, **values}
 
 
-def read_result(connection: duckdb.DuckDBPyConnection, target: Path, was_there: bool = False) -> BuildResult:
-    """Read the result of a build from the dataset at an open connection."""
+def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **values: Any) -> BuildResult:
+    """Read the result of a build from the dataset at an open connection. values: fields that it does not hold."""
     by_count = "group by reason order by count(*) desc, reason"
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
-        str(target),
-        str(parquet_folder(target)),
+        str(files.database),
+        str(files.parquet),
         dataset_info(connection),
         rejects=dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
-        was_there=was_there,
+        **values,
     )
 
 
-def existing_result(target: Path, source: str | None) -> BuildResult | None:
-    """Read the existing dataset at the target; None if it is incomplete or of another source."""
-    if source is not None and target.exists() and parquet_folder(target).is_dir():
-        with suppress(UserError, duckdb.Error), open_dataset(target) as connection:
+def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | None:
+    """Read the existing dataset; None if it is incomplete or of another source."""
+    if source is not None and files.database.exists():
+        with suppress(UserError, duckdb.Error), open_dataset(files.database) as connection:
             if rows_of(connection, "select source from dataset") == [(source,)]:
-                return read_result(connection, target, was_there=True)
+                result = read_result(connection, files, reused=True)
+                return result if has_parquet(files, result.info, source) else None
     return None
 
 
@@ -86,8 +89,7 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
     """Copy the results of the existing dataset into its rebuild; returns the number of runs left out.
 
-    Results of a dataset with another key would join with other promoters, so they are left out. The key of a dataset of
-    another version always differs.
+    Results are left out if the dataset keys differ: their ids would refer to other promoters.
     """
     key = "select key from dataset"
     try:
@@ -95,7 +97,7 @@ def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
             if rows_of(existing, key) != rows_of(connection, key):
                 return row_count(existing, "runs")
             tables = {name: existing.sql(f"from {name}").to_arrow_table() for name in RESULTS}
-    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or made by something else
+    except (UserError, duckdb.CatalogException, duckdb.BinderException):  # missing, or written by another program
         return 0
     for name, rows in tables.items():
         _insert(connection, name, rows)

@@ -1,11 +1,11 @@
-"""Generate promoters in the challenge's format, with learnable expression and a known ceiling.
+"""Generate promoters in the format of the DREAM Challenge, with learnable expression and a known ceiling.
 
-1. draw inserts: lengths, base composition and N as in the challenge's training rows;
-2. noise-free expression: motif hits (gains and losses), weighted by position, summed, saturated;
-3. the assay: a sorting-bin average with noise, a whole number for promoters seen in one bin only.
+1. Draw inserts with the lengths, base composition and N of the challenge's training rows.
+2. Compute noise-free expression: sum the gains and losses of motif hits, weighted by position, then saturate.
+3. Simulate the assay: add noise; a promoter seen in one sorting bin only gets a whole number.
 
-Each block of rows has its own random stream: a file is the same on any machine, and a short file is the beginning of a
-long one.
+Each block of rows has its own random stream. So a file is the same on all machines, and a shorter file is the beginning
+of a longer one.
 """
 
 import itertools
@@ -49,8 +49,8 @@ SCHEMA = pa.schema([("sequence", pa.string()), ("expression", pa.float64())])
 MOTIF_WIDTH = 6
 
 
-# Sites of yeast transcription factors, shortened so that every promoter holds some; gains are invented. Short motifs
-# give a composition effect over the whole insert, longer ones are single sites with a large effect.
+# Binding sites of yeast transcription factors, shortened so that each promoter contains some. The gains are invented.
+# Short motifs act like an effect of base composition; long ones are single sites with a large effect.
 MOTIFS = {
     "Gcn4-like": (0.9, "TGACTN AGTCAN"),
     "Reb1-like": (0.8, "TTACCN GGTAAN"),
@@ -62,7 +62,7 @@ MOTIFS = {
     "Gal4-like": (-0.25, "CGGNNN CCGNNN"),
     "Rgt1-like": (-0.2, "GTGNNN CACNNN"),
 }
-"""The gain of the logit of expression per hit, and the sites: six letters ACGTN, where N is any base."""
+"""Gain of the logit of expression per hit, and the sites: six letters ACGTN, where N is any base."""
 
 
 def motif_table() -> npt.NDArray[np.float32]:
@@ -111,7 +111,7 @@ def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, 
     Returns promoters as strings, their labels, and their noise-free expression: (rows,) each.
     """
     rng = np.random.default_rng([seed, block])
-    # Draw a whole block in any case, so that a shorter file is a prefix of a longer one.
+    # Always draw a whole block, so that a shorter file is the beginning of a longer one.
     lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
     width = int(LENGTHS.max())
     thresholds = np.cumsum(BASE_SHARE)[:3] * 256
@@ -133,7 +133,7 @@ def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, 
 
 @dataclass
 class GenerateResult:
-    """A generated file. ceiling: Pearson of noise-free expression and labels, the highest expected of any model."""
+    """A generated file. ceiling: Pearson correlation of noise-free expression and labels, the best expected score."""
 
     path: str
     rows: int
@@ -151,7 +151,7 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
         raise UserError(f"--rows {rows}: expected 1 or more")
     if not out.name.endswith((".tsv", ".txt", ".tsv.gz", ".txt.gz", ".parquet")):
         raise UserError(f"{out}: expected a name ending in .tsv, .txt, .tsv.gz, .txt.gz or .parquet")
-    # Moments for the correlation of truth and label, so that only one block is in memory.
+    # The correlation of truth and label is computed from sums, so only one block is in memory.
     moments = np.zeros(5)
     with new_file(out) as temporary, _open_writer(temporary) as writer:
         for number, start in enumerate(range(0, rows, BLOCK_ROWS)):

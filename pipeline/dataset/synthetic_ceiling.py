@@ -1,4 +1,4 @@
-"""Score a run on generated rows against its ceiling: the correlation of noise-free expression and labels."""
+"""Compare the score of a run on generated rows with its ceiling, the Pearson correlation of a perfect model."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from pipeline.dataset.synthetic import Values, true_expression_of
 from pipeline.errors import UserError
 
 USUAL_CEILING = 0.84
-"""Correlation of the generator's labels with its noise-free expression, in large files."""
+"""Pearson correlation of generated labels with their noise-free expression, in large files."""
 
 MIN_ROWS = 100
-"""Rows below which chance can make generated rows look like others."""
+"""Fewest rows for a reliable test of whether rows were generated."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Pearson of predictions and of the noise-free expression, each with the labels of the test split."""
+    """Pearson correlations with labels of the test split: of predictions, and of noise-free expression (ceiling)."""
 
     promoters: int
     pearson: float
@@ -25,7 +25,7 @@ class Score:
 
 
 def score_against_ceiling(dataset: str, run: str) -> Score:
-    """Score a finished run. Raises UserError if `promoter-bert generate` did not make its rows."""
+    """Score the test predictions of a run. Raises UserError unless `promoter-bert generate` wrote the rows."""
     test_rows = "from predictions join promoters using (id) where run = ? and split = 'test' order by id"
     with open_dataset(dataset) as connection:
         rows = rows_of(connection, f"select sequence, expression, prediction {test_rows}", [run])
@@ -42,16 +42,16 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
 
 
 def ceiling_of(sequences: list[str], labels: list[float]) -> float | None:
-    """Compute Pearson of the labels with the noise-free expression.
+    """Compute the Pearson correlation of labels and noise-free expression.
 
-    None for rows that `promoter-bert generate` did not make, and for fewer than MIN_ROWS.
+    None for rows that `promoter-bert generate` did not write, and for fewer than MIN_ROWS.
     """
     ceiling = _pearson(true_expression_of(sequences), labels)
     return None if len(labels) < MIN_ROWS or _is_below_usual(ceiling, len(labels)) else ceiling
 
 
 def _is_below_usual(ceiling: float, rows: int) -> bool:
-    """Whether a ceiling is significantly below the usual one (Fisher's z, six standard errors)."""
+    """Test whether a ceiling is below the usual one by six standard errors (Fisher's z-transformation)."""
     return bool(np.arctanh(ceiling) + 6 / np.sqrt(max(rows - 3, 1)) < np.arctanh(USUAL_CEILING))
 
 

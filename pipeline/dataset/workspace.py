@@ -1,10 +1,14 @@
-"""The files of a dataset on the disk: what a build may replace, its working folder, and the final renames."""
+"""The files of a dataset on the disk: what a build may replace, its working files, and the final renames."""
 
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.dataset.database import is_duckdb, open_dataset, rows_of
 from pipeline.errors import UserError
@@ -16,70 +20,149 @@ RESULTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of sql/10_results.sql."""
 RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
 """All relations of a dataset."""
-PARQUET_NAMES = {"finetune", "pretrain", "rejects.parquet"}
-"""The entries of the folder of Parquet beside the database."""
+PARQUET_NAMES = {"train.parquet", "valid.parquet", "test.parquet", "unused.parquet"}
+PARQUET_COLUMNS = ["id", "sequence", "expression", "split", "position", "pretrain_split", "pretrain_position"]
+REJECT_COLUMNS = ["file", "line", "reason", "text"]
+EARLIER_NAMES = {"finetune", "pretrain", "rejects.parquet"}
+"""The entries of a folder of Parquet that version 0.1.0 wrote."""
 OTHER_NAME = "fix: another name, --dataset NAME.duckdb"
 
 
-def parquet_folder(target: Path) -> Path:
-    """Name the folder of Parquet beside a dataset."""
-    return target.with_suffix(".parquet")
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The three outputs of a build: the DuckDB file, the folder of Parquet and the Parquet file of rejects."""
+
+    database: Path
+    parquet: Path
+    rejects: Path
 
 
-def check_replaceable(target: Path, names: list[str]) -> None:
-    """Raise UserError if the dataset would replace an input file, or anything that is not a dataset."""
-    parquet = parquet_folder(target)
-    if target.suffix != ".duckdb":
-        raise UserError(f"{target}: expected a name ending in .duckdb; {OTHER_NAME}")
-    if any(Path(name).resolve() in (target.resolve(), parquet.resolve()) for name in names if not is_remote(name)):
-        raise UserError(f"{target} and {parquet}: the dataset would replace an input file; {OTHER_NAME}")
-    if target.exists():
-        if not is_duckdb(target):
-            raise UserError(f"{target}: exists but is not a DuckDB file; {OTHER_NAME}")
-        with open_dataset(target) as connection:
+def dataset_files(name: str) -> DatasetFiles:
+    """Name the outputs of a build. A symbolic link stands for the file or folder that it points to.
+
+    Raises UserError for a name that does not end in .duckdb or is not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise _not_utf8(error) from None
+    if not name.endswith(".duckdb"):
+        raise UserError(f"{name}: expected a name ending in .duckdb; {OTHER_NAME}")
+    database = _follow_link(Path(name))
+    return DatasetFiles(
+        database,
+        _follow_link(database.with_suffix(".parquet")),
+        _follow_link(database.with_suffix(".rejects.parquet")),
+    )
+
+
+def check_inputs(files: DatasetFiles, names: list[str]) -> None:
+    """Raise UserError if the dataset would replace an input file. names: files, patterns or URLs."""
+    inputs = {Path(name).resolve() for name in names if not is_remote(name)}
+    outputs = [path.resolve() for path in (files.database, files.parquet, files.rejects)]
+    if any(output == path or output in path.parents for path in inputs for output in outputs):
+        raise UserError(f"{files.database} and {files.parquet}: the dataset would replace an input file; {OTHER_NAME}")
+
+
+def check_replaceable(files: DatasetFiles) -> None:
+    """Raise UserError if the build would replace anything that is not a dataset."""
+    if files.database.exists():
+        if not is_duckdb(files.database):
+            raise UserError(f"{files.database}: exists but is not a DuckDB file; {OTHER_NAME}")
+        with open_dataset(files.database) as connection:
             relations = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
         if "dataset" not in relations or relations - RELATIONS:
             others = ", ".join(sorted(relations - RELATIONS)) or "no dataset"
-            raise UserError(f"{target}: exists and holds {others}, which would be lost; {OTHER_NAME}")
-    if parquet.exists() and not (parquet.is_dir() and {path.name for path in parquet.iterdir()} <= PARQUET_NAMES):
-        raise UserError(f"{parquet}: exists but is not the Parquet of a dataset; {OTHER_NAME}")
+            raise UserError(f"{files.database}: exists and holds {others}, which would be lost; {OTHER_NAME}")
+    if files.parquet.exists() and not _is_dataset_folder(files.parquet):
+        raise UserError(f"{files.parquet}: exists but is not the Parquet of a dataset; {OTHER_NAME}")
+    if files.rejects.exists() and not _has_columns(files.rejects, REJECT_COLUMNS):
+        raise UserError(f"{files.rejects}: exists but does not hold the rejects of a dataset; {OTHER_NAME}")
 
 
 @contextmanager
-def working_folder(target: Path) -> Iterator[Path]:
-    """Lock the target and make a folder beside it, removed at the end. The folder of a killed build is removed first.
+def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
+    """Lock a dataset and name working files beside its own, removed at the end. Those of a killed build go first.
 
-    Raises UserError while another process holds the lock, and if the folder cannot be written to.
+    The folder of the working DuckDB file is empty and may hold other temporary files. Raises UserError while another
+    process holds the lock, if a file cannot be written, and for a name that is not UTF-8.
     """
-    folder = target.with_name(f".{target.name}.partial")
-    lock = target.with_name(f".{target.name}.lock")
+    working = DatasetFiles(
+        _partial(files.database) / files.database.name, _partial(files.parquet), _partial(files.rejects)
+    )
+    lock = files.database.with_name(f".{files.database.name}.lock")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(lock, f"is building {target}; wait for it"):
+        files.database.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(lock, f"is building {files.database}; wait for it"):
             try:
-                recover_folder(parquet_folder(target))
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                yield folder
+                recover_folder(files.parquet)
+                _remove(working)
+                working.database.parent.mkdir()
+                yield working
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(working)
                 lock.unlink(missing_ok=True)
+    except UnicodeEncodeError as error:  # an input file
+        raise _not_utf8(error) from None
     except OSError as error:
-        raise UserError(f"{target}: cannot write: {error.strerror or error}") from None
+        raise UserError(f"{files.database}: cannot write: {error.strerror or error}") from None
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Rename a complete database and its Parquet in the working folder to their final names."""
-    flush_to_disk(folder / target.name)
+def publish(working: DatasetFiles, files: DatasetFiles) -> None:
+    """Flush the working files of a complete build and rename them to their final names."""
+    for path in (*working.parquet.iterdir(), working.rejects, working.database):
+        flush_to_disk(path)
     # Ctrl-C reaches the main thread only, so it does not interrupt the replacement.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(int).result()  # starts the thread: an executor does not join one that is interrupted in its start
-        thread.submit(_replace, folder, target).result()
+        thread.submit(_replace, working, files).result()
 
 
-def _replace(folder: Path, target: Path) -> None:
-    """Replace Parquet, then database: after a kill in between, the next build rebuilds."""
-    replace_folder(folder / "parquet", parquet_folder(target))
+def _replace(working: DatasetFiles, files: DatasetFiles) -> None:
+    """Replace the Parquet, then the database.
+
+    After a kill in between, the Parquet is of another source than the database, so the next build replaces both.
+    """
+    replace_folder(working.parquet, files.parquet)
+    working.rejects.replace(files.rejects)
     # A write-ahead log that a killed writer left would be replayed into the new database.
-    target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
-    (folder / target.name).replace(target)
+    files.database.with_name(f"{files.database.name}.wal").unlink(missing_ok=True)
+    working.database.replace(files.database)
+
+
+def _not_utf8(error: UnicodeEncodeError) -> UserError:
+    return UserError(f"{error.object!r}: the file name is not UTF-8; fix: rename the file or folder")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _remove(working: DatasetFiles) -> None:
+    shutil.rmtree(working.database.parent, ignore_errors=True)
+    shutil.rmtree(working.parquet, ignore_errors=True)
+    working.rejects.unlink(missing_ok=True)
+
+
+def _follow_link(path: Path) -> Path:
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot follow the symbolic link: {error}") from None
+
+
+def _is_dataset_folder(folder: Path) -> bool:
+    """Whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if names <= PARQUET_NAMES:
+        return all(_has_columns(folder / name, PARQUET_COLUMNS) for name in names)
+    return names <= EARLIER_NAMES
+
+
+def _has_columns(file: Path, columns: list[str]) -> bool:
+    try:
+        return bool(pq.read_schema(file).names == columns)
+    except (OSError, pa.ArrowInvalid):
+        return False

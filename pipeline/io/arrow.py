@@ -1,4 +1,4 @@
-"""Convert Arrow columns to numpy arrays without copies where possible, and regroup record batches."""
+"""Arrow helpers: string columns as numpy arrays, without copies where possible, and tables of a fixed size."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,10 +7,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 
-def string_buffers(
+def view_strings(
     column: pa.ChunkedArray | pa.Array,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the bytes (bytes,) of a string column, and the start and length (rows,) of each string in them."""
+    """View a string column as numpy arrays.
+
+    Returns its bytes, (bytes,) uint8, and the start and length of each string in them, both (rows,) int64.
+    """
     strings = column.cast(pa.large_string())
     if isinstance(strings, pa.ChunkedArray):
         strings = strings.chunk(0) if strings.num_chunks == 1 else strings.combine_chunks()
@@ -22,7 +25,7 @@ def string_buffers(
 
 
 def rebatch(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """Regroup record batches into tables of `size` rows each, the last one shorter."""
+    """Regroup record batches into tables of `size` rows each; the last table may be shorter."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Atomic file and directory writes: to another name first, flushed to the disk, then renamed."""
+"""Atomic file and directory writes: write under a hidden name, flush to the disk, rename."""
 
 import errno
 import os
@@ -13,20 +13,20 @@ from pipeline.errors import UserError
 
 
 def expect_folder(path: Path) -> None:
-    """Raise UserError where an output's folder does not exist: a typo must not make new folders."""
+    """Raise UserError if the folder of an output file does not exist: a typo must not make new folders."""
     folder = path.parent
     if not folder.exists():
-        raise UserError(f"{path}: no folder {folder}; fix: mkdir -p {shlex.quote(str(folder))}, or name another place")
+        raise UserError(f"{path}: no folder {folder}; fix: mkdir -p {shlex.quote(str(folder))}, or name another path")
     if not folder.is_dir():
-        raise UserError(f"{path}: {folder} is not a folder; fix: name another place")
+        raise UserError(f"{path}: {folder} is not a folder; fix: name another path")
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Write `path` atomically: yields another name beside it to write to, which is renamed at the end of the block.
+    """Write `path` atomically: yield a temporary path beside it, which is renamed to `path` when the block ends.
 
-    An error in the block leaves `path` as it was. The other name has the same suffix. Raises UserError where the disk
-    is full or the folder cannot be written to.
+    An error in the block leaves `path` unchanged. The temporary name has the same suffix. Raises UserError if the disk
+    is full or the folder is not writable.
     """
     # Processes of several machines may write to a shared folder.
     temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}.partial.{path.name}")
@@ -45,38 +45,39 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
+    """Write a small text file atomically. Raises UserError as `new_file`."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename folder `new` to `target`, in place of the folder there.
+    """Replace folder `target` by folder `new`.
 
-    The old folder is kept aside until the new one has its name. After a kill in between, `recover_folder` puts it back.
+    The old folder has a hidden name until `new` is renamed. If the process is killed meanwhile, `recover_folder`
+    restores the old folder.
     """
     recover_folder(target)
     try:
         if target.exists():
-            target.rename(_aside(target))
+            target.rename(_old_folder(target))
         new.rename(target)
     finally:
         recover_folder(target)
 
 
 def recover_folder(target: Path) -> None:
-    """Finish a killed `replace_folder`: put the old folder back where there is no new one, or remove it."""
+    """Finish an interrupted `replace_folder`: restore the old folder if `target` is missing, or else remove it."""
     if target.exists():
-        shutil.rmtree(_aside(target), ignore_errors=True)
-    elif _aside(target).exists():
-        _aside(target).rename(target)
+        shutil.rmtree(_old_folder(target), ignore_errors=True)
+    elif _old_folder(target).exists():
+        _old_folder(target).rename(target)
 
 
-def _aside(target: Path) -> Path:
+def _old_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
 def flush_to_disk(path: Path) -> None:
-    """Flush a file's bytes to the disk. Before a rename: a power cut then leaves no empty file."""
+    """Flush the bytes of a file to the disk. Done before a rename, so that a power cut leaves no empty file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Download one file of known size and sha256 over HTTP; interrupted downloads resume."""
+"""HTTP download of one file of known size and sha256. Interrupted downloads resume."""
 
 import fcntl
 import hashlib
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
     import requests
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Seconds before each retry. Together a minute, which is also the window of Zenodo's rate limit."""
+"""Seconds before each retry. They add up to a minute, the period of Zenodo's rate limit."""
 
 CONNECT_SECONDS = 15.0
+"""Timeout of a connection attempt."""
 SILENT_SECONDS = 60.0
-"""A connection that is silent for so long counts as cut."""
+"""Timeout of a connection that receives no bytes."""
 
 CHUNK_BYTES = 1 << 16
 RETRY_STATUS = (408, 429, 500, 502, 503, 504)
-"""HTTP status codes of errors that may be temporary."""
+"""HTTP status codes of temporary errors."""
 
-# Range counts encoded bytes, so nothing may be encoded. Zenodo throttles the default user agent of requests.
+# Range counts encoded bytes, so the content must not be encoded. Zenodo throttles the default user agent of requests.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "promoter-bert"}
 
 _CUT = "the connection was cut"
 
 
 def partial_path(path: Path) -> Path:
-    """Name the file that holds the bytes of an unfinished download."""
+    """Name the file of an unfinished download."""
     return path.with_name(f"{path.name}.partial")
 
 
@@ -51,19 +52,19 @@ def download_file(
     on_progress: Callable[[int, str], None],
     waits: Sequence[float] = WAITS,
 ) -> int:
-    """Download a file of known size and sha256 to `path`; returns the bytes received now.
+    """Download a file of known size and sha256 to `path`. Returns the bytes received by this call.
 
-    The bytes go to `path`.partial, which outlives the process: the next call resumes from it. A cut connection is
-    retried after each of `waits` (seconds), counted from the last byte received. on_progress: called with each chunk,
-    with the bytes of the file here and a note.
+    The bytes go to `path`.partial, which outlives the process: the next call resumes from it. A broken connection is
+    retried after each of `waits` (seconds), counted from the last byte received. on_progress: called per chunk with
+    the bytes received in all calls, and a note.
 
-    Raises UserError for no connection, a server that refuses or has another file, a wrong hash, a full disk, or
-    another process that downloads the same file.
+    Raises UserError if there is no connection, if the server refuses or has another file, for a wrong hash, a full
+    disk, or another process that downloads the same file.
     """
     partial = partial_path(path)
     try:
         with partial.open("ab") as file:
-            # Two writers would mix their bytes. The lock ends with the file or the process.
+            # Two writers would mix their bytes. Closing the file, or the end of the process, releases the lock.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             transfer = _Transfer(url, size_bytes, file, on_progress, waits)
             try:
@@ -80,7 +81,7 @@ def download_file(
 
 
 def _complete(transfer: "_Transfer", partial: Path, sha256: str) -> None:
-    """Complete the partial file. Raises UserError and empties it where its hash is wrong."""
+    """Complete the partial file. Raises UserError and empties it if its hash is wrong."""
     for _ in range(2):
         transfer.fill()
         transfer.on_progress(transfer.size_bytes, "checking sha256")
@@ -88,18 +89,18 @@ def _complete(transfer: "_Transfer", partial: Path, sha256: str) -> None:
         if received == sha256:
             return
         _empty(transfer.file)
-        if not transfer.pieced:  # a whole answer that is wrong would be wrong again
+        if not transfer.has_parts:  # one complete response was wrong, so the next would be, too
             break
-        transfer.on_progress(0, "wrong hash, maybe of two versions of the file; downloading all of it")
+        transfer.on_progress(0, "wrong hash, possibly of two versions of the file; downloading it again")
     raise UserError(
         f"{transfer.url}: wrong hash, download deleted; expected sha256 {sha256}, got {received}; "
-        "fix: name another mirror: --from URL"
+        "fix: use another mirror: --from URL"
     )
 
 
 @dataclass
 class _Transfer:
-    """The transfer of one URL into an open partial file."""
+    """Transfer of one URL to an open partial file."""
 
     url: str
     size_bytes: int
@@ -107,78 +108,79 @@ class _Transfer:
     on_progress: Callable[[int, str], None]
     waits: Sequence[float]
     received_bytes: int = 0
-    pieced: bool = False
-    """Whether the file was put together from more than one answer."""
-    answered: bool = False
+    has_parts: bool = False
+    """Whether the file consists of parts of several responses."""
+    has_response: bool = False
+    """Whether the server has responded."""
 
     def fill(self) -> None:
-        """Request what the file lacks, until it has its size. Raises UserError where that fails for good."""
+        """Request the missing bytes until the file has its size. Raises UserError when all retries failed."""
         import requests
 
         if self.file.tell() > self.size_bytes:
             _empty(self.file)
-        have = furthest = self.file.tell()
-        self.pieced = have > 0
+        file_bytes = most_bytes = self.file.tell()
+        self.has_parts = file_bytes > 0
         waits = iter(self.waits)
-        self.on_progress(have, "")
+        self.on_progress(file_bytes, "")
         with requests.Session() as session:
-            while have < self.size_bytes:
+            while file_bytes < self.size_bytes:
                 problem = self._request(session)
-                have = self.file.tell()
-                if have > furthest:
-                    furthest, waits = have, iter(self.waits)
-                if have < self.size_bytes:
+                file_bytes = self.file.tell()
+                if file_bytes > most_bytes:
+                    most_bytes, waits = file_bytes, iter(self.waits)
+                if file_bytes < self.size_bytes:
                     wait_s = next(waits, None)
                     if wait_s is None:
                         raise UserError(
-                            f"{self.url}: {problem}; expected {self.size_bytes:,} bytes, got {have:,}; "
+                            f"{self.url}: {problem}; expected {self.size_bytes:,} bytes, got {file_bytes:,}; "
                             "fix: run the same command to resume"
                         )
-                    self.on_progress(have, f"{problem}; retrying in {wait_s:g} s")
+                    self.on_progress(file_bytes, f"{problem}; retrying in {wait_s:g} s")
                     time.sleep(wait_s)
         self.file.flush()
 
     def _request(self, session: "requests.Session") -> str:
-        """Append the answer to one request. Returns the problem to report if it is not the whole rest."""
+        """Append the response to one request. Returns the problem if bytes are still missing."""
         import requests
 
-        have = self.file.tell()
-        headers = HEADERS | ({"Range": f"bytes={have}-"} if have else {})
+        file_bytes = self.file.tell()
+        headers = HEADERS | ({"Range": f"bytes={file_bytes}-"} if file_bytes else {})
         timeout = (CONNECT_SECONDS, SILENT_SECONDS)
         try:
             with session.get(self.url, headers=headers, stream=True, timeout=timeout) as response:
-                self.answered = True
+                self.has_response = True
                 return self._receive(response)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            # Before any answer, the network or the name is wrong rather than the server: a retry does not help.
-            if isinstance(error, requests.ConnectionError) and not self.answered:
+            # Without any response, the network or the host name is wrong: a retry does not help.
+            if isinstance(error, requests.ConnectionError) and not self.has_response:
                 raise UserError(
                     f"no connection to {urlsplit(self.url).netloc}: {_innermost(error)}; fix: check the network and "
-                    "its proxy (HTTPS_PROXY), or name a mirror: --from URL"
+                    "its proxy (HTTPS_PROXY), or use a mirror: --from URL"
                 ) from None
             return _CUT
         except requests.RequestException as error:
             raise UserError(f"{self.url}: {error}") from None
 
     def _receive(self, response: "requests.Response") -> str:
-        answer = f"the server answers {response.status_code} {response.reason}".rstrip()
+        status = f"the server answered {response.status_code} {response.reason}".rstrip()
         if response.status_code in RETRY_STATUS:
-            return answer
+            return status
         if response.status_code not in (200, 206):
-            raise UserError(f"{self.url}: {answer}; fix: check that the file exists, or name a mirror: --from URL")
+            raise UserError(f"{self.url}: {status}; fix: check that the file exists, or use a mirror: --from URL")
         start, whole_bytes = _extent(response)
-        # Checked before anything is deleted: this may be a login page or an error page sent as the file.
+        # Checked before anything is deleted: the response may be a login or error page.
         if whole_bytes is not None and whole_bytes != self.size_bytes:
             raise UserError(
                 f"{self.url}: another file; expected {self.size_bytes:,} bytes, got {whole_bytes:,}; "
-                "fix: name another mirror: --from URL"
+                "fix: use another mirror: --from URL"
             )
-        have = self.file.tell()
-        if start != have:
+        file_bytes = self.file.tell()
+        if start != file_bytes:
             _empty(self.file)
-        if start not in (0, have):
+        if start not in (0, file_bytes):
             return "the server sent another range than requested"
-        self.pieced = start > 0
+        self.has_parts = start > 0
         for chunk in response.iter_content(CHUNK_BYTES):
             self.received_bytes += len(chunk)
             self.file.write(chunk[: self.size_bytes - self.file.tell()])
@@ -189,7 +191,7 @@ class _Transfer:
 
 
 def _extent(response: "requests.Response") -> tuple[int, int | None]:
-    """Read the first byte of an answer, and the size of the whole file if the server states it."""
+    """Read the position of the first byte of a response, and the size of the whole file if the server states it."""
     if response.status_code == 206:
         extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not extent:
@@ -205,6 +207,6 @@ def _empty(file: BinaryIO) -> None:
 
 
 def _innermost(error: Exception) -> str:
-    """Extract the innermost message: requests wraps urllib3, which wraps the system's error."""
+    """Extract the innermost message: requests wraps urllib3, which wraps the error of the system."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", inner)).rpartition("): ")[2].rpartition("connection: ")[2]

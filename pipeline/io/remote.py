@@ -1,4 +1,4 @@
-"""Read files by URL (https://, s3://, ...) from any file system that fsspec supports."""
+"""Remote files by URL (https://, s3://, ...), on any file system that fsspec supports."""
 
 import shutil
 from pathlib import Path
@@ -12,15 +12,15 @@ def is_remote(name: Path | str) -> bool:
     return "://" in str(name)
 
 
-def file_system(url: str, **options: Any) -> tuple[Any, str]:
-    """Open the file system of a URL; returns it and the path in it. options: of that file system.
+def open_file_system(url: str, **options: Any) -> tuple[Any, str]:
+    """Open the file system of a URL. Returns it, and the path of the URL in it. options: of that file system.
 
-    Raises UserError where the package for it is not installed.
+    Raises UserError if the package for the file system is not installed.
     """
     import fsspec
 
     try:
-        # No cached listings: other processes write there, too.
+        # Listings are not cached, because other processes write to the same folder.
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         raise UserError(f"{url}: {error}; fix: install the package it needs (for s3: pip install s3fs)") from None
@@ -29,19 +29,19 @@ def file_system(url: str, **options: Any) -> tuple[Any, str]:
     return system, str(path)
 
 
-def remote_error(do: str, url: str, error: Exception) -> UserError:
-    """Return a UserError for a file system's error; each file system has error types of its own."""
-    return UserError(f"{url}: cannot {do}: {error or type(error).__name__}")
+def remote_error(action: str, url: str, error: Exception) -> UserError:
+    """Make a UserError from the error of a file system; each file system has its own error types."""
+    return UserError(f"{url}: cannot {action}: {error or type(error).__name__}")
 
 
 def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int | None = None) -> bytes:
-    """Read a file below a folder or URL, or its bytes from start to end.
+    """Read a file in a folder or URL, or only its bytes from start to end.
 
-    Raises FileNotFoundError, and UserError where the file cannot be read.
+    Raises FileNotFoundError if it is missing, and UserError if it cannot be read.
     """
     try:
         if is_remote(folder):
-            system, path = file_system(f"{str(folder).rstrip('/')}/{name}")
+            system, path = open_file_system(f"{str(folder).rstrip('/')}/{name}")
             content: bytes = system.cat_file(path, start=start, end=end)
             return content
         with Path(folder, name).open("rb") as file:
@@ -54,14 +54,14 @@ def read_bytes(folder: Path | str, name: str, start: int | None = None, end: int
 
 
 def fetch(names: list[str], folder: Path) -> dict[str, str]:
-    """Copy the files of URLs into a folder; returns the local name of each. Raises UserError where one fails."""
+    """Copy files from URLs to a folder. Returns the local path by URL. Raises UserError if a copy fails."""
     local: dict[str, str] = {}
     for number, name in enumerate(names):
-        # The suffix is kept: it says what kind of file it is.
+        # The suffix stays, because the format is detected by it.
         target = folder / f"{number}-{Path(name.partition('?')[0]).name}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            system, path = file_system(name)
+            system, path = open_file_system(name)
             with system.open(path, "rb") as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
         except UserError:

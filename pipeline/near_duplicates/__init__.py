@@ -1,4 +1,4 @@
-"""Exact search for near-duplicate inserts: all pairs within some mismatches or one indel, and their clusters.
+"""Exact search for near-duplicate inserts: all pairs within a number of mismatches or one indel, and their clusters.
 
-Entry points: clusters.near_duplicate_clusters and pairs.pair_chunks.
+Entry points: clusters.find_clusters and pairs.find_pairs.
 """

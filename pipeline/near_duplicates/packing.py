@@ -1,7 +1,7 @@
-"""Pack inserts into machine words: 3 bits per base, 20 bases per 64-bit word, one array per length.
+"""Inserts packed into machine words: 3 bits per base, 20 bases per 64-bit word, one array per insert length.
 
-One exclusive or compares 20 bases of two inserts, and one mask per word selects any set of positions. N is a letter
-like the others. Packed inserts take a quarter of the memory of their text.
+One exclusive or compares 20 bases of two inserts, and one mask per word selects any set of positions. N equals only N.
+20 bases take 8 bytes.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.io.arrow import string_buffers
+from pipeline.io.arrow import view_strings
 from pipeline.tokens.kmers import ALPHABET
 
 Indices = npt.NDArray[np.int64]
@@ -28,50 +28,53 @@ _SHIFT = np.uint64(BITS)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
-_READ = 1 << 17
-"""Inserts packed, or keys computed, at once: a few megabytes of scratch memory."""
+_BATCH = 1 << 17
+"""Inserts packed or hashed per batch: a few megabytes of temporary memory."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The inserts of one length.
+    """Inserts of one length.
 
-    words: (length / 20 rounded up, n); base i of an insert is bits 3 (i % 20) and up of word i // 20, the rest is 0.
-    rows: (n,), their rows in the column, ascending.
+    words: (ceil(length / 20), n) uint64; base i is the 3 bits from bit 3 * (i % 20) of word i // 20, other bits are 0;
+    rows: (n,) int64, ascending: the row of each insert in the column.
     """
 
     length: int
     words: Words
     rows: Indices
 
-    def word(self, number: int, at: Indices, skip: int = 0) -> Words:
-        """Read one word of the inserts `at`, without their first `skip` (0 or 1) bases: (len(at),)."""
-        here: Words = self.words[number][at]
+    def word(self, number: int, members: Indices, skip: int = 0) -> Words:
+        """Read word `number` of some inserts, without their first `skip` (0 or 1) bases: (len(members),) uint64."""
+        bases: Words = self.words[number][members]
         if not skip:
-            return here
-        here >>= _SHIFT
+            return bases
+        bases >>= _SHIFT
         if number + 1 < len(self.words):
-            here |= (self.words[number + 1][at] & _BASE) << np.uint64(BITS * (BASES - 1))
-        return here
+            bases |= (self.words[number + 1][members] & _BASE) << np.uint64(BITS * (BASES - 1))
+        return bases
 
-    def keys(self, at: Indices, positions: Indices, label: Words | None = None, skip: int = 0) -> Words:
-        """Hash the bases at some positions, and a label; equal ones have equal hashes: (len(at),).
+    def keys(self, members: Indices, positions: Indices, group: Words | None = None, skip: int = 0) -> Words:
+        """Hash the bases at some positions together with a group: (len(members),) uint64.
 
-        at, label: (n,); skip: as in word.
+        members: (n,) int64 indices of inserts; group: (n,) uint64 or None; positions: (p,) int64; skip: as in `word`.
         """
-        keys = np.zeros(len(at), np.uint64) if label is None else label * _MULTIPLIER
-        masks = position_masks(positions)
-        for start in range(0, len(at), _READ):
-            part, some = keys[start : start + _READ], at[start : start + _READ]
+        keys = np.zeros(len(members), np.uint64) if group is None else group * _MULTIPLIER
+        masks = make_masks(positions)
+        for start in range(0, len(members), _BATCH):
+            part, chunk = keys[start : start + _BATCH], members[start : start + _BATCH]
             for number, mask in masks:
-                part ^= self.word(number, some, skip) & mask
+                part ^= self.word(number, chunk, skip) & mask
                 part *= _MULTIPLIER
                 part ^= part >> _HALF_WORD
         return keys
 
 
-def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
-    """List the words that hold some positions of an insert, each with the mask that selects them."""
+def make_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
+    """Make the masks that select some positions of an insert: pairs of word number and mask.
+
+    positions: (p,) int64.
+    """
     numbers = positions // BASES
     return [
         (int(number), np.bitwise_or.reduce(_BASE << (positions[numbers == number] % BASES * BITS).astype(np.uint64)))
@@ -79,8 +82,11 @@ def position_masks(positions: Indices) -> list[tuple[int, np.uint64]]:
     ]
 
 
-def differing_bases(left: Words, right: Words) -> Words:
-    """Set the lowest bit of each base in which words differ: (n,)."""
+def mark_differences(left: Words, right: Words) -> Words:
+    """Mark the bases in which words differ by the lowest of their 3 bits: (n,) uint64.
+
+    left, right: (n,) uint64.
+    """
     different = left ^ right
     different |= (different >> np.uint64(1)) | (different >> np.uint64(2))
     different &= _ONE_PER_BASE
@@ -88,29 +94,29 @@ def differing_bases(left: Words, right: Words) -> Words:
 
 
 def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
-    """Pack the inserts of a column, by their length, shortest first.
+    """Pack the inserts of a column. Returns them by length, shortest first.
 
-    Raises UserError for a null and for letters other than ACGTN.
+    inserts: (n,) strings. Raises UserError for nulls and for letters other than ACGTN.
     """
     if inserts.null_count:
         raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
-    text, starts, lengths = string_buffers(inserts)
+    text, starts, lengths = view_strings(inserts)
     order = np.argsort(lengths, kind="stable")
     sizes = np.bincount(lengths)
     packed = {}
     for length, end in enumerate(np.cumsum(sizes).tolist()):
         rows = order[end - sizes[length] : end]
         words = np.empty((-(-length // BASES), len(rows)), np.uint64)
-        for start in range(0, len(rows), _READ):
-            part = slice(start, start + _READ)
-            words[:, part] = _words(_codes(text, starts[rows[part]], length))
+        for start in range(0, len(rows), _BATCH):
+            part = slice(start, start + _BATCH)
+            words[:, part] = _pack_words(_encode(text, starts[rows[part]], length))
         if len(rows):
             packed[length] = Packed(length, words, rows)
     return packed
 
 
-def _codes(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
-    """Encode inserts of one length as 0 to 4 per base, 0 past their end: (n, length rounded up to whole words)."""
+def _encode(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
+    """Encode inserts of one length as 0 to 4 per base, padded with 0 to whole words: (n, 20 * words) uint8."""
     codes = np.zeros((len(starts), -(-length // BASES) * BASES), np.uint8)
     if length:
         windows = np.lib.stride_tricks.sliding_window_view(text, length)[starts]
@@ -121,8 +127,9 @@ def _codes(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDA
     return codes
 
 
-def _words(codes: npt.NDArray[np.uint8]) -> Words:
-    """Join codes, (n, 20 words), to words, (words, n): by twos and fours first, while a byte or two hold them."""
+def _pack_words(codes: npt.NDArray[np.uint8]) -> Words:
+    """Pack codes, (n, 20 * words) uint8, into (words, n) uint64."""
+    # Two and four bases are joined in 8 and 16 bits first: narrow arrays are faster.
     twos = codes[:, 0::2] | codes[:, 1::2] << BITS
     fours = twos[:, 0::2] | twos[:, 1::2].astype(np.uint16) << 2 * BITS
     words = np.zeros((len(codes), codes.shape[1] // BASES), np.uint64)

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from pipeline.reporting.palette import GREY
 
-LOG_COUNT = "promoters\n(log scale)"
+LOG_COUNT = "number of promoters\n(log scale)"
 
 
 def legend(figure: Figure) -> None:
@@ -17,7 +17,7 @@ def legend(figure: Figure) -> None:
 
 
 def count_axis(axes: Axes, highest: float) -> None:
-    """Scale y for whole numbers of promoters, with room above the highest bar."""
+    """Scale y from 0 for whole numbers of promoters, with room above the highest bar."""
     axes.set_ylim(0, 1.06 * highest)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -33,7 +33,7 @@ def log_count_axis(axes: Axes, highest: float) -> None:
 
 
 def share_axis(axes: Axes) -> None:
-    """Label y in per cent from 0 on."""
+    """Scale y from 0, and label shares in per cent."""
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
@@ -42,7 +42,7 @@ def share_axis(axes: Axes) -> None:
 def panels_with_counts(
     figure: Figure, places: Sequence[float], counts: Sequence[int], width: float, x: str
 ) -> tuple[Axes, Axes]:
-    """Make two panels on one x axis: an empty one, and below it bars of the number of promoters at each place."""
+    """Make two panels on one x axis: an empty upper one, and bars of the number of promoters at each place below."""
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     lower.bar(places, counts, width=width, color=GREY)
     log_count_axis(lower, max(counts, default=1))

@@ -1,4 +1,4 @@
-"""Write the page of a dataset: dataset.duckdb -> results of sql/queries -> tables and figures.
+"""Write the page of dataset statistics: dataset.duckdb -> results of sql/queries -> tables and figures.
 
 `promoter-bert query sql/queries/NAME.sql` prints the same numbers.
 """
@@ -32,7 +32,7 @@ WITHOUT_LABELS = ("splits", "rejects_by_reason", "insert_lengths", "bases_by_pos
 
 @dataclass(frozen=True)
 class Stats:
-    """Result of `write_stats`."""
+    """The result of `write_stats`. bytes: size of the page."""
 
     page: str
     promoters: int
@@ -40,7 +40,7 @@ class Stats:
 
 
 def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None) -> Stats:
-    """Write the page of a dataset to `out`, an .html file.
+    """Write the page of dataset statistics to `out`, an .html file.
 
     step: called with the name of each query before it runs, then "drawing", then "". The same dataset gives the same
     bytes. The file is written atomically. Raises UserError for a dataset that cannot be read and for an output that
@@ -72,8 +72,8 @@ def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
         sections += _effect_figures(results)
     return render_page(
         "promoter-bert: the dataset",
-        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The query "
-        "of each table and figure is below it; promoter-bert query FILE prints its numbers.",
+        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The file below "
+        "each table or figure is its query; promoter-bert query FILE prints the numbers.",
         sections,
         f"Dataset {info.key}",
     )
@@ -84,10 +84,10 @@ def _summary(info: DatasetInfo) -> Section:
         ("input rows", f"{info.input_rows:,}"),
         ("promoters", f"{info.promoters:,}"),
         ("rejected rows", f"{info.input_rows - info.promoters:,}"),
-        ("pretraining cut (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
-        ("promoters at or above the cut", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
+        ("pretraining threshold (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
+        ("promoters at or above the threshold", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
         ("split method", f"{info.split}, seed {info.seed}"),
-        ("key", info.key),
+        ("dataset key", info.key),
     ]
     return Section("Summary", "", [Table((), rows)], "select * from dataset")
 
@@ -99,8 +99,9 @@ def _splits(result: Columns) -> Section:
     ]
     return Section(
         "Splits",
-        "Within a stage the mean expression should be nearly the same in all splits. A hash of each sequence decides "
-        "its split, whatever its label; grouped splits keep clusters of near-duplicates together.",
+        "Stage finetune uses all promoters, stage pretrain only strong ones. In each stage, the model learns from the "
+        "training split (train); valid and test are held out. The mean expression should be nearly the same in all "
+        "splits of a stage: splits do not depend on labels. A grouped split also keeps near-duplicates together.",
         [Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4}))],
         "sql/queries/splits.sql",
     )
@@ -123,19 +124,19 @@ def _rejects(info: DatasetInfo, result: Columns) -> Section:
 def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "label_histogram",
-        "Labels and the cut",
-        f"Labels are measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
-        f"{cut:g} (the cut) or more and are used for pretraining. The setting was the top {info.top_fraction:.1%}; "
-        "all promoters with a label equal to the cut are included. The bar from 11 to 12 counts labels of at least 11 "
-        "and below 12.",
+        "Labels and the pretraining threshold",
+        f"A label is a measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
+        f"{cut:g} (the threshold) or more and are used for pretraining. The setting was the top "
+        f"{info.top_fraction:.1%}; all promoters with a label equal to the threshold are included. Each bar is one "
+        "unit wide. A label on the edge of two bars is counted in the right one.",
         plots.label_histogram(results["label_histogram"], cut),
         3.2,
     )
     yield query_section(
         "labels_by_split",
         "Labels in each fine-tuning split",
-        "The validation and test lines should follow the grey shape of the training split. Small splits differ more, "
-        "by chance.",
+        "The lines of the validation and test splits should follow the grey area of the training split. Small splits "
+        "differ more, by chance.",
         plots.labels_by_split(results["labels_by_split"]),
         3.2,
     )
@@ -148,8 +149,9 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "insert_lengths",
         "Insert lengths",
-        f"{share:.1%} of the inserts are {bases} bases long. If one length was ordered, the other lengths are "
-        "synthesis errors. The logarithmic scale makes rare lengths visible.",
+        f"The insert is the variable part of a promoter, between the adapters. {share:.1%} of the inserts are {bases} "
+        "bases long. If one length was ordered, the other lengths are synthesis errors. The vertical scale is "
+        "logarithmic, so rare lengths are visible.",
         plots.insert_lengths(lengths),
         2.8,
     )
@@ -157,9 +159,10 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "bases_by_position",
         "Bases by position",
-        "Random synthesis gives flat lines. A step or a slope is a bias of synthesis or sequencing. The figure covers "
+        "Each line is the share of one base among all inserts. Random synthesis gives flat lines. A step or a slope is "
+        "a bias of synthesis or sequencing. The figure covers "
         f"the {format_count(max(positions['promoters'], default=0), 'insert')} of the most common length, "
-        f"{len(positions['position'])} bases. N is a base that could not be read.",
+        f"{len(positions['position'])} bases. N is an unknown base.",
         plots.bases_by_position(positions),
         3.4,
     )
@@ -169,17 +172,18 @@ def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "gc_against_expression",
         "GC content and expression",
-        "The line shows how mean expression changes with base composition. The band holds the middle half of the "
-        "promoters: expression that GC content does not explain. Points above short bars rest on few promoters.",
+        "The line is the mean expression of promoters with similar GC content, in steps of 5 %. Half of the promoters "
+        "of a step lie in the band: a wide band means that GC content explains little. The bars show the number of "
+        "promoters of each step; means of few promoters are uncertain.",
         plots.gc_against_expression(results["gc_against_expression"]),
         4.2,
     )
     yield query_section(
         "kmer_enrichment",
         "k-mers of strong promoters",
-        "5-mers that are most enriched (blue) and most depleted (orange) in strong promoters, those used for "
-        "pretraining. 1 means twice as frequent as in the other promoters, -1 half as frequent. A binding site that "
-        "works in both orientations appears with its reverse complement.",
+        "The 5-mers that are most enriched (blue) and most depleted (orange) in strong promoters, which are those used "
+        "for pretraining. A value of 1 means twice as frequent as in the other promoters, -1 half as frequent. A "
+        "binding site that works in both orientations appears together with its reverse complement.",
         plots.kmer_enrichment(results["kmer_enrichment"]),
         5.0,
     )

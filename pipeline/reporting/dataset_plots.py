@@ -1,4 +1,4 @@
-"""Plot a dataset: columns of a query in, a drawing of them out."""
+"""Plot the results of queries of a dataset: each function takes the columns of one query."""
 
 from matplotlib.figure import Figure
 
@@ -17,27 +17,27 @@ from pipeline.reporting.svg import plot
 
 EXPRESSION = "measured expression (units of the labels)"
 MOST_KMERS = 12
-"""k-mers shown at either end."""
+"""Number of enriched k-mers, and of depleted ones, in the figure."""
 
 
 @plot
 def label_histogram(figure: Figure, columns: Columns, cut: float) -> None:
-    """Count promoters by whole number of the label; those used for pretraining are set off, the cut is a line."""
+    """Plot the number of promoters by label. Colour: used for pretraining; dashed line: the pretraining threshold."""
     axes = figure.subplots()
     left, top = columns["expression"], columns["pretrained_on"]
     rest = [n - above for n, above in zip(columns["promoters"], top, strict=True)]
-    axes.bar(left, rest, width=0.92, align="edge", color=GREY, label="below the cut")
+    axes.bar(left, rest, width=0.92, align="edge", color=GREY, label="below the threshold")
     axes.bar(left, top, width=0.92, align="edge", bottom=rest, color=BLUE, label="used for pretraining")
-    axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"cut at {cut:g}")
+    axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
     count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel="promoters")
+    axes.set(xlabel=EXPRESSION, ylabel="number of promoters")
     legend(figure)
 
 
 @plot
 def labels_by_split(figure: Figure, columns: Columns) -> None:
-    """Compare the splits: share of each split's promoters by whole number of the label."""
+    """Plot the share of the promoters of each split by label."""
     axes = figure.subplots()
     first, last = int(columns["expression"][0]), int(columns["expression"][-1])
     edges = list(range(first, last + 2))
@@ -51,13 +51,13 @@ def labels_by_split(figure: Figure, columns: Columns) -> None:
     axes.stairs(shares["test"], edges, color=ORANGE, linewidth=2, linestyle="--", label="test")
     share_axis(axes)
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel="share of the split's promoters")
+    axes.set(xlabel=EXPRESSION, ylabel="promoters of the split (%)")
     legend(figure)
 
 
 @plot
 def insert_lengths(figure: Figure, columns: Columns) -> None:
-    """Count promoters by length of the insert, on a logarithmic scale."""
+    """Plot the number of promoters by length of the insert, on a logarithmic scale."""
     axes = figure.subplots()
     axes.bar(columns["bases"], columns["promoters"], width=0.8, color=BLUE)
     log_count_axis(axes, max(columns["promoters"]))
@@ -67,11 +67,13 @@ def insert_lengths(figure: Figure, columns: Columns) -> None:
 
 @plot
 def gc_against_expression(figure: Figure, columns: Columns) -> None:
-    """Plot mean and middle half of expression by GC content; below, the number of promoters of each step."""
+    """Plot mean and quartiles of expression by GC content; below, the number of promoters of each step."""
     middle = [100 * gc + 2.5 for gc in columns["gc"]]  # of steps that are 5 % wide
     upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)")
     low, high = columns["lower_quartile"], columns["upper_quartile"]
-    upper.fill_between(middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the promoters")
+    upper.fill_between(
+        middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the promoters (quartiles)"
+    )
     upper.plot(middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean")
     upper.set_ylabel("measured expression\n(units of the labels)")
     legend(figure)
@@ -87,7 +89,7 @@ def bases_by_position(figure: Figure, columns: Columns) -> None:
         axes.plot(columns["position"], columns[base], color=colour, linestyle=dashes, linewidth=2, label=base.upper())
     share_axis(axes)
     whole_number_axis(axes)
-    axes.set(xlabel="position in the insert (1 = first base)", ylabel="share of the promoters")
+    axes.set(xlabel="position in the insert (1 = first base)", ylabel="inserts with the base (%)")
     legend(figure)
 
 
@@ -110,4 +112,4 @@ def kmer_enrichment(figure: Figure, columns: Columns) -> None:
     axes.set(xlim=(-reach, reach), ylim=(len(pairs) - 0.4, -0.6), yticks=[])
     axes.axvline(0, color=LINE_GREY, linewidth=1)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("enrichment: log2 (share in strong promoters / share in the others)")
+    axes.set_xlabel("enrichment: log2(frequency in strong promoters / frequency in the others)")

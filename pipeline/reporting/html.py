@@ -1,4 +1,4 @@
-"""Render tables and figures as one HTML page that needs nothing from outside."""
+"""Render tables and figures as one HTML page without external files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Figures:
-    """<svg> elements of pipeline.reporting.svg; several stand side by side where the screen is wide enough."""
+    """<svg> elements of pipeline.reporting.svg; side by side if the screen is wide enough."""
 
     svgs: Sequence[str]
     kind: ClassVar[str] = "figures"
@@ -39,7 +39,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Fold:
-    """Details that most readers skip: closed until clicked."""
+    """Details that are hidden until the reader clicks on the title."""
 
     title: str
     content: Table | Listing
@@ -51,7 +51,7 @@ Content = Table | Listing | Figures | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, an explanation, and contents; `source` names the query or command behind the first of them."""
+    """A heading, an explanation, and contents. source: the query or command that gives the first of them."""
 
     heading: str
     text: str

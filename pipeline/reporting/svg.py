@@ -1,7 +1,7 @@
 """Draw figures as inline <svg> elements.
 
-The same numbers give the same text: matplotlib's own settings whatever the user's, no date, fixed ids. Text stays text,
-so that a page can be searched.
+The same numbers give the same bytes: the user's matplotlib settings are ignored, ids are fixed, and there is no date.
+Text stays text, so that a page can be searched.
 """
 
 import functools
@@ -20,12 +20,12 @@ from pipeline.reporting.palette import LINE_GREY
 
 P = ParamSpec("P")
 Draw = Callable[[Figure], None]
-"""Draws its data on an empty figure."""
+"""A function that draws its data on an empty figure."""
 
 WIDTH = 7.2
 MIDDLE_WIDTH = 5.4
 HALF_WIDTH = 3.6
-"""Inches: the width of the page; narrow enough to be read on a phone; one of two side by side."""
+"""Widths of figures in inches: the full page, readable on a phone, and one of two side by side."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -43,7 +43,7 @@ STYLE: Any = {
 
 
 def plot(function: Callable[Concatenate[Figure, P], None]) -> Callable[P, Draw]:
-    """Decorate a plot function: called with its data, without the figure, it returns what `render_svg` draws."""
+    """Decorate a plot function: called with its data only, it returns a function that draws on a figure."""
 
     @functools.wraps(function)
     def bind(*args: P.args, **kwargs: P.kwargs) -> Draw:
@@ -69,10 +69,10 @@ def render_svg(name: str, title: str, draw: Draw, height: float, width: float = 
 
 
 def _inline(document: str, title: str) -> str:
-    """Turn an SVG file into an element of an HTML page."""
+    """Convert an SVG document into an element of an HTML page."""
     element = document[document.index("<svg") :].strip()
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    # HTML knows the namespaces; the names of groups would be repeated by each figure of the page.
+    # HTML needs no namespaces, and ids of groups would repeat in each figure of the page.
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")
     element = re.sub(r'<g id="[^"]*"', "<g", element)
     text = html.escape(title)

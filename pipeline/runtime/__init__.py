@@ -1,4 +1,5 @@
 """Helpers without domain knowledge, for every layer.
 
-`prefetch.prefetch` (a background thread), `workers.worker_pool` (processes), `progress.progress`, `text.format_count`.
+Entry points: prefetch.prefetch (a background thread), workers.worker_pool (processes), progress.progress,
+text.format_count.
 """

@@ -1,4 +1,4 @@
-"""Load the public names of a package on first use (PEP 562)."""
+"""Lazy import of the public names of a package, on first use (PEP 562)."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -9,9 +9,9 @@ from typing import Any
 def lazy_names(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return the `__getattr__`, `__dir__` and `__all__` of a package. modules: the module that has each public name.
+    """Make the `__getattr__`, `__dir__` and `__all__` of a package. modules: the module of each public name.
 
-    Type checkers get the same names from imports under TYPE_CHECKING, so this is called in the else branch of it.
+    Call it where TYPE_CHECKING is false. Type checkers read the same names from imports in the other branch.
     """
 
     def load(name: str) -> Any:

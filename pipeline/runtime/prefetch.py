@@ -1,6 +1,6 @@
-"""Prefetch an iterator in a background thread, a bounded number of items ahead.
+"""Prefetch of an iterator in a background thread, with a bounded number of items.
 
-No processes and no shared memory: nothing outlives the process, however it ends.
+It uses no processes and no shared memory, so nothing remains when the process ends, even by kill -9.
 """
 
 import queue
@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 _POLL_SECONDS = 0.1
-"""Seconds between two checks whether the reader has stopped, while the queue is full."""
+"""Seconds between two checks whether the consumer stopped, while the queue is full."""
 _CLOSE_SECONDS = 5.0
-"""A thread that waits for the network is not joined any longer; it ends with the process."""
-
+"""Longest wait for the thread to end. One that still waits for the network ends with the process."""
 
 _END: Any = object()
 """The last item of the queue."""
@@ -23,8 +22,8 @@ _END: Any = object()
 def prefetch(items: Iterable[Item], number: int, name: str) -> Generator[Item, None, None]:
     """Prefetch up to `number` items in a thread called `name`.
 
-    The thread starts with the first `next`. An error of the iterator is raised here, in its place. Closing the
-    generator closes the iterator in its thread, and waits some seconds for that.
+    The thread starts at the first `next`. An error of the iterator is raised at the same position. Closing the
+    generator closes the iterator in its thread, and waits up to five seconds for that.
     """
     ready: queue.Queue[Item] = queue.Queue(number)
     errors: list[BaseException] = []
@@ -55,7 +54,7 @@ def _work(items: Iterator[Item], ready: queue.Queue[Item], errors: list[BaseExce
 
 
 def _put(ready: queue.Queue[Item], item: Item, stop: threading.Event) -> bool:
-    """Put an item as soon as there is room. Returns False once the reader has stopped."""
+    """Put an item into the queue when it has room. Returns False if the consumer stopped."""
     while not stop.is_set():
         try:
             ready.put(item, timeout=_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Progress of a long job on standard error: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a long job on standard error: a bar on a terminal, otherwise a plain line every few seconds."""
 
 import sys
 import time
@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PLAIN_SECONDS = 5.0, 60.0
-"""Seconds between two plain lines: at first, and at most as the job goes on."""
+"""Seconds between two plain lines: at the start, and at most."""
 
 Update = Callable[[int, int, str], None]
-"""Called with the units done, the units in all (0 if unknown) and a note to print behind them."""
+"""Called with the units done, the total (0 if unknown), and a note that is printed after them."""
 
 
 def emit(line: str) -> None:
-    """Print a line to standard error, where progress is shown."""
+    """Print a line to standard error, like the progress."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
-    """Show the progress of the block, which calls what this yields."""
+    """Show the progress of a block. The block calls the yielded function to update it. unit: plural noun."""
     if quiet:
         yield lambda _done, _total, _note: None
     elif sys.stderr.isatty():
@@ -29,8 +29,8 @@ def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
         yield _Lines(title, unit)
 
 
-def counting(update: Update, total: int) -> Callable[[int], None]:
-    """Add up the units that a job reports piece by piece. total: 0 if unknown."""
+def count_units(update: Update, total: int) -> Callable[[int], None]:
+    """Make a function that adds up the units of a job, for jobs that report increments. total: 0 if unknown."""
     done = 0
 
     def advance(units: int) -> None:
@@ -41,8 +41,8 @@ def counting(update: Update, total: int) -> Callable[[int], None]:
     return advance
 
 
-def naming(update: Update, total: int) -> Callable[[str], None]:
-    """Count the steps of a job that reports the name of each before it begins, and "" after the last."""
+def count_steps(update: Update, total: int) -> Callable[[str], None]:
+    """Make a function that counts the steps of a job. It is called with each step's name, and "" after the last."""
     done = 0
 
     def step(name: str) -> None:
@@ -53,8 +53,8 @@ def naming(update: Update, total: int) -> Callable[[str], None]:
     return step
 
 
-def with_speed(update: Update) -> Callable[[int, int, int], None]:
-    """Add units per second for a job that reports units done, units in all, and how many were done before it began."""
+def add_speed(update: Update) -> Callable[[int, int, int], None]:
+    """Make a function that adds units per second. It is called with units done, total, and units done before."""
     began = time.monotonic()
 
     def show(done: int, total: int, before: int) -> None:
@@ -77,7 +77,7 @@ def _bar(title: str) -> Iterator[Update]:
 
 
 class _Lines:
-    """Prints plain lines, fewer as the job goes on. A note that comes first and the end are printed at once."""
+    """Printer of plain lines, at growing intervals. A note of the first call, and the end, are printed at once."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit

@@ -1,4 +1,4 @@
-"""Worker processes that never outlive their parent."""
+"""Worker processes that end with their parent."""
 
 import ctypes
 import multiprocessing
@@ -16,7 +16,10 @@ from pipeline.errors import UserError
 
 @contextmanager
 def worker_pool(workers: int, killed: str) -> Iterator[ProcessPoolExecutor]:
-    """Start up to `workers` processes on demand, for `submit`. killed: the message where one is killed."""
+    """Start up to `workers` processes on demand, for `submit`.
+
+    Raises UserError with message `killed` if a worker is killed.
+    """
     # spawn: a fork would copy DuckDB's threads and locks.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -28,7 +31,7 @@ def worker_pool(workers: int, killed: str) -> Iterator[ProcessPoolExecutor]:
     finally:
         try:
             pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:  # a second one: running work is killed, too
+        except KeyboardInterrupt:  # a second Ctrl-C: kill running work, too
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
@@ -37,8 +40,8 @@ def worker_pool(workers: int, killed: str) -> Iterator[ProcessPoolExecutor]:
 def submit(pool: ProcessPoolExecutor, work: Callable[..., Any], *args: Any) -> Future[Any]:
     """Submit work(*args) to a pool whose processes ignore Ctrl-C.
 
-    Ctrl-C reaches the whole process group, but workers inherit a mask that blocks it. The parent stops the work; a
-    worker finishes its current call.
+    Ctrl-C reaches the whole process group, but workers inherit a mask that blocks it. The parent cancels pending calls;
+    a worker finishes its current call.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -48,9 +51,9 @@ def submit(pool: ProcessPoolExecutor, work: Callable[..., Any], *args: Any) -> F
 
 
 def _die_with(parent: int) -> None:
-    """Have Linux kill this worker when its parent dies, by kill -9 too."""
+    """Let Linux kill this worker when its parent dies, even by kill -9."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it has died before the call
+    if os.getppid() != parent:  # the parent died before the call
         os._exit(1)

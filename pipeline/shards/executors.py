@@ -1,6 +1,6 @@
 """Executors that write the shards of a plan: this process, several processes, or the nodes of a Ray cluster.
 
-Each writes whole shards and yields them as they finish, in any order: the bytes do not depend on it.
+They yield each shard when it is finished, in any order. The bytes of a shard do not depend on the order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +16,21 @@ from pipeline.shards.writer import ShardResult, write_shard
 Executor = Callable[[Sequence[ShardTask], DataConfig, ShardStore], Iterator[ShardResult]]
 
 RAY_RETRIES = 10
-"""Nodes that may be lost while writing one shard."""
+"""Maximum number of times that a shard is written again after the loss of a node."""
 
 _RESUME = "fix: run the same command to resume from the finished shards"
 
 
 def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:
-    """Write shards one by one in this process, or in `shards.workers` processes."""
+    """Write shards in `shards.workers` processes, or in this process if that is 1.
+
+    Raises UserError if a shard cannot be written or a worker is killed.
+    """
     workers = min(config.shards.workers, len(tasks))
     if workers <= 1:
         yield from (write_shard(task, config, store) for task in tasks)
         return
-    killed = f"a writer process was killed, perhaps for lack of memory; {_RESUME} (shards.workers=1 needs the least)"
+    killed = f"a writer process was killed, possibly for lack of memory; {_RESUME} (shards.workers=1 takes least)"
     with worker_pool(workers, killed) as pool:
         for future in as_completed([submit(pool, write_shard, task, config, store) for task in tasks]):
             yield future.result()
@@ -36,14 +39,14 @@ def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardSt
 def write_on_ray(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:
     """Write shards on a Ray cluster, one core per shard.
 
-    The cluster is that of RAY_ADDRESS, one started on this machine (`ray start`), or this machine alone. The shards of
-    a lost node go to another one. Every node needs this package, and the dataset under the same path; the shards too,
-    unless they go to a URL.
+    The cluster is the one at RAY_ADDRESS, else one started on this machine (`ray start`), else this machine alone.
+    Another node writes the shards of a lost node. Every node needs this package and the dataset at the same path, and
+    the output folder unless it is a URL. Raises UserError if Ray is missing or fails, or a shard cannot be written.
     """
     try:
         import ray
     except ImportError:
-        raise UserError("ray is not installed; fix, in the project's folder: pip install -e '.[cluster]'") from None
+        raise UserError("ray is not installed; fix: pip install -e '.[cluster]' in the project folder") from None
     owns_ray = not ray.is_initialized()
     if owns_ray:
         ray.init(logging_level="warning", log_to_driver=False)
@@ -66,4 +69,4 @@ def write_on_ray(tasks: Sequence[ShardTask], config: DataConfig, store: ShardSto
 
 
 EXECUTORS: dict[str, Executor] = {"local": write_locally, "ray": write_on_ray}
-"""Executors by the name that `--executor` takes."""
+"""Executors by the value of `--executor`."""

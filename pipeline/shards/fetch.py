@@ -1,4 +1,4 @@
-"""Fetch files of shards from a URL (https://, s3://, ...: any file system that fsspec knows), with retries."""
+"""Fetches of shards and indexes from a URL, with retries, on any file system that fsspec supports (https://, s3://)."""
 
 import errno
 import hashlib
@@ -10,18 +10,21 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.http import CONNECT_SECONDS, SILENT_SECONDS, WAITS
-from pipeline.io.remote import file_system
+from pipeline.io.remote import open_file_system
 from pipeline.shards.index import INDEX, Index, parse_index
 
-_REFUSED = (401, 403, 410)
-"""HTTP codes that waiting does not change."""
-_WRONG_ANSWERS = 2
-"""After this many corrupt files, the server's own copy counts as corrupt."""
+_PERMANENT_STATUS = (401, 403, 410)
+"""HTTP status codes of errors that a retry does not change."""
+_MAX_CORRUPT = 2
+"""Corrupt copies after which the file on the server counts as corrupt."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
-    """Fetch and parse the index of the shards at a URL. Raises UserError if it is missing or invalid."""
+    """Fetch and validate the index of the shards at a URL, with retries after each of `waits` seconds.
+
+    Raises UserError if it is missing or invalid.
+    """
     name = f"{url.rstrip('/')}/{INDEX}"
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
@@ -36,17 +39,18 @@ def fetch_file(
     waits: Sequence[float] = WAITS,
     silent_seconds: float = SILENT_SECONDS,
 ) -> None:
-    """Copy a URL's file to a path. expected: its size in bytes and sha256, if known.
+    """Fetch the file of a URL to a local path. expected: its size in bytes and sha256, if known.
 
-    Retries broken and silent connections, busy servers and corrupt files after each of `waits` seconds. Raises
-    UserError if the file is missing, refused, or corrupt again and again; OSError from the disk.
+    Broken and silent connections, busy servers and corrupt copies are retried after each of `waits` seconds.
+    silent_seconds: timeout of a connection that receives no bytes. Raises UserError if the file is missing, refused,
+    or repeatedly corrupt, and OSError for an error of the local disk.
     """
     corrupt = 0
-    system, path = file_system(url, **_time_limits(url, silent_seconds))
+    system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
     for wait in [*waits, None]:
         try:
             system.get_file(path, str(target))
-            problem = _difference(target, expected)
+            problem = _describe_difference(target, expected)
             if problem is None:
                 return
             corrupt += 1
@@ -55,19 +59,19 @@ def fetch_file(
                 raise
             refused = "access denied" if isinstance(error, PermissionError) else "no such file"
             raise UserError(f"{url}: {refused}: {error}; fix: check shards.path, or write the shards there") from None
-        except Exception as error:  # each file system has errors of its own
+        except Exception as error:  # each file system has its own error types
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise
             problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            if getattr(error, "status", None) in _REFUSED or type(error).__name__ == "NoCredentialsError":
+            if getattr(error, "status", None) in _PERMANENT_STATUS or type(error).__name__ == "NoCredentialsError":
                 raise UserError(f"{url}: access denied: {problem}; fix: check the credentials") from None
-        if wait is None or corrupt >= _WRONG_ANSWERS:
-            raise UserError(f"{url}: {problem}; fix: check the server, or write the shards there again")
+        if wait is None or corrupt >= _MAX_CORRUPT:
+            raise UserError(f"{url}: {problem}; fix: check the server, or write the shards again")
         time.sleep(wait)
 
 
-def _difference(path: Path, expected: tuple[int, str] | None) -> str | None:
-    """Say how a file differs from its expected size and sha256; None if it does not."""
+def _describe_difference(path: Path, expected: tuple[int, str] | None) -> str | None:
+    """Describe the difference of a file from its expected size and sha256. Returns None if there is none."""
     if expected is None:
         return None
     size, sha256 = expected
@@ -78,8 +82,8 @@ def _difference(path: Path, expected: tuple[int, str] | None) -> str | None:
     return None if digest == sha256 else f"expected sha256 {sha256[:16]}..., got {digest[:16]}..."
 
 
-def _time_limits(url: str, silent_seconds: float) -> dict[str, Any]:
-    """Make the options that limit how long a file system waits; each has a way of its own."""
+def _make_time_limits(url: str, silent_seconds: float) -> dict[str, Any]:
+    """Make the timeout options of a file system; each file system has its own."""
     if url.startswith(("http://", "https://")):
         import aiohttp
 

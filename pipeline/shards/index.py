@@ -1,11 +1,14 @@
-"""index.json: the shards in a folder, and the key of everything that decides their bytes.
+"""index.json: the shards in a folder, and the key of everything that determines their bytes.
 
-An index from a URL is a stranger's data: types, file names and hashes are validated before anything is opened.
+An index from a URL is untrusted input. Its types, names, hashes and sums are validated before any shard is opened.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import re
+import tarfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,99 +18,139 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
+from pipeline.tokens.kmers import id_dtype
 
 FORMAT = 2
-"""Raised when the same settings' shards would hold other bytes."""
+"""Version of the format. It increases when the same settings give other bytes."""
 INDEX = "index.json"
-SHARD_FILE = r"(pretrain|finetune)/(train|valid|test)-[0-9]{6,}\.tar"
-"""Name of a shard below its folder or URL."""
+SHARD_FILE = r"(pretrain/(train|valid)|finetune/(train|valid|test))-[0-9]{6,}\.tar"
+"""Name of a shard, relative to its folder or URL."""
+TAR_END_BYTES = 2 * tarfile.BLOCKSIZE
+"""Size of the empty blocks that end a tar."""
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-ShardFile = Annotated[str, Field(pattern=f"^{SHARD_FILE}$")]
-Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
+ShardFile = Annotated[str, Field(strict=True, pattern=f"^{SHARD_FILE}$")]
+Bases = Annotated[str, Field(strict=True, pattern="^[ACGTN]*$")]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=2**53)]
+Crc32 = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class RecordEntry:
-    """One record: its byte range in the shard file, its promoters, and the CRC-32 of its bytes."""
+    """One record of a shard. offset, bytes: its range in the file; rows: promoters; crc32: of its bytes."""
 
     offset: Count
-    bytes: Count
-    rows: Count
-    crc32: Count
+    bytes: Positive
+    rows: Positive
+    crc32: Crc32
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard file, named relative to the index. sha256: of the whole file."""
+    """One shard. file: relative to the index; rows: promoters; bytes, sha256: of the whole file."""
 
     file: ShardFile
-    rows: Count
-    bytes: Count
+    rows: Positive
+    bytes: Positive
     sha256: Sha256
-    records: list[RecordEntry]
+    records: Annotated[list[RecordEntry], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Index:
-    """The shards of one dataset and k. splits: the shards of each split, such as "pretrain/train", in order.
+    """Index of the shards of one dataset and k.
 
-    Holds only splits that were requested and have rows.
+    splits: the shards of each split, such as pretrain/train, in order. It lists only splits that were requested and
+    have rows. key: hash of everything that determines the bytes of the shards.
     """
 
-    key: str
-    dataset_key: str
-    k: Annotated[int, Field(ge=1, le=8)]
-    dtype: Annotated[str, Field(pattern="^uint(8|16|32)$")]
-    left_flank: str
-    right_flank: str
-    record_promoters: int
-    shard_megabytes: float
+    key: Sha256
+    dataset_key: Annotated[str, Field(strict=True)]
+    k: Annotated[int, Field(strict=True, ge=1, le=8)]
+    dtype: Annotated[str, Field(strict=True)]
+    """Type of the k-mer ids."""
+    left_flank: Bases
+    right_flank: Bases
+    record_promoters: Positive
+    shard_megabytes: Number
     compression: Literal["none", "zstd"]
-    label_mean: float
+    label_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)]
     """Mean of the fine-tuning training labels, to six decimals."""
-    label_sd: float
-    """Their population standard deviation."""
-    splits: dict[str, list[ShardEntry]] = field(default_factory=dict)
-    format: int = FORMAT
+    label_sd: Number
+    """Population standard deviation of the same labels."""
+    splits: Annotated[dict[str, Annotated[list[ShardEntry], Field(min_length=1)]], Field(min_length=1)]
+    format: Annotated[int, Field(strict=True)] = FORMAT
 
     def rows(self, split: str) -> int:
-        """Count the promoters in a split such as "finetune/train"."""
+        """Count the promoters of a split, such as finetune/train."""
         return sum(shard.rows for shard in self.splits[split])
 
     @property
     def shards(self) -> list[ShardEntry]:
-        """The shards of all splits."""
+        """List the shards of all splits."""
         return list(chain.from_iterable(self.splits.values()))
 
 
-SHARD_ENTRY = TypeAdapter(ShardEntry)
-"""Parser of an entry; raises ValueError if it is invalid."""
-_INDEX = TypeAdapter(Index)
+_SHARD_ENTRY, _INDEX = TypeAdapter(ShardEntry), TypeAdapter(Index)
+_REWRITE = "fix: promoter-bert shards"
+_EXPECTED = {
+    "file": "a name such as finetune/train-000000.tar",
+    "sha256": "64 hex digits",
+    "key": "64 hex digits",
+    "offset": "an integer of at least 0",
+    "bytes": "an integer of at least 1",
+    "rows": "an integer of at least 1",
+    "record_promoters": "an integer of at least 1",
+    "crc32": "an integer of 32 bits",
+    "k": "an integer from 1 to 8",
+    "left_flank": "bases over ACGTN",
+    "right_flank": "bases over ACGTN",
+    "shard_megabytes": "a number of at least 0",
+    "label_mean": "a finite number",
+    "label_sd": "a number of at least 0",
+    "splits": "shards of at least one split",
+    "records": "a list of at least one record",
+}
+"""Expected values of fields, for errors."""
+_SHOWN_CHARACTERS = 60
+"""Length at which a wrong value is cut in an error."""
 
 
 def shard_key(dataset_key: str, config: DataConfig) -> str:
     """Hash everything that determines the bytes of the shards of a dataset and configuration."""
     assay, shards = config.assay, config.shards
-    parts = [FORMAT, dataset_key, shards.k, assay.left_flank, assay.right_flank, shards.record_promoters]
-    parts += [shards.shard_megabytes, shards.compression]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    parts = [dataset_key, shards.k, assay.left_flank, assay.right_flank, shards.record_promoters]
+    return _hash_settings([*parts, shards.shard_megabytes, shards.compression])
 
 
-def index_text(index: Index) -> str:
+def _hash_settings(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+
+
+def shard_name(shard: ShardEntry) -> str:
+    """Return the file name of a shard, relative to its folder or URL. Raises UserError for a name of another form."""
+    if not re.fullmatch(SHARD_FILE, shard.file):
+        raise UserError(f"{_show(shard.file)}: expected {_EXPECTED['file']}; {_REWRITE}")
+    return shard.file
+
+
+def serialize_index(index: Index) -> str:
     """Serialize an index, with a hash of its content."""
     values = asdict(index)
-    return json.dumps({**values, "sha256": _digest(values)}, indent=1) + "\n"
+    return json.dumps({**values, "sha256": _hash_content(values)}, indent=1) + "\n"
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _hash_content(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Index:
-    """Read the index of a folder or URL of shards. command: writes the shards, for the error if there are none.
+    """Read and validate the index of a folder or URL of shards.
 
-    Raises UserError if the index is missing, invalid or of another format.
+    command: writes the shards; shown if there are none. Raises UserError if the index is missing, invalid or of
+    another format.
     """
     path = f"{folder}/{INDEX}"
     try:
@@ -117,20 +160,88 @@ def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Ind
 
 
 def parse_index(data: bytes, path: str) -> Index:
-    """Parse and validate the bytes of an index. path: its name in errors. Raises UserError if they are invalid."""
-    rewrite = "fix: promoter-bert shards"
+    """Parse and validate the bytes of an index. path: its name in errors.
+
+    Raises UserError that names the first invalid field: a type, a file name, a hash, or a sum that does not match.
+    """
     try:
-        values: dict[str, Any] = json.loads(data)
-        if values["format"] != FORMAT:
-            raise UserError(f"{path}: expected format {FORMAT}, got {values['format']}; {rewrite}")
-        if values.pop("sha256") != _digest(values):
-            raise UserError(f"{path}: changed since it was written (its sha256 differs); {rewrite}")
-        return _INDEX.validate_python(values)
+        values = json.loads(data)
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: expected a JSON object, got {_show(values)}; {_REWRITE}")
+        format_number, sha256 = values.get("format"), values.pop("sha256", None)
+        if format_number != FORMAT:
+            raise UserError(f"{path}: expected format {FORMAT}, got {_show(format_number)}; {_REWRITE}")
+        digest = _hash_content(values)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON, or truncated: {error}; {_REWRITE}") from None
+    try:
+        index = _INDEX.validate_python(values)
+        _check_index(index)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: not an index of shards: {place}: {first['msg']}; {rewrite}") from None
+        raise UserError(f"{path}: {_describe_first(error)}; {_REWRITE}") from None
     except ValueError as error:
-        raise UserError(f"{path}: not JSON, or truncated: {error}; {rewrite}") from None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not an index of shards: {error}; {rewrite}") from None
+        raise UserError(f"{path}: {error}; {_REWRITE}") from None
+    if sha256 != digest:
+        got = f"expected sha256 {digest[:16]}..., got {_show(sha256)}"
+        raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {_REWRITE}")
+    return index
+
+
+def parse_shard_entry(values: Any, file: str) -> ShardEntry:
+    """Parse and validate the entry of shard `file` from JSON values. Raises ValueError if it is invalid."""
+    entry = _SHARD_ENTRY.validate_python(values)
+    _check_shard(entry, file, "shard")
+    return entry
+
+
+def _check_index(index: Index) -> None:
+    """Check the rules that types cannot express. Raises ValueError that names the field."""
+    _check_equal("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
+    for split, shards in index.splits.items():
+        for number, shard in enumerate(shards):
+            _check_shard(shard, f"{split}-{number:06d}.tar", f"{_name_field(['splits', split])}[{number}]")
+    parts = [index.dataset_key, index.k, index.left_flank, index.right_flank, index.record_promoters]
+    key = _hash_settings([*parts, index.shard_megabytes, index.compression])
+    _check_equal("key", key, index.key, "the hash of the settings in the index")
+
+
+def _check_shard(shard: ShardEntry, file: str, where: str) -> None:
+    """Check the name and sums of an entry. Raises ValueError that names the field."""
+    _check_equal(f"{where}.file", file, shard.file, "in the order of the shards")
+    end = 0
+    for number, record in enumerate(shard.records):
+        _check_equal(f"{where}.records[{number}].offset", end, record.offset, "where the record before ends")
+        end += record.bytes
+    _check_equal(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
+    _check_equal(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")
+
+
+def _check_equal(name: str, expected: Any, got: Any, reason: str) -> None:
+    if got != expected:
+        raise ValueError(f"{name}: expected {_show(expected)} ({reason}), got {_show(got)}")
+
+
+def _describe_first(error: ValidationError) -> str:
+    """Describe the first error of pydantic as `field: expected X, got Y`."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    location = first["loc"]
+    if first["type"] == "missing":
+        return f"{_name_field(location)}: missing"
+    expected = _EXPECTED.get(str(location[-1])) if location else None
+    return f"{_name_field(location)}: expected {expected or first['msg']}, got {_show(first['input'])}"
+
+
+def _name_field(location: Iterable[int | str]) -> str:
+    """Name a field as `splits.finetune/train[0].rows`."""
+    plain = re.compile(r"[\w/]+", re.ASCII)
+    parts = (f".{part}" if isinstance(part, str) and plain.fullmatch(part) else f"[{_show(part)}]" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _show(value: Any) -> str:
+    """Show a value of an untrusted file in an error: as ASCII, shortened."""
+    try:
+        text = ascii(value)
+    except RecursionError:
+        text = "deeply nested values"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

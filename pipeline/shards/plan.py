@@ -1,4 +1,4 @@
-"""Plan of the shards: which rows of the dataset go into which shard and record, before anything is written."""
+"""Plan of the shards: the rows of the dataset per shard and record, before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,14 @@ from pipeline.tokens.kmers import id_dtype
 
 SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
 ROW_OVERHEAD = 16
-"""Bytes per promoter beside its tokens: offset, label, id."""
+"""Bytes per promoter in addition to its tokens: offset, label, id."""
 
 
 def select_splits(stage: str | None = None, part: str | None = None) -> list[str]:
-    """Select the splits of a stage, of a part such as test, or all. Raises UserError if there are none."""
+    """Select the splits of a stage, of a part such as test, or of both; None selects all.
+
+    Raises UserError if there are none.
+    """
     splits = [split for split in SPLITS if stage in (None, split.split("/")[0]) and part in (None, split.split("/")[1])]
     if not splits:
         raise UserError(f"no split {stage or '*'}/{part or '*'}; expected one of {', '.join(SPLITS)}")
@@ -26,7 +29,10 @@ def select_splits(stage: str | None = None, part: str | None = None) -> list[str
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: a range of ids holds its rows, in the order of their positions."""
+    """One shard to write. Its rows have ids from first_id to last_id, in the order of their positions.
+
+    number: of the shard in its split, from 0; first_record: number of its first record in the split.
+    """
 
     split: str
     number: int
@@ -34,19 +40,19 @@ class ShardTask:
     first_id: int
     last_id: int
     at_or_above: float | None
-    """Only rows with at least this expression belong to it; None: all."""
+    """Lowest expression of its rows; None for no limit."""
     rows: int
 
     @property
     def file(self) -> str:
-        """Path below the folder of shards."""
+        """Name the file, relative to the index."""
         return f"{self.split}-{self.number:06d}.tar"
 
 
 def plan_shards(
     connection: duckdb.DuckDBPyConnection, config: DataConfig, splits: Sequence[str] = SPLITS
 ) -> list[ShardTask]:
-    """Plan every shard of the splits; the shards of one split differ by at most one record."""
+    """Plan the shards of some splits. The shards of one split differ by at most one record."""
     assay, size = config.assay, config.shards.record_promoters
     ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
     extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
@@ -83,7 +89,7 @@ def plan_shards(
 def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
     """Compute mean and population standard deviation of the fine-tuning training labels; 0 and 1 if there are none.
 
-    Rounded to six decimals, so that the order of summation does not show.
+    Both are rounded to six decimals, so that they do not depend on the order of summation.
     """
     moments = "coalesce(round(avg(expression), 6), 0), coalesce(round(stddev_pop(expression), 6), 1)"
     ((mean, sd),) = rows_of(connection, f"select {moments} from finetune where split = 'train'")

@@ -1,4 +1,4 @@
-"""Preview of shards: some promoters, decoded back to bases."""
+"""Preview of shards: the first promoters, decoded to bases."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,18 @@ from pipeline.shards.records import read_record
 from pipeline.tokens.kmers import decode_ids
 
 SHOWN_TOKENS = 8
+"""Tokens per promoter in a preview."""
 SHOWN_FLANK = 10
-"""Bases of a flank beside the insert."""
+"""Bases of each flank in a preview, next to the insert."""
 
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """A promoter of a shard. expression: None without a label; extended: its bases with the flanks;
-    tokens: the first ids of frame 0."""
+    """One promoter of a shard.
+
+    file, record: its shard, and number of its record; id: of the dataset; expression: None without a label; extended:
+    its bases with the flanks; tokens: the first ids of frame 0.
+    """
 
     file: str
     record: int
@@ -29,9 +33,10 @@ class PreviewRow:
 
 
 def peek(folder: Path | str, index: Index, split: str | None = None, promoters: int = 5) -> list[PreviewRow]:
-    """Decode the first promoters of a split. Raises UserError if the split was not written.
+    """Decode the first promoters of a split.
 
-    split: finetune/train by default, or the first one that was written.
+    split: finetune/train by default, else the first split of the index. Raises UserError if the index lacks the split,
+    or if a record is missing or corrupt.
     """
     if split is None:
         split = next((name for name in ("finetune/train", *index.splits) if name in index.splits), "finetune/train")
@@ -40,7 +45,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
-            record = read_record(folder, shard, number)
+            record = read_record(folder, shard, number, index.k)
             for row in range(min(len(record), promoters - len(rows))):
                 ids = record.tokens.row(row)
                 rows.append(
@@ -59,7 +64,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
 
 
 def format_insert(promoter: PreviewRow, index: Index) -> str:
-    """Format the bases with a bar between flanks and insert; long flanks are shortened to ten bases."""
+    """Format the bases of a promoter, with bars between flanks and insert. Flanks are cut to ten bases."""
     left, right = len(index.left_flank), len(index.right_flank)
     bases = promoter.extended
     before, insert, after = bases[:left], bases[left : len(bases) - right], bases[len(bases) - right :]

@@ -1,4 +1,4 @@
-"""Publication of an index in the dataset: relations `shards` and `records`."""
+"""Publication of an index in the dataset, as relations `shards` and `records`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,9 +11,9 @@ from pipeline.shards.index import Index
 
 
 def publish_shards(dataset: str, folder: str, index: Index) -> None:
-    """Write relations `shards` and `records`, unless they hold these shards already.
+    """Write relations `shards` and `records` of a dataset, unless they list these shards already.
 
-    folder: that of the index, or its URL.
+    folder: folder or URL of the index. Raises UserError if the dataset cannot be written.
     """
     with open_dataset(dataset) as connection:
         published = connection.execute("select file, sha256 from shards where k = ? order by all", [index.k]).fetchall()
@@ -23,11 +23,11 @@ def publish_shards(dataset: str, folder: str, index: Index) -> None:
         stage, part = split.split("/")
         position, number = 0, 0
         for shard, entry in enumerate(entries):
-            place = {"k": index.k, "stage": stage, "split": part, "shard": shard}
+            columns = {"k": index.k, "stage": stage, "split": part, "shard": shard}
             file = {"file": f"{folder}/{entry.file}", "rows": entry.rows, "bytes": entry.bytes, "sha256": entry.sha256}
-            shards.append({**place, **file, "records": len(entry.records), "first_position": position})
+            shards.append({**columns, **file, "records": len(entry.records), "first_position": position})
             for record in entry.records:
-                records.append({**place, "record": number, "first_position": position, **asdict(record)})
+                records.append({**columns, "record": number, "first_position": position, **asdict(record)})
                 position, number = position + record.rows, number + 1
     if published == sorted((shard["file"], shard["sha256"]) for shard in shards):
         return

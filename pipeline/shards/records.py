@@ -1,18 +1,19 @@
-"""Records: about 4,096 promoters as four .npy members of a tar, readable by plain webdataset.
+"""Records: about 4,096 promoters as four .npy members of a tar, readable by webdataset without this package.
 
-    KEY.tokens.npy      ids of all promoters end to end (uint8, uint16 or uint32), one per base
+    KEY.tokens.npy      concatenated ids of all promoters (uint8, uint16 or uint32), one per base
     KEY.offsets.npy     promoter i is tokens[offsets[i]:offsets[i + 1]] (uint32, one more than promoters)
     KEY.expression.npy  labels (float32)
     KEY.id.npy          promoters.id of the dataset (int64)
 
 Compressed, each member is a Zstandard frame and its name ends in .npy.zst.
 
-Tar headers come from the standard library's tarfile. Its own reading and writing of members copies them in small
-pieces. webdataset's writer imports torch, which costs seconds per writer process, and hides where a record begins.
+Tar headers come from tarfile of the standard library, but not members, which it copies in small pieces. The writer of
+webdataset is not used: it imports torch, which takes seconds per process, and does not return the offset of a record.
 Owner, mode and time are fixed, so equal arrays give equal bytes.
 """
 
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -26,14 +27,21 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
-from pipeline.shards.index import ShardEntry
-from pipeline.tokens.kmers import Ragged
+from pipeline.shards.index import TAR_END_BYTES, ShardEntry, shard_name
+from pipeline.tokens.kmers import SPECIALS, Ragged, id_dtype, vocabulary_size
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
 ZSTD = ".zst"
 ZSTD_LEVEL = 1
-"""The fastest level. Higher ones gain little: the flanks repeat from row to row, the inserts are random."""
-END = bytes(2 * tarfile.BLOCKSIZE)
+"""The fastest level. Higher levels save little: the flanks repeat in every row, the inserts are random."""
+_DTYPES = {"tokens": ("|u1", "<u2", "<u4"), "offsets": ("<u4",), "expression": ("<f4",), "id": ("<i8",)}
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<size>..)(?P<header>\{'descr': '(?P<dtype>[|<][uif][1248])', "
+    rb"'fortran_order': False, 'shape': \((?P<rows>[0-9]{1,12}),\), \} *\n)",
+    re.DOTALL,
+)
+"""Header of a .npy file, version 1.0, of an array of one dimension."""
+END = bytes(TAR_END_BYTES)
 """Two empty blocks end a tar."""
 REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
 """The fix in the error for a corrupt shard."""
@@ -41,7 +49,10 @@ REWRITE = "fix: delete the file and run promoter-bert shards with the options it
 
 @dataclass(frozen=True)
 class Record:
-    """Some promoters: their ids (one per base), labels and dataset ids."""
+    """Promoters of one record.
+
+    tokens: ids, one per base; expression: (rows,) float32, NaN without a label; id: (rows,) int64, of the dataset.
+    """
 
     tokens: Ragged
     expression: npt.NDArray[np.float32]
@@ -51,10 +62,10 @@ class Record:
         return len(self.id)
 
 
-def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a record's tar members, piece by piece. number: of the record in its split.
+def serialize_record(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of the tar members of a record, in pieces. number: of the record in its split.
 
-    Raises UserError for more ids than 32-bit offsets can count.
+    Raises UserError if the record has too many ids for 32-bit offsets.
     """
     if record.tokens.offsets[-1] >= 2**32:
         raise UserError(
@@ -67,7 +78,7 @@ def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[b
         "id": record.id,
     }
     for name in MEMBERS:
-        pieces = _npy(arrays[name])
+        pieces = _serialize_array(arrays[name])
         if zstd:
             pieces = [pa.Codec("zstd", ZSTD_LEVEL).compress(b"".join(pieces), asbytes=True)]
         size = sum(len(piece) for piece in pieces)
@@ -79,17 +90,20 @@ def record_blocks(number: int, record: Record, zstd: bool = False) -> Iterator[b
         yield bytes(-size % tarfile.BLOCKSIZE)
 
 
-def read_record(folder: Path | str, shard: ShardEntry, number: int) -> Record:
-    """Read record `number` of a shard below a folder or URL. Raises UserError if it differs from the index."""
+def read_record(folder: Path | str, shard: ShardEntry, number: int, k: int) -> Record:
+    """Read record `number` of a shard in a folder or URL. Raises UserError if it differs from the index."""
     entry = shard.records[number]
     data = read_range(folder, shard, entry.offset, entry.offset + entry.bytes)
-    return check_record(data, folder, shard, number)
+    return check_record(data, folder, shard, number, k)
 
 
 def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
-    """Read bytes of a shard file. end: None for its end. Raises UserError if the file is missing."""
+    """Read the bytes of a shard from start to end. end: None for the end of the file.
+
+    Raises UserError if the file is missing or cannot be read.
+    """
     try:
-        return read_bytes(folder, shard.file, start, end)
+        return read_bytes(folder, shard_name(shard), start, end)
     except FileNotFoundError:
         raise missing_shard_error(folder, shard) from None
 
@@ -99,10 +113,10 @@ def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
     return UserError(f"{folder}/{shard.file}: no such file; fix: promoter-bert shards")
 
 
-def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int) -> Record:
-    """Parse a record and check it against the index.
+def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int, k: int) -> Record:
+    """Parse record `number` of a shard and check it against the index. Uncompressed arrays are views of `data`.
 
-    Raises UserError naming file, record and byte range if size, CRC-32 or rows differ.
+    Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are wrong.
     """
     entry = shard.records[number]
     place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
@@ -113,39 +127,67 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
         raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
     try:
         record = parse_record(data)
+        _check_ids(record, k)
     except ValueError as error:
         raise UserError(f"{place}: {error}; {REWRITE}") from None
-    if {len(record), len(record.tokens), len(record.expression)} != {entry.rows}:
+    if len(record) != entry.rows:
         raise UserError(f"{place}: expected {entry.rows:,} promoters, got {len(record):,}; {REWRITE}")
     return record
 
 
 def parse_record(data: bytes | memoryview) -> Record:
-    """Parse the bytes of a record's tar members. Uncompressed arrays are views of `data`.
+    """Parse the tar members of a record. Uncompressed arrays are views of `data`.
 
-    Raises ValueError if they are not a record.
+    Raises ValueError if the bytes are not a record.
     """
     view = memoryview(data)
     arrays: dict[str, npt.NDArray[Any]] = {}
-    place = 0
+    position = 0
     try:
-        while place < len(view):
-            header = bytes(view[place : place + tarfile.BLOCKSIZE])
-            member = tarfile.TarInfo.frombuf(header, "ascii", "strict")
-            place += tarfile.BLOCKSIZE
+        while position < len(view):
+            member = tarfile.TarInfo.frombuf(bytes(view[position : position + tarfile.BLOCKSIZE]), "ascii", "strict")
+            position += tarfile.BLOCKSIZE
+            if not member.isreg() or not 0 <= member.size <= len(view) - position:
+                raise ValueError(f"not a record: member {member.name!a}: no file, or longer than the record")
             _, name, *suffixes = member.name.split(".")
-            content = view[place : place + member.size]
+            content = view[position : position + member.size]
             if suffixes == ["npy", "zst"]:
                 content = pa.input_stream(pa.py_buffer(content), compression="zstd").read()
-            arrays[name] = _array(content)
-            place += member.size + -member.size % tarfile.BLOCKSIZE
+            arrays[name] = _parse_array(content, name)
+            position += member.size + -member.size % tarfile.BLOCKSIZE
         tokens = Ragged(arrays["tokens"], arrays["offsets"].astype(np.int64))
-        return Record(tokens, arrays["expression"], arrays["id"])
+        record = Record(tokens, arrays["expression"], arrays["id"])
     except (tarfile.TarError, KeyError, OSError) as error:
         raise ValueError(f"not a record: {error!r}") from None
+    _check_rows(record)
+    return record
 
 
-def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
+def _check_rows(record: Record) -> None:
+    """Raise ValueError if the arrays of a record are not of the same rows."""
+    offsets = record.tokens.offsets
+    if not len(offsets) == len(record.expression) + 1 == len(record.id) + 1:
+        raise ValueError(
+            f"expected as many labels and ids as promoters, got {len(offsets) - 1:,} promoters, "
+            f"{len(record.expression):,} labels and {len(record.id):,} ids"
+        )
+    if offsets[0] != 0 or offsets[-1] != len(record.tokens.values) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"offsets: expected ascending numbers from 0 to {len(record.tokens.values):,}, the tokens")
+
+
+def _check_ids(record: Record, k: int) -> None:
+    """Raise ValueError if a record holds other ids than k-mers."""
+    values = record.tokens.values
+    if values.dtype != id_dtype(k):
+        raise ValueError(f"tokens: expected dtype {id_dtype(k)} for k = {k}, got {values.dtype}")
+    if len(values) and (values.min() < len(SPECIALS) or values.max() >= vocabulary_size(k)):
+        raise ValueError(
+            f"tokens: expected ids from {len(SPECIALS)} to {vocabulary_size(k) - 1:,}, "
+            f"got {values.min()} to {values.max():,}"
+        )
+
+
+def _serialize_array(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
     """Serialize an array as a .npy file: its header, and its bytes without a copy."""
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
@@ -153,11 +195,15 @@ def _npy(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
     return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
-def _array(data: bytes | memoryview) -> npt.NDArray[Any]:
-    """View the bytes of a .npy file as an array."""
-    content = io.BytesIO(data[: np.lib.format.MAGIC_LEN + 2 + 2**16])
-    version = np.lib.format.read_magic(content)
-    if version != (1, 0):
-        raise ValueError(f"npy version {version}, expected (1, 0)")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(content)
-    return np.frombuffer(data, dtype, offset=content.tell()).reshape(shape)
+def _parse_array(data: bytes | memoryview, name: str) -> npt.NDArray[Any]:
+    """View the bytes of a .npy file as an array of one dimension. name: of its member, which determines the dtype."""
+    # The parser of numpy evaluates the header, and raises errors of many types for an invalid one.
+    match = _NPY.match(data)
+    if not match or int.from_bytes(match["size"], "little") != len(match["header"]):
+        raise ValueError(f"{name}: expected an array as np.save writes it, of one dimension")
+    if match["dtype"].decode() not in _DTYPES[name]:
+        raise ValueError(f"{name}: expected dtype {' or '.join(_DTYPES[name])}, got {match['dtype'].decode()}")
+    array = np.frombuffer(data, match["dtype"].decode(), offset=match.end())
+    if len(array) != int(match["rows"]):
+        raise ValueError(f"{name}: expected {int(match['rows']):,} values, got {len(array):,}")
+    return array

@@ -1,18 +1,18 @@
-"""Staleness of shards: comparison with the dataset and configuration."""
+"""Staleness of shards: comparison with the dataset and the configuration."""
 
 from typing import TypeVar
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import DatasetInfo
 from pipeline.errors import UserError
-from pipeline.shards.index import Index, shard_key
+from pipeline.shards.index import INDEX, Index, shard_key
 from pipeline.shards.location import list_missing, shard_location, shards_command
 
 C = TypeVar("C", bound=DataConfig)
 
 
-def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
-    """List the settings in which shards differ from a dataset and configuration, as `setting: present -> requested`."""
+def list_differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str]:
+    """List the settings by which shards differ from a dataset and configuration, as `setting: old -> new`."""
     assay, shards = config.assay, config.shards
     pairs = {
         "dataset": (index.dataset_key[:12], info.key[:12]),
@@ -28,27 +28,38 @@ def differences(index: Index, config: DataConfig, info: DatasetInfo) -> list[str
     return changed
 
 
-def adopt_compression(config: C, index: Index) -> C:
-    """Set the compression to that of the shards: training reads either, and gets the same batches.
+def list_wrong_totals(index: Index, info: DatasetInfo) -> list[str]:
+    """List the splits with another number of promoters in the index than in the dataset."""
+    counts = {split: (index.rows(split), info.split_rows.get(split, 0)) for split in index.splits}
+    return [
+        f"{split}: expected {rows:,} promoters, got {got:,}" for split, (got, rows) in counts.items() if got != rows
+    ]
 
-    The sizes of records and shards stay: they decide the order of an epoch.
+
+def adopt_compression(config: C, index: Index) -> C:
+    """Set `shards.compression` to that of the shards. It does not change the batches.
+
+    The sizes of records and shards stay, because they determine the order of an epoch.
     """
     return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
 
 
 def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
-    """Raise UserError if shards are missing or stale. Either compression is accepted."""
+    """Raise UserError if shards are missing, incomplete or stale. Any compression is accepted."""
     config = adopt_compression(config, index)
-    place, command = shard_location(config), shards_command(config)
+    location, command = shard_location(config), shards_command(config)
     if index.key != shard_key(info.key, config):
-        stale = "; ".join(differences(index, config, info))
-        raise UserError(f"{place}: these shards are stale ({stale}); fix: {command}")
+        stale = "; ".join(list_differences(index, config, info))
+        raise UserError(f"{location}: these shards are stale ({stale}); fix: {command}")
+    wrong = list_wrong_totals(index, info)
+    if wrong:
+        raise UserError(f"{location}/{INDEX}: {'; '.join(wrong)}; fix: {command}")
     unwritten = [split for split, rows in info.split_rows.items() if rows and split not in index.splits]
     if unwritten:
-        raise UserError(f"{place}: shards of {', '.join(unwritten)} are not written yet; fix: {command}")
-    if place.startswith(("http://", "https://")):
-        return  # such a server lists no files; a missing one is reported when it is read
-    missing = list_missing(place, index)
+        raise UserError(f"{location}: shards of {', '.join(unwritten)} are not written; fix: {command}")
+    if location.startswith(("http://", "https://")):
+        return  # HTTP servers do not list files; reading a missing one raises an error
+    missing = list_missing(location, index)
     if missing:
-        lost = f"{len(missing)} shards are missing or truncated, such as {missing[0]}"
-        raise UserError(f"{place}: {lost}; fix: {command}")
+        problem = f"{len(missing)} shards are missing or truncated, such as {missing[0]}"
+        raise UserError(f"{location}: {problem}; fix: {command}")

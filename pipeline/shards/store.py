@@ -1,7 +1,7 @@
 """Stores of shards: a folder, or a URL that fsspec can write to. Shards are written atomically, the index last.
 
-A folder store writes everything to a hidden folder beside its own, which is renamed at the end. A URL cannot rename:
-shards get their own names there, each followed by a note, while no index lists them.
+A folder store writes to a hidden folder beside the final one, and renames it at the end. At a URL nothing can be
+renamed: shards get their final names, each with a note, and no index lists them before all exist.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
-from pipeline.io.remote import file_system, is_remote, remote_error
-from pipeline.shards.index import INDEX, SHARD_ENTRY, SHARD_FILE, Index, ShardEntry, index_text
+from pipeline.io.remote import is_remote, open_file_system, remote_error
+from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, parse_shard_entry, serialize_index
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
-"""Notes of finished shards below a URL. Files that are neither these, shards nor the index are left alone."""
+"""Names of notes of finished shards at a URL. Files other than notes, shards and the index are never changed."""
 
 
 def _is_shard(file: str) -> bool:
@@ -31,29 +31,35 @@ def _is_shard(file: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A local folder, or one on a disk that several machines share. Goes to writer processes: no open files."""
+    """Store in a local folder, or in one on a shared disk. It is pickled for writer processes, so it has no open files.
+
+    key: of the shards to write.
+    """
 
     folder: Path
     key: str
 
     @property
     def work(self) -> Path:
-        """The hidden folder for unpublished shards. Its name holds their key, so only the same shards are resumed."""
+        """Return the hidden folder of unpublished shards. Its name contains the key: only equal shards are resumed."""
         return self.folder.with_name(f".{self.folder.name}.{self.key[:16]}.partial")
 
     def find_present(self, index: Index) -> dict[str, ShardEntry]:
-        """List the shards of an index whose files exist in their size, by file. Reads no bytes; verify does."""
+        """List the shards of an index whose files exist with the right size, by file. Reads no bytes; verify does."""
         paths = ((self.folder / entry.file, entry) for entry in index.shards)
         return {entry.file: entry for path, entry in paths if path.is_file() and path.stat().st_size == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
-        """Prepare for the first shard. existing: the index of the same key, if there is one."""
+        """Prepare the store for writing. existing: the index of the same key, if there is one.
+
+        Raises UserError if the folder contains files that are not shards: it is replaced at the end.
+        """
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder}: is a file; expected a folder for shards")
+            raise UserError(f"{self.folder}: is a file; expected a folder of shards; fix: set shards.path")
         files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
         foreign = sorted(file for file in files if file != INDEX and not _is_shard(file))
-        if foreign:  # the folder is replaced at the end
-            raise UserError(f"{self.folder}: holds {foreign[0]}, which is not a shard; fix: move it elsewhere")
+        if foreign:
+            raise UserError(f"{self.folder}: contains {foreign[0]}, which is not a shard; fix: move it elsewhere")
         for file in self.find_present(existing) if existing else ():
             target = self.work / file
             if not target.exists():
@@ -64,30 +70,30 @@ class FolderStore:
                         shutil.copyfile(self.folder / file, path)
 
     def find_finished(self, file: str) -> ShardEntry | None:
-        """Return the entry of a shard that an interrupted run finished; None if it did not."""
+        """Return the entry of a shard that an interrupted run finished, or None. Checks its sha256."""
         path = self.work / file
         try:
-            entry = SHARD_ENTRY.validate_json(path.with_suffix(".json").read_bytes())
+            entry = parse_shard_entry(json.loads(path.with_suffix(".json").read_bytes()), file)
             with path.open("rb") as shard:
                 return entry if hashlib.file_digest(shard, "sha256").hexdigest() == entry.sha256 else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def new_shard(self, file: str) -> AbstractContextManager[Path]:
-        """Yield a local path to write a shard to; it is stored when the block ends."""
+        """Yield a local path to write a shard to. The shard is stored when the block ends."""
         return new_file(self.work / file)
 
     def note_finished(self, entry: ShardEntry) -> None:
-        """Record that a shard is finished."""
+        """Write a note that a shard is finished."""
         write_text((self.work / entry.file).with_suffix(".json"), json.dumps(asdict(entry)))
 
     def publish(self, index: Index) -> None:
-        """Make the index visible, now that every shard exists, and remove files that are not in it."""
+        """Publish the index after all shards exist, and remove shards and notes that it does not list."""
         shards = {self.work / entry.file for entry in index.shards}
-        for litter in self.work.rglob("*"):  # notes, files of killed writers, shards of splits no longer requested
-            if litter.is_file() and litter not in shards:
-                litter.unlink()
-        write_text(self.work / INDEX, index_text(index))
+        for path in self.work.rglob("*"):  # notes, files of killed writers, shards of splits not requested now
+            if path.is_file() and path not in shards:
+                path.unlink()
+        write_text(self.work / INDEX, serialize_index(index))
         replace_folder(self.work, self.folder)
         for leftover in self.folder.parent.glob(f".{self.folder.name}.*.partial"):
             shutil.rmtree(leftover)
@@ -95,7 +101,7 @@ class FolderStore:
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """A URL below which files can be put, such as s3://bucket/shards/k3."""
+    """Store at a writable URL, such as s3://bucket/shards/k3. key: of the shards to write."""
 
     url: str
     key: str
@@ -105,19 +111,19 @@ class RemoteStore:
         return f".{self.key[:16]}.partial"
 
     def find_present(self, index: Index) -> dict[str, ShardEntry]:
-        sizes = self._sizes()
+        sizes = self._list_sizes()
         return {entry.file: entry for entry in index.shards if sizes.get(entry.file) == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
-        """Remove an index of other shards, and notes of other keys, whose shards are about to be overwritten."""
+        """Remove an index of other shards, and notes of other keys: their shards will be overwritten."""
         if existing is None:
-            self._remove([file for file in self._sizes() if file == INDEX or self._is_note_of_others(file)])
+            self._remove([file for file in self._list_sizes() if file == INDEX or self._is_note_of_others(file)])
 
     def find_finished(self, file: str) -> ShardEntry | None:
-        with suppress(Exception), self._files("read", file) as files:  # an unreachable store is reported at the writing
+        with suppress(Exception), self._open_file_system("read", file) as files:  # writing reports an unreachable store
             note = json.loads(files.cat_file(f"{self._notes}/{file}.json"))
             if files.ukey(file) == note["version"]:
-                return SHARD_ENTRY.validate_python(note["entry"])
+                return parse_shard_entry(note["entry"], file)
         return None
 
     @contextmanager
@@ -129,46 +135,46 @@ class RemoteStore:
             except OSError as error:
                 message = f"{local}: cannot write: {error.strerror or error}; fix: set TMPDIR to another folder"
                 raise UserError(message) from None
-            with self._files("write", file) as files:
+            with self._open_file_system("write", file) as files:
                 files.put_file(str(local), file)
 
     def note_finished(self, entry: ShardEntry) -> None:
-        with self._files("read", entry.file) as files:
-            version = files.ukey(entry.file)  # the file's present version
+        with self._open_file_system("read", entry.file) as files:
+            version = files.ukey(entry.file)  # of the file that was just written
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))
 
     def publish(self, index: Index) -> None:
-        files = self._sizes()
-        if any(self._is_note_of_others(file) for file in files):  # `begin` left none
+        files = self._list_sizes()
+        if any(self._is_note_of_others(file) for file in files):  # written after `begin` removed them
             raise UserError(f"{self.url}: another run writes other shards there; fix: run this command again later")
-        self._put(INDEX, index_text(index))
+        self._put(INDEX, serialize_index(index))
         kept = {entry.file for entry in index.shards}
         self._remove([file for file in files if _NOTE.match(file) or (_is_shard(file) and file not in kept)])
 
     def _is_note_of_others(self, file: str) -> bool:
         return bool(_NOTE.match(file)) and not file.startswith(f"{self._notes}/")
 
-    def _sizes(self) -> dict[str, int]:
-        """List the size in bytes of every file below the URL, by relative name."""
-        with self._files("list") as files, suppress(FileNotFoundError):
+    def _list_sizes(self) -> dict[str, int]:
+        """List the size in bytes of every file at the URL, by relative name."""
+        with self._open_file_system("list") as files, suppress(FileNotFoundError):
             return {name: entry["size"] for name, entry in files.find("", detail=True).items()}
         return {}
 
     def _put(self, file: str, text: str) -> None:
-        with self._files("write", file) as files:
+        with self._open_file_system("write", file) as files:
             files.pipe_file(file, text.encode())
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
-            with self._files("remove", name) as files, suppress(FileNotFoundError):
+            with self._open_file_system("remove", name) as files, suppress(FileNotFoundError):
                 files.rm_file(name)
 
     @contextmanager
-    def _files(self, action: str, file: str = "") -> Iterator[Any]:
-        """Open the file system below the URL. Any error of it, each has its own, becomes a UserError."""
+    def _open_file_system(self, action: str, file: str = "") -> Iterator[Any]:
+        """Open the file system at the URL. Raises UserError for any error; each file system has its own types."""
         from fsspec.implementations.dirfs import DirFileSystem
 
-        system, path = file_system(self.url)
+        system, path = open_file_system(self.url)
         try:
             yield DirFileSystem(path, system)
         except Exception as error:
@@ -178,8 +184,8 @@ class RemoteStore:
 ShardStore = FolderStore | RemoteStore
 
 
-def shard_store(place: str, key: str) -> ShardStore:
-    """Make the store of a folder or URL for the shards of a key. Raises UserError for a URL that keeps nothing."""
-    if place.startswith("memory:"):
-        raise UserError(f"{place}: ends with this process; expected a folder, or a URL of a store that lasts")
-    return RemoteStore(place, key) if is_remote(place) else FolderStore(Path(place), key)
+def make_store(location: str, key: str) -> ShardStore:
+    """Make the store of a folder or URL for shards of a key. Raises UserError for a URL in memory."""
+    if location.startswith("memory:"):
+        raise UserError(f"{location}: ends with this process; expected a folder, or a URL of persistent storage")
+    return RemoteStore(location, key) if is_remote(location) else FolderStore(Path(location), key)

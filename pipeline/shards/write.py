@@ -1,11 +1,11 @@
-"""Write the dataset's promoters as shards of k-mer ids.
+"""Writing of the promoters of the dataset as shards of k-mer ids.
 
-1. plan.py assigns rows to shards;
-2. an executor hands whole shards to processes, here or on a cluster (executors.py);
-3. each writes a shard (writer.py) to its store, with a note once it is finished (store.py), so a killed run resumes;
-4. when all exist, the index is written and the shards become visible.
+1. plan.py assigns rows to shards.
+2. An executor distributes the shards to processes, here or on a cluster (executors.py).
+3. Each process writes a shard (writer.py) to the store, then a note (store.py), so an interrupted run resumes.
+4. When all shards exist, the index is written, which publishes them.
 
-The same key gives the same bytes, whoever writes them.
+Equal keys give equal bytes, for any executor.
 """
 
 import hashlib
@@ -28,18 +28,23 @@ from pipeline.shards.index import Index, read_index, shard_key
 from pipeline.shards.location import shard_location
 from pipeline.shards.plan import SPLITS, compute_label_scale, plan_shards
 from pipeline.shards.publish import publish_shards
-from pipeline.shards.staleness import differences
-from pipeline.shards.store import ShardStore, shard_store
+from pipeline.shards.staleness import list_differences, list_wrong_totals
+from pipeline.shards.store import ShardStore, make_store
 from pipeline.tokens.kmers import id_dtype
 
 OnProgress = Callable[[int, int, int], None]
-"""Called with promoters done, promoters in all, and those of shards that were complete before."""
+"""Called with promoters done, promoters in total, and promoters of shards that existed before."""
+OnReplace = Callable[[Index, list[str]], None]
+"""Called before shards are replaced, with their index and the reasons, such as `assay.flank: 150 -> 100`."""
 
 
 @dataclass(frozen=True)
 class WriteResult:
-    """Outcome of `write_shards`. written: shard files made now, beside those that existed; replaced: settings in which
-    the shards before differed, empty if there were none."""
+    """Outcome of `write_shards`.
+
+    shards, rows, bytes: of all shards; written: shards written by this call; replaced: settings by which the replaced
+    shards differed, empty if there were none.
+    """
 
     folder: str
     key: str
@@ -49,7 +54,7 @@ class WriteResult:
     bytes: int
     replaced: list[str]
     note: str
-    """Advice on what remains to be done, or an empty text."""
+    """Remaining problem and its fix, or an empty text."""
 
 
 def write_shards(
@@ -57,39 +62,46 @@ def write_shards(
     splits: Sequence[str] = SPLITS,
     executor: Executor = write_locally,
     on_progress: OnProgress = lambda _done, _total, _before: None,
+    on_replace: OnReplace = lambda _index, _reasons: None,
 ) -> WriteResult:
-    """Write the shards of `config.shards.k` and some splits, unless they exist; those of other splits stay."""
-    place, dataset = shard_location(config), config.dataset.path
+    """Write the shards of `shards.k` and some splits, unless they exist. Shards of other splits are kept.
+
+    Raises UserError if the dataset has no rows in `splits`, or if a shard cannot be written.
+    """
+    location, dataset = shard_location(config), config.dataset.path
     with open_dataset(dataset) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
     if not any(info.split_rows[split] for split in splits):
         raise UserError(f"{dataset}: no rows in {', '.join(splits)}")
-    # Writers on other nodes have another working directory.
-    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _absolute(dataset)})})
-    absolute = _absolute(place)
-    store = shard_store(absolute, shard_key(info.key, config))
-    with hold_lock(_lock_file(absolute, config), f"is writing shards to {place}; wait for it"):
+    # Writers on other nodes may have another working directory.
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _make_absolute(dataset)})})
+    absolute = _make_absolute(location)
+    store = make_store(absolute, shard_key(info.key, config))
+    with hold_lock(_name_lock_file(absolute, config), f"is writing shards to {location}; fix: wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
         before = None
         with suppress(UserError):  # missing, or invalid
             before = read_index(absolute)
-        existing = before if before is not None and before.key == store.key else None
+        wrong = list_wrong_totals(before, info) if before is not None else []
+        existing = before if before is not None and before.key == store.key and not wrong else None
+        if before is not None and existing is None:
+            on_replace(before, list_differences(before, config, info) or wrong)
         index, written = _write(config, info, store, existing, splits, executor, on_progress)
     note = ""
     try:
-        publish_shards(config.dataset.path, place, index)
-    except UserError as error:  # the shards are valid without
+        publish_shards(config.dataset.path, location, index)
+    except UserError as error:  # the shards are valid without these relations
         note = f"relations `shards` and `records` are not up to date: {error}; fix: run the same command again"
     return WriteResult(
-        folder=place,
+        folder=location,
         key=index.key,
         shards=len(index.shards),
         written=written,
         rows=sum(shard.rows for shard in index.shards),
         bytes=sum(shard.bytes for shard in index.shards),
-        replaced=differences(before, config, info) if before is not None else [],
+        replaced=list_differences(before, config, info) if before is not None else [],
         note=note,
     )
 
@@ -103,9 +115,9 @@ def _write(
     executor: Executor,
     on_progress: OnProgress,
 ) -> tuple[Index, int]:
-    """Write the shards that do not exist and publish them. Returns the index of all, and how many were written now.
+    """Write the missing shards and publish all. Returns the index, and the number of shards written by this call.
 
-    existing: the index of shards of the same key.
+    existing: the index of existing shards of the same key.
     """
     kept = store.find_present(existing) if existing else {}
     published = set(existing.splits) if existing else set()
@@ -145,13 +157,13 @@ def _write(
     return index, written
 
 
-def _absolute(place: str) -> str:
-    return place if is_remote(place) else str(Path(place).resolve())
+def _make_absolute(location: str) -> str:
+    return location if is_remote(location) else str(Path(location).resolve())
 
 
-def _lock_file(place: str, config: DataConfig) -> Path:
-    """Name the lock file: beside the folder; for a URL beside the dataset, which all its writers share."""
-    if is_remote(place):
-        digest = hashlib.sha256(place.encode()).hexdigest()[:8]
+def _name_lock_file(location: str, config: DataConfig) -> Path:
+    """Name the lock file: beside the folder, or for a URL beside the dataset, which all writers share."""
+    if is_remote(location):
+        digest = hashlib.sha256(location.encode()).hexdigest()[:8]
         return Path(config.dataset.path).with_name(f".shards-{digest}.lock")
-    return Path(place).with_name(f".{Path(place).name}.lock")
+    return Path(location).with_name(f".{Path(location).name}.lock")

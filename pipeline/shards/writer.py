@@ -1,4 +1,4 @@
-"""Writer of one shard: rows of the dataset -> ids -> records -> a tar file, and a note when it is finished."""
+"""Writer of one shard: rows of the dataset -> ids -> records -> tar file -> note."""
 
 import hashlib
 import socket
@@ -16,22 +16,21 @@ from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
 from pipeline.shards.plan import ShardTask
-from pipeline.shards.records import END, Record, record_blocks
+from pipeline.shards.records import END, Record, serialize_record
 from pipeline.shards.store import ShardStore
 from pipeline.tokens.kmers import encode_promoters
 
 BUFFER_BYTES = 8 * 2**20
-"""Buffer for the ids of a record; they take 1.6 MB in the paper's preset."""
-
+"""Size of the buffer for the ids of a record, which are 1.6 MB with the settings of the paper."""
 
 ShardResult = tuple[ShardEntry, bool]
-"""A shard on disk, and whether it was written now, not by an interrupted run before."""
+"""The entry of a shard, and whether it was written now instead of by an interrupted run."""
 
 
 def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> ShardResult:
     """Write one shard, then its note, unless an interrupted run finished it.
 
-    config: as the dataset was built. Memory: some records and DuckDB's read-ahead, whatever the size of the shard.
+    config: with the settings of the build. Memory: a few records and the read-ahead of DuckDB, for any size of shard.
     Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
     """
     existing = store.find_finished(task.file)
@@ -40,10 +39,10 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     with open_dataset(config.dataset.path) as connection:
         if shard_key(dataset_info(connection).key, config) != store.key:
             host = socket.gethostname()
-            raise UserError(f"{config.dataset.path}: on {host}, not the dataset that the shards were planned from")
-        # Closed on errors, too: DuckDB can open the file again only when no result is left open.
+            raise UserError(f"{config.dataset.path}: on {host}, not the dataset of the plan; fix: copy it to this host")
+        # Closed even after an error: DuckDB can open the file again only if no result is open.
         with (
-            closing(_records(connection, task, config)) as records,
+            closing(_encode_records(connection, task, config)) as records,
             store.new_shard(task.file) as path,
             path.open("wb") as file,
         ):
@@ -52,10 +51,10 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     return entry, True
 
 
-def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
-    """Encode the shard's promoters, record by record. Each record is valid until the next one is requested."""
+def _encode_records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
+    """Encode the promoters of a shard by record. A record is valid until the next one is requested."""
     connection.execute("set threads = 1")
-    # The table is stored in the order of its ids. Sorting it again is slower than reading it; the check below is not.
+    # The table is stored in the order of its ids, which is checked below. Sorting it would take longer than reading.
     rows = connection.sql(
         "select id, sequence, expression from promoters "
         "where id between $1 and $2 and ($3 is null or expression >= $3)",
@@ -70,21 +69,25 @@ def _records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: Dat
             id=table["id"].to_numpy().astype(np.int64),
         )
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
-            raise UserError(f"{config.dataset.path}: promoters are not in the order of their ids; fix: build it again")
+            raise UserError(
+                f"{config.dataset.path}: promoters are not in the order of their ids; fix: build the dataset again"
+            )
         read, last = read + len(record), int(record.id[-1])
         yield record
     if read != task.rows:
-        raise UserError(f"{task.file}: the dataset changed; expected {task.rows:,} rows, got {read:,}")
+        raise UserError(
+            f"{task.file}: the dataset changed: expected {task.rows:,} rows, got {read:,}; fix: run the command again"
+        )
 
 
 def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:
-    """Write records as a tar. name: of the shard in the index; first_record: number of the first in its split."""
+    """Write records as a tar. name: of the shard in the index; first_record: number of the first one in its split."""
     sha256 = hashlib.sha256()
     entries: list[RecordEntry] = []
     offset = 0
     for number, record in enumerate(records, first_record):
         crc32, size = 0, 0
-        for block in record_blocks(number, record, zstd):
+        for block in serialize_record(number, record, zstd):
             sha256.update(block)
             crc32 = zlib.crc32(block, crc32)
             size += file.write(block)

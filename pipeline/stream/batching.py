@@ -1,4 +1,4 @@
-"""Batches of one rank: promoters are collated block by block, and a block is sliced into steps."""
+"""Batches of one rank: promoters are collated in blocks, and a block is sliced into steps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ import numpy.typing as npt
 from pipeline.stream.reader import Window
 from pipeline.stream.shuffle import partition
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import pad_rows, padded_width
+from pipeline.tokens.padding import pad_rows, round_up_width
 from pipeline.tokens.reverse_complement import reverse_complement
 
 Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
-"""Positions in the split -> whether each is read from the other strand."""
+"""Positions in the split, (n,) int64 -> whether each promoter is read from the other strand, (n,) bool."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch, padded with id 0 to the width of the whole global batch.
+    """One micro-batch, padded with id 0 to the width of the global batch.
 
-    tokens: (rows, width) ids, one per base; lengths: (rows,) bases; expression: (rows,) float32; id: (rows,) of the
-    dataset; weight: (rows,) float32, 0 for a row that only fills an empty micro-batch; first_row: of this batch within
-    the global batch; global_rows, global_lengths: promoters in the global batch, and the bases of each.
-    The arrays are views into those of a whole block of steps.
+    tokens: (rows, width) ids, one per base, uint8, uint16 or uint32; lengths: (rows,) int64, bases; expression: (rows,)
+    float32, NaN without a label; id: (rows,) int64, of the dataset; weight: (rows,) float32, 0 for a row that only
+    fills an empty micro-batch; first_row: index of the first row in the global batch; global_rows: promoters in the
+    global batch; global_lengths: (global_rows,) int64, their bases. The arrays are views of those of a block of steps.
     """
 
     tokens: Ids
@@ -39,7 +39,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """The micro-batches of one rank for one optimizer step. consumed: promoters of the epoch after it, on all ranks."""
+    """Micro-batches of one rank for one optimizer step.
+
+    number: of the step in its epoch, from 0; consumed: promoters of the epoch up to this step, over all ranks.
+    """
 
     epoch: int
     number: int
@@ -49,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True)
 class RankSlice:
-    """The part of every global batch that this rank takes."""
+    """Slice of every global batch that one rank takes."""
 
     rank: int = 0
     ranks: int = 1
@@ -59,9 +62,10 @@ class RankSlice:
 
 @dataclass(frozen=True)
 class RowAssignment:
-    """A rank's rows of a global batch, ascending, and their weights: 0 for a row that fills an empty micro-batch.
+    """Rows of a global batch that one rank takes.
 
-    micro_batches: the slice of these rows that each takes, and the place of its first one in the global batch.
+    rows: (n,) int64, ascending; weights: (n,) float32, 0 for a row that only fills an empty micro-batch;
+    micro_batches: per micro-batch its slice of `rows`, and the index of its first row in the global batch.
     """
 
     rows: Numbers
@@ -70,7 +74,7 @@ class RowAssignment:
 
 
 def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
-    """Assign a rank its rows of a global batch. An empty micro-batch gets the next one's row, with weight 0."""
+    """Assign the rows of a global batch to a rank. An empty micro-batch gets the row of the next one, with weight 0."""
     per_rank = rank_slice.micro_batches
     bounds = partition(rows, rank_slice.ranks * per_rank)[rank_slice.rank * per_rank :][: per_rank + 1]
     firsts, counts = bounds[:-1], np.diff(bounds)
@@ -87,29 +91,30 @@ def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
 def collate(
     windows: Sequence[Window], assignment: RowAssignment, global_rows: int, k: int, strands: Strands | None = None
 ) -> list[list[Batch]]:
-    """Collate promoters, in their order, to the micro-batches of some steps.
+    """Collate promoters, in their order, into the micro-batches of a rank. Returns them by step.
 
-    windows: hold a whole number of global batches of `global_rows` each, end to end.
+    windows: together a whole number of global batches of `global_rows` promoters; strands: promoters to read from the
+    other strand, none by default.
     """
     lengths = np.concatenate([window.lengths for window in windows])
     by_step = lengths.reshape(-1, global_rows)
-    mine = (np.arange(len(by_step))[:, None] * global_rows + assignment.rows).ravel()
+    own_rows = (np.arange(len(by_step))[:, None] * global_rows + assignment.rows).ravel()
     starts = np.cumsum([0, *map(len, windows)])
-    bounds = np.searchsorted(mine, starts)
+    bounds = np.searchsorted(own_rows, starts)
     selected = [
-        window.rows(mine[first:end] - start)
+        window.rows(own_rows[first:end] - start)
         for window, start, first, end in zip(windows, starts, bounds, bounds[1:], strict=False)
         if first < end
     ]
-    padded = [_pad_window(window, padded_width(lengths), k, strands) for window in selected]
-    tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks are of one window
-    own_lengths = lengths[mine]
+    padded = [_pad_window(window, round_up_width(lengths), k, strands) for window in selected]
+    tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks need only one window
+    own_lengths = lengths[own_rows]
     expression = np.concatenate([window.expression for window in selected])
     ids = np.concatenate([window.id for window in selected])
 
     def micro_batch(step: int, part: slice, first_row: int) -> Batch:
         first = step * len(assignment.rows)
-        rows, width = slice(first + part.start, first + part.stop), padded_width(by_step[step])
+        rows, width = slice(first + part.start, first + part.stop), round_up_width(by_step[step])
         return Batch(
             tokens=tokens[rows, :width],
             lengths=own_lengths[rows],
@@ -125,9 +130,9 @@ def collate(
 
 
 def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:
-    """Pad a window's promoters: (rows, width)."""
-    # A window has room for the width of its own longest promoter only; another window's may be longer.
-    own_width = padded_width(window.lengths)
+    """Pad the promoters of a window: (rows, width) ids."""
+    # A window has space for the width of its own longest promoter; another window may have a longer one.
+    own_width = round_up_width(window.lengths)
     tokens = pad_rows(window.values, window.starts, window.lengths, own_width)
     if strands is not None:
         rows = np.flatnonzero(strands(window.position))
@@ -136,7 +141,7 @@ def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> 
 
 
 def split_windows(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
-    """Split windows into their first `rows` promoters and the rest."""
+    """Split windows after their first `rows` promoters. Returns the windows before and after."""
     starts = [0, *accumulate(map(len, windows))]
     head = [window.rows(slice(rows - start)) for window, start in zip(windows, starts, strict=False) if start < rows]
     tail = [

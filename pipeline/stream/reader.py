@@ -1,4 +1,4 @@
-"""Reader of windows: the records that are shuffled together, in memory, each checked against the index."""
+"""Reader of windows: records that are shuffled together, in memory, each checked against the index."""
 
 import contextlib
 import os
@@ -16,13 +16,16 @@ from pipeline.shards.index import ShardEntry
 from pipeline.shards.records import Record, check_record
 from pipeline.stream.sources import ShardSource
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import padded_width
+from pipeline.tokens.padding import round_up_width
 
 
 @dataclass(frozen=True)
 class Window:
-    """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]]; position: its place in the
-    split. Behind the last promoter, values has room for the width of the longest."""
+    """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]].
+
+    values: (ids,), one id per base, with space after the last promoter for the width of the longest; starts, lengths,
+    id, position: (rows,) int64; expression: (rows,) float32. position: index of the promoter in its split.
+    """
 
     values: Ids
     starts: Numbers
@@ -35,7 +38,7 @@ class Window:
         return len(self.id)
 
     def rows(self, which: slice | Numbers) -> "Window":
-        """Select promoters, or reorder them. values stays as it is."""
+        """Select or reorder promoters by a slice or by indices, (n,). `values` is shared."""
         return replace(
             self,
             starts=self.starts[which],
@@ -47,60 +50,62 @@ class Window:
 
 
 class RecordReader:
-    """Reader of the records of a split, which are numbered through all its shards."""
+    """Reader of the records of a split. Their numbers run through all shards of the split."""
 
-    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry]) -> None:
-        self._source = source
+    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int) -> None:
+        self._source, self._k = source, k
         self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
     def prefetch(self, numbers: Sequence[int]) -> None:
-        """Announce the records that will be read soon, in this order."""
+        """Prefetch the shards of records that will be read soon, in this order."""
         self._source.prefetch(list(self._shards(numbers).values()))
 
-    def window(self, numbers: Sequence[int], threads: Executor) -> Window:
-        """Read and check records side by side. Raises UserError if one is missing or corrupt."""
+    def read_window(self, numbers: Sequence[int], threads: Executor) -> Window:
+        """Read and check records in parallel. Raises UserError if one is missing or corrupt."""
         with contextlib.ExitStack() as stack:
-            # An open file can be read to its end, even if another process removes it from the cache meanwhile.
+            # An open file stays readable if another process removes it from the cache.
             files = {
                 name: stack.enter_context(self._source.open(shard)) for name, shard in self._shards(numbers).items()
             }
-            records = list(threads.map(lambda number: self._read(number, files), numbers))
+            records = list(threads.map(lambda number: self._read_record(number, files), numbers))
         return join_records(records, [self._first_positions[number] for number in numbers])
 
     def _shards(self, numbers: Sequence[int]) -> dict[str, ShardEntry]:
-        """List the shards of records by file, in the order in which the records need them."""
+        """List the shards of records by file, in the order of the records."""
         return {shard.file: shard for shard, _ in (self._records[number] for number in numbers)}
 
-    def _read(self, number: int, files: dict[str, BinaryIO]) -> Record:
+    def _read_record(self, number: int, files: dict[str, BinaryIO]) -> Record:
         shard, place = self._records[number]
         try:
-            return self._check(files[shard.file], shard, place)
+            return self._read_checked(files[shard.file], shard, place)
         except UserError:
             if not self._source.discard(shard):
                 raise
         with self._source.open(shard) as fresh:
-            return self._check(fresh, shard, place)
+            return self._read_checked(fresh, shard, place)
 
-    def _check(self, file: BinaryIO, shard: ShardEntry, number: int) -> Record:
-        """Read record `number` of a shard and check it against the index."""
+    def _read_checked(self, file: BinaryIO, shard: ShardEntry, number: int) -> Record:
+        """Read record `number` of a shard and check it against the index. Raises UserError if it is corrupt."""
         entry = shard.records[number]
         try:
-            data = os.pread(file.fileno(), entry.bytes, entry.offset)
+            # pread allocates the requested size, which may exceed the file.
+            available = max(os.fstat(file.fileno()).st_size - entry.offset, 0)
+            data = os.pread(file.fileno(), min(entry.bytes, available), entry.offset)
         except OSError as error:
             raise UserError(f"{shard.file}: record {number}: cannot read: {error.strerror}") from None
-        return check_record(data, str(self._source), shard, number)
+        return check_record(data, str(self._source), shard, number, self._k)
 
 
 def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:
-    """Join records to a window. first_positions: place in the split of each record's first promoter."""
+    """Join records to a window. first_positions: position in the split of the first promoter of each record."""
     lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
     firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
     starts = [first + record.tokens.offsets[:-1] for first, record in zip(firsts, records, strict=False)]
-    room = np.zeros(padded_width(lengths), records[0].tokens.values.dtype)
+    padding = np.zeros(round_up_width(lengths), records[0].tokens.values.dtype)
     positions = [np.arange(first, first + len(r)) for first, r in zip(first_positions, records, strict=True)]
     return Window(
-        values=np.concatenate([*(record.tokens.values for record in records), room]),
+        values=np.concatenate([*(record.tokens.values for record in records), padding]),
         starts=np.concatenate(starts),
         lengths=lengths,
         expression=np.concatenate([record.expression for record in records]),

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
-from pipeline.shards.index import Index, ShardEntry
+from pipeline.shards.index import Index, ShardEntry, shard_name
 from pipeline.shards.location import shard_location
 from pipeline.shards.records import missing_shard_error
 from pipeline.stream.cache import FETCHERS, ShardCache
@@ -15,7 +15,7 @@ from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
 class LocalShards:
-    """Shards in a local folder. Several threads use it at once."""
+    """Shards in a local folder. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,29 +24,30 @@ class LocalShards:
         return str(self.folder)
 
     def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file. Raises UserError if it is missing or cannot be read."""
+        """Open the file of a shard. Raises UserError if it is missing or cannot be read."""
+        path = self.folder / shard_name(shard)
         try:
-            return (self.folder / shard.file).open("rb", buffering=0)
+            return path.open("rb", buffering=0)
         except FileNotFoundError:
             raise missing_shard_error(self.folder, shard) from None
         except OSError as error:
-            raise UserError(f"{self.folder / shard.file}: cannot read: {error.strerror}") from None
+            raise UserError(f"{path}: cannot read: {error.strerror}") from None
 
     def prefetch(self, shards: Sequence[ShardEntry]) -> None:
-        """Announce the shards that will be opened soon, in this order: local files need no preparation."""
+        """Prefetch shards that will be opened soon, in this order. Local files need no preparation."""
 
     def discard(self, shard: ShardEntry) -> bool:
-        """Discard a corrupt copy. Returns whether there is another one: never here."""
+        """Discard a corrupt copy of a shard. Returns False: a folder has no other copy."""
         del shard
         return False
 
 
 ShardSource = LocalShards | ShardCache
-"""A place that the stream reads shards from, named by str() in errors."""
+"""Source of the shards of a stream. Its str() is the folder or URL, for errors."""
 
 
-def shard_source(config: DataConfig, index: Index) -> Path | ShardCache:
-    """Choose the source of a configuration's shards. Raises UserError if the cache is too small."""
+def choose_source(config: DataConfig, index: Index) -> Path | ShardCache:
+    """Choose the source of the shards of a configuration. Raises UserError if the cache is too small."""
     place, shards = shard_location(config), config.shards
     if not is_remote(place):
         return Path(place)

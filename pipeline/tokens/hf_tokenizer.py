@@ -1,8 +1,9 @@
-"""A stock Hugging Face tokenizer of the vocabulary, for users without this package.
+"""Hugging Face tokenizer of the k-mer vocabulary, for users without this package.
 
-Its input is a promoter with adapters, as in the challenge's files, or an extended sequence. It replaces adapters by
-flanks, cuts reading frame 0 into k-mers and adds [CLS] and [SEP]. Frame f is the extended sequence from base f on.
-Lower case is read as upper case; a letter that is no base becomes [UNK]; an incomplete last k-mer is dropped.
+Its input is a promoter with adapters, as in the files of the DREAM challenge, or an extended sequence. It replaces
+adapters by flanks, cuts reading frame 0 into k-mers and adds [CLS] and [SEP]. For frame f, pass the extended sequence
+without its first f bases. Lower case is converted to upper case. A k-mer with a letter other than ACGTN becomes [UNK].
+An incomplete last k-mer is dropped.
 """
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -14,7 +15,7 @@ from pipeline.tokens.kmers import CLS, SEP, vocabulary
 def build_tokenizer(assay: Assay, k: int, overlapping: bool = False) -> Tokenizer:
     """Build the `tokenizers` pipeline of an assay and k.
 
-    overlapping: its input is k-mers separated by spaces, as the pipeline cannot cut overlapping ones.
+    overlapping: the input is k-mers separated by spaces, because `tokenizers` cannot cut overlapping ones.
     """
     tokens = {token: i for i, token in enumerate(vocabulary(k))}
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))

@@ -1,36 +1,37 @@
-"""Pad rows of different lengths: copied as rows of equal width, then zeroed past their ends."""
+"""Padding: rows of different lengths are copied at equal width, then set to 0 after their ends."""
 
 import numpy as np
 
 from pipeline.tokens.kmers import Ids, Numbers, Ragged
 
 PAD_TO = 8
-"""Widths are rounded up to a multiple of this many bases, so that few shapes occur."""
+"""Widths are multiples of this many bases, so that few shapes occur."""
 
 
-def padded_width(lengths: Numbers) -> int:
-    """Return the largest length, rounded up to a multiple of PAD_TO."""
+def round_up_width(lengths: Numbers) -> int:
+    """Round the largest of some lengths, (n,), up to a multiple of PAD_TO."""
     return -(-int(lengths.max()) // PAD_TO) * PAD_TO
 
 
 def pad_tokens(tokens: Ragged, picks: Numbers, lengths: Numbers) -> Ids:
-    """Pad the picked rows with 0: (len(picks), padded_width(lengths)).
+    """Pad selected rows with 0: (len(picks), round_up_width(lengths)) ids.
 
-    lengths: of all rows that get the same width.
+    picks: (n,) row numbers; lengths: (m,) lengths of all rows that share the width.
     """
-    width = padded_width(lengths)
+    width = round_up_width(lengths)
     extended = np.concatenate([tokens.values, np.zeros(width, tokens.values.dtype)])
     return pad_rows(extended, tokens.offsets[picks], np.diff(tokens.offsets)[picks], width)
 
 
 def pad_rows(values: Ids, starts: Numbers, lengths: Numbers, width: int) -> Ids:
-    """Copy values[starts[i] : starts[i] + lengths[i]] to row i, padded with 0: (rows, width).
+    """Copy values[starts[i] : starts[i] + lengths[i]] to row i and pad it with 0: (rows, width).
 
-    width: at least the largest length. `width` values must follow each start, whatever they are.
+    values: (n,) ids; starts, lengths: (rows,) int64; width: at least the largest length. At least `width` values must
+    follow each start; those after a row's end are ignored.
     """
     if not width or not len(starts):
         return np.zeros((len(starts), width), values.dtype)
-    # For numpy, each row is one item of `width` ids, which it copies at once; items overlap in `values`.
+    # Each row is one numpy item of `width` ids, copied at once; the items overlap in `values`.
     item = np.dtype((np.void, width * values.itemsize))
     places = len(values) - width + 1
     rows: Ids = np.ndarray((places,), item, values, strides=values.strides)[starts].view(values.dtype)

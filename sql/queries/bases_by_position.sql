@@ -1,5 +1,6 @@
--- Share of each base at each position of the insert, from 1 at its left end, for the most common length (80 in the
--- yeast assay). Random synthesis gives flat lines; the shares of a row sum to 1.
+-- The share of each base at each position of the insert. Position 1 is the first base.
+-- Only inserts of the most common length are counted (80 bases in the yeast assay). The five shares of a row sum to 1.
+-- Random synthesis gives the same shares at all positions.
 with inserts as not materialized (
     select insert_of(sequence) as bases
     from promoters
@@ -16,7 +17,7 @@ starts as (
     from inserts, common
     where length(bases) = width
 ),
--- Words of four letters are counted first, then the letters in them: a quarter of the work.
+-- Count words of four bases, then the bases in the words: this takes a quarter of the time.
 words as (
     select start, substring(bases, start::int, 4) as word, count(*) as n
     from starts

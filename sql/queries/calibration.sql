@@ -1,5 +1,6 @@
--- Held-out promoters of each run and split in twenty equal groups by prediction. If predictions are calibrated, the
--- mean label of a group is within a few standard errors of its mean prediction.
+-- Compare predicted and measured expression. The held-out promoters of each run and split are sorted by prediction and
+-- divided into twenty groups of equal size. For a calibrated model, the mean label of a group differs from its mean
+-- prediction by at most a few standard errors.
 with grouped as (
     select
         run,

@@ -1,16 +1,17 @@
--- Sequences that were measured more than once, and the differences of their labels. No model can distinguish these
--- rows, so noise_sd, the standard deviation within a sequence, is the part of any error that is due to the assay.
-with suspects as (
-    -- Numbers in place of sequences: a group for each of them takes a fraction of the memory.
-    select hash(sequence) as mark
+-- Sequences that were measured more than once, and how much their labels differ.
+-- noise_sd is the standard deviation of the labels of one sequence. It is the measurement error of the assay, which no
+-- model can predict.
+with repeated_hashes as (
+    -- Grouping by a hash takes a fraction of the memory of grouping by sequence.
+    select hash(sequence) as sequence_hash
     from promoters
-    group by mark
+    group by sequence_hash
     having count(*) > 1
 ),
 repeated as (
     select count(*) as copies, max(expression) - min(expression) as apart, var_samp(expression) as variance
     from promoters
-    where hash(sequence) in (select mark from suspects)
+    where hash(sequence) in (select sequence_hash from repeated_hashes)
     group by sequence
     having count(*) > 1
 )

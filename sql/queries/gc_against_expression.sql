@@ -1,5 +1,5 @@
--- Mean and quartiles of expression by GC content of the insert, in steps of 5 %: 0.4 means 40 % up to 45 %.
--- Half of a step's promoters lie between lower_quartile and upper_quartile. Ns count neither way.
+-- Mean and quartiles of expression by GC content of the insert, in steps of 5 %: 0.4 means 40 % to less than 45 %.
+-- Half of the promoters of a step lie between lower_quartile and upper_quartile. N is not counted as a base.
 with counted as (
     select
         expression,

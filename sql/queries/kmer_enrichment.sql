@@ -1,7 +1,8 @@
--- 5-mers of the insert that are more frequent (log2_ratio above 0) or less frequent in pretrain, the top by expression,
--- than in the other promoters: 1 means twice, -1 half as frequent. Counted on the stored strand; a binding site that
--- works in both directions is found as itself and as its other_strand.
--- For 6-mers set k to 6. One is added to each count, so that no ratio is infinite.
+-- 5-mers of the insert that are enriched (log2_ratio above 0) or depleted (below 0) in strong promoters. Strong promoters
+-- are those of relation pretrain. A log2_ratio of 1 means twice as frequent as in the other promoters, -1 half as frequent.
+-- Only the stored strand is counted. A binding site that works in both orientations appears as a k-mer and as its reverse
+-- complement, other_strand. For 6-mers, set k to 6. A pseudocount of 1 is added to each count, so that all ratios are
+-- finite.
 with size as (
     select 5 as k
 ),
@@ -13,7 +14,7 @@ starts as (
     select bases, is_top, unnest(range(1, length(bases) + 1, 4)) as start
     from inserts
 ),
--- Every k-mer of an insert lies in just one of these words; they are counted first, then the k-mers in them.
+-- Count words of k + 3 bases, then the k-mers in the words. Each k-mer of an insert lies in exactly one word.
 words as (
     select
         substring(bases, start::int, k + 3) as word,

@@ -1,4 +1,5 @@
--- Labels by whole number (11 means 11 up to 12), and how many of them are at or above the pretraining cut.
+-- Number of promoters by label, rounded down to a whole number: 11 means 11 to less than 12.
+-- pretrained_on: how many of them are at or above the pretraining threshold (column cut of relation dataset).
 select
     floor(expression) as expression,
     count(*) as promoters,

@@ -1,5 +1,5 @@
--- Share of each fine-tuning split's promoters by whole number of the label. The splits are drawn at random, so a row's
--- shares differ by chance alone: by about the root of share / promoters of the split.
+-- Share of the promoters of each fine-tuning split by label, rounded down to a whole number.
+-- Random splits have nearly the same shares. A share differs by chance by about sqrt(share / promoters of the split).
 with counts as (
     select
         floor(expression) as value,

@@ -1,6 +1,6 @@
--- Mean expression of promoters with and without a binding site in the insert, on either strand. An effect of several
--- standard errors is not due to chance. It may be due to base composition: compare with gc_against_expression.sql.
--- Write your own sites into the list; promoters are read once per site.
+-- Mean expression of promoters with and without a binding site in the insert, on either strand.
+-- An effect of several standard errors is not due to chance. It may be due to base composition: compare with
+-- gc_against_expression.sql. Add your own sites to the list. The promoters are read once per site.
 with sites(factor, site) as (
     values
         ('Cbf1', 'CACGTG'),
@@ -14,11 +14,11 @@ with sites(factor, site) as (
         ('TATA', 'TATAAA'),
         ('Ume6', 'GGCGGC')
 ),
-seen as (
+matches as (
     select
         factor,
         site,
-        contains(insert_of(sequence), site) or contains(insert_of(sequence), reverse_complement(site)) as has_it,
+        contains(insert_of(sequence), site) or contains(insert_of(sequence), reverse_complement(site)) as has_site,
         expression
     from promoters, sites
 )
@@ -26,14 +26,14 @@ select
     factor,
     site,
     reverse_complement(site) as other_strand,
-    count(*) filter (has_it) as promoters_with,
-    avg(expression) filter (has_it) as mean_with,
-    avg(expression) filter (not has_it) as mean_without,
+    count(*) filter (has_site) as promoters_with,
+    avg(expression) filter (has_site) as mean_with,
+    avg(expression) filter (not has_site) as mean_without,
     mean_with - mean_without as effect,
     sqrt(
-        var_samp(expression) filter (has_it) / count(*) filter (has_it)
-        + var_samp(expression) filter (not has_it) / count(*) filter (not has_it)
+        var_samp(expression) filter (has_site) / count(*) filter (has_site)
+        + var_samp(expression) filter (not has_site) / count(*) filter (not has_site)
     ) as standard_error
-from seen
+from matches
 group by factor, site
 order by effect desc nulls last, factor;

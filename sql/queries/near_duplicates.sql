@@ -1,6 +1,7 @@
--- Clusters of near-duplicate inserts, largest first, of a dataset built with split = grouped. One row per insert, with
--- the leader of its cluster: the number of bases that differ if both are equally long, the split (the same for the
--- whole cluster), and both expressions. Labels of a cluster that differ a lot show noise, or a base that matters.
+-- Clusters of near-duplicate inserts, largest first, of a dataset that was built with dataset.split=grouped.
+-- One row per insert and the leader of its cluster: the number of mismatches if both have the same length, the split of
+-- the cluster, and both expressions. Large differences of expression within a cluster show measurement noise or an
+-- important base.
 with measured as (
     select insert_of(sequence) as "insert", avg(expression) as expression
     from promoters

@@ -1,4 +1,4 @@
--- The shard and record of the first promoters of the fine-tuning test split.
+-- The shard and the record that hold the first ten promoters of the fine-tuning test split.
 select f.id, f.sequence, r.k, r.shard, r.record, f.position - r.first_position as row_in_record
 from finetune f
 join records r

@@ -1,4 +1,4 @@
--- The number of rejects by reason, with one example each.
+-- Number of rejected rows by reason, with the place and text of the first one.
 select
     reason,
     count(*) as rows,

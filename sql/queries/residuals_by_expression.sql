@@ -1,18 +1,18 @@
--- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by label, rounded to a step
--- that is 1 on the yeast assay's scale (a round number near an eighteenth of the labels' range). The slope is what any
--- model shows of noisy labels: the highest are high by luck, too.
+-- Residuals of held-out promoters by label. A residual is label minus prediction: above 0, the prediction is too low.
+-- Labels are rounded to a step of about 1/18 of their range: 1 in the yeast assay.
+-- A positive slope is expected of any model: with noisy labels, the highest labels are partly high by chance.
 with width as (
-    select greatest(max(expression) - min(expression), 1e-6) / 18 as wanted from promoters
+    select greatest(max(expression) - min(expression), 1e-6) / 18 as exact_step from promoters
 ),
 decade as (
-    select wanted, power(10, floor(log10(wanted))) as power_of_ten from width
+    select exact_step, power(10, floor(log10(exact_step))) as power_of_ten from width
 ),
 round_number as (
     select
         power_of_ten * case
-            when wanted <= power_of_ten then 1
-            when wanted <= 2 * power_of_ten then 2
-            when wanted <= 5 * power_of_ten then 5
+            when exact_step <= power_of_ten then 1
+            when exact_step <= 2 * power_of_ten then 2
+            when exact_step <= 5 * power_of_ten then 5
             else 10
         end as step
     from decade

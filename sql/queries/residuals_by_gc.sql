@@ -1,5 +1,5 @@
--- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by GC content of the insert,
--- in steps of 5 %: 0.4 means 40 % up to 45 %. Ns are not counted.
+-- Residuals of held-out promoters by GC content of the insert, in steps of 5 %: 0.4 means 40 % to less than 45 %.
+-- A residual is label minus prediction: above 0, the prediction is too low. N is not counted as a base.
 with counted as (
     select
         run,

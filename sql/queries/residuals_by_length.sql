@@ -1,5 +1,5 @@
--- Residuals (label - prediction; above 0 the prediction is too low) of held-out promoters by length of the insert in
--- bases.
+-- Residuals of held-out promoters by length of the insert in bases.
+-- A residual is label minus prediction: above 0, the prediction is too low.
 with held_out as (
     select run, split, length(insert_of(sequence)) as bases, expression - prediction as residual
     from predictions

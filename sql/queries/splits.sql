@@ -1,5 +1,5 @@
--- Rows, mean and standard deviation of expression of each split. The splits of a stage are drawn at random: their means
--- should differ by little more than sd / sqrt(rows).
+-- Number of promoters of each split, with mean and standard deviation (sd) of expression.
+-- In random splits, the means of a stage differ by little more than sd / sqrt(rows).
 select 'finetune' as stage, split, count(*) as rows, avg(expression) as mean, stddev(expression) as sd
 from finetune
 group by all

@@ -1,5 +1,6 @@
--- The 20 labels that most promoters share: the assay gives a whole number to a promoter seen in one sorting bin only.
--- whole_numbers is the share of all promoters with such a label. A cut among big ties takes more than its fraction.
+-- The 20 labels that most promoters share. The yeast assay gives a whole number to a promoter seen in one sorting bin
+-- only. whole_numbers is the share of all promoters with a whole number as label. If many promoters share the label at the
+-- pretraining threshold, pretrain holds more than dataset.top_fraction of the promoters.
 select
     expression,
     count(*) as promoters,

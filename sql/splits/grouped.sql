@@ -1,7 +1,8 @@
--- For split = grouped, in place of splits/random.sql. Reads temp table inserts (splits/inserts.sql) and relation near:
--- the inserts that have near-duplicates, each with the leader of its cluster.
+-- Split by clusters of near-duplicates (dataset.split = grouped), in place of splits/random.sql.
+-- Reads temp table inserts (splits/inserts.sql) and relation near: inserts with near-duplicates, each with the leader of
+-- its cluster.
 
--- One row per cluster: rows of equal or near-duplicate inserts. Most promoters are a cluster of their own.
+-- One row per cluster of equal or near-duplicate inserts. Most clusters hold a single promoter.
 create or replace temp table clusters as
 with members as (
     select coalesce(leader, "insert") as leader
@@ -19,7 +20,7 @@ counted as (
     from members
     group by leader
 ),
--- The hash of a cluster of several rows draws its split, with the fractions of the splits as probabilities...
+-- A hash draws the split of each cluster of several rows. The fractions of the splits are the probabilities.
 drawn as (
     select
         leader,
@@ -33,7 +34,7 @@ drawn as (
         end as drawn
     from counted, sizes
 ),
--- ... and training if the split is full.
+-- A cluster that does not fit into its split any more goes to training.
 fitted as (
     select
         leader,
@@ -48,7 +49,7 @@ fitted as (
     from drawn, sizes
     window in_order as (partition by drawn order by place, leader)
 ),
--- Clusters of one row fill the splits up to their exact sizes.
+-- Clusters of one row fill test and validation up to their exact sizes.
 missing as (
     select
         any_value(test) - coalesce(sum(rows) filter (split = 'test'), 0) as test,
@@ -67,7 +68,7 @@ select
     end as split
 from fitted, missing;
 
--- One row per usable input row: test, validation and training rows in turn, each in random order.
+-- One row per valid input row: test rows, then validation, then training, each in random order.
 create or replace table promoters as
 with shuffled as (
     select sequence, expression

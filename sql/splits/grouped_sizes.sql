@@ -1,4 +1,4 @@
--- Test and validation rows, of the clusters and as requested, and the training rows.
+-- The numbers of test and validation rows, those that were requested (test_size, valid_size), and the training rows.
 select
     coalesce(sum(rows) filter (split = 'test'), 0)::bigint as test,
     coalesce(sum(rows) filter (split = 'valid'), 0)::bigint as valid,

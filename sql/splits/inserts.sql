@@ -1,4 +1,4 @@
--- For split = grouped: one row per usable input row, with its insert and its place in the random order.
+-- One row per valid input row, with its insert and its place in the random order (dataset.split = grouped).
 create or replace temp table inserts as
 select
     sequence,

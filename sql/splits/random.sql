@@ -1,5 +1,5 @@
--- One row per usable input row, in the build's random order. The order is total, so id is the same whatever the
--- order of the input, the threads or the memory. Tied rows are equal in all columns.
+-- One row per valid input row, in random order: by a hash of sequence and seed.
+-- Rows that tie in all three keys are identical. So ids do not depend on the order of the input, threads or memory.
 create or replace table promoters as
 with shuffled as (
     select sequence, expression
@@ -9,5 +9,5 @@ with shuffled as (
 select row_number() over () - 1 as id, sequence, expression
 from shuffled;
 
--- One row per insert that has near-duplicates: filled for split = grouped.
+-- One row per insert that has near-duplicates. Empty unless dataset.split is grouped.
 create or replace table near_duplicates ("insert" varchar, leader varchar, split varchar);

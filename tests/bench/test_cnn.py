@@ -1,4 +1,4 @@
-"""The convolutional baseline of bench/."""
+"""Convolutional baseline of bench/quality."""
 
 import json
 import subprocess
@@ -18,24 +18,24 @@ from tests.conftest import ROOT, small_config
 
 pytestmark = pytest.mark.processes
 
-LETTERS = np.array(list("ACGT"))
+BASES = np.array(list("ACGT"))
 MOTIF = "TGACTCA"
 SMALL = CnnSettings(size="small", epochs=6, batch=32, learning_rate=5e-3, seed=0)
 
 
-def drawn(rng, bases):
-    return "".join(rng.choice(LETTERS, bases))
+def draw(rng, bases):
+    return "".join(rng.choice(BASES, bases))
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """Shards of 800 promoters of different lengths, half of them with a motif somewhere that raises expression."""
-    folder, rng = tmp_path_factory.mktemp("planted"), np.random.default_rng(0)
+def motif_shards(tmp_path_factory):
+    """Shards of 800 promoters of different lengths, half of which contain a motif that raises expression."""
+    folder, rng = tmp_path_factory.mktemp("motif"), np.random.default_rng(0)
     config = small_config(folder)
     lines = []
     for row in range(800):
-        head, tail = drawn(rng, rng.integers(5, 40)), drawn(rng, rng.integers(5, 20))
-        insert, level = (head + MOTIF + tail, 12) if row % 2 else (head + drawn(rng, len(MOTIF)) + tail, 8)
+        head, tail = draw(rng, rng.integers(5, 40)), draw(rng, rng.integers(5, 20))
+        insert, level = (head + MOTIF + tail, 12) if row % 2 else (head + draw(rng, len(MOTIF)) + tail, 8)
         label = level + rng.normal(0, 0.5)
         lines.append(f"{config.assay.left_adapter}{insert}{config.assay.right_adapter}\t{label:.4f}\n")
     (folder / "rows.tsv").write_text("".join(lines))
@@ -44,83 +44,84 @@ def planted(tmp_path_factory):
     return shard_folder(config)
 
 
-def test_it_learns_a_planted_motif_and_equal_seeds_give_equal_numbers(planted):
+def test_network_learns_a_motif_and_equal_seeds_give_equal_scores(motif_shards):
     lines: list[str] = []
-    found, again = (Baseline(planted, SMALL).train(lines.append) for _ in range(2))
-    assert found.pearson > 0.8
-    assert found.spearman > 0.6  # half of the labels differ by noise alone: sorting the two halves gives .87
-    assert (found.train_rows, found.test_rows) == (640, 80)
-    assert lines[: found.epochs] == lines[found.epochs :]
-    assert (found.pearson, found.spearman, found.best_epoch) == (again.pearson, again.spearman, again.best_epoch)
+    first, second = (Baseline(motif_shards, SMALL).train(lines.append) for _ in range(2))
+    assert first.pearson > 0.8
+    assert first.spearman > 0.6  # labels within each half differ by noise alone: two perfect halves give .87
+    assert (first.train_rows, first.test_rows) == (640, 80)
+    assert lines[: first.epochs] == lines[first.epochs :]
+    assert (first.pearson, first.spearman, first.best_epoch) == (second.pearson, second.spearman, second.best_epoch)
 
 
-def test_a_training_that_diverges_is_no_result(planted):
-    with pytest.raises(UserError, match=r"loss is (inf|nan) in epoch 1; try a lower --learning-rate"):
-        Baseline(planted, CnnSettings(**{**vars(SMALL), "learning_rate": 1e30})).train(lambda _: None)
+def test_diverged_training_raises(motif_shards):
+    with pytest.raises(UserError, match=r"loss is (inf|nan) in epoch 1; .*--learning-rate"):
+        Baseline(motif_shards, CnnSettings(**{**vars(SMALL), "learning_rate": 1e30})).train(lambda _: None)
 
 
-def test_what_is_scored_are_the_weights_of_the_best_epoch(planted):
-    baseline, lines = Baseline(planted, SMALL), []
-    found = baseline.train(lines.append)
-    reached = [float(line.split()[-1]) for line in lines]
-    assert reached[found.best_epoch - 1] == max(reached) == pytest.approx(found.valid_pearson, abs=1e-4)
+def test_weights_of_the_best_epoch_are_scored(motif_shards):
+    baseline, lines = Baseline(motif_shards, SMALL), []
+    result = baseline.train(lines.append)
+    pearson_by_epoch = [float(line.split()[-1]) for line in lines]
+    assert pearson_by_epoch[result.best_epoch - 1] == max(pearson_by_epoch)
+    assert max(pearson_by_epoch) == pytest.approx(result.valid_pearson, abs=1e-4)
     prediction, label = baseline.predict("valid")
-    assert np.corrcoef(prediction, label)[0, 1] == pytest.approx(found.valid_pearson, abs=1e-6)
-    other = Baseline(planted, CnnSettings(**{**vars(SMALL), "seed": 1})).predict("valid")[0]
-    assert not np.array_equal(Baseline(planted, SMALL).predict("valid")[0], other)
+    assert np.corrcoef(prediction, label)[0, 1] == pytest.approx(result.valid_pearson, abs=1e-6)
+    other = Baseline(motif_shards, CnnSettings(**{**vars(SMALL), "seed": 1})).predict("valid")[0]
+    assert not np.array_equal(Baseline(motif_shards, SMALL).predict("valid")[0], other)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
-def test_bases_from_ids_spell_the_sequences(k):
+def test_one_hot_bases_equal_the_sequences(k):
     sequences = ["ACGTN", "NNGATTACA", "T", ""]
-    ids, lengths = padded(sequences, k, width=16)
+    ids, lengths = pad(sequences, k, width=16)
     bases = one_hot(ids, lengths, k)
     assert bases.shape == (4, 16, 4)
     for row, sequence in enumerate(sequences):
-        spelt = ["ACGT"[base.argmax()] if base.any() else "N" for base in bases[row, : len(sequence)]]
-        assert "".join(spelt) == sequence
+        decoded = ["ACGT"[base.argmax()] if base.any() else "N" for base in bases[row, : len(sequence)]]
+        assert "".join(decoded) == sequence
         assert not bases[row, len(sequence) :].any()
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_padding_counts_for_nothing(size):
-    """Neither in a prediction, nor in training, where other rows' lengths decide how much of it there is."""
+def test_padding_has_no_effect(size):
+    """On predictions and gradients, for any width of the batch."""
     rng = np.random.default_rng(0)
-    sequences = [drawn(rng, length) for length in (57, 80, 81, 80, 79, 12)]
-    found = []
+    sequences = [draw(rng, length) for length in (57, 80, 81, 80, 79, 12)]
+    results = []
     for width in (81, 88, 120):
         torch.manual_seed(0)
         network = Network(SIZES[size])
         network.dropout.p = 0.0
-        bases, lengths = one_hot(*padded(sequences, 3, width), 3), torch.tensor([len(s) for s in sequences])
-        trained = network.train()(bases, lengths)
-        trained.square().sum().backward()
-        found.append([trained.detach(), network.eval()(bases, lengths).detach(), network.stem.weigh.weight.grad])
-    for one in found[1:]:
-        for ours, theirs in zip(one, found[0], strict=True):
+        bases, lengths = one_hot(*pad(sequences, 3, width), 3), torch.tensor([len(s) for s in sequences])
+        predictions = network.train()(bases, lengths)
+        predictions.square().sum().backward()
+        results.append([predictions.detach(), network.eval()(bases, lengths).detach(), network.stem.weigh.weight.grad])
+    for one in results[1:]:
+        for ours, theirs in zip(one, results[0], strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
-def padded(sequences, k, width):
-    """Ids side by side, 0 past each end, as the stream has them, and lengths."""
+def pad(sequences, k, width):
+    """Make k-mer ids (rows, width), 0 past each end as in the stream, and lengths (rows,)."""
     ids = np.zeros((len(sequences), width), np.uint16)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = encode_text(sequence, k)
     return torch.from_numpy(ids), torch.tensor([len(sequence) for sequence in sequences])
 
 
-def test_the_command_says_one_line_of_json_or_what_is_wrong(planted, tmp_path):
-    def said(*words):
+def test_command_prints_json_or_an_error(motif_shards, tmp_path):
+    def run(*words):
         command = module("quality.cnn", *map(str, words))
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
-    done = said(planted, "--size", "small", "--epochs", "1", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["asked"] == {"size": "small", "epochs": 1, "batch": 128, "learning_rate": 1e-2, "seed": 0}
-    assert found["train_rows"] == 640
-    assert found["epochs"] == found["best_epoch"] == 1
-    none = said(tmp_path)
-    assert none.returncode == 1
-    assert "no shards here" in none.stderr
-    assert "Traceback" not in none.stderr
+    process = run(motif_shards, "--size", "small", "--epochs", "1", "--json")
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert result["asked"] == {"size": "small", "epochs": 1, "batch": 128, "learning_rate": 1e-2, "seed": 0}
+    assert result["train_rows"] == 640
+    assert result["epochs"] == result["best_epoch"] == 1
+    process = run(tmp_path)
+    assert process.returncode == 1
+    assert "no shards here" in process.stderr
+    assert "Traceback" not in process.stderr

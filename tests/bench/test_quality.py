@@ -1,4 +1,4 @@
-"""Which trials are run, when again, and the tables of docs/results.md from numbers that are known."""
+"""Study of docs/results.md: order and repetition of trials, and tables of known numbers."""
 
 import json
 import sys
@@ -30,14 +30,14 @@ def test_means_ranges_and_paired_differences():
     assert difference({0: 0.5}, {0: 0.4, 1: 0.3}) == ""
 
 
-def test_each_number_is_in_its_row():
-    found = [one("sizes", "pretrained", seed, 0.7 + seed / 100) for seed in SEEDS]
-    found += [one("sizes", "scratch", seed, 0.6 + seed / 100) for seed in SEEDS]
-    found += [one("sizes", "ridge", 0, 0.8, split="grouped", size=1000)]
-    found += [one("choices", "smooth-l1", seed, 0.71 + seed / 100) for seed in SEEDS]
+def test_tables_hold_each_number_in_its_row():
+    results = [one("sizes", "pretrained", seed, 0.7 + seed / 100) for seed in SEEDS]
+    results += [one("sizes", "scratch", seed, 0.6 + seed / 100) for seed in SEEDS]
+    results += [one("sizes", "ridge", 0, 0.8, split="grouped", size=1000)]
+    results += [one("choices", "smooth-l1", seed, 0.71 + seed / 100) for seed in SEEDS]
     subsets = {"subsets": {"all": {"pearson": 0.5, "spearman": 0.4}}, "pearson_score": 0.3, "spearman_score": 0.2}
-    found += [one("dream", "pretrained", 0, 0.55, size=None, public=subsets)]
-    pearson, spearman, choices, dream = tables(json.loads(json.dumps(found)))
+    results += [one("dream", "pretrained", 0, 0.55, size=None, public=subsets)]
+    pearson, spearman, choices, dream = tables(json.loads(json.dumps(results)))
     assert "| random, 8,000 | .710 (.700 to .720) | .610 (.600 to .620) |  |  | +.100 (+.100 to +.100) |" in pearson
     assert "| grouped, 1,000 |  |  | .800 (.800 to .800) |  |  |" in pearson
     assert "| random, 8,000 | .700 (.690 to .710) |" in spearman
@@ -46,14 +46,14 @@ def test_each_number_is_in_its_row():
     assert "| BERT, pretrained: public rows, all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
 
 
-def test_a_trial_comes_after_the_one_that_it_starts_from():
+def test_trials_come_after_those_that_they_start_from():
     names = [trial.name for trial in trials()]
     assert len(set(names)) == len(names)
     for place, trial in enumerate(trials()):
         assert trial.start is None or trial.start in names[:place]
 
 
-def test_settings_are_known_and_a_pretrained_model_fits():
+def test_settings_are_valid_and_pretrained_models_fit():
     config = {
         trial.name: load_config(ROOT / "bench/quality/quality.yaml", [*trial.data, *trial.settings])
         for trial in trials()
@@ -61,21 +61,21 @@ def test_settings_are_known_and_a_pretrained_model_fits():
     }
     for trial in trials():
         if trial.start:
-            started, mine = config[trial.start], config[trial.name]
-            assert (started.model, started.assay, started.shards.k) == (mine.model, mine.assay, mine.shards.k)
-            assert started.finetune.tokens == mine.finetune.tokens
+            start, own = config[trial.start], config[trial.name]
+            assert (start.model, start.assay, start.shards.k) == (own.model, own.assay, own.shards.k)
+            assert start.finetune.tokens == own.finetune.tokens
 
 
-def test_a_trial_is_run_again_where_its_settings_or_rows_are_others(tmp_path):
-    begun = []
+def test_trials_run_again_after_a_change_of_settings_or_rows(tmp_path):
+    calls = []
 
     class Counting(Studio):
         def places(self, trial):
             return []
 
         def run(self, trial, data):
-            begun.append(trial)
-            return {"pearson": len(begun)}
+            calls.append(trial)
+            return {"pearson": len(calls)}
 
     rows = tmp_path / "yeast.tsv"
     rows.write_text("ACGT\t1\n")
@@ -84,21 +84,21 @@ def test_a_trial_is_run_again_where_its_settings_or_rows_are_others(tmp_path):
     changed = replace(trial, settings=(*trial.settings, "finetune.max_epochs=7"))
     for each in (trial, trial, changed, changed):
         studio.result(each)
-    assert begun == [trial, changed]
+    assert calls == [trial, changed]
     assert json.loads(studio.path(trial).read_text())["pearson"] == 2
     rows.write_text("ACGT\t1\nACCT\t1\n")
     studio.result(changed)
-    assert len(begun) == 3
+    assert len(calls) == 3
 
 
-def test_after_a_failure_no_other_task_is_begun():
-    begun = []
+def test_no_task_starts_after_a_failure():
+    calls = []
 
     def task(name):
-        begun.append(name)
+        calls.append(name)
         if name == "b":
             sys.exit("b: status 1")
 
     with pytest.raises(SystemExit, match="b: status 1"):
         run_parallel(1, {name: partial(task, name) for name in "abcd"})
-    assert begun == ["a", "b"]
+    assert calls == ["a", "b"]

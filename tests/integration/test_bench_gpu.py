@@ -90,7 +90,7 @@ def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
     assert (tmp_path / "t.json").stat().st_size > 10_000
     few = bench(prepared, *short, "--rows", "100", "finetune.global_batch=500", "--stage", "finetune", check=False)
     assert few.returncode == 1
-    assert "fewer than the 500 of a step; generate more: --rows" in few.stderr
+    assert "at least 500 promoters" in few.stderr
 
 
 def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path):
@@ -117,7 +117,7 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
     assert "| fine-tune |" in bench(prepared, "real_run", *[word for word in words if word != "--json"]).stdout
     other = bench(prepared, "real_run", *words, "--processes", "2", check=False)
     assert other.returncode == 1
-    assert "fine-tune is finished there, after another pretrain; name another folder: --work" in other.stderr
+    assert "fine-tune is already finished, after another pretrain" in other.stderr
 
 
 def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_path):
@@ -142,14 +142,16 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_p
     assert [costs[name]["starts"] for name in names] == [1, 1, 1, 2, 1, 1]
     assert start(predict=["another test"]) == ["predict", "score"]
     for changed in ("build", "pretrain", "fine_tune"):
-        with pytest.raises(SystemExit, match=f"fine-tune is finished there, after another {changed.replace('_', '-')}"):
+        with pytest.raises(
+            SystemExit, match=f"fine-tune is already finished, after another {changed.replace('_', '-')}"
+        ):
             start(**{changed: ["another"]})
     del costs["fine-tune"]["wall"]
     assert start(fine_tune=["a smaller micro-batch"]) == ["fine-tune", "predict", "score"]
     assert costs["fine-tune"]["starts"] == 3  # it went on from its checkpoint
     (tmp_path / "runs" / "real").mkdir(parents=True)
     costs.clear()
-    with pytest.raises(SystemExit, match=r"a run that is not in .*costs\.json"):
+    with pytest.raises(SystemExit, match=r"not recorded in .*costs\.json"):
         start()
 
 

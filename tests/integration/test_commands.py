@@ -172,7 +172,14 @@ def test_a_run_is_reported_and_compared(trained):
     page = (run / "report.html").read_text()
     for split in ("valid", "test"):
         assert f"{summary['scores'][split]['pearson']:.4f}" in page
-    for heading in ("Scores", "Settings and machine", "Data", "Pretraining", "Fine-tuning", "Predicted and measured"):
+    for heading in (
+        "Scores",
+        "Settings and machine",
+        "Data",
+        "Pretraining",
+        "Fine-tuning",
+        "Predicted and measured expression",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert "<h2>Challenge</h2>" not in page
     shutil.copytree(run, trained.folder / "again" / "paper")

@@ -172,7 +172,9 @@ def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
     assert row["finished"]
     copy.run("promoter-bert", "build", "train_sequences.txt")  # the same dataset again
     assert json.loads(copy.run("promoter-bert", "query", "--json", runs).stdout) == [row]
-    other = copy.run("promoter-bert", "build", "train_sequences.txt", "dataset.seed=5")
+    refused = copy.run("promoter-bert", "build", "train_sequences.txt", "dataset.seed=5", check=False)
+    assert (refused.returncode, "--replace" in refused.stderr) == (1, True)
+    other = copy.run("promoter-bert", "build", "train_sequences.txt", "dataset.seed=5", "--replace")
     assert "had other rows or splits" in other.stdout
 
 

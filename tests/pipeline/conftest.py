@@ -1,4 +1,4 @@
-"""A real S3 server on this machine, for those who ask for it."""
+"""A local S3 server as a fixture."""
 
 import uuid
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def s3(monkeypatch):
-    """URL of an empty bucket; every process that is started meanwhile finds the server, too."""
+    """URL of an empty bucket; processes started by the test reach the server."""
     s3fs = pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

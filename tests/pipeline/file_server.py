@@ -1,4 +1,4 @@
-"""A file server on the loopback with errors on demand, which records its requests."""
+"""A local file server with errors on request, which records its requests."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ CHUNK = 1 << 16
 
 @dataclass
 class Answers:
-    """How the server answers. Each request takes one item of every list; with empty lists it answers well."""
+    """Responses of the server. Each request takes one item of every list; empty lists give valid responses."""
 
     files: dict[str, bytes]
     ranges: bool = True
@@ -23,7 +23,7 @@ class Answers:
     """Seconds of silence after the first chunk."""
     says_length: bool = True
     flips: list[int] = field(default_factory=list)
-    """Place of a byte of the body that is sent wrong; -1 for none."""
+    """Index of a byte of the body that is corrupted; -1 for none."""
     shift: int = 0
     """Added to the first byte of each range."""
     chunk_seconds: float = 0.0
@@ -34,7 +34,7 @@ class Answers:
 
 @contextmanager
 def serving(answers: Answers) -> Iterator[Answers]:
-    """Serves until the end of the block."""
+    """Serve until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:

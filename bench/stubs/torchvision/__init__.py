@@ -1,1 +1,1 @@
-"""Stands in for torchvision, which mosaicml-streaming imports and never uses here: the real one brings CUDA along."""
+"""Stub of torchvision: mosaicml-streaming imports it without use here, and the real one requires CUDA."""

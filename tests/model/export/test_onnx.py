@@ -24,7 +24,7 @@ MODELS = {"frames": (3, {"max_insert": 60}), "overlapping": (4, {"max_insert": 6
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request, tmp_path_factory, made):
-    """A model, its folder, and the result of its export."""
+    """Export a model. Returns its predictor, its folder and the result."""
     k, rules = MODELS[request.param]
     folder = tmp_path_factory.mktemp("onnx")
     assay = made.config.assay.model_copy(update=rules)
@@ -77,12 +77,12 @@ def test_file_is_self_contained_and_documented(exported):
     facts = {each.key: each.value for each in graph.metadata_props}
     assert json.loads(facts["promoter_bert"]) == predictor.model.config.promoter_bert
     assert "uint8 (promoters, columns)" in graph.doc_string
-    assert "one promoter at least" in graph.doc_string  # a maximum over none is an error
+    assert "one promoter at least" in graph.doc_string  # the graph has a maximum over promoters
     assert written.promoters_compared == 16
     assert written.difference < 1e-4
 
 
-WITHOUT_US = """
+STANDALONE = """
 import sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1])
@@ -96,7 +96,7 @@ assert not {"torch", "transformers", "model", "pipeline"} & set(sys.modules)
 
 
 def test_file_needs_numpy_and_onnxruntime_only(exported):
-    subprocess.run([sys.executable, "-I", "-c", WITHOUT_US, exported[2].file], check=True)
+    subprocess.run([sys.executable, "-I", "-c", STANDALONE, exported[2].file], check=True)
 
 
 @pytest.mark.parametrize("exported", ["frames"], indirect=True)
@@ -104,17 +104,17 @@ def test_command_writes_the_same_bytes(exported, tmp_path):
     _, model, written = exported
     again = tmp_path / "again.onnx"
     command = [str(Path(sys.executable).parent / "promoter-bert"), "onnx", str(model), "-o", str(again)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "16 promoters" in done.stdout
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "16 promoters" in process.stdout
     # The user sees none of the exporter's messages for its developers.
-    assert [line for line in done.stderr.splitlines() if not line.startswith("onnx:")] == []
+    assert [line for line in process.stderr.splitlines() if not line.startswith("onnx:")] == []
     assert again.read_bytes() == Path(written.file).read_bytes()
 
 
 def test_invalid_exports_raise(exported, tmp_path, monkeypatch):
     predictor, model, _ = exported
     for output in ("model.bin", "model"):
-        with pytest.raises(UserError, match=r"expected the name of a file that ends in \.onnx"):
+        with pytest.raises(UserError, match=r"expected a name ending in \.onnx"):
             export_onnx(model, tmp_path / output)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file is not a folder; "):
@@ -127,7 +127,7 @@ def test_invalid_exports_raise(exported, tmp_path, monkeypatch):
     BertForMaskedLM(predictor.model.config).save_pretrained(tmp_path / "pretrained")
     with pytest.raises(UserError, match="pretrained only"):
         export_onnx(tmp_path / "pretrained", tmp_path / "model.onnx")
-    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as Python has a package that is not installed
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # how Python marks a package that cannot be imported
     with pytest.raises(UserError, match=r"onnxscript: not installed.*pip install -e '.\[onnx\]'"):
         export_onnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

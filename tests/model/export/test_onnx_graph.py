@@ -1,4 +1,4 @@
-"""The graph that reads bases predicts as `predict`, with NaN where `predict` reports a problem."""
+"""The graph on bases predicts the same values as `predict`, and NaN for rows with a problem."""
 
 import random
 
@@ -20,25 +20,25 @@ LENIENT = {"lower_case": "upper", "uracil": "thymine", "iupac": "n", "missing_ad
 BARE = {"left_adapter": "", "right_adapter": "", "flank": 0, "min_insert": 0}
 
 
-def predicted(predictor, sequences):
-    """The values that `predict` writes: NaN beside a problem."""
+def predict(predictor, sequences):
+    """Return the values that `predict` writes: NaN for a problem."""
     with duckdb.connect() as connection:
         define_rules(connection, predictor.assay)
         connection.register("rows", pa.table({"place": range(len(sequences)), "sequence": sequences}))
         rows = connection.sql(
-            "select repaired(sequence) as sequence, sequence_problem(repaired(sequence)) is null as usable "
+            "select repaired(sequence) as sequence, sequence_problem(repaired(sequence)) is null as valid "
             "from rows order by place"
         ).to_arrow_table()
-    usable = rows["usable"].to_numpy()
-    assert usable.sum() > 100
-    assert (~usable).sum() > 100
+    valid = rows["valid"].to_numpy()
+    assert valid.sum() > 100
+    assert (~valid).sum() > 100
     out = np.full(len(sequences), np.nan, np.float32)
-    out[usable] = predictor.predict_usable(rows["sequence"].filter(rows["usable"]))
+    out[valid] = predictor.predict_valid(rows["sequence"].filter(rows["valid"]))
     return out
 
 
-def drawn_rows(draw, number):
-    """Valid and invalid rows: of all lengths up to too long, bare, with one adapter, with other characters."""
+def draw_rows(draw, number):
+    """Draw valid and invalid rows: too long, bare, with one adapter, with other characters."""
     rows = ["", L, R, L + R, L[:-1] + R, L + R[1:], "A" * 300]
     while len(rows) < number:
         odd = draw.choice(["", "", "a", "u", "U", "R", "acgtu", "X", "-", " ", "\n", "é", "acgtnURYSWKMBDHVrq"])
@@ -49,7 +49,7 @@ def drawn_rows(draw, number):
 
 
 @pytest.mark.parametrize(
-    ("view", "k", "rules"),
+    ("token_mode", "k", "rules"),
     [
         ("frames", 3, {}),
         ("overlapping", 4, LENIENT),
@@ -59,12 +59,12 @@ def drawn_rows(draw, number):
         ("frames", 2, {**BARE, "uracil": "thymine", "missing_adapters": "add"}),
     ],
 )
-def test_graph_predicts_as_predict(made, tmp_path, view, k, rules):
+def test_graph_predicts_as_predict(made, tmp_path, token_mode, k, rules):
     assay = made.config.assay.model_copy(update={"max_insert": LONGEST, **rules})
-    predictor = Predictor(save_model(tmp_path, assay, view, k=k), device=torch.device("cpu"))
-    model = SequenceRegressor(predictor.model, assay, k, view).eval()
-    rows = drawn_rows(random.Random(k), 1000)
-    expected = predicted(predictor, rows)
+    predictor = Predictor(save_model(tmp_path, assay, token_mode, k=k), device=torch.device("cpu"))
+    model = SequenceRegressor(predictor.model, assay, k, token_mode).eval()
+    rows = draw_rows(random.Random(k), 1000)
+    expected = predict(predictor, rows)
     for some in (slice(0, 6), slice(0, 7), slice(100, 101), slice(None)):
         with torch.inference_mode():
             values = model(torch.from_numpy(encode_bases([row.encode() for row in rows[some]]))).numpy()

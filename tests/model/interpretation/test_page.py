@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertForSequenceClassification
 
-from model.interpretation.page import NONE_SEEN, SEEN, explain
+from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain
 from model.interpretation.saturation_mutagenesis import BASES, saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
@@ -21,11 +21,11 @@ def model(tmp_path_factory, made):
     return save_model(tmp_path_factory.mktemp("model"), made.config.assay)
 
 
-def test_each_row_equals_the_prediction_of_its_promoter(model):
+def test_rows_equal_the_predictions_of_their_promoters(model):
     predictor = Predictor(model)
     result = saturation_mutagenesis(predictor, f"{L}{INSERT}{R}")
     rows = result.table().to_pylist()
-    assert len(rows) == 3 * len(INSERT) + 1  # an N can become any of four
+    assert len(rows) == 3 * len(INSERT) + 1  # an N has four substitutions
     assert result.prediction == pytest.approx(float(predictor.predict([f"{L}{INSERT}{R}"])[0]), abs=1e-5)
     mutants = []
     for row in rows:
@@ -43,13 +43,13 @@ def test_each_row_equals_the_prediction_of_its_promoter(model):
 def test_page_plot_and_tables_agree(model, tmp_path):
     outputs = [tmp_path / f"out.{ending}" for ending in ("html", "svg", "tsv", "parquet")]
     summary = explain(model, f"{L}{INSERT}{R}", outputs)
-    result = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # a folder serves as well as a predictor
+    result = saturation_mutagenesis(model, f"{L}{INSERT}{R}")  # with a folder in place of a predictor
     assert pq.read_table(outputs[3]).equals(result.table())
     heads, *lines = [line.split("\t") for line in outputs[2].read_text().splitlines()]
     assert heads == ["position", "reference", "base", "prediction", "effect"]
     assert [np.float32(line[4]) for line in lines] == result.table()["effect"].to_pylist()
     page = outputs[0].read_text()
-    assert not re.search(r"(src|href)=\"(?!#|data:)", page)  # nothing from outside
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page)  # no external references
     for shown in (f"{result.prediction:.3f}", INSERT, f"{np.abs(result.effects).max():.3f}"):
         assert shown in page
     plot = ElementTree.parse(outputs[1])
@@ -65,12 +65,12 @@ def test_model_that_predicts_a_constant(model, tmp_path):
     constant.classifier.weight.data.zero_()
     constant.save_pretrained(tmp_path / "model")
     summary = explain(tmp_path / "model", f"{L}ACGTACGT{R}", [tmp_path / "out.html"])
-    assert summary.largest < SEEN
+    assert summary.largest < MIN_VISIBLE_EFFECT
     page = (tmp_path / "out.html").read_text()
-    assert NONE_SEEN.capitalize() in page
+    assert NO_VISIBLE_EFFECT.capitalize() in page
     assert not re.search(r"[-+]0\.000", page)
-    assert explain(model, f"{L}ACGTACGT{R}", [tmp_path / "out.html"]).largest > SEEN
-    assert NONE_SEEN.capitalize() not in (tmp_path / "out.html").read_text()
+    assert explain(model, f"{L}ACGTACGT{R}", [tmp_path / "out.html"]).largest > MIN_VISIBLE_EFFECT
+    assert NO_VISIBLE_EFFECT.capitalize() not in (tmp_path / "out.html").read_text()
 
 
 def test_invalid_promoters_and_outputs_raise(model, tmp_path):

@@ -33,7 +33,7 @@ COMMAND = [str(Path(sys.executable).parent / "promoter-bert"), "predict"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, made):
-    """A model, and rows of which some are invalid."""
+    """Make a model, and rows of which some are invalid."""
     folder = tmp_path_factory.mktemp("predict")
     save_model(folder / "model", made.config.assay)
     lines = made.rows.read_text().splitlines(keepends=True)[:ROWS]
@@ -48,11 +48,11 @@ def sequences(folder):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    """The bytes of the output, made by one process without interruption."""
-    done = predict_files(
+    """Return the bytes of the output of one process without interruption."""
+    result = predict_files(
         PredictionRequest(folder / "model", [str(folder / "rows.tsv")], str(folder / "expected.tsv"), workers=1)
     )
-    assert (done.rows, done.found) == (ROWS, 0)
+    assert (result.rows, result.rows_resumed) == (ROWS, 0)
     return (folder / "expected.tsv").read_bytes()
 
 
@@ -116,10 +116,10 @@ def test_killed_prediction_resumes_from_its_last_part(folder, expected, tmp_path
         predict_files(request, end_after_three)
     assert not output.exists()
     (tmp_path / ".elsewhere-1.partial.out.tsv").write_text("left by a kill")
-    seen = []
-    done = predict_files(request, lambda *numbers: seen.append(numbers))
-    assert done.found == 3 * BATCH["cpu"]
-    assert seen[0] == (BATCH["cpu"], ROWS, BATCH["cpu"])
+    progress = []
+    result = predict_files(request, lambda *numbers: progress.append(numbers))
+    assert result.rows_resumed == 3 * BATCH["cpu"]
+    assert progress[0] == (BATCH["cpu"], ROWS, BATCH["cpu"])
     assert output.read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.problems.tsv", "out.tsv"]
 
@@ -135,11 +135,11 @@ def test_journal_of_another_model_or_setting_is_not_used(folder, made, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         predict_files(PredictionRequest(other, [str(folder / "rows.tsv")], output, workers=1), ended)
     both = PredictionRequest(other, [str(folder / "rows.tsv")], output, both_strands=True, workers=1)
-    assert predict_files(both).found == 0
+    assert predict_files(both).rows_resumed == 0
 
 
-def test_kill_9_with_several_processes(folder, tmp_path):
-    """No other process predicts into the same file meanwhile, and no process outlives the killed one."""
+def test_sigkill_with_several_processes(folder, tmp_path):
+    """Another process cannot predict into the same file at the same time, and workers end with the killed process."""
     generate(tmp_path / "many.tsv", 5_000, seed=2)
     output, journal = tmp_path / "out.tsv", tmp_path / ".out.tsv.partial"
     again = PredictionRequest(folder / "model", [str(tmp_path / "many.tsv")], str(output), workers=1)
@@ -153,7 +153,7 @@ def test_kill_9_with_several_processes(folder, tmp_path):
     running.wait()
     wait_for(lambda: not alive_in_session(running.pid))
     assert not output.exists()
-    assert 0 < predict_files(again).found < 5_000
+    assert 0 < predict_files(again).rows_resumed < 5_000
     predict_files(replace(again, output=str(tmp_path / "plain.tsv")))
     assert output.read_bytes() == (tmp_path / "plain.tsv").read_bytes()
     assert not list(tmp_path.glob(".*"))
@@ -182,7 +182,7 @@ def alive_in_session(leader):
 
 
 def test_both_strands_are_the_mean_of_the_two(tmp_path, made):
-    """Without adapters and flanks the reverse complement of a promoter is valid, too."""
+    """Without adapters and flanks the reverse complement of a promoter is also valid."""
     bare = made.config.assay.model_copy(update={"left_adapter": "", "right_adapter": "", "flank": 0})
     save_model(tmp_path / "model", bare)
     rng = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def test_invalid_requests_raise_and_leave_no_file(folder, tmp_path, monkeypatch,
 
 
 def test_invalid_requests_raise_before_torch_is_imported(folder, tmp_path):
-    """Importing it takes seconds."""
+    """Importing torch takes seconds."""
     script = """
 import sys
 from pathlib import Path
@@ -242,10 +242,10 @@ for call in (
 check_request(PredictionRequest(model, [rows], "out.tsv"))
 sys.exit(", ".join({"torch", "transformers", "matplotlib"} & set(sys.modules)) or 0)
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, folder / "model", folder / "rows.tsv"], cwd=tmp_path, check=False
     )
-    assert done.returncode == 0
+    assert process.returncode == 0
     assert not list(tmp_path.iterdir())
 
 
@@ -259,7 +259,7 @@ def test_both_strands_of_a_one_strand_model_warn(folder, made, tmp_path, both):
             tmp_path / "model", [str(tmp_path / "rows.tsv")], str(tmp_path / "out.tsv"), both_strands=strands
         )
         assert predict_files(request, warn=messages.append).rows == 1
-    assert [text[:41] for text in messages] == ([] if both else ["the model was fine-tuned on one strand (f"])
+    assert ["model was fine-tuned on one strand (f" in text for text in messages] == ([] if both else [True])
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -290,7 +290,7 @@ def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_p
 
 @pytest.mark.parametrize("form", ["tsv", "fasta", "stdin"])
 def test_invalid_leaderboard_rows_raise_before_prediction(folder, tmp_path, monkeypatch, form):
-    """Also before the model is loaded, where the rows can be read twice. No file is left."""
+    """For inputs that can be read twice, even before the model is loaded. No file is left."""
     good, sample = f"{L}ACGT{R}", tmp_path / "sample.json"
     monkeypatch.chdir(tmp_path)
 
@@ -299,12 +299,12 @@ def test_invalid_leaderboard_rows_raise_before_prediction(folder, tmp_path, monk
         Path(f"rows.{form}").write_text(text)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         name = "-" if form == "stdin" else f"rows.{form}"
-        done = []
+        calls = []
         request = PredictionRequest(folder / "model", [name], "board.json", workers=1, leaderboard=sample)
         try:
-            predict_files(request, lambda rows, *_: done.append(rows))
+            predict_files(request, lambda rows, *_: calls.append(rows))
         except UserError as error:
-            assert done == [] or form == "stdin"
+            assert calls == [] or form == "stdin"
             assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows.{form}", "sample.json"]
             return str(error)
         return sorted(json.loads(Path("board.json").read_text()))
@@ -331,15 +331,17 @@ def test_invalid_leaderboard_files_raise(folder, tmp_path, output, sample, messa
 
 @pytest.mark.parametrize("form", ["predict", "csv", "json", "table"])
 def test_closed_pipe_ends_a_command_with_sigpipe(folder, made, form):
-    """As after | head: no message, and the shell's exit code for SIGPIPE."""
+    """Without a message, and with the shell's exit code for SIGPIPE, as after | head."""
     query = ["query", "from promoters", "--dataset", made.config.dataset.path, "--format", form]
     command = ["predict", folder / "model", folder / "rows.tsv", "-o", "-"] if form == "predict" else query
     reads, writes = os.pipe()
     os.close(reads)
     with open(writes, "wb") as closed:  # noqa: PTH123 (of a descriptor)
-        done = subprocess.run([COMMAND[0], *command], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 128 + signal.SIGPIPE
-    assert not [line for line in done.stderr.splitlines() if "\t" not in line and line != "rows without a prediction:"]
+        process = subprocess.run([COMMAND[0], *command], stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert not [
+        line for line in process.stderr.splitlines() if "\t" not in line and line != "rows without a prediction:"
+    ]
 
 
 FAILS = """
@@ -361,12 +363,12 @@ def test_errors_are_printed_after_a_closed_pipe(monkeypatch, error, message):
     os.close(reads)
     with open(writes, "wb") as closed:  # noqa: PTH123 (of a descriptor)
         command = [sys.executable, "-c", FAILS, error]
-        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
+        process = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (process.returncode, process.stderr) == (1, f"error: {message}\n")
 
 
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
-    """48 and 240 MB; all rows but the last are invalid, so that it is fast."""
+    """Inputs of 48 and 240 MB; only the last row is valid, so that prediction is fast."""
     good = sequences(folder)[0]
     script = tmp_path / "peak.py"  # of code without a file DuckDB thinks that a person watches it
     script.write_text(PEAK)

@@ -14,7 +14,7 @@ def values_of(sequences, salt=0.5):
 
 
 def resume(path, key, sequences):
-    """Run to the end with the journal at `path`; the rows resumed from it, and the values of all parts."""
+    """Run to the end with the journal at `path`, check all parts, and return the rows resumed from it."""
     parts = [
         Part(0, pa.table({"repaired": pa.array(part, pa.string()), "problem": pa.nulls(len(part), pa.string())}))
         for part in sequences
@@ -27,9 +27,9 @@ def resume(path, key, sequences):
     path.touch()
     with path.open("r+b") as file:
         journal = Journal(file, key)
-        found = [(part, values.tolist()) for part, values in journal.resume(iter(parts), predict)]
-        assert [part for part, _ in found] == parts
-        assert [values for _, values in found] == [values_of(part.usable).tolist() for part in parts]
+        results = [(part, values.tolist()) for part, values in journal.resume(iter(parts), predict)]
+        assert [part for part, _ in results] == parts
+        assert [values for _, values in results] == [values_of(part.usable).tolist() for part in parts]
         assert journal.is_empty == (not any(sequences))
         return journal.rows_resumed
 

@@ -1,4 +1,4 @@
-"""The loop that all ways of predicting share: items in order, begun some way ahead, the rest left in the iterator."""
+"""The loop shared by all ways to predict: items in order, begun several ahead, the rest kept in the iterator."""
 
 from model.prediction import parallel
 

@@ -1,4 +1,4 @@
-"""Sequences that break the rules of a model's assay: the reasons, and the repairs."""
+"""Sequences that break the rules of a model's assay: reasons and repairs."""
 
 import warnings
 from dataclasses import replace
@@ -31,12 +31,12 @@ BROKEN = {
     "assay.iupac=n": GOOD.replace("N", "R"),
     "assay.missing_adapters=add": "ACGTNACGTT",
 }
-"""The sequence that each repair turns into GOOD."""
+"""Override -> a sequence that it repairs to GOOD."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The directory of an unfinished run, with its model."""
+    """Make the directory of an unfinished run, with its model."""
     folder = tmp_path_factory.mktemp("run")
     save_model(folder / "model", ASSAY)
     (folder / "run.json").write_text("{}")
@@ -55,11 +55,11 @@ def test_hint_of_a_problem_repairs_it(setting):
 def test_requested_repairs_reach_the_model(run, tmp_path):
     (tmp_path / "rows.txt").write_text("\n".join([GOOD, *BROKEN.values()]) + "\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
-    done = predict_files(request)
-    assert sum(done.problems.values()) == len(BROKEN)
-    assert all(setting in done.remedy for setting in BROKEN)
+    result = predict_files(request)
+    assert sum(result.problems.values()) == len(BROKEN)
+    assert all(setting in result.hint for setting in BROKEN)
     repaired_all = predict_files(replace(request, overrides=tuple(BROKEN)))
-    assert (repaired_all.problems, repaired_all.remedy) == ({}, "")
+    assert (repaired_all.problems, repaired_all.hint) == ({}, "")
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [sequence for sequence, _ in lines] == [GOOD, *BROKEN.values()]
     # Equal rows at other places of a batch: equal within a tolerance only.
@@ -67,7 +67,7 @@ def test_requested_repairs_reach_the_model(run, tmp_path):
     assert values == pytest.approx([values[0]] * len(lines), abs=1e-5)
 
 
-def test_error_without_valid_rows_names_the_repairs_not_yet_requested(run, tmp_path):
+def test_error_without_valid_rows_names_further_repairs(run, tmp_path):
     (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     add = r"assay\.missing_adapters=add \(for bare inserts\)"

@@ -1,4 +1,4 @@
-"""Names of promoters: from FASTA headers or a column of a table, beside their predictions."""
+"""Names of promoters in the output, from FASTA headers or a column of a table."""
 
 import csv
 import io
@@ -38,11 +38,11 @@ FORMS = {
     ("form", "column", "piped"),
     [("fasta", None, False), ("fasta", None, True), ("tsv", "3", False), ("csv", "ID", False), ("csv", "1", True)],
 )
-def test_names_come_with_their_sequences(tmp_path, monkeypatch, form, column, piped):
+def test_names_are_read_with_their_sequences(tmp_path, monkeypatch, form, column, piped):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FORMS[form].encode())))
     (tmp_path / f"rows.{form}").write_text(FORMS[form])
-    given = ["-"] if piped else [str(tmp_path / f"rows.{form}")]
-    parts = list(read_parts(find_prediction_input(given, Columns(name=column), column is None), ASSAY, 4))
+    names = ["-"] if piped else [str(tmp_path / f"rows.{form}")]
+    parts = list(read_parts(find_prediction_input(names, Columns(name=column), column is None), ASSAY, 4))
     assert [len(part) for part in parts] == [4, 2]
     rows = [row for part in parts for row in part.table.to_pylist()]
     assert [(row["name"], row["sequence"]) for row in rows] == PAIRS
@@ -83,8 +83,8 @@ def test_leaderboard_with_names_raises(tmp_path):
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_each_format_holds_the_same(tmp_path, named):
-    """Also of names and sequences with the marks of the format in them."""
+def test_all_output_formats_hold_the_same_rows(tmp_path, named):
+    """Names and sequences with separators and quotes of the format included."""
     texts = ["a\tb", 'say "x", y', "", "two\nlines"]
     values = np.array([1.25, np.nan, -1e-7, 3], np.float32)
 
@@ -124,14 +124,14 @@ def test_prediction_with_names_resumes_to_the_same_bytes(tmp_path):
         request = PredictionRequest(
             model, [str(tmp_path / "rows.fa")], str(tmp_path / output), workers=1, header_names=named
         )
-        return predict_files(request, progress).found, (tmp_path / output).read_text().splitlines()
+        return predict_files(request, progress).rows_resumed, (tmp_path / output).read_text().splitlines()
 
-    def end(done, _total, _found):
+    def end(done, _total, _resumed):
         if done >= 2 * BATCH["cpu"]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         predicted("out.tsv", True, end)
-    found, lines = predicted("out.tsv", True)
-    assert found == 2 * BATCH["cpu"]
+    resumed, lines = predicted("out.tsv", True)
+    assert resumed == 2 * BATCH["cpu"]
     assert lines == [f"name{n}\t{line}" for n, line in enumerate(predicted("plain.tsv", False)[1])]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from model.prediction.inputs import Part
-from model.prediction.writers import RefusedError, leaderboard_writer, write_lines
+from model.prediction.writers import LeaderboardInputError, leaderboard_writer, write_lines
 from model.scoring.dream_files import read_labels, read_predictions
 from pipeline.errors import UserError
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
@@ -42,9 +42,9 @@ def test_predictions_are_read_back_to_six_digits(toy, name):
     labels = read_labels(toy.folder / "ground.json", toy.folder / "test.txt")
     text = write(form, toy.sequences, values)
     (toy.folder / name).write_text(text)
-    wanted = np.isfinite(labels.values)
-    assert 0 < wanted.sum() < ROWS
-    np.testing.assert_allclose(read_predictions(toy.folder / name, labels)[wanted], values[wanted], rtol=5e-6)
+    is_labelled = np.isfinite(labels.values)
+    assert 0 < is_labelled.sum() < ROWS
+    np.testing.assert_allclose(read_predictions(toy.folder / name, labels)[is_labelled], values[is_labelled], rtol=5e-6)
     assert write(form, toy.sequences, values, sizes=(60,)) == text
 
 
@@ -57,19 +57,19 @@ def test_leaderboard_file_holds_the_rows_of_the_sample(toy):
 
 def test_invalid_leaderboard_rows_raise(toy):
     sample = toy.folder / "ground.json"
-    wanted = sorted(map(int, json.loads(sample.read_text())))
+    rows = sorted(map(int, json.loads(sample.read_text())))
     values = np.ones(ROWS, np.float32)
-    with pytest.raises(UserError, match=rf"requires row {wanted[-1]} \(from 0\), but there are {wanted[-1]} rows"):
-        write(leaderboard_writer(sample), toy.sequences, values, sizes=(wanted[-1],))
-    values[wanted[0]] = np.nan
+    with pytest.raises(UserError, match=rf"requires row {rows[-1]} \(from 0\), but there are {rows[-1]} rows"):
+        write(leaderboard_writer(sample), toy.sequences, values, sizes=(rows[-1],))
+    values[rows[0]] = np.nan
     with pytest.raises(
-        UserError, match=rf"row {wanted[0]} \(from 0\), which the leaderboard requires, has no prediction: bad"
+        UserError, match=rf"row {rows[0]} \(from 0\), which the leaderboard requires, has no prediction: bad"
     ):
         write(leaderboard_writer(sample), toy.sequences, values)
-    values[wanted[0]] = np.inf  # a valid row: its journal is kept
+    values[rows[0]] = np.inf  # a valid row: its journal is kept
     with pytest.raises(UserError, match="a prediction that is not a finite number") as error:
         write(leaderboard_writer(sample), toy.sequences, values)
-    assert not isinstance(error.value, RefusedError)
+    assert not isinstance(error.value, LeaderboardInputError)
     for text, message in (("[]", "row numbers"), ('{"a": 1}', "row numbers"), ("{", "not JSON")):
         (toy.folder / "sample.json").write_text(text)
         with pytest.raises(UserError, match=message):

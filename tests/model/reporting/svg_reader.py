@@ -1,4 +1,4 @@
-"""Read numbers back from the SVG of a figure: positions become values by the tick labels of the axes."""
+"""Reader of numbers in the SVG of a figure: positions become values by the tick labels of the axes."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -10,13 +10,13 @@ NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 
 def read_figures(page):
     """Read the axes of each figure of a page, by its title."""
-    found = {}
+    figures = {}
     for text in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
         root = ET.fromstring(text)
-        assert root[0].text not in found
+        assert root[0].text not in figures
         marks = {path.get("id"): path.get("d").split() for path in root.iter("path") if path.get("id")}
-        found[root[0].text] = [Axes(group, marks) for group in root.find("g") if group.find(".//use") is not None]
-    return found
+        figures[root[0].text] = [Axes(group, marks) for group in root.find("g") if group.find(".//use") is not None]
+    return figures
 
 
 class Axes:
@@ -29,7 +29,7 @@ class Axes:
         self.texts = [element.text for element in group.iter("text") if element.text]
 
     def _scale(self, side):
-        """Position -> value, logarithmic where the ticks are powers of ten. None where fewer than two have labels."""
+        """Return a function position -> value, logarithmic if ticks are powers of ten; None without two labels."""
         ticks = []
         for tick in self.group.iter("g"):
             mark = tick.find("g/g/use")
@@ -50,28 +50,28 @@ class Axes:
         return (lambda place: 10 ** np.polyval(fit, place)) if powers else (lambda place: np.polyval(fit, place))
 
     def points(self, path, like=None):
-        """Of a path, on the scale of the axes: (points, 2)."""
+        """Return the points of a path on the scale of the axes: (points, 2)."""
         x = self.x or like.x
         places = np.array(re.findall(rf"[ML] ({NUMBER}) ({NUMBER})", path.get("d")), float)
-        y = self.y or (lambda place: place)  # names, not numbers, stand there
+        y = self.y or (lambda place: place)  # names, not numbers
         return np.stack([x(places[:, 0]), y(places[:, 1])], axis=1)
 
     def lines(self, colour, like=None):
-        """Lines of a colour, legend and axes left out."""
+        """Return the lines of a colour, without legend and axes."""
         return [self.points(path, like) for path in self.group.iter("path")
                 if f"stroke: {colour}" in (path.get("style") or "") and path.get("clip-path")]  # fmt: skip
 
     def boxes(self, colour, like=None):
-        """left, right, bottom, top of each filled box of a colour: (boxes, 4)."""
-        found = []
+        """Return left, right, bottom, top of each filled box of a colour: (boxes, 4)."""
+        boxes = []
         for path in self.group.iter("path"):
             if f"fill: {colour}" in (path.get("style") or "") and path.get("clip-path"):
                 x, y = self.points(path, like).T
-                found.append((x.min(), x.max(), y.min(), y.max()))
-        return np.array(found)
+                boxes.append((x.min(), x.max(), y.min(), y.max()))
+        return np.array(boxes)
 
     def marks(self, colour, like=None, hollow=False):
-        """Points marked with a dot of a colour: (points, 2)."""
+        """Return the points marked with a dot of a colour: (points, 2)."""
         x, style = self.x or like.x, f"fill: #ffffff; stroke: {colour}" if hollow else f"fill: {colour}"
         places = [(float(use.get("x")), float(use.get("y"))) for use in self.group.iter("use")
                   if style in (use.get("style") or "")]  # fmt: skip

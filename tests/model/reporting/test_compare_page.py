@@ -1,4 +1,4 @@
-"""The page that compares runs."""
+"""Page that compares runs."""
 
 import json
 import shutil
@@ -32,14 +32,14 @@ def second(made, tmp_path_factory):
 
 def test_comparison_of_two_runs(run, second, tmp_path):
     out = tmp_path / "compare.html"
-    found = compare_runs([run, second], out)
-    assert found.same_promoters
-    assert found.differences == {"model.hidden": [16, 32], "finetune.learning_rate": [1e-3, 5e-4]}
-    assert [each["run"] for each in found.runs] == ["first", "second"]
+    comparison = compare_runs([run, second], out)
+    assert comparison.same_promoters
+    assert comparison.differences == {"model.hidden": [16, 32], "finetune.learning_rate": [1e-3, 5e-4]}
+    assert [each["run"] for each in comparison.runs] == ["first", "second"]
     summary = json.loads((run / "summary.json").read_text())
-    assert found.runs[0]["scores"] == summary["scores"]
-    assert (found.runs[1]["finished"], found.runs[1]["scores"]) == (None, {})
-    assert score_lines(found) == [
+    assert comparison.runs[0]["scores"] == summary["scores"]
+    assert (comparison.runs[1]["finished"], comparison.runs[1]["scores"]) == (None, {})
+    assert score_lines(comparison) == [
         f"  first   test Pearson {summary['scores']['test']['pearson']:.4f} (0.1110 to 0.8880)",
         "  second  not finished",
     ]
@@ -48,7 +48,7 @@ def test_comparison_of_two_runs(run, second, tmp_path):
     assert "the loss is the mean squared error of the standardized labels" in text_of(page)
     assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
-    drawn = read_figures(page)
+    figures = read_figures(page)
     for stage, metric, title in (
         ("pretrain", "loss", "Pretraining: training loss (nats)"),
         ("pretrain", "valid_accuracy", "Pretraining: validation accuracy"),
@@ -59,9 +59,9 @@ def test_comparison_of_two_runs(run, second, tmp_path):
         for folder, colour in ((run, BLUE), (second, ORANGE)):
             lines = read_metrics(folder / "metrics.jsonl")
             points = [(line["epoch"], line[metric]) for line in lines if line["stage"] == stage and metric in line]
-            (line,) = drawn[title][0].lines(colour)
+            (line,) = figures[title][0].lines(colour)
             assert line == pytest.approx(np.array(points), rel=1e-3)
-    assert drawn["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+    assert figures["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
 
 
 def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
@@ -87,9 +87,9 @@ def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
 def test_runs_with_different_losses_are_not_comparable(made, run, tmp_path):
     other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
     both = [read_run(run), read_run(other)]
-    said = explain_stage(both, "finetune")
-    assert "the loss is the mean squared error or the smooth L1 loss of the standardized labels" in said
-    assert "The curves of different losses (finetune.loss) cannot be compared." in said
+    text = explain_stage(both, "finetune")
+    assert "the loss is the mean squared error or the smooth L1 loss of the standardized labels" in text
+    assert "The curves of different losses (finetune.loss) cannot be compared." in text
     assert "cannot be compared" not in explain_stage(both, "pretrain")
     assert explain_stage(both[1:], "finetune").startswith(
         "Regression: the loss is the smooth L1 loss of the standardized"
@@ -102,10 +102,10 @@ def test_all_invalid_runs_are_named_in_one_error(run, tmp_path):
     (broken / "summary.json").write_text("")
     with pytest.raises(UserError) as error:
         compare_runs([run, tmp_path / "nowhere", broken, run], tmp_path / "none.html")
-    nowhere, empty, twice, fix = str(error.value).splitlines()
+    nowhere, empty, duplicate, fix = str(error.value).splitlines()
     assert "nowhere: no such folder" in nowhere
     assert "broken/summary.json: empty" in empty
-    assert twice.startswith(f"{run}: duplicate")
+    assert duplicate.startswith(f"{run}: duplicate")
     assert fix == "fix: omit them to compare the others"
     with pytest.raises(UserError, match=r"no folder .*typo"):
         compare_runs([run, broken], tmp_path / "typo" / "none.html")

@@ -1,4 +1,4 @@
-"""The page of a run: the numbers of each figure are read back and compared with numbers computed here."""
+"""Page of a run: the numbers of each figure are read back and compared with numbers computed here."""
 
 import html
 import itertools
@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import pearsonr, spearmanr, ttest_1samp
 
-from model.reporting.dream_section import BOARD
+from model.reporting.dream_section import LEADERBOARD
 from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
 from model.reporting.run_plots import FEW, POINTS, SHADES, class_limits
@@ -40,7 +40,7 @@ def run(finished_run):
 def page(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
     steps = []
-    result = write_report(run, out, step=steps.append)
+    result = write_report(run, out, on_step=steps.append)
     assert steps == ["querying the dataset", "drawing", ""]
     assert (result.page, result.run, result.finished, result.missing) == (str(out), "first", True, [])
     assert result.bytes == out.stat().st_size
@@ -49,7 +49,7 @@ def page(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(page):
+def figures(page):
     return read_figures(page)
 
 
@@ -68,7 +68,7 @@ def shows(axes, colour, points, like=None):
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_curves_show_the_metric_log(run, drawn, stage):
+def test_curves_show_the_metric_log(run, figures, stage):
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
     title = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[stage]
     metric = {"pretrain": "accuracy", "finetune": "validation correlation"}[stage]
@@ -86,7 +86,7 @@ def test_curves_show_the_metric_log(run, drawn, stage):
     for figure, colour, name in expected:
         points = np.array([(line["epoch"], line[name]) for line in lines if name in line])
         assert len(points) == (3 if name.startswith("valid") else 9)
-        axes = drawn[f"{title}: {figure}"][0]
+        axes = figures[f"{title}: {figure}"][0]
         (line,) = axes.lines(colour)
         assert line == pytest.approx(points, rel=1e-3)
         if name.startswith("valid"):
@@ -108,18 +108,18 @@ def test_long_curves_are_means_of_neighbours(made, tmp_path):
     assert line[:, 1] == pytest.approx(np.array(expected), abs=1e-3)
 
 
-def test_density_counts_every_cell(drawn, test_split):
+def test_density_counts_every_cell(figures, test_split):
     _, labels, predictions = test_split
-    axes = drawn["Predicted and measured"][0]
+    axes = figures["Predicted and measured expression"][0]
     cells = {}
     for label, prediction in zip(labels, predictions, strict=True):
         cell = (np.floor(2 * label + 0.5) / 2, np.floor(2 * prediction + 0.5) / 2)
         cells[cell] = cells.get(cell, 0) + 1
     limits = class_limits(max(cells.values()))
     boxes = {shade: axes.boxes(shade) for shade in SHADES}
-    assert sum(len(found) for found in boxes.values()) == len(cells)
+    assert sum(map(len, boxes.values())) == len(cells)
     used = [shade for shade in SHADES if len(boxes[shade])]
-    assert len(used) == len(limits)  # few promoters: every class is there
+    assert len(used) == len(limits)  # few promoters: every class occurs
     for place, shade in enumerate(used):
         high = limits[place + 1] if place + 1 < len(limits) else np.inf
         expected = sorted(cell for cell, n in cells.items() if limits[place] <= n < high)
@@ -161,13 +161,13 @@ def by_gc(insert, _label):
         ("Residuals by GC content", by_gc, 5, 2.5),
     ],
 )
-def test_residuals_by_group(drawn, page, test_split, title, group, width, shift):
+def test_residuals_by_group(figures, page, test_split, title, group, width, shift):
     sequences, labels, predictions = test_split
     groups = {}
     for sequence, label, prediction in zip(sequences, labels, predictions, strict=True):
         groups.setdefault(group(sequence[17:-13], label), []).append(label - prediction)
     steps = sorted(groups)
-    upper, lower, _ = drawn[title]
+    upper, lower, _ = figures[title]
     means = np.array([(width * step + shift, np.mean(groups[step])) for step in steps])
     many = np.array([len(groups[step]) >= FEW for step in steps])
     assert many.any()
@@ -188,10 +188,10 @@ def test_residuals_by_group(drawn, page, test_split, title, group, width, shift)
     assert all(f" {np.mean(groups[step]):.6g} " in table for step in steps)
 
 
-def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
+def test_calibration_is_of_twenty_equal_groups(figures, test_split):
     _, labels, predictions = test_split
     groups = np.array_split(np.argsort(predictions, kind="stable"), 20)
-    axes = drawn["Calibration"][0]
+    axes = figures["Calibration"][0]
     expected = np.array([(predictions[rows].mean(), labels[rows].mean()) for rows in groups])
     assert axes.marks(BLUE) == pytest.approx(expected, abs=1e-3)
     for rows, (x, _) in zip(groups, expected, strict=True):
@@ -199,11 +199,11 @@ def test_calibration_is_of_twenty_equal_groups(drawn, test_split):
         assert shows(axes, BLUE, np.array([(x, low), (x, high)]))
 
 
-def test_scores_and_noise_ceiling(run, page, drawn, test_split):
+def test_scores_and_noise_ceiling(run, page, figures, test_split):
     sequences, labels, predictions = test_split
     r, rho = pearsonr(predictions, labels).statistic, spearmanr(predictions, labels).statistic
     ceiling = np.corrcoef(true_expression_of(sequences), labels)[0, 1]
-    axes = drawn["Scores"][0]
+    axes = figures["Scores"][0]
     assert axes.boxes(BLUE)[0, 1] == pytest.approx(r, abs=1e-3)
     assert axes.boxes(GREY)[:, 1] == pytest.approx([0, ceiling], abs=1e-3)
     assert axes.lines("#374151")[0][:, 0] == pytest.approx([0.111, 0.888], abs=1e-3)
@@ -213,15 +213,18 @@ def test_scores_and_noise_ceiling(run, page, drawn, test_split):
     valid = summary["scores"]["valid"]
     assert f"Pearson {valid['pearson']:.4f} (0.1110 to 0.8880) {r:.4f} (0.1110 to 0.8880)" in text
     assert f"Spearman {valid['spearman']:.4f} (0.2220 to 0.7770) {rho:.4f} (0.2220 to 0.7770)" in text
-    assert f"mean squared error {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}" in text
+    assert (
+        f"mean squared error (label units squared) {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}"
+        in text
+    )
     assert f"a Pearson of {ceiling:.4f} with their noisy labels" in text
 
 
-def test_labels_and_the_cut(made, drawn):
+def test_labels_and_the_threshold(made, figures):
     with open_dataset(made.config.dataset.path) as connection:
         labels = np.array([label for (label,) in connection.execute("select expression from promoters").fetchall()])
         ((cut,),) = connection.execute("select cut from dataset").fetchall()
-    axes = drawn["Labels and the cut"][0]
+    axes = figures["Labels and the threshold"][0]
     below, above = axes.boxes(GREY), axes.boxes(BLUE)
     values = np.unique(np.floor(labels))
     assert below[:, 0] == pytest.approx(values, abs=1e-2)
@@ -235,10 +238,10 @@ def test_labels_and_the_cut(made, drawn):
 def test_settings_and_machine(run, page, made):
     text = text_of(page)
     facts = json.loads((run / "run.json").read_text())
-    for said in (
+    for expected in (
         "promoter-bert: run first",
         "Finished on 2026-01-02 at 03:04:05 UTC.",
-        "BERT: 1 layer, hidden 16, 2 heads, intermediate 32, dropout 0.1; 3-mers, frames, flank 5",
+        "BERT: 1 layer, hidden size 16, 2 heads, intermediate size 32, dropout 0.1; 3-mers, frames, flank 5 bases",
         shlex.join(facts["command"]),
         facts["machine"],
         f"torch {facts['packages']['torch']}",
@@ -248,17 +251,17 @@ def test_settings_and_machine(run, page, made):
         "Fine-tuning 1,200 150 150",
         "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: the loss is the mean squared error of the",
     ):
-        assert said in text, said
+        assert expected in text, expected
     assert "global_batch: 32" in page
     assert '"zero_optimization"' in html.unescape(page)
 
 
 def test_page_has_no_external_references(page):
-    found = Reader(page)
+    reader = Reader(page)
     assert "http" not in page
-    assert not {"script", "img", "link", "iframe", "image"} & set(found.seen)
-    assert len(found.ids) == len(set(found.ids))
-    assert all(reference[0] == "#" and reference[1:] in found.ids for reference in found.references)
+    assert not {"script", "img", "link", "iframe", "image"} & set(reader.seen)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert all(reference[0] == "#" and reference[1:] in reader.ids for reference in reader.references)
     assert "nan" not in text_of(page).split()
 
 
@@ -275,7 +278,7 @@ def test_run_that_has_just_started(made, tmp_path):
     assert "This run is not finished" in text
     assert "Nothing was logged yet." in text
     assert "Settings and machine" in text
-    assert "Labels and the cut" in text
+    assert "Labels and the threshold" in text
     assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
 
 
@@ -299,7 +302,7 @@ def test_validation_split_is_shown_without_a_test_split(made, tmp_path):
     result = write_report(folder)
     assert result.missing[0].startswith("There is no test split.")
     text = text_of((folder / "report.html").read_text())
-    assert "150 promoters of the valid split" in text
+    assert "150 promoters of the validation split" in text
     assert "95 % intervals" not in text.split("Settings and machine")[0]
 
 
@@ -402,18 +405,18 @@ def test_dream_score_and_published_teams(run, tmp_path):
     score.write_text(json.dumps(SCORE))
     write_report(run, tmp_path / "report.html", score=score)
     page = (tmp_path / "report.html").read_text()
-    drawn = read_figures(page)
-    by_subset = drawn["Pearson by subset"][0]
+    figures = read_figures(page)
+    by_subset = figures["Pearson by subset"][0]
     boxes = by_subset.boxes(BLUE)
     assert np.where(boxes[:, 0] < -1e-3, boxes[:, 0], boxes[:, 1]) == pytest.approx([0.71, 0.13, -0.02], abs=1e-3)
     intervals = [line[:, 0] for line in by_subset.lines("#374151")]
     assert np.array(intervals) == pytest.approx(np.array([[0.66, 0.76], [0.08, 0.18], [-0.07, 0.03]]), abs=1e-3)
     for place, kind in enumerate(("Pearson", "Spearman")):
-        board = drawn[f"{kind} Score"][0]
-        teams = sorted((scores[place] for scores in BOARD.values()), reverse=True)
+        board = figures[f"{kind} Score"][0]
+        teams = sorted((scores[place] for scores in LEADERBOARD.values()), reverse=True)
         assert board.boxes(GREY)[:, 1] == pytest.approx(teams, abs=1e-3)
         assert board.boxes(BLUE)[:, 1] == pytest.approx([SCORE[f"{kind.lower()}_score"]], abs=1e-3)
-        assert {"first", *BOARD} <= set(board.texts)
+        assert {"first", *LEADERBOARD} <= set(board.texts)
     text = text_of(page)
     assert "motif tiling 263 -0.0200 (-0.0700 to 0.0300) -0.1200 (-0.2200 to 0.0500)" in text
     assert "not the 9,045 rows scored here" in text
@@ -430,18 +433,23 @@ def test_masked_kmers_and_baselines(made, tmp_path):
     folder = start(made, tmp_path)
     log(folder)
     summary = finish(made, folder)
-    guesses = {
+    baselines = {
         "most_frequent_kmer": {"accuracy": 0.1571, "insert_accuracy": 0.1482, "kmer": "TTT", "insert_kmer": "AAA"},
         "kmer_given_neighbours": {"accuracy": 0.1663, "insert_accuracy": 0.1594},
     }
     facts = json.loads((folder / "run.json").read_text())
-    asked = ["train.py", "--local_rank=0", "dataset.path=my rows.duckdb"]  # by DeepSpeed's launcher
-    (folder / "run.json").write_text(json.dumps({**facts, "command": asked}))
-    summary["masked"] = {"accuracy": 0.1561, "insert_accuracy": 0.1772, "base_perplexity": 3.1234, "baselines": guesses}
+    command = ["train.py", "--local_rank=0", "dataset.path=my rows.duckdb"]  # by DeepSpeed's launcher
+    (folder / "run.json").write_text(json.dumps({**facts, "command": command}))
+    summary["masked"] = {
+        "accuracy": 0.1561,
+        "insert_accuracy": 0.1772,
+        "base_perplexity": 3.1234,
+        "baselines": baselines,
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     write_report(folder)
     text = text_of((folder / "report.html").read_text())
-    assert "best weights most frequent k-mer (TTT) k-mer given neighbours" in text
+    assert "best weights most frequent k-mer (TTT) most likely k-mer between its neighbours" in text
     assert "accuracy 0.1561 0.1571 0.1663 accuracy in the insert 0.1772 0.1482 0.1594" in text
     assert "the most likely k-mer between the visible bases" in text
     assert "command train.py 'dataset.path=my rows.duckdb' model" in text

@@ -18,7 +18,7 @@ def test_errors_by_hand():
     assert r2(LABELS, LABELS) == 1
     assert r2(np.full(4, 2.5), LABELS) == 0
     assert r2(np.full(4, 9.0), LABELS) < 0
-    assert r2(LABELS, np.ones(4)) == 0  # not defined
+    assert r2(LABELS, np.ones(4)) == 0  # undefined
     assert mse(np.empty(0), np.empty(0)) == r2(np.empty(0), np.empty(0)) == 0
 
 
@@ -46,24 +46,24 @@ values = st.lists(st.sampled_from([-2.0, 0.0, 0.5, 1.0, 7.0]), min_size=2, max_s
 @settings(deadline=None, max_examples=200)
 @given(values, st.data())
 def test_correlations_from_counts_equal_those_of_the_resample(x, data):
-    """Compared with scipy, which ranks the drawn rows; most resamples have ties."""
+    """Compared with scipy, which ranks the sampled rows; most resamples have ties."""
     rows = len(x)
     y = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5]), min_size=rows, max_size=rows)))
     x = np.array(x)
-    drawn = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=rows, max_size=rows)))
-    counts = np.bincount(drawn, minlength=rows)
+    sample = np.array(data.draw(st.lists(st.integers(0, rows - 1), min_size=rows, max_size=rows)))
+    counts = np.bincount(sample, minlength=rows)
     ranks_x, ranks_y = _ranks(_tie_groups(x), counts), _ranks(_tie_groups(y), counts)
     middle = (rows + 1) / 2
-    assert ranks_x[drawn] + middle == pytest.approx(stats.rankdata(x[drawn]))
-    assert ranks_y[drawn] + middle == pytest.approx(stats.rankdata(y[drawn]))
+    assert ranks_x[sample] + middle == pytest.approx(stats.rankdata(x[sample]))
+    assert ranks_y[sample] + middle == pytest.approx(stats.rankdata(y[sample]))
     r = _correlation(counts @ _moments(x, y) / rows)
     rho = _ratio(counts @ (ranks_x * ranks_y), counts @ ranks_x**2, counts @ ranks_y**2)
-    if np.ptp(x[drawn]) == 0 or np.ptp(y[drawn]) == 0:
+    if np.ptp(x[sample]) == 0 or np.ptp(y[sample]) == 0:
         assert np.isnan(r)
         assert np.isnan(rho)
     else:
-        assert r == pytest.approx(stats.pearsonr(x[drawn], y[drawn]).statistic, abs=1e-9)
-        assert rho == pytest.approx(stats.spearmanr(x[drawn], y[drawn]).statistic, abs=1e-9)
+        assert r == pytest.approx(stats.pearsonr(x[sample], y[sample]).statistic, abs=1e-9)
+        assert rho == pytest.approx(stats.spearmanr(x[sample], y[sample]).statistic, abs=1e-9)
 
 
 def test_intervals_agree_with_scipy_bootstrap():
@@ -73,11 +73,11 @@ def test_intervals_agree_with_scipy_bootstrap():
     x = (0.7 * y + draws.normal(0, 2, 300)).astype(np.float32)
     ours = correlation_intervals(x, y, resamples=4000, seed=3)
 
-    def ranked(a, b, axis):
+    def rank_correlation(a, b, axis):
         return stats.pearsonr(stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis), axis=axis).statistic
 
     for name, statistic in (("pearson", lambda a, b, axis: stats.pearsonr(a, b, axis=axis).statistic),
-                            ("spearman", ranked)):  # fmt: skip
+                            ("spearman", rank_correlation)):  # fmt: skip
         theirs = stats.bootstrap(
             (x.astype(float), y), statistic, paired=True, vectorized=True, n_resamples=4000, method="percentile",
             rng=np.random.default_rng(4),
@@ -99,12 +99,12 @@ def test_coverage_of_intervals():
 def test_intervals_are_reproducible_and_ignore_scale_and_shift():
     draws = np.random.default_rng(2)
     x, y = draws.normal(size=(2, 100))
-    found = correlation_intervals(x, y)
-    assert found == correlation_intervals(x, y)
-    assert found != correlation_intervals(x, y, seed=1)
-    moved = correlation_intervals(1e3 * x + 1e6, y)
-    assert moved["spearman"] == found["spearman"]
-    assert moved["pearson"] == pytest.approx(found["pearson"], abs=1e-6)
+    intervals = correlation_intervals(x, y)
+    assert intervals == correlation_intervals(x, y)
+    assert intervals != correlation_intervals(x, y, seed=1)
+    shifted = correlation_intervals(1e3 * x + 1e6, y)
+    assert shifted["spearman"] == intervals["spearman"]
+    assert shifted["pearson"] == pytest.approx(intervals["pearson"], abs=1e-6)
 
 
 def test_intervals_of_constants_and_single_rows():

@@ -1,4 +1,4 @@
-"""A small challenge in the file formats of the DREAM Challenge."""
+"""Toy challenge in the file formats of the DREAM Challenge."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ class Challenge:
     public: dict = field(default_factory=dict)
 
     def write(self) -> "Challenge":
-        """All files: labels.tsv, ground.json, test.txt, subsets/, public/."""
+        """Write all files: labels.tsv, ground.json, test.txt, subsets/, public/."""
         lines = zip(self.sequences, self.labels.tolist(), strict=True)
         (self.folder / "labels.tsv").write_text("".join(f"{s}\t{y!r}\n" for s, y in lines))
         (self.folder / "test.txt").write_text("".join(f"{s}\tnan\n" for s in self.sequences))
@@ -39,7 +39,7 @@ class Challenge:
         return self
 
     def predictions(self, values, order=None) -> Path:
-        """A file of `sequence<TAB>prediction` lines, in another order where one is given."""
+        """Write `sequence<TAB>prediction` lines, in the order of the test file or in `order`."""
         order = range(len(values)) if order is None else order
         path = self.folder / "predictions.tsv"
         path.write_text("".join(f"{self.sequences[row]}\t{float(values[row])!r}\n" for row in order))
@@ -47,7 +47,7 @@ class Challenge:
 
 
 def write_csv(path, rows, sequences):
-    """Write a subset file like the challenge's, with a nameless first column."""
+    """Write a subset file as in the challenge, with a first column without a name."""
     sides = ("alt_", "ref_") if np.ndim(rows[0]) else ("",)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,6 +1,6 @@
 """Messages of the data commands for special results."""
 
-from pipeline.cli.messages import describe_build, describe_preview, describe_shards
+from pipeline.cli.messages import describe_build, describe_preview, describe_replacement, describe_shards
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.preview import peek
@@ -23,6 +23,16 @@ def test_shards_that_are_present(made):
     (line,) = describe_shards(write_shards(made.config))
     assert line.startswith(str(made.shards))
     assert "all present" in line
+
+
+def test_replaced_shards_are_described_first(made):
+    index = read_index(made.shards)
+    line = describe_replacement("shards/k3", index, ["assay.flank: 5 -> 6"])
+    records = sum(len(shard.records) for shard in index.shards)
+    rows = sum(index.rows(split) for split in index.splits)
+    for part in ("shards/k3: ", "k = 3", f"{len(index.shards)} shards", f"{records} records", f"{rows:,} promoters"):
+        assert part in line
+    assert line.endswith("assay.flank: 5 -> 6")
 
 
 def test_a_promoter_of_a_shard(made):

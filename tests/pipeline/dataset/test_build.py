@@ -1,6 +1,7 @@
 import gzip
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
-from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.database import dataset_info, open_dataset, statement
 from pipeline.dataset.input.format import Columns
+from pipeline.dataset.workspace import PARQUET_COLUMNS
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
 
@@ -25,11 +27,15 @@ L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 TOY = [("A" * n, e) for n, e in zip(range(3, 15), (7, 0, 9, 1, 7, 2, 8, 3, 7, 4, 9, 5), strict=True)]
 
 
+OUTPUTS = {"dataset.duckdb", "dataset.parquet", "dataset.rejects.parquet"}
+
+
 def line(insert, expression):
     return f"{L}{insert}{R}\t{expression}\n"
 
 
 GOOD = "".join(line(*row) for row in TOY)
+BARE = "".join(f"{L}{insert}{R}\n" for insert, _ in TOY)
 
 
 def toy_config(folder, *overrides):
@@ -53,7 +59,7 @@ def everything(path):
         relations = ("promoters", "finetune", "pretrain", "dataset")
         found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
         # All of the one row but what files it came from.
-        found["dataset"] = connection.execute("select * exclude (source) from dataset").fetchall()
+        found["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
         found["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
     return found
 
@@ -70,7 +76,7 @@ def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
         assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
         assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
         with open_dataset(config.dataset.path) as connection:
-            copied = connection.execute(f"select count(*) from '{built.parquet}/finetune/train.parquet'").fetchall()
+            copied = connection.execute(f"select count(*) from '{built.parquet}/train.parquet'").fetchall()
         assert copied == [(built.info.finetune_train_rows,)]
         found[size, "key"] = built.info.key
     for size in (4, 0.5):
@@ -107,19 +113,100 @@ def test_a_dozen_rows_by_hand(tmp_path):
     assert [(s, p) for _, s, p in top] == [*(("valid", p) for p in range(3)), *(("train", p) for p in range(3))]
 
 
-def test_parquet_beside_it_says_the_same(tmp_path):
+PARQUET_ROWS = """
+select promoters.*, finetune.split, finetune.position, pretrain.split, pretrain.position
+from promoters left join finetune using (id) left join pretrain using (id) order by id
+"""
+
+
+@pytest.mark.parametrize("train", ["all", "4"])
+@pytest.mark.parametrize("text", [GOOD + "bad\n", BARE])
+def test_parquet_holds_each_promoter_once(tmp_path, train, text):
+    """The folder is one table; each file is a split in the order of position; rejects are beside it."""
+    built = build_dataset([write(tmp_path / "toy.tsv", text)], toy_config(tmp_path, f"dataset.finetune_train={train}"))
+    table = pq.read_table(built.parquet)
+    assert table.column_names == PARQUET_COLUMNS
+    with open_dataset(built.dataset) as connection:
+        rows = connection.execute(PARQUET_ROWS).fetchall()
+        rejects = connection.execute("from rejects").fetchall()
+    assert sorted(tuple(row.values()) for row in table.to_pylist()) == rows
+    assert sorted(duckdb.sql(f"from '{built.parquet}/*.parquet'").fetchall()) == rows
+    splits = {row[3] or "unused" for row in rows}
+    assert {path.stem for path in Path(built.parquet).iterdir()} == splits
+    for split in splits:
+        part = pq.read_table(f"{built.parquet}/{split}.parquet").to_pylist()
+        assert [tuple(row.values()) for row in part] == [row for row in rows if (row[3] or "unused") == split]
+    table = pq.read_table(tmp_path / "dataset.rejects.parquet")
+    assert [tuple(row.values()) for row in table.to_pylist()] == rejects
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "rows"),
+    [
+        (GOOD, "all", {"train": 7, "validation": 3, "test": 2}),
+        (GOOD, "4", {"train": 4, "validation": 3, "test": 2}),
+        (BARE, "all", {"test": 12}),
+    ],
+)
+def test_hugging_face_loads_the_parquet_with_its_splits(tmp_path, text, train, rows):
+    datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
+    built = build_dataset([write(tmp_path / "toy.tsv", text)], toy_config(tmp_path, f"dataset.finetune_train={train}"))
+    loaded = datasets.load_dataset("parquet", data_dir=built.parquet, cache_dir=str(tmp_path / "cache"))
+    assert {name: part.num_rows for name, part in loaded.items()} == rows
+    assert loaded["test"].column_names == PARQUET_COLUMNS
+
+
+def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
+    file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
-    built = build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY) + "bad\n")], config)
-    with open_dataset(config.dataset.path) as connection:
-        for stage, splits in (("finetune", ("train", "valid", "test")), ("pretrain", ("train", "valid"))):
-            for split in splits:
-                table = pq.read_table(f"{built.parquet}/{stage}/{split}.parquet")
-                rows = connection.execute(
-                    f"select id, sequence, expression from {stage} where split = ? order by position", [split]
-                ).fetchall()
-                assert [tuple(row.values()) for row in table.to_pylist()] == rows
-        table = pq.read_table(f"{built.parquet}/rejects.parquet")
-        assert [tuple(row.values()) for row in table.to_pylist()] == connection.execute("from rejects").fetchall()
+    built = build_dataset([file], config)
+    shutil.rmtree(built.parquet)
+    Path(tmp_path / "dataset.rejects.parquet").unlink()
+    for name in ("finetune/train", "pretrain/valid", "rejects"):
+        path = Path(built.parquet, f"{name}.parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"id": [1]}), path)
+    assert not build_dataset([file], config).reused
+    assert {path.name for path in Path(built.parquet).iterdir()} == {"train.parquet", "valid.parquet", "test.parquet"}
+    assert build_dataset([file], config).reused
+
+
+def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
+    file = write(tmp_path / "toy.tsv", GOOD)
+    mine = Path(build_dataset([file], toy_config(tmp_path)).parquet) / "mine.parquet"
+    shutil.copy(mine.with_name("train.parquet"), mine)
+    with pytest.raises(UserError, match="is not the Parquet of a dataset"):
+        build_dataset([file], toy_config(tmp_path, "dataset.seed=1"))
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_build_that_is_killed_between_two_renames_is_done_again(tmp_path, monkeypatch, renames):
+    """The Parquet of another source than the database's does not pass for it, whichever of the two is built next."""
+    file = write(tmp_path / "toy.tsv", GOOD + "bad\n")
+    config, other = toy_config(tmp_path), toy_config(tmp_path, "dataset.seed=1")
+    build_dataset([file], config)
+    left = renames
+
+    def dying(self, target, rename):
+        nonlocal left
+        if left == 0:
+            raise SystemExit  # no clean-up of a later line is reached
+        left -= 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "replace"):
+            rename = getattr(Path, name)
+            patch.setattr(Path, name, lambda self, target, rename=rename: dying(self, target, rename))
+        with pytest.raises(SystemExit):
+            build_dataset([file], other)
+    for settings in (config, other):
+        built = build_dataset([file], settings)
+        with open_dataset(built.dataset) as connection:
+            rows = connection.execute(PARQUET_ROWS).fetchall()
+        assert sorted(tuple(row.values()) for row in pq.read_table(built.parquet).to_pylist()) == rows
+        assert {path.name for path in tmp_path.iterdir()} == {"toy.tsv", *OUTPUTS}
 
 
 REJECTED = [
@@ -160,6 +247,24 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
     assert built.info.input_rows == len(lines)
     assert built.info.promoters == len(REJECTED)
     assert sum(built.rejects.values()) == len(REJECTED)
+
+
+def test_the_check_of_letters_is_that_of_a_regular_expression():
+    """Letters in common stand for it in sql/01_rules.sql; also for text with ten other letters for each of ACGTN."""
+    rng = random.Random(1)
+    alphabet = "ACGTN" * 6 + "acgtnURYSWKMBDHV-. \t\0é→😀"
+    texts = ["".join(rng.choices(alphabet, k=rng.randint(1, 12))) for _ in range(20_000)]
+    texts += ["A" + "".join(chr(97 + n) for n in range(26)), "ACGTN" * 3, "N", "\u0141"]
+    with duckdb.connect() as connection:
+        for name in ("00_settings.sql", "01_rules.sql"):
+            connection.execute(statement(name))
+        connection.register("texts", pa.table({"text": texts}))
+        found = connection.execute(
+            "select text, sequence_code(text) in ('white_space', 'lower_case', 'uracil', 'iupac', 'letters') from texts"
+        ).fetchall()
+    assert len(found) == len(texts)
+    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in found)
+    assert 1000 < sum(other for _, other in found) < 19_000
 
 
 def test_lines_are_counted_in_each_file(tmp_path):
@@ -339,7 +444,10 @@ def test_real_measured_rows(tmp_path, real_data):
         ({"rows.tsv": GOOD}, ["rows.tsv"], "rows.tsv", "expected a name ending in .duckdb"),
         ({"a.duckdb": GOOD, "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "exists but is not a DuckDB file"),
         ({"a.parquet/mine.txt": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
+        ({"a.parquet/train.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "not the Parquet of a dataset"),
+        ({"a.parquet/mine.parquet": "x"}, ["a.parquet/mine.parquet"], "a.duckdb", "would replace an input file"),
         ({"a.parquet": "x"}, ["a.parquet"], "a.duckdb", "would replace an input file"),
+        ({"a.rejects.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "does not hold the rejects"),
         ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
     ],
 )
@@ -378,7 +486,10 @@ def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
         os._exit(0)"""
     subprocess.run([sys.executable, "-c", code], check=True)
     assert Path(f"{config.dataset.path}.wal").exists()
-    build_dataset([str(tmp_path / "toy.tsv")], other := toy_config(tmp_path, "dataset.seed=5"))
+    other = toy_config(tmp_path, "dataset.seed=5")
+    with pytest.raises(UserError, match=r"would lose 1 recorded run \(ghost\); fix: .*--replace"):
+        build_dataset([str(tmp_path / "toy.tsv")], other)
+    build_dataset([str(tmp_path / "toy.tsv")], other, replace=True)
     with open_dataset(other.dataset.path) as connection:
         assert connection.execute("select run from runs").fetchall() == []
     assert not Path(f"{config.dataset.path}.wal").exists()
@@ -394,7 +505,9 @@ def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(t
         connection.execute("insert into runs (run) values ('first'), ('second')")
     with open_dataset(config.dataset.path) as connection, pytest.raises(UserError, match="built by another version"):
         dataset_info(connection)
-    assert build_dataset([file], config).runs_left_out == 2
+    with pytest.raises(UserError, match=r"would lose 2 recorded runs \(first, second\)"):
+        build_dataset([file], config)
+    assert build_dataset([file], config, replace=True).runs_left_out == 2
     with open_dataset(config.dataset.path) as connection:
         assert connection.execute("from runs").fetchall() == []
 

@@ -184,7 +184,7 @@ def test_a_whole_partial_file_needs_no_request(server, out):
     leave(out, BODY)
     [found] = fetch(server, out)
     assert server.requests == []
-    assert not found.was_there
+    assert not found.existing
     assert names_in(out) == [NAME]
 
 

@@ -8,9 +8,9 @@ import pytest
 from pipeline.dataset import workspace as module
 from pipeline.dataset.build import build_dataset
 from pipeline.io.atomic import replace_folder
-from tests.pipeline.dataset.test_build import GOOD, everything, toy_config, write
+from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, everything, toy_config, write
 
-NAMES = {"toy.tsv", "dataset.duckdb", "dataset.parquet"}
+NAMES = {"toy.tsv", *OUTPUTS}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_p
     with pytest.raises(KeyboardInterrupt):
         build_dataset([toy], config)
     assert {path.name for path in tmp_path.iterdir()} == NAMES
-    assert build_dataset([toy], config).was_there
+    assert build_dataset([toy], config).reused
 
 
 def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):

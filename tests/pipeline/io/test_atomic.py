@@ -11,7 +11,7 @@ from pipeline.io import atomic
 from tests.conftest import ROOT
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path):
+def test_file_is_complete_or_unchanged(tmp_path):
     path = tmp_path / "new" / "a.json"
     atomic.write_text(path, "one")
 
@@ -27,14 +27,14 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
-def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path):
+def test_path_in_a_file_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         atomic.write_text(tmp_path / "file" / "a.txt", "one")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
-def test_a_full_disk_is_a_clear_error(tmp_path):
+def test_full_disk_is_a_clear_error(tmp_path):
 
     def write():
         with atomic.new_file(tmp_path / "a.txt") as temporary:
@@ -46,7 +46,7 @@ def test_a_full_disk_is_a_clear_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_takes_the_place_of_another(tmp_path):
+def test_folder_replaces_another(tmp_path):
     for name in ("first", "second"):
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / name).touch()
@@ -55,7 +55,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["target"]
 
 
-def test_a_folder_that_cannot_be_replaced_stays(tmp_path):
+def test_folder_that_cannot_be_replaced_is_kept(tmp_path):
     (tmp_path / "target").mkdir()
     with pytest.raises(FileNotFoundError):
         atomic.replace_folder(tmp_path / "missing", tmp_path / "target")
@@ -76,15 +76,15 @@ replace_folder(base / "new", base / "target")
 """
 
 
-@pytest.mark.parametrize(("rename", "found"), [(1, "old"), (2, "old"), (3, "new")])
-def test_a_kill_before_each_rename_leaves_the_old_or_the_new_folder(tmp_path, rename, found):
+@pytest.mark.parametrize(("rename", "result"), [(1, "old"), (2, "old"), (3, "new")])
+def test_kill_before_any_rename_keeps_the_old_or_the_new_folder(tmp_path, rename, result):
     for name, folder in (("old", "target"), ("new", "new")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).touch()
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(rename)]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == (9 if found == "old" else 0)
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == (9 if result == "old" else 0)
     atomic.recover_folder(tmp_path / "target")
-    assert [p.name for p in (tmp_path / "target").iterdir()] == [found]
+    assert [p.name for p in (tmp_path / "target").iterdir()] == [result]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -97,7 +97,7 @@ for i in range(10**9):
 """
 
 
-def test_no_kill_leaves_neither_folder(tmp_path):
+def test_no_kill_loses_both_folders(tmp_path):
     for _ in range(5):
         process = subprocess.Popen([sys.executable, "-c", SWAP, str(tmp_path)], cwd=ROOT)
         while not (tmp_path / "target").exists():

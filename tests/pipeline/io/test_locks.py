@@ -1,5 +1,6 @@
-"""Locks: who holds them, and what frees them."""
+"""Locks: holders and releases."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,14 +19,14 @@ held = hold_lock(Path(sys.argv[1]), "is at it"); print("held", flush=True); time
 """
 
 
-def test_the_holder_is_named_until_it_lets_go(tmp_path):
+def test_holder_is_named_until_it_releases(tmp_path):
     path = tmp_path / ".lock"
     with hold_lock(path, "is at it"), pytest.raises(UserError, match=f"^process {os.getpid()} is at it$"):
         hold_lock(path, "is at it")
     hold_lock(path, "is at it").close()
 
 
-def test_a_killed_holder_frees_its_lock(tmp_path):
+def test_killed_holder_releases_its_lock(tmp_path):
     path = tmp_path / ".lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], cwd=ROOT, stdout=subprocess.PIPE)
     holder.stdout.readline()
@@ -38,7 +39,7 @@ def test_a_killed_holder_frees_its_lock(tmp_path):
         assert path.read_text() == str(os.getpid())
 
 
-def test_a_file_that_its_last_holder_deletes_is_no_lock(tmp_path):
+def test_deleted_lock_file_is_not_held(tmp_path):
     path = tmp_path / ".lock"
     with hold_lock(path, "is at it"):
         path.unlink()
@@ -46,13 +47,13 @@ def test_a_file_that_its_last_holder_deletes_is_no_lock(tmp_path):
             assert path.exists()
 
 
-def test_a_place_that_cannot_be_written_to_is_a_clear_error(tmp_path):
+def test_read_only_path_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         hold_lock(tmp_path / "file" / ".lock", "is at it")
 
 
-def test_an_interrupt_at_any_line_leaves_the_lock_free(tmp_path):
+def test_interrupt_at_any_line_releases_the_lock(tmp_path):
     path = tmp_path / ".lock"
     for last in range(1, 100):
         lines = 0
@@ -78,3 +79,14 @@ def test_an_interrupt_at_any_line_leaves_the_lock_free(tmp_path):
         with hold_lock(path, "is at it"):
             pass
     assert lines == last - 1 > 5
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, code):
+    def without_locks(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", without_locks)
+    with pytest.raises(UserError, match=rf"{tmp_path}: the file system has no file locks; fix: use a local disk"):
+        hold_lock(tmp_path / ".lock", "is at it")
+    assert not list(tmp_path.iterdir())

@@ -15,20 +15,20 @@ from pipeline.near_duplicates import clusters as groups
 from pipeline.near_duplicates import packing
 from pipeline.near_duplicates import pairs as neighbours
 from pipeline.near_duplicates.candidates import cut_blocks
-from pipeline.near_duplicates.clusters import near_duplicate_clusters
-from pipeline.near_duplicates.pairs import pair_chunks
+from pipeline.near_duplicates.clusters import find_clusters
+from pipeline.near_duplicates.pairs import find_pairs
 
 LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
 
 def pairs(inserts, max_mismatches=2):
-    """As a set of pairs of rows."""
+    """Return the pairs as a set of row pairs."""
     return pairs_of_column(pa.array(inserts, pa.string()), max_mismatches)
 
 
 def pairs_of_column(column, max_mismatches):
     together = [
-        pair for i, j in pair_chunks(column, max_mismatches) for pair in zip(i.tolist(), j.tolist(), strict=True)
+        pair for i, j in find_pairs(column, max_mismatches) for pair in zip(i.tolist(), j.tolist(), strict=True)
     ]
     assert len(together) == len(set(together))
     assert all(i < j for i, j in together)
@@ -36,18 +36,18 @@ def pairs_of_column(column, max_mismatches):
 
 
 def group_texts(inserts, max_mismatches=2):
-    """The groups by their leaders, as texts."""
-    found = near_duplicate_clusters(pa.array(inserts, pa.string()), max_mismatches)
-    assert found.rows.tolist() == sorted(set(found.rows.tolist()))
+    """Return the clusters by leader, as texts."""
+    result = find_clusters(pa.array(inserts, pa.string()), max_mismatches)
+    assert result.rows.tolist() == sorted(set(result.rows.tolist()))
     texts = defaultdict(set)
-    for row, leader in zip(found.rows.tolist(), found.leaders.tolist(), strict=True):
+    for row, leader in zip(result.rows.tolist(), result.leaders.tolist(), strict=True):
         texts[inserts[leader]].add(inserts[row])
-    assert len(set(found.leaders.tolist())) == len(texts)
+    assert len(set(result.leaders.tolist())) == len(texts)
     return dict(texts)
 
 
 def near(left, right, max_mismatches):
-    """The definition, for two different texts."""
+    """Apply the definition to two different texts."""
     if len(left) == len(right):
         return sum(a != b for a, b in zip(left, right, strict=True)) <= max_mismatches
     short, long = sorted((left, right), key=len)
@@ -74,8 +74,8 @@ def groups_by_definition(inserts, max_mismatches):
 
 
 def pairs_by_comparing_all(inserts, max_mismatches):
-    """The same for thousands of different texts: every two compared, every base deleted."""
-    found = set()
+    """Apply the definition to thousands of texts: compare all pairs, delete every base."""
+    result = set()
     by_length = defaultdict(list)
     for row, insert in enumerate(inserts):
         by_length[len(insert)].append(row)
@@ -85,15 +85,15 @@ def pairs_by_comparing_all(inserts, max_mismatches):
         for start in range(0, len(rows), 1000):
             equal = one_hot[start : start + 1000] @ one_hot[start:].T
             i, j = np.nonzero(equal >= length - max_mismatches)
-            found |= {(rows[start + a], rows[start + b]) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
+            result |= {(rows[start + a], rows[start + b]) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
         shorter = {inserts[row]: row for row in by_length.get(length - 1, [])}
         for row in rows if shorter else []:
             insert = inserts[row]
             for place in range(length):
                 other = shorter.get(insert[:place] + insert[place + 1 :])
                 if other is not None:
-                    found.add((min(row, other), max(row, other)))
-    return found
+                    result.add((min(row, other), max(row, other)))
+    return result
 
 
 def random_insert(random, length, letters="ACGT"):
@@ -116,14 +116,14 @@ def shortened(random, insert, bases):
 
 @contextmanager
 def small_buckets():
-    """Buckets divided as soon as they can be, and chunks of a few pairs: so that few inserts reach all of the code."""
+    """Divide buckets as early as possible, with chunks of a few pairs, so that few inserts reach all code."""
     with ExitStack() as stack:
         for module, name, value in (
-            (neighbours, "LARGE", 1),
-            (neighbours, "FEWEST", 1),
+            (neighbours, "MAX_BUCKET", 1),
+            (neighbours, "MIN_BLOCK_BASES", 1),
             (buckets, "CHUNK", 5),
-            (packing, "_READ", 7),
-            (groups, "_PAIRS_AT_ONCE", 3),
+            (packing, "_BATCH", 7),
+            (groups, "_MAX_PAIRS", 3),
         ):
             stack.enter_context(patch.object(module, name, value))
         yield
@@ -153,7 +153,7 @@ def test_the_empty_insert():
     assert pairs(["", "A", "N", "AC"], 2) == {(0, 1), (0, 2), (1, 2), (1, 3)}
 
 
-def test_n_is_a_letter_like_the_others():
+def test_n_equals_only_n():
     assert pairs(["ACNT", "ACGT", "ACNNT"], 0) == {(0, 2)}
     assert pairs(["ACNT", "ACGT", "ACNNT"], 1) == {(0, 1), (0, 2)}
 
@@ -163,11 +163,11 @@ def test_equal_inserts_count_as_one():
     assert group_texts(["ACGT", "ACGT"]) == {}
 
 
-def test_groups_hang_together_and_the_alphabet_names_the_leader():
+def test_clusters_are_connected_and_the_leader_is_alphabetically_first():
     chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
-    found = near_duplicate_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
-    assert found.rows.tolist() == [1, 2, 3, 4, 5]
-    assert found.leaders.tolist() == [1, 1, 1, 4, 4]
+    result = find_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
+    assert result.rows.tolist() == [1, 2, 3, 4, 5]
+    assert result.leaders.tolist() == [1, 1, 1, 4, 4]
     assert group_texts(["N", "T"], 1) == {"N": {"N", "T"}}  # as text and SQL have it, N before T
 
 
@@ -191,7 +191,7 @@ def test_short_inserts_are_paired_by_the_definition(inserts, max_mismatches):
 
 @st.composite
 def families(draw):
-    """Long inserts with few edits between them, which share most of their blocks."""
+    """Draw long inserts with few edits between them, which share most blocks."""
     ancestors = draw(st.lists(st.text("ACN", min_size=1, max_size=45), min_size=1, max_size=2))
     inserts = list(ancestors)
     for _ in range(draw(st.integers(0, 25))):
@@ -213,7 +213,7 @@ def test_divided_buckets_give_the_same_pairs_once(inserts, max_mismatches):
 
 @settings(deadline=None, max_examples=100)
 @given(families(), st.integers(0, 3), st.randoms(use_true_random=False))
-def test_groups_are_the_same_in_any_order(inserts, max_mismatches, random):
+def test_clusters_are_equal_in_any_order(inserts, max_mismatches, random):
     expected = groups_by_definition(inserts, max_mismatches)
     with small_buckets():
         assert group_texts(inserts, max_mismatches) == expected
@@ -223,7 +223,7 @@ def test_groups_are_the_same_in_any_order(inserts, max_mismatches, random):
 
 @pytest.fixture(scope="module")
 def many():
-    """20,000 different inserts: random, families of all kinds, repeats of a few bases, and very short ones."""
+    """Make 20,000 distinct inserts: random, families, repeats of a few bases, and very short ones."""
     random = np.random.default_rng(7)
     inserts = [random_insert(random, length) for length in random.choice([79, 80, 81], 6000, p=[0.3, 0.6, 0.1])]
     for ancestor in inserts[:1400]:
@@ -246,15 +246,15 @@ def many():
 
 
 @pytest.mark.parametrize("max_mismatches", [0, 1, 2, 3])
-def test_twenty_thousand_inserts_are_paired_as_by_comparing_all(many, max_mismatches):
+def test_twenty_thousand_inserts_give_the_pairs_of_a_full_comparison(many, max_mismatches):
     expected = pairs_by_comparing_all(many, max_mismatches)
     assert len(expected) > 3000
     assert pairs(many, max_mismatches) == expected
-    with patch.object(neighbours, "LARGE", 20), patch.object(buckets, "CHUNK", 1000):
+    with patch.object(neighbours, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
         assert pairs(many, max_mismatches) == expected
 
 
-def test_twenty_thousand_inserts_in_another_order_are_in_the_same_groups(many):
+def test_twenty_thousand_inserts_in_another_order_give_the_same_clusters(many):
     expected = group_texts(many)
     assert all(leader == min(members) for leader, members in expected.items())
     again = np.random.default_rng(8).permutation(len(many))
@@ -262,29 +262,29 @@ def test_twenty_thousand_inserts_in_another_order_are_in_the_same_groups(many):
 
 
 def compared_at_once(column):
-    """The numbers of candidate pairs that are compared for mismatches together."""
+    """Record the numbers of candidate pairs per comparison."""
     sizes = []
-    verify = neighbours._verified_mismatches
+    verify = neighbours._select_mismatch_pairs
 
-    def counted(these, i, j, most):
+    def counted(inserts, i, j, max_mismatches):
         sizes.append(len(i))
-        return verify(these, i, j, most)
+        return verify(inserts, i, j, max_mismatches)
 
-    with patch.object(neighbours, "_verified_mismatches", counted):
-        list(pair_chunks(column))
+    with patch.object(neighbours, "_select_mismatch_pairs", counted):
+        list(find_pairs(column))
     return sizes
 
 
 def two_libraries(size):
-    """Inserts whose first or last 60 bases are constant, so that no cut into blocks tells all of them apart."""
+    """Make inserts whose first or last 60 bases are constant, so that no block distinguishes all."""
     random = np.random.default_rng(9)
     variable = [random_insert(random, 20) for _ in range(size)]
     return pa.array([v + "ACGT" * 15 if row % 2 else "GTCA" * 15 + v for row, v in enumerate(variable)])
 
 
-def test_chunks_stay_small_where_thousands_share_a_block():
+def test_chunks_are_bounded_if_thousands_share_a_block():
     column = two_libraries(6000)
-    with patch.object(buckets, "CHUNK", 1000), patch.object(neighbours, "LARGE", len(column)):
+    with patch.object(buckets, "CHUNK", 1000), patch.object(neighbours, "MAX_BUCKET", len(column)):
         compared = compared_at_once(column)
     assert sum(compared) > 3000 * 2999 // 2  # every two of a library
     assert max(compared) <= 1000 + 3000
@@ -295,7 +295,7 @@ def test_large_buckets_are_divided():
     assert sum(compared_at_once(column)) < 200 * len(column)  # every two of a library are 5,000 a row
 
 
-def test_a_constant_region_is_spread_over_the_blocks():
+def test_constant_region_is_split_over_the_blocks():
     random = np.random.default_rng(10)
     these = packing.pack(pa.array(["ACGT" * 15 + random_insert(random, 21) for _ in range(1000)]))[81]
     blocks = cut_blocks(these, np.arange(1000), None, np.arange(81), 3)
@@ -305,7 +305,7 @@ def test_a_constant_region_is_spread_over_the_blocks():
 
 @pytest.mark.parametrize("positions", range(12))
 @pytest.mark.parametrize("number", range(1, 6))
-def test_blocks_are_a_partition_and_none_is_empty_needlessly(positions, number):
+def test_blocks_are_a_partition_without_avoidable_empty_ones(positions, number):
     these = packing.pack(pa.array(["AAAAACCCCCAA", "AAAACCCCCCAA"]))[12]  # all information is in one position
     blocks = cut_blocks(these, np.arange(2), None, np.arange(positions), number)
     assert len(blocks) == number
@@ -313,7 +313,7 @@ def test_blocks_are_a_partition_and_none_is_empty_needlessly(positions, number):
     assert all(len(block) for block in blocks[: min(positions, number)])
 
 
-def test_slices_chunks_and_kinds_of_columns_are_read_in_their_place():
+def test_slices_chunks_and_types_of_columns():
     inserts = ["ACGT", "TTTTTTT", "ACGA", "", "NNN", "TTTTTT", "ACGAA"]
     expected = pairs(inserts, 1)
     assert expected == {(0, 2), (1, 5), (2, 6)}
@@ -323,15 +323,15 @@ def test_slices_chunks_and_kinds_of_columns_are_read_in_their_place():
         pa.array(["x", *inserts], pa.large_string()).slice(1),
     ):
         assert pairs_of_column(column, 1) == expected
-        assert near_duplicate_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
-    nothing = near_duplicate_clusters(pa.chunked_array([], pa.string()))
+        assert find_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
+    nothing = find_clusters(pa.chunked_array([], pa.string()))
     assert len(nothing.rows) == len(nothing.leaders) == 0
 
 
-def test_what_cannot_be_used_is_named():
+def test_invalid_inserts_are_named():
     with pytest.raises(UserError, match="'ACGU': expected letters ACGTN"):
-        pair_chunks(pa.array(["ACGT", "ACGU"]))
+        find_pairs(pa.array(["ACGT", "ACGU"]))
     with pytest.raises(UserError, match="1 of 2 inserts are null"):
-        near_duplicate_clusters(pa.array(["ACGT", None]))
+        find_clusters(pa.array(["ACGT", None]))
     with pytest.raises(UserError, match="-1 mismatches: expected 0 or more"):
-        pair_chunks(pa.array(["ACGT"]), -1)
+        find_pairs(pa.array(["ACGT"]), -1)

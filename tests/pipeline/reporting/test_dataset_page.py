@@ -81,13 +81,13 @@ def made_page(made, tmp_path_factory):
 def test_numbers_of_a_small_dataset(toy_page):
     text = " ".join(filter(None, Reader(toy_page).text))
     for cells in (
-        "input rows 14 promoters 12 rejected rows 2 pretraining cut (expression) 7",
-        "promoters at or above the cut 6 (50.00%)",
+        "input rows 14 promoters 12 rejected rows 2 pretraining threshold (expression) 7",
+        "promoters at or above the threshold 6 (50.00%)",
         *("finetune test 2", "finetune valid 3", "finetune train 7", "pretrain valid 3", "pretrain train 3"),
         "letters other than ACGTN 1",
         "1 column, expected 2 1",
-        "50.0% of the promoters have a label of 7 (the cut) or more",
-        "cut at 7",  # in the figure
+        "50.0% of the promoters have a label of 7 (the threshold) or more",
+        "threshold 7",  # in the figure
         "8.3% of the inserts are 3 bases long",  # every length once: the shortest is named
         "1 insert of the most common length, 3 bases",
     ):

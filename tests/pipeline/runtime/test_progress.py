@@ -1,16 +1,16 @@
-"""What a job's progress looks like where no terminal is."""
+"""Progress of a job without a terminal."""
 
 import sys
 
 import pytest
 
 from pipeline.runtime import progress as module
-from pipeline.runtime.progress import counting, naming, progress, with_speed
+from pipeline.runtime.progress import add_speed, count_steps, count_units, progress
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only as a test says."""
+    """Replace the clock by one that tests advance."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 def test_plain_lines_every_few_seconds_with_the_time_left(clock, capsys):
     with progress("write", "rows") as update:
-        advance = counting(update, 400)
+        advance = count_units(update, 400)
         for clock[0] in range(40):
             advance(10)
     lines = capsys.readouterr().err.splitlines()
@@ -27,7 +27,7 @@ def test_plain_lines_every_few_seconds_with_the_time_left(clock, capsys):
     assert len(lines) == 8
 
 
-def test_lines_grow_fewer(clock, capsys):
+def test_intervals_between_lines_grow(clock, capsys):
     with progress("train", "steps") as update:
         for clock[0] in range(20_000):
             update(int(clock[0]), 0, "")
@@ -38,7 +38,7 @@ def test_lines_grow_fewer(clock, capsys):
 
 def test_names_of_steps(clock, capsys):
     with progress("build", "steps") as update:
-        step = naming(update, 2)
+        step = count_steps(update, 2)
         step("reading a.tsv")
         clock[0] = 6
         step("cutting")
@@ -50,16 +50,16 @@ def test_names_of_steps(clock, capsys):
     ]
 
 
-def test_speed_is_that_of_the_work_done_now(clock, capsys):
+def test_speed_excludes_earlier_work(clock, capsys):
     with progress("predict", "rows") as update:
-        show = with_speed(update)
+        show = add_speed(update)
         show(50, 100, 50)
         clock[0] = 10
         show(100, 100, 50)
     assert capsys.readouterr().err.splitlines() == ["predict: 100 of 100 rows (100 %) 5 per second"]
 
 
-def test_nothing_is_shown_where_a_script_reads(capsys):
+def test_quiet_prints_nothing(capsys):
     with progress("build", "steps", quiet=True) as update:
         update(1, 1, "")
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The plan on a Ray cluster of two nodes on this machine, one of which is lost in mid-run."""
+"""Shards written on a Ray cluster of two nodes on this machine, one of which is lost during the run."""
 
 import json
 import os
@@ -24,7 +24,7 @@ MANY = "shards.record_promoters=10", "shards.shard_megabytes=0.002"
 
 @pytest.fixture
 def cluster(monkeypatch, s3):
-    """Two nodes of a core each; their processes find the S3 server, too."""
+    """Start two nodes of one core; their processes reach the S3 server."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -39,7 +39,7 @@ def cluster(monkeypatch, s3):
 
 
 def alive(ray):
-    """Nodes, as soon as the cluster has noticed its loss."""
+    """Wait until the cluster has noticed the loss; return the nodes."""
     deadline = time.monotonic() + 60
     while sum(node["Alive"] for node in ray.nodes()) > 1 and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -47,8 +47,8 @@ def alive(ray):
 
 
 @pytest.mark.timeout(200)
-def test_a_node_is_lost(made, tmp_path, cluster, s3):
-    """Its shards are given to the other one; every byte is that of a run on this machine, in a folder and a bucket."""
+def test_loss_of_a_node(made, tmp_path, cluster, s3):
+    """The other node writes its shards; the bytes equal those of a local run, in a folder and in a bucket."""
     import ray
 
     whole = with_shards_in(made.config, tmp_path / "whole", *MANY)

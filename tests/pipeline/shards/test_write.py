@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,14 +16,15 @@ import webdataset as wds
 
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import open_dataset
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.dataset.synthetic import generate
 from pipeline.errors import UserError
-from pipeline.shards.index import SHARD_ENTRY, index_text, read_index, shard_key
+from pipeline.shards.index import read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
 from pipeline.shards.preview import format_insert, peek
 from pipeline.shards.records import read_record
+from pipeline.shards.staleness import check_fresh
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import decode_ids
@@ -39,9 +40,15 @@ def hashes(folder):
 
 
 def with_shards_in(config, folder, *overrides):
-    """The same configuration with its shards in another folder."""
+    """Return the configuration with its shards in another folder."""
     places = [f"dataset.path={config.dataset.path}", f"shards.path={folder}"]
     return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+def write_index(folder, values):
+    """Write an index of any values, with the matching hash of its content."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    (folder / "index.json").write_text(json.dumps({**values, "sha256": digest}))
 
 
 def rows_of(config, split):
@@ -54,8 +61,8 @@ def rows_of(config, split):
         ).fetchall()
 
 
-def test_plain_webdataset_reads_every_row(made):
-    """No code of ours between the tar and the arrays."""
+def test_webdataset_reads_every_row(made):
+    """webdataset reads the shards without this package."""
     index = json.loads((made.shards / "index.json").read_text())
     for split in SPLITS:
         urls = [str(made.shards / shard["file"]) for shard in index["splits"][split]]
@@ -69,8 +76,8 @@ def test_plain_webdataset_reads_every_row(made):
         assert rows == [(i, s, np.float32(e)) for i, s, e in rows_of(made.config, split)]
 
 
-def test_index_and_relations_lead_to_every_record(made):
-    write_shards(made.config)  # they are there; other tests may have written other ones of this dataset since
+def test_index_and_relations_locate_every_record(made):
+    write_shards(made.config)  # other tests may have published other shards of this dataset
     index = read_index(made.shards)
     with open_dataset(made.config.dataset.path) as connection:
         records = connection.execute(
@@ -102,7 +109,7 @@ def test_same_bytes_with_any_number_of_writers(made, tmp_path):
 
 
 def test_same_bytes_after_random_kills(tmp_path):
-    """kill -9 of the whole group of writers at random moments; each start goes on, the end is the same."""
+    """kill -9 of all writers at random moments: each run resumes, and the bytes are equal at the end."""
     rows = tmp_path / "rows.tsv"
     generate(rows, 20_000, seed=2)
     config = small_config(tmp_path, "shards.record_promoters=200")
@@ -115,8 +122,8 @@ def test_same_bytes_after_random_kills(tmp_path):
     ]  # fmt: skip
 
     def writers():
-        found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
-        return [pid for pid in found if state(pid) not in ("Z", "gone")]
+        result = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True).stdout.split()
+        return [pid for pid in result if state(pid) not in ("Z", "gone")]
 
     def state(pid):
         try:
@@ -149,7 +156,7 @@ def test_same_bytes_after_random_kills(tmp_path):
     assert [p.name for p in (tmp_path / "shards").iterdir() if p.name != ".k3.lock"] == ["k3"]
 
 
-def test_a_second_call_does_nothing_and_another_k_leaves_the_first(made, tmp_path):
+def test_second_call_writes_nothing_and_another_k_keeps_the_first(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     write_shards(config)
     before = hashes(shard_folder(config))
@@ -163,20 +170,20 @@ def test_a_second_call_does_nothing_and_another_k_leaves_the_first(made, tmp_pat
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 8])
-def test_any_k_gives_the_sequences_back(made, tmp_path, k):
+def test_sequences_round_trip_for_any_k(made, tmp_path, k):
     config = with_shards_in(made.config, tmp_path, f"shards.k={k}")
     write_shards(config)
     verify_shards(shard_folder(config))
     index = read_index(shard_folder(config))
     urls = [str(shard_folder(config) / shard.file) for shard in index.splits["finetune/test"]]
-    found = []
+    result = []
     for record in wds.WebDataset(urls, shardshuffle=False).decode():
         bounds = record["offsets.npy"]
-        found += [decode_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
-    assert found == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
+        result += [decode_ids(record["tokens.npy"][a:b], k) for a, b in pairwise(bounds)]
+    assert result == [sequence for _, sequence, _ in rows_of(config, "finetune/test")]
 
 
-def test_the_key_depends_on_all_that_decides_the_bytes_and_on_nothing_else():
+def test_key_depends_exactly_on_what_determines_the_bytes():
     config = load_config(ROOT / "config.yaml")
 
     def key(dataset="0" * 64, **changes):
@@ -214,27 +221,54 @@ def test_the_key_depends_on_all_that_decides_the_bytes_and_on_nothing_else():
         (("records", 0, "crc32"), None),
     ],
 )
-def test_an_index_of_a_stranger_is_not_believed(copy, place, value):
-    """With a hash that fits: no file outside of the folder, or of the cache, is ever named by it."""
+def test_untrusted_index_is_validated(copy, place, value):
+    """An index with a matching hash cannot name a file outside of its folder or of the cache."""
     index = read_index(copy)
     values = asdict(index)
     entry = values["splits"]["finetune/train"][0]
     for step in place[:-1]:
         entry = entry[step]
     entry[place[-1]] = value
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    (copy / "index.json").write_text(json.dumps({**values, "sha256": digest}))
-    with pytest.raises(UserError, match=rf"not an index of shards: splits\.finetune/train\.0\.{place[0]}"):
+    write_index(copy, values)
+    field = "".join(f"[{step}]" if isinstance(step, int) else rf"\.{step}" for step in place).replace("[0]", r"\[0\]")
+    with pytest.raises(UserError, match=rf"index\.json: splits\.finetune/train\[0\]{field}: expected .*, got "):
         read_index(copy)
 
 
-def test_a_changed_flank_or_dataset_makes_shards_anew(made, tmp_path):
+def test_changed_flank_rewrites_the_shards(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     write_shards(config)
     key = read_index(shard_folder(config)).key
     changed = with_shards_in(made.config, tmp_path, "assay.flank=6")
-    assert write_shards(changed).written > 0
+    announced = []
+
+    def on_replace(index, reasons):
+        assert read_index(shard_folder(config)) == index  # nothing is replaced yet
+        announced.append((index.key, reasons))
+
+    assert write_shards(changed, on_replace=on_replace).written > 0
+    assert announced == [(key, ["assay.flank: 5 -> 6"])]
+    write_shards(changed, on_replace=on_replace)
+    assert len(announced) == 1
     assert read_index(shard_folder(config)).key != key
+
+
+def test_index_with_fewer_promoters_than_the_dataset(made, tmp_path):
+    """The last shard is removed with its entry, and the hash of the index matches."""
+    config = with_shards_in(made.config, tmp_path)
+    write_shards(config)
+    whole = hashes(shard_folder(config))
+    values = asdict(read_index(shard_folder(config)))
+    removed = values["splits"]["finetune/train"].pop()
+    (shard_folder(config) / removed["file"]).unlink()
+    write_index(shard_folder(config), values)
+    verify_shards(shard_folder(config))  # a smaller set of shards in itself
+    with open_dataset(config.dataset.path) as connection:
+        info = dataset_info(connection)
+    with pytest.raises(UserError, match=r"finetune/train: expected 1,200 promoters, got \d"):
+        check_fresh(read_index(shard_folder(config)), config, info)
+    write_shards(config)
+    assert hashes(shard_folder(config)) == whole
 
 
 @pytest.fixture
@@ -267,17 +301,21 @@ def test_verify_names_the_record_with_a_flipped_bit(copy):
         (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "expected 1,024 zeros at the end"),
     ],
 )
-def test_verify_finds_other_damage(copy, damage, message):
+def test_verify_finds_other_corruption(copy, damage, message):
     damage(copy / read_index(copy).splits["pretrain/valid"][0].file)
     with pytest.raises(UserError, match=message):
         verify_shards(copy)
 
 
-def test_an_index_that_was_changed_is_not_read(copy):
+def test_changed_index_is_rejected(copy):
     values = json.loads((copy / "index.json").read_text())
-    for change in ({"label_mean": 99.0}, {"splits": {**values["splits"], "finetune/train": []}}):
+    none = {**values["splits"], "finetune/train": []}
+    for change, message in (
+        ({"label_mean": 99.0}, "sha256: the file changed since it was written"),
+        ({"splits": none}, r"splits\.finetune/train: expected .* at least 1 item"),
+    ):
         (copy / "index.json").write_text(json.dumps({**values, **change}))
-        with pytest.raises(UserError, match="changed since it was written"):
+        with pytest.raises(UserError, match=message):
             read_index(copy)
     (copy / "index.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
@@ -287,30 +325,30 @@ def test_an_index_that_was_changed_is_not_read(copy):
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        (lambda shard: shard["records"][0].update(rows=101), "expected 101 promoters, got 100"),
+        (lambda shard: shard["records"][0].update(rows=101), r"\[0\]\.rows: expected .* \(the sum of its records\)"),
+        (
+            lambda shard: (shard["records"][0].update(rows=101), shard.update(rows=shard["rows"] + 1)),
+            "expected 101 promoters, got 100",
+        ),
         (lambda shard: shard["records"][0].update(crc32=7), "expected CRC-32 00000007"),
-        (lambda shard: shard["records"].pop(), "expected 1,024 zeros at the end|do not add up"),
-        (lambda shard: shard["records"].reverse(), "begins at"),
+        (lambda shard: shard["records"].pop(), r"\[0\]\.rows: expected"),
+        (lambda shard: shard["records"].reverse(), r"\[0\]\.records\[0\]\.offset: expected 0 "),
+        (lambda shard: shard.update(file="finetune/train-000001.tar"), r"\[0\]\.file: expected 'finetune/train-000000"),
         (lambda shard: shard.update(sha256="0" * 64), "expected sha256 0000000000000000..."),
-        (lambda shard: shard.update(rows=7), "do not add up to 7 promoters"),
-        (lambda shard: shard.update(bytes=7), "at the end of a file of 7"),
+        (lambda shard: shard.update(rows=7), r"\[0\]\.rows: expected .*, got 7"),
+        (lambda shard: shard.update(bytes=7), r"\[0\]\.bytes: expected .*, got 7"),
     ],
 )
-def test_verify_finds_an_index_that_lies(copy, lie, message):
-    """In itself it is whole, its hash included: another shard of the same name would be."""
-    index = read_index(copy)
-    values = asdict(index)
+def test_verify_rejects_a_forged_index(copy, lie, message):
+    """The hash of the index matches its wrong content."""
+    values = asdict(read_index(copy))
     lie(values["splits"]["finetune/train"][0])
-    lying = replace(
-        index,
-        splits={name: list(map(SHARD_ENTRY.validate_python, shards)) for name, shards in values["splits"].items()},
-    )
-    (copy / "index.json").write_text(index_text(lying))
+    write_index(copy, values)
     with pytest.raises(UserError, match=message):
         verify_shards(copy)
 
 
-def test_few_large_records_make_no_empty_shards(made, tmp_path):
+def test_large_records_give_no_empty_shards(made, tmp_path):
     config = with_shards_in(made.config, tmp_path, "shards.shard_megabytes=1e-9")
     write_shards(config)
     shards = list(read_index(shard_folder(config)).shards)
@@ -318,7 +356,7 @@ def test_few_large_records_make_no_empty_shards(made, tmp_path):
     verify_shards(shard_folder(config))
 
 
-def test_two_writers_on_one_folder(made, tmp_path):
+def test_two_writers_of_one_folder(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     code = (
         "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
@@ -333,13 +371,13 @@ def test_two_writers_on_one_folder(made, tmp_path):
     assert write_shards(config).written > 0
 
 
-def test_other_adapters_than_the_dataset_was_built_with_are_refused(made, tmp_path):
+def test_adapters_other_than_those_of_the_build_are_rejected(made, tmp_path):
     with pytest.raises(UserError, match="left_adapter"):
         write_shards(with_shards_in(made.config, tmp_path, "assay.left_adapter=ACGT"))
 
 
 @pytest.mark.parametrize("name", ["dream_train_7k.tsv", "yeast_measured_64k.tsv"])
-def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name):
+def test_real_rows_of_all_lengths_round_trip_for_any_k(tmp_path, real_data, name):
     """Inserts of 57 to 105 bases, some with N: every sequence of the dataset, from every split, for k = 1 to 6."""
     if not (real_data / name).exists():
         pytest.skip(f"{name} is not here")
@@ -351,24 +389,24 @@ def test_real_rows_of_all_lengths_come_back_for_any_k(tmp_path, real_data, name)
         write_shards(config)
         index = read_index(shard_folder(config))
         for split, shards in index.splits.items():
-            found = []
+            result = []
             for shard in shards:
                 for number in range(len(shard.records)):
-                    record = read_record(shard_folder(config), shard, number)
+                    record = read_record(shard_folder(config), shard, number, k)
                     text = decode_ids(record.tokens.values, k)  # all rows in one go, then cut
                     texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
-                    found += list(zip(record.id.tolist(), texts, strict=True))
-            assert found == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
+                    result += list(zip(record.id.tolist(), texts, strict=True))
+            assert result == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
 
 
-def test_peek_shows_what_the_dataset_holds(made):
+def test_peek_shows_the_rows_of_the_dataset(made):
     index = read_index(made.shards)
-    found = peek(made.shards, index, "finetune/test", 130)  # more than a record
+    result = peek(made.shards, index, "finetune/test", 130)  # more than a record
     rows = rows_of(made.config, "finetune/test")
-    assert [(p.id, p.extended) for p in found] == [(id_, extended) for id_, extended, _ in rows[:130]]
-    assert [p.expression for p in found] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
-    left, insert, right = format_insert(found[0], index).split("|")
-    assert left + insert + right == found[0].extended
+    assert [(p.id, p.extended) for p in result] == [(id_, extended) for id_, extended, _ in rows[:130]]
+    assert [p.expression for p in result] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
+    left, insert, right = format_insert(result[0], index).split("|")
+    assert left + insert + right == result[0].extended
     assert (left, right) == (index.left_flank, index.right_flank)
     assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
     with pytest.raises(UserError, match="no split finetune/none; expected one of pretrain/train"):

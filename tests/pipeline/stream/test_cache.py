@@ -1,4 +1,4 @@
-"""Shards from real servers on this machine: HTTP that drops, stalls, truncates and corrupts, and moto's S3."""
+"""Shards from local servers: HTTP with dropped, silent, truncated and corrupt responses, and S3."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.shards.fetch import fetch_file, fetch_index
-from pipeline.shards.index import index_text
+from pipeline.shards.index import serialize_index
 from pipeline.stream.cache import ShardCache, make_room
 from pipeline.stream.stream import RankSlice, ShardStream
 from tests.conftest import ROOT
@@ -47,24 +47,24 @@ def ids(shards, index, epoch=0, batch=7):
     return [step.micro_batches[0].id.tolist() for step in stream.epoch(epoch)]
 
 
-def asked(server):
+def list_requests(server):
     return [path.removeprefix("/files/") for path, _ in server.requests]
 
 
 def names_in(folder):
-    """What is in it when nothing is fetched ahead any more."""
+    """List the files of a folder after all prefetches have ended."""
     for thread in threading.enumerate():
         if thread.name == "fetch shards":
             thread.join()
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_same_batches_as_from_a_folder_and_each_file_once(tiny, server, tmp_path):
+def test_batches_equal_those_of_a_folder_and_each_file_is_fetched_once(tiny, server, tmp_path):
     folder, index = tiny
     cache = cached(server.url, tmp_path)
     for epoch in (0, 1):
         assert ids(cache, index, epoch) == ids(folder, index, epoch)
-    assert sorted(asked(server)) == FILES
+    assert sorted(list_requests(server)) == FILES
     assert names_in(cache.folder) == sorted(f"{shard.sha256}.tar" for shard in index.splits[SPLIT])
 
 
@@ -78,7 +78,7 @@ def test_the_same_batches_as_from_a_folder_and_each_file_once(tiny, server, tmp_
         {"statuses": [502], "cuts": [100], "flips": [700]},
     ],
 )
-def test_what_a_server_does_wrong_is_tried_again(tiny, server, tmp_path, trouble):
+def test_server_errors_are_retried(tiny, server, tmp_path, trouble):
     folder, index = tiny
     for name, value in trouble.items():
         setattr(server, name, value)
@@ -88,19 +88,19 @@ def test_what_a_server_does_wrong_is_tried_again(tiny, server, tmp_path, trouble
     assert len(names_in(cache.folder)) == 4
 
 
-def test_a_silent_connection_is_taken_for_cut(tmp_path):
+def test_silent_connection_times_out(tmp_path):
     index = write_tiny(tmp_path / "big", [[400] * 3], longest=400)
     body = (tmp_path / "big" / FILES[0]).read_bytes()
     assert len(body) > 1 << 17  # more than the chunk after which the server falls silent
     with serving(Answers({FILES[0]: body}, stalls=[20.0])) as server:
         began = time.monotonic()
-        found = ids(cached(server.url, tmp_path, silent_seconds=0.5), index)
+        result = ids(cached(server.url, tmp_path, silent_seconds=0.5), index)
         assert time.monotonic() - began < 15
-        assert found == ids(tmp_path / "big", index)
+        assert result == ids(tmp_path / "big", index)
         assert len(server.requests) == 2
 
 
-def test_wrong_bytes_again_are_an_error_with_expected_and_got(tiny, server, tmp_path):
+def test_repeatedly_corrupt_file_is_an_error(tiny, server, tmp_path):
     server.flips = [700] * 20
     index = tiny[1]
     with pytest.raises(UserError, match=r"http://.*\.tar: expected sha256 \w{16}\.\.\., got \w{16}"):
@@ -112,7 +112,7 @@ def test_wrong_bytes_again_are_an_error_with_expected_and_got(tiny, server, tmp_
     assert names_in(tmp_path / "cache") == []
 
 
-def test_a_file_that_is_not_there_is_named_at_once(tiny, server, tmp_path):
+def test_missing_file_is_named_without_retries(tiny, server, tmp_path):
     del server.files[FILES[2]]
     with pytest.raises(UserError, match=r"finetune/train-000002\.tar: no such file"):
         ids(cached(server.url, tmp_path, waits=(60.0,)), tiny[1])
@@ -129,7 +129,7 @@ def test_no_server(tiny, tmp_path):
         ids(cached("http://127.0.0.1:9", tmp_path), tiny[1])
 
 
-def test_the_folder_stays_within_its_limit_and_the_last_used_stay(tiny, server, tmp_path):
+def test_cache_keeps_its_limit_and_the_recently_used_files(tiny, server, tmp_path):
     folder, index = tiny
     shards = index.splits[SPLIT]
     limit = 2 * max(shard.bytes for shard in shards) + 100
@@ -144,11 +144,11 @@ def test_the_folder_stays_within_its_limit_and_the_last_used_stay(tiny, server, 
     for number in (0, 1, 0, 2, 0, 3, 0):
         cache.open(shards[number]).close()
         time.sleep(0.002)  # file systems tell times apart by their clock's ticks
-    assert asked(server).count(FILES[0]) <= 1
+    assert list_requests(server).count(FILES[0]) <= 1
     assert f"{shards[0].sha256}.tar" in names_in(cache.folder)
 
 
-def test_a_file_thrown_away_by_another_process_can_be_read_to_its_end(tiny, server, tmp_path):
+def test_removed_file_stays_readable(tiny, server, tmp_path):
     folder, index = tiny
     cache = cached(server.url, tmp_path)
     with cache.open(index.splits[SPLIT][0]) as file:
@@ -158,7 +158,7 @@ def test_a_file_thrown_away_by_another_process_can_be_read_to_its_end(tiny, serv
     assert ids(cache, index) == ids(folder, index)
 
 
-def test_a_file_that_went_bad_in_the_cache_is_fetched_again(tiny, server, tmp_path):
+def test_corrupt_cached_file_is_fetched_again(tiny, server, tmp_path):
     folder, index = tiny
     cache = cached(server.url, tmp_path)
     ids(cache, index)
@@ -173,19 +173,19 @@ def test_a_file_that_went_bad_in_the_cache_is_fetched_again(tiny, server, tmp_pa
 
 
 def test_several_readers_fetch_each_file_once(tiny, server, tmp_path):
-    """Threads with a cache each, as the ranks of a machine have; the locks are files'."""
+    """Threads with one cache each, like the ranks of a machine; lock files separate them."""
     folder, index = tiny
     server.stalls = [0.05] * 8
-    found = []
+    result = []
     threads = [
-        threading.Thread(target=lambda: found.append(ids(cached(server.url, tmp_path), index))) for _ in range(4)
+        threading.Thread(target=lambda: result.append(ids(cached(server.url, tmp_path), index))) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [ids(folder, index)] * 4
-    assert sorted(asked(server)) == FILES
+    assert result == [ids(folder, index)] * 4
+    assert sorted(list_requests(server)) == FILES
 
 
 CHILD = """
@@ -211,44 +211,44 @@ def child(url, cache, rank):
     )
 
 
-def test_ranks_share_a_cache_and_one_killed_while_fetching_hinders_nobody(tiny, server, tmp_path):
+def test_ranks_share_a_cache_after_one_is_killed(tiny, server, tmp_path):
     folder, index = tiny
-    server.files["index.json"] = index_text(index).encode()
+    server.files["index.json"] = serialize_index(index).encode()
     assert fetch_index(server.url) == index
     server.requests.clear()
     # The index, then a file that never ends.
     with serving(Answers(server.files, stalls=[0.0, 600.0], cuts=[10**9, 1000])) as silent:
         killed = child(silent.url, tmp_path / "cache", 0)
-        while not list((tmp_path / "cache").glob(".*.partial")) or len(asked(silent)) < 2:
+        while not list((tmp_path / "cache").glob(".*.partial")) or len(list_requests(silent)) < 2:
             time.sleep(0.01)
             assert killed.poll() is None
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     whole = len(list((tmp_path / "cache").glob("*.tar")))
     ranks = [child(server.url, tmp_path / "cache", rank) for rank in range(2)]
-    found = [process.communicate(timeout=60)[0] for process in ranks]
-    together = sorted(number for line in found for number in eval(line))
+    result = [process.communicate(timeout=60)[0] for process in ranks]
+    together = sorted(number for line in result for number in eval(line))
     assert together == sorted(number for batch in ids(folder, index) for number in batch)
-    requests = asked(server)
+    requests = list_requests(server)
     assert requests.count("index.json") == 2
     assert len(requests) == len(set(requests)) + 1 == 2 + 4 - whole
     assert all(name.endswith(".tar") for name in names_in(tmp_path / "cache"))
 
 
-def test_what_is_needed_next_is_fetched_ahead(tiny, server, tmp_path):
+def test_next_files_are_prefetched(tiny, server, tmp_path):
     index = tiny[1]
     shards = index.splits[SPLIT]
     cache = cached(server.url, tmp_path)
     cache.prefetch(shards[1:3])
     assert names_in(cache.folder) == sorted(f"{shard.sha256}.tar" for shard in shards[1:3])
-    assert sorted(asked(server)) == FILES[1:3]
+    assert sorted(list_requests(server)) == FILES[1:3]
     small = cached(server.url, tmp_path / "small", shards[1].bytes * 2 + 1)
     small.prefetch(shards[1:])  # half of the folder holds one
     small.open(shards[1]).close()
     assert [path.name for path in small.folder.glob("*.tar")] == [f"{shards[1].sha256}.tar"]
 
 
-def test_shards_of_an_index_that_is_not_there_or_of_another_format(server, tmp_path):
+def test_missing_index_and_index_of_another_format(server, tmp_path):
     with pytest.raises(UserError, match=r"http://.*/index\.json: no such file"):
         fetch_index(server.url, ())
     server.files["index.json"] = b'{"format": 99}'

@@ -1,4 +1,4 @@
-"""The parts that the stream is made of, each held against a slow way of saying the same."""
+"""Parts of the stream, each compared with a slow reference."""
 
 import threading
 from itertools import count
@@ -29,15 +29,15 @@ def ragged(lengths, dtype, seed=0):
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=30), dtypes, st.integers(0, 40), st.data())
-def test_padded_rows_are_the_rows_and_zeros(lengths, dtype, more, data):
+def test_padding(lengths, dtype, more, data):
     rows = ragged(lengths, dtype)
     picks = np.array(data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=20)), np.int64)
     width = max(lengths) + more
-    roomy = np.concatenate([rows.values, np.full(width, 7, dtype)])  # what lies behind must not matter
-    found = pad_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
-    assert found.shape == (len(picks), width)
-    assert found.dtype == dtype
-    for row, pick in zip(found, picks, strict=True):
+    roomy = np.concatenate([rows.values, np.full(width, 7, dtype)])  # values after the end are ignored
+    result = pad_rows(roomy, rows.offsets[picks], np.array(lengths)[picks], width)
+    assert result.shape == (len(picks), width)
+    assert result.dtype == dtype
+    for row, pick in zip(result, picks, strict=True):
         assert np.array_equal(row[: lengths[pick]], rows.row(pick))
         assert not row[lengths[pick] :].any()
     every = pad_tokens(rows, np.arange(len(rows)), np.array(lengths))
@@ -53,8 +53,8 @@ def test_padded_rows_are_the_rows_and_zeros(lengths, dtype, more, data):
     dtypes,
     st.data(),
 )
-def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, micro, dtype, data):
-    """Any pieces of any windows, also batches that lie in several and parts that are empty."""
+def test_blocks_contain_the_rows_of_each_rank(windows, batch, ranks, micro, dtype, data):
+    """Any windows, batches across several of them, and empty micro-batches."""
     pieces, flat, first = [], [], 0
     for number, lengths in enumerate(windows):
         tokens = ragged(lengths, dtype, number)
@@ -66,7 +66,7 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
         first += len(lengths)
     whole = len(flat) // batch * batch
     pieces, _ = split_windows(pieces, whole)
-    found = [[] for _ in range(whole // batch)]
+    result = [[] for _ in range(whole // batch)]
     for rank in range(ranks if whole else 0):
         steps = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch, k=3)
         assert len(steps) == whole // batch
@@ -86,8 +86,8 @@ def test_blocks_hold_each_ranks_rows_of_whole_batches(windows, batch, ranks, mic
                     assert np.array_equal(ids[: len(expected)], expected)
                     assert not ids[len(expected) :].any()
                 if part.weight[0]:
-                    found[i] += range(part.first_row, part.first_row + len(part.id))
-    assert all(sorted(numbers) == list(range(batch)) for numbers in found)
+                    result[i] += range(part.first_row, part.first_row + len(part.id))
+    assert all(sorted(numbers) == list(range(batch)) for numbers in result)
 
 
 texts = st.lists(st.text(alphabet="ACGTN", max_size=25), min_size=1, max_size=6)
@@ -103,7 +103,7 @@ def laid_out(sequences, k, width):
 
 @settings(deadline=None, max_examples=150)
 @given(texts, st.integers(1, 8), st.integers(0, 20))
-def test_ids_of_the_other_strand_are_those_of_the_reverse_complement(sequences, k, more):
+def test_ids_of_the_other_strand_equal_encoded_reverse_complements(sequences, k, more):
     width = max(map(len, sequences)) + more
     lengths = np.array([len(sequence) for sequence in sequences])
     tokens = laid_out(sequences, k, width)
@@ -113,14 +113,14 @@ def test_ids_of_the_other_strand_are_those_of_the_reverse_complement(sequences, 
     assert np.array_equal(reverse_complement(other, lengths, k), tokens)
 
 
-def test_the_other_strand_by_hand():
+def test_other_strand_by_hand():
     ids = {text: int(encode_text(text, 3)[0]) for text in ("ACG", "CGT", "GTN", "TNN", "GTA", "TAN", "ANN")}
     tokens = np.array([[ids["ACG"], ids["CGT"], ids["GTA"], ids["TAN"], ids["ANN"], 0]], np.uint8)  # ACGTA
     other = reverse_complement(tokens, np.array([5]), 3)  # TACGT
     assert other.tolist() == [[int(encode_text("TAC", 3)[0]), ids["ACG"], ids["CGT"], ids["GTN"], ids["TNN"], 0]]
 
 
-def test_strands_are_drawn_for_each_promoter_by_itself():
+def test_strands_are_drawn_independently():
     positions = np.arange(100_000)
     drawn = draw_strands(1, 2, positions)
     assert np.array_equal(draw_strands(1, 2, positions[::-1]), drawn[::-1])
@@ -130,7 +130,7 @@ def test_strands_are_drawn_for_each_promoter_by_itself():
     assert abs(drawn.mean() - 0.5) < 0.01
 
 
-def test_work_is_done_ahead_and_no_further():
+def test_prefetch_is_bounded():
     made = []
     items = prefetch((made.append(i) or i for i in count()), 3, "test")
     assert [next(items) for _ in range(5)] == list(range(5))
@@ -138,7 +138,7 @@ def test_work_is_done_ahead_and_no_further():
     assert 5 <= len(made) <= 5 + 3 + 1
 
 
-def test_an_error_comes_in_its_place_and_the_thread_ends():
+def test_error_is_raised_in_order_and_the_thread_ends():
     def work():
         yield from range(3)
         raise UserError("broken")
@@ -151,7 +151,7 @@ def test_an_error_comes_in_its_place_and_the_thread_ends():
     assert threading.active_count() == before
 
 
-def test_a_reader_that_leaves_ends_the_threads_of_threads():
+def test_closing_ends_nested_threads():
     closed = threading.Event()
 
     def work():
@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_ends_the_threads_of_threads():
 STATE = StreamState("key", "finetune/train", 3, False, 5, 1000)
 
 
-def test_a_state_is_a_line_of_json():
+def test_state_round_trip():
     assert StreamState.from_json(STATE.to_json()) == STATE
     assert len(STATE.to_json()) < 200
     for text in ("", "[]", "{}", STATE.to_json().replace("1000", '"1000"'), STATE.to_json().replace("3", "true")):
@@ -180,7 +180,7 @@ def test_a_state_is_a_line_of_json():
 
 
 @pytest.mark.parametrize("field", ["shard_key", "split", "seed", "reverse_complement"])
-def test_a_state_of_another_stream_is_refused(field):
+def test_state_of_another_stream_is_rejected(field):
     other = {"shard_key": "other", "split": "pretrain/train", "seed": 4, "reverse_complement": True}
     now = StreamState(**{"shard_key": "key", "split": "finetune/train", "seed": 3, "reverse_complement": False})
     STATE.check(now)

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, epoch_order, partition
+from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, make_epoch_order, partition
 from pipeline.stream.stream import RankSlice, ShardStream
 
 sizes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=5)
 
 
 def sequence_of(order):
-    """All (record, row) of an epoch in order."""
+    """List all (window, row) of an epoch in order."""
     return [(window, row) for window in range(order.windows) for row in order.window_rows(window).tolist()]
 
 
 @settings(deadline=None, max_examples=100)
 @given(sizes, st.integers(0, 3), st.integers(0, 3), st.booleans())
-def test_an_epoch_is_a_permutation(record_rows, seed, epoch, shuffle):
-    order = epoch_order(record_rows, seed, epoch, shuffle)
+def test_epoch_is_a_permutation(record_rows, seed, epoch, shuffle):
+    order = make_epoch_order(record_rows, seed, epoch, shuffle)
     flat = [rows for shard in record_rows for rows in shard]
     assert sorted(order.records) == list(range(len(flat)))
     assert order.starts[-1] == sum(flat)
@@ -35,22 +35,22 @@ def test_an_epoch_is_a_permutation(record_rows, seed, epoch, shuffle):
 
 
 def test_order_by_hand():
-    plain = epoch_order([[2, 3], [4]], seed=1, epoch=0, shuffle=False)
+    plain = make_epoch_order([[2, 3], [4]], seed=1, epoch=0, shuffle=False)
     assert plain.records.tolist() == [0, 1, 2]
     assert plain.window_rows(0).tolist() == list(range(9))
-    found = epoch_order([[1] * 5] * (2 * SHARDS_TOGETHER), seed=1, epoch=0).records // 5
-    first, second = set(found[: 5 * SHARDS_TOGETHER].tolist()), set(found[5 * SHARDS_TOGETHER :].tolist())
+    result = make_epoch_order([[1] * 5] * (2 * SHARDS_TOGETHER), seed=1, epoch=0).records // 5
+    first, second = set(result[: 5 * SHARDS_TOGETHER].tolist()), set(result[5 * SHARDS_TOGETHER :].tolist())
     assert len(first) == len(second) == SHARDS_TOGETHER  # whole shards, so many at a time
-    assert len(set(found[:WINDOW_RECORDS].tolist())) > SHARDS_TOGETHER / 2  # and a window is of most of them
-    assert sequence_of(epoch_order([[9] * 40], 1, 0)) == sequence_of(epoch_order([[9] * 40], 1, 0))
-    assert sequence_of(epoch_order([[9] * 40], 1, 0)) != sequence_of(epoch_order([[9] * 40], 1, 1))
-    assert len(epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
+    assert len(set(result[:WINDOW_RECORDS].tolist())) > SHARDS_TOGETHER / 2  # and a window is of most of them
+    assert sequence_of(make_epoch_order([[9] * 40], 1, 0)) == sequence_of(make_epoch_order([[9] * 40], 1, 0))
+    assert sequence_of(make_epoch_order([[9] * 40], 1, 0)) != sequence_of(make_epoch_order([[9] * 40], 1, 1))
+    assert len(make_epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
 
 
-def test_records_and_rows_are_each_drawn_again_by_seed_and_epoch():
-    """Of records alone, and of the rows within a window alone: either would hide the other in the order of an epoch."""
+def test_seed_and_epoch_change_records_and_rows():
+    """Records and rows are checked separately, because one shuffle could hide a missing other."""
     places = [(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
-    orders = [epoch_order([[9] * 10] * 4, *place) for place in places]
+    orders = [make_epoch_order([[9] * 10] * 4, *place) for place in places]
     assert len({tuple(order.records) for order in orders}) == len(places)
     assert len({tuple(order.window_rows(0)) for order in orders}) == len(places)
     assert len({tuple(order.records // 10) for order in orders}) == len(places)  # shards, too
@@ -58,15 +58,15 @@ def test_records_and_rows_are_each_drawn_again_by_seed_and_epoch():
     assert first != second
 
 
-def test_the_order_of_an_epoch_stays_what_it_was():
-    """A run that an older version began is resumed in the same order."""
-    order = epoch_order([[2, 3], [4], [1, 2]], seed=7, epoch=3)
+def test_order_of_an_epoch_is_stable():
+    """A run of an older version resumes in the same order."""
+    order = make_epoch_order([[2, 3], [4], [1, 2]], seed=7, epoch=3)
     assert order.records.tolist() == [4, 0, 3, 2, 1]
     assert order.window_rows(0).tolist() == [2, 9, 10, 4, 0, 5, 6, 3, 7, 8, 11, 1]
 
 
 @given(st.integers(0, 1000), st.integers(1, 40))
-def test_rows_are_dealt_out_evenly(rows, parts):
+def test_partition_is_even(rows, parts):
     counts = np.diff(partition(rows, parts))
     assert counts.sum() == rows
     assert counts.max() - counts.min() <= 1
@@ -77,7 +77,7 @@ def stream(made, batch, rank=0, ranks=1, micro=1, seed=0, shuffle=True, split="f
 
 
 def global_batches(made, batch, ranks, micro, epoch=0, consumed=0, **options):
-    """The ids of each global batch, put together from all ranks' micro-batches."""
+    """Join the ids of each global batch from the micro-batches of all ranks."""
     streams = [stream(made, batch, rank, ranks, micro, **options) for rank in range(ranks)]
     steps = [list(s.epoch(epoch, consumed)) for s in streams]
     assert len({len(s) for s in steps}) == 1
@@ -90,9 +90,7 @@ def global_batches(made, batch, ranks, micro, epoch=0, consumed=0, **options):
 
 @settings(deadline=None, max_examples=6)
 @given(st.integers(1, 16), st.integers(1, 5), st.integers(1, 400), st.integers(0, 2), st.data())
-def test_same_global_batches_on_any_world_each_promoter_once_and_a_resume_is_the_rest(
-    made, ranks, micro, batch, seed, data
-):
+def test_global_batches_do_not_depend_on_ranks_and_resume(made, ranks, micro, batch, seed, data):
     alone = global_batches(made, batch, 1, 1, seed=seed)
     everyone = np.concatenate(alone)
     assert sorted(everyone) == list(range(300, 1500))  # the first 300 are test and validation
@@ -115,7 +113,7 @@ def test_epochs_and_seeds_differ_and_repeat(made):
     assert order(shuffle=False) == order(shuffle=False, epoch=3) == list(range(300, 1500))
 
 
-def test_batches_hold_what_the_dataset_says(made):
+def test_batches_equal_the_dataset(made):
     with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select id, kmer_ids(extended(sequence, 5), 3), expression from promoters").fetchall()
     expected = {number: (ids, np.float32(label)) for number, ids, label in rows}
@@ -133,7 +131,7 @@ def test_batches_hold_what_the_dataset_says(made):
                 assert batch.global_lengths[batch.first_row + i] == batch.lengths[i]
 
 
-def test_more_parts_than_rows_are_filled_with_weightless_rows(made):
+def test_empty_micro_batches_get_rows_of_weight_zero(made):
     batches = [next(stream(made, 3, rank, 4, 2).epoch(0)).micro_batches for rank in range(4)]
     weights = [b.weight.tolist() for rank in batches for b in rank]
     assert sum(sum(w) for w in weights) == 3
@@ -141,7 +139,7 @@ def test_more_parts_than_rows_are_filled_with_weightless_rows(made):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
-def test_a_damaged_shard_is_an_error_that_names_it(made, tmp_path, damage):
+def test_corrupt_shard_is_named(made, tmp_path, damage):
     import shutil
 
     shutil.copytree(made.shards, tmp_path / "k3")
@@ -157,7 +155,7 @@ def test_a_damaged_shard_is_an_error_that_names_it(made, tmp_path, damage):
         list(ShardStream(tmp_path / "k3", index, "finetune/valid", 32, RankSlice()).epoch(0))
 
 
-def test_a_reader_that_stops_early_leaves_no_thread(made):
+def test_early_stop_leaves_no_thread(made):
     before = threading.active_count()
     steps = stream(made, 8).epoch(0)
     next(steps)
@@ -165,12 +163,12 @@ def test_a_reader_that_stops_early_leaves_no_thread(made):
     assert threading.active_count() == before
 
 
-def test_a_split_that_is_not_there(made):
+def test_missing_split(made):
     with pytest.raises(UserError, match="no split"):
         stream(made, 8, split="pretrain/test")
 
 
-def test_shards_of_one_folder_are_found_from_anywhere(made, monkeypatch, tmp_path):
+def test_shards_are_read_from_any_working_directory(made, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert next(stream(made, 8).epoch(0)).consumed == 8
     assert Path.cwd() == tmp_path

@@ -1,4 +1,4 @@
-"""The whole stream over shards of any shape: each promoter once, the same batches on any world, resume is the rest."""
+"""Properties of the stream over shards of any shape: each promoter once, batches independent of ranks, resume."""
 
 import tempfile
 from pathlib import Path
@@ -21,7 +21,7 @@ shapes = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_siz
 
 @pytest.fixture(scope="module")
 def folders():
-    """Shards by shape, so that hypothesis' many examples write each but once."""
+    """Cache shards by shape, so that the examples of hypothesis write each once."""
     with tempfile.TemporaryDirectory() as folder:
         written = {}
 
@@ -42,7 +42,7 @@ def tensors(batch):
 
 
 def joined(steps):
-    """The tensors of a global batch from all ranks' steps, rows that only fill left out."""
+    """Join the tensors of a global batch from the steps of all ranks, without rows of weight 0."""
     parts = [batch for step in steps for batch in step.micro_batches]
     return [
         torch.cat([tensor[torch.from_numpy(part.weight) > 0] for part, tensor in zip(parts, column, strict=True)])
@@ -70,7 +70,7 @@ def equal(ones, others):
     st.booleans(),
     st.data(),
 )
-def test_exactly_once_alike_on_any_world_and_resumed_anywhere(
+def test_each_promoter_once_for_any_ranks_and_resume(
     folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle, reverse, data
 ):
     with pytest.MonkeyPatch.context() as patch:  # blocks that end anywhere in the windows
@@ -112,8 +112,8 @@ def check(folders, shape, longest, k, ranks, micro, batch, seed, epoch, shuffle,
         assert len({part.tokens.shape[1] for step in together for part in step.micro_batches}) == 1
 
 
-def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, made):
-    """Half of the promoters, other ones each epoch, drawn by their place: shuffled or not, the same."""
+def test_strand_belongs_to_its_promoter_in_any_order(folders, made):
+    """Half of the promoters, drawn per epoch by position: equal with and without shuffle."""
     from pipeline.shards.index import read_index
 
     index = read_index(made.shards)
@@ -130,28 +130,28 @@ def test_the_other_strand_comes_with_its_promoter_whatever_the_order(folders, ma
     plain = bases(False, 0)
     turned = []
     for epoch in (0, 1):
-        found = bases(True, epoch)
-        assert found == bases(True, epoch, shuffle=False, batch=100)
+        result = bases(True, epoch)
+        assert result == bases(True, epoch, shuffle=False, batch=100)
         for number, text in plain.items():
-            assert found[number] in (text, text.translate(COMPLEMENT)[::-1])
-            assert encode_text(found[number], index.k).dtype == np.uint8
-        turned.append({number for number, text in plain.items() if found[number] != text})
+            assert result[number] in (text, text.translate(COMPLEMENT)[::-1])
+            assert encode_text(result[number], index.k).dtype == np.uint8
+        turned.append({number for number, text in plain.items() if result[number] != text})
         positions = np.flatnonzero(draw_strands(5, epoch, np.arange(1200)))
         assert turned[-1] == {300 + int(position) for position in positions}  # in the split, whose first id is 300
     assert all(500 < len(numbers) < 700 for numbers in turned)  # of 1,200
     assert turned[0] != turned[1]
 
 
-def test_a_state_of_other_shards_is_refused(folders):
+def test_state_of_other_shards_is_rejected(folders):
     folder, index = folders([[3, 4]], 5, 3)
     stream = ShardStream(folder, index, SPLIT, 2, RankSlice())
     other = ShardStream(folder, type(index)(**{**index.__dict__, "key": "another"}), SPLIT, 2, RankSlice())
-    with pytest.raises(UserError, match="shard_key key, this one has another"):
+    with pytest.raises(UserError, match=f"shard_key {index.key}, this one has another"):
         other.resume(stream.state(0, 2))
     assert [step.consumed for step in stream.resume(stream.state(0, 2))] == [4, 6, 7]
 
 
-def test_damage_that_comes_between_two_epochs_is_noticed(tmp_path):
+def test_corruption_between_two_epochs_is_an_error(tmp_path):
     index = write_tiny(tmp_path, [[20, 20]])
     stream = ShardStream(tmp_path, index, SPLIT, 8, RankSlice())
     assert len(list(stream.epoch(0))) == 5

@@ -1,21 +1,22 @@
-"""Shards of any shape, written in a moment: promoter i has id 10 i, label i / 2 and a sequence made from i."""
+"""Small shards of any shape: promoter i has id 10 i, label i / 2 and random ids with seed i."""
 
 import hashlib
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.shards.index import Index, RecordEntry, ShardEntry
-from pipeline.shards.records import END, Record, record_blocks
+from pipeline.shards.index import FORMAT, Index, RecordEntry, ShardEntry
+from pipeline.shards.records import END, Record, serialize_record
 from pipeline.tokens.kmers import Ragged, id_dtype, vocabulary_size
 
 SPLIT = "finetune/train"
 
 
 def ids_of(number: int, longest: int, k: int) -> np.ndarray:
-    """The k-mer ids of promoter `number`: not those of a real sequence, but its own."""
+    """Draw the k-mer ids of promoter `number`; they are not those of a sequence."""
     rng = np.random.default_rng(number)
     return rng.integers(5, vocabulary_size(k), rng.integers(0, longest + 1)).astype(id_dtype(k))
 
@@ -23,7 +24,7 @@ def ids_of(number: int, longest: int, k: int) -> np.ndarray:
 def write_tiny(
     folder: Path, record_rows: Sequence[Sequence[int]], longest: int = 12, k: int = 3, zstd: bool = False
 ) -> Index:
-    """Shards of records of so many promoters each, and their index."""
+    """Write shards whose records have the given numbers of promoters; return their index."""
     shards, number, record_number = [], 0, 0
     for shard_number, sizes in enumerate(record_rows):
         name = f"{SPLIT}-{shard_number:06d}.tar"
@@ -36,13 +37,14 @@ def write_tiny(
             offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])])
             tokens = Ragged(np.concatenate([np.empty(0, id_dtype(k)), *sequences]), offsets)
             record = Record(tokens, (numbers / 2).astype(np.float32), numbers * 10)
-            written = b"".join(record_blocks(record_number, record, zstd))
+            written = b"".join(serialize_record(record_number, record, zstd))
             records.append(RecordEntry(len(data), len(written), rows, zlib.crc32(written)))
             data += written
             number, record_number = number + rows, record_number + 1
         data += END
         path.write_bytes(data)
         shards.append(ShardEntry(name, sum(sizes), len(data), hashlib.sha256(data).hexdigest(), records))
-    return Index(
-        "key", "dataset", k, id_dtype(k).name, "", "", 8, 1.0, "zstd" if zstd else "none", 0.0, 1.0, {SPLIT: shards}
-    )
+    parts = ["dataset", k, "", "", 8, 1.0, "zstd" if zstd else "none"]
+    key = hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+    dataset_key, *settings = parts
+    return Index(key, dataset_key, k, id_dtype(k).name, *settings[1:], 0.0, 1.0, {SPLIT: shards})

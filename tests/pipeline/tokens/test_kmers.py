@@ -20,7 +20,7 @@ ks = st.integers(1, 8)
 
 @pytest.fixture(scope="module")
 def sql():
-    """The reference: the macro of the dataset, alone in a database."""
+    """Open a database with the SQL macro of the dataset, the reference."""
     connection = duckdb.connect()
     connection.execute(
         "create table dataset as select 'A' as left_adapter, 'A' as right_adapter, '' as upstream, '' as downstream"
@@ -34,7 +34,7 @@ def assay(flank=0):
     return load_config(ROOT / "config.yaml", [f"assay.flank={flank}"]).assay
 
 
-def test_the_vocabulary_of_three_has_the_papers_130_tokens():
+def test_vocabulary_of_k_3_has_130_tokens():
     tokens = kmers.vocabulary(3)
     assert len(tokens) == kmers.vocabulary_size(3) == 130
     assert tokens[:5] == ["[PAD]", "[CLS]", "[UNK]", "[SEP]", "[MASK]"]
@@ -44,7 +44,7 @@ def test_the_vocabulary_of_three_has_the_papers_130_tokens():
 @pytest.mark.parametrize(
     ("k", "dtype"), [(1, "uint8"), (3, "uint8"), (4, "uint16"), (6, "uint16"), (7, "uint32"), (8, "uint32")]
 )
-def test_ids_take_the_smallest_type(k, dtype):
+def test_ids_have_the_smallest_dtype(k, dtype):
     assert kmers.id_dtype(k) == dtype
     assert kmers.encode_text("N" * 10, k).dtype == dtype
     assert kmers.encode_text("N" * 10, k).max() == kmers.vocabulary_size(k) - 1
@@ -66,7 +66,7 @@ def test_equal_to_the_sql_reference(sql, sequence, k):
 
 @settings(deadline=None, max_examples=100)
 @given(bases, st.integers(1, 5), st.booleans())
-def test_equal_to_the_users_tokenizer(sequence, k, lower):
+def test_equal_to_the_hugging_face_tokenizer(sequence, k, lower):
     tokenizer = build_tokenizer(assay(), k)
     ids = kmers.encode_text(sequence, k)
     for frame in range(k):
@@ -76,7 +76,7 @@ def test_equal_to_the_users_tokenizer(sequence, k, lower):
         assert tokenizer.encode(text.lower() if lower else text).ids == expected
 
 
-def test_the_users_tokenizer_sets_the_flanks_on():
+def test_hugging_face_tokenizer_adds_the_flanks():
     for flank in (0, 5, 150):
         where = assay(flank)
         tokenizer = build_tokenizer(where, 3)
@@ -88,19 +88,19 @@ def test_the_users_tokenizer_sets_the_flanks_on():
         )
 
 
-def test_a_letter_that_is_no_base_is_unknown_to_the_users_tokenizer():
+def test_hugging_face_tokenizer_maps_other_letters_to_unk():
     assert build_tokenizer(assay(), 3).encode("ACGXCGACG").tokens == ["[CLS]", "ACG", "[UNK]", "ACG", "[SEP]"]
 
 
 @settings(deadline=None, max_examples=100)
 @given(bases, ks)
-def test_the_bases_come_back(sequence, k):
+def test_bases_round_trip(sequence, k):
     assert kmers.decode_ids(kmers.encode_text(sequence, k), k) == sequence
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(bases, min_size=1, max_size=20), ks, st.integers(0, 12))
-def test_many_promoters_at_once_are_each_as_alone(inserts, k, flank):
+def test_many_promoters_are_encoded_like_single_ones(inserts, k, flank):
     where = assay(flank)
     promoters = pa.chunked_array([[where.left_adapter + i + where.right_adapter for i in inserts]])
     together = encode_promoters(promoters, where, k)
@@ -112,8 +112,8 @@ def test_many_promoters_at_once_are_each_as_alone(inserts, k, flank):
 
 @settings(deadline=None, max_examples=40)
 @given(st.data(), ks, st.integers(0, 30), st.integers(0, 99))
-def test_lengths_far_apart_and_many_rows(data, k, flank, seed):
-    """More rows than are worked on at once, lengths that differ by more than the flanks, memory used before."""
+def test_very_different_lengths_and_many_rows(data, k, flank, seed):
+    """More rows than one block, lengths that differ by more than the flanks, and a used buffer."""
     where = assay(flank)
     longest = data.draw(st.sampled_from([0, 1, 12, 300]))
     rng = np.random.default_rng(seed)
@@ -129,7 +129,7 @@ def test_lengths_far_apart_and_many_rows(data, k, flank, seed):
     assert together.offsets.tolist() == np.cumsum([0, *(len(alone[i]) for i in inserts)]).tolist()
 
 
-def test_slices_and_chunks_of_a_column_are_read_in_their_place():
+def test_slices_and_chunks_of_a_column():
     where = assay(3)
     rows = [where.left_adapter + i + where.right_adapter for i in ("ACG", "T", "GGGTT", "", "NAC")]
     whole = encode_promoters(pa.array(rows), where, 3)
@@ -141,6 +141,6 @@ def test_slices_and_chunks_of_a_column_are_read_in_their_place():
     assert (len(none), none.offsets.tolist()) == (0, [0])
 
 
-def test_another_letter_is_an_error():
+def test_other_letters_are_an_error():
     with pytest.raises(ValueError, match="letters other than"):
         kmers.encode_text("ACGU", 3)

@@ -2,5 +2,5 @@
 
 
 def to_tensor(image: object) -> object:
-    """Of images; there are none here."""
+    """Stub: no images are used here."""
     raise NotImplementedError

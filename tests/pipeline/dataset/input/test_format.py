@@ -18,7 +18,7 @@ from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
-from tests.pipeline.dataset.test_build import TOY, L, R, everything, toy_config, write
+from tests.pipeline.dataset.test_build import OUTPUTS, TOY, L, R, everything, toy_config, write
 
 ROWS = [(f"{L}{insert}{R}", expression) for insert, expression in TOY]
 PLAIN = "".join(f"{sequence}\t{expression}\n" for sequence, expression in ROWS)
@@ -265,7 +265,7 @@ def test_files_from_the_web(tmp_path, plain):
     assert found["promoters"] == plain["promoters"]
     with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select file, line from rejects").fetchall() == [(f"{url}?download=1", 1)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.duckdb", "dataset.parquet", "served"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(OUTPUTS), "served"]
 
 
 def test_files_from_s3(tmp_path, plain, s3):

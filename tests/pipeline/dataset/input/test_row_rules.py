@@ -17,7 +17,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
-from tests.pipeline.dataset.test_build import GOOD, TOY, L, R, everything, line, toy_config, write
+from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, TOY, L, R, everything, line, toy_config, write
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_the_same_again_is_not_built_again(tmp_path):
     first = build_dataset([file], config)
     inode = os.stat(config.dataset.path).st_ino  # noqa: PTH116
     again = build_dataset([file], config)
-    assert again.was_there
+    assert again.reused
     assert (again.info, again.rejects) == (first.info, first.rejects)
     assert os.stat(config.dataset.path).st_ino == inode  # noqa: PTH116
-    assert not build_dataset([file], toy_config(tmp_path, "dataset.seed=1")).was_there
-    assert not build_dataset([file], config).was_there
+    assert not build_dataset([file], toy_config(tmp_path, "dataset.seed=1")).reused
+    assert not build_dataset([file], config).reused
     write(tmp_path / "toy.tsv", GOOD + line("ACGT", 5))
     assert build_dataset([file], config).info.promoters == 13
 
@@ -222,7 +222,7 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
     before = everything(config.dataset.path)
     rows = write(folder / "rows.tsv", made.rows.read_text() * 40)
     command = [sys.executable, "-m", "model.cli", "build", rows, "--dataset", config.dataset.path, "assay.flank=5"]
-    command += ["dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.3"]
+    command += ["--replace", "dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.3"]
     for _ in range(5):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while not (folder / ".dataset.duckdb.partial").exists() and process.poll() is None:
@@ -231,21 +231,19 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         process.send_signal(end)
         _, errors = process.communicate()
         if "4 of 4 steps" in errors:  # it was quicker
-            build_dataset([toy], config)
+            build_dataset([toy], config, replace=True)
             continue
         assert "Traceback" not in errors
         if end == signal.SIGINT:
             assert errors.splitlines()[-1].startswith("interrupted; run the same command to start again")
-            assert {path.name for path in folder.iterdir()} == {
-                "toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"
-            }  # fmt: skip
+            assert {path.name for path in folder.iterdir()} == {"toy.tsv", "rows.tsv", *OUTPUTS}
         found = everything(config.dataset.path)
         if len(found["promoters"]) == 12:
             assert found == before
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert len(everything(config.dataset.path)["promoters"]) == 60_000
     names = {path.name for path in folder.iterdir()}
-    assert names == {"toy.tsv", "rows.tsv", "dataset.duckdb", "dataset.parquet"}
+    assert names == {"toy.tsv", "rows.tsv", *OUTPUTS}
 
 
 def test_the_query_for_near_duplicates(tmp_path):
@@ -280,6 +278,6 @@ def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
         with pytest.raises(UserError, match=r"(?i)the disk is full|no space left"):
             build_dataset([rows], config)
         assert everything(config.dataset.path) == before
-        assert {path.name for path in disk.iterdir()} == {"dataset.duckdb", "dataset.parquet"}
+        assert {path.name for path in disk.iterdir()} == OUTPUTS
     finally:
         subprocess.run(["umount", str(disk)], check=True)

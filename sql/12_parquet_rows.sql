@@ -1,0 +1,35 @@
+-- The rows of one Parquet file: promoters with ids from first_id to before next_id, in the order of their positions.
+-- parquet_split: their split of finetune; null for promoters in no split.
+create or replace temp view parquet_rows as
+with earlier as (
+    select count(*) filter (expression >= (select cut from dataset)) as top_rows
+    from promoters
+    where id < getvariable('first_id')
+),
+counted as (
+    select
+        id,
+        sequence,
+        expression,
+        expression >= (select cut from dataset) as in_pretrain,
+        -- The table is in the order of id, so a running count gives the place in pretrain without a sort.
+        count(*) filter (expression >= (select cut from dataset)) over (rows unbounded preceding)
+        + (select top_rows from earlier) - 1 as place
+    from promoters
+    where id >= getvariable('first_id') and id < getvariable('next_id')
+)
+select
+    id,
+    sequence,
+    expression,
+    getvariable('parquet_split')::varchar as split,
+    if(getvariable('parquet_split') is null, null, id - getvariable('first_id')) as position,
+    case
+        when in_pretrain and place < (select pretrain_valid_rows from dataset) then 'valid'
+        when in_pretrain then 'train'
+    end as pretrain_split,
+    case
+        when in_pretrain and place < (select pretrain_valid_rows from dataset) then place
+        when in_pretrain then place - (select pretrain_valid_rows from dataset)
+    end as pretrain_position
+from counted;
