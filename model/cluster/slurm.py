@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 
-from model.cluster.doctor import Finding, RunCommand, TrainingPlan, check_reachable, make_finding
+from model.cluster.doctor import Finding, TrainingPlan, check_together, make_finding
 
 SHORTEST_WARNING_S = 60
 """Shortest accepted time between the job's signal and its end: a step, an evaluation and a checkpoint fit in it."""
@@ -39,7 +39,7 @@ def check_job(plan: TrainingPlan, environment: Mapping[str, str]) -> Iterator[Fi
     problem = "" if tasks == per_node * len(nodes) else f"{tasks} tasks on {len(nodes)} x {per_node}"
     fix = "set --nodes and --ntasks-per-node, and do not set --ntasks"
     yield make_finding(host, "tasks", problem, f"{per_node} per node on {', '.join(nodes)}", fix)
-    answers = yield from check_reachable(nodes, plan, _run_on_node)
+    answers = yield from check_together(nodes, nodes, plan, _run_on_node)
     for node, answer in answers.items():
         yield _check_gpus(node, answer["gpus"], per_node)
 
