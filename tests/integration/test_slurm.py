@@ -22,7 +22,7 @@ RESOURCES = ("--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
 LONG = ("finetune.max_epochs=4", "finetune.early_stop=999", "finetune.evaluate_every=1")
 
 
-def wait_until(met: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(met: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline
@@ -50,10 +50,11 @@ def test_stopped_job_is_requeued_and_ends_with_the_same_weights(copy, tmp_path):
         # As --signal=B:USR1@180 does before the time limit.
         slurm.run(work, "scancel", "--batch", "--signal=USR1", job)
         wait_until(lambda: slurm.job(job)["JobState"] == "PENDING")
-        slurm.run(work, "scontrol", "update", f"JobId={job}", "StartTime=now")  # a requeued job waits for 2 minutes
+        # A requeued job waits for 2 minutes. Within the second of its end, the nodes would refuse it.
+        slurm.run(work, "scontrol", "update", f"JobId={job}", "StartTime=now+3")
         stopped = wait_for_end(slurm, job)
-        assert (stopped["JobState"], stopped["Restarts"]) == ("COMPLETED", "1")
         log = (work / f"slurm-{job}.out").read_text()
+        assert (stopped["JobState"], stopped["Restarts"]) == ("COMPLETED", "1"), log
         assert "resumes from the checkpoint of step" in log
         never = wait_for_end(slurm, submit(slurm, "never-stopped"))
         assert (never["JobState"], never["Restarts"]) == ("COMPLETED", "0")
