@@ -24,6 +24,7 @@ set variable lower_case = coalesce(getvariable('lower_case'), 'reject');
 set variable uracil = coalesce(getvariable('uracil'), 'reject');
 set variable iupac = coalesce(getvariable('iupac'), 'reject');
 set variable missing_adapters = coalesce(getvariable('missing_adapters'), 'reject');
+set variable adapter_mismatches = coalesce(getvariable('adapter_mismatches'), 0);
 
 -- The splits. Sizes below 1 are fractions of the rows; sizes of 1 or more are numbers of rows.
 set variable seed = coalesce(getvariable('seed'), 0);

@@ -1,6 +1,8 @@
 -- Temporary macros of the build and of predictions: repairs, reasons of rejects, the random order, sizes.
 
 -- The repairs, in this order. Each leaves a sequence unchanged unless a setting of the assay requests it.
+-- 01_optional_repairs.sql replaces without_white_space and with_exact_adapters, if one of them is requested: a macro copies
+-- its argument to each place that uses it, and planning these nested repairs takes long.
 create or replace temp macro without_white_space(sequence) as case
     when getvariable('white_space') = 'strip' then regexp_replace(sequence, '\s', '', 'g')
     else sequence
@@ -17,6 +19,7 @@ create or replace temp macro without_iupac(sequence) as case
     when getvariable('iupac') = 'n' then regexp_replace(sequence, '[RYSWKMBDHV]', 'N', 'g')
     else sequence
 end;
+create or replace temp macro with_exact_adapters(sequence) as sequence;
 -- A sequence with neither adapter is treated as a bare insert.
 create or replace temp macro with_adapters(sequence) as case
     when getvariable('missing_adapters') = 'add'
@@ -27,7 +30,7 @@ create or replace temp macro with_adapters(sequence) as case
     else sequence
 end;
 create or replace temp macro repaired(sequence) as
-    with_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence)))));
+    with_adapters(with_exact_adapters(without_iupac(without_uracil(in_upper_case(without_white_space(sequence))))));
 
 -- Reasons of rejects: codes for programs, texts for people. The texts are defined only here.
 create or replace temp macro reason_texts() as map {
@@ -41,6 +44,7 @@ create or replace temp macro reason_texts() as map {
     'right_adapter': 'right adapter missing',
     'short_insert': 'insert too short',
     'long_insert': 'insert too long',
+    'quotes': 'quotes inside a field',
     'columns': '{} column{}, expected {}',
     'no_number': 'expression is not a number',
     'nan': 'expression is NaN',
@@ -85,6 +89,7 @@ end;
 -- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate.
 create or replace temp macro reject_code(fields, sequence, expression, copy) as case
     when sequence is null or sequence = '' then 'no_sequence'
+    when fields < 0 then 'quotes'
     when fields <> getvariable('columns') then 'columns'
     else coalesce(
         sequence_code(repaired(sequence)),
@@ -102,6 +107,12 @@ end;
 -- The fields of a line in which quoted fields may hold delimiters.
 create or replace temp macro quoted_fields(text, delimiter) as
     regexp_extract_all(delimiter || text, delimiter || '("(?:[^"]|"")*"|[^' || delimiter || ']*)', 1);
+-- A field without white space around it and without its quotes.
+create or replace temp macro unquoted(field) as
+    replace(regexp_replace(trim(coalesce(field, '')), '^"(.*)"$', '\1'), '""', '"');
+-- The number of fields of a line; -1 if a quoted field goes on after its quotes.
+create or replace temp macro field_count(text, fields, delimiter) as
+    if(strlen(array_to_string(fields, delimiter)) = strlen(text), len(fields), -1);
 
 -- The random order of a build: a hash of sequence and seed, independent of the order of the rows.
 create or replace temp macro shuffle_hash(sequence, seed) as hash(hash(sequence, seed::ubigint));

@@ -3,6 +3,7 @@
 ;
 .read sql/00_settings.sql
 .read sql/01_rules.sql
+.read sql/01_optional_repairs.sql
 .read sql/inputs/lines.sql
 .read sql/inputs/text.sql
 .read sql/03_usable_rows.sql

@@ -12,7 +12,7 @@ from model.cli.exit_codes import exit_codes
 from model.cli.predict import predict
 from model.config import Config
 from pipeline.cli import dataset, shards
-from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation
+from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation, refuse_repeated
 
 
 class PanelGroup(TyperGroup):
@@ -35,6 +35,11 @@ class WrapperCommand(TyperCommand):
 
     allow_interspersed_args = False
     ignore_unknown_options = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command's own options; raises a usage error for one that is given more than once."""
+        refuse_repeated(self, ctx, args)
+        return super().parse_args(ctx, args)
 
 
 PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = {

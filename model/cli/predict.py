@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from model.cli.options import MODEL_FOLDER
+from pipeline.cli.messages import column_of_sequences
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
@@ -59,11 +60,11 @@ def predict(
     Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
 
     The model folder holds the settings. The command line can only add repairs of sequences: assay.white_space=strip,
-    assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add.
+    assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add, assay.adapter_mismatches=2.
     """
     from model.prediction.request import PredictionRequest, check_request
     from model.prediction.writers import is_stream
-    from pipeline.dataset.input.format import Columns
+    from pipeline.dataset.input.columns import Columns
 
     columns = Columns(sequence_column, name=name_column)
     request = PredictionRequest(
@@ -84,6 +85,7 @@ def predict(
     lines = [
         f"{place}: {format_count(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
         f"({result.rows_per_second:,.0f} per second)",
+        f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}",
         *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
         *([result.hint] if result.hint else []),
         *([f"listed by row in {result.problems_file}"] if result.problems_file else []),

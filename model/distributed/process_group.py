@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 
 from model.distributed.network import choose_interface
-from model.distributed.rendezvous import TIMEOUT, is_served_by_torchrun, join_rendezvous
+from model.distributed.rendezvous import TIMEOUT, join_rendezvous
 from model.watchdog.client import Watchdog
 from pipeline.errors import UserError
 
@@ -76,12 +76,7 @@ def init_group(watchdog: Watchdog | None = None) -> World:
     __compatible_ops__["deepspeed_shm_comm"] = False
     try:
         rendezvous_store = join_rendezvous(watchdog)
-        backend = "nccl" if cuda else "gloo"
-        if is_served_by_torchrun():  # DeepSpeed would read the addresses of dead ranks in torchrun's store
-            rendezvous_store.set_timeout(TIMEOUT)
-            rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            dist.init_process_group(backend, timeout=TIMEOUT, store=rendezvous_store, rank=rank, world_size=ranks)
-        deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+        deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise

@@ -49,19 +49,30 @@ def join_rendezvous(watchdog: Watchdog | None) -> c10d.Store:
         raise SystemExit(
             f"lost: rank 0: connection to rank {rank} on {socket.gethostname()} failed; {RESUME_HINT}"
         ) from None
-    return store
+    return _leave_agent_store(store, rank) if _is_served_by_torchrun() else store
 
 
-def is_served_by_torchrun() -> bool:
-    """Return whether the store of the ranks is torchrun's, which outlives a restart."""
+def _is_served_by_torchrun() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+
+
+def _leave_agent_store(store: c10d.Store, rank: int) -> c10d.Store:
+    """Let rank 0 serve a new store, to which the environment then leads. torchrun's holds addresses of dead ranks."""
+    kept = store
+    if rank == 0:
+        kept = dist.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"], 0, is_master=True, wait_for_workers=False, multi_tenant=True
+        )
+        store.set("port", str(kept.port))
+    os.environ.update(MASTER_PORT=store.get("port").decode(), TORCHELASTIC_USE_AGENT_STORE=str(False))
+    return kept
 
 
 class _Attempt:
     """Arrival of the ranks in one start of a training.
 
-    torchrun keeps one store for all starts, with the addresses of dead ranks in it, and its restart counts may differ
-    between hosts. So rank 0 chooses a random key per start. It tells the key to every rank that asks for it.
+    torchrun keeps one store for all starts, and its restart counts may differ between hosts. So rank 0 chooses a random
+    key per start. It tells the key to every rank that asks for it.
     """
 
     def __init__(self, store: c10d.Store, rank: int, ranks: int) -> None:
@@ -102,7 +113,7 @@ def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
     The store's own waits are not used, as they print stack traces, name no rank and block signals.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    by_torchrun = is_served_by_torchrun()
+    by_torchrun = _is_served_by_torchrun()
     is_server = rank == 0 and not by_torchrun
 
     def answers() -> bool:

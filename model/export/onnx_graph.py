@@ -25,7 +25,8 @@ class SequenceRegressor(nn.Module):
     """ASCII bases of promoters -> expression: float32 (promoters,), on the scale of the training labels.
 
     k, token_mode: as in fine-tuning (see frames.TOKEN_MODES). Rows that are invalid by the rules of sql/01_rules.sql
-    return NaN. The assay's repairs are part of the graph, except for white space, which is invalid here.
+    return NaN. The assay's repairs are part of the graph, except for white space and inexact adapters,
+    which are invalid here.
     """
 
     def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, token_mode: str) -> None:

@@ -10,14 +10,15 @@ from typing import Any
 
 from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
-from model.prediction.inputs import STANDARD_INPUT, Part, count_rows, read_parts
+from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import PredictParts, open_journal
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
-from pipeline.dataset.input.repairs import remedy, with_repairs
+from pipeline.dataset.input.repairs import suggest_repairs, with_repairs
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 
@@ -41,6 +42,7 @@ class PredictionResult:
     rows_resumed: rows that an interrupted run predicted. problems: reason -> number of rows without a prediction. hint:
     the repairs that would make some of these rows valid, or an empty text. problems_file: list of these rows; None for
     a stream or if there are none. rows_per_second: without rows_resumed.
+    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest sequence, as read.
     """
 
     output: str
@@ -51,6 +53,8 @@ class PredictionResult:
     problems_file: str | None
     seconds: float
     rows_per_second: float
+    sequence_column: str | None
+    sequence_lengths: tuple[int, int]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values of --json; the keys `found` and `remedy` are those of earlier versions."""
@@ -96,7 +100,7 @@ def _predict(
     assay = with_repairs(facts["assay"], request.overrides)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
-    total = count_rows(source, assay)
+    total = count_rows(source)
     reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 
@@ -109,7 +113,7 @@ def _predict(
         predicted = predicted_parts()
         write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
-        hint = remedy(report.counts, assay)
+        hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             names = "standard input" if request.inputs == [STANDARD_INPUT] else ", ".join(request.inputs)
             reasons = ", ".join(f"{count:,}: {problem}" for problem, count in report.counts.items()) or "no rows"
@@ -125,6 +129,8 @@ def _predict(
         problems_file=str(problems_file(request.output)) if has_list else None,
         seconds=round(seconds, 3),
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
+        sequence_column=source.column_names[0],
+        sequence_lengths=report.lengths,
     )
 
 

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from model.prediction.validate import VALIDATED
 from pipeline.config.schema import Assay
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
-from pipeline.dataset.input.format import Columns, layout_of_text
+from pipeline.dataset.input.format import layout_of_text
 from pipeline.dataset.input.stream import fasta_input, line_input
 from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
@@ -42,12 +43,12 @@ class Part:
         return int(self.table.num_rows)
 
     @cached_property
-    def usable(self) -> pa.Array:
+    def valid_sequences(self) -> pa.Array:
         """The repaired sequences of the valid rows."""
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
     def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
-        """Replace column repaired by prediction: float32, null where there is none. values: of the usable rows."""
+        """Replace column repaired by prediction: float32, null where there is none. values: of the valid rows."""
         prediction = np.full(len(self), np.nan, np.float32)
         prediction[self.table["problem"].is_null().to_numpy()] = values
         place = self.table.column_names.index("repaired")
@@ -84,7 +85,9 @@ def _standard_input(stream: BinaryIO, columns: Columns | None) -> Input:
     name = "standard input"
     layout = layout_of_text(name, head, columns)
     chunks = chain([head], iter(lambda: stream.read(HEAD_BYTES), b""))
-    rows = fasta_input(name, chunks) if layout.kind == "fasta" else line_input(name, chunks, layout.skip_lines)
+    if layout.kind == "fasta":
+        return Input([], layout, labelled=False, stream=fasta_input(name, chunks))
+    rows = line_input(name, chunks, layout.comment_lines + layout.skip_lines)
     return Input([], layout, labelled=False, stream=rows)
 
 
@@ -101,15 +104,6 @@ def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:
         for table in rebatch(connection.sql(query).to_arrow_reader(READ_ROWS), rows):
             yield Part(first, table)
             first += table.num_rows
-
-
-def count_rows(source: Input, assay: Assay) -> int:
-    """Count the rows of the input; 0 for a stream, which can be read only once."""
-    if source.stream is not None:
-        return 0
-    with _open_input(source, assay) as connection:
-        ((rows,),) = connection.execute("select count(*) from input").fetchall()
-    return int(rows)
 
 
 @contextmanager

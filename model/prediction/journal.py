@@ -48,7 +48,7 @@ class Journal:
         """Yield the leading parts from the journal, then predict the others and append their predictions."""
         rest: Iterator[Part] = iter(())
         for part in parts:
-            values = self._read(part.usable)
+            values = self._read(part.valid_sequences)
             if values is None:
                 rest = chain([part], parts)
                 break
@@ -59,7 +59,7 @@ class Journal:
         with closing(predict(rest)) as predicted:
             for part, values in predicted:
                 data = values.astype(np.float32).tobytes()
-                self._file.write(self._digest(part.usable, data) + data)
+                self._file.write(self._digest(part.valid_sequences, data) + data)
                 self._file.flush()  # to the operating system, so that a killed process loses no entry
                 self.is_empty &= not len(values)
                 yield part, values

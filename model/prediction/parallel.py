@@ -55,10 +55,10 @@ def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator
     if request.workers is None or processes == 1:
         alone = parts if processes == 1 else _for_seconds(parts, ALONE_S)
         with _one_thread_predictor(request) as begin:
-            yield from _in_order(alone, lambda part: begin(part.usable), 1)
+            yield from _in_order(alone, lambda part: begin(part.valid_sequences), 1)
     with worker_pool(processes, KILLED) as pool:
         work = partial(submit, pool, _work, request.model, request.both_strands)
-        yield from _in_order(parts, lambda part: work(part.usable).result, PARTS_PER_PROCESS * processes)
+        yield from _in_order(parts, lambda part: work(part.valid_sequences).result, PARTS_PER_PROCESS * processes)
 
 
 def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: World) -> Generator[tuple[Part, Values]]:
@@ -76,8 +76,8 @@ def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: W
         def begin_on_rank(part: Part) -> PendingValues:
             number = next(numbers)
             if number % world.ranks == 0:
-                return begin(part.usable)
-            _send(f"part {number}", part.usable)
+                return begin(part.valid_sequences)
+            _send(f"part {number}", part.valid_sequences)
             return partial(_receive, f"values {number}")
 
         yield from _in_order(all_parts(), begin_on_rank, PARTS_PER_PROCESS * world.ranks)

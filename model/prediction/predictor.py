@@ -5,7 +5,7 @@ Predictor("runs/demo").predict(["TGCATTTTTTTCACATC...GGTTACGGCTGTT"])
 """
 
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import choose_width
 from model.bert.objectives import average_over_frames
 from model.prediction.validate import validate
-from pipeline.dataset.input.repairs import remedy, with_repairs
+from pipeline.dataset.input.repairs import suggest_repairs, with_repairs
 from pipeline.tokens.kmers import encode_promoters
 from pipeline.tokens.padding import pad_tokens
 from pipeline.tokens.reverse_complement import reverse_complement
@@ -76,9 +76,10 @@ class Predictor:
         values = np.full(len(validated), np.nan, np.float32)
         values[valid.to_numpy()] = self.predict_valid(validated["repaired"].filter(valid))
         if problem.null_count < len(problem):
-            counts = Counter(problem.drop_null().to_pylist())
+            examples = _by_problem(problem.to_pylist(), sequences)
+            counts = {reason: len(rows) for reason, rows in examples.items()}
             reasons = ", ".join(f"{count:,}: {reason}" for reason, count in counts.items())
-            hint = remedy(counts, self.assay)
+            hint = suggest_repairs(examples, self.assay)
             warnings.warn(
                 f"no prediction (nan) for {reasons}{f'; {hint}' if hint else ''}. Predictor.problems(sequences) "
                 "returns the reason of each",
@@ -115,6 +116,15 @@ class Predictor:
         width = choose_width(int(lengths.max()), self.token_mode, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
         return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.token_mode)
+
+
+def _by_problem(problems: list[str | None], sequences: list[str]) -> dict[str, list[str]]:
+    """Group the invalid sequences by reason, the most frequent first."""
+    groups = defaultdict[str, list[str]](list)
+    for problem, sequence in zip(problems, sequences, strict=True):
+        if problem is not None:
+            groups[problem].append(sequence)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 def _to_host(values: torch.Tensor) -> PendingValues:

@@ -6,8 +6,8 @@ from pathlib import Path
 from model.artifacts.model_directory import read_model_facts
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input
-from pipeline.dataset.input.format import Columns
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder

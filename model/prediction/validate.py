@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.input.repairs import remedy
+from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 
@@ -36,7 +36,7 @@ def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
         return validated["repaired"]
     problem, sequence = validated["problem"][invalid].as_py(), sequences[invalid] or ""
     which = "the sequence" if len(sequences) == 1 else f"sequence {invalid} (from 0)"
-    fix = remedy([problem], assay)
+    fix = suggest_repairs({problem: [sequence]}, assay)
     raise UserError(
         f"{which}: {problem}; expected {assay.left_adapter}...insert...{assay.right_adapter} in bases ACGTN, got "
         f"{sequence[:200]!r}{f'; {fix}' if fix else ''}"

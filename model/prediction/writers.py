@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
+from pipeline.dataset.input.repairs import TRIAL_ROWS
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 from pipeline.io.atomic import new_file
@@ -149,7 +150,7 @@ def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
     """Raise LeaderboardInputError for a row of the sample that is missing or invalid, before any row is predicted."""
     write = leaderboard_writer(sample)
     with Path(os.devnull).open("wb") as nowhere:
-        write(nowhere, (part.with_predictions(np.zeros(len(part.usable), np.float32)) for part in parts))
+        write(nowhere, (part.with_predictions(np.zeros(len(part.valid_sequences), np.float32)) for part in parts))
 
 
 class ProblemReport:
@@ -162,12 +163,17 @@ class ProblemReport:
         self.rows = 0
         self.counts: Counter[str] = Counter()
         """Reason -> number of rows without a prediction."""
+        self.examples: dict[str, list[str]] = {}
+        """Reason -> the first sequences without a prediction, on which repairs are tried."""
+        self.lengths = (0, 0)
+        """Shortest and longest sequence, in characters."""
         self._file = file
         self._limit = limit
 
     def add(self, part: Part) -> None:
         """Count the rows of a part; count and list those with a problem."""
         self.rows += len(part)
+        self._add_lengths(part.table["sequence"])
         if part.table["problem"].null_count == len(part):
             return
         problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), strict=True)
@@ -178,10 +184,22 @@ class ProblemReport:
                 title = "" if self._limit is None else "rows without a prediction:\n"
                 self._file.write(title + PROBLEM_HEADER)
             self.counts[problem] += 1
+            if self.counts[problem] <= TRIAL_ROWS:
+                self.examples.setdefault(problem, []).append(sequence)
             if self._limit is None or self.counts.total() <= self._limit:
                 wrong = re.search("[^ACGTN]", sequence)
                 place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
+
+    def _add_lengths(self, sequences: pa.ChunkedArray) -> None:
+        bounds = pc.min_max(pc.utf8_length(sequences)).as_py()
+        if bounds["max"] is not None:
+            shortest = min(bounds["min"], self.lengths[0] or bounds["min"])
+            self.lengths = shortest, max(bounds["max"], self.lengths[1])
+
+    def frequent_examples(self) -> dict[str, list[str]]:
+        """Return the examples, those of the most frequent reason first."""
+        return {problem: self.examples[problem] for problem, _ in self.counts.most_common()}
 
     def finish(self) -> None:
         """Write how many rows were counted but not listed."""

@@ -12,6 +12,7 @@ from model.runs.read import warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
+from pipeline.shards.index import Index
 
 CPU_RATE = 1.5e10
 """Operations per second and core in training, measured on two shared cores; used only for a warning."""
@@ -48,6 +49,8 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
     if settings.note:
         lines.append(f"note       {settings.note}")
+    if "finetune" in config.stages(stages) and has_constant_labels(index):
+        lines.append(f"warning    all training labels are {index.label_mean:g}: there is nothing to learn from them")
     days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
@@ -55,6 +58,11 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
             "--config configs/demo.yaml"
         )
     return "\n".join(lines)
+
+
+def has_constant_labels(index: Index) -> bool:
+    """Whether all labels of fine-tuning's train split are equal. Without labels, the deviation in the index is 1."""
+    return index.label_sd == 0
 
 
 def describe_summary(summary: dict[str, Any]) -> str:

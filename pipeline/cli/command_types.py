@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import typer
 from typer.core import TyperCommand
 
 from pipeline.config.loader import find_keys
@@ -26,6 +27,15 @@ class Invocation:
     overrides: tuple[str, ...] = ()
 
 
+def refuse_repeated(command: TyperCommand, ctx: Any, words: list[str]) -> None:
+    """Raise a usage error for an option with one value that is given more than once: only the last would count."""
+    _, _, params = command.make_parser(ctx).parse_args(args=list(words))
+    for param in params:
+        takes_one = param.param_type_name == "option" and not (getattr(param, "is_flag", False) or param.multiple)
+        if takes_one and params.count(param) > 1:
+            raise typer.BadParameter("given more than once; expected one value", param_hint=param.opts[-1])
+
+
 class Command(TyperCommand):
     """A command without a configuration: an override would have no effect and is refused."""
 
@@ -41,6 +51,7 @@ class Command(TyperCommand):
         if overrides and not self.takes_overrides:
             raise UserError(f"{overrides[0]}: promoter-bert {self.name} reads no configuration; fix: leave it out")
         ctx.obj = replace(invocation, overrides=tuple(overrides))
+        refuse_repeated(self, ctx, words)
         return super().parse_args(ctx, words)
 
     def _partition(self, args: list[str], schema: type[DataConfig]) -> tuple[list[str], list[str]]:

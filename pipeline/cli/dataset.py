@@ -67,8 +67,15 @@ def build(
     dataset: DatasetFile = None,
     sequence_column: SequenceColumn = None,
     expression_column: Annotated[
-        str | None, typer.Option(help="Label column: its name, or its number from 1 [default: detected].")
+        str | None,
+        typer.Option(
+            help="Label column: its name, or its number from 1; in FASTA a key of the headers, or the number of a "
+            "field [default: detected]."
+        ),
     ] = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Read no labels: all promoters are test rows, for predictions.")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a dataset even if labels, runs or rows of other files are lost.")
     ] = False,
@@ -81,10 +88,12 @@ def build(
     The DuckDB file and Parquet beside it are replaced only when the new dataset is complete.
     """
     from pipeline.dataset.build import STEPS, build_dataset
-    from pipeline.dataset.input.format import Columns
+    from pipeline.dataset.input.columns import Columns
 
+    if no_labels and expression_column is not None:
+        raise typer.BadParameter("the label column of rows without labels; leave one out", param_hint="--no-labels")
     settings = configuration(context, config, dataset__path=dataset)
-    columns = Columns(sequence_column, expression_column)
+    columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
             files,

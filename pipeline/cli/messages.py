@@ -1,6 +1,5 @@
 """Describe the results of the data commands in lines of text."""
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +15,48 @@ if TYPE_CHECKING:
 
 def describe_build(built: "BuildResult") -> list[str]:
     """Describe a dataset: its sizes, the rows rejected or repaired, and notes for its user."""
-    from pipeline.dataset.input.repairs import repair_of  # loads duckdb
-
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.reused else ""
-    assay = json.loads(info.settings)["assay"] if info.settings else {}
-    repairs = {reason: repair_of(reason, assay) if assay else "" for reason in built.rejects}
     return [
         f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
         f"Parquet in {built.parquet}{reused}",
+        *_columns(built),
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
-            f"rejected   {count:,}: {reason}{f' (to repair: {repairs[reason]})' if repairs[reason] else ''}"
+            f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
             for reason, count in built.rejects.items()
         ),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
+        *(_header_notes(built.layout) if built.layout else ()),
         *_notes(built),
     ]
+
+
+def _columns(built: "BuildResult") -> Iterator[str]:
+    """Describe the columns of sequences and labels, by the rows that became promoters."""
+    yield f"sequences: {column_of_sequences(built.sequence_column, built.sequence_lengths)}"
+    if built.label_range is None:
+        yield "labels: none"
+        return
+    low, high = built.label_range
+    yield f"labels: {_title(built.label_column)} ({low:g} … {high:g})"
+    if low == high:
+        yield f"warning    all labels are {low:g}: there is nothing to learn from them"
+
+
+def column_of_sequences(column: str | None, lengths: tuple[int, int]) -> str:
+    """Describe the column of sequences and their lengths: 'seq' (80 … 110 bases)."""
+    shortest, longest = lengths
+    bases = format_count(longest, "base") if shortest == longest else f"{shortest:,} … {longest:,} bases"
+    return f"{_title(column)} ({bases})"
+
+
+def _title(column: str | None) -> str:
+    """Name a column by its name in quotes, or by its number; FASTA has none for sequences."""
+    if column is None:
+        return "FASTA entries"
+    return f"column {column}" if column.isdecimal() else repr(column)
 
 
 def _splits(info: "DatasetInfo") -> list[str]:
@@ -48,13 +71,19 @@ def _splits(info: "DatasetInfo") -> list[str]:
     ]
 
 
+def _header_notes(layout: dict[str, Any]) -> Iterator[str]:
+    """Describe what was inferred from the lines before the first row."""
+    if layout["row_names"]:
+        yield "read       column 1 as row names: it has no name in the header line, as in tables that R writes"
+    if layout["comment_lines"]:
+        yield f"skipped    {format_count(layout['comment_lines'], 'comment line')} before the first row"
+
+
 def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:
     """Describe the columns that were read, where there was a choice."""
-    if layout["kind"] == "fasta" and labelled:
-        yield "read       FASTA: labels from the last word of each header"
-    elif layout["skip_lines"] or layout["columns"] > 2:
+    if layout["kind"] == "text" and (layout["skip_lines"] or layout["columns"] > 2):
         header = "a header line and " if layout["skip_lines"] else ""
-        labels = f"labels in column {layout['expression_field']}" if layout["expression_field"] else "no labels"
+        labels = f"labels in column {layout['expression_field']}" if labelled else "no labels"
         yield (
             f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
         )

@@ -11,7 +11,7 @@ from pipeline.cli.command_types import Invocation
 from pipeline.config.loader import load_config
 from pipeline.config.schema import DataConfig
 
-INPUT_FILES = ".tsv, .csv, .txt, .fasta (also .gz, .zst) or .parquet"
+INPUT_FILES = ".tsv, .csv, .txt, .fasta, .jsonl (also .gz, .zst, .bz2, .xz, .zip), .parquet or .arrow"
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.")]
 DatasetFile = Annotated[

@@ -4,7 +4,17 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.paths import shipped
 
@@ -74,6 +84,16 @@ class Assay(Section):
     """Codes for several bases, such as R for A or G: n converts each to N."""
     missing_adapters: Literal["reject", "add"]
     """Sequences without either adapter: add treats them as bare inserts."""
+    adapter_mismatches: Annotated[int, Field(ge=0, le=5)] = 0
+    """Adapters with up to this many substitutions each are recognised, and replaced by the exact ones."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out adapter_mismatches=0, so that settings are those of datasets and models made before it."""
+        values: dict[str, Any] = dump(self)
+        if values.get("adapter_mismatches") == 0:
+            del values["adapter_mismatches"]
+        return values
 
     @model_validator(mode="after")
     def _check_values(self) -> "Assay":

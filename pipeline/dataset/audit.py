@@ -4,7 +4,8 @@ import duckdb
 
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import dataset_info, row_count, rows_of
-from pipeline.dataset.input.repairs import repair_of
+from pipeline.dataset.hints import hints_of_rejects
+from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
 
@@ -19,19 +20,24 @@ def audit(connection: duckdb.DuckDBPyConnection) -> None:
             )
 
 
-def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, files: list[str]) -> None:
-    """Raise UserError if no row is usable, with the first reject and the setting that would repair it."""
+def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
+    """Raise UserError if no row is valid, with a reject of the most frequent reason and the hint for it."""
     if row_count(connection, "promoters"):
         return
-    first = rows_of(connection, "select file, line, reason, text from rejects order by file, line limit 1")
-    if not first:
-        raise UserError(f"{', '.join(files)}: no rows")
-    file, line, reason, text = first[0]
-    repair = repair_of(reason, assay.model_dump())
+    counts = rows_of(
+        connection, "select reason, count(*) from rejects group by reason order by count(*) desc, min(line) limit 1"
+    )
+    if not counts:
+        raise UserError(f"{', '.join(source.files)}: no rows")
+    ((reason, count),) = counts
+    file, line, text = rows_of(
+        connection, "select file, line, text from rejects where reason = ? order by file, line limit 1", [reason]
+    )[0]
+    fix = hints_of_rejects(connection, source, assay).get(reason, "")
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are usable; "
-        "expected lines of sequence<TAB>expression, the sequence with the adapters of section assay"
-        f"{f'; fix: {repair}' if repair else ''}"
+        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are valid, "
+        f"{count:,} for this reason; expected lines of sequence<TAB>expression, the sequence with the adapters of "
+        f"section assay{f'; fix: {fix}' if fix else ''}"
     )
 
 

@@ -16,9 +16,11 @@ import duckdb
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
-from pipeline.dataset.database import create_dataset, row_count, statement
+from pipeline.dataset.database import create_dataset, open_dataset, row_count, statement
+from pipeline.dataset.hints import hints_of_rejects
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
-from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
@@ -58,7 +60,8 @@ def build_dataset(
         check_inputs(files, source.files)
         source_key = None if local else source_hash(names, source, config)
         if (existing := existing_result(files, source_key)) is not None:
-            return existing
+            with open_dataset(files.database) as connection:
+                return _with_notes(existing, connection, source, config)
         url_of = {file: url for url, file in local.items()}
         try:
             with create_dataset(working.database, threads, memory_limit) as connection:
@@ -75,6 +78,7 @@ def build_dataset(
                 runs_left_out = carry_over(connection, files.database)
                 layout = None if source.layout is None else dataclasses.asdict(source.layout)
                 result = read_result(connection, files, runs_left_out=runs_left_out, layout=layout)
+                result = _with_notes(result, connection, source, config)
                 on_step("writing Parquet")
                 write_parquet(connection, working, result.info, source_key)
                 on_step("")
@@ -84,9 +88,23 @@ def build_dataset(
     return result
 
 
+def _with_notes(
+    result: BuildResult, connection: duckdb.DuckDBPyConnection, source: Input, config: DataConfig
+) -> BuildResult:
+    """Add what the dataset itself does not hold: the columns that were read, and the hints for its rejects."""
+    sequence, label = source.column_names
+    return dataclasses.replace(
+        result,
+        sequence_column=sequence,
+        label_column=label if result.label_range is not None else None,
+        hints=hints_of_rejects(connection, source, config.assay),
+    )
+
+
 def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     on_step(f"reading {', '.join(source.files)}")
+    set_variables(connection, {"input_rows": count_rows(source)})
     labelled = _define_labelled_input(connection, config, source)
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql"))
@@ -99,7 +117,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
     else:
         connection.execute(statement("splits/random.sql"))
     connection.execute(statement("05_rejects.sql"))
-    check_promoters(connection, config.assay, source.files)
+    check_promoters(connection, config.assay, source)
     on_step("cutting and splitting")
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))

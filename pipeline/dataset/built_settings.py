@@ -46,11 +46,11 @@ def as_built(config: C, info: DatasetInfo) -> C:
     built = json.loads(info.settings)
     for section, requested in dataset_settings(config).items():
         for name, value in requested.items():
-            if value != built[section][name] and config.was_overridden(f"{section}.{name}"):
-                built_with = _plain(built[section][name])
+            if value != built[section].get(name, 0) and config.was_overridden(f"{section}.{name}"):
+                built_with = _plain(built[section].get(name, 0))
                 problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
                 raise UserError(f"{problem}; {_another_dataset(config)}")
-    assay = config.assay.model_copy(update=built["assay"])
+    assay = config.assay.model_copy(update={"adapter_mismatches": 0, **built["assay"]})
     return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
 
 

@@ -1,7 +1,7 @@
 """Results of a build, and results of later steps (shards, runs, predictions) stored in the dataset."""
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ class BuildResult:
     """The layout of text or FASTA; None for Parquet and for an existing dataset."""
     reused: bool = False
     """Whether the dataset existed, built from the same files and settings."""
+    sequence_lengths: tuple[int, int] = (0, 0)
+    """Shortest and longest promoter, in bases, adapters included."""
+    label_range: tuple[float, float] | None = None
+    """Lowest and highest label; None without labels."""
+    sequence_column: str | None = None
+    """Name or number of the column of sequences; None for FASTA."""
+    label_column: str | None = None
+    """Name or number of the column of labels, or their key in FASTA; None without labels."""
+    hints: dict[str, str] = field(default_factory=dict)
+    """The overrides that would accept rejects, by reason; tried on these rows."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json, without the flanks."""
@@ -46,6 +56,10 @@ class BuildResult:
 def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **values: Any) -> BuildResult:
     """Read the result of a build from the dataset at an open connection. values: fields that it does not hold."""
     by_count = "group by reason order by count(*) desc, reason"
+    ((low, high, shortest, longest),) = rows_of(
+        connection,
+        "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
+    )
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
         str(files.database),
@@ -55,6 +69,8 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
         **values,
+        sequence_lengths=(shortest, longest),
+        label_range=None if low is None else (low, high),
     )
 
 

@@ -1,24 +1,32 @@
--- One row per entry of the FASTA files, in file order.
--- source_rows is a stream of entries (pipeline/dataset/input/stream.py): file, line of the header, lines of the entry.
--- The label is the last of several words of the header: >anything 11.5, >id|11.5 or >id expression=11.5.
+-- One row per entry of the FASTA input, in file order.
+-- source_rows is a stream of entries (pipeline/dataset/input/fasta.py): file, line, text, header, sequence.
+-- The label is the value of the key expression_name in the header, as in >id expression=11.5, or the field with the
+-- number expression_field: 2 in >id|11.5.
 create or replace temp view input as
-with entries as (
-    select
-        file,
-        line,
-        text,
-        -- Text before the first header of a file is an entry without a header.
-        if(starts_with(text, '>'), split_part(text, chr(10), 1), '') as header
-    from source_rows
-)
 select
-    file,
+    file::varchar as file,
     line,
-    text,
+    -- Without the last line end.
+    left(text, -1) as text,
     2 as fields,
-    replace(substring(text, length(header) + 1), chr(10), '') as sequence,
-    regexp_extract(header, '[\s=|:;,]([^\s=|:;,]+)\s*$', 1) as expression,
+    sequence,
+    case
+        when getvariable('expression_field') > 0 then coalesce(
+            regexp_split_to_array(
+                trim(substring(header, 2), ' ' || chr(9) || chr(13)), '\s*[=|:;]\s*|,?\s+'
+            )[getvariable('expression_field')],
+            ''
+        )
+        -- A value that goes on behind a comma, such as 5,2, is no number.
+        when getvariable('expression_name') <> '' then regexp_extract(
+            header,
+            '(?i)(?:^>|[\s|;:,])' || regexp_escape(getvariable('expression_name'))
+            || '\s*=\s*([^\s|;,]+)(?:[\s|;]|,\D|,?$)',
+            1
+        )
+        else ''
+    end as expression,
     1 as copy,
     -- The first word of the header.
     regexp_extract(header, '^>[\s\v]*([^\s\v]+)', 1) as name
-from entries;
+from source_rows;

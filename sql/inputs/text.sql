@@ -1,38 +1,39 @@
--- One row per line of view source_rows (inputs/lines.sql, or a stream), in its order.
+-- One row per line of view source_rows (a stream of lines, pipeline/dataset/input/lines.py, or inputs/lines.sql), in
+-- its order: file, line, text.
 create or replace temp view input as
-with lines as (
-    select file, case when ends_with(text, chr(13)) then left(text, -1) else coalesce(text, '') end as text
-    from source_rows
-),
-cells as (
+with cells as (
     select
-        file,
+        file::varchar as file,
+        line,
         text,
-        if(getvariable('quoted'), quoted_fields(text, getvariable('delimiter')), null) as fields,
+        -- Quotes may begin after the first lines, from which the layout was inferred.
         if(
-            getvariable('quoted'),
-            coalesce(trim(fields[getvariable('sequence_field')], '" '), ''),
+            getvariable('quoted') or contains(text, '"'), quoted_fields(text, getvariable('delimiter')), null
+        ) as fields,
+        if(
+            fields is not null,
+            unquoted(fields[getvariable('sequence_field')]),
             split_part(text, getvariable('delimiter'), getvariable('sequence_field'))
         ) as sequence,
         if(
-            getvariable('quoted'),
-            coalesce(trim(fields[getvariable('expression_field')], '" '), ''),
+            fields is not null,
+            unquoted(fields[getvariable('expression_field')]),
             split_part(text, getvariable('delimiter'), getvariable('expression_field'))
         ) as expression,
         -- For predictions with a column of names.
         if(
-            getvariable('quoted'),
-            coalesce(trim(fields[getvariable('name_field')], '" '), ''),
+            fields is not null,
+            unquoted(fields[getvariable('name_field')]),
             trim(split_part(text, getvariable('delimiter'), getvariable('name_field')))
         ) as name
-    from lines
+    from source_rows
 )
 select
     file,
-    null::bigint as line,
+    line,
     text,
     case
-        when getvariable('quoted') then len(fields)
+        when fields is not null then field_count(text, fields, getvariable('delimiter'))
         -- Two columns are the usual case, and this check is faster than counting delimiters.
         when strlen(text) = strlen(sequence) + strlen(expression) + 1
             and getvariable('sequence_field') + getvariable('expression_field') = 3 then 2

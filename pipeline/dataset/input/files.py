@@ -1,44 +1,36 @@
 """The input of a build or prediction: its files, their kind and their columns."""
 
 import glob
+import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
-from pipeline.dataset.input.format import (
-    EXPRESSION_NAMES,
-    HEAD_LINES,
-    SEQUENCE_NAMES,
-    Columns,
-    Layout,
-    ambiguous_label,
-    common_layout,
-    decode_lines,
-    has_fasta_label,
-)
-from pipeline.dataset.input.stream import RowStream, fasta_files
+from pipeline.dataset.input.columns import Columns, choose_columns
+from pipeline.dataset.input.compression import COMPRESSED_SUFFIXES, decompressed_name, read_chunks
+from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_label
+from pipeline.dataset.input.format import HEAD_LINES, Layout, common_layout, without_comments
+from pipeline.dataset.input.lines import first_lines
+from pipeline.dataset.input.stream import RowStream, fasta_files, line_files
+from pipeline.dataset.input.tables import JSON_SUFFIXES, read_table_head, saved_dataset_files, table_files
 from pipeline.errors import UserError
 
-TEXT_SUFFIXES = (".tsv", ".txt", ".csv")
-FASTA_SUFFIXES = (".fasta", ".fa", ".fna")
-SUFFIXES = {
-    ".parquet": "parquet",
-    **{suffix + packed: "text" for suffix in TEXT_SUFFIXES for packed in ("", ".gz", ".zst")},
-    **{suffix + packed: "FASTA" for suffix in FASTA_SUFFIXES for packed in ("", ".gz", ".zst")},
+KINDS = {
+    **dict.fromkeys((".tsv", ".txt", ".csv"), "text"),
+    **dict.fromkeys((".fasta", ".fa", ".fna"), "FASTA"),
+    **dict.fromkeys((".parquet", ".arrow", *JSON_SUFFIXES), "table"),
 }
-"""The kind of file by the ending of its name."""
-NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
+"""The kind of file by the ending of its name, or of its name without that of a compression."""
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
+_INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(re.escape, COMPRESSED_SUFFIXES))})?$")
 
 
 @dataclass(frozen=True)
 class Input:
-    """Rows of one layout (None: Parquet). labelled: whether they have labels; stream: read in place of the files."""
+    """Rows of one layout (None: a table with typed columns). labelled: whether they have labels."""
 
     files: list[str]
     layout: Layout | None
@@ -47,6 +39,18 @@ class Input:
     expression_column: str | None = None
     name_column: str | None = None
     stream: RowStream | None = None
+
+    @property
+    def column_names(self) -> tuple[str | None, str | None]:
+        """The columns of sequences and labels, for a reader: their names, or else their numbers; None for none."""
+        if self.layout is None:
+            return self.sequence_column, self.expression_column
+        layout = self.layout
+        field = layout.expression_field
+        if layout.kind == "fasta":
+            return None, (f"field {field}" if field else layout.expression_name) if self.labelled else None
+        label = layout.expression_name or str(field)
+        return layout.sequence_name or str(layout.sequence_field), label if self.labelled and field else None
 
 
 def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
@@ -60,25 +64,30 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     if len(kinds) > 1:
         raise UserError(f"{', '.join(sorted(kinds))} files together; expected one kind; fix: convert some of them")
     columns = columns or Columns()
-    if kinds == {"parquet"}:
-        return _parquet_input(files, columns, labelled)
-    heads = {file: _read_head(file) for file in files}
+    labelled = labelled and not columns.unlabelled
+    if kinds == {"table"}:
+        source = _table_input(files, columns, labelled)
+        selected = source.sequence_column, source.expression_column, source.name_column
+        return replace(source, stream=table_files(files, selected))
+    heads = {file: first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES) for file in files}
     if kinds == {"FASTA"}:
-        labelled = labelled and any(map(has_fasta_label, heads.values()))
-        return Input(files, Layout("fasta"), labelled, stream=fasta_files(files))
-    layout, labelled = common_layout(heads, columns, labelled)
-    return Input(files, layout, labelled)
+        return _fasta_input(files, heads, columns, labelled)
+    tables = {file: without_comments(file, lines, columns) for file, lines in heads.items()}
+    layout, labelled = common_layout({file: lines for file, (_, lines) in tables.items()}, columns, labelled)
+    stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
+    layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
+    return Input(files, layout, labelled, stream=stream)
 
 
 def _resolve(names: list[str]) -> list[str]:
-    """Expand glob patterns, and check that each file is named once and can be read."""
+    """Expand glob patterns and saved datasets, and check that each file is named once and can be read."""
     files: dict[Path, str] = {}
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
         matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
         if not matches:
             raise UserError(f"{name}: no file matches")
-        for file in matches:
+        for file in (file for match in matches for file in saved_dataset_files(Path(match)) or [match]):
             path = Path(file).resolve()
             if path in files:
                 raise UserError(f"{file}: named twice; its rows would be read twice")
@@ -95,64 +104,43 @@ def _resolve(names: list[str]) -> list[str]:
 def _suggest_files(folder: Path) -> str:
     """Suggest the pattern that matches most input files of one ending in or below a folder."""
     files = sorted(path for path in islice(folder.rglob("*"), HEAD_LINES) if path.is_file())
-    endings = {path: next(filter(path.name.endswith, SUFFIXES), "") for path in files}
-    patterns = Counter(f"{shlex.quote(str(path.parent))}/*{ending}" for path, ending in endings.items() if ending)
+    patterns = Counter(
+        f"{shlex.quote(str(path.parent))}/*{match[0]}" for path in files if (match := _INPUT_SUFFIX.search(path.name))
+    )
     if not patterns:
         return "the folder holds no input files"
     return f"fix: name the files in it, such as {patterns.most_common(1)[0][0]}"
 
 
 def _kind(file: str) -> str:
-    for suffix, kind in SUFFIXES.items():
-        if file.endswith(suffix):
-            return kind
-    suffixes = ", ".join((*TEXT_SUFFIXES, *FASTA_SUFFIXES))
-    raise UserError(f"{file}: expected a name ending in {suffixes} (and .gz, .zst) or .parquet")
+    name = decompressed_name(file)
+    kind = KINDS.get(Path(name).suffix)
+    if kind is None or (file != name and Path(name).suffix in (".parquet", ".arrow")):
+        *suffixes, last = (suffix for suffix in KINDS if suffix not in (".parquet", ".arrow"))
+        compressed = ", ".join(COMPRESSED_SUFFIXES)
+        expected = f"{', '.join(suffixes)} or {last} (and {compressed}), .parquet or .arrow"
+        raise UserError(f"{file}: expected a name ending in {expected}; fix: save it as .tsv, .csv or .parquet")
+    return kind
 
 
-def _read_head(file: str) -> list[str]:
-    try:
-        with pa.input_stream(file) as stream:  # decompresses by the file's name
-            data = stream.read(HEAD_BYTES)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-    lines = decode_lines(file, data)
-    if len(lines) > 1 and len(data) == HEAD_BYTES:  # the last line may be cut off
-        lines.pop()
-    return lines[:HEAD_LINES]
+def _fasta_input(files: list[str], heads: dict[str, list[str]], columns: Columns, labelled: bool) -> Input:
+    check_fasta_columns(files[0], columns)
+    layout = Layout("fasta", expression_field=0)
+    if labelled:
+        lines = (line for head in heads.values() for line in head)
+        key, field, labelled = find_fasta_label(files[0], lines, columns)
+        layout = replace(layout, expression_name=key, expression_field=field)
+    return Input(files, layout, labelled, stream=fasta_files(files))
 
 
-def _parquet_input(files: list[str], columns: Columns, labelled: bool) -> Input:
-    import pyarrow.parquet as pq
-
-    requested = (columns.sequence, SEQUENCE_NAMES), (columns.expression, EXPRESSION_NAMES), (columns.name, ())
-    first: list[str | None] = []
-    others: list[str] = []
+def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
+    first: list[str] = []
     for file in files:
-        try:
-            schema = pq.read_schema(file)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
-        selected = [_parquet_column(file, column, schema.names, known) for column, known in requested]
-        if selected[0] is None:
-            names = ", ".join(schema.names)
-            raise UserError(f"{file}: no column sequence; it has {names}; fix: --sequence-column NAME")
+        table = read_table_head(file, HEAD_LINES)
+        choice = choose_columns(table, columns, labelled)
+        selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
-        numbers = [field.name for field in schema if any(is_type(field.type) for is_type in NUMBER_TYPES)]
-        others = others or [column for column in numbers or schema.names if column != selected[0]]
     sequence, expression, name = first
-    if labelled and expression is None and others:
-        raise ambiguous_label(files[0], others, others[0])
-    return Input(files, None, labelled and expression is not None, sequence, expression, name)
-
-
-def _parquet_column(file: str, requested: str | None, names: list[str], known: tuple[str, ...]) -> str | None:
-    if requested is None:
-        return next((name for known_name in known for name in names if name.lower() == known_name), None)
-    if requested in names:
-        return requested
-    if requested.isdecimal() and 1 <= int(requested) <= len(names):
-        return names[int(requested) - 1]
-    raise UserError(f"{file}: no column {requested}; it has {', '.join(names)}")
+    return Input(files, None, expression != "", sequence, expression or None, name or None)

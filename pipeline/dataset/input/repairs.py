@@ -1,51 +1,95 @@
-"""Repairs of sequences that break the rules of an assay: their settings, and the reason codes that they repair."""
+"""Repairs of sequences that break the rules of an assay: their settings, and the hints that have been tried."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.database import rows_of, statement
+from pipeline.dataset.database import rows_of
+from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 
-REPAIRS = {
-    "white_space": "assay.white_space=strip",
-    "lower_case": "assay.lower_case=upper",
-    "uracil": "assay.uracil=thymine",
-    "iupac": "assay.iupac=n",
-    "left_adapter": "assay.missing_adapters=add",
+MISMATCHES = tuple(f"assay.adapter_mismatches={count}" for count in (1, 2, 3))
+REPAIRS: dict[str, tuple[str, ...]] = {
+    "white_space": ("assay.white_space=strip",),
+    "lower_case": ("assay.lower_case=upper",),
+    "uracil": ("assay.uracil=thymine",),
+    "iupac": ("assay.iupac=n",),
+    # Adapters with mismatches first: a sequence that has them is no bare insert.
+    "left_adapter": (*MISMATCHES, "assay.missing_adapters=add"),
+    "right_adapter": MISMATCHES,
 }
-"""The override that requests a repair, by the reason code of sql/01_rules.sql. The other value is reject."""
+"""The overrides that may repair a sequence, by the reason code of sql/01_rules.sql, in the order of the trials."""
+TRIAL_ROWS = 1000
+"""Rejected rows of one reason on which a hint is tried."""
+MOST_MISMATCHES = 5
 
 
-def repair_of(problem: str, assay: Mapping[str, Any]) -> str:
-    """Find the override that would repair rows with a problem; an empty text if there is none, or the assay has it.
+def find_repairs(sequences: Sequence[str | None], assay: Assay) -> list[str]:
+    """Find the overrides that make most of some invalid sequences valid, by trying them; empty if none helps.
 
-    problem: the text of sequence_problem; assay: its settings.
+    One repair may need another: RNA without adapters needs assay.uracil=thymine and assay.missing_adapters=add.
     """
-    override = REPAIRS.get(_codes_by_text().get(problem, ""), "")
-    setting = override.removeprefix("assay.").partition("=")[0]
-    if not override or assay[setting] != "reject":
-        return ""
-    return f"{override} (for bare inserts)" if setting == "missing_adapters" else override
+    best, overrides, most_valid = list[str](), list[str](), 0
+    with duckdb.connect() as connection:
+        connection.register("rejected", pa.table({"sequence": pa.array(sequences[:TRIAL_ROWS], pa.string())}))
+        codes = _codes(connection, assay)
+        while codes:
+            code = max(codes, key=lambda code: (code != "", codes[code]))
+            for override in REPAIRS.get(code, ()):
+                tried = _apply([*overrides, override], assay)
+                if 2 * _codes(connection, tried).get(code, 0) <= codes[code]:
+                    overrides.append(override)
+                    break
+            else:
+                break
+            codes = _codes(connection, tried)
+            if codes.get("", 0) > most_valid:
+                best, most_valid = list(overrides), codes[""]
+    return list({override.partition("=")[0]: override for override in best}.values())
 
 
-def remedy(problems: Iterable[str], assay: Assay) -> str:
-    """List the overrides that would repair some of the problems; an empty text if there are none."""
-    settings = assay.model_dump()
-    overrides = " ".join(filter(None, (repair_of(problem, settings) for problem in problems)))
-    return f"repair them with {overrides}" if overrides else ""
+def _codes(connection: duckdb.DuckDBPyConnection, assay: Assay) -> dict[str, int]:
+    """Count the sequences by reason code; an empty code for valid ones."""
+    define_rules(connection, assay)
+    # Repaired in a step of its own: planning nested macros takes longer than running them.
+    repaired = "with steps as materialized (select repaired(sequence) as sequence from rejected)"
+    counts = "select coalesce(sequence_code(sequence), ''), count(*) from steps group by 1 order by 1"
+    return dict(rows_of(connection, f"{repaired} {counts}"))
 
 
-def with_repairs(assay: dict[str, Any], overrides: Sequence[str]) -> Assay:
+def _apply(overrides: Iterable[str], assay: Assay) -> Assay:
+    return with_repairs(assay.model_dump(), list(overrides))
+
+
+def suggest_repairs(examples: Mapping[str, Sequence[str | None]], assay: Assay) -> str:
+    """List the overrides that repair invalid sequences; an empty text if there are none.
+
+    examples: sequences by the reason why they are invalid; they are tried in this order.
+    """
+    hints = dict[str, str]()
+    for sequences in examples.values():
+        for override in find_repairs(sequences, assay):
+            key = override.partition("=")[0]
+            hints[key] = max(hints.get(key, ""), override)  # the larger number of mismatches
+    return f"repair them with {describe_repairs(hints.values())}" if hints else ""
+
+
+def describe_repairs(overrides: Iterable[str]) -> str:
+    """Join overrides for a message."""
+    notes = {"assay.missing_adapters=add": " (for bare inserts)"}
+    return " ".join(override + notes.get(override, "") for override in overrides)
+
+
+def with_repairs(assay: Mapping[str, Any], overrides: Sequence[str]) -> Assay:
     """Apply overrides such as assay.lower_case=upper to the assay of a model directory.
 
     Raises UserError for any other setting, which is fixed by the training of the model, and for an unknown value.
     """
     values = dict(assay)
-    repairs = {override.partition("=")[0]: override for override in REPAIRS.values()}
+    repairs = {override.partition("=")[0]: override for options in REPAIRS.values() for override in options}
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in repairs:
@@ -53,16 +97,13 @@ def with_repairs(assay: dict[str, Any], overrides: Sequence[str]) -> Assay:
                 f"{override}: has no effect on a trained model, whose folder holds its settings; expected a repair of "
                 f"sequences: {', '.join(repairs.values())}"
             )
-        if override not in (f"{key}=reject", repairs[key]):
+        name = key.removeprefix("assay.")
+        if name == "adapter_mismatches":
+            if value not in map(str, range(MOST_MISMATCHES + 1)):
+                raise UserError(f"{override}: expected a number from 0 to {MOST_MISMATCHES}")
+            values[name] = int(value)
+        elif override in (f"{key}=reject", repairs[key]):
+            values[name] = value
+        else:
             raise UserError(f"{override}: expected {key}=reject or {repairs[key]}")
-        values[key.removeprefix("assay.")] = value
-    return Assay(**values)
-
-
-@cache
-def _codes_by_text() -> dict[str, str]:
-    """Read the reason codes of sql/01_rules.sql by their texts, which datasets and predictions hold."""
-    with duckdb.connect() as connection:
-        connection.execute(statement("01_rules.sql"))
-        ((codes,),) = rows_of(connection, "select reason_texts()")
-    return {text: code for code, text in codes.items()}
+    return Assay.model_validate(values)

@@ -18,24 +18,19 @@ def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any])
 
 def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:
     """Create the rules for rows of an assay on a connection: repaired(sequence), sequence_problem(sequence), ..."""
-    set_variables(connection, assay.model_dump(exclude={"flank"}))
+    set_variables(connection, {**assay.model_dump(exclude={"flank"}), "adapter_mismatches": assay.adapter_mismatches})
     connection.execute(statement("01_rules.sql"))
+    if assay.white_space == "strip" or assay.adapter_mismatches:
+        connection.execute(statement("01_optional_repairs.sql"))
 
 
 def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
-    """Create the rules for rows and view `input`: file, line, text, fields, sequence, expression, copy and name.
-
-    Column name exists for text, for FASTA and for Parquet without labels.
-    """
+    """Create the rules for rows and view `input`: file, line, text, fields, sequence, expression, copy, name."""
     define_rules(connection, assay)
-    layout = {"skip_lines": 0, "columns": 2} if source.layout is None else asdict(source.layout)
-    kind = layout.pop("kind", "parquet" if source.labelled else "parquet_unlabelled")
-    columns = {name: getattr(source, name) for name in ("sequence_column", "expression_column", "name_column")}
-    set_variables(connection, {"input_files": source.files, "labelled": source.labelled, **layout, **columns})
-    if source.stream is not None:
-        connection.register("source_rows", source.stream)
-    elif source.layout is not None:
-        connection.execute(statement("inputs/lines.sql"))
+    layout = {"kind": "table", "columns": 2} if source.layout is None else asdict(source.layout)
+    kind = layout.pop("kind")
+    set_variables(connection, {"labelled": source.labelled, **layout})
+    connection.register("source_rows", source.stream)
     connection.execute(statement(f"inputs/{kind}.sql"))
 
 

@@ -272,19 +272,19 @@ def test_model_directory_records_its_strands(made, known):
 
 @pytest.mark.parametrize("bad", [5, 25])
 def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_path, capfd, bad):
-    (tmp_path / "rows.tsv").write_text("acgt\n" * bad)
+    (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad)
     request = PredictionRequest(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
     with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
         predict_files(request)
     assert capfd.readouterr().out == ""
-    (tmp_path / "rows.tsv").write_text("acgt\n" * bad + f"{L}ACGT{R}\n")
+    (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad + f"{L}ACGT{R}\n")
     predict_files(request)
     out, problems = capfd.readouterr()
-    assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt"] * bad + [f"{L}ACGT{R}"]
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["acgt" * 6] * bad + [f"{L}ACGT{R}"]
     title, heads, *lines = problems.splitlines()
     assert (title, heads) == ("rows without a prediction:", "row\tproblem\tbases\tfirst_wrong_base\tsequence")
     assert len(lines) == min(bad, 21)
-    assert lines[0] == "1\tlower-case bases\t4\t'a' at 1\tacgt"
+    assert lines[0] == "1\tlower-case bases\t24\t'a' at 1\tacgtacgtacgtacgtacgtacgt"
     assert lines[-1].startswith("... and 5 more" if bad > 20 else "5\t")
 
 

@@ -22,14 +22,14 @@ def resume(path, key, sequences):
 
     def predict(rest):
         for part in rest:
-            yield part, values_of(part.usable)
+            yield part, values_of(part.valid_sequences)
 
     path.touch()
     with path.open("r+b") as file:
         journal = Journal(file, key)
         results = [(part, values.tolist()) for part, values in journal.resume(iter(parts), predict)]
         assert [part for part, _ in results] == parts
-        assert [values for _, values in results] == [values_of(part.usable).tolist() for part in parts]
+        assert [values for _, values in results] == [values_of(part.valid_sequences).tolist() for part in parts]
         assert journal.is_empty == (not any(sequences))
         return journal.rows_resumed
 

@@ -52,6 +52,29 @@ def test_hint_of_a_problem_repairs_it(setting):
     assert with_repairs(assay.model_dump(), [f"{setting.partition('=')[0]}=reject"]) == ASSAY
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "mismatches"),
+    [("TGCATTTTTTTCACAGG", R, 2), (L, "GGTTACGGCTGTA", 1), ("AGCATTTTTTTCACATC", "CCTTACGGCTGTA", 3)],
+)
+def test_inexact_adapters_are_replaced(left, right, mismatches):
+    sequence = f"{left}ACGTNACGTT{right}"
+    with pytest.raises(UserError, match=rf"repair them with assay\.adapter_mismatches={mismatches}$"):
+        repaired([sequence], ASSAY)
+    assay = with_repairs(ASSAY.model_dump(), [f"assay.adapter_mismatches={mismatches}"])
+    assert repaired([sequence, GOOD], assay).to_pylist() == [GOOD, GOOD]
+    assert with_repairs(assay.model_dump(), ["assay.adapter_mismatches=0"]) == ASSAY
+    with pytest.raises(UserError, match=r"adapter missing"):
+        repaired(["ACGTNACGTT" * 4], assay)  # no adapter at all
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_overlapping_kmers_are_joined(k):
+    words = " ".join(GOOD[i : i + k] for i in range(len(GOOD) - k + 1))
+    blocks = " ".join(GOOD[i : i + 10] for i in range(0, len(GOOD), 10))
+    assay = with_repairs(ASSAY.model_dump(), ["assay.white_space=strip"])
+    assert repaired([words, blocks, f" {words.replace(' ', '  ')} "], assay).to_pylist() == [GOOD] * 3
+
+
 def test_requested_repairs_reach_the_model(run, tmp_path):
     (tmp_path / "rows.txt").write_text("\n".join([GOOD, *BROKEN.values()]) + "\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
@@ -84,6 +107,7 @@ def test_error_without_valid_rows_names_further_repairs(run, tmp_path):
         ("assay.flank=3", "no effect on a trained model.* assay.white_space=strip"),
         ("shards.k=4", "shards.k=4: has no effect"),
         ("assay.iupac=N", "expected assay.iupac=reject or assay.iupac=n"),
+        ("assay.adapter_mismatches=6", "expected a number from 0 to 5"),
     ],
 )
 def test_other_overrides_raise(run, tmp_path, override, message):

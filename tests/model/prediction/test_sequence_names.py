@@ -15,7 +15,7 @@ from model.prediction.inputs import Part, find_prediction_input, read_parts
 from model.prediction.predictor import BATCH
 from model.prediction.request import PredictionRequest, check_request
 from model.prediction.writers import WRITERS, as_text
-from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.columns import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
 from tests.model.saved_model import save_model

@@ -68,3 +68,14 @@ def test_a_key_without_its_section_is_refused_unless_it_is_a_file(kind, tmp_path
         parse(kind, ["seed=1"])
     (tmp_path / "seed=1").touch()
     assert parse(kind, ["seed=1"])[0] == ["seed=1"]
+
+
+@pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
+@pytest.mark.parametrize("words", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]])
+def test_an_option_given_twice_is_refused(kind, words):
+    with pytest.raises(typer.BadParameter, match="given more than once"):
+        parse(kind, ["a", *words])
+
+
+def test_a_flag_given_twice_has_one_meaning():
+    assert parse(Command, ["a", "--json", "--json"])[0] == ["a"]

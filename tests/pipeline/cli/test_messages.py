@@ -6,6 +6,7 @@ from pipeline.shards.index import read_index
 from pipeline.shards.preview import peek
 from pipeline.shards.write import write_shards
 from tests.conftest import small_config
+from tests.pipeline.dataset.test_build import L, R, write
 
 
 def test_a_dataset_that_is_built_again(made):
@@ -42,3 +43,18 @@ def test_a_promoter_of_a_shard(made):
     assert place.startswith(f"{promoter.file} record {promoter.record}, id {promoter.id}, expression ")
     assert bases.strip().replace("|", "") == promoter.extended
     assert tokens.split()[1:-1] == [str(token) for token in promoter.tokens]
+
+
+def test_a_build_names_its_columns_and_their_ranges(tmp_path):
+    rows = "".join(f"{L}{'ACGT' * (2 + row % 3)}{R}\t{row % 7}\n" for row in range(60))
+    file = write(tmp_path / "a.tsv", f"Promoter\tlog2FC\n{rows}")
+    for _ in range(2):  # the second one finds the dataset
+        built = build_dataset([file], small_config(tmp_path))
+        assert {"sequences: 'Promoter' (38 … 46 bases)", "labels: 'log2FC' (0 … 6)"} <= set(describe_build(built))
+        assert built.as_dict()["label_column"] == "log2FC"
+        assert (built.as_dict()["label_range"], built.as_dict()["sequence_lengths"]) == ((0, 6), (38, 46))
+
+
+def test_constant_labels_are_a_warning(tmp_path):
+    file = write(tmp_path / "a.tsv", "".join(f"{L}{'ACGT' * (1 + row)}{R}\t1.0\n" for row in range(60)))
+    assert any(line.startswith("warning ") for line in describe_build(build_dataset([file], small_config(tmp_path))))

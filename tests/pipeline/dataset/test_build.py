@@ -15,7 +15,7 @@ from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset, statement
-from pipeline.dataset.input.format import Columns
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.workspace import PARQUET_COLUMNS
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
@@ -351,7 +351,7 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         ("rows.xlsx", b"x", "expected a name ending in"),
         (
             "all_bad.tsv",
-            b"a\tb\nc\td\n",
+            b"acgtcagtcatcgatcgactacgatcgacgatcgacg\t1\n" * 2,
             r"bad.tsv:1: lower-case bases.*0 of 2 rows.*fix: .*lower_case=upper",
         ),
         ("cut.tsv.gz", gzip.compress(line(*TOY[0]).encode() * 500, mtime=0)[:-20], "(?i)truncated"),
@@ -372,11 +372,14 @@ def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tm
 
 
 def test_a_missing_column_is_named_with_those_found(tmp_path):
-    pq.write_table(pa.table({"dna": ["A"], "strength": [1.0]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"dna": ["x"], "strength": [1.0]}), tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"no column sequence; it has dna, strength; fix: --sequence-column NAME"):
+    with pytest.raises(
+        UserError, match=r"no column holds sequences; got columns dna, strength; fix: --sequence-column NAME"
+    ):
         build_dataset([file], toy_config(tmp_path))
-    with pytest.raises(UserError, match="ambiguous label column: strength; fix: name it"):
+    pq.write_table(pa.table({"dna": ["A"], "strength": [1.0], "spread": [2.0]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"ambiguous label column: 'strength' \(.*'spread' \(.*; fix: name it"):
         build_dataset([file], toy_config(tmp_path), columns=Columns("dna"))
     with pytest.raises(UserError, match=r"no column force; it has dna, strength"):
         build_dataset([file], toy_config(tmp_path), columns=Columns("dna", "force"))

@@ -13,14 +13,15 @@ import pytest
 
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
+from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import find_input
-from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
 from tests.pipeline.dataset.test_build import OUTPUTS, TOY, L, R, everything, toy_config, write
 
 ROWS = [(f"{L}{insert}{R}", expression) for insert, expression in TOY]
+DNA = "ACGTA" * 5
 PLAIN = "".join(f"{sequence}\t{expression}\n" for sequence, expression in ROWS)
 
 
@@ -51,13 +52,13 @@ WRITTEN = {
     "quoted.csv": "".join(f'"{sequence}","{expression}"\n' for sequence, expression in ROWS),
     "semicolon.csv": CSV.replace(",", ";"),
     "swapped.tsv": "".join(f"{expression}\t{sequence}\n" for sequence, expression in ROWS),
-    "five.tsv": "id\tlabel\tgc\tsequence\tsource\n"
+    "five.tsv": "id\tactivity\tgc\tsequence\tsource\n"
     + "".join(f"{i}\t{expression}\t0.5\t{sequence}\tlab\n" for i, (sequence, expression) in enumerate(ROWS)),
     "three.txt": "".join(f"promoter{i}\t{sequence}\t{expression}\n" for i, (sequence, expression) in enumerate(ROWS)),
     "packed.csv.gz": gzip.compress(CSV.encode()),
     "packed.tsv.zst": packed_by_zstd(PLAIN),
     "one_line.fa": FASTA,
-    "wrapped.fasta": "".join(f">p|{expression}\r\n{wrapped(sequence)}\r\n" for sequence, expression in ROWS),
+    "wrapped.fasta": "".join(f">p|label={e}|x\r\n{wrapped(sequence)}\r\n" for sequence, e in ROWS),
     "packed.fasta.gz": gzip.compress(FASTA.encode()),
     "packed.fa.zst": packed_by_zstd(f"\n\n{FASTA}"),
 }
@@ -116,22 +117,22 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ("a.tsv", "ACGT\t1\n", Columns("3"), "no column 3; it has 2"),
         ("a.tsv.gz", "ACGT\t1\n", None, "cannot be read"),
         # Which of two columns of numbers is the label cannot be seen.
-        ("a.tsv", "ACGTA\t3\t11.5\nACGTC\t4\t12.5\n", None, "ambiguous label column: 2, 3"),
+        ("a.tsv", f"{DNA}\t3\t11.5\n{DNA}\t4\t12.5\n", None, r"ambiguous label column: column 2 \(2 n.* column 3 \("),
         (
             "a.tsv",
-            "id\tpromoter_seq\tmean\tsd\na\tACGTA\t3\t1\n",
+            f"id\tpromoter_seq\tmean\tsd\na\t{DNA}\t3\t1\n",
             None,
-            "label column: mean, sd; fix: name it, such as --.* mean",
+            r"label column: 'mean' \(.*\), 'sd' \(.*\); fix: name it, such as --.* mean",
         ),
         (
             "a.tsv",
             "seq\tid\tlab\texpr\nACGTA\t3\tx\t1.5\n",
             None,
-            "label column: id, expr; fix: name it, such as --.* expr$",
+            r"label column: 'id' \(1 number, 3 … 3\), 'expr' \(1 number, 1.5 … 1.5\); fix: name it, such as --.* expr,",
         ),
         # Two columns of DNA, neither of which is a barcode; the header line holds no known name.
-        ("a.csv", "a,b,y\nACGTAC,ACGTACG,1\n", None, r"columns 1 \(a\), 2 \(b\);.* choose one: --sequence-column"),
-        ("a.csv", "ACGTAC,ACGTACG,1\n", None, "ambiguous columns 1, 2; fix: choose one: --sequence-column"),
+        ("a.csv", f"a,b,y\n{DNA}C,{DNA}CG,1\n", None, r"columns 1 \(a\), 2 \(b\);.* choose one: --sequence-column"),
+        ("a.csv", f"{DNA}C,{DNA}CG,1\n", None, "ambiguous columns 1, 2; fix: choose one: --sequence-column"),
         (
             "a.csv",
             "name,score,organism\np1,1.5,yeast\n",
@@ -142,10 +143,10 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
             "a.csv",
             "sequence,expression,expression\nACGTA,5,6\n",
             None,
-            r"columns 2 \(expression\), 3 \(",
+            r"ambiguous label column: 'expression' \(1 number, 5 … 5\), 'expression' \(1 number, 6 … 6\).* --.* 2,",
         ),
         ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
-        ("a.tsv", "ACGTA\t15,5\nACGTA\t15\n", None, "decimal comma"),
+        ("a.tsv", f"{DNA}\t15,5\n{DNA}\t15\n", None, "decimal comma"),
         ("a.txt", ">p 5\nACGTA\n", None, ": FASTA, but not by its name"),
         ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed or Parquet data; expected text"),
         ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),

@@ -1,0 +1,227 @@
+"""Choose the columns of sequence, label and name in a table: by option, by name, or by the cells of its first rows."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from pipeline.dataset.input.cells import (
+    SHORT_BASES,
+    Table,
+    bases,
+    is_decimal_comma,
+    is_dna,
+    is_missing,
+    is_no_number,
+    is_number,
+    is_row_index,
+    is_sequence,
+    is_short_dna,
+)
+from pipeline.errors import UserError
+from pipeline.runtime.text import format_count
+
+SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
+LABEL_NAMES = ("expression", "mean_expression", "exp", "activity", "measurement")
+"""A column of this name is the label, also beside other columns of numbers."""
+WEAK_LABEL_NAMES = ("label", "value", "target", "score")
+"""Names that labels have, but other columns of numbers, too: never chosen over others."""
+EXPRESSION_NAMES = LABEL_NAMES + WEAK_LABEL_NAMES
+
+_NEVER_LABELS = re.compile(
+    r"(.*[^a-z])?(chrom|tx|cds|thick)?(start|end|stop|pos|position|strand|chr|chrom|chromosome|"
+    r"counts?|reads|umis?|index|idx|row|rownames?)[_.]?\d*|(row|n)_?(id|names?|counts?|reads|umis?|obs|barcodes?)"
+)
+"""Names of coordinates, counts and indices, in lower case."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns requested by their name in a header line or Parquet file, or by their number from 1.
+
+    In FASTA, expression is a key of the headers, or the number of a field of them. name: the column that is copied to
+    the predictions. unlabelled: the rows have no labels, whatever numbers they hold.
+    """
+
+    sequence: str | None = None
+    expression: str | None = None
+    name: str | None = None
+    unlabelled: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The numbers of the chosen columns, from 1; 0 for none."""
+
+    sequence: int
+    expression: int
+    name: int
+
+
+def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
+    """Choose the columns of a table. labelled: whether a column of labels is needed.
+
+    Raises UserError for a requested column that does not exist or holds something else, and where several columns
+    could be meant.
+    """
+    sequence = _sequence_field(table, columns.sequence)
+    expression = _label_field(table, columns.expression, sequence) if labelled else 0
+    return Choice(sequence, expression, _requested_field(table, columns.name) if columns.name else 0)
+
+
+def _requested_field(table: Table, requested: str) -> int:
+    """Find a column by its name as written, by its name in any case, or by its number."""
+    for name in (str, str.casefold):
+        fields = [field for field in table.fields if name(table.name(field)) == name(requested)]
+        if len(fields) > 1:
+            raise UserError(f"{table.file}: {len(fields)} columns are named {requested}; fix: choose one by its number")
+        if fields:
+            return fields[0]
+    if requested.isdecimal() and int(requested) in table.fields:
+        return int(requested)
+    columns = ", ".join(table.header) if table.header else f"{table.width} columns and no header line"
+    raise UserError(f"{table.file}: no column {requested}; it has {columns}")
+
+
+def _sequence_field(table: Table, requested: str | None) -> int:
+    """Find the column of sequences: the requested one, the one of a known name, or the one of DNA.
+
+    Of several columns of DNA it is the one that is much longer than the others, which are barcodes.
+    """
+    if requested is not None:
+        field = _requested_field(table, requested)
+    else:
+        known = [field for field in table.fields if table.name(field).lower() in SEQUENCE_NAMES]
+        with_dna = [field for field in known if table.mean(field, is_sequence) > 0.5]
+        known = with_dna or known
+        if len(known) > 1:
+            raise _ambiguous_sequence(table, known)
+        if not known:
+            return _dna_field(table)
+        field = known[0]
+    if any(not is_missing(cell) for cell in table.cells(field)) and not table.mean(field, is_dna):
+        others = [other for other in table.fields if table.mean(other, is_sequence) > 0.5]
+        fix = f"; fix: --sequence-column {shlex.quote(table.option(others[0]))}" if len(others) == 1 else ""
+        raise UserError(f"{table.file}: {table.title(field)} is not DNA; got {table.example(field)}{fix}")
+    return field
+
+
+def _dna_field(table: Table) -> int:
+    """Find the column of DNA. Raises UserError for several of similar length, and for barcodes or alleles only."""
+    shares = {field: table.mean(field, is_sequence) for field in table.fields}
+    lengths = {field: table.mean(field, len) for field in shares}
+    short = [field for field in shares if table.mean(field, is_short_dna) > 0.5]
+    dna = [field for field, share in shares.items() if share > 0.5 and field not in short]
+    if dna:
+        longest = max(lengths[field] for field in dna)
+        similar = [field for field in dna if lengths[field] > longest / 2]
+        if len(similar) > 1:
+            raise _ambiguous_sequence(table, similar)
+        return similar[0]
+    if short:
+        columns = ", ".join(f"{table.title(field)} ({_typical_bases(table, field)})" for field in short)
+        raise UserError(
+            f"{table.file}: no column holds promoters; got {columns}; expected sequences of {SHORT_BASES} bases or "
+            f"more; fix: add them to the table, or name the column: --sequence-column "
+            f"{shlex.quote(table.option(short[0]))}"
+        )
+    if table.header and table.rows and not any(shares.values()):
+        names = ", ".join(table.header)
+        raise UserError(f"{table.file}: no column holds sequences; got columns {names}; fix: --sequence-column NAME")
+    return max(shares, key=lambda field: (shares[field], lengths[field]))
+
+
+def _typical_bases(table: Table, field: int) -> str:
+    lengths = sorted(bases(cell) for cell in table.cells(field) if is_dna(cell))
+    return f"most of {format_count(lengths[len(lengths) // 2], 'base')}"
+
+
+def _ambiguous_sequence(table: Table, fields: list[int]) -> UserError:
+    names = ", ".join(f"{field} ({table.name(field)})" if table.header else str(field) for field in fields)
+    return UserError(f"{table.file}: ambiguous columns {names}; fix: choose one: --sequence-column NUMBER")
+
+
+def _label_field(table: Table, requested: str | None, sequence: int) -> int:
+    """Find the column of labels, 0 if there is none. Raises UserError if it is ambiguous or holds no numbers."""
+    if requested is not None:
+        field = _requested_field(table, requested)
+        if field == sequence:
+            raise UserError(f"{table.file}: {table.title(field)} cannot be both the sequence and the label")
+    else:
+        field = _find_label(table, [field for field in table.fields if field != sequence])
+    if field and table.mean(field, is_decimal_comma) > 0:
+        raise UserError(f"{table.file}: numbers with a decimal comma, such as 12,5; expected a point")
+    is_named = requested is not None or table.name(field).lower() in EXPRESSION_NAMES
+    if field and is_named:
+        _check_numbers(table, field)
+    return field
+
+
+def _find_label(table: Table, others: list[int]) -> int:
+    """Find the label by name, or as the only column of numbers; 0 if no column could be it."""
+    numbers = [field for field in others if _holds_numbers(table, field) and not _is_index(table, field)]
+    candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
+    named = [field for field in others if table.name(field).lower() in LABEL_NAMES]
+    with_numbers = [field for field in named if field in numbers]
+    if len(with_numbers) == 1 or (len(named) == 1 and not candidates):
+        return (with_numbers or named)[0]
+    if len(numbers) == 1 and numbers == candidates and not named:
+        return numbers[0]
+    if len(candidates) == 1 and not named and table.name(candidates[0]).lower() not in WEAK_LABEL_NAMES:
+        return candidates[0]  # beside coordinates and counts
+    if numbers or named:
+        fields = named + [field for field in candidates or numbers if field not in named]
+        raise _ambiguous_label(table, fields, is_likely=bool(candidates))
+    return _label_without_numbers(table, others)
+
+
+def _holds_numbers(table: Table, field: int) -> bool:
+    return table.mean(field, is_number) > 0.2 or field in table.number_fields
+
+
+def _label_without_numbers(table: Table, others: list[int]) -> int:
+    """Find the column whose labels are missing or invalid; 0 if there is none."""
+    for field in others:
+        is_weak = table.name(field).lower() in WEAK_LABEL_NAMES
+        if is_weak or table.mean(field, is_decimal_comma) > 0.5:
+            return field
+        if table.mean(field, is_no_number) > 0.5:
+            _check_numbers(table, field)
+    missing = [field for field in others if table.mean(field, is_missing) > 0.5 and table.cells(field)]
+    # The challenge's own form has two columns and no header line: an invalid label is a reject there.
+    is_plain = not table.header and table.width == 2
+    return (missing or (others if is_plain else []) or [0])[0]
+
+
+def _is_index(table: Table, field: int) -> bool:
+    """Whether a column only counts the rows, and has no name of a label."""
+    name = table.name(field).lower()
+    is_unnamed = bool(table.header) and (not name or name.startswith("unnamed: "))
+    return name not in EXPRESSION_NAMES and (is_unnamed or is_row_index(table.cells(field)))
+
+
+def _check_numbers(table: Table, field: int) -> None:
+    """Raise UserError for a column of labels with values, none of which is a number."""
+    values = [cell for cell in table.cells(field) if not is_missing(cell)]
+    if values and not any(map(is_number, values)):
+        raise UserError(
+            f"{table.file}: {table.title(field)} holds no numbers; expected one number per row as the label, got "
+            f"{table.example(field)}; fix: --expression-column NAME, or --no-labels"
+        )
+
+
+def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> UserError:
+    """Make the error for a table in which several columns of numbers, or none that is likely, could be the label."""
+    columns = ", ".join(f"{table.title(field)} ({_number_range(table, field)})" for field in fields)
+    # Labels are hardly ever whole numbers; counts and row numbers are.
+    numbers = [field for field in fields if table.mean(field, is_number) > 0]
+    example = next((field for field in numbers if table.mean(field, str.isdecimal) < 1), (numbers or fields)[0])
+    named = f"--expression-column {shlex.quote(table.option(example))}"
+    fix = f"name it, such as {named}, or --no-labels" if is_likely else "--no-labels, or --expression-column NAME"
+    return UserError(f"{table.file}: ambiguous label column: {columns}; fix: {fix}")
+
+
+def _number_range(table: Table, field: int) -> str:
+    numbers = [float(cell) for cell in table.cells(field) if is_number(cell)]
+    if not numbers:
+        return "no numbers"
+    return f"{format_count(len(numbers), 'number')}, {min(numbers):g} … {max(numbers):g}"

@@ -1,0 +1,64 @@
+"""Read the bytes of input files, decompressed by the ending of their names."""
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+
+COMPRESSED_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".zip")
+CHUNK_BYTES = 1 << 21
+"""Small enough for the cache of a core: larger chunks are read more slowly."""
+ERRORS = (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""Errors of the decompressors. zipfile raises a RuntimeError for an encrypted file."""
+
+
+def read_chunks(file: str) -> Iterator[bytes]:
+    """Read the decompressed bytes of a file in chunks. Raises UserError for an unreadable or corrupt file."""
+    try:
+        with _open(file) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+    except ERRORS as error:
+        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+
+
+def decompressed_name(file: str) -> str:
+    """Return the name of the decompressed data: without the ending of its compression, or the name in a zip archive.
+
+    Raises UserError for a zip archive that does not hold exactly one file.
+    """
+    if file.endswith(".zip"):
+        return _zip_member(file)
+    return next((file.removesuffix(suffix) for suffix in COMPRESSED_SUFFIXES if file.endswith(suffix)), file)
+
+
+@contextmanager
+def _open(file: str) -> Iterator[Any]:
+    if file.endswith(".xz"):
+        with lzma.open(file) as stream:
+            yield stream
+    elif file.endswith(".zip"):
+        with zipfile.ZipFile(file) as archive, archive.open(_zip_member(file)) as member:
+            yield member
+    else:
+        with pa.input_stream(file, buffer_size=None) as stream:  # knows .gz, .zst and .bz2
+            yield stream
+
+
+def _zip_member(file: str) -> str:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [member.filename for member in archive.infolist() if not member.is_dir()]
+    except ERRORS as error:
+        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+    names = [name for name in names if not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        held = ", ".join(names[:5]) or "no file"
+        raise UserError(f"{file}: expected one file in the archive, got {len(names)}: {held}; fix: unzip {file}")
+    return names[0]

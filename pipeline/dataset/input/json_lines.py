@@ -1,0 +1,70 @@
+"""Read JSON lines: one object per line, whose keys are the columns of a table."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.dataset.input.lines import expect_utf8, first_lines, text_blocks
+from pipeline.errors import UserError
+
+HEAD_LINES = 1000
+"""Lines from which the columns are inferred."""
+HEAD_BYTES = 1 << 20
+
+
+def json_schema(name: str, chunks: Iterable[bytes]) -> pa.Schema:
+    """Infer the columns from the first lines: all their keys, in the order of appearance.
+
+    Raises UserError for a line that is no JSON object, and for a key that an object holds twice.
+    """
+    values: dict[str, list[Any]] = {}
+    for line, text in enumerate(first_lines(name, chunks, HEAD_LINES, HEAD_BYTES), 1):
+        for key, value in _object(name, line, text).items():
+            values.setdefault(key, []).append(value)
+    return pa.schema([(key, _type(column)) for key, column in values.items()])
+
+
+def json_batches(name: str, chunks: Iterable[bytes], keys: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read the values of some keys, as text; a key that an object lacks, and an empty line, give null.
+
+    Raises UserError as json_schema.
+    """
+    for block in text_blocks(name, chunks):
+        lines = expect_utf8(name, block).data.decode().split("\n")[:-1]
+        rows = [_object(name, line, text, **_NUMBERS_AS_TEXT) for line, text in enumerate(lines, block.first_line)]
+        yield pa.record_batch(
+            [pa.array([_text(row.get(key)) for row in rows], pa.string()) for key in keys], names=keys
+        )
+
+
+_NUMBERS_AS_TEXT: dict[str, Any] = {"parse_float": str, "parse_int": str, "parse_constant": str}
+
+
+def _object(name: str, line: int, text: str, **options: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(text, object_pairs_hook=_distinct, **options) if text.strip() else {}
+    except ValueError as error:
+        raise UserError(f"{name}:{line}: not JSON: {error}; expected one object per line") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{name}:{line}: expected a JSON object, got {text[:80]!r}")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"a key stands twice in one object: {', '.join(key for key, _ in pairs)}")
+    return values
+
+
+def _type(values: list[Any]) -> pa.DataType:
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # of several types
+        return pa.string()
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,171 @@
+"""Read tables with typed columns (Parquet, Arrow, JSON lines): their columns, and the cells of their rows as text."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.dataset.input.cells import Table
+from pipeline.dataset.input.compression import decompressed_name, read_chunks
+from pipeline.dataset.input.json_lines import json_batches, json_schema
+from pipeline.dataset.input.stream import PLACE, RowStream, row_batch
+from pipeline.errors import UserError
+
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+CELL_SCHEMA = pa.schema([*PLACE, *((cell, pa.string()) for cell in ("sequence", "expression", "name"))])
+BATCH_ROWS = 1 << 15
+NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
+
+
+def table_schema(file: str) -> pa.Schema:
+    """Read the columns of a table. Raises UserError for an unreadable file, and for two columns of one name."""
+    try:
+        schema = _read_schema(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        kind = "Parquet" if file.endswith(".parquet") else "Arrow"
+        raise UserError(f"{file}: cannot be read as {kind}: {error}") from None
+    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise UserError(f"{file}: several columns are named {', '.join(twice)}; expected distinct names")
+    return schema
+
+
+def read_table_head(file: str, rows: int) -> Table:
+    """Read the first rows of a table as text. A cell of a list or struct is the name of its type.
+
+    Raises UserError for a file that cannot be read.
+    """
+    schema = table_schema(file)
+    flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    try:
+        batch = next(table_batches(file, flat), None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+    head = None if batch is None else batch.slice(0, rows)
+    count = 0 if head is None else len(head)
+    texts = {} if head is None else {name: [_cell_text(cell) for cell in head[name].to_pylist()] for name in flat}
+    columns = [texts.get(field.name, [f"<{field.type}>"] * count) for field in schema]
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    numbers = [number for number, field in enumerate(schema, 1) if any(test(field.type) for test in NUMBER_TYPES)]
+    return Table(file, schema.names, cells, len(columns), frozenset(numbers))
+
+
+def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
+    """Stream the cells of three columns, as text. Each file is read with its own types.
+
+    columns: the names of the columns sequence, expression and name; None for a column that is not read. A corrupt file,
+    and a column of lists or structures, end the scan with a UserError.
+    """
+    return RowStream(CELL_SCHEMA, lambda: (rows for file in files for rows in _cells(file, columns)))
+
+
+def table_batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Read the rows of a table, with at least the named columns; JSON lines as text.
+
+    Raises OSError or ArrowInvalid for a corrupt file, and UserError for JSON lines that are invalid.
+    """
+    if decompressed_name(file).endswith(JSON_SUFFIXES):
+        yield from json_batches(file, read_chunks(file), names)
+    elif file.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(file) as parquet:
+            yield from parquet.iter_batches(BATCH_ROWS, columns=names)
+    else:
+        with _open_arrow(file) as reader:
+            yield from _arrow_batches(reader)
+
+
+def table_row_count(file: str) -> int | None:
+    """Read the number of rows from the metadata of a file; None for JSON lines."""
+    if file.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(file).num_rows)
+    if file.endswith(".arrow"):
+        with _open_arrow(file) as reader:
+            return sum(len(batch) for batch in _arrow_batches(reader))
+    return None
+
+
+def saved_dataset_files(folder: Path) -> list[str]:
+    """List the Arrow files of a folder that save_to_disk of Hugging Face datasets wrote; empty for another folder.
+
+    Raises UserError for the folder of several splits, and for rows selected by an index file.
+    """
+    splits, state = folder / "dataset_dict.json", folder / "state.json"
+    try:
+        if splits.is_file():
+            names = json.loads(splits.read_bytes())["splits"]
+            raise UserError(
+                f"{folder}: holds the splits {', '.join(names)}; fix: name one, such as {folder / names[0]}"
+            )
+        if not state.is_file():
+            return []
+        values = json.loads(state.read_bytes())
+        if values.get("_indices_data_files"):
+            raise UserError(f"{folder}: rows selected by an index; fix: flatten_indices() before save_to_disk")
+        return [str(folder / Path(file["filename"]).name) for file in values["_data_files"]]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}: not as save_to_disk writes it: {error!r}") from None
+
+
+def _read_schema(file: str) -> pa.Schema:
+    if decompressed_name(file).endswith(JSON_SUFFIXES):
+        return json_schema(file, read_chunks(file))
+    if file.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(file)
+    with _open_arrow(file) as reader:
+        return reader.schema
+
+
+def _cell_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "" if value is None else str(value)
+
+
+def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]:
+    line = 1
+    names = list(dict.fromkeys(filter(None, columns)))
+    try:
+        for batch in table_batches(file, names):
+            sequence, expression, name = (_as_text(file, column, batch) for column in columns)
+            if columns[-1] is not None and pa.types.is_floating(batch.column(columns[-1]).type):
+                name = pc.replace_substring_regex(name, r"^(-?\d+)$", r"\1.0")  # Arrow writes 3 for 3.0
+            lines = pa.array(np.arange(line, line + len(batch)))
+            yield row_batch(CELL_SCHEMA, file, [lines, sequence, expression, name])
+            line += len(batch)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+
+
+def _open_arrow(file: str) -> Any:
+    """Open the file format of Arrow (Feather), or its stream format, which save_to_disk writes."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(file))
+    except pa.ArrowInvalid:
+        return pa.ipc.open_stream(pa.memory_map(file))
+
+
+def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        return map(reader.get_batch, range(reader.num_record_batches))
+    return iter(reader)
+
+
+def _as_text(file: str, name: str | None, batch: pa.RecordBatch) -> pa.Array:
+    """Convert a column to text; null for a column that is not read."""
+    if name is None:
+        return pa.nulls(len(batch), pa.string())
+    column = batch.column(name)
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowNotImplementedError:
+        raise UserError(f"{file}: column {name} holds {column.type}; expected text or numbers") from None
+    return text

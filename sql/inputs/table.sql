@@ -1,0 +1,13 @@
+-- One row per row of the tables (Parquet, Arrow, JSON lines), in file order.
+-- source_rows is a stream of cells (pipeline/dataset/input/tables.py): file, line, sequence, expression, name.
+create or replace temp view input as
+select
+    file::varchar as file,
+    line,
+    if(getvariable('labelled'), concat_ws(chr(9), coalesce(sequence, ''), coalesce(expression, '')), sequence) as text,
+    getvariable('columns') as fields,
+    sequence,
+    if(getvariable('labelled'), expression, null) as expression,
+    1 as copy,
+    name
+from source_rows;
