@@ -1,10 +1,4 @@
-"""Pretrain and fine-tune a BERT on the shards, then score it. Run the same command to resume.
-
-Examples:
-  deepspeed --hostfile hostfile train.py                                   on all hosts of a hostfile
-  deepspeed --num_accelerators 2 train.py --config configs/demo.yaml       with two processes on this host
-  python train.py --config configs/demo.yaml finetune.learning_rate=3e-4   with one process
-"""
+"""Pretrain and fine-tune a BERT on the shards, then score it. Run the same command to resume."""
 
 import argparse
 import os
@@ -21,25 +15,37 @@ from pipeline.errors import UserError
 # Slow imports follow inside functions, after the watchdog of this process has started.
 
 
+EXAMPLES = """\
+Examples:
+  On all hosts of a hostfile:       deepspeed --hostfile hostfile train.py
+  With two processes on this host:  deepspeed --num_accelerators 2 train.py --config configs/demo.yaml
+  With one process:                 python train.py --config configs/demo.yaml finetune.learning_rate=3e-4
+"""
+
+
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line, to which DeepSpeed's launcher adds --local_rank."""
     from pipeline.config.schema import DEFAULT_CONFIG
 
-    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     cli.add_argument(
         "overrides", nargs="*", metavar="section.key=value",
-        help="overrides of the configuration, such as pretrain.learning_rate=3e-4",
+        help="Overrides of the configuration, such as pretrain.learning_rate=3e-4.",
     )  # fmt: skip
     cli.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="configuration file (default: config.yaml)"
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="Configuration file. [default: config.yaml]"
     )
     cli.add_argument(
-        "--deepspeed_config", type=Path, metavar="FILE", help="DeepSpeed's settings (default: ds_config.json)"
+        "--deepspeed_config", type=Path, metavar="FILE", help="File of DeepSpeed's settings. [default: ds_config.json]"
     )
     cli.add_argument(
-        "--stage", choices=("pretrain", "finetune", "both"), default="both", help="stages to train (default: both)"
+        "--stage", choices=("pretrain", "finetune", "both"), default="both", help="Stages to train. [default: both]"
     )
-    cli.add_argument("--local_rank", type=int, metavar="N", help="number of this process on its host; set by launchers")
+    cli.add_argument(
+        "--local_rank", type=int, metavar="N", help="Number of this process on its host; set by launchers."
+    )
     args = cli.parse_intermixed_args()
     invalid = [text for text in args.overrides if "=" not in text]
     if invalid:

@@ -41,9 +41,9 @@ def run(command: Sequence[str]) -> Cost:
     return run_command(command)[1]
 
 
-def module(name: str, *words: str) -> list[str]:
+def module(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of bench with arguments."""
-    return [sys.executable, "-m", f"bench.{name}", *words]
+    return [sys.executable, "-m", f"bench.{name}", *arguments]
 
 
 def run_json(command: Sequence[str], paths: Sequence[Path] = ()) -> dict[str, float]:

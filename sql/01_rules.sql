@@ -110,7 +110,7 @@ create or replace temp macro quoted_fields(text, delimiter) as
 -- A field without white space around it and without its quotes.
 create or replace temp macro unquoted(field) as
     replace(regexp_replace(trim(coalesce(field, '')), '^"(.*)"$', '\1'), '""', '"');
--- The number of fields of a line; -1 if a quoted field goes on after its quotes.
+-- The number of fields of a line; -1 if a quoted field continues after its quotes.
 create or replace temp macro field_count(text, fields, delimiter) as
     if(strlen(array_to_string(fields, delimiter)) = strlen(text), len(fields), -1);
 

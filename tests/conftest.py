@@ -1,4 +1,4 @@
-"""What several tests need: generated rows as dataset and shards, and the challenge's real rows where they lie near."""
+"""Fixtures of several tests: generated rows as dataset and shards, and the challenge's real rows if available."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ SMALL = [
 
 
 def small_config(folder: Path, *overrides: str) -> Config:
-    """A configuration whose every file lies in a folder."""
+    """Return a configuration whose files are all in one folder."""
     places = [f"dataset.path={folder}/dataset.duckdb", f"shards.path={folder}/shards", f"run.path={folder}/runs"]
     return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
 

@@ -1,4 +1,4 @@
-"""Documents name files that exist, and their links lead somewhere."""
+"""Documents name files that exist, and their links are valid."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The layout of the code: imports run downwards through the layers and in no circle; folders and files stay small."""
+"""The layout of the code: imports run downwards through the layers, without cycles; folders and files stay small."""
 
 import ast
 from collections import Counter
@@ -48,14 +48,14 @@ MOST_LINES = 350
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """The project's modules by name."""
+    """Return the project's modules by name."""
     files = [*root.glob("*.py"), *(file for name in FACADES for file in (root / name).rglob("*.py"))]
     return {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
 def imports(files: dict[str, Path]) -> dict[str, set[str]]:
-    """The project's modules that each module imports, wherever the import stands in it."""
-    return {name: {found for found in _imported(file, files) if found in files} for name, file in files.items()}
+    """Return the project's modules that each module imports, at any place in it."""
+    return {name: {target for target in _imported(file, files) if target in files} for name, file in files.items()}
 
 
 def _imported(file: Path, files: dict[str, Path]) -> Iterator[str]:
@@ -68,15 +68,15 @@ def _imported(file: Path, files: dict[str, Path]) -> Iterator[str]:
 
 
 def problems(root: Path) -> list[str]:
-    """The rules that a tree breaks."""
+    """List the rules that a tree breaks."""
     files = modules(root)
-    graph = {name: found for name, found in imports(files).items() if name not in FACADES}
-    wrong = (problem for name, found in graph.items() for other in found if (problem := _problem(name, other)))
+    graph = {name: targets for name, targets in imports(files).items() if name not in FACADES}
+    wrong = (problem for name, targets in graph.items() for other in targets if (problem := _problem(name, other)))
     return sorted([*wrong, *_circle(graph), *_large(files)])
 
 
 def _problem(module: str, imported: str) -> str:
-    """Why a module must not import another one; an empty text if it may."""
+    """Describe why a module must not import another one; empty if it may."""
     above, below = _layer(module), _layer(imported)
     if above == below:
         return ""
@@ -145,14 +145,14 @@ TREE = (
         ("pipeline.io.long", "\n" * MOST_LINES, f"{MOST_LINES + 1} lines"),
     ],
 )
-def test_what_breaks_the_layout_is_reported(module, text, problem, tmp_path):
+def test_violations_of_the_layout_are_reported(module, text, problem, tmp_path):
     for name in TREE:
         write_module(tmp_path, name, "")
     write_module(tmp_path, "pipeline.io.atomic", "import pipeline.io.locks")
     assert problems(tmp_path) == []
     write_module(tmp_path, module, text)
-    (found,) = problems(tmp_path)
-    assert problem in found
+    (reported,) = problems(tmp_path)
+    assert problem in reported
 
 
 def write_module(root: Path, name: str, text: str) -> None:

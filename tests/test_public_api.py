@@ -28,9 +28,9 @@ def python(code: str, folder) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_every_public_name_resolves(module, name):
-    found = getattr(importlib.import_module(module), name)
-    assert callable(found)
-    assert found.__module__.partition(".")[0] in ("pipeline", "model")
+    attribute = getattr(importlib.import_module(module), name)
+    assert callable(attribute)
+    assert attribute.__module__.partition(".")[0] in ("pipeline", "model")
     assert name in dir(importlib.import_module(module))
 
 
@@ -52,7 +52,7 @@ def test_importing_it_imports_nothing_heavy(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.py", "pipeline.py", "model/__init__.py", "model/other.txt"])
-def test_a_module_that_hides_a_package_is_named(name, tmp_path):
+def test_module_that_shadows_a_package_is_named(name, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     done = python("from promoter_bert import Predictor", tmp_path)

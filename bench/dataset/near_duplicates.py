@@ -32,26 +32,26 @@ def _part(random: np.random.Generator, rows: int) -> pa.Array:
     width = int(LENGTHS.max())
     lengths = random.choice(LENGTHS, rows, p=SHARES)
     edges = np.cumsum(BASE_SHARES)[:3]
-    letters = BASES[np.searchsorted(edges, random.random((rows, width), np.float32))]
+    bases = BASES[np.searchsorted(edges, random.random((rows, width), np.float32))]
     some = np.flatnonzero(random.random(rows) < HOLDS_N)
-    letters[some, random.integers(0, 57, len(some))] = ord("N")
-    _plant(random, letters, lengths, np.arange(1, rows, round(1 / PLANTED)))
-    data = letters[np.arange(width) < lengths[:, None]]
+    bases[some, random.integers(0, 57, len(some))] = ord("N")
+    _plant(random, bases, lengths, np.arange(1, rows, round(1 / PLANTED)))
+    data = bases[np.arange(width) < lengths[:, None]]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
 def _plant(
-    random: np.random.Generator, letters: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64], copies: npt.NDArray
+    random: np.random.Generator, bases: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64], copies: npt.NDArray
 ) -> None:
     """Replace some rows by the row before, with two bases redrawn or, in every third one, a base deleted."""
-    letters[copies], lengths[copies] = letters[copies - 1], lengths[copies - 1]
+    bases[copies], lengths[copies] = bases[copies - 1], lengths[copies - 1]
     for _ in range(2):
-        letters[copies, random.integers(0, 57, len(copies))] = random.choice(BASES[:4], len(copies))
+        bases[copies, random.integers(0, 57, len(copies))] = random.choice(BASES[:4], len(copies))
     shorter = copies[::3]
-    letters[shorter] = letters[shorter - 1]
+    bases[shorter] = bases[shorter - 1]
     for row, place in zip(shorter, random.integers(0, 57, len(shorter)), strict=True):
-        letters[row, place:-1] = letters[row, place + 1 :]
+        bases[row, place:-1] = bases[row, place + 1 :]
     lengths[shorter] -= 1
 
 

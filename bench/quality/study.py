@@ -69,8 +69,8 @@ class Studio:
             return run_json(module("quality.ridge", data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
             shards, seed = data[1].partition("=")[2], str(trial.seed)
-            words = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
-            result = run_json(module("quality.cnn", *words))
+            arguments = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
+            result = run_json(module("quality.cnn", *arguments))
             return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name

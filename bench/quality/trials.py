@@ -91,7 +91,7 @@ def learning_curves() -> Iterator[Trial]:
 
 
 def choices() -> Iterator[Trial]:
-    """Yield trials with one setting changed from `pretrained`, also in pretraining if it matters there."""
+    """Yield trials with one setting changed from `pretrained`, also in pretraining if it has an effect on it."""
     schedule = SCHEDULES[CHOICES_AT]
     same_pretraining = ("smooth-l1", "longer")
     variants: dict[str, tuple[str, ...]] = {

@@ -26,11 +26,11 @@ def steps(file: Path, work: Path, rows: int) -> dict[str, list[str]]:
     }
 
 
-def measure_step(step: str, words: list[str], work: Path) -> dict[str, float]:
+def measure_step(step: str, arguments: list[str], work: Path) -> dict[str, float]:
     if step == "build":  # the first step of a repetition
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-    return cost_of([COMMAND, *words])
+    return cost_of([COMMAND, *arguments])
 
 
 def main() -> None:
@@ -43,7 +43,8 @@ def main() -> None:
         run([COMMAND, "generate", str(file), "--rows", str(args.rows)])
         commands = steps(file, work, args.rows)
         each = {
-            step: lambda step=step, words=words: measure_step(step, words, work) for step, words in commands.items()
+            step: lambda step=step, arguments=arguments: measure_step(step, arguments, work)
+            for step, arguments in commands.items()
         }
         results = medians(each, args.times)
     lines = ([step, f"{n['wall']:.1f}", f"{n['cpu']:.1f}", f"{n['gigabytes']:.2f}"] for step, n in results.items())

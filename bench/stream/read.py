@@ -50,7 +50,7 @@ def contenders(work: Path, seconds: float) -> dict[str, Callable[[], dict[str, f
         "promoter-bert, 2 ranks side by side": ("ours", ours, 2),
         "promoter-bert, 4 ranks side by side": ("ours", ours, 4),
     }
-    return {name: lambda words=words: read(*words, seconds) for name, words in folders.items()}
+    return {name: lambda arguments=arguments: read(*arguments, seconds) for name, arguments in folders.items()}
 
 
 def read(contender: str, folder: Path, ranks: int, seconds: float) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 Two correlations are measured: of the labels of consecutive promoters, and of a promoter's positions in two epochs. The
 first is 0 for the stream because the dataset itself is in random order. For a dataset sorted by label, windows of a few
-records are not enough, as the second line of the table shows. The second is 0 on average. Its spread depends on the
-number of shards: shards are permuted over the whole epoch, records only within a window.
+records are not enough, as the second line of the table shows. The second is 0 on average. Its standard
+deviation depends on the number of shards: shards are permuted over the whole epoch, records only within a window.
 
     python -m bench.stream.shuffle_quality --plot docs/shuffle.svg
 """

@@ -4,7 +4,7 @@
         --config configs/h200.yaml --deepspeed_config configs/ds_h200.json [--processes 8] [key=value ...]
 
 ROWS is any file that `promoter-bert build` reads; LABELS and FOLDER are those of `promoter-bert score`. All output goes
-to --work (default real_run/), with one log per stage; costs.json there holds all numbers. After an interruption, run
+to --work (default real_run/), with one log per stage; its costs.json holds all numbers. After an interruption, run
 the same command to resume: finished stages are not repeated. A stage that was started several times is marked, because
 only its last start is timed. A training is timed once; other settings need another --work. Costs: wall seconds; CPU
 seconds of all processes of the stage; peak memory in GB of the largest process.
@@ -28,7 +28,7 @@ TRAINING_STAGES = ("pretrain", "fine-tune")
 
 
 def stages(args: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the commands in order: stage -> words of its command."""
+    """Return the commands in order: stage -> arguments of its command."""
     work = args.work
     paths = [f"dataset.path={work}/dataset.duckdb", f"shards.path={work}/shards", f"run.path={work}/runs"]
     config = ["--config", str(args.config), *paths, "run.name=real", *args.overrides]
@@ -118,8 +118,8 @@ def main() -> None:
     cli.add_argument("--work", type=Path, default=Path("real_run"), help="default: real_run")
     cli.add_argument("--json", action="store_true", help="print all numbers as JSON")
     args = cli.parse_intermixed_args()
-    args.overrides = [word for word in args.rows if "=" in word]
-    args.rows = [word for word in args.rows if "=" not in word]
+    args.overrides = [argument for argument in args.rows if "=" in argument]
+    args.rows = [argument for argument in args.rows if "=" not in argument]
     if not args.rows or (args.labels and not args.subsets):
         cli.error("expected files of rows, and --subsets beside --labels")
     try:

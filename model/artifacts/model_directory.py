@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 
 def find_model_folder(folder: Path) -> Path:
-    """Find the model directory: the given folder, or `model` inside a run directory."""
+    """Find the model directory: the folder itself, or `model` inside a run directory."""
     return folder / "model" if (folder / "run.json").exists() else folder
 
 

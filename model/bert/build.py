@@ -128,6 +128,6 @@ def check_pretrained(folder: Path, required: BertConfig) -> None:
     ]
     if differences:
         raise UserError(
-            f"finetune.pretrained: the model in {folder} has another size ({'; '.join(differences)}); "
+            f"finetune.pretrained: the model in {folder} differs in size ({'; '.join(differences)}); "
             "fix: use the same shards.k, assay.flank and model section in both runs"
         )

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 Pick = Callable[[torch.Tensor], torch.Tensor]
 """Function that selects tokens: (rows, columns, width) -> (picked, width)."""
@@ -30,6 +32,26 @@ def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, pic
     context = last.attention.self(hidden, keys)[0]
     picked: torch.Tensor = last.feed_forward_chunk(last.attention.output(pick(context), pick(hidden)))
     return picked
+
+
+class ExpressionHead(nn.Linear):
+    """Output layer that computes in float32 in evaluation, even if its weights are in half precision.
+
+    Adjacent fp16 numbers between 8 and 16 are 0.008 apart, so half-precision outputs would tie and distort the metrics.
+    """
+
+    @classmethod
+    def replace(cls, layer: nn.Linear) -> "ExpressionHead":
+        """Make a head that shares the weights of a linear layer with a bias."""
+        head = cls(layer.in_features, layer.out_features, device="meta")
+        head.weight, head.bias = layer.weight, layer.bias
+        return head.train(layer.training)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs (rows, out_features), float32 in evaluation. input: (rows, in_features)."""
+        if self.training:
+            return super().forward(input)
+        return F.linear(input.float(), self.weight.float(), self.bias.float())
 
 
 def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

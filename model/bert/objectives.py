@@ -4,14 +4,15 @@ The training step divides these sums by the size of the global batch. So gradien
 batch is split over ranks and micro-batches.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from model.bert.device_batch import DeviceBatch, to_device
-from model.bert.forward import compute_expression_logits, compute_kmer_logits
+from model.bert.forward import ExpressionHead, compute_expression_logits, compute_kmer_logits
 from model.bert.frames import TOKEN_MODES, choose_width, count_kmers_in_frames, cut_reading_frames, select_frames
 from model.bert.masking import IGNORED, Draws, draw, find_masked_positions, mask_kmers
 from pipeline.stream.stream import Batch
@@ -20,9 +21,8 @@ LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
 """Losses on standardized labels, by the value of finetune.loss."""
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums over a micro-batch.
+class Sums(NamedTuple):
+    """Sums over a micro-batch. A tuple, as DeepSpeed puts its hooks only on tensors that it finds in tuples.
 
     loss: float32 scalar, over promoters or masked tokens; count: number of these; correct: number of correct tokens;
     prediction: (rows,) float32, empty in pretraining; inside: (3,) float64, loss, count and correct of the masked
@@ -30,7 +30,7 @@ class Sums:
     """
 
     loss: torch.Tensor
-    count: torch.Tensor
+    count: torch.Tensor  # type: ignore[assignment]  # replaces tuple.count
     correct: torch.Tensor
     prediction: torch.Tensor
     inside: torch.Tensor
@@ -112,7 +112,7 @@ class PretrainTask(MaskedTask):
         self.model = model
 
     def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """Compute the expected number of masked k-mers in the global batch, which needs no collective."""
+        """Compute the expected number of masked k-mers in the global batch, a float64 scalar without a collective."""
         assert draws is not None
         lengths = to_device(batch.global_lengths, draws.frame.device)
         kmers = count_kmers_in_frames(lengths, self.k, self.never_masked).gather(1, draws.frame[:, None])
@@ -139,16 +139,19 @@ class PretrainTask(MaskedTask):
 class FinetuneTask(Task):
     """Regression of expression on standardized labels: squared error or smooth L1.
 
-    The output is the mean over all reading frames, or the one of the overlapping tokens. label_mean, label_sd: mean and
-    standard deviation of the training labels.
+    The output is the mean over all reading frames, or the one of the overlapping tokens.
+
+    model: a BertForSequenceClassification; its output layer is replaced by an ExpressionHead with the same weights.
+    label_mean, label_sd: mean and standard deviation of the training labels.
     """
 
     def __init__(
-        self, model: nn.Module, k: int, label_mean: float, label_sd: float, mode: str = "frames", loss: str = "mse"
+        self, model: Any, k: int, label_mean: float, label_sd: float, mode: str = "frames", loss: str = "mse"
     ) -> None:
         super().__init__(k, mode)
         self.loss = LOSSES[loss]
         self.model = model
+        model.classifier = ExpressionHead.replace(model.classifier)
         self.label_mean = label_mean
         self.label_sd = label_sd if label_sd > 0 else 1.0
 
@@ -158,7 +161,7 @@ class FinetuneTask(Task):
         return None
 
     def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """Return the number of promoters in the global batch."""
+        """Return the number of promoters in the global batch, a scalar."""
         del draws
         return batch.global_rows
 

@@ -29,12 +29,12 @@ def score(
     subsets: Annotated[Path, typer.Option(help="Folder of subset files: test_subset_ids or public_leaderboard_ids.")],
     public: Annotated[
         Path | None,
-        typer.Option(help="Folder public_leaderboard_ids: rows to exclude, as in the final score [default: none]."),
+        typer.Option(help="Folder public_leaderboard_ids: rows to exclude, as in the final score. [default: none]"),
     ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
-            help="test_sequences.txt; needed for labels by row number with predictions by sequence [default: none]."
+            help="test_sequences.txt; needed for labels by row number with predictions by sequence. [default: none]"
         ),
     ] = None,
     as_json: Json = False,
@@ -88,7 +88,7 @@ def explain(
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="Run directory, or its model folder [default: run.path/run.name of the config].")
+        Path | None, typer.Option(help="Run directory, or its model folder. [default: run.path/run.name of the config]")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: Json = False,
@@ -106,7 +106,7 @@ def explain(
     repairs = context.obj.overrides
     if model is None:
         model = configuration(context, config).run.directory / "model"
-        repairs = tuple(word for word in repairs if not word.startswith("run."))
+        repairs = tuple(override for override in repairs if not override.startswith("run."))
     result = run(model, sequence, output, repairs)
     effect = NO_VISIBLE_EFFECT
     if result.largest >= MIN_VISIBLE_EFFECT:
@@ -149,16 +149,16 @@ def onnx(
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory runs/NAME.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="HTML file to write [default: report.html in the run directory].")
+        Path | None, typer.Option("-o", "--out", help="HTML file to write. [default: report.html in the run directory]")
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Option("--dataset", help="DuckDB file that the run was trained on [default: as recorded in the run]."),
+        typer.Option("--dataset", help="DuckDB file that the run was trained on. [default: as recorded in the run]"),
     ] = None,
     score: Annotated[
         Path | None,
         typer.Option(
-            "--score", help="Output of promoter-bert score --json: adds the DREAM Challenge score [default: none]."
+            "--score", help="Output of promoter-bert score --json: adds the DREAM Challenge score. [default: none]"
         ),
     ] = None,
     as_json: Json = False,

@@ -31,13 +31,13 @@ class PanelGroup(TyperGroup):
 
 
 class WrapperCommand(TyperCommand):
-    """Command that runs another program: all words after its own options belong to that program."""
+    """Command that runs another program: all arguments after its own options belong to that program."""
 
     allow_interspersed_args = False
     ignore_unknown_options = True
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command's own options; raises a usage error for one that is given more than once."""
+        """Parse the command's own options; raises a usage error for a repeated one."""
         refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)
 
@@ -116,7 +116,7 @@ def program(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit; the exit codes are listed in exit_codes.py. arguments: words, default sys.argv[1:]."""
-    words = sys.argv[1:] if arguments is None else arguments
-    with exit_codes(words):
-        app(words, prog_name="promoter-bert", obj=Invocation(Config))
+    """Run a command and exit; the exit codes are listed in exit_codes.py. arguments: default sys.argv[1:]."""
+    command_line = sys.argv[1:] if arguments is None else arguments
+    with exit_codes(command_line):
+        app(command_line, prog_name="promoter-bert", obj=Invocation(Config))

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +18,18 @@ from pipeline.runtime.text import format_count
 def doctor(
     context: typer.Context,
     hostfile: Annotated[
-        Path | None, typer.Option(help="DeepSpeed's hostfile with the hosts to check [default: this machine only].")
+        Path | None, typer.Option(help="DeepSpeed's hostfile with the hosts to check. [default: this machine only]")
     ] = None,
     slurm: Annotated[bool, typer.Option("--slurm", help="Check the Slurm job that runs this command.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     deepspeed_config: Annotated[
-        Path | None, typer.Option("--deepspeed_config", help="File of DeepSpeed's settings [default: ds_config.json].")
+        Path | None, typer.Option("--deepspeed_config", help="File of DeepSpeed's settings. [default: ds_config.json]")
     ] = None,
     master_port: Annotated[
         int, typer.Option("--master_port", help="Port on the first host for the training's rendezvous.")
     ] = 29500,
     ssh_port: Annotated[
-        int | None, typer.Option("--ssh_port", help="Port for ssh [default: from ssh's configuration].")
+        int | None, typer.Option("--ssh_port", help="Port for ssh. [default: from ssh's configuration]")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +53,7 @@ def doctor(
         if not as_json:
             print(format_finding(finding), flush=True)
     problems = sum(finding.state == "wrong" for finding in findings)
-    result = {"ready": not problems, "findings": [asdict(finding) for finding in findings]}
+    result = {"ready": not problems, "findings": [finding.as_dict() for finding in findings]}
     summary = f"{format_count(problems, 'problem')} to fix before training" if problems else "ready to train"
     print_result(result, as_json, [summary])
     raise typer.Exit(1 if problems else 0)

@@ -21,8 +21,8 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 @contextmanager
-def exit_codes(words: Sequence[str]) -> Iterator[None]:
-    """Turn the errors of a command into a message and an exit code. words: the words of the command line."""
+def exit_codes(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn the errors of a command into a message and an exit code. arguments: of the command line."""
     try:
         try:
             yield
@@ -32,27 +32,27 @@ def exit_codes(words: Sequence[str]) -> Iterator[None]:
     except UserError as error:
         _exit(1, f"error: {error}")
     except KeyboardInterrupt:
-        _interrupt(words)
+        _interrupt(arguments)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer handled Ctrl-C without a message
-            _interrupt(words)
+            _interrupt(arguments)
         if isinstance(end.__context__, BrokenPipeError):  # typer handled the broken pipe
             _break_pipe()
         raise
     except RuntimeError as error:
         if "Query interrupted" not in str(error):  # DuckDB reports Ctrl-C in this text only
             raise
-        _interrupt(words)
+        _interrupt(arguments)
     except BrokenPipeError:
         _break_pipe()
     except OSError as error:
         _exit(1, f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
-def _interrupt(words: Sequence[str]) -> NoReturn:
+def _interrupt(arguments: Sequence[str]) -> NoReturn:
     """Exit with the code of Ctrl-C, and print whether the same command resumes."""
-    command = next((word for word in words if not word.startswith("-")), "")
-    resumes = command in RESUMABLE and "-" not in words  # standard input can be read only once
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    resumes = command in RESUMABLE and "-" not in arguments  # standard input can be read only once
     _exit(
         INTERRUPTED, f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}"
     )

@@ -42,12 +42,13 @@ def predict(
         bool,
         typer.Option(
             "--both-strands",
-            help="Mean over a promoter and its reverse complement; for models fine-tuned with reverse_complement.",
+            help="Predict the mean of a promoter and its reverse complement; for models fine-tuned with "
+            "finetune.reverse_complement=true.",
         ),
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU processes, about 0.5 GB each [default: one; after 10 s, one per core]."),
+        typer.Option(min=1, help="CPU processes, about 0.5 GB each. [default: one; after 10 s, one per core]"),
     ] = None,
     leaderboard: Annotated[
         Path | None,
@@ -61,6 +62,8 @@ def predict(
 
     The model folder holds the settings. The command line can only add repairs of sequences: assay.white_space=strip,
     assay.lower_case=upper, assay.uracil=thymine, assay.iupac=n, assay.missing_adapters=add, assay.adapter_mismatches=2.
+
+    Example: promoter-bert predict runs/demo rows.tsv -o predictions.tsv
     """
     from model.prediction.request import PredictionRequest, check_request
     from model.prediction.writers import is_stream

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +33,17 @@ RunCommand = Callable[[str, str], "subprocess.CompletedProcess[str]"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check on one host. found: result as text; fix: what to do, empty if the state is ok."""
+    """Result of one check on one host. result: as text; fix: what to do, empty if the state is ok."""
 
     host: str
     check: str
     state: Literal["ok", "warning", "wrong"]
-    found: str
+    result: str
     fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the values of --json; the key `found` is that of earlier versions."""
+        return {"found" if name == "result" else name: value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def check_hosts(hostfile: Path | None, plan: TrainingPlan) -> Iterator[Finding]:
 def format_finding(finding: Finding) -> str:
     """Format a finding as a line, and a second line with the fix if there is one."""
     state = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}[finding.state]
-    line = f"{state} {finding.host}: {finding.check}: {finding.found}"
+    line = f"{state} {finding.host}: {finding.check}: {finding.result}"
     return f"{line}\n        fix: {finding.fix}" if finding.fix else line
 
 
@@ -128,7 +132,7 @@ def _check_launching_machine(hosts: int) -> Iterator[Finding]:
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
     problem = _extract_error(ssh(host, "true", plan.ssh_port))
-    fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that sshd runs there"
+    fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that its sshd is running"
     if host in ("localhost", "127.0.0.1"):
         fix = "start sshd, or omit --hostfile; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
     yield make_finding(host, "ssh", problem, "without a password", fix)
@@ -202,7 +206,7 @@ def _check_names(answers: Answers, hosts: int) -> Iterator[Finding]:
 def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iterator[Finding]:
     """Check port, shards and disk space, which only the host of rank 0 needs."""
     problem = answer["port_problem"] and f"{plan.port}: {answer['port_problem']}"
-    fix = "use another port if another training runs there: deepspeed --master_port 29501 ..."
+    fix = "use another port if another training uses this one: deepspeed --master_port 29501 ..."
     yield make_finding(first, "port", problem, f"{plan.port} is free", fix)
     fix = "put the same shards into the same folder on every host"
     yield make_finding(first, "shards", answer["shards_problem"], "match the dataset", fix)
@@ -247,7 +251,7 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
         yield make_finding(host, "way", problem, f"reaches {target}", fix)
         if not problem:
             problem = "" if result["shared"] else f"{folder} is not the same folder as on {first}"
-            fix = "use a folder on a shared disk (run.path=...), as every host reads checkpoints there"
+            fix = "use a folder on a shared disk (run.path=...), as every host reads its checkpoints"
             yield make_finding(host, "shared run folder", problem, str(folder), fix)
 
 

@@ -91,8 +91,8 @@ def parse_target(command: Sequence[str]) -> Target:
 def _parse_launcher_options(command: Sequence[str]) -> dict[str, str]:
     """Parse the options of DeepSpeed's launcher, which precede the script."""
     options = {}
-    for word, following in pairwise([*takewhile(lambda word: not word.endswith(".py"), command[1:]), ""]):
-        name, equals, value = word.partition("=")
+    for argument, following in pairwise([*takewhile(lambda argument: not argument.endswith(".py"), command[1:]), ""]):
+        name, equals, value = argument.partition("=")
         if name.startswith("-"):
             options[name] = value if equals else following
     return options
@@ -103,13 +103,19 @@ def ssh(host: str, command: str, port: int | None = None) -> subprocess.Complete
 
     Raises UserError if ssh is not installed.
     """
-    words = ["ssh", *(f"-o{option}" for option in SSH_OPTIONS), *(["-p", str(port)] if port else []), host, command]
+    command_line = [
+        "ssh",
+        *(f"-o{option}" for option in SSH_OPTIONS),
+        *(["-p", str(port)] if port else []),
+        host,
+        command,
+    ]
     try:
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command_line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, FAILED, "", f"timed out after {TIMEOUT_S} s")
+        return subprocess.CompletedProcess(command_line, FAILED, "", f"timed out after {TIMEOUT_S} s")
     except FileNotFoundError:
         raise UserError(
             "ssh: not installed here, and DeepSpeed needs it; fix: apt-get install openssh-client"

@@ -1,4 +1,4 @@
-"""Probe of one host for `promoter-bert doctor`, which starts it there over ssh as DeepSpeed starts a training."""
+"""Probe of one host for `promoter-bert doctor`, which starts it over ssh as DeepSpeed starts a training."""
 
 import json
 import os

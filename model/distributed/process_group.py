@@ -68,12 +68,17 @@ def init_group(watchdog: Watchdog | None = None) -> World:
     if not cuda:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without it DeepSpeed prints a warning
     import deepspeed
-    from deepspeed.ops import __compatible_ops__
+    import deepspeed.ops
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    # On CPUs DeepSpeed would compile a shared-memory operator at start-up, but gloo is as fast and needs no compiler.
-    __compatible_ops__["deepspeed_shm_comm"] = False
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local_rank)  # before NCCL starts, which would use the first GPU for every rank
+    else:
+        # DeepSpeed would probe compilers for all its operators and compile one for shared memory; gloo is as fast. The
+        # dictionary is made here, as in DeepSpeed 0.19 the first access to it is what probes.
+        vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     try:
         rendezvous_store = join_rendezvous(watchdog)
         deepspeed.init_distributed(dist_backend="nccl" if cuda else "gloo", timeout=TIMEOUT, verbose=False)
@@ -85,10 +90,7 @@ def init_group(watchdog: Watchdog | None = None) -> World:
             "another port, deepspeed --master_port 29501 train.py ..."
         ) from None
     del rendezvous_store  # it kept the port open until DeepSpeed's own store used it
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if cuda:
-        torch.cuda.set_device(local_rank)
-    elif "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ:
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
         torch.set_num_threads(max((os.cpu_count() or 1) // ranks_here, 1))
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")

@@ -32,8 +32,10 @@ HEAD_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Part:
-    """Successive rows of the input, in a table with columns name (where the input has names), sequence (as read),
-    repaired, and problem (null for a valid row). first: number of the first row, from 0.
+    """Successive rows of the input, in a table.
+
+    first: number of the first row, from 0; table: columns name (where the input has names), sequence (as read),
+    repaired, and problem (null for a valid row).
     """
 
     first: int

@@ -45,7 +45,10 @@ class Journal:
         """Whether it holds no prediction, so that removing it loses nothing."""
 
     def resume(self, parts: Iterator[Part], predict: PredictParts) -> Generator[tuple[Part, Values]]:
-        """Yield the leading parts from the journal, then predict the others and append their predictions."""
+        """Yield the leading parts from the journal, then predict the others and append their predictions.
+
+        The values of a part are float32, one per valid row.
+        """
         rest: Iterator[Part] = iter(())
         for part in parts:
             values = self._read(part.valid_sequences)

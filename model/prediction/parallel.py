@@ -1,7 +1,7 @@
 """Prediction of the parts of an input: in this process, in worker processes, or on the ranks of a launcher.
 
 Each part is predicted separately, by one thread on a CPU, so its values do not depend on the number of processes. All
-three ways are one loop: submit several parts ahead, and read their values in order.
+three ways are one loop: submit several parts, and read their values in order.
 """
 
 import os
@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 
 def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator[tuple[Part, Values]]:
-    """Predict in `request.workers` processes of this machine, and yield each part with its predictions, in order.
+    """Predict in `request.workers` processes of this machine; yield each part with its float32 predictions, in order.
 
     workers None: in this process, and after ALONE_S seconds in one process per core. Raises UserError for several
     workers on a machine with a GPU, and for a worker that was killed.
@@ -62,7 +62,10 @@ def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator
 
 
 def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: World) -> Generator[tuple[Part, Values]]:
-    """Predict the parts on all ranks in turn, and yield them in order. Rank 0 calls this; the others `serve_rank_0`."""
+    """Predict the parts on all ranks in turn; yield each part with its float32 predictions, in order.
+
+    Rank 0 calls this; the others call `serve_rank_0`.
+    """
     numbers = count()
 
     def all_parts() -> Iterator[Part]:
@@ -99,13 +102,13 @@ def serve_rank_0(request: PredictionRequest, world: World) -> None:
 
 
 def _in_order(
-    items: Iterator[Item], begin: Callable[[Item], PendingValues], ahead: int
+    items: Iterator[Item], begin: Callable[[Item], PendingValues], most_pending: int
 ) -> Generator[tuple[Item, Values]]:
-    """Begin up to `ahead` items before the one whose values are read next; yield items with values in order."""
+    """Yield items with their values, in order. Up to `most_pending` items are in progress when values are read."""
     pending: deque[tuple[Item, PendingValues]] = deque()
     for item in items:
         pending.append((item, begin(item)))
-        if len(pending) > ahead:
+        if len(pending) > most_pending:
             item, read = pending.popleft()
             yield item, read()
     for item, read in pending:

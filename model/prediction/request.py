@@ -52,7 +52,7 @@ class PredictionRequest:
         if self.leaderboard is None:
             return write_lines if is_stream(self.output) else WRITERS[path.suffix]
         if self.header_names or (self.columns is not None and self.columns.name is not None):
-            raise UserError("--leaderboard: its rows have numbers, not names; fix: leave out --names and --name-column")
+            raise UserError("--leaderboard: its rows have numbers, not names; fix: omit --names and --name-column")
         return leaderboard_writer(self.leaderboard)
 
 

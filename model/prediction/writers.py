@@ -90,7 +90,7 @@ WRITERS: dict[str, Writer] = {".tsv": write_lines, ".txt": write_lines, ".csv": 
 
 
 def is_stream(output: str) -> bool:
-    """Whether the output is standard output, a device or a pipe: written at once, and never resumed."""
+    """Return whether the output is standard output, a device or a pipe: written at once, and never resumed."""
     path = Path(output)
     return output == "-" or (path.exists() and not path.is_file() and not path.is_dir())
 

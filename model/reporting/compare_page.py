@@ -137,7 +137,7 @@ def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
         except UserError as error:
             problems.append(str(error))
         if folder.resolve() in {other.resolve() for other in folders[:place]}:
-            problems.append(f"{folder}: duplicate; name each run once")
+            problems.append(f"{folder}: duplicate; expected each run once")
     if problems:
         fix = [f"fix: omit {'it' if len(problems) == 1 else 'them'} to compare the others"] if runs else []
         raise UserError("\n".join([*problems, *fix]))

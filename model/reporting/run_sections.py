@@ -155,7 +155,7 @@ def run_section(run: RunFiles) -> Section:
     facts, config = run.facts, run.config
     size, gpus = config["model"], facts["gpus"]
     rows = [
-        ("command", shlex.join(word for word in facts["command"] if not word.startswith("--local_rank"))),
+        ("command", shlex.join(argument for argument in facts["command"] if not argument.startswith("--local_rank"))),
         ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
                   f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
                   f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "

@@ -87,7 +87,10 @@ def weighted_mean(parts: Mapping[str, float]) -> float:
 
 
 def final_subsets(subsets: Mapping[str, Rows], public: Mapping[str, Rows]) -> dict[str, Rows]:
-    """Exclude the rows and pairs of the public leaderboard from the subsets."""
+    """Exclude the rows and pairs of the public leaderboard from the subsets.
+
+    Rows of a subset: (n,) int64, of pairs (n, 2).
+    """
     public_rows = np.unique(np.concatenate([rows.ravel() for rows in public.values()]))
     pairs = [public[name] for name in PAIRED if name in public]
     public_pairs = _pair_ids(np.concatenate(pairs)) if pairs else np.empty(0, np.int64)

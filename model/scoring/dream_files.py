@@ -95,7 +95,7 @@ def read_predictions(path: Path, labels: Labels) -> Values:
 
 
 def read_subsets(folder: Path, labels: Labels) -> dict[str, Rows]:
-    """Read the subsets in a folder, in either format of the challenge; each row or pair once.
+    """Read the subsets in a folder, in either format of the challenge; each row, (n,) int64, or pair, (n, 2), once.
 
     Raises UserError for a folder without subset files, and for files whose rows or sequences are not in the labels.
     """

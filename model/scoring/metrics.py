@@ -36,7 +36,7 @@ def spearman(x: Vector, y: Vector) -> float:
 
 
 def mse(prediction: Vector, label: Vector) -> float:
-    """Compute the mean of (prediction - label)^2, in squared units of the labels; 0 for no rows."""
+    """Compute the mean of (prediction - label)^2 in squared units of the labels; 0 for no rows. Both: (rows,)."""
     error = _float64(prediction) - _float64(label)
     return float(np.mean(error**2)) if len(error) else 0.0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.artifacts.json_files import read_json
+from model.training.ds_keys import check_keys
 from pipeline.errors import UserError
 from pipeline.paths import shipped
 
@@ -62,19 +63,31 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a JSON object; {expected}")
-    micro_batch = values.get("train_micro_batch_size_per_gpu")
-    if not isinstance(micro_batch, int) or micro_batch < 1:
-        raise UserError(
-            f"{path}: train_micro_batch_size_per_gpu: expected a whole number of at least 1, got {micro_batch!r}"
-        )
-    for name in ("optimizer", "scheduler"):
-        if name in values:
-            raise UserError(f"{path}: {name}: set in config.yaml (learning_rate, plateau); fix: remove it here")
+    values = check_keys(path, values)
+    if "train_micro_batch_size_per_gpu" not in values:
+        raise UserError(f"{path}: train_micro_batch_size_per_gpu: missing; fix: set it to a whole number, such as 64")
     values.setdefault("gradient_clipping", 0.0)  # DeepSpeed's default of 1.0 would clip without a message
+    _check_norm(path, values)
     fp16, bf16 = (values.get(name, {}).get("enabled", False) for name in ("fp16", "bf16"))
     if fp16 and bf16:
         raise UserError(f"{path}: fp16 and bf16 are both enabled; fix: enable one of them")
+    if fp16 and DeepSpeedSettings(values, "fp16", "").zero_stage == 0:
+        raise UserError(
+            f"{path}: zero_optimization.stage: expected 1, 2 or 3 with fp16, got 0; at stage 0 DeepSpeed does not "
+            "scale the loss, so small gradients are lost; fix: set it to 1, or use bf16"
+        )
     if fp16 and not cuda:
         values = {name: value for name, value in values.items() if name != "fp16"}
         return DeepSpeedSettings(values, "fp32", "fp16 needs a GPU: training in float32 on this CPU")
     return DeepSpeedSettings(values, "fp16" if fp16 else "bf16" if bf16 else "fp32", "")
+
+
+def _check_norm(path: Path, values: dict[str, Any]) -> None:
+    """Check that DeepSpeed can omit the gradient norm if the settings ask for that."""
+    zero = values.get("zero_optimization", {})
+    if zero.get("compute_grad_norm", True) or (zero.get("stage") in (1, 2) and not values["gradient_clipping"]):
+        return
+    raise UserError(
+        f"{path}: zero_optimization.compute_grad_norm: expected true with gradient_clipping or at ZeRO 0 and 3, got "
+        "false; fix: remove it, or use stage 1 or 2 with gradient_clipping 0.0"
+    )

@@ -107,7 +107,7 @@ def start_engine(
     values = {
         **settings.values,
         "zero_optimization": {**buckets, **settings.values.get("zero_optimization", {})},
-        "checkpoint": {**settings.values.get("checkpoint", {}), "load_universal": universal},
+        "checkpoint": {"load_universal": universal},
         # By default DeepSpeed waits for the GPU twice per micro-batch to measure a throughput that is not shown.
         "timers": settings.values.get("timers", {"throughput": {"enabled": False}}),
         "train_micro_batch_size_per_gpu": plan.micro_batch,

@@ -50,15 +50,15 @@ def find_rank_hosts(rank: int) -> list[str]:
     """
     for process in _find_deepspeed_ancestors(rank):
         with suppress(psutil.Error, ValueError):
-            for word in psutil.Process(process).cmdline():
-                if word.startswith(WORLD_OPTION):
-                    slots = json.loads(base64.urlsafe_b64decode(word.removeprefix(WORLD_OPTION)))
+            for argument in psutil.Process(process).cmdline():
+                if argument.startswith(WORLD_OPTION):
+                    slots = json.loads(base64.urlsafe_b64decode(argument.removeprefix(WORLD_OPTION)))
                     return [host for host, numbers in slots.items() for _ in numbers]
     return []
 
 
 def kill_ranks(ranks: Collection[int]) -> None:
-    """Kill those of the given ranks that this process's parent launched on this host."""
+    """Kill those of some ranks that this process's parent launched on this host."""
     parent = psutil.Process().parent()
     for process in parent.children() if parent is not None else ():
         with suppress(psutil.Error):
@@ -78,7 +78,7 @@ def _find_deepspeed_ancestors(rank: int) -> list[int]:
         ancestors.append(process.ppid())
         try:
             process = psutil.Process(ancestors[-1])
-            is_launcher = any(DEEPSPEED_LAUNCHER in word for word in process.cmdline())
+            is_launcher = any(DEEPSPEED_LAUNCHER in argument for argument in process.cmdline())
         except psutil.Error:  # ended, or hidden because it belongs to another user
             return ancestors if launcher_seen else []
         if launcher_seen and not is_launcher:

@@ -20,20 +20,20 @@ BARE_KEY = re.compile(r"([a-z_]+)=")
 class Invocation:
     """Overrides and schema of one invocation, in the context's `obj`.
 
-    schema: of the program's configuration files; overrides: `section.key=value` words of the command line.
+    schema: of the program's configuration files; overrides: `section.key=value` arguments of the command line.
     """
 
     schema: type[DataConfig] = DataConfig
     overrides: tuple[str, ...] = ()
 
 
-def refuse_repeated(command: TyperCommand, ctx: Any, words: list[str]) -> None:
-    """Raise a usage error for an option with one value that is given more than once: only the last would count."""
-    _, _, params = command.make_parser(ctx).parse_args(args=list(words))
+def refuse_repeated(command: TyperCommand, ctx: Any, arguments: list[str]) -> None:
+    """Raise a usage error for a repeated option that takes one value: only the last value would count."""
+    _, _, params = command.make_parser(ctx).parse_args(args=list(arguments))
     for param in params:
         takes_one = param.param_type_name == "option" and not (getattr(param, "is_flag", False) or param.multiple)
         if takes_one and params.count(param) > 1:
-            raise typer.BadParameter("given more than once; expected one value", param_hint=param.opts[-1])
+            raise typer.BadParameter("appears more than once; expected one value", param_hint=param.opts[-1])
 
 
 class Command(TyperCommand):
@@ -42,21 +42,23 @@ class Command(TyperCommand):
     takes_overrides: ClassVar[bool] = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move the overrides among the words into the context; the parser of options gets the others.
+        """Move the overrides among the arguments into the context; the parser of options gets the others.
 
         Raises UserError for an override of a command that takes none, and for a key without its section.
         """
         invocation = ctx.obj or Invocation()
-        words, overrides = self._partition(args, invocation.schema)
+        arguments, overrides = self._partition(args, invocation.schema)
         if overrides and not self.takes_overrides:
-            raise UserError(f"{overrides[0]}: promoter-bert {self.name} reads no configuration; fix: leave it out")
+            raise UserError(f"{overrides[0]}: promoter-bert {self.name} reads no configuration; fix: omit the override")
         ctx.obj = replace(invocation, overrides=tuple(overrides))
-        refuse_repeated(self, ctx, words)
-        return super().parse_args(ctx, words)
+        refuse_repeated(self, ctx, arguments)
+        return super().parse_args(ctx, arguments)
 
     def _partition(self, args: list[str], schema: type[DataConfig]) -> tuple[list[str], list[str]]:
-        """Split words into those for the parser and overrides. Values of options, and words after --, are no
-        overrides."""
+        """Split arguments into those for the parser and overrides.
+
+        Values of options, and arguments after --, are no overrides.
+        """
         with_value = {
             name
             for param in self.params
@@ -64,23 +66,23 @@ class Command(TyperCommand):
             for name in param.opts
         }
         end = args.index("--") if "--" in args else len(args)
-        words: list[str] = []
+        arguments: list[str] = []
         overrides: list[str] = []
         option = ""
-        for word in args[:end]:
+        for argument in args[:end]:
             is_value = option in with_value
-            (overrides if not is_value and self._is_override(word, schema) else words).append(word)
-            option = "" if is_value else word
-        return words + args[end:], overrides
+            (overrides if not is_value and self._is_override(argument, schema) else arguments).append(argument)
+            option = "" if is_value else argument
+        return arguments + args[end:], overrides
 
-    def _is_override(self, word: str, schema: type[DataConfig]) -> bool:
-        """Whether a word sets a value. One of an unknown section is a file's name, where such a file exists."""
-        if match := OVERRIDE.match(word):
-            return match[1] in schema.model_fields or (self.takes_overrides and not Path(word).exists())
-        if (match := BARE_KEY.match(word)) and not Path(word).exists():
+    def _is_override(self, argument: str, schema: type[DataConfig]) -> bool:
+        """Return whether an argument is an override. With an unknown section, it may name an existing file."""
+        if match := OVERRIDE.match(argument):
+            return match[1] in schema.model_fields or (self.takes_overrides and not Path(argument).exists())
+        if (match := BARE_KEY.match(argument)) and not Path(argument).exists():
             names = find_keys(match[1], schema)
             if names:
-                raise UserError(f"{word}: the setting's full name is {' or '.join(names)}")
+                raise UserError(f"{argument}: the section is missing; expected {' or '.join(names)} as the key")
         return False
 
 

@@ -21,6 +21,8 @@ def generate(
     """Generate synthetic promoters with a known score ceiling.
 
     The file has the format of the DREAM Challenge 2022.
+
+    Example: promoter-bert generate rows.tsv --rows 50000
     """
     from pipeline.dataset.synthetic import generate as run
 
@@ -35,17 +37,22 @@ def generate(
 
 def download(
     files: Annotated[
-        list[str] | None, typer.Argument(help="train_sequences.txt or test_sequences.txt [default: both].")
+        list[str] | None, typer.Argument(help="train_sequences.txt or test_sequences.txt. [default: both]")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
     base_url: Annotated[
-        str | None, typer.Option("--from", metavar="URL", help="URL of their folder [default: Zenodo record 10633252].")
+        str | None,
+        typer.Option(
+            "--from", metavar="URL", help="URL of the folder to download from. [default: Zenodo record 10633252]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Download the DREAM Challenge's rows (814 MB, CC BY 4.0).
 
     Size and sha256 are checked. Run the same command to resume an interrupted download.
+
+    Example: promoter-bert download test_sequences.txt --out data
     """
     from pipeline.dataset.download import ZENODO
     from pipeline.dataset.download import download as run
@@ -70,28 +77,30 @@ def build(
         str | None,
         typer.Option(
             help="Label column: its name, or its number from 1; in FASTA a key of the headers, or the number of a "
-            "field [default: detected]."
+            "field. [default: detected]"
         ),
     ] = None,
     no_labels: Annotated[
-        bool, typer.Option("--no-labels", help="Read no labels: all promoters are test rows, for predictions.")
+        bool, typer.Option("--no-labels", help="Ignore labels: all promoters become test rows, for predictions.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a dataset even if labels, runs or rows of other files are lost.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads [default: all cores].")] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB [default: 80 % of the RAM].")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads. [default: all cores]")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory limit, such as 2GB. [default: 80 % of the RAM]")] = None,
     as_json: Json = False,
 ) -> None:
     """Build the dataset from rows: promoters, rejects, splits.
 
-    The DuckDB file and Parquet beside it are replaced only when the new dataset is complete.
+    The DuckDB file and the Parquet files beside it are replaced only when the new dataset is complete.
+
+    Example: promoter-bert build rows.tsv --dataset my.duckdb
     """
     from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input.columns import Columns
 
     if no_labels and expression_column is not None:
-        raise typer.BadParameter("the label column of rows without labels; leave one out", param_hint="--no-labels")
+        raise typer.BadParameter("excludes --expression-column; fix: omit one of them", param_hint="--no-labels")
     settings = configuration(context, config, dataset__path=dataset)
     columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
@@ -112,19 +121,23 @@ def query(
     sql: Annotated[str, typer.Argument(help="A select, or a .sql file such as sql/queries/splits.sql.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
-    rows: Annotated[int, typer.Option(min=1, help="Most rows shown of a table; other formats hold all.")] = 40,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Maximum number of rows in a table; other formats hold all rows.")
+    ] = 40,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="table, csv, tsv, json or parquet [default: by the name of -o, else table]."),
+        typer.Option("--format", help="table, csv, tsv, json or parquet. [default: by the name of -o, else table]"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write [default: standard output].")
+        Path | None, typer.Option("-o", "--output", help="File to write. [default: standard output]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Query the dataset in SQL, read-only.
 
     A select that only reads files, by read_json('runs/*/metrics.jsonl') or another read_ function, needs no dataset.
+
+    Example: promoter-bert query sql/queries/splits.sql --format csv
     """
     from pipeline.dataset.query import FORMATS, format_of, run_query
 

@@ -15,10 +15,10 @@ INPUT_FILES = ".tsv, .csv, .txt, .fasta, .jsonl (also .gz, .zst, .bz2, .xz, .zip
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.")]
 DatasetFile = Annotated[
-    Path | None, typer.Option("--dataset", help="DuckDB file [default: dataset.path of the config].")
+    Path | None, typer.Option("--dataset", help="DuckDB file. [default: dataset.path of the config]")
 ]
 SequenceColumn = Annotated[
-    str | None, typer.Option(help="Sequence column: its name, or its number from 1 [default: detected].")
+    str | None, typer.Option(help="Sequence column: its name, or its number from 1. [default: detected]")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -30,8 +30,8 @@ def configuration(context: typer.Context, path: Path, **options: Any) -> DataCon
     """
     invocation: Invocation = context.obj
     values = {key.replace("__", "."): value for key, value in options.items() if value is not None}
-    words = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
-    return load_config(path, [*invocation.overrides, *words], invocation.schema)
+    settings = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
+    return load_config(path, [*invocation.overrides, *settings], invocation.schema)
 
 
 def print_result(result: Any, as_json: bool, lines: list[str]) -> None:

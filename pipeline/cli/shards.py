@@ -20,19 +20,19 @@ def shards(
     context: typer.Context,
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
-    k: Annotated[int | None, typer.Option(help="Bases per k-mer, 1 to 8 [default: shards.k of the config].")] = None,
+    k: Annotated[int | None, typer.Option(help="Bases per k-mer, 1 to 8. [default: shards.k of the config]")] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Output folder, or URL such as s3://bucket/shards [default: shards.path of the config]."),
+        typer.Option(help="Output folder, or URL such as s3://bucket/shards. [default: shards.path of the config]"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Writer processes on this machine [default: shards.workers of the config].")
+        int | None, typer.Option(help="Writer processes on this machine. [default: shards.workers of the config]")
     ] = None,
     stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Stage to write: pretrain or finetune [default: both].")
+        str | None, typer.Option(metavar="STAGE", help="Stage to write: pretrain or finetune. [default: both]")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Split to write: train, valid or test [default: all].")
+        str | None, typer.Option(metavar="SPLIT", help="Split to write: train, valid or test. [default: all]")
     ] = None,
     executor: Annotated[
         str,
@@ -69,7 +69,9 @@ def shards(
 
 
 def verify(folder: ShardFolder, as_json: Json = False) -> None:
-    """Verify shards: every hash, size, count and k-mer id against the index.
+    """Verify shards against their index.
+
+    Reads every byte, and compares every hash, size, count and k-mer id.
 
     Example: promoter-bert verify shards/k3
     """
@@ -88,12 +90,14 @@ def peek(
     folder: ShardFolder,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to read, such as pretrain/valid [default: finetune/train, else the first one]."),
+        typer.Option(help="Split to read, such as pretrain/valid. [default: finetune/train, else the first one]"),
     ] = None,
     promoters: Annotated[int, typer.Option("-n", min=1, help="Number of promoters.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Print the first promoters of shards: label, bases and first tokens.
+    """Print the first promoters of shards.
+
+    Shows the label, the bases and the first tokens of each promoter.
 
     Example: promoter-bert peek shards/k3 --split finetune/test -n 3
     """

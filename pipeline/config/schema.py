@@ -191,7 +191,7 @@ class DataConfig(Section):
         return any(override.partition("=")[0] == key for override in self._applied_overrides)
 
     def format_arguments(self, *sections: str) -> list[str]:
-        """Quote the command-line words that load these sections: the file unless it is the default, and overrides."""
+        """Quote the arguments that load these sections: the file unless it is the default, and overrides."""
         file = [] if self._source_file == DEFAULT_CONFIG else ["--config", str(self._source_file)]
         overrides = [override for override in self._applied_overrides if override.split(".")[0] in sections]
-        return [shlex.quote(word) for word in [*file, *overrides]]
+        return [shlex.quote(argument) for argument in [*file, *overrides]]

@@ -61,7 +61,8 @@ def _plain(value: Any) -> Any:
 
 def _another_dataset(config: DataConfig) -> str:
     """Suggest the commands that build a second dataset with the overrides, and its shards."""
-    overrides = [word for word in config.format_arguments("assay", "dataset") if not word.startswith("dataset.path=")]
+    arguments = config.format_arguments("assay", "dataset")
+    overrides = [argument for argument in arguments if not argument.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
     command = " ".join(["promoter-bert build FILES", *overrides, path])
     return (

@@ -20,8 +20,8 @@ KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 """A text, a seed and their hash. The hash function decides the splits and may change with the DuckDB version."""
 
 PROBLEMS = {
-    "gzip": "a compressed input file is corrupt or cut off; fix: fetch it again",
-    "zstd": "a compressed input file is corrupt or cut off; fix: fetch it again",
+    "gzip": "a compressed input file is corrupt or truncated; fix: copy it again",
+    "zstd": "a compressed input file is corrupt or truncated; fix: copy it again",
     "no space left": "the disk is full",
     "not utf-8": "an input file is not text in UTF-8",
     "invalid unicode": "an input file is not text in UTF-8",
@@ -168,8 +168,8 @@ def explain(error: Exception) -> UserError:
     if isinstance(error, duckdb.OutOfMemoryException):
         return UserError(f"not enough memory; fix: raise --memory, or lower --threads ({_first_line(error)})")
     text = str(error)
-    for word, problem in PROBLEMS.items():
-        if word in text.lower():
+    for phrase, problem in PROBLEMS.items():
+        if phrase in text.lower():
             return UserError(f"{problem} ({_first_line(error)})")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     return UserError("; ".join(lines[:3]))

@@ -16,7 +16,7 @@ LABEL_REASONS = ("no_number", "nan")
 
 
 def hints_of_rejects(connection: duckdb.DuckDBPyConnection, source: Input, assay: Assay) -> dict[str, str]:
-    """Find the hint for each reason of rejects, most frequent first; reasons without a hint are left out.
+    """Find the hint for each reason of rejects, most frequent first; reasons without a hint are omitted.
 
     source: the input of the dataset at this connection. The hints are tried on the first rows of each reason.
     """

@@ -34,7 +34,7 @@ def write_parquet(
 
 
 def has_parquet(files: DatasetFiles, info: DatasetInfo, source: str) -> bool:
-    """Whether all Parquet files of a dataset exist and were written by the build of this source."""
+    """Return whether all Parquet files of a dataset exist and were written by the build of this source."""
     paths = [*(files.parquet / f"{name}.parquet" for name in _id_ranges(info)), files.rejects]
     with suppress(OSError, pa.ArrowInvalid):
         return all((pq.read_metadata(path).metadata or {}).get(b"source") == source.encode() for path in paths)

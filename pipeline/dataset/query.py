@@ -39,7 +39,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     and if the output cannot be written.
     """
     if form == "parquet" and output is None:
-        raise UserError("a Parquet file cannot go to the screen; name one: -o result.parquet")
+        raise UserError("--format parquet: cannot be printed; fix: -o result.parquet")
     if sql.endswith(".sql") and "\n" not in sql:
         try:
             sql = Path(sql).read_text(encoding="utf-8")
@@ -130,10 +130,10 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
         if len(statements) != 1:
             raise UserError(f"expected one statement, got {len(statements)}")
         if statements[0].type in WRITING:
-            raise UserError("expected a select: the dataset is opened read-only; for a file of the result: -o NAME.csv")
+            raise UserError("the dataset is read-only; expected a select; fix: for a file of the result, -o NAME.csv")
         relation = connection.sql(sql)
     except duckdb.Error as error:
         raise UserError(str(error).strip()) from None
     if relation is None:
-        raise UserError("the statement returns no rows; the dataset is opened read-only, so expected a select")
+        raise UserError("the statement returns no rows; the dataset is read-only; expected a select")
     return relation

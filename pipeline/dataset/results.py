@@ -103,9 +103,9 @@ def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, 
 
 
 def carry_over(connection: duckdb.DuckDBPyConnection, target: Path) -> int:
-    """Copy the results of the existing dataset into its rebuild; returns the number of runs left out.
+    """Copy the results of the existing dataset into its rebuild; returns the number of runs omitted.
 
-    Results are left out if the dataset keys differ: their ids would refer to other promoters.
+    Results are omitted if the dataset keys differ: their ids would refer to other promoters.
     """
     key = "select key from dataset"
     try:

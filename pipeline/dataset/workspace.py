@@ -93,7 +93,7 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
     lock = files.database.with_name(f".{files.database.name}.lock")
     try:
         files.database.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(lock, f"is building {files.database}; wait for it"):
+        with hold_lock(lock, f"is building {files.database}; fix: wait for it"):
             try:
                 recover_folder(files.parquet)
                 _remove(working)
@@ -152,7 +152,7 @@ def _follow_link(path: Path) -> Path:
 
 
 def _is_dataset_folder(folder: Path) -> bool:
-    """Whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
+    """Return whether a folder holds the Parquet of a dataset only, of this version or of an earlier one."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}

@@ -30,7 +30,7 @@ def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardSt
     if workers <= 1:
         yield from (write_shard(task, config, store) for task in tasks)
         return
-    killed = f"a writer process was killed, possibly for lack of memory; {_RESUME} (shards.workers=1 takes least)"
+    killed = f"a writer process was killed, possibly for lack of memory; {_RESUME} (shards.workers=1 needs least)"
     with worker_pool(workers, killed) as pool:
         for future in as_completed([submit(pool, write_shard, task, config, store) for task in tasks]):
             yield future.result()

@@ -39,7 +39,7 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     with open_dataset(config.dataset.path) as connection:
         if shard_key(dataset_info(connection).key, config) != store.key:
             host = socket.gethostname()
-            raise UserError(f"{config.dataset.path}: on {host}, not the dataset of the plan; fix: copy it to this host")
+            raise UserError(f"{config.dataset.path}: another dataset on {host}; fix: copy the dataset to that host")
         # Closed even after an error: DuckDB can open the file again only if no result is open.
         with (
             closing(_encode_records(connection, task, config)) as records,

@@ -94,7 +94,7 @@ def collate(
     """Collate promoters, in their order, into the micro-batches of a rank. Returns them by step.
 
     windows: together a whole number of global batches of `global_rows` promoters; strands: promoters to read from the
-    other strand, none by default.
+    other strand, none by default. Their tokens: (rows, width), see Batch.
     """
     lengths = np.concatenate([window.lengths for window in windows])
     by_step = lengths.reshape(-1, global_rows)

@@ -137,24 +137,24 @@ def _encode_between(text: Letters, starts: Numbers, lengths: Numbers, before: Le
     """
     rows, longest = len(starts), int(lengths.max())
     end = len(before) + longest
-    letters = np.empty((rows, end + len(after)), np.uint8)
-    letters[:, : len(before)] = before
+    bases = np.empty((rows, end + len(after)), np.uint8)
+    bases[:, : len(before)] = before
     if int(starts.max()) + longest > len(text):
         text = np.concatenate([text, np.full(longest, ord("N"), np.uint8)])
-    letters[:, len(before) : end] = _view_windows(text, longest)[starts]
-    letters[:, end:] = after
+    bases[:, len(before) : end] = _view_windows(text, longest)[starts]
+    bases[:, end:] = after
     if int(lengths.min()) < longest and len(after):
-        ends = np.arange(rows) * letters.shape[1] + len(before) + lengths
-        _view_windows(letters.reshape(-1), len(after))[ends] = after
-    codes = _encode_bases(letters)
+        ends = np.arange(rows) * bases.shape[1] + len(before) + lengths
+        _view_windows(bases.reshape(-1), len(after))[ends] = after
+    codes = _encode_bases(bases)
     if codes.max(initial=0) >= len(ALPHABET):  # perhaps only after the end of a shorter insert
         inside = np.arange(codes.shape[1]) < lengths[:, None] + (len(before) + len(after))
         if (codes[inside] >= len(ALPHABET)).any():
             raise ValueError(f"letters other than {ALPHABET} in an insert")
     # All rows are encoded as one text; k-mers that span two rows are dropped afterwards.
-    ids = np.empty(letters.size, id_dtype(k))
-    ids[: letters.size - k + 1] = _encode_flat(codes.reshape(-1), k)
-    return ids.reshape(letters.shape)[:, :end]
+    ids = np.empty(bases.size, id_dtype(k))
+    ids[: bases.size - k + 1] = _encode_flat(codes.reshape(-1), k)
+    return ids.reshape(bases.shape)[:, :end]
 
 
 def _view_windows(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
@@ -175,9 +175,9 @@ def decode_ids(ids: Ids, k: int) -> str:
     return bytes(_LETTER[(ids.astype(np.int64) - len(SPECIALS)) // 5 ** (k - 1)]).decode()
 
 
-def _encode_bases(letters: Letters) -> Letters:
+def _encode_bases(bases: Letters) -> Letters:
     """Map bases to 0 to 4 and other letters to 255; bytes.translate is the fastest lookup."""
-    return np.frombuffer(letters.tobytes().translate(_CODE), np.uint8).reshape(letters.shape)
+    return np.frombuffer(bases.tobytes().translate(_CODE), np.uint8).reshape(bases.shape)
 
 
 def _encode_flat(codes: Letters, k: int) -> Ids:

@@ -17,7 +17,7 @@ select
             )[getvariable('expression_field')],
             ''
         )
-        -- A value that goes on behind a comma, such as 5,2, is no number.
+        -- A value that continues after a comma, such as 5,2, is no number.
         when getvariable('expression_name') <> '' then regexp_extract(
             header,
             '(?i)(?:^>|[\s|;:,])' || regexp_escape(getvariable('expression_name'))

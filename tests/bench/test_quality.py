@@ -46,7 +46,7 @@ def test_tables_hold_each_number_in_its_row():
     assert "| BERT, pretrained: public rows, all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
 
 
-def test_trials_come_after_those_that_they_start_from():
+def test_trials_follow_the_trials_they_start_from():
     names = [trial.name for trial in trials()]
     assert len(set(names)) == len(names)
     for place, trial in enumerate(trials()):

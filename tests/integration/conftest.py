@@ -1,4 +1,4 @@
-"""A working directory as a user has one: train.py, settings and a small config.yaml, data and shards beside them."""
+"""Working directory like a user's: train.py, settings, a small config.yaml, data and shards."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class Workspace:
     folder: Path
 
     def run(self, *command: str, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        """Run a command here to its end; its output is shown where it fails."""
+        """Run a command here to its end, and show its output if it fails."""
         done = subprocess.run(
             command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
         )
@@ -44,13 +44,13 @@ class Workspace:
 
 
 def by_the_model_card(workspace: Workspace, run: str) -> tuple[float, float]:
-    """What a run's model card computes by its own snippet, and what `predict` gives for the same promoter."""
+    """Return two predictions of one promoter: by the snippet of the run's model card, and by `predict`."""
     card = (workspace.folder / "runs" / run / "model" / "README.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     (promoter,) = re.findall(r'^promoter = "(.*)"$', snippet, flags=re.MULTILINE)
     (workspace.folder / "one.tsv").write_text(f"{promoter}\n")
-    said = workspace.run("promoter-bert", "predict", f"runs/{run}/model", "one.tsv", "-o", "-").stdout
-    return float(workspace.run("python", "-c", snippet).stdout), float(said.split("\t")[1])
+    output = workspace.run("promoter-bert", "predict", f"runs/{run}/model", "one.tsv", "-o", "-").stdout
+    return float(workspace.run("python", "-c", snippet).stdout), float(output.split("\t")[1])
 
 
 def make_workspace(folder: Path, **files: str) -> Workspace:

@@ -1,7 +1,7 @@
 """Two real hosts on one machine: network namespaces joined by a cable, each with its own name and sshd.
 
 `ip netns exec` lays /etc/netns/NAME over /etc, so keys, known hosts, names and the sshd's settings of these hosts exist
-in there only; nothing in the user's ~/.ssh is read or written. Files are shared, as on a cluster's disk.
+only there; nothing in the user's ~/.ssh is read or written. Files are shared, as on a cluster's disk.
 """
 
 import os
@@ -38,7 +38,7 @@ MaxStartups 100
 
 
 def missing() -> str:
-    """Why hosts cannot be made here, or nothing."""
+    """Return why hosts cannot be made here; empty if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -52,25 +52,25 @@ class Hosts:
     namespaces: tuple[str, str]
 
     def on(self, host: int, *command: str) -> list[str]:
-        """The command line that runs a command on host 1 or 2."""
+        """Return the command line that runs a command on host 1 or 2."""
         name = f'hostname host{host}; exec "$@"'
         return ["ip", "netns", "exec", self.namespaces[host - 1], "unshare", "--uts", "sh", "-c", name, "sh", *command]
 
     def received(self, host: int) -> int:
-        """Bytes that came in over a host's cable so far."""
+        """Return the number of bytes received over a host's cable so far."""
         statistics = "/sys/class/net/eth0/statistics/rx_bytes"
         return int(subprocess.check_output(self.on(host, "cat", statistics)))
 
     def processes(self, host: int, words: str) -> list[int]:
-        """Ids of a host's processes whose command line has these words, oldest first."""
-        found = subprocess.run(
+        """Return ids of a host's processes whose command line contains a text, oldest first."""
+        result = subprocess.run(
             ["ip", "netns", "pids", self.namespaces[host - 1]], capture_output=True, text=True, check=False
         )
-        pids = sorted(map(int, found.stdout.split()))
+        pids = sorted(map(int, result.stdout.split()))
         return [pid for pid in pids if words in _command_line(pid)]
 
     def ranks(self, host: int) -> list[int]:
-        """Ids of a host's training processes."""
+        """Return ids of a host's training processes."""
         return self.processes(host, "train.py --local_rank=")
 
     def cable(self, plugged: bool) -> None:
@@ -81,9 +81,9 @@ class Hosts:
 
 @contextmanager
 def two_hosts(first: Sequence[str] = (), second: Sequence[str] = ()) -> Iterator[Hosts]:
-    """Hosts that reach each other by ssh without a password; everything is taken down afterwards.
+    """Hosts that reach each other by ssh without a password; everything is removed afterwards.
 
-    first, second: arguments of mount(8) on that host, for what comes to it by ssh: there, it has files of its own.
+    first, second: arguments of mount(8) on that host, which give its ssh sessions files of their own.
     """
     tag = f"pb{os.getpid()}"
     hosts = Hosts((f"{tag}a", f"{tag}b"))
@@ -151,8 +151,8 @@ def _wait_for_ssh(hosts: Hosts) -> None:
 def _take_down(hosts: Hosts) -> None:
     for namespace in hosts.namespaces:
         for _ in range(20):
-            found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
-            pids = found.stdout.split()
+            result = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+            pids = result.stdout.split()
             if not pids:
                 break
             for pid in pids:

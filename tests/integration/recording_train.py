@@ -1,4 +1,4 @@
-"""train.py with a witness: which promoters each rank trained on, and something that happens before a given step.
+"""train.py that records the promoters of each rank, and triggers an event before one step.
 
 python recording_train.py [arguments of train.py]; in the environment, at EPOCH:STEP: STOP_AT sends SIGTERM to rank 0,
 SPOIL_AT writes over the shards that are trained on.

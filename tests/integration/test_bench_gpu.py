@@ -22,13 +22,15 @@ from tests.model.scoring.toy_challenge import ROWS, make_challenge
 pytestmark = pytest.mark.processes
 
 
-def bench(workspace, module, *words, check=True):
-    """Run a module of bench in a folder of a user."""
-    return workspace.run("env", f"PYTHONPATH={ROOT}", "python", "-m", f"bench.training.{module}", *words, check=check)
+def bench(workspace, module, *arguments, check=True):
+    """Run a module of bench in a user's folder."""
+    return workspace.run(
+        "env", f"PYTHONPATH={ROOT}", "python", "-m", f"bench.training.{module}", *arguments, check=check
+    )
 
 
-def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
-    """Every way to train gives a row; where Hugging Face's packages are not installed, its row says so."""
+def test_gpu_measurements_run_in_small_form(tmp_path):
+    """Every contender has a row; without Hugging Face's packages, its row shows the error."""
     work = Workspace(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
     bench(work, "gpu", "--tiny", "--steps", "3", "--out", "gpu.md", "--trace", "t.json")
@@ -42,7 +44,7 @@ def test_the_measurements_for_a_gpu_run_in_a_small_form(tmp_path):
     assert (tmp_path / "t.json").stat().st_size > 10_000
 
 
-def test_a_row_that_fails_says_why_and_ends_nothing():
+def test_failed_contender_shows_its_error_and_others_continue():
     def fails(error):
         def measure():
             raise error
@@ -70,8 +72,8 @@ def test_bench_train_measures_the_users_own_configuration(prepared, tmp_path):
     (tmp_path / "ds2.json").write_text('{"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}}')
     short = ("bench_train", "--steps", "3", "--warm-up", "1")
     configs = [word for file in ("ds_config.json", f"{tmp_path}/ds2.json") for word in ("--deepspeed_config", file)]
-    words = ("--rows", "1000", "--trace", f"{tmp_path}/t.json", "--json", "finetune.global_batch=24")
-    rows = json.loads(bench(prepared, *short, *configs, *words).stdout)["rows"]
+    arguments = ("--rows", "1000", "--trace", f"{tmp_path}/t.json", "--json", "finetune.global_batch=24")
+    rows = json.loads(bench(prepared, *short, *configs, *arguments).stdout)["rows"]
     assert [row["name"] for row in rows] == [
         "pretrain, fp32, ZeRO 1, batch 32, eager",
         "finetune, fp32, ZeRO 1, batch 24, eager",
@@ -98,8 +100,8 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
     toy = make_challenge(tmp_path)
     toy.sequences = [row.split("\t")[0] for row in rows[:ROWS]]
     toy.write()
-    words = ["train_sequences.txt", "--work", f"{tmp_path}/run", "--json", "--config", "config.yaml"]
-    words += [
+    arguments = ["train_sequences.txt", "--work", f"{tmp_path}/run", "--json", "--config", "config.yaml"]
+    arguments += [
         "--test",
         f"{tmp_path}/test.txt",
         "--labels",
@@ -107,27 +109,27 @@ def test_a_real_run_is_timed_stage_by_stage_and_not_run_twice(prepared, tmp_path
         "--subsets",
         f"{tmp_path}/subsets",
     ]
-    words += ["pretrain.max_epochs=0.5", "finetune.max_epochs=0.5"]
-    found = json.loads(bench(prepared, "real_run", *words).stdout)
-    assert list(found["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
-    assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in found["stages"].values())
-    assert set(found["scores"]) == {"valid", "test"}
-    assert "pearson_score" in found["stages"]["score"]["said"]
-    assert json.loads(bench(prepared, "real_run", *words).stdout) == found  # its times, too
-    assert "| fine-tune |" in bench(prepared, "real_run", *[word for word in words if word != "--json"]).stdout
-    other = bench(prepared, "real_run", *words, "--processes", "2", check=False)
+    arguments += ["pretrain.max_epochs=0.5", "finetune.max_epochs=0.5"]
+    result = json.loads(bench(prepared, "real_run", *arguments).stdout)
+    assert list(result["stages"]) == ["build", "shards", "pretrain", "fine-tune", "predict", "score"]
+    assert all(stage["wall"] > 0 and stage["cpu"] > 0 and stage["starts"] == 1 for stage in result["stages"].values())
+    assert set(result["scores"]) == {"valid", "test"}
+    assert "pearson_score" in result["stages"]["score"]["said"]
+    assert json.loads(bench(prepared, "real_run", *arguments).stdout) == result  # its times, too
+    assert "| fine-tune |" in bench(prepared, "real_run", *[word for word in arguments if word != "--json"]).stdout
+    other = bench(prepared, "real_run", *arguments, "--processes", "2", check=False)
     assert other.returncode == 1
     assert "fine-tune is already finished, after another pretrain" in other.stderr
 
 
-def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_path):
+def test_rerun_stages_are_timed_again_and_trainings_run_once(tmp_path):
     names = ("build", "shards", "pretrain", "fine-tune", "predict", "score")
     ran, costs = tmp_path / "ran", {}
 
     def start(**changed):
-        """The stages that a start runs; changed: further words of their commands."""
+        """Return the stages that one start runs. changed: further arguments of their commands."""
         ran.write_text("")
-        more = {name.replace("_", "-"): words for name, words in changed.items()}
+        more = {name.replace("_", "-"): arguments for name, arguments in changed.items()}
         commands = {name: ["sh", "-c", f"echo {name} >> {ran}", *more.get(name, [])] for name in names}
         real_run.check_resumable(commands, costs, tmp_path)
         for name in names:
@@ -155,17 +157,17 @@ def test_stages_after_one_that_runs_anew_are_timed_anew_and_trainings_once(tmp_p
         start()
 
 
-def test_large_batches_are_compared_where_as_many_promoters_were_seen(prepared, tmp_path):
-    words = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
-    said = bench(prepared, "large_batch", *words, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
+def test_large_batches_are_compared_at_equal_numbers_of_promoters(prepared, tmp_path):
+    arguments = ["train_sequences.txt", "--work", str(tmp_path), "--config", "config.yaml", "--batches", "128:3e-3"]
+    output = bench(prepared, "large_batch", *arguments, "--seeds", "3", "--epochs", "1", "--every", "0.5").stdout
     own, large = json.loads((tmp_path / "large_batch.json").read_text())
     assert (own["batch"], own["settings"]) == (32, [])
     assert large["settings"][1] == "pretrain.learning_rate=2.000e-03"  # by the square root of the batch
-    # As given, warmed up over three of the nine or ten steps.
+    # With these arguments, warm-up takes three of the nine or ten steps.
     assert large["settings"][3:] == [
         "finetune.global_batch=128",
         "finetune.learning_rate=3.000e-03",
         "finetune.warm_up=3",
     ]
     assert [max(map(int, form["curve"])) for form in (own, large)] == [1200, 1200]
-    assert f"| 1,200 | {own['curve']['1200']:.4f} | {large['curve']['1200']:.4f} |" in said
+    assert f"| 1,200 | {own['curve']['1200']:.4f} | {large['curve']['1200']:.4f} |" in output

@@ -20,8 +20,8 @@ def workspace(tmp_path):
     return make_workspace(tmp_path / "work")
 
 
-def test_the_command_line_answers_at_once():
-    """Nothing heavy is imported before it is needed."""
+def test_command_line_starts_without_heavy_imports():
+    """Large packages are imported only when they are needed."""
     code = (
         "import sys, model.cli.app; "
         "heavy = {'torch', 'transformers', 'deepspeed', 'duckdb', 'pyarrow', 'scipy', 'numpy', 'requests',"
@@ -67,19 +67,19 @@ def test_exit_codes_and_no_traceback(workspace, command, code):
     assert done.stderr.strip()
 
 
-def test_rejects_are_named_in_the_summary_and_json_says_the_same(workspace):
+def test_rejects_agree_in_summary_and_json(workspace):
     rows = [f"{L}{'ACGT' * n}{R}\t{n}\r\n" for n in range(1, 15)] + [f"{L}acgt{R}\t1\n", f"{L}ACGT{R}\tnan\n"]
     (workspace.folder / "rows.tsv.gz").write_bytes(gzip.compress("".join(rows).encode()))
     sizes = ("dataset.pretrain_valid=0",)
     text = workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes).stdout
     assert "1: lower-case bases" in text
     assert "1: expression is NaN" in text
-    found = json.loads(workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes, "--json").stdout)
-    assert found["promoters"] == 14
-    assert found["rejects"] == {"expression is NaN": 1, "lower-case bases": 1}
+    result = json.loads(workspace.run("promoter-bert", "build", "rows.tsv.gz", *sizes, "--json").stdout)
+    assert result["promoters"] == 14
+    assert result["rejects"] == {"expression is NaN": 1, "lower-case bases": 1}
 
 
-def test_a_query_that_is_wrong_or_would_write(prepared):
+def test_invalid_and_writing_queries_are_refused(prepared):
     wrong = prepared.run("promoter-bert", "query", "select nothing from promoters", check=False)
     assert wrong.returncode == 1
     assert "nothing" in wrong.stderr
@@ -88,7 +88,7 @@ def test_a_query_that_is_wrong_or_would_write(prepared):
     assert "read-only" in writing.stderr
 
 
-def test_the_same_shards_again_write_nothing(prepared):
+def test_unchanged_shards_are_not_rewritten(prepared):
     prepared.run("promoter-bert", "shards")
     before = times_of_shards(prepared)
     done = prepared.run("promoter-bert", "shards", "--json")
@@ -100,7 +100,7 @@ def times_of_shards(workspace):
     return {path: path.stat().st_mtime_ns for path in (workspace.folder / "shards").rglob("*/*")}
 
 
-def test_the_forms_of_a_query(prepared):
+def test_query_output_formats(prepared):
     import pyarrow.parquet as pq
 
     select = "select split, count(*) as n from finetune group by all order by all"
@@ -124,7 +124,7 @@ def test_the_forms_of_a_query(prepared):
     assert "expected one statement, got 2" in two.stderr
 
 
-def test_a_shard_that_is_deleted_comes_back_alone(prepared, tmp_path):
+def test_only_the_deleted_shard_is_rewritten(prepared, tmp_path):
     shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
     workspace = Workspace(tmp_path / "work")
     files = {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")}
@@ -133,7 +133,7 @@ def test_a_shard_that_is_deleted_comes_back_alone(prepared, tmp_path):
     assert {path: path.read_bytes() for path in workspace.folder.glob("shards/k3/*/*.tar")} == files
 
 
-def test_what_is_no_model_or_no_output_is_refused(trained):
+def test_invalid_models_and_outputs_are_refused(trained):
     (trained.folder / "few.txt").write_text(f"{L}ACGT{R}\n")
     for model, output, message in (
         ("runs/paper/pretrained", "out.tsv", "pretrained only"),
@@ -149,7 +149,7 @@ def test_what_is_no_model_or_no_output_is_refused(trained):
     assert not (trained.folder / "out.tsv").exists()
 
 
-def test_rows_without_labels_are_built_and_shown_but_not_trained_on(workspace):
+def test_unlabelled_rows_are_built_and_shown_but_not_trained_on(workspace):
     rows = "".join(f"{L}{'ACGT' * (n % 7 + 1)}{R}\n" for n in range(200))
     (workspace.folder / "unlabelled.txt").write_text(rows)
     assert "no labels" in workspace.run("promoter-bert", "build", "unlabelled.txt").stdout
@@ -166,9 +166,9 @@ def test_a_run_is_reported_and_compared(trained):
     """The page by the summary that train.py left; see model/reporting/test_run_page.py for the figures."""
     run = trained.folder / "runs" / "paper"
     summary = json.loads((run / "summary.json").read_text())
-    said = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
-    assert said["page"] == "runs/paper/report.html"
-    assert (said["run"], said["finished"], said["missing"]) == ("paper", True, [])
+    result = json.loads(trained.run("promoter-bert", "report", "runs/paper", "--json").stdout)
+    assert result["page"] == "runs/paper/report.html"
+    assert (result["run"], result["finished"], result["missing"]) == ("paper", True, [])
     page = (run / "report.html").read_text()
     for split in ("valid", "test"):
         assert f"{summary['scores'][split]['pearson']:.4f}" in page
@@ -184,10 +184,10 @@ def test_a_run_is_reported_and_compared(trained):
     assert "<h2>Challenge</h2>" not in page
     shutil.copytree(run, trained.folder / "again" / "paper")
     trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "-o", "two.html")
-    found = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "--json").stdout)
-    assert found["page"] == "compare.html"
-    assert [each["scores"] for each in found["runs"]] == [summary["scores"]] * 2
-    assert found["differences"] == {}
+    comparison = json.loads(trained.run("promoter-bert", "compare", "runs/paper", "again/paper", "--json").stdout)
+    assert comparison["page"] == "compare.html"
+    assert [each["scores"] for each in comparison["runs"]] == [summary["scores"]] * 2
+    assert comparison["differences"] == {}
     assert (trained.folder / "two.html").read_text() == (trained.folder / "compare.html").read_text()
 
 
@@ -205,7 +205,7 @@ def test_rows_of_which_none_can_be_predicted_are_an_error(trained):
     assert not (trained.folder / "lower.tsv").exists()
 
 
-def test_output_that_cannot_be_written_is_no_traceback(trained):
+def test_unwritable_output_is_an_error_without_traceback(trained):
     (trained.folder / "few.txt").write_text(f"{L}ACGT{R}\n" * 2)
     for command in ("query --format csv 'from promoters'", "predict runs/paper/model few.txt -o -"):
         done = trained.run("sh", "-c", f"promoter-bert {command} > /dev/full", check=False)
@@ -222,7 +222,7 @@ def test_predictions_to_standard_output(trained):
         assert "2 promoters" in done.stderr
 
 
-def test_predictions_in_python_hold_to_the_rules(trained):
+def test_predictions_in_python_follow_the_rules_of_the_assay(trained):
     code = f"""
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
@@ -236,12 +236,12 @@ try:
 except UserError as error:
     print(error)
 """
-    said = trained.run("python", "-c", code)
-    assert said.stdout == "expected a list of promoters, got one string\n"
-    assert "no prediction (nan) for 1: lower-case bases; repair them with assay.lower_case=upper" in said.stderr
+    process = trained.run("python", "-c", code)
+    assert process.stdout == "expected a list of promoters, got one string\n"
+    assert "no prediction (nan) for 1: lower-case bases; repair them with assay.lower_case=upper" in process.stderr
 
 
-def test_predictions_keep_the_order_and_say_what_cannot_be(trained):
+def test_predictions_keep_the_order_and_report_invalid_rows(trained):
     good = f"{L}{'ACGT' * 20}{R}"
     lines = [good, "acgt", f"{good}\t3", "", f"{good}\tnan\tmore"]
     (trained.folder / "mixed.txt").write_text("\n".join(lines) + "\n")
@@ -270,8 +270,8 @@ def test_predictions_from_parquet_without_labels(trained):
     assert written[1] == "\tnan"
 
 
-def test_ranks_predict_what_one_process_does(trained):
-    """By DeepSpeed's launcher, which puts an option of its own before ours."""
+def test_several_ranks_predict_the_same_as_one_process(trained):
+    """DeepSpeed's launcher adds its own option before those of the command."""
     rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)[:700]
     (trained.folder / "ranks.tsv").write_text("".join(["acgt\n", *rows]))
     predict = ["predict", "runs/paper/model", "ranks.tsv", "--both-strands", "-o"]
@@ -284,9 +284,9 @@ def test_ranks_predict_what_one_process_does(trained):
     ]
 
 
-def test_a_promoter_is_explained(trained):
+def test_explain_writes_page_and_table(trained):
     promoter = (trained.folder / "train_sequences.txt").read_text().split("\t")[0]
-    asked = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
-    said = json.loads(trained.run("promoter-bert", *asked).stdout)
-    assert said["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
-    assert f"{said['prediction']:.3f}" in (trained.folder / "page.html").read_text()
+    arguments = ["explain", promoter, "-o", "page.html", "-o", "effects.tsv", "--json"]
+    result = json.loads(trained.run("promoter-bert", *arguments).stdout)
+    assert result["substitutions"] == len((trained.folder / "effects.tsv").read_text().splitlines()) - 1
+    assert f"{result['prediction']:.3f}" in (trained.folder / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""`make demo` in a copy of the checkout, on fewer rows: the whole job, and a model that has learned."""
+"""`make demo` in a copy of the checkout, on fewer rows: the complete workflow, and a model that has learned."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.mark.timeout(600)
-def test_demo(tmp_path):
+def test_make_demo_trains_a_model_that_learned(tmp_path):
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not tracked:
         pytest.skip("not a git checkout")
@@ -34,7 +34,7 @@ def test_demo(tmp_path):
         assert place in done.stdout
         assert (tmp_path / place).exists()
     assert len(re.findall(r"steps \(", done.stderr)) > 3
-    # What the README types to watch a run.
+    # The command of the README that shows the progress of a run.
     (query,) = re.findall(r"^promoter-bert query .*metrics\.jsonl.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     shown = subprocess.run(
         shlex.split(query), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True

@@ -1,6 +1,6 @@
-"""Two real hosts with their own names, ssh and network: training, its ends, its restarts, and the doctor.
+"""Two real hosts with their own names, ssh and network: training, its failures, its restarts, and the doctor.
 
-On both the own name points to 127.0.1.1, as Debian leaves it; no ssh setting helps to notice that a host is away.
+On both hosts, the own name resolves to 127.0.1.1, as on Debian. No ssh setting helps to detect an unreachable host.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ def pull_cable(hosts, _command):
 
 
 def kill_pdsh(hosts, _command):
-    """The ranks do not notice; DeepSpeed says 0."""
+    """The ranks continue; DeepSpeed's exit code is 0."""
     os.kill(hosts.processes(1, "pdsh -S")[0], signal.SIGKILL)
 
 
@@ -117,28 +117,28 @@ def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights
         try:
             for number, (event, _) in enumerate(EVENTS):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
-                there = {
+                victims = {
                     pid
                     for host in (1, 2)
                     for pid in (*hosts.ranks(host), *hosts.processes(host, "-m model.watchdog.process"))
                 }
-                assert len(there) == 4
+                assert len(victims) == 4
                 event(hosts, loop)
-                wait_for(lambda pids=there: not any(map(alive, pids)), loop, log, BOUND)
+                wait_for(lambda pids=victims: not any(map(alive, pids)), loop, log, BOUND)
                 hosts.cable(plugged=True)
             assert loop.wait(120) == 0
         finally:
             loop.kill()
     assert read_status(run / "status.json").items() >= {"state": "finished", "exit_code": 0}.items()
-    said = log.read_text()
+    output = log.read_text()
     for _, message in EVENTS:
-        assert message in said
-    assert said.count("; restart ") == len(EVENTS)
+        assert message in output
+    assert output.count("; restart ") == len(EVENTS)
     check_same(run, one_host)
 
 
 def trained(run: Path) -> int:
-    """The last fine-tuning step that was logged."""
+    """Return the last logged step of fine-tuning."""
     return max((x["step"] for x in read_metrics(run / "metrics.jsonl") if x["stage"] == "finetune"), default=0)
 
 
@@ -159,7 +159,7 @@ def wait_for(condition, process, log, seconds):
 
 @pytest.fixture
 def project_copy(tmp_path) -> Path:
-    """The project's code at a path of its own, to be another one on host 2."""
+    """Copy the project's code to another path, so that host 2 can have other code."""
     for package in ("pipeline", "model"):
         shutil.copytree(ROOT / package, tmp_path / "project" / package)
     shutil.copy(ROOT / "config.yaml", tmp_path / "project")
@@ -201,8 +201,8 @@ def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, 
         "transformers: ", ", but 4.0.0 on host2", ", but missing or incomplete on host2",
         "learning_rate: 0.001 on host1, but 0.002 on host2", "make setup",
     )  # fmt: skip
-    for words in expected:
-        assert words in train.stderr
+    for message in expected:
+        assert message in train.stderr
     assert doctor.returncode == 1
     assert not json.loads(doctor.stdout)["ready"]
     wrong = {(f["host"], f["check"]): f for f in json.loads(doctor.stdout)["findings"] if f["state"] == "wrong"}
@@ -216,7 +216,7 @@ def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, 
 
 @pytest.mark.timeout(300)
 def test_doctor_finds_hosts_ready_or_suggests_fixes(workspace):
-    """Fit; then no way to a host, a port that is taken, a full disk, missing shards, a comment in .deepspeed_env."""
+    """First ready; then an unreachable host, port in use, full disk, missing shards, comment in .deepspeed_env."""
     (workspace.folder / "runs").mkdir(exist_ok=True)
     with lab.two_hosts() as hosts:
         doctor = hosts.on(1, "promoter-bert", "doctor", "--hostfile", "hostfile")
@@ -229,25 +229,25 @@ def test_doctor_finds_hosts_ready_or_suggests_fixes(workspace):
         shards, aside = workspace.folder / "shards", workspace.folder / "aside"
         shards.rename(aside)
         environment.write_text("# threads\nOMP_NUM_THREADS=1\n")
-        taken = subprocess.Popen(hosts.on(1, "python", "-c", HOLD_PORT), stdout=subprocess.PIPE, env=ENVIRONMENT)
+        occupied = subprocess.Popen(hosts.on(1, "python", "-c", HOLD_PORT), stdout=subprocess.PIPE, env=ENVIRONMENT)
         try:
-            assert taken.stdout.readline()
+            assert occupied.stdout.readline()
             unfit = workspace.run(*doctor, check=False)
         finally:
-            taken.kill()
+            occupied.kill()
             aside.rename(shards)
             environment.write_text("OMP_NUM_THREADS=1\n")
     assert unfit.returncode == 1
-    said = [line for line in unfit.stdout.splitlines() if line.startswith("WRONG")]
+    output = [line for line in unfit.stdout.splitlines() if line.startswith("WRONG")]
     expected = (
         ".deepspeed_env, line 1",
         "host2: ssh: ",
         "host1: port: 29500: Address already in use",
         "host1: shards: ",
     )
-    assert len(said) == len(expected)
-    for line, words in zip(said, expected, strict=True):
-        assert words in line
+    assert len(output) == len(expected)
+    for line, message in zip(output, expected, strict=True):
+        assert message in line
     assert unfit.stdout.splitlines()[-1].startswith("4 problems ")
 
 

@@ -1,4 +1,4 @@
-"""Every command and every snippet of the README, typed as it stands, in a folder like a user's."""
+"""Every command and every snippet of the README, run unchanged in a folder like a user's."""
 
 import json
 import re
@@ -39,10 +39,10 @@ def blocks(language):
     return [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language]
 
 
-def alone(words):
-    """The same without hosts to reach by ssh."""
-    place = words.index("--hostfile")
-    return [*words[:place], *words[place + 2 :]]
+def alone(arguments):
+    """The same workspace without hosts to reach by ssh."""
+    place = arguments.index("--hostfile")
+    return [*arguments[:place], *arguments[place + 2 :]]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def workspace(tmp_path_factory):
 
 
 def with_files_of_the_challenge(folder):
-    """Its names of files, which the README types, over the promoters of test.tsv."""
+    """Write the challenge's files that the README names, with the promoters of test.tsv."""
     toy = make_challenge(folder)
     toy.sequences = [line.split("\t")[0] for line in (folder / "test.tsv").read_text().splitlines()]
     toy.write()
@@ -76,14 +76,14 @@ def with_files_of_the_challenge(folder):
 def test_commands_and_snippets(workspace):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
     assert set(ELSEWHERE) < set(commands)
-    # DeepSpeed asks the hosts of a hostfile by ssh, localhost too, so this runs on a host with an sshd.
+    # DeepSpeed connects to all hosts of a hostfile by ssh, also to localhost, so this runs on a host with an sshd.
     with lab.two_hosts() if not lab.missing() else nullcontext() as hosts:
         for command in commands:
-            words = shlex.split(command)
-            if "--hostfile" in words:
-                words = hosts.on(1, *words) if hosts else alone(words)
+            arguments = shlex.split(command)
+            if "--hostfile" in arguments:
+                arguments = hosts.on(1, *arguments) if hosts else alone(arguments)
             if command not in ELSEWHERE:
-                workspace.run(*words)
+                workspace.run(*arguments)
     runs = json.loads(workspace.run("promoter-bert", "query", "--json", "select run, test_pearson from runs").stdout)
     scores = {row["run"]: row["test_pearson"] for row in runs}
     # The four ways to start: hostfile, launcher, launcher with two processes, none.
@@ -112,6 +112,6 @@ def test_the_configuration_of_another_assay(tmp_path):
     assert yaml.safe_load(example)["base"] == "config.yaml"
 
 
-def test_the_files_it_links_to_are_there():
+def test_linked_files_of_the_readme_exist():
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).exists(), link

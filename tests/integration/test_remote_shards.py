@@ -1,4 +1,4 @@
-"""Training from shards at a URL, over a connection that drops now and then."""
+"""Training from shards at a URL, over a connection that drops at times."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A run that ends before its end, and goes on: signals, other ranks, torn and foreign checkpoints, full disks."""
+"""Runs that stop early and resume: signals, other ranks, corrupt and foreign checkpoints, full disks."""
 
 import json
 import os
@@ -75,9 +75,9 @@ def same_weights(run, other):
 
 
 def test_resume_in_mid_epoch_with_other_ranks_and_zero_stages(copy, never_stopped):
-    """Each promoter of each epoch trained on once; losses and weights as of the run that was never stopped.
+    """Each promoter is trained on once per epoch; losses and weights equal those of the uninterrupted run.
 
-    Pearson is left out: so early the predictions differ in their last digits only, and their rounding shows in it.
+    Pearson is excluded: so early, predictions differ in their last digits only, so that rounding changes it.
     """
     stage_2 = json.loads((copy.folder / "ds_config.json").read_text())
     stage_2["zero_optimization"]["stage"] = 2
@@ -113,7 +113,7 @@ def tags(run):
 
 
 def test_corrupt_and_foreign_checkpoints_are_named(copy, never_stopped):
-    """Of four checkpoints the last is cut, the one before has a wrong bit, the third lacks a file: the first serves."""
+    """Of four checkpoints, the last is truncated, one has a flipped bit, one lacks a file: the first is read."""
     run = copy.folder / "runs" / "paper"
     train(copy, 1, *SCRATCH, "run.keep_checkpoints=4", STOP_AT="1:5")
     assert [path.name for path in tags(run)] == [f"step-{n:09d}" for n in (20, 30, 38 + 2, 38 + 6)]
@@ -144,7 +144,7 @@ def test_corrupt_and_foreign_checkpoints_are_named(copy, never_stopped):
 
 
 def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
-    """No restart is spent on it."""
+    """relaunch does not restart after it."""
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted, which needs root")
     (copy.folder / "runs").mkdir()
@@ -156,11 +156,11 @@ def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
         full = train(copy, 1, *SCRATCH, "run.keep_checkpoints=99", before=again, check=False)
         run = copy.folder / "runs" / "paper"
         assert full.returncode == 1
-        said = full.stdout + full.stderr
-        assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", said)
-        assert "Traceback" not in said
-        told = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
-        assert told == ["relaunch: not restarted: the error above must be fixed first"]
+        output = full.stdout + full.stderr
+        assert re.search(r"(written, 0 MB are free|No space left on device).*checkpoint.* is (whole|intact)", output)
+        assert "Traceback" not in output
+        messages = [line for line in full.stderr.splitlines() if line.startswith("relaunch: ")]
+        assert messages == ["relaunch: not restarted: the error above must be fixed first"]
         assert tags(run)
         assert {find_corruption(path) for path in tags(run)} == {""}
         subprocess.run(["mount", "-o", "remount,size=50m", str(copy.folder / "runs")], check=True)
@@ -199,7 +199,7 @@ def test_loss_that_is_not_finite_ends_the_run(copy):
     ],
 )
 def test_signal_to_the_launcher_ends_the_run_with_a_checkpoint(copy, launcher, number, to_all, code):
-    """The launchers' exit codes are their own; the processes end with 0. Meanwhile no second run gets in."""
+    """Launchers have their own exit codes; the processes end with 0. A second run is refused meanwhile."""
     run = copy.folder / "runs" / "paper"
     port = ["--master_port", free_port()] if len(launcher) > 1 else []
     with (copy.folder / "log").open("w") as log:
@@ -228,9 +228,9 @@ def test_signal_to_the_launcher_ends_the_run_with_a_checkpoint(copy, launcher, n
 
 
 def in_session(leader):
-    """The processes of a session that are left."""
-    found = subprocess.run(["ps", "-s", str(leader), "-o", "pid=,stat="], capture_output=True, text=True, check=False)
-    return [line for line in found.stdout.splitlines() if "Z" not in line]
+    """Return the remaining processes of a session."""
+    result = subprocess.run(["ps", "-s", str(leader), "-o", "pid=,stat="], capture_output=True, text=True, check=False)
+    return [line for line in result.stdout.splitlines() if "Z" not in line]
 
 
 def wait_until(met, process=None, seconds=60):

@@ -1,4 +1,4 @@
-"""What steers a stage: the plateau, early stopping, where fine-tuning starts; and the numbers it leaves behind."""
+"""Schedules of a stage: plateau, early stopping, start of fine-tuning; and the logged metrics."""
 
 import json
 import shutil
@@ -23,11 +23,11 @@ def copy(prepared, tmp_path):
     return Workspace(tmp_path / "work")
 
 
-def test_the_rate_falls_at_each_plateau_the_weights_move_less_and_the_stage_stops_early(copy):
-    """An evaluation a step, and no improvement is ever enough: the rate is cut to a tenth at each but the first two.
+def test_learning_rate_falls_at_each_plateau_until_early_stopping(copy):
+    """One evaluation per step, and no improvement counts: the rate falls to a tenth at each but the first two.
 
-    Adam's steps are as large as the rate, so what the weights moved by shows which rate was applied. In the end they
-    do not move any more, and the stage stops after so many evaluations without a better one.
+    Adam's steps are as large as the rate, so the change of the weights shows which rate was applied. In the end they
+    do not change any more, and the stage stops after its limit of evaluations without improvement.
     """
     copy.run(
         "python", "train.py", "--stage", "pretrain", "pretrain.evaluate_every=0.01", "pretrain.max_epochs=9",
@@ -72,7 +72,7 @@ def test_another_runs_frozen_encoder_stays_and_the_rest_learns(trained):
     assert moved == earlier.keys() - set(shared)
 
 
-def test_the_numbers_are_there_while_it_runs_and_add_up_after(copy):
+def test_metrics_are_logged_during_the_run_and_add_up(copy):
     process = subprocess.Popen(
         ["python", "train.py", "finetune.start=scratch", "finetune.max_epochs=4"], cwd=copy.folder, env=ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -84,14 +84,14 @@ def test_the_numbers_are_there_while_it_runs_and_add_up_after(copy):
         if read_metrics(run / "metrics.jsonl"):
             seen.add(duckdb.sql(select).fetchall()[0][0])
         time.sleep(0.05)
-    said = process.stdout.read()
-    assert process.returncode == 0, said
+    output = process.stdout.read()
+    assert process.returncode == 0, output
     assert len(seen) > 2
-    assert "parameters" in said
-    assert "FLOP per promoter" in said
-    assert "gradients  not clipped" in said
-    assert "promoters/s" in said
-    assert "FLOP utilization " in said
+    assert "parameters" in output
+    assert "FLOP per promoter" in output
+    assert "gradients  not clipped" in output
+    assert "promoters/s" in output
+    assert "FLOP utilization " in output
     (last,) = [line for line in read_metrics(run / "metrics.jsonl") if line["step"] == 152 and "loss" in line]
     assert 0 <= last["data_wait"] < 1
     assert 0 < last["flop_utilisation"] < 1.5

@@ -1,4 +1,4 @@
-"""The real launchers, killed and frozen at any moment before the training begins; and the way on from there."""
+"""Real launchers that are killed or frozen at any time before the training begins, and the resumed run."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ from tests.integration.test_resume import free_port
 pytestmark = pytest.mark.processes
 
 BOUND = 60
-"""Seconds in which everything has ended that was there."""
+"""Seconds within which all processes of the run have ended."""
 
 
 @pytest.fixture
@@ -25,32 +25,32 @@ def copy(prepared, tmp_path):
     return Workspace(tmp_path / "work")
 
 
-def running_in(folder: Path, words: str) -> list[psutil.Process]:
-    """Processes with these words in their command line, oldest first."""
-    found = []
+def running_in(folder: Path, text: str) -> list[psutil.Process]:
+    """Return processes whose command line contains a text, oldest first."""
+    running = []
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(folder) and words in " ".join(process.cmdline()):
-                found.append(process)
+            if process.cwd() == str(folder) and text in " ".join(process.cmdline()):
+                running.append(process)
         except (psutil.Error, OSError):
             continue
-    return sorted(found, key=lambda process: process.create_time())
+    return sorted(running, key=lambda process: process.create_time())
 
 
 COMMAND, LAUNCHER, RANK = "bin/deepspeed --master_port", "-u -m deepspeed.launcher.launch", "-u train.py --local_rank="
-GUARD = "-m model.watchdog.process"
+WATCHDOG = "-m model.watchdog.process"
 EVENTS = [
-    # (how many of which there are, seconds after that at most, who gets which signal, what is said)
+    # (number and kind of running processes, most seconds after that, victim, its signal, expected message)
     (1, LAUNCHER, 0, LAUNCHER, signal.SIGKILL, "relaunch: the run ended before it was finished"),
-    (2, GUARD, 4, RANK + "1", signal.SIGSTOP, "stopped (SIGSTOP) for 20 s"),
-    (2, GUARD, 4, RANK + "0", signal.SIGKILL, "lost: rank 0 on "),
+    (2, WATCHDOG, 4, RANK + "1", signal.SIGSTOP, "stopped (SIGSTOP) for 20 s"),
+    (2, WATCHDOG, 4, RANK + "0", signal.SIGKILL, "lost: rank 0 on "),
     (1, LAUNCHER, 8, COMMAND, signal.SIGTERM, "lost: the launcher of rank 0 on "),
 ]
 
 
 @pytest.mark.timeout(600)
 def test_lost_processes_in_the_start_up_end_the_run_and_it_is_restarted(copy):
-    """DeepSpeed itself exits with 0 when its launcher is killed; the first event meets that one in its imports."""
+    """DeepSpeed itself exits with 0 when its launcher is killed; the first event kills it during its imports."""
     moments, log = random.Random(6), copy.folder / "log"
     deepspeed = ("deepspeed", "--master_port", free_port(), "--num_accelerators", "2")
     training = ("train.py", "finetune.start=scratch", "finetune.max_epochs=9")
@@ -68,13 +68,13 @@ def test_lost_processes_in_the_start_up_end_the_run_and_it_is_restarted(copy):
             time.sleep(0.05)
 
     try:
-        for number, (count, awaited, seconds, victim, event, said) in enumerate(EVENTS):
+        for number, (count, awaited, seconds, victim, event, message) in enumerate(EVENTS):
             wait_until(lambda n=number: log.read_text().count("; restart ") == n)
-            wait_until(lambda n=count, words=awaited: len(running_in(copy.folder, words)) == n)
+            wait_until(lambda n=count, text=awaited: len(running_in(copy.folder, text)) == n)
             time.sleep(moments.uniform(0, seconds))
             running_in(copy.folder, victim)[0].send_signal(event)
             wait_until(lambda n=number: log.read_text().count("; restart ") > n)
-            assert said in log.read_text()
+            assert message in log.read_text()
         assert loop.wait(120) == 0, log.read_text()
     finally:
         for process in running_in(copy.folder, ""):

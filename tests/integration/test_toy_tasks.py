@@ -1,4 +1,4 @@
-"""Toy tasks whose answer is known: what the whole way from rows to scores must find, and must not find."""
+"""Toy tasks with known results: what the complete workflow from rows to scores must learn, and must not learn."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ SETTINGS = {
 
 @pytest.fixture
 def toy(tmp_path):
-    """Trains on rows of (sequence, expression)."""
+    """Train on rows of (sequence, expression)."""
     for name in ("train.py", "ds_config.json"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "sql", tmp_path / "sql")
@@ -47,7 +47,7 @@ def toy(tmp_path):
 
 
 def planted_motif(rows=2500, seed=0):
-    """20 random bases; those with GAT anywhere have the label 12, the others 4."""
+    """Draw inserts of 20 random bases; those with GAT anywhere have the label 12, the others 4."""
     rng = np.random.default_rng(seed)
     for _ in range(rows):
         sequence = "".join(rng.choice(BASES, 20))
@@ -64,7 +64,7 @@ def score(run):
     return json.loads((run / "summary.json").read_text())["scores"]["test"]
 
 
-def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
+def test_planted_motif_is_learned_and_has_the_largest_effects(toy):
     run = toy(planted_motif())
     assert score(run)["pearson"] > 0.95
     predictor = Predictor(run / "model")
@@ -78,13 +78,13 @@ def test_a_planted_motif_is_found_and_comes_out_on_top_of_a_mutagenesis(toy):
     assert on_top >= 0.8 * len(fresh)
 
 
-def test_nothing_is_found_in_shuffled_labels(toy):
+def test_shuffled_labels_give_no_correlation(toy):
     """On 500 test promoters a correlation by chance stays within four standard deviations, 4 / sqrt(500)."""
     sequences, labels = zip(*planted_motif(), strict=True)
     shuffled = np.random.default_rng(1).permutation(labels)
-    found = score(toy(zip(sequences, shuffled, strict=True), "finetune.max_epochs=3"))
-    assert found["rows"] == 500
-    assert abs(found["pearson"]) < 4 / np.sqrt(500)
+    scores = score(toy(zip(sequences, shuffled, strict=True), "finetune.max_epochs=3"))
+    assert scores["rows"] == 500
+    assert abs(scores["pearson"]) < 4 / np.sqrt(500)
 
 
 def test_a_masked_language_is_learned_to_its_ceiling(toy):

@@ -27,7 +27,7 @@ CLOCK = (
 
 
 def numbers(run):
-    """All logged numbers that do not come from a clock."""
+    """Return all logged numbers that do not depend on time."""
     return [{k: v for k, v in line.items() if k not in CLOCK} for line in read_metrics(run / "metrics.jsonl")]
 
 
@@ -37,12 +37,12 @@ def weights(folder):
 
 @pytest.fixture
 def copy(prepared, tmp_path):
-    """The prepared data in a folder of its own."""
+    """Copy the prepared data to a separate folder."""
     shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs"))
     return Workspace(tmp_path / "work")
 
 
-def test_a_run_leaves_what_it_should(trained):
+def test_run_writes_its_files(trained):
     run = trained.folder / "runs" / "paper"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["scores"]["test"]["rows"] == summary["scores"]["valid"]["rows"] == 150
@@ -70,8 +70,8 @@ def test_a_run_leaves_what_it_should(trained):
     evaluated = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_accuracy" in x}
     for name in ("accuracy", "insert_accuracy", "base_perplexity", "insert_base_perplexity"):
         assert masked[name] == evaluated[summary["training"]["pretrain"]["best_step"]][f"valid_{name}"]
-    for guess in ("most_frequent_kmer", "kmer_given_neighbours"):
-        assert 0.1 < masked["baselines"][guess]["insert_accuracy"] < 0.4
+    for baseline in ("most_frequent_kmer", "kmer_given_neighbours"):
+        assert 0.1 < masked["baselines"][baseline]["insert_accuracy"] < 0.4
     training = summary["training"]["finetune"]
     assert training["steps"] == 38
     evaluations = {x["step"]: x for x in read_metrics(run / "metrics.jsonl") if "valid_pearson" in x}
@@ -122,8 +122,8 @@ print(json.dumps(out))
 """
 
 
-def test_stock_transformers_gives_what_predict_and_the_run_gave(trained):
-    """No code of ours in the process; rows of several lengths, and one with N."""
+def test_stock_transformers_equals_predict_and_the_run(trained):
+    """The process imports no code of the project; rows of several lengths, and one with N."""
     rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)
     chosen = [*rows[:40], next(row for row in rows if "NN" in row)]
     (trained.folder / "some.tsv").write_text("".join(chosen))
@@ -152,8 +152,8 @@ def test_a_finished_run_is_not_run_again(trained):
     assert "is finished and cannot be trained longer (finetune.max_epochs: 1" in more.stderr
 
 
-def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
-    """The run ends with its scores; they get into the dataset when it is started again."""
+def test_run_keeps_its_scores_if_the_dataset_is_in_use(copy):
+    """The run ends with its scores; the next start publishes them in the dataset."""
     holder = "import duckdb, time; c = duckdb.connect('dataset.duckdb', read_only=True); print(1, flush=True); input()"
     runs = "select run, finished is not null as finished, test_pearson from runs where run = 'held'"
     with subprocess.Popen(
@@ -178,7 +178,7 @@ def test_a_dataset_that_another_program_holds_costs_no_scores(copy):
     assert "had other rows or splits" in other.stdout
 
 
-def test_ctrl_c_says_how_to_go_on(copy):
+def test_ctrl_c_prints_how_to_resume(copy):
     process = subprocess.Popen(
         ["python", "train.py"], cwd=copy.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
@@ -187,9 +187,9 @@ def test_ctrl_c_says_how_to_go_on(copy):
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "; run the same command to resume" in said
+    assert "; run the same command to resume" in output
     assert "Traceback" not in errors
 
 
@@ -201,18 +201,18 @@ def test_a_missing_shard_is_noticed_before_anything_is_trained(copy):
     assert not (copy.folder / "runs/paper").exists()
 
 
-def test_a_port_that_is_taken_is_named(copy):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+def test_port_in_use_is_named(copy):
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = str(occupied.getsockname()[1])
         done = copy.run("deepspeed", "--master_port", port, "train.py", check=False)
     assert done.returncode == 1
     assert f"port {port}: already in use" in done.stderr
 
 
 @pytest.mark.timeout(600)
-def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(trained, copy):
+def test_run_killed_at_random_steps_equals_an_uninterrupted_run(trained, copy):
     """kill -9 once in each stage, dropout on: the same weights bit for bit, the same numbers logged."""
     run = copy.folder / "runs" / "paper"
     moments = random.Random(3)
@@ -254,7 +254,7 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_not_been(trained, copy):
         (["--stage", "finetune", "run.name=other"], "run --stage pretrain first"),
     ],
 )
-def test_what_cannot_be_trained_is_a_clear_error(trained, arguments, message):
+def test_invalid_trainings_are_a_clear_error(trained, arguments, message):
     done = trained.run("python", "train.py", *arguments, check=False)
     assert done.returncode == 1
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""A finished run that was not trained: see run_pieces."""
+"""A finished run that was not trained: see run_fixtures."""
 
 import pytest
 

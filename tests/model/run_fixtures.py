@@ -1,4 +1,4 @@
-"""Run directories made without training: run.json by the real code, readings and predictions that are known."""
+"""Run directories made without training: run.json by the real code, known metrics and predictions."""
 
 import json
 
@@ -20,7 +20,7 @@ FINISHED = "2026-01-02T03:04:05"
 
 
 def start(made, folder, *overrides):
-    """A run directory as train.py begins it; config and dataset are those of the made shards."""
+    """Start a run directory as train.py does; config and dataset are those of the made shards."""
     place = str(made.config.run.directory.parent.parent)
     config = small_config(folder, f"dataset.path={place}/dataset.duckdb", f"shards.path={place}/shards", *overrides)
     open_run(config, read_index(made.shards), DS_CONFIG).close()
@@ -28,7 +28,7 @@ def start(made, folder, *overrides):
 
 
 def log(folder, readings=9):
-    """Both stages: readings every 20 steps, and an evaluation after every third; no value comes twice."""
+    """Log both stages: metrics every 20 steps, and an evaluation after every third; all values differ."""
     draws = np.random.default_rng(5)
     with Tracker(folder, is_rank0=True) as tracker:
         for stage, metrics in (("pretrain", ("accuracy",)), ("finetune", ("pearson", "spearman"))):
@@ -41,8 +41,8 @@ def log(folder, readings=9):
                     values["accuracy"] = draws.random()
                 tracker.log(stage, step, epoch, values)
                 if reading_number % 3 == 0:
-                    found = {f"valid_{name}": draws.random() for name in ("loss", *metrics)}
-                    tracker.log(stage, step, epoch, found)
+                    valid_values = {f"valid_{name}": draws.random() for name in ("loss", *metrics)}
+                    tracker.log(stage, step, epoch, valid_values)
 
 
 def held_out_rows(made, split):
@@ -55,7 +55,7 @@ def held_out_rows(made, split):
 
 
 def finish(made, folder, splits=("valid", "test"), intervals=True):
-    """Predictions and summary as train.py leaves them; predictions are half of the truth, and noise."""
+    """Write predictions and summary as train.py does; a prediction is half of the label, plus noise."""
     draws = np.random.default_rng(7)
     parts, scores = [], {}
     for split in splits:

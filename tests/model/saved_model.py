@@ -1,4 +1,4 @@
-"""An untrained regression model as train.py leaves one: what predictions need, in a second."""
+"""Untrained regression model in the form of train.py, made in a second, for tests of predictions."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def save_model(
     reverse_complement: bool = True,
     k: int = K,
 ) -> Path:
-    """A small BERT with random weights, large enough that its predictions differ."""
+    """Save a small BERT with random weights, large enough that its predictions differ."""
     torch.manual_seed(seed)
     size = BertConfig(
         vocab_size=vocabulary_size(k), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,

@@ -18,7 +18,7 @@ from model.config import Run
 from model.distributed.process_group import all_gather, broadcast, run_on_rank0
 from model.training.checkpointing.best_model import HUGGING_FACE, BestModel, format_tag, list_checkpoints
 from model.training.checkpointing.disk import report_disk_error
-from model.training.checkpointing.reshard import UNIVERSAL, check_convertible, convert
+from model.training.checkpointing.reshard import UNIVERSAL, check_convertible, convert, correct_loading
 from model.training.engine import StageEngine
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
@@ -113,7 +113,9 @@ class Checkpoints:
         """
         if checkpoint is None:
             return StageState()
-        path, client_state = self.engine.deepspeed.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
+        deepspeed = self.engine.deepspeed
+        with correct_loading(deepspeed):
+            path, client_state = deepspeed.load_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
         if None in all_gather(path):
             raise UserError(
                 f"{checkpoint}: some ranks cannot read it; fix: use a run.path on a disk that all hosts share"

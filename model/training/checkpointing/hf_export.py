@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
@@ -39,13 +40,14 @@ def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
     """
     from deepspeed.utils import safe_get_full_fp32_param
 
+    masters = _find_unsharded_masters(engine.deepspeed.optimizer)
     weights = {}
     finite = True
     for name, parameter in engine.task.model.named_parameters():
         if not parameter.requires_grad:
             continue
         full = safe_get_full_fp32_param(parameter)
-        full = parameter if full is None else full  # ZeRO stage 0 in float32 has no second copy
+        full = masters.get(parameter, parameter) if full is None else full
         if engine.world.is_rank0:
             weights[name] = full.detach().float().cpu().clone()
             finite &= bool(weights[name].isfinite().all())
@@ -54,10 +56,23 @@ def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
     return engine.frozen | weights if engine.world.is_rank0 else {}
 
 
+def _find_unsharded_masters(optimizer: Any) -> dict[torch.Tensor, torch.Tensor]:
+    """Find the float32 weights that DeepSpeed's ZeRO stage 0 keeps for those of the model in half precision.
+
+    The dictionary is empty in float32, which needs no second copy, and at other ZeRO stages.
+    """
+    if not hasattr(optimizer, "fp32_groups"):
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    return {half: master for halves, masters in groups for half, master in zip(halves, masters, strict=True)}
+
+
 def export_model(
     model: PreTrainedModel, weights: dict[str, torch.Tensor], config: Config, index: Index, folder: Path
 ) -> None:
     """Write model and tokenizer into a new directory.
+
+    weights: float32 tensors by name.
 
     The label scaling becomes part of the last layer of a regression model, so that its logits are expression values.
     Raises OSError if the disk is full.

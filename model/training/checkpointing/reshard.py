@@ -6,8 +6,12 @@ checkpoints.find_checkpoint does so if the checkpoint is of another number of ra
 import argparse
 import io
 import logging
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from model.artifacts.manifest import Layout
 from model.training.checkpointing.disk import report_disk_error
@@ -22,6 +26,11 @@ def check_convertible(folder: Path, source: Layout, target: Layout) -> None:
     stages = {source.zero_stage, target.zero_stage}
     if stages <= {1, 2} or stages == {3}:
         return
+    if stages == {0}:
+        raise UserError(
+            f"{folder}: written by {source}; at ZeRO 0 DeepSpeed cannot change the precision; expected "
+            f"{source.precision}, got {target.precision}; fix: set {source.precision} in the DeepSpeed config"
+        )
     expected = "1 or 2" if source.zero_stage in (1, 2) else source.zero_stage
     raise UserError(
         f"{folder}: written by {source}; DeepSpeed cannot read it with {target}; expected ZeRO {expected}, got "
@@ -54,3 +63,30 @@ def convert(checkpoint: Path) -> Path:
             ds_to_universal.main(arguments)
         work.rename(target)
     return target / checkpoint.name
+
+
+@contextmanager
+def correct_loading(engine: Any) -> Iterator[None]:
+    """Correct the optimizer of a DeepSpeed engine after a block that loads a checkpoint into it.
+
+    Universal loading replaces the loss scaler by that of the checkpoint, even if that one has another precision. It
+    also leaves Adam's step counts on the CPU, in the dtype of the file.
+    """
+    optimizer, names = engine.optimizer, ("loss_scaler", "dynamic_loss_scale")
+    own = {name: getattr(optimizer, name) for name in names if hasattr(optimizer, "loss_scaler")}
+    yield
+    if own and not (own["loss_scaler"].dynamic and optimizer.loss_scaler.dynamic):
+        for name, value in own.items():
+            setattr(optimizer, name, value)
+    align_step_counts(engine.basic_optimizer)
+
+
+def align_step_counts(optimizer: torch.optim.Optimizer) -> None:
+    """Move each step count of an Adam optimizer to the device of its weights, as a float32 scalar of its own.
+
+    Fused Adam on a GPU reads and increments it there.
+    """
+    for weights, state in optimizer.state.items():
+        if "step" in state:
+            step = torch.as_tensor(state["step"]).detach().clone()
+            state["step"] = step.reshape(()).to(weights.device, torch.float32)

@@ -61,7 +61,7 @@ class Table:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number; NaN is not one, nor is 1_0, which Python would read as ten."""
+    """Return whether a cell holds a number; NaN is not one, nor is 1_0, which Python would read as ten."""
     try:
         return float(cell) == float(cell) and "_" not in cell
     except ValueError:
@@ -69,37 +69,37 @@ def is_number(cell: str) -> bool:
 
 
 def is_decimal_comma(cell: str) -> bool:
-    """Whether a cell holds a number with a decimal comma, such as 12,5."""
+    """Return whether a cell holds a number with a decimal comma, such as 12,5."""
     return _DECIMAL_COMMA.fullmatch(cell) is not None
 
 
 def is_no_number(cell: str) -> bool:
-    """Whether a cell holds a value of another type: true or false, a date, a list or a struct."""
+    """Return whether a cell holds a value of another type: true or false, a date, a list or a struct."""
     return _NO_NUMBER.fullmatch(cell) is not None
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell holds no value."""
+    """Return whether a cell holds no value."""
     return cell.strip().lower() in MISSING_LABELS
 
 
 def is_dna(cell: str) -> bool:
-    """Whether a cell holds bases of DNA or RNA only, with or without spaces."""
+    """Return whether a cell holds bases of DNA or RNA only, with or without spaces."""
     return _DNA.fullmatch("".join(cell.split())) is not None
 
 
 def is_sequence(cell: str) -> bool:
-    """Whether a cell holds DNA, with or without spaces, and not a short word of the same letters."""
+    """Return whether a cell holds DNA, with or without spaces, and not a short word of the same letters."""
     return is_dna(cell) and bases(cell) > 3
 
 
 def is_long_sequence(cell: str) -> bool:
-    """Whether a cell holds DNA too long to be a word."""
+    """Return whether a cell holds DNA too long to be a word."""
     return len(cell) > 9 and is_sequence(cell)
 
 
 def is_short_dna(cell: str) -> bool:
-    """Whether a cell holds DNA that is too short for a promoter."""
+    """Return whether a cell holds DNA that is too short for a promoter."""
     return is_dna(cell) and bases(cell) < SHORT_BASES
 
 
@@ -109,7 +109,7 @@ def bases(cell: str) -> int:
 
 
 def is_row_index(cells: list[str]) -> bool:
-    """Whether at least five cells count the rows: whole numbers, each one more than the cell before."""
+    """Return whether at least five cells count the rows: whole numbers, each one more than the cell before."""
     if len(cells) < 5 or not all(cell.isdecimal() for cell in cells):
         return False
     first = int(cells[0])

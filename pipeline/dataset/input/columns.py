@@ -193,7 +193,7 @@ def _label_without_numbers(table: Table, others: list[int]) -> int:
 
 
 def _is_index(table: Table, field: int) -> bool:
-    """Whether a column only counts the rows, and has no name of a label."""
+    """Return whether a column only counts the rows, and has no name of a label."""
     name = table.name(field).lower()
     is_unnamed = bool(table.header) and (not name or name.startswith("unnamed: "))
     return name not in EXPRESSION_NAMES and (is_unnamed or is_row_index(table.cells(field)))

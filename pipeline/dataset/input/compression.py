@@ -25,7 +25,7 @@ def read_chunks(file: str) -> Iterator[bytes]:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
     except ERRORS as error:
-        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+        raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
 
 
 def decompressed_name(file: str) -> str:
@@ -56,7 +56,7 @@ def _zip_member(file: str) -> str:
         with zipfile.ZipFile(file) as archive:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]
     except ERRORS as error:
-        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+        raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
     names = [name for name in names if not name.startswith("__MACOSX/")]
     if len(names) != 1:
         held = ", ".join(names[:5]) or "no file"

@@ -13,9 +13,9 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True)
 class Entries:
-    """Successive entries of one file, as arrays (entries,).
+    r"""Successive entries of one file, as arrays (entries,).
 
-    line: number of the header's line, from 1; text: the lines of the entry, each with \\n; header: empty for text
+    line: number of the header's line, from 1; text: the lines of the entry, each with \n; header: empty for text
     before the first header; sequence: the other lines, joined.
     """
 

@@ -13,14 +13,14 @@ KEYS = (*LABEL_NAMES, "label", "value", "target", "log2fc", "logfc", "log2foldch
 """Keys of labels, in lower case. The first ones win over the others, as in tables."""
 
 _PAIR = re.compile(r"(?:^>|[\s|;:,])([^\s|;:,=>]+)\s*=\s*([^\s|;,]+)(?=[\s|;]|,\D|,?$)")
-"""A value that goes on behind a comma, such as 5,2, is no number."""
+"""A value that continues after a comma, such as 5,2, is no number."""
 _SEPARATOR = re.compile(r"\s*[=|:;]\s*|,?\s+")
 
 
 def check_fasta_columns(file: str, columns: Columns) -> None:
     """Raise UserError for a requested column of sequences, which FASTA does not have."""
     if columns.sequence is not None:
-        raise UserError(f"{file}: --sequence-column {columns.sequence}: FASTA has no columns; fix: leave it out")
+        raise UserError(f"{file}: --sequence-column {columns.sequence}: FASTA has no columns; fix: omit the option")
 
 
 def find_fasta_label(file: str, lines: Iterable[str], columns: Columns) -> tuple[str, int, bool]:
@@ -40,8 +40,8 @@ def find_fasta_label(file: str, lines: Iterable[str], columns: Columns) -> tuple
     if not requested.isdecimal():
         keys = ", ".join(dict.fromkeys(key for key, _ in pairs)) or "no key=value"
         raise UserError(f"{file}: no header has the key {requested}; got {keys}; fix: --expression-column KEY")
-    fields = [_SEPARATOR.split(header[1:].strip()) for header in headers]
-    if not any(0 < int(requested) <= len(words) and is_number(words[int(requested) - 1]) for words in fields):
+    rows = [_SEPARATOR.split(header[1:].strip()) for header in headers]
+    if not any(0 < int(requested) <= len(fields) and is_number(fields[int(requested) - 1]) for fields in rows):
         example = repr(headers[0][:60]) if headers else "no header"
         raise UserError(f"{file}: field {requested} of the headers holds no number; got {example}")
     return "", int(requested), True

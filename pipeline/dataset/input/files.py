@@ -90,7 +90,7 @@ def _resolve(names: list[str]) -> list[str]:
         for file in (file for match in matches for file in saved_dataset_files(Path(match)) or [match]):
             path = Path(file).resolve()
             if path in files:
-                raise UserError(f"{file}: named twice; its rows would be read twice")
+                raise UserError(f"{file}: duplicate file; expected each file once")
             if not path.exists():
                 raise UserError(f"{file}: no such file")
             if not path.is_file():

@@ -102,7 +102,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     Raises UserError if the column of sequences or labels is ambiguous or missing.
     """
     if _begins_with_header(lines):
-        raise UserError(f"{file}: FASTA, but not by its name; fix: a name ending in .fasta")
+        raise UserError(f"{file}: FASTA without its suffix; fix: rename it to end in .fasta")
     delimiter = find_delimiter(file, lines)
     rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
     header = rows[0] if _has_header(rows, columns) else []

@@ -55,7 +55,7 @@ def _object(name: str, line: int, text: str, **options: Any) -> dict[str, Any]:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"a key stands twice in one object: {', '.join(key for key, _ in pairs)}")
+        raise ValueError(f"duplicate key in one object: {', '.join(key for key, _ in pairs)}")
     return values
 
 

@@ -1,4 +1,4 @@
-"""Cut text into lines: line ends \\n, \\r\\n or \\r, UTF-8, as Arrow batches with the number of each line."""
+r"""Cut text into lines: line ends \n, \r\n or \r, UTF-8, as Arrow batches with the number of each line."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ MAX_LINE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text. first_line: number of the first one; data: all lines, each with \\n.
+    r"""Whole lines of a text. first_line: number of the first one; data: all lines, each with \n.
 
-    ends (lines,): places of the \\n in data.
+    ends (lines,): places of the \n in data.
     """
 
     first_line: int
@@ -35,9 +35,9 @@ def block_of(first_line: int, data: bytes) -> Block:
 
 
 def text_blocks(name: str, chunks: Iterable[bytes]) -> Iterator[Block]:
-    """Cut text into blocks of whole lines, all of which end in \\n, the last one too.
+    r"""Cut text into blocks of whole lines, all of which end in \n, the last one too.
 
-    The first line end decides how lines end: \\r in files of old systems, else \\n or \\r\\n, which may be mixed.
+    The first line end decides how lines end: \r in files of old systems, else \n or \r\n, which may be mixed.
 
     Raises UserError for another line end inside a line, for a NUL byte, and for a line longer than MAX_LINE_BYTES.
     """
@@ -107,7 +107,7 @@ def split_lines(block: Block) -> pa.StringArray:
 
 
 def _whole_lines(name: str, chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Regroup chunks into blocks that end at a line end, and return that line end (\\n or \\r) with each."""
+    r"""Regroup chunks into blocks that end at a line end, and return that line end (\n or \r) with each."""
     end = b""
     begun: list[bytes] = []
     begun_bytes = 0

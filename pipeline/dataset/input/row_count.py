@@ -29,7 +29,7 @@ def count_rows(source: Input) -> int:
 
 
 def count_lines(chunks: Iterable[bytes]) -> int:
-    """Count lines that end in \\n, or all in \\r; the last one may have no line end."""
+    r"""Count lines that end in \n, or all in \r; the last one may have no line end."""
     newlines = carriage_returns = 0
     last = b""
     for chunk in chunks:

@@ -43,7 +43,7 @@ def read_table_head(file: str, rows: int) -> Table:
     try:
         batch = next(table_batches(file, flat), None)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+        raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
     head = None if batch is None else batch.slice(0, rows)
     count = 0 if head is None else len(head)
     texts = {} if head is None else {name: [_cell_text(cell) for cell in head[name].to_pylist()] for name in flat}
@@ -142,7 +142,7 @@ def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]
             yield row_batch(CELL_SCHEMA, file, [lines, sequence, expression, name])
             line += len(batch)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{file}: cannot be read, corrupt or cut off: {error}; fix: fetch it again") from None
+        raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
 
 
 def _open_arrow(file: str) -> Any:

@@ -11,6 +11,7 @@ from transformers import BertForMaskedLM
 from model.bert.build import build_regression_model, make_bert_config
 from model.bert.device_batch import batch_to_device
 from model.bert.flops import make_stage_cost
+from model.bert.forward import ExpressionHead
 from model.bert.frames import TOKEN_MODES, choose_width, cut_reading_frames, select_frames
 from model.bert.masking import IGNORED, find_masked_positions, mask_kmers
 from model.bert.objectives import FinetuneTask, PretrainTask, average_over_frames
@@ -238,3 +239,40 @@ def test_half_precision_changes_predictions_by_less_than_0_002(made):
     assert half.dtype == torch.float32
     assert torch.allclose(half, exact, rtol=0, atol=2e-3)
     assert len(half.unique()) > 30
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_evaluation_in_training_does_not_round_its_outputs_to_half_precision(made, dtype):
+    """All weights are in half precision, as in DeepSpeed's engine.
+
+    The outputs of the untrained model differ by far less than adjacent numbers, so rounding would make them equal.
+    """
+    torch.manual_seed(0)
+    model = build_regression_model(made.config, read_index(made.shards), None)
+    with torch.no_grad():
+        model.classifier.weight.mul_(4)
+        model.classifier.bias.fill_(11.0)
+    task = FinetuneTask(model, 3, label_mean=0.0, label_sd=1.0).to(dtype).eval()
+    batch = next(steps(made, batch=40))[0].micro_batches[0]
+    here = batch_to_device(batch, task.choose_width(batch, CPU), None, CPU)
+    with torch.inference_mode():
+        half = task(here).prediction
+        exact = task.float()(here).prediction
+    step = 8.0 * torch.finfo(dtype).eps  # distance of adjacent numbers between 8 and 16
+    assert half.dtype == torch.float32
+    assert exact.max() - exact.min() < step / 4
+    assert len(half.unique()) > 20
+    assert (half - exact).abs().max() < step / 4
+
+
+def test_expression_head_equals_a_linear_layer_in_float32():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(16, 1)
+    state = torch.get_rng_state()
+    head = ExpressionHead.replace(linear)
+    assert torch.equal(state, torch.get_rng_state())  # later random numbers are those of a model without it
+    rows = torch.randn(50, 16)
+    for mode in (True, False):
+        assert torch.equal(head.train(mode)(rows), linear(rows))
+    assert head.weight is linear.weight
+    assert head.bias is linear.bias

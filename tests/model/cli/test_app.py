@@ -15,9 +15,9 @@ from tests.conftest import ROOT
 COMMANDS = typer.main.get_command(app).commands
 
 
-def run(capsys, *words: str) -> tuple[int, str, str]:
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as end:
-        main(list(words))
+        main(list(arguments))
     return end.value.code, *capsys.readouterr()
 
 
@@ -45,12 +45,12 @@ def test_an_override_reaches_the_configuration(capsys, tmp_path):
         assert (code, wrong.partition("=")[0].partition(".")[0] in error) == (1, True)
 
 
-def test_relaunch_passes_on_all_words_behind_its_own_options(tmp_path, capsys):
+def test_relaunch_passes_on_all_arguments_after_its_options(tmp_path, capsys):
     script = f"import json, sys; json.dump(sys.argv[1:], open({str(tmp_path / 'words')!r}, 'w')); sys.exit(1)"
-    words = ["shards.k=4", "seed=1", "--max-restarts", "9", "--help", "--local_rank=1"]
-    code, *_ = run(capsys, "relaunch", "--max-restarts", "0", sys.executable, "-c", script, *words)
+    arguments = ["shards.k=4", "seed=1", "--max-restarts", "9", "--help", "--local_rank=1"]
+    code, *_ = run(capsys, "relaunch", "--max-restarts", "0", sys.executable, "-c", script, *arguments)
     assert code == 1
-    assert json.loads((tmp_path / "words").read_text()) == words
+    assert json.loads((tmp_path / "words").read_text()) == arguments
 
 
 def test_only_commands_that_run_as_ranks_take_the_launchers_option(capsys):
@@ -84,7 +84,7 @@ def test_every_option_of_a_command_is_described(name, capsys):
     assert all(param.help for param in COMMANDS[name].params), out
 
 
-def test_the_version(capsys):
+def test_version_option_prints_the_installed_version(capsys):
     assert run(capsys, "--version") == (0, f"promoter-bert {version('promoter-bert')}\n", "")
 
 

@@ -1,4 +1,4 @@
-"""An option with one value is refused where it is given twice, in every command."""
+"""Every command refuses a repeated option that takes one value."""
 
 import pytest
 import typer
@@ -15,11 +15,11 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
-def test_an_option_given_twice_is_wrong_usage(command, option, capsys):
+def test_repeated_option_is_wrong_usage(command, option, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, option, "1", option, "2"])
     assert end.value.code == 2
-    assert f"{option}: given more than once" in capsys.readouterr().err
+    assert f"{option}: appears more than once" in capsys.readouterr().err
 
 
 def test_no_labels_excludes_a_column_of_labels(tmp_path, capsys):

@@ -53,7 +53,7 @@ def test_a_right_job_has_no_problem(check):
 def test_outside_a_job_nothing_else_is_checked(check):
     (finding,) = check({}).values()
     assert finding.state == "wrong"
-    assert "SLURM_JOB_ID" in finding.found
+    assert "SLURM_JOB_ID" in finding.result
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_page_plot_and_tables_agree(model, tmp_path):
     assert result.importance[summary.position - 1] == result.importance.max() == pytest.approx(summary.loss)
 
 
-def test_model_that_predicts_a_constant(model, tmp_path):
+def test_page_of_a_model_that_predicts_a_constant(model, tmp_path):
     constant = BertForSequenceClassification.from_pretrained(model)
     constant.classifier.weight.data.zero_()
     constant.save_pretrained(tmp_path / "model")

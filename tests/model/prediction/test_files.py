@@ -370,7 +370,7 @@ def test_errors_are_printed_after_a_closed_pipe(monkeypatch, error, message):
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
     """Inputs of 48 and 240 MB; only the last row is valid, so that prediction is fast."""
     good = sequences(folder)[0]
-    script = tmp_path / "peak.py"  # of code without a file DuckDB thinks that a person watches it
+    script = tmp_path / "peak.py"  # for code without a file, DuckDB assumes an interactive session
     script.write_text(PEAK)
     command = [sys.executable, script, folder / "model", good]
     few, many = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

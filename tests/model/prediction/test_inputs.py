@@ -7,7 +7,7 @@ import pytest
 
 from model.prediction import inputs
 from model.prediction.inputs import find_prediction_input, read_parts
-from tests.pipeline.dataset.input.reading import ASSAY, usable
+from tests.pipeline.dataset.input.reading import ASSAY, valid_rows
 
 DNA = ["ACGTACGTACGTACGTACGT", "CCGTACGTACGTACGTACGT", "GCGTACGTACGTACGTACGT"]
 FASTA = "".join(f">p{i} expression={i}\n{s[:9]}\n{s[9:]}\n" for i, s in enumerate(DNA))
@@ -40,7 +40,7 @@ def test_standard_input_and_files_give_the_same_rows_as_a_build(tmp_path, monkey
     expected = [{"sequence": s, "repaired": s, "problem": None} for s in DNA]
     assert predicted(find_prediction_input([str(tmp_path / name)], None)) == expected
     assert predicted(find_prediction_input(["-"], None)) == expected
-    assert [sequence for sequence, _ in usable([tmp_path / name])] == DNA
+    assert [sequence for sequence, _ in valid_rows([tmp_path / name])] == DNA
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".fa")])

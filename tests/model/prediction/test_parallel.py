@@ -1,4 +1,4 @@
-"""The loop shared by all ways to predict: items in order, begun several ahead, the rest kept in the iterator."""
+"""Loop of all ways to predict: items in order, several in progress, the others still in the iterator."""
 
 from model.prediction import parallel
 

@@ -76,7 +76,7 @@ def test_leaderboard_with_names_raises(tmp_path):
     model = save_model(tmp_path / "model", ASSAY)
     (tmp_path / "sample.json").write_text('{"0": 0}')
     for names in ({"header_names": True}, {"columns": Columns(name="id")}):
-        with pytest.raises(UserError, match="leave out --names and --name-column"):
+        with pytest.raises(UserError, match="omit --names and --name-column"):
             check_request(
                 PredictionRequest(model, [], str(tmp_path / "out.json"), leaderboard=tmp_path / "sample.json", **names)
             )

@@ -62,7 +62,7 @@ def test_split(made, run):
 
 
 def shows(axes, colour, points, like=None):
-    """Whether the figure has a line through these points."""
+    """Return whether the figure has a line through these points."""
     lines = axes.lines(colour, like)
     return any(line.shape == points.shape and np.allclose(line, points, rtol=1e-4, atol=1e-4) for line in lines)
 
@@ -93,7 +93,7 @@ def test_curves_show_the_metric_log(run, figures, stage):
             assert axes.marks(colour) == pytest.approx(points, rel=1e-3)
 
 
-def test_long_curves_are_means_of_neighbours(made, tmp_path):
+def test_long_curves_are_binned_means(made, tmp_path):
     folder = start(made, tmp_path)
     values = np.random.default_rng(1).random(3 * POINTS - 1)
     with Tracker(folder, is_rank0=True) as tracker:
@@ -128,7 +128,7 @@ def test_density_counts_every_cell(figures, test_split):
         assert np.array(sorted(map(tuple, np.round(2 * middles) / 2))) == pytest.approx(np.array(expected))
 
 
-def test_class_limits():
+def test_class_limits_are_round_numbers():
     assert class_limits(1) == [1]
     assert class_limits(4) == [1, 2]
     assert class_limits(120) == [1, 2, 5, 10, 20, 50, 100]

@@ -20,7 +20,7 @@ PRODUCTS = {"pretrain": "pretrained", "finetune": "model"}
 
 
 class KilledError(BaseException):
-    """Stands for kill -9: nothing is cleaned up."""
+    """Simulated kill -9: nothing is cleaned up."""
 
 
 @dataclass(frozen=True)

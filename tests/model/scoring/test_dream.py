@@ -60,7 +60,7 @@ def test_formula_by_hand():
     assert score.spearman_score == pytest.approx(plain / 4.65)
 
 
-def test_weights():
+def test_subset_weights_are_those_of_the_challenge():
     assert sum(WEIGHTS.values()) == pytest.approx(4.65)
     assert weighted_mean(dict.fromkeys(WEIGHTS, 0.7)) == pytest.approx(0.7)
     assert weighted_mean({name: float(name in PAIRED) for name in WEIGHTS}) == pytest.approx(1.95 / 4.65)

@@ -1,4 +1,4 @@
-"""Which words of a command line are overrides."""
+"""Overrides among the arguments of a command line."""
 
 from typing import Annotated
 
@@ -9,8 +9,8 @@ from pipeline.cli.command_types import Command, ConfiguredCommand, Invocation
 from pipeline.errors import UserError
 
 
-def parse(kind: type[Command], words: list[str]) -> tuple[list[str], str | None, tuple[str, ...]]:
-    """The arguments, the value of -o and the overrides that a command's function gets."""
+def parse(kind: type[Command], arguments: list[str]) -> tuple[list[str], str | None, tuple[str, ...]]:
+    """Return the arguments, the value of -o and the overrides that a command's function gets."""
     app = typer.Typer(add_completion=False)
     seen = []
 
@@ -23,12 +23,12 @@ def parse(kind: type[Command], words: list[str]) -> tuple[list[str], str | None,
     ) -> None:
         seen.append((names, output, context.obj.overrides))
 
-    app(words, obj=Invocation(), standalone_mode=False)
+    app(arguments, obj=Invocation(), standalone_mode=False)
     return seen[0]
 
 
 @pytest.mark.parametrize(
-    ("words", "names", "output", "overrides"),
+    ("arguments", "names", "output", "overrides"),
     [
         (["select 1"], ["select 1"], None, ()),
         (["a", "shards.k=4", "--json", "shards.path=x=y"], ["a"], None, ("shards.k=4", "shards.path=x=y")),
@@ -44,21 +44,21 @@ def parse(kind: type[Command], words: list[str]) -> tuple[list[str], str | None,
         (["shards.k=3", "--", "shards.k=4"], ["shards.k=4"], None, ("shards.k=3",)),
     ],
 )
-def test_a_configured_command_takes_overrides_out_of_its_words(words, names, output, overrides, tmp_path, monkeypatch):
+def test_configured_command_separates_overrides(arguments, names, output, overrides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.x=1.sql").touch()
-    assert parse(ConfiguredCommand, words) == (names, output, overrides)
+    assert parse(ConfiguredCommand, arguments) == (names, output, overrides)
 
 
-@pytest.mark.parametrize("words", [["a", "shards.k=4"], ["dataset.seed=1"]])
-def test_another_command_refuses_overrides(words):
-    with pytest.raises(UserError, match=words[-1]):
-        parse(Command, words)
+@pytest.mark.parametrize("arguments", [["a", "shards.k=4"], ["dataset.seed=1"]])
+def test_another_command_refuses_overrides(arguments):
+    with pytest.raises(UserError, match=arguments[-1]):
+        parse(Command, arguments)
 
 
-@pytest.mark.parametrize("words", [["my.file=1.tsv"], ["name=1"], ["-o", "x", "--", "shards.k=4"]])
-def test_another_command_takes_all_other_words(words):
-    assert parse(Command, words)[0] == [words[-1]]
+@pytest.mark.parametrize("arguments", [["my.file=1.tsv"], ["name=1"], ["-o", "x", "--", "shards.k=4"]])
+def test_command_without_configuration_gets_all_arguments(arguments):
+    assert parse(Command, arguments)[0] == [arguments[-1]]
 
 
 @pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
@@ -71,11 +71,13 @@ def test_a_key_without_its_section_is_refused_unless_it_is_a_file(kind, tmp_path
 
 
 @pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
-@pytest.mark.parametrize("words", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]])
-def test_an_option_given_twice_is_refused(kind, words):
-    with pytest.raises(typer.BadParameter, match="given more than once"):
-        parse(kind, ["a", *words])
+@pytest.mark.parametrize(
+    "arguments", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]]
+)
+def test_repeated_option_is_refused(kind, arguments):
+    with pytest.raises(typer.BadParameter, match="appears more than once"):
+        parse(kind, ["a", *arguments])
 
 
-def test_a_flag_given_twice_has_one_meaning():
+def test_repeated_flag_is_accepted():
     assert parse(Command, ["a", "--json", "--json"])[0] == ["a"]

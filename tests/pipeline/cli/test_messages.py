@@ -9,12 +9,12 @@ from tests.conftest import small_config
 from tests.pipeline.dataset.test_build import L, R, write
 
 
-def test_a_dataset_that_is_built_again(made):
+def test_rebuilt_dataset_reports_nothing_to_do(made):
     built = build_dataset([str(made.rows)], made.config)
     assert "nothing to do" in describe_build(built)[0]
 
 
-def test_a_grouped_split_says_what_a_random_one_leaks(made, tmp_path):
+def test_grouped_split_reports_the_leaks_of_a_random_split(made, tmp_path):
     built = build_dataset([str(made.rows)], small_config(tmp_path, "dataset.split=grouped"))
     (line,) = (line for line in describe_build(built) if line.startswith("grouped "))
     assert f" {built.info.random_split_leaks:,} held-out row" in line
@@ -36,7 +36,7 @@ def test_replaced_shards_are_described_first(made):
     assert line.endswith("assay.flank: 5 -> 6")
 
 
-def test_a_promoter_of_a_shard(made):
+def test_first_promoter_of_a_shard(made):
     index = read_index(made.shards)
     (promoter,) = peek(made.shards, index, promoters=1)
     place, bases, tokens = describe_preview(promoter, index)

@@ -52,7 +52,7 @@ def test_find_keys_returns_full_names():
 
 
 @pytest.mark.parametrize("name", ["5", "007", "1e3", "2026-01-05", "true", "null", "1_000"])
-def test_text_that_looks_like_another_type_stays_text(tmp_path, name):
+def test_text_like_another_type_stays_text(tmp_path, name):
     assert load_data_config(CONFIG, [f"dataset.path={name}"]).dataset.path == name
     (tmp_path / "mine.yaml").write_text(f"base: {CONFIG}\ndataset: {{path: 5}}\n")
     with pytest.raises(UserError, match=r"dataset\.path: expected text, got 5"):

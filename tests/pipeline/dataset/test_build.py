@@ -54,43 +54,43 @@ def write(path, text):
 
 
 def everything(path):
-    """All that a dataset says, but for where the rejects came from."""
+    """Read all contents of a dataset, except the places of its rejects."""
     with open_dataset(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
-        found = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
+        results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
         # All of the one row but what files it came from.
-        found["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
-        found["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
-    return found
+        results["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
+        results["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
+    return results
 
 
-def test_fewer_training_rows_leave_all_else_as_it_is(tmp_path):
+def test_fewer_training_rows_change_nothing_else(tmp_path):
     """finetune_train takes the first training rows; held-out rows and pretraining stay the same."""
     file = write(tmp_path / "toy.tsv", GOOD)
-    found = {}
+    results = {}
     for size in ("all", 4, 0.5, 7):
         config = toy_config(tmp_path, f"dataset.path={tmp_path}/{size}.duckdb", f"dataset.finetune_train={size}")
         built = build_dataset([file], config)
         rows = everything(config.dataset.path)
-        found[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
+        results[size] = [rows["finetune"], rows["pretrain"], rows["promoters"]]
         assert built.info.finetune_train_rows == {"all": 7, 0.5: 6}.get(size, size)
         assert built.info.split_rows["finetune/train"] == built.info.finetune_train_rows
         with open_dataset(config.dataset.path) as connection:
             copied = connection.execute(f"select count(*) from '{built.parquet}/train.parquet'").fetchall()
         assert copied == [(built.info.finetune_train_rows,)]
-        found[size, "key"] = built.info.key
+        results[size, "key"] = built.info.key
     for size in (4, 0.5):
         rows = built.info.split_rows["finetune/test"] + built.info.split_rows["finetune/valid"]
-        assert found[size][0] == found["all"][0][: rows + (4 if size == 4 else 6)]
-        assert found[size][1:] == found["all"][1:]
-        assert found[size, "key"] != found["all", "key"]
-    assert found[7] == found["all"]
-    assert found[7, "key"] == found["all", "key"]
+        assert results[size][0] == results["all"][0][: rows + (4 if size == 4 else 6)]
+        assert results[size][1:] == results["all"][1:]
+        assert results[size, "key"] != results["all", "key"]
+    assert results[7] == results["all"]
+    assert results[7, "key"] == results["all", "key"]
     with pytest.raises(UserError, match="finetune_train = 8 rows, but only 7 are not held out"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_train=8"))
 
 
-def test_a_dozen_rows_by_hand(tmp_path):
+def test_build_of_twelve_rows_by_hand(tmp_path):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
     assert built.info.cut == 7
@@ -171,7 +171,7 @@ def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
     assert build_dataset([file], config).reused
 
 
-def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
+def test_user_file_beside_the_parquet_is_kept(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     mine = Path(build_dataset([file], toy_config(tmp_path)).parquet) / "mine.parquet"
     shutil.copy(mine.with_name("train.parquet"), mine)
@@ -181,8 +181,8 @@ def test_a_file_of_the_users_among_the_parquet_is_not_lost(tmp_path):
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
-def test_a_build_that_is_killed_between_two_renames_is_done_again(tmp_path, monkeypatch, renames):
-    """The Parquet of another source than the database's does not pass for it, whichever of the two is built next."""
+def test_build_killed_between_two_renames_is_repeated(tmp_path, monkeypatch, renames):
+    """Parquet of another source than the database's is rebuilt, whichever of the two is built next."""
     file = write(tmp_path / "toy.tsv", GOOD + "bad\n")
     config, other = toy_config(tmp_path), toy_config(tmp_path, "dataset.seed=1")
     build_dataset([file], config)
@@ -249,8 +249,8 @@ def test_every_row_is_used_or_rejected_with_its_place_and_reason(tmp_path):
     assert sum(built.rejects.values()) == len(REJECTED)
 
 
-def test_the_check_of_letters_is_that_of_a_regular_expression():
-    """Letters in common stand for it in sql/01_rules.sql; also for text with ten other letters for each of ACGTN."""
+def test_letter_check_equals_a_regular_expression():
+    """sql/01_rules.sql compares shares of common letters instead; also for text with ten others per ACGTN letter."""
     rng = random.Random(1)
     alphabet = "ACGTN" * 6 + "acgtnURYSWKMBDHV-. \t\0é→😀"
     texts = ["".join(rng.choices(alphabet, k=rng.randint(1, 12))) for _ in range(20_000)]
@@ -259,12 +259,12 @@ def test_the_check_of_letters_is_that_of_a_regular_expression():
         for name in ("00_settings.sql", "01_rules.sql"):
             connection.execute(statement(name))
         connection.register("texts", pa.table({"text": texts}))
-        found = connection.execute(
+        results = connection.execute(
             "select text, sequence_code(text) in ('white_space', 'lower_case', 'uracil', 'iupac', 'letters') from texts"
         ).fetchall()
-    assert len(found) == len(texts)
-    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in found)
-    assert 1000 < sum(other for _, other in found) < 19_000
+    assert len(results) == len(texts)
+    assert all(other == bool(re.search("[^ACGTN]", text)) for text, other in results)
+    assert 1000 < sum(other for _, other in results) < 19_000
 
 
 def test_lines_are_counted_in_each_file(tmp_path):
@@ -288,18 +288,18 @@ def test_every_kind_of_file_gives_the_same_dataset(tmp_path):
         write(tmp_path / "no_end.tsv", text.rstrip("\n")),
         str(tmp_path / "toy.parquet"),
     ]
-    found = []
+    results = []
     for number, file in enumerate(files):
         config = toy_config(tmp_path / str(number))
         build_dataset([file], config)
-        found.append(everything(config.dataset.path))
-    assert all(other == found[0] for other in found[1:])
+        results.append(everything(config.dataset.path))
+    assert all(other == results[0] for other in results[1:])
 
 
 def test_same_dataset_whatever_the_row_order_threads_and_memory(tmp_path, made):
     lines = made.rows.read_text().splitlines(keepends=True)
     lines += lines[:50]  # duplicates
-    found = []
+    results = []
     for number, (threads, memory) in enumerate([(1, None), (2, "200MB"), (4, None), (3, "100MB")]):
         random.Random(number).shuffle(lines)
         half = len(lines) // 2 if number % 2 else len(lines)
@@ -308,11 +308,11 @@ def test_same_dataset_whatever_the_row_order_threads_and_memory(tmp_path, made):
             files.append(write(tmp_path / f"{number}b.tsv", "".join(lines[half:])))
         config = small_config(tmp_path / str(number))
         build_dataset(files, config, threads=threads, memory_limit=memory)
-        found.append(everything(config.dataset.path))
-    assert all(other == found[0] for other in found[1:])
+        results.append(everything(config.dataset.path))
+    assert all(other == results[0] for other in results[1:])
     other_seed = small_config(tmp_path / "other", "dataset.seed=1")
     build_dataset([str(made.rows)], other_seed)
-    assert everything(other_seed.dataset.path)["finetune"] != found[0]["finetune"]
+    assert everything(other_seed.dataset.path)["finetune"] != results[0]["finetune"]
 
 
 def test_equal_sequences_lie_together(tmp_path):
@@ -327,7 +327,7 @@ def test_equal_sequences_lie_together(tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.2, 0.5, 1.0])
-def test_the_cut_is_the_value_at_its_index(tmp_path, made, fraction):
+def test_threshold_is_the_label_at_its_rank(tmp_path, made, fraction):
     config = small_config(tmp_path, f"dataset.top_fraction={fraction}", "dataset.pretrain_valid=0.1")
     info = build_dataset([str(made.rows)], config).info
     labels = sorted((float(x.split("\t")[1]) for x in made.rows.read_text().splitlines()), reverse=True)
@@ -359,7 +359,7 @@ def test_promoters_held_out_from_finetuning_are_not_pretrained_on(made):
         ("not.parquet", b"PAR1 no", "cannot be read as Parquet"),
     ],
 )
-def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tmp_path, name, content, message):
+def test_invalid_input_is_a_clear_error_and_keeps_the_old_dataset(tmp_path, name, content, message):
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))], config)
     before = everything(config.dataset.path)
@@ -371,7 +371,7 @@ def test_input_that_cannot_be_used_is_a_clear_error_and_keeps_the_old_dataset(tm
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_missing_column_is_named_with_those_found(tmp_path):
+def test_missing_column_is_named_with_the_existing_ones(tmp_path):
     pq.write_table(pa.table({"dna": ["x"], "strength": [1.0]}), tmp_path / "a.parquet")
     file = str(tmp_path / "a.parquet")
     with pytest.raises(
@@ -385,7 +385,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
         build_dataset([file], toy_config(tmp_path), columns=Columns("dna", "force"))
 
 
-def test_impossible_sizes_are_refused_with_a_way_out(tmp_path):
+def test_impossible_split_sizes_are_refused_with_a_fix(tmp_path):
     file = write(tmp_path / "toy.tsv", "".join(line(*row) for row in TOY))
     with pytest.raises(UserError, match=r"12 rows, but there are only\s+12 promoters; fix: fractions"):
         build_dataset([file], toy_config(tmp_path, "dataset.finetune_valid=10"))
@@ -402,7 +402,7 @@ def shell(*arguments):
     ).stdout
 
 
-def test_the_duckdb_command_line_opens_it_and_builds_the_same(tmp_path):
+def test_duckdb_command_line_opens_and_builds_the_same_dataset(tmp_path):
     """The command line from PyPI is of DuckDB 1.5, the library here of 2.0."""
     config = small_config(tmp_path, "assay.flank=150", "dataset.finetune_valid=0.05", "dataset.finetune_test=0.05",
                           "dataset.pretrain_valid=0.05")  # fmt: skip
@@ -454,7 +454,7 @@ def test_real_measured_rows(tmp_path, real_data):
         ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
     ],
 )
-def test_nothing_of_the_users_is_written_over(tmp_path, monkeypatch, files, names, dataset, message):
+def test_build_overwrites_no_user_file(tmp_path, monkeypatch, files, names, dataset, message):
     monkeypatch.chdir(tmp_path)
     for name, text in files.items():
         Path(name).parent.mkdir(exist_ok=True)
@@ -479,7 +479,7 @@ def test_tables_of_the_users_are_not_lost(tmp_path, ours):
         assert connection.execute("from mine").fetchall() == [(1,)]
 
 
-def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
+def test_leftovers_of_a_killed_writer_do_not_enter_the_next_dataset(tmp_path):
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
     code = f"""if True:
@@ -498,7 +498,7 @@ def test_what_a_killed_writer_left_does_not_get_into_the_next_dataset(tmp_path):
     assert not Path(f"{config.dataset.path}.wal").exists()
 
 
-def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(tmp_path):
+def test_dataset_of_another_version_is_described_with_its_runs(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
     build_dataset([file], config)
@@ -515,7 +515,7 @@ def test_a_dataset_of_another_version_is_named_as_one_and_its_runs_are_counted(t
         assert connection.execute("from runs").fetchall() == []
 
 
-def test_a_setting_that_comes_too_late_is_refused(tmp_path):
+def test_setting_of_a_built_dataset_cannot_change(tmp_path):
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config := toy_config(tmp_path))
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
@@ -529,6 +529,6 @@ def test_a_setting_that_comes_too_late_is_refused(tmp_path):
     assert config.dataset.path not in again
     with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
         as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
-    # What a file says by now, but nobody asked for here, gives way to how it was built.
+    # A changed file without a request in this call yields to the settings of the build.
     today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
     assert as_built(today, info).dataset == config.dataset

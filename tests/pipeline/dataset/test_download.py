@@ -40,8 +40,8 @@ def out(tmp_path):
     return tmp_path / "data"
 
 
-def fetch(server, out, *names, **given):
-    return d.download(names or [NAME], out, server.url, known=KNOWN, **{"waits": (0.0, 0.0, 0.0), **given})
+def fetch(server, out, *names, **arguments):
+    return d.download(names or [NAME], out, server.url, known=KNOWN, **{"waits": (0.0, 0.0, 0.0), **arguments})
 
 
 def leave(out, content, name=f"{NAME}.partial"):
@@ -54,15 +54,15 @@ def names_in(out):
 
 
 def ranges(server):
-    return [asked for _, asked in server.requests]
+    return [byte_range for _, byte_range in server.requests]
 
 
-def test_both_files_and_nothing_else(server, out, capfd):
+def test_download_without_names_fetches_both_files(server, out, capfd):
     shown = []
-    found = d.download([], out, server.url, lambda *told: shown.append(told), KNOWN)
+    results = d.download([], out, server.url, lambda *progress: shown.append(progress), KNOWN)
     assert names_in(out) == [OTHER, NAME]
     assert all((out / name).read_bytes() == body for name, body in FILES.items())
-    assert found == [
+    assert results == [
         d.DownloadResult(str(out / name), len(FILES[name]), len(FILES[name]), False) for name in (NAME, OTHER)
     ]
     assert server.requests == [(f"/files/{NAME}?download=1", None), (f"/files/{OTHER}?download=1", None)]
@@ -73,12 +73,12 @@ def test_both_files_and_nothing_else(server, out, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_there_is_not_asked_for_again(server, out):
+def test_existing_files_are_not_requested_again(server, out):
     fetch(server, out)
     server.requests.clear()
     leave(out, BODY[:10])  # whatever lies beside a whole file is of no use
     shown = []
-    assert fetch(server, out, on_progress=lambda *told: shown.append(told)) == [
+    assert fetch(server, out, on_progress=lambda *progress: shown.append(progress)) == [
         d.DownloadResult(str(out / NAME), len(BODY), 0, True)
     ]
     assert server.requests == []
@@ -86,21 +86,21 @@ def test_what_is_there_is_not_asked_for_again(server, out):
     assert names_in(out) == [NAME]
 
 
-def test_cut_connections_are_continued(server, out):
+def test_interrupted_connections_are_resumed(server, out):
     server.cuts = [400_000, 300_000, 0, 500_000]
     notes = []
-    [found] = fetch(server, out, on_progress=lambda _done, _all, note: notes.append(note))
+    [result] = fetch(server, out, on_progress=lambda _done, _all, note: notes.append(note))
     assert (out / NAME).read_bytes() == BODY
     assert names_in(out) == [NAME]
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in ranges(server)[1:]]
+    starts = [int(byte_range.removeprefix("bytes=").removesuffix("-")) for byte_range in ranges(server)[1:]]
     assert len(starts) == 4
     assert starts == sorted(starts)
     assert 300_000 < starts[0] <= 400_000
-    assert found.fetched == len(BODY)
+    assert result.fetched == len(BODY)
     assert f"{NAME}: the connection was cut; retrying in 0 s" in notes
 
 
-def test_a_body_shorter_than_announced_without_end_stays_for_the_next_start(server, out):
+def test_truncated_body_is_kept_for_the_next_start(server, out):
     server.cuts = [400_000, *[0] * 20]
     with pytest.raises(UserError, match=r"cut; expected 1,500,000 bytes, got [\d,]+; .*resume"):
         fetch(server, out)
@@ -108,13 +108,13 @@ def test_a_body_shorter_than_announced_without_end_stays_for_the_next_start(serv
     assert names_in(out) == [f"{NAME}.partial"]
     assert BODY.startswith((out / f"{NAME}.partial").read_bytes())
     server.cuts = []
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert ranges(server)[-1].startswith("bytes=")
-    assert 0 < found.fetched < len(BODY)
+    assert 0 < result.fetched < len(BODY)
     assert (out / NAME).read_bytes() == BODY
 
 
-def test_waits_grow_and_start_anew_after_progress(server, out, monkeypatch):
+def test_waits_grow_and_reset_after_progress(server, out, monkeypatch):
     slept = []
     monkeypatch.setattr(http.time, "sleep", lambda s: slept.append(s) if s >= 10 else None)
     server.cuts = [0, 0, 400_000, 0]
@@ -122,17 +122,17 @@ def test_waits_grow_and_start_anew_after_progress(server, out, monkeypatch):
     assert slept == [10.0, 20.0, 10.0, 20.0]
 
 
-def test_a_server_without_ranges_starts_over(server, out):
+def test_server_without_ranges_restarts_the_download(server, out):
     server.ranges = False
     server.cuts = [700_000, 300_000]
-    [found] = fetch(server, out)
-    assert [asked is not None for asked in ranges(server)] == [False, True, True]
+    [result] = fetch(server, out)
+    assert [byte_range is not None for byte_range in ranges(server)] == [False, True, True]
     assert (out / NAME).read_bytes() == BODY
-    assert found.fetched > len(BODY)
+    assert result.fetched > len(BODY)
     assert names_in(out) == [NAME]
 
 
-def test_a_server_that_sends_another_range_starts_over(server, out):
+def test_response_with_another_range_restarts_the_download(server, out):
     leave(out, BODY[:500_000])
     server.shift = 7
     fetch(server, out)
@@ -140,29 +140,29 @@ def test_a_server_that_sends_another_range_starts_over(server, out):
     assert (out / NAME).read_bytes() == BODY
 
 
-def test_a_body_of_unknown_length(server, out):
+def test_body_of_unknown_length_is_downloaded(server, out):
     server.says_length = False
     server.cuts = [400_000]
     fetch(server, out)
     assert (out / NAME).read_bytes() == BODY
 
 
-def test_a_body_that_does_not_end_is_read_to_the_known_size(server, out):
+def test_endless_body_is_read_to_the_known_size(server, out):
     server.says_length = False
     server.files[NAME] = BODY * 2
-    [found] = fetch(server, out)
-    assert found.fetched < len(BODY) + 100_000
+    [result] = fetch(server, out)
+    assert result.fetched < len(BODY) + 100_000
     assert (out / NAME).read_bytes() == BODY
 
 
-def test_a_busy_server_is_asked_again(server, out):
+def test_busy_server_is_retried(server, out):
     server.statuses = [503, 429]
     fetch(server, out)
     assert len(server.requests) == 3
     assert (out / NAME).read_bytes() == BODY
 
 
-def test_a_silent_server_is_asked_again(server, out, monkeypatch):
+def test_silent_server_is_retried(server, out, monkeypatch):
     monkeypatch.setattr(http, "SILENT_SECONDS", 0.2)
     server.stalls = [1.0]
     fetch(server, out)
@@ -171,7 +171,7 @@ def test_a_silent_server_is_asked_again(server, out, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [10, 700_000, len(BODY), len(BODY) + 10])
-def test_a_partial_file_of_something_else_is_begun_anew(server, out, size):
+def test_partial_file_of_another_file_is_restarted(server, out, size):
     leave(out, bytes(size))
     fetch(server, out)
     assert ranges(server)[-1] is None
@@ -180,15 +180,15 @@ def test_a_partial_file_of_something_else_is_begun_anew(server, out, size):
     assert names_in(out) == [NAME]
 
 
-def test_a_whole_partial_file_needs_no_request(server, out):
+def test_complete_partial_file_needs_no_request(server, out):
     leave(out, BODY)
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert server.requests == []
-    assert not found.existing
+    assert not result.existing
     assert names_in(out) == [NAME]
 
 
-def test_wrong_bytes_are_refused_and_removed(server, out):
+def test_download_with_a_wrong_hash_is_deleted(server, out):
     wrong = BODY[:-1] + bytes([BODY[-1] ^ 1])
     server.files[NAME] = wrong
     with pytest.raises(UserError, match="expected") as caught:
@@ -204,7 +204,7 @@ def test_wrong_bytes_are_refused_and_removed(server, out):
     assert names_in(out) == []
 
 
-def test_pieces_of_two_versions_are_begun_anew(server, out):
+def test_parts_of_two_versions_are_restarted(server, out):
     def repair_server(_done, _all, note):
         if "retrying" in note:
             server.files[NAME] = BODY
@@ -212,23 +212,23 @@ def test_pieces_of_two_versions_are_begun_anew(server, out):
     server.files[NAME] = bytes(len(BODY))
     server.cuts = [400_000]
     fetch(server, out, on_progress=repair_server)
-    assert [asked is not None for asked in ranges(server)] == [False, True, False]
+    assert [byte_range is not None for byte_range in ranges(server)] == [False, True, False]
     assert (out / NAME).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("with_ranges", [True, False])
 @pytest.mark.parametrize("size", [len(BODY) - 1, len(BODY) + 1, 300, 100])
-def test_a_file_of_another_size_is_refused_before_anything_is_thrown_away(server, out, size, with_ranges):
+def test_file_of_another_size_is_refused_and_the_partial_kept(server, out, size, with_ranges):
     leave(out, BODY[:200])
     server.ranges = with_ranges
     server.files[NAME] = (BODY + BODY)[:size]
-    said = "416" if with_ranges and size < 200 else f"expected 1,500,000 bytes, got {size:,}"
-    with pytest.raises(UserError, match=said):
+    message = "416" if with_ranges and size < 200 else f"expected 1,500,000 bytes, got {size:,}"
+    with pytest.raises(UserError, match=message):
         fetch(server, out)
     assert (out / f"{NAME}.partial").read_bytes() == BODY[:200]
 
 
-def test_another_file_of_that_name_is_left_alone(server, out):
+def test_other_file_of_the_same_name_is_kept(server, out):
     leave(out, b"mine", NAME)
     with pytest.raises(UserError, match=r"another file; expected 1,500,000 bytes .* got 4 with"):
         fetch(server, out)
@@ -237,7 +237,7 @@ def test_another_file_of_that_name_is_left_alone(server, out):
     assert names_in(out) == [NAME]
 
 
-def test_not_found(server, out):
+def test_missing_url_is_an_error(server, out):
     del server.files[NAME]
     with pytest.raises(UserError, match="404 Not Found"):
         fetch(server, out)
@@ -246,7 +246,7 @@ def test_not_found(server, out):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:{port}", "no connection to 127.0.0.1:.*: .Errno 111. Connection refused; fix"),
         ("https://zenodo.org", "no connection to zenodo.org: .*resolve.* no network.*; fix"),
@@ -255,10 +255,10 @@ def test_not_found(server, out):
         ("http://[", "is not a valid host"),
     ],
 )
-def test_no_server(out, monkeypatch, url, said):
-    def resolve(host, *given, **more):
+def test_server_that_cannot_be_reached_is_an_error(out, monkeypatch, url, message):
+    def resolve(host, *arguments, **more):
         if host == "127.0.0.1":
-            return known_addresses(host, *given, **more)
+            return known_addresses(host, *arguments, **more)
         raise socket.gaierror(-2, "no network here")
 
     known_addresses = socket.getaddrinfo
@@ -266,18 +266,18 @@ def test_no_server(out, monkeypatch, url, said):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = url.format(port=free.getsockname()[1])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         d.download([NAME], out, url, known=KNOWN)
     assert names_in(out) == []
 
 
-def test_unknown_names(server, out):
+def test_unknown_file_names_are_refused(server, out):
     with pytest.raises(UserError, match=r"val\.txt: .*train_sequences\.txt or test_sequences\.txt"):
         fetch(server, out, "val.txt")
     assert not out.exists()
 
 
-def test_a_disk_that_is_full_before(server, out, monkeypatch):
+def test_full_disk_is_refused_before_a_download(server, out, monkeypatch):
     leave(out, BODY[:500_000])
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(d.shutil, "disk_usage", lambda _: usage(999_999))
@@ -286,7 +286,7 @@ def test_a_disk_that_is_full_before(server, out, monkeypatch):
     assert server.requests == []
 
 
-def test_a_disk_that_fills_up(server, out):
+def test_disk_that_fills_up_during_a_download_is_an_error(server, out):
     out.mkdir()
     (out / f"{NAME}.partial").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"No space left on device; .* are in .*\.partial"):
@@ -294,7 +294,7 @@ def test_a_disk_that_fills_up(server, out):
     assert names_in(out) == []  # not one byte fitted
 
 
-def test_a_folder_that_is_a_file(server, tmp_path):
+def test_output_folder_that_is_a_file_is_refused(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: File exists"):
         fetch(server, tmp_path / "file")
@@ -311,7 +311,7 @@ download([name], Path(out), url, known={name: KnownFile(int(size), sha256)})
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_download_goes_on_where_it_was(server, out, sent):
+def test_stopped_download_resumes(server, out, sent):
     server.chunk_seconds = 0.1
     known = KNOWN[NAME]
     child = subprocess.Popen(
@@ -334,14 +334,14 @@ def test_a_stopped_download_goes_on_where_it_was(server, out, sent):
     have = partial.stat().st_size
     assert 300_000 < have < len(BODY)
     server.chunk_seconds = 0
-    [found] = fetch(server, out)
+    [result] = fetch(server, out)
     assert ranges(server) == [None, f"bytes={have}-"]
-    assert found.fetched == len(BODY) - have
+    assert result.fetched == len(BODY) - have
     assert (out / NAME).read_bytes() == BODY
     assert names_in(out) == [NAME]
 
 
-def test_the_module_is_light():
+def test_module_imports_no_heavy_packages():
     code = "import sys, pipeline.dataset.download; sys.exit(', '.join({'requests'} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

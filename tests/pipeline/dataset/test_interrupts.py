@@ -1,4 +1,4 @@
-"""Ctrl-C at the two moments of a build that must not be left half done."""
+"""Ctrl-C during the two operations of a build that must be atomic."""
 
 import signal
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMES = {"toy.tsv", *OUTPUTS}
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
-    """Python's own handler, whatever the tests before have left."""
+    """Set Python's own handler, which earlier tests may have replaced."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -23,7 +23,7 @@ def ctrl_c():
 
 @pytest.fixture
 def toy(tmp_path):
-    """A file of rows, of which a dataset is built already."""
+    """Build a dataset of a file of rows."""
     file = write(tmp_path / "toy.tsv", GOOD)
     build_dataset([file], toy_config(tmp_path))
     return file
@@ -43,8 +43,8 @@ def test_an_interrupt_while_the_dataset_is_replaced_waits_for_the_end(toy, tmp_p
 
 
 def test_an_interrupt_right_after_the_working_folder_is_made_removes_it(toy, tmp_path, monkeypatch):
-    def interrupted(path, *given, mkdir=Path.mkdir, **more):
-        mkdir(path, *given, **more)
+    def interrupted(path, *arguments, mkdir=Path.mkdir, **more):
+        mkdir(path, *arguments, **more)
         if path.name.endswith(".partial"):
             raise KeyboardInterrupt
 

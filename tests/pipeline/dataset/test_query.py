@@ -90,7 +90,7 @@ def ask(dataset, query):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_each_says_what_it_answers_and_answers_in_library_and_command_line(made, query):
+def test_queries_are_described_and_run_in_library_and_command_line(made, query):
     """The command line from PyPI is of DuckDB 1.5, the library here of 2.0."""
     text = statement(f"queries/{query}")
     assert text.startswith("-- ")
@@ -102,19 +102,19 @@ def test_each_says_what_it_answers_and_answers_in_library_and_command_line(made,
 
 
 @pytest.mark.parametrize("query", sorted(ANSWERS))
-def test_the_answers_for_a_dozen_rows_by_hand(toy, query):
+def test_query_results_on_twelve_rows_by_hand(toy, query):
     _, rows = ask(toy, query)
     if query == "rejects_by_reason.sql":
         rows = [(reason, n, place.rpartition("/")[2], text) for reason, n, place, text in rows]
     assert len(rows) == len(ANSWERS[query])
-    for found, expected in zip(rows, ANSWERS[query], strict=True):
-        assert found == tuple(pytest.approx(value) if isinstance(value, float) else value for value in expected)
+    for answer, expected in zip(rows, ANSWERS[query], strict=True):
+        assert answer == tuple(pytest.approx(value) if isinstance(value, float) else value for value in expected)
 
 
 def test_the_effect_of_a_motif_on_either_strand(toy):
     names, rows = ask(toy, "motif_effect.sql")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    assert found[0] == {
+    answer = [dict(zip(names, row, strict=True)) for row in rows]
+    assert answer[0] == {
         "factor": "TATA",
         "site": "TATAAA",
         "other_strand": "TTTATA",
@@ -124,30 +124,30 @@ def test_the_effect_of_a_motif_on_either_strand(toy):
         "effect": pytest.approx(4.2),
         "standard_error": pytest.approx(sqrt(variance(WITH_TATA) / 2 + variance(WITHOUT_TATA) / 10)),
     }
-    assert {(row["promoters_with"], row["mean_without"], row["effect"]) for row in found[1:]} == {(0, SUM / 12, None)}
+    assert {(row["promoters_with"], row["mean_without"], row["effect"]) for row in answer[1:]} == {(0, SUM / 12, None)}
 
 
 def test_splits_and_their_labels_agree(toy):
     with open_dataset(toy) as connection:
         labels = connection.execute("select split, expression from finetune").fetchall()
     by_split = {split: [e for s, e in labels if s == split] for split in ("train", "valid", "test")}
-    assert {split: len(found) for split, found in by_split.items()} == {"train": 7, "valid": 3, "test": 2}
+    assert {split: len(answer) for split, answer in by_split.items()} == {"train": 7, "valid": 3, "test": 2}
     for stage, split, rows, mean, _ in ask(toy, "splits.sql")[1]:
         if stage == "finetune":
             assert (rows, mean) == (len(by_split[split]), pytest.approx(sum(by_split[split]) / rows))
     for value, *shares in ask(toy, "labels_by_split.sql")[1]:
-        expected = [sum(e // 1 == value for e in found) / len(found) for found in by_split.values()]
+        expected = [sum(e // 1 == value for e in answer) / len(answer) for answer in by_split.values()]
         assert shares == pytest.approx(expected)
 
 
 def test_the_worst_prediction_comes_first(toy):
     names, rows = ask(toy, "worst_predictions.sql")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    assert [(row["id"], row["error"]) for row in found[:2]] == [(11, 10), (10, 9)]
-    assert [(row["id"], row["error"]) for row in found[-3:]] == [(0, -1), (2, 1), (1, 0)]
+    answer = [dict(zip(names, row, strict=True)) for row in rows]
+    assert [(row["id"], row["error"]) for row in answer[:2]] == [(11, 10), (10, 9)]
+    assert [(row["id"], row["error"]) for row in answer[-3:]] == [(0, -1), (2, 1), (1, 0)]
 
 
-def test_residuals_are_those_of_each_group(toy):
+def test_residuals_equal_the_mean_of_each_group(toy):
     """The toy's residual is 1 - id; its labels run from 2 to 14, so that the steps are 1 and 0.5."""
     with open_dataset(toy) as connection:
         rows = connection.execute("select id, insert_of(sequence), expression from promoters").fetchall()
@@ -160,8 +160,8 @@ def test_residuals_are_those_of_each_group(toy):
         for number, insert, label in rows:
             groups.setdefault(group(insert, label), []).append(1 - number)
         expected = [
-            ("a", "test", step, len(found), fmean(found), sqrt(variance(found) / len(found)) if found[1:] else None,
-             *quartiles(found)) for step, found in sorted(groups.items())
+            ("a", "test", step, len(group), fmean(group), sqrt(variance(group) / len(group)) if group[1:] else None,
+             *quartiles(group)) for step, group in sorted(groups.items())
         ]  # fmt: skip
         assert ask(toy, query)[1] == [tuple(pytest.approx(value) for value in row) for row in expected], query
 
@@ -176,7 +176,7 @@ def quartiles(values):
     return [values[floor(p)] + (p - floor(p)) * (values[ceil(p)] - values[floor(p)]) for p in places]
 
 
-def test_predicted_and_measured_are_counted_by_cell(toy):
+def test_predicted_and_measured_values_are_counted_per_cell(toy):
     with open_dataset(toy) as connection:
         rows = connection.execute("select id, expression from promoters").fetchall()
     cells = Counter((floor(2 * label + 0.5) / 2, floor(2 * (label + number - 1) + 0.5) / 2) for number, label in rows)
@@ -194,8 +194,8 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
     assert ask(toy, "calibration.sql")[1] == expected
 
 
-def test_files_are_asked_without_a_dataset(tmp_path, capfd):
-    """As the metrics of a run are, wherever its dataset lies."""
+def test_files_are_queried_without_a_dataset(tmp_path, capfd):
+    """For example the metrics of a run, at any place of its dataset."""
     nowhere, file = str(tmp_path / "dataset.duckdb"), write(tmp_path / "metrics.jsonl", '{"step": 7}\n')
     assert run_query(nowhere, f"select step + 1 as n from read_json('{file}')", "csv") == 1
     assert capfd.readouterr().out == '"n"\n8\n'
@@ -216,30 +216,30 @@ def test_files_are_asked_without_a_dataset(tmp_path, capfd):
         assert run_query(nowhere, rows, form, tmp_path / f"out.{form}") == 2
 
 
-def test_enrichment_is_that_of_counting_every_kmer(made):
-    """Inserts longer than a word, with Ns in some: the k-mers are counted one by one here."""
+def test_enrichment_equals_a_plain_kmer_count(made):
+    """Inserts longer than the counted substrings, some with Ns; the test counts k-mers one by one."""
     with open_dataset(made.config.dataset.path) as connection:
         rows = connection.execute("select insert_of(sequence), expression >= cut from promoters, dataset").fetchall()
     counts = {True: Counter(), False: Counter()}
     for insert, is_top in rows:
         kmers = (insert[i : i + 5] for i in range(len(insert) - 4))
         counts[is_top].update(kmer for kmer in kmers if "N" not in kmer)
-    found = ask(made.config.dataset.path, "kmer_enrichment.sql")[1]
-    assert {kmer for kmer, *_ in found} == counts[True].keys() | counts[False].keys()
-    totals = {is_top: counts[is_top].total() + len(found) for is_top in counts}
-    for kmer, _, top, rest, ratio in found:
+    answer = ask(made.config.dataset.path, "kmer_enrichment.sql")[1]
+    assert {kmer for kmer, *_ in answer} == counts[True].keys() | counts[False].keys()
+    totals = {is_top: counts[is_top].total() + len(answer) for is_top in counts}
+    for kmer, _, top, rest, ratio in answer:
         assert (top, rest) == (counts[True][kmer], counts[False][kmer])
         assert ratio == pytest.approx(log2((top + 1) / totals[True] / ((rest + 1) / totals[False])))
-    assert [ratio for *_, ratio in found] == sorted((ratio for *_, ratio in found), reverse=True)
+    assert [ratio for *_, ratio in answer] == sorted((ratio for *_, ratio in answer), reverse=True)
 
 
-def test_bases_are_those_of_counting_every_letter(made):
+def test_bases_by_position_equal_a_plain_count(made):
     with open_dataset(made.config.dataset.path) as connection:
         inserts = connection.execute("select insert_of(sequence) from promoters").fetchall()
     inserts = [insert for (insert,) in inserts if len(insert) == 80]
-    found = ask(made.config.dataset.path, "bases_by_position.sql")[1]
-    assert [position for position, *_ in found] == list(range(1, 81))
-    for position, promoters, *shares in found:
+    answer = ask(made.config.dataset.path, "bases_by_position.sql")[1]
+    assert [position for position, *_ in answer] == list(range(1, 81))
+    for position, promoters, *shares in answer:
         letters = Counter(insert[position - 1] for insert in inserts)
         assert promoters == len(inserts)
         assert shares == pytest.approx([letters[base] / promoters for base in "ACGTN"])

@@ -21,7 +21,7 @@ def record_runs(database, *names):
 
 
 def refused(config, files, message):
-    """The dataset stays as it is, and replace=True replaces it."""
+    """Check that the dataset is kept, and that replace=True replaces it."""
     before = everything(config.dataset.path)
     with pytest.raises(UserError, match=rf"{message}; fix: --dataset NAME.duckdb .*, or --replace"):
         build_dataset(files, config)
@@ -49,7 +49,7 @@ def test_other_files_do_not_replace_a_dataset(tmp_path):
     refused(config, [str(tmp_path / "toy.tsv"), other], r"this build of other.tsv, toy.tsv .* lose rows of other.tsv")
 
 
-def test_the_same_rows_in_another_file_are_no_loss(tmp_path):
+def test_same_rows_in_another_file_replace_the_dataset(tmp_path):
     """The dataset key is the same, so runs stay, too."""
     config = toy_config(tmp_path)
     build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
@@ -73,8 +73,8 @@ def test_settings_replace_a_dataset_of_the_same_files_unless_it_has_runs(tmp_pat
     refused(toy_config(tmp_path, "dataset.seed=2"), ["toy.tsv"], r"would lose 5 recorded runs \(a, b, c and 2 more\)")
 
 
-def test_a_dataset_without_recorded_files_is_one_of_other_files(tmp_path):
-    """As those of version 0.1.0 are."""
+def test_dataset_without_recorded_files_counts_as_of_other_files(tmp_path):
+    """Datasets of version 0.1.0 have no record of their files."""
     file = write(tmp_path / "toy.tsv", GOOD)
     build_dataset([file], config := toy_config(tmp_path))
     with open_dataset(config.dataset.path, read_only=False) as connection:
@@ -86,8 +86,8 @@ def test_a_dataset_without_recorded_files_is_one_of_other_files(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["same", "other"])
-def test_links_stay_and_what_they_point_to_is_replaced(tmp_path, folder):
-    """dataset.duckdb, its Parquet and rejects as links: nothing half done, also from one file system to another."""
+def test_symbolic_links_stay_and_their_targets_are_replaced(tmp_path, folder):
+    """dataset.duckdb, its Parquet and rejects as links: replaced atomically, also across file systems."""
     with tempfile.TemporaryDirectory(dir=Path("/dev/shm") if folder == "other" else tmp_path) as name:
         file = write(tmp_path / "toy.tsv", GOOD)
         for output in ("dataset.parquet", "dataset.rejects.parquet"):

@@ -71,7 +71,7 @@ def test_expression_of_hand_made_inserts():
     assert values[3] == pytest.approx(expected(g.BASAL))  # a site that holds an N is no hit
 
 
-def test_the_ceiling_is_the_correlation_of_truth_and_label(tmp_path):
+def test_ceiling_is_the_correlation_of_noise_free_and_noisy_labels(tmp_path):
     made = g.generate(tmp_path / "rows.tsv", 3000, seed=8)
     rows = read(tmp_path / "rows.tsv")
     truth = g.true_expression_of([s for s, _ in rows])
@@ -80,7 +80,7 @@ def test_the_ceiling_is_the_correlation_of_truth_and_label(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "rows"), [("rows.csv", 10), ("rows", 10), ("rows.tsv", 0)])
-def test_impossible_requests_are_refused_and_leave_nothing(tmp_path, name, rows):
+def test_invalid_requests_are_refused_and_leave_no_file(tmp_path, name, rows):
     with pytest.raises(UserError):
         g.generate(tmp_path / name, rows)
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.near_duplicates import candidates as buckets
 from pipeline.near_duplicates import clusters as groups
 from pipeline.near_duplicates import packing
-from pipeline.near_duplicates import pairs as neighbours
+from pipeline.near_duplicates import pairs as pairs_module
 from pipeline.near_duplicates.candidates import cut_blocks
 from pipeline.near_duplicates.clusters import find_clusters
 from pipeline.near_duplicates.pairs import find_pairs
@@ -119,8 +119,8 @@ def small_buckets():
     """Divide buckets as early as possible, with chunks of a few pairs, so that few inserts reach all code."""
     with ExitStack() as stack:
         for module, name, value in (
-            (neighbours, "MAX_BUCKET", 1),
-            (neighbours, "MIN_BLOCK_BASES", 1),
+            (pairs_module, "MAX_BUCKET", 1),
+            (pairs_module, "MIN_BLOCK_BASES", 1),
             (buckets, "CHUNK", 5),
             (packing, "_BATCH", 7),
             (groups, "_MAX_PAIRS", 3),
@@ -147,7 +147,7 @@ def test_one_indel_by_hand():
     assert pairs(["ACGT", "AC"], 4) == set()
 
 
-def test_the_empty_insert():
+def test_empty_insert_has_no_substitutions():
     assert pairs([""]) == pairs([]) == set()
     assert pairs(["", "A", "N", "AC"], 0) == {(0, 1), (0, 2), (1, 3)}
     assert pairs(["", "A", "N", "AC"], 2) == {(0, 1), (0, 2), (1, 2), (1, 3)}
@@ -163,7 +163,7 @@ def test_equal_inserts_count_as_one():
     assert group_texts(["ACGT", "ACGT"]) == {}
 
 
-def test_clusters_are_connected_and_the_leader_is_alphabetically_first():
+def test_clusters_are_connected_and_named_by_the_first_insert():
     chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
     result = find_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
     assert result.rows.tolist() == [1, 2, 3, 4, 5]
@@ -250,7 +250,7 @@ def test_twenty_thousand_inserts_give_the_pairs_of_a_full_comparison(many, max_m
     expected = pairs_by_comparing_all(many, max_mismatches)
     assert len(expected) > 3000
     assert pairs(many, max_mismatches) == expected
-    with patch.object(neighbours, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
+    with patch.object(pairs_module, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
         assert pairs(many, max_mismatches) == expected
 
 
@@ -264,13 +264,13 @@ def test_twenty_thousand_inserts_in_another_order_give_the_same_clusters(many):
 def compared_at_once(column):
     """Record the numbers of candidate pairs per comparison."""
     sizes = []
-    verify = neighbours._select_mismatch_pairs
+    verify = pairs_module._select_mismatch_pairs
 
     def counted(inserts, i, j, max_mismatches):
         sizes.append(len(i))
         return verify(inserts, i, j, max_mismatches)
 
-    with patch.object(neighbours, "_select_mismatch_pairs", counted):
+    with patch.object(pairs_module, "_select_mismatch_pairs", counted):
         list(find_pairs(column))
     return sizes
 
@@ -284,7 +284,7 @@ def two_libraries(size):
 
 def test_chunks_are_bounded_if_thousands_share_a_block():
     column = two_libraries(6000)
-    with patch.object(buckets, "CHUNK", 1000), patch.object(neighbours, "MAX_BUCKET", len(column)):
+    with patch.object(buckets, "CHUNK", 1000), patch.object(pairs_module, "MAX_BUCKET", len(column)):
         compared = compared_at_once(column)
     assert sum(compared) > 3000 * 2999 // 2  # every two of a library
     assert max(compared) <= 1000 + 3000

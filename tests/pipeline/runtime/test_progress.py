@@ -65,7 +65,7 @@ def test_quiet_prints_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_on_a_terminal(monkeypatch, capsys):
+def test_terminal_shows_a_progress_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "100")
     with progress("build", "steps") as update:

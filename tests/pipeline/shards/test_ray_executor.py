@@ -47,7 +47,7 @@ def alive(ray):
 
 
 @pytest.mark.timeout(200)
-def test_loss_of_a_node(made, tmp_path, cluster, s3):
+def test_loss_of_a_ray_node_changes_no_bytes(made, tmp_path, cluster, s3):
     """The other node writes its shards; the bytes equal those of a local run, in a folder and in a bucket."""
     import ray
 

@@ -76,14 +76,14 @@ HEADER_FIELDS = {
 
 
 def with_checksum(header):
-    """The header with the checksum of its bytes."""
+    """Return the header with the checksum of its bytes."""
     blank = bytes(header[:148]) + b" " * 8 + bytes(header[156:])
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
 
 
 @st.composite
 def damage(draw, data):
-    """Bytes of a record after flips, edited headers with a checksum that fits, and moved, lost or doubled blocks."""
+    """Draw bytes of a record with flips, edited headers with valid checksums, and moved, lost or doubled blocks."""
     data = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         blocks = len(data) // tarfile.BLOCKSIZE
@@ -126,7 +126,7 @@ def entry_of(data, rows):
 
 
 def read_or_named(data, shard):
-    """The record of these bytes, or None if the error names the record."""
+    """Parse a record. Returns None if the error names the record."""
     try:
         return check_record(data, "shards", shard, 0, K)
     except UserError as error:
@@ -148,8 +148,8 @@ def test_corrupt_record_gives_equal_data_or_an_error_naming_it(record, zstd, dat
 @given(kmer_records, st.booleans(), st.data())
 def test_forged_record_is_valid_or_an_error_naming_it(record, zstd, data):
     """An index from elsewhere can have the size and the CRC of any bytes."""
-    damaged = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
-    read = read_or_named(damaged, entry_of(damaged, len(record)))
+    corrupt = data.draw(damage(b"".join(serialize_record(7, record, zstd))))
+    read = read_or_named(corrupt, entry_of(corrupt, len(record)))
     if read is None:
         return
     assert len(read) == len(read.tokens) == len(read.expression) == len(record)

@@ -124,7 +124,7 @@ def test_missing_file_is_named_without_retries(tiny, server, tmp_path):
         ids(cached(server.url, tmp_path), tiny[1])
 
 
-def test_no_server(tiny, tmp_path):
+def test_server_that_cannot_be_reached_is_an_error(tiny, tmp_path):
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/.*Cannot connect"):
         ids(cached("http://127.0.0.1:9", tmp_path), tiny[1])
 

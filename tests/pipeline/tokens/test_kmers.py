@@ -112,7 +112,7 @@ def test_many_promoters_are_encoded_like_single_ones(inserts, k, flank):
 
 @settings(deadline=None, max_examples=40)
 @given(st.data(), ks, st.integers(0, 30), st.integers(0, 99))
-def test_very_different_lengths_and_many_rows(data, k, flank, seed):
+def test_many_rows_of_very_different_lengths_are_encoded(data, k, flank, seed):
     """More rows than one block, lengths that differ by more than the flanks, and a used buffer."""
     where = assay(flank)
     longest = data.draw(st.sampled_from([0, 1, 12, 300]))

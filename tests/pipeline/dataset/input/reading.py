@@ -30,6 +30,6 @@ def read_rows(names, columns=None, *, labelled=True):
     return rows
 
 
-def usable(names, columns=None, *, labelled=True):
-    """Read (sequence, label) of each usable row."""
+def valid_rows(names, columns=None, *, labelled=True):
+    """Read (sequence, label) of each valid row."""
     return [(sequence, label) for _, sequence, label, code in read_rows(names, columns, labelled=labelled) if not code]

@@ -1,4 +1,4 @@
-"""Which columns are read: the right one, a question, or a refusal; never another one without a word."""
+"""Detected columns: the right one or an error that lists the candidates, never silently another one."""
 
 import datetime
 import random
@@ -52,7 +52,7 @@ COUNTS = [BASES.randint(0, 50) for _ in ROWS]
     ],
 )
 @pytest.mark.parametrize("parquet", [False, True])
-def test_one_candidate_is_taken_under_its_own_name(tmp_path, header, columns, label, parquet):
+def test_single_candidate_is_read_with_its_own_name(tmp_path, header, columns, label, parquet):
     if parquet and header:
         file = str(tmp_path / "a.parquet")
         names = header.split(",")
@@ -81,7 +81,7 @@ def test_one_candidate_is_taken_under_its_own_name(tmp_path, header, columns, la
         ("", (SEQUENCES, LABELS, LABELS), "column 2 .*column 3 "),
     ],
 )
-def test_several_candidates_are_a_question(tmp_path, header, columns, listed):
+def test_several_candidates_are_ambiguous(tmp_path, header, columns, listed):
     file = write(tmp_path / "a.tsv", table(header, *columns))
     with pytest.raises(UserError, match=f"ambiguous label column: {listed}"):
         find_input([file])
@@ -109,7 +109,7 @@ def bare_config(folder):
     return toy_config(folder, "assay.left_adapter=", "assay.right_adapter=", "assay.min_expression=-20")
 
 
-def test_no_labels_ignores_numbers(tmp_path):
+def test_no_labels_ignores_number_columns(tmp_path):
     file = write(tmp_path / "a.tsv", table("sequence,start,expression", SEQUENCES, START, LABELS))
     built = build_dataset([file], bare_config(tmp_path), columns=Columns(unlabelled=True))
     assert (built.info.cut, built.info.promoters) == (None, 24)
@@ -131,13 +131,13 @@ def test_no_labels_ignores_numbers(tmp_path):
     ],
 )
 @pytest.mark.parametrize("labelled", [True, False])
-def test_barcodes_and_alleles_are_no_promoters(tmp_path, header, columns, named, labelled):
+def test_barcodes_and_alleles_are_not_taken_for_promoters(tmp_path, header, columns, named, labelled):
     file = write(tmp_path / "a.tsv", table(header, *columns))
     with pytest.raises(UserError, match=f"no column holds promoters; got {named}"):
         find_input([file], labelled=labelled)
 
 
-def test_short_sequences_are_read_where_they_are_named(tmp_path):
+def test_short_sequences_are_read_from_a_named_column(tmp_path):
     short = [dna(15) for _ in ROWS]
     assert find_input([write(tmp_path / "a.tsv", table("", short, LABELS))], Columns("1")).column_names == ("1", "2")
     assert find_input([write(tmp_path / "b.tsv", table("seq,y", short, LABELS))]).column_names == ("seq", "y")
@@ -201,9 +201,9 @@ def test_labels_of_fasta_have_a_key_or_are_requested(tmp_path, header, columns, 
     built = build_dataset([write(tmp_path / "a.fa", text)], bare_config(tmp_path), columns=columns)
     assert (built.info.promoters, built.label_column) == (24, label)
     with open_dataset(built.dataset) as connection:
-        found = connection.execute("select sequence, expression from promoters").fetchall()
+        rows = connection.execute("select sequence, expression from promoters").fetchall()
     expected = LABELS if label else [None] * 24
-    assert dict(found) == dict(zip(SEQUENCES, expected, strict=True))
+    assert dict(rows) == dict(zip(SEQUENCES, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_labels_of_fasta_have_a_key_or_are_requested(tmp_path, header, columns, 
         (Columns(), r"ambiguous label key: 'label' \(24 numbers, 1 … 1\), 'value' \(24"),
     ],
 )
-def test_fasta_refuses_columns_that_it_does_not_have(tmp_path, columns, message):
+def test_fasta_refuses_column_options(tmp_path, columns, message):
     file = write(tmp_path / "a.fa", fasta(f"e{row} label=1 value={row}" for row in ROWS))
     with pytest.raises(UserError, match=message):
         find_input([file], columns)
@@ -229,7 +229,7 @@ def test_a_decimal_comma_in_a_header_is_no_label(tmp_path):
         find_input([write(tmp_path / "b.fa", fasta(f"e{row} a b c {row % 7},25" for row in ROWS))], Columns(None, "5"))
 
 
-def test_a_column_of_numbers_counts_though_its_first_rows_are_missing(tmp_path):
+def test_label_column_may_begin_with_missing_values(tmp_path):
     labels = [None] * 1500 + LABELS
     sequences = [dna() for _ in labels]
     pq.write_table(pa.table({"seq": sequences, "gc": [0.5] * len(labels), "y": labels}), tmp_path / "a.parquet")
@@ -273,26 +273,26 @@ def test_files_with_other_labels_are_not_read_together(tmp_path):
         ),
     ],
 )
-def test_a_hint_repairs_the_rows_it_is_given_for(tmp_path, text, hint, settings):
+def test_hint_repairs_its_rows(tmp_path, text, hint, settings):
     file = write(tmp_path / "a.csv", text)
     with pytest.raises(UserError, match=rf"0 of \d+ rows are valid, 24 for .*fix: {hint}( \(for bare inserts\))?$"):
         build_dataset([file], toy_config(tmp_path))
     built = build_dataset([file], toy_config(tmp_path, *hint.split()))
     assert (built.info.promoters, built.repairs) == (24, settings)
     with open_dataset(built.dataset) as connection:
-        found = connection.execute("select sequence from promoters").fetchall()
-    assert {sequence for (sequence,) in found} == {f"{L}{sequence}{R}" for sequence in SEQUENCES}
+        rows = connection.execute("select sequence from promoters").fetchall()
+    assert {sequence for (sequence,) in rows} == {f"{L}{sequence}{R}" for sequence in SEQUENCES}
 
 
-def test_no_hint_where_no_repair_helps(tmp_path):
-    """White space between a sequence and a word: stripping it would make both one sequence."""
+def test_no_hint_if_no_repair_helps(tmp_path):
+    """White space between a sequence and a text: stripping it would join both into one sequence."""
     file = write(tmp_path / "a.tsv", "".join(f"{L}{s}{R} plus\t1.5\n" for s in SEQUENCES))
     with pytest.raises(UserError) as raised:
         build_dataset([file], toy_config(tmp_path))
     assert "fix:" not in str(raised.value)
 
 
-def test_a_space_between_sequence_and_label_delimits_columns(tmp_path):
+def test_space_between_sequence_and_label_is_a_delimiter(tmp_path):
     file = write(tmp_path / "a.txt", "".join(f"{L}{s}{R} {n / 2}\n" for n, s in enumerate(SEQUENCES)))
     built = build_dataset([file], toy_config(tmp_path))
     assert (built.info.promoters, built.label_range) == (24, (0.0, 11.5))

@@ -1,4 +1,4 @@
-"""The files that a name stands for are read, each with its own types and from no other place."""
+"""Files, patterns and URLs: exactly the named files are read, each with its own types."""
 
 import bz2
 import io
@@ -14,7 +14,7 @@ import pytest
 from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 
 ROWS = [(f"ACGTACGTACGTACGTACGT{'ACGT'[i]}", i + 0.5) for i in range(4)]
 OTHER = [(sequence[::-1], -label) for sequence, label in ROWS]
@@ -50,24 +50,24 @@ def write(path, rows):
         ("{a,b}.tsv", "a.tsv"),
     ],
 )
-def test_a_name_with_marks_of_patterns_is_that_file_alone(tmp_path, named, beside):
+def test_existing_file_name_is_not_a_pattern(tmp_path, named, beside):
     write(tmp_path / named, ROWS)
     write(tmp_path / beside, OTHER)
-    assert usable([tmp_path / named]) == ROWS
-    assert usable([tmp_path / beside]) == OTHER
+    assert valid_rows([tmp_path / named]) == ROWS
+    assert valid_rows([tmp_path / beside]) == OTHER
 
 
 @pytest.mark.parametrize("folder", ["expression=3", "line=3", "filename=3", "sequence=ACGT", "file=x", "fields=7"])
 @pytest.mark.parametrize("name", ["a.tsv", "a.parquet", "a.fa"])
 def test_names_of_folders_are_no_columns(tmp_path, folder, name):
-    assert usable([write(tmp_path / folder / name, ROWS)]) == ROWS
+    assert valid_rows([write(tmp_path / folder / name, ROWS)]) == ROWS
 
 
 def test_columns_of_a_table_do_not_hide_those_of_the_reader(tmp_path):
     columns = {name: ["x"] * 4 for name in ("file", "filename", "line", "name", "text", "fields")}
     table = pa.table({**columns, "sequence": [s for s, _ in ROWS], "expression": [e for _, e in ROWS]})
     pq.write_table(table, tmp_path / "a.parquet")
-    assert usable([tmp_path / "a.parquet"]) == ROWS
+    assert valid_rows([tmp_path / "a.parquet"]) == ROWS
 
 
 def labels_of(kind, values):
@@ -104,7 +104,7 @@ def test_each_table_is_read_with_its_own_types(tmp_path, first, second):
 
 
 @pytest.mark.parametrize("digits", ["0.1", "1e-07", "123456789.125", "-0.30000000000000004", "16777217"])
-def test_numbers_of_tables_are_the_same_numbers(tmp_path, digits):
+def test_numbers_of_tables_keep_their_values(tmp_path, digits):
     label = float(digits)
     pq.write_table(pa.table({"sequence": ["ACGT"], "expression": [label]}), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_text(json.dumps({"sequence": "ACGT", "expression": label}))
@@ -112,7 +112,7 @@ def test_numbers_of_tables_are_the_same_numbers(tmp_path, digits):
         assert [row[2] for row in read_rows([tmp_path / name])] == [label]
 
 
-def test_a_column_that_holds_no_text_or_numbers_is_named(tmp_path):
+def test_column_of_another_type_is_named(tmp_path):
     pq.write_table(pa.table({"sequence": ["ACGT"], "expression": [[1.0, 2.0]]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet: .expression. .*got .<list<"):
         read_rows([tmp_path / "a.parquet"], Columns(expression="expression"))
@@ -154,7 +154,7 @@ FASTA = "".join(f">x expression={label}\n{sequence}\n" for sequence, label in RO
 )
 def test_compressed_files(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
-    assert usable([tmp_path / name]) == ROWS
+    assert valid_rows([tmp_path / name]) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -167,16 +167,16 @@ def test_compressed_files(tmp_path, name, data):
         ),
         ("none.zip", zipped(TEXT), "got 0"),
         ("inner.zip", zipped("x", "a.xlsx"), "expected a name ending in"),
-        ("no.zip", b"PK\3\4", "cannot be read, corrupt or cut off"),
-        ("cut.tsv.xz", lzma.compress(TEXT.encode())[:-8], "cannot be read, corrupt or cut off"),
-        ("cut.tsv.bz2", bz2.compress(TEXT.encode() * 99)[:-8], "cannot be read, corrupt or cut off"),
+        ("no.zip", b"PK\3\4", "cannot be read, corrupt or truncated"),
+        ("cut.tsv.xz", lzma.compress(TEXT.encode())[:-8], "cannot be read, corrupt or truncated"),
+        ("cut.tsv.bz2", bz2.compress(TEXT.encode() * 99)[:-8], "cannot be read, corrupt or truncated"),
         ("xz.tsv", lzma.compress(TEXT.encode()), "compressed or Parquet data; expected text"),
         ("zip.tsv", zipped(TEXT, "a.tsv"), "compressed or Parquet data; expected text"),
         ("a.parquet.gz", b"x", "expected a name ending in"),
         ("no.arrow", b"x", "cannot be read as Arrow"),
         ("list.jsonl", b"[1, 2]\n", "list.jsonl:1: expected a JSON object"),
         ("cut.jsonl", f'{JSON}{{"sequence": "AC'.encode(), "cut.jsonl:5: not JSON"),
-        ("twice.jsonl", b'{"sequence": "ACGT", "expression": 1, "expression": 2}\n', "a key stands twice"),
+        ("twice.jsonl", b'{"sequence": "ACGT", "expression": 1, "expression": 2}\n', "duplicate key"),
         ("none.tsv.xz", lzma.compress(b""), "the file is empty"),
     ],
 )
@@ -217,16 +217,16 @@ def write_arrow(path, form):
 
 @pytest.mark.parametrize("form", [pa.ipc.new_file, pa.ipc.new_stream])
 def test_arrow_files(tmp_path, form):
-    assert usable([write_arrow(tmp_path / "a.arrow", form)]) == ROWS
+    assert valid_rows([write_arrow(tmp_path / "a.arrow", form)]) == ROWS
 
 
-def test_a_folder_that_save_to_disk_wrote(tmp_path):
+def test_folder_of_save_to_disk_is_read(tmp_path):
     names = [f"data-0000{number}-of-00002.arrow" for number in range(2)]
     for name in names:
         write_arrow(tmp_path / "hf" / "train" / name, pa.ipc.new_stream)
     state = {"_data_files": [{"filename": name} for name in names], "_indices_data_files": None}
     (tmp_path / "hf" / "train" / "state.json").write_text(json.dumps(state))
-    assert usable([tmp_path / "hf" / "train"]) == ROWS * 2
+    assert valid_rows([tmp_path / "hf" / "train"]) == ROWS * 2
     (tmp_path / "hf" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     with pytest.raises(UserError, match=r"holds the splits train, test; fix: name one, such as .*hf/train"):
         find_input([str(tmp_path / "hf")])

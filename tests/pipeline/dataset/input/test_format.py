@@ -1,4 +1,4 @@
-"""How rows are written is found by itself: each case gives the dataset of the plain file."""
+"""Detected formats: each case gives the dataset of the plain file."""
 
 import gzip
 import http.server
@@ -74,7 +74,7 @@ WRITTEN |= {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_the_same_dataset_however_it_is_written(tmp_path, plain, name):
+def test_file_format_does_not_change_the_dataset(tmp_path, plain, name):
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / name, WRITTEN[name])], config)
     assert built.info.input_rows == 12
@@ -147,23 +147,23 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
         ),
         ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
         ("a.tsv", f"{DNA}\t15,5\n{DNA}\t15\n", None, "decimal comma"),
-        ("a.txt", ">p 5\nACGTA\n", None, ": FASTA, but not by its name"),
+        ("a.txt", ">p 5\nACGTA\n", None, ": FASTA without its suffix"),
         ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed or Parquet data; expected text"),
         ("a.tsv", "ACGT\t1\n".encode("utf-16"), None, "not a text file in UTF-8"),
     ],
 )
-def test_columns_that_are_not_there(tmp_path, name, text, columns, message):
+def test_missing_columns_are_refused(tmp_path, name, text, columns, message):
     with pytest.raises(UserError, match=message):
         find_input([write(tmp_path / name, text)], columns)
 
 
-def test_files_that_differ(tmp_path):
+def test_files_of_different_layouts_are_refused(tmp_path):
     files = [write(tmp_path / "a.tsv", PLAIN), write(tmp_path / "b.csv", f"sequence,expression\n{CSV}")]
     with pytest.raises(UserError, match=r"b\.csv: another layout than .*a\.tsv \(delimiter: '\\t' and ','"):
         find_input(files)
     with pytest.raises(UserError, match="text files together"):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
-    with pytest.raises(UserError, match="named twice"):
+    with pytest.raises(UserError, match="duplicate file"):
         find_input([files[0], str(tmp_path / "*.tsv")])
     (tmp_path / "made").mkdir()
     with pytest.raises(UserError, match=r"made: not a file; the folder holds no input files$"):
@@ -178,8 +178,8 @@ def test_files_that_differ(tmp_path):
         find_input([str(tmp_path / "made")])
 
 
-def test_no_row_is_taken_for_a_header(tmp_path):
-    """A first row that cannot be used is a reject, not a header line without a word."""
+def test_no_row_becomes_a_header(tmp_path):
+    """An invalid first row is a reject, not silently a header line."""
     config = toy_config(tmp_path)
     built = build_dataset([write(tmp_path / "toy.tsv", f"XQ12\tfoo\n{PLAIN}")], config)
     assert built.rejects == {"letters other than ACGTN": 1}
@@ -187,7 +187,7 @@ def test_no_row_is_taken_for_a_header(tmp_path):
         assert connection.execute("select line, text from rejects").fetchall() == [(1, "XQ12\tfoo")]
 
 
-def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
+def test_row_with_a_column_name_is_a_row(tmp_path, plain):
     text = "".join(f"{sequence}\t{expression}\tlabel\n" for sequence, expression in ROWS)
     for columns in (None, Columns("1", "2"), Columns(expression="2")):
         config = toy_config(tmp_path / str(columns and columns.sequence))
@@ -195,7 +195,7 @@ def test_a_row_that_holds_a_word_of_headers_is_a_row(tmp_path, plain):
         assert everything(config.dataset.path) == plain
 
 
-def test_places_of_rejects_count_the_header_and_the_lines_of_an_entry(tmp_path):
+def test_line_numbers_of_rejects_count_header_and_entry_lines(tmp_path):
     text = f"sequence,expression\n{CSV}bad,1\n"
     build_dataset([write(tmp_path / "a.csv", text)], config := toy_config(tmp_path / "csv"))
     with open_dataset(config.dataset.path) as connection:
@@ -233,7 +233,7 @@ def test_rows_without_labels_are_all_test_rows(tmp_path, name, content, override
     assert sorted(rows) == sorted((sequence, None, "test") for sequence, _ in ROWS)
 
 
-def test_labels_further_down_than_is_looked_count(tmp_path):
+def test_labels_after_the_sampled_lines_count(tmp_path):
     text = "".join(f"{sequence}\tnan\n" for sequence, _ in ROWS) * 100 + PLAIN
     built = build_dataset([write(tmp_path / "late.tsv", text)], toy_config(tmp_path))
     assert built.info.promoters == 12
@@ -262,22 +262,22 @@ def test_files_from_the_web(tmp_path, plain):
         with pytest.raises(UserError, match=r"none\.tsv: cannot fetch"):
             build_dataset([url.replace("toy.tsv.gz", "none.tsv")], config)
         server.shutdown()
-    found = everything(config.dataset.path)
-    assert found["promoters"] == plain["promoters"]
+    contents = everything(config.dataset.path)
+    assert contents["promoters"] == plain["promoters"]
     with open_dataset(config.dataset.path) as connection:
         assert connection.execute("select file, line from rejects").fetchall() == [(f"{url}?download=1", 1)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(OUTPUTS), "served"]
 
 
 def test_files_from_s3(tmp_path, plain, s3):
-    """From a real S3 server on this machine; every part of the answer comes over its HTTP."""
+    """From a real S3 server on this machine; every part of the response is sent over HTTP."""
     with fsspec.open(f"{s3}/toy.csv", "wb") as file:
         file.write(CSV.encode())
     build_dataset([f"{s3}/toy.csv"], config := toy_config(tmp_path))
     assert everything(config.dataset.path) == plain
 
 
-def test_the_command_says_what_it_read(tmp_path):
+def test_predict_describes_its_input(tmp_path):
     write(tmp_path / "five.tsv", WRITTEN["five.tsv"])
     done = subprocess.run(
         [BIN / "promoter-bert", "build", "five.tsv", "--config", ROOT / "configs/demo.yaml", "--dataset", "d.duckdb"],

@@ -11,7 +11,7 @@ from pipeline.dataset.input.fasta import fasta_entries
 from pipeline.dataset.input.lines import first_lines, line_batches, text_blocks
 from pipeline.dataset.input.row_count import count_entries, count_lines
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 
 S = ["ACGTACGTACGTACGTACGTA", "CCCCACGTACGTACGTACGTC", "GGGGACGTACGTACGTACGTG"]
 
@@ -43,7 +43,7 @@ WORDS = st.sampled_from(["ACGT", "", "AC\tGT", "a b", "é", "\x01", "\x0b", "\x0
 @given(st.lists(st.tuples(WORDS, ENDS), max_size=8), WORDS, st.integers(1, 9))
 @example([("ACGT", "\r\n"), ("AC", "\r"), ("GT", "\r\n")], "", 3)
 @example([("ACGT", "\n"), ("ACGT", "\r")], "", 100)
-def test_lines_are_exact_or_refused_whatever_ends_them(parts, last, size):
+def test_lines_with_any_line_end_are_exact_or_refused(parts, last, size):
     text = "".join(word + end for word, end in parts) + last
     data = text.encode()
     mixed = len(set(re.findall(r"\r\n|\n|\r(?=.)|\r$", text, re.DOTALL)) - {"\r\n"}) > 1 or (
@@ -97,11 +97,11 @@ def test_every_kind_of_line_end_gives_the_same_rows(tmp_path, ends, mark):
     rows = [(sequence, float(label)) for label, sequence in enumerate(S)]
     text = "".join(f"{s}\t{e}{end}" for (s, e), end in zip(rows, ends, strict=True))
     (tmp_path / "a.tsv").write_bytes((mark + text).encode())
-    assert usable([tmp_path / "a.tsv"]) == rows
+    assert valid_rows([tmp_path / "a.tsv"]) == rows
     fasta = "".join(f">x expression={e}{end}{s[:5]}{end}{s[5:]}{end}" for (s, e), end in zip(rows, ends, strict=True))
     if len(set(ends) - {"\r\n"}) < 2:
         (tmp_path / "a.fa").write_bytes((mark + fasta).encode())
-        assert usable([tmp_path / "a.fa"]) == rows
+        assert valid_rows([tmp_path / "a.fa"]) == rows
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
@@ -112,9 +112,9 @@ def test_long_lines_are_rows(tmp_path, place, end):
     long = ("ACGT" * (5_000_000 if place == "last" else 750_000), 7.0)
     rows.insert({"first": 0, "middle": 1, "last": 3}[place], long)
     (tmp_path / "a.tsv").write_text("\n".join(f"{s}\t{e}" for s, e in rows) + end)
-    assert usable([tmp_path / "a.tsv"]) == rows
+    assert valid_rows([tmp_path / "a.tsv"]) == rows
     (tmp_path / "a.fa").write_text("\n".join(f">x activity={e}\n{s}" for s, e in rows) + end)
-    assert usable([tmp_path / "a.fa"]) == rows
+    assert valid_rows([tmp_path / "a.fa"]) == rows
 
 
 def test_a_line_that_arrow_cannot_hold_is_refused(monkeypatch):
@@ -134,7 +134,7 @@ def test_a_line_that_arrow_cannot_hold_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     "mark", ["\x01", "\x02", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\ufffe", "\U0010ffff"]
 )
-def test_no_other_character_cuts_a_line(tmp_path, mark):
+def test_only_line_ends_split_lines(tmp_path, mark):
     text = f"{S[0]}\t3{mark}foo\n{S[1]}\t4\n{S[2][:9]}{mark}{S[2][9:]}\t5\n{S[2]}\t6\tx{mark}y\n{mark}\n"
     (tmp_path / "a.tsv").write_text(text * 3 + f"{S[1]}\t4\n" * 20)
     rows = read_rows([tmp_path / "a.tsv"])
@@ -143,7 +143,7 @@ def test_no_other_character_cuts_a_line(tmp_path, mark):
     assert {(s, e) for _, s, e, code in rows if not code} == {(S[1], 4.0)}
 
 
-def test_a_nul_byte_is_refused_wherever_it_is(tmp_path, monkeypatch):
+def test_nul_byte_is_refused_at_any_place(tmp_path, monkeypatch):
     monkeypatch.setattr(compression, "CHUNK_BYTES", 1000)
     for name in ("a.tsv", "a.fa"):
         (tmp_path / name).write_bytes(b">x 1\nACGTACGT\n" * 200_000 + b"ACGT\x00\t3\n" if name == "a.fa" else
@@ -166,7 +166,7 @@ def test_the_first_lines_are_those_of_the_reader():
         first_lines("x", [], 10, 100)
 
 
-def test_a_lost_row_is_found_by_the_audit(tmp_path, made, monkeypatch):
+def test_audit_reports_a_lost_row(tmp_path, made, monkeypatch):
     from pipeline.dataset.build import build_dataset
     from pipeline.dataset.input import stream
     from tests.conftest import small_config

@@ -1,4 +1,4 @@
-"""What the settings do with rows that break a rule, with equal and with near-duplicate sequences."""
+"""Settings for rows that break a rule, for equal and for near-duplicate sequences."""
 
 import itertools
 import os
@@ -30,27 +30,27 @@ from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, TOY, L, R, everythi
         ("assay.missing_adapters=add", "ACGT", f"{L}ACGT{R}", "left adapter missing"),
     ],
 )
-def test_a_repair_is_made_only_where_it_is_asked_for_and_is_counted(tmp_path, setting, sequence, becomes, reason):
+def test_only_requested_repairs_are_made_and_counted(tmp_path, setting, sequence, becomes, reason):
     file = write(tmp_path / "toy.tsv", f"{GOOD}{sequence}\t5\n")
     plain = toy_config(tmp_path / "plain")
     built = build_dataset([file], plain)
     assert (built.rejects, built.repairs) == ({reason: 1}, {})
-    said = describe_build(built)
-    assert any(line.startswith(f"rejected   1: {reason} (to repair: {setting}") for line in said)
-    assert not any("no rows" in line for line in said)
+    output = describe_build(built)
+    assert any(line.startswith(f"rejected   1: {reason} (to repair: {setting}") for line in output)
+    assert not any("no rows" in line for line in output)
     config = toy_config(tmp_path / "repaired", setting)
     built = build_dataset([file], config)
     assert (built.rejects, built.repairs) == ({}, {setting.partition("=")[0].removeprefix("assay."): 1})
     with open_dataset(config.dataset.path) as connection:
-        found = connection.execute("select sequence from promoters where expression = 5").fetchall()
-    assert (becomes,) in found
+        results = connection.execute("select sequence from promoters where expression = 5").fetchall()
+    assert (becomes,) in results
 
 
-def test_a_dataset_that_training_will_not_take_says_so(tmp_path):
+def test_dataset_that_cannot_be_trained_on_has_a_note(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
-    said = "\n".join(describe_build(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
-    assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in said
-    assert said.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
+    output = "\n".join(describe_build(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
+    assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in output
+    assert output.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
 
 
 def test_all_repairs_together(tmp_path):
@@ -82,28 +82,28 @@ def test_equal_sequences(tmp_path, duplicates, labels, reason):
     assert built.rejects == {"expression is NaN": 1} | ({reason: 2} if reason else {})
     assert built.info.input_rows == 16
     with open_dataset(config.dataset.path) as connection:
-        found = connection.execute(
+        results = connection.execute(
             f"select expression from promoters where sequence = '{L}ACGTACGT{R}' order by 1"
         ).fetchall()
         places = connection.execute(f"select line from rejects where reason = '{reason}' order by 1").fetchall()
-    assert [label for (label,) in found] == labels
+    assert [label for (label,) in results] == labels
     assert places == ([(14,), (16,)] if reason else [])
 
 
 def test_averages_do_not_depend_on_the_order_of_the_rows(tmp_path):
     rng = random.Random(1)
     rows = [line("ACGT" * (2 + i % 3), rng.uniform(0, 17)) for i in range(300)] + [line(*row) for row in TOY]
-    found = []
+    results = []
     for number in range(3):
         rng.shuffle(rows)
         config = toy_config(tmp_path / str(number), "dataset.duplicates=average")
         build_dataset([write(tmp_path / f"{number}.tsv", "".join(rows))], config)
-        found.append(everything(config.dataset.path)["promoters"])
-    assert found[0] == found[1] == found[2]
+        results.append(everything(config.dataset.path)["promoters"])
+    assert results[0] == results[1] == results[2]
 
 
 def families(rng, families_, members, singles):
-    """Inserts in families of near-duplicates (0 to 2 mismatches, one indel), and some that stand alone."""
+    """Draw inserts in families of near-duplicates (0 to 2 mismatches, one indel), and some without near-duplicates."""
     letters = np.array(list("ACGT"))
     inserts = []
     for _ in range(families_):
@@ -116,7 +116,7 @@ def families(rng, families_, members, singles):
 
 
 def within(a, b):
-    """At most two mismatches, or one indel."""
+    """Return whether two inserts differ by at most two mismatches, or one indel."""
     if len(a) == len(b):
         return sum(x != y for x, y in zip(a, b, strict=True)) <= 2
     long, short = (a, b) if len(a) > len(b) else (b, a)
@@ -124,7 +124,7 @@ def within(a, b):
 
 
 def leaks(file, config):
-    """Held-out rows of a random split with a near-duplicate in training, by brute force."""
+    """Count held-out rows of a random split with a near-duplicate in training, by brute force."""
     build_dataset([file], config)
     with open_dataset(config.dataset.path) as connection:
         split_of = connection.execute("select insert_of(sequence), split from finetune").fetchall()
@@ -136,14 +136,14 @@ def test_near_duplicates_lie_in_one_split(tmp_path):
     rng = np.random.default_rng(3)
     inserts = families(rng, 25, 5, 150)
     rows = [line(insert, round(rng.uniform(0, 17), 3)) for insert in [*inserts, *inserts[:20]]]
-    found = []
+    results = []
     for number in range(2):
         random.Random(number).shuffle(rows)
         file = write(tmp_path / f"{number}.tsv", "".join(rows))
         config = small_config(tmp_path / str(number), "dataset.split=grouped")
         built = build_dataset([file], config, threads=1 + number)
-        found.append(everything(config.dataset.path))
-    assert found[0] == found[1]
+        results.append(everything(config.dataset.path))
+    assert results[0] == results[1]
     n = len(rows)
     assert (built.info.finetune_test_rows, built.info.finetune_valid_rows) == (n // 10, n // 10)
     with open_dataset(config.dataset.path) as connection:
@@ -184,7 +184,7 @@ def test_groups_too_large_for_the_splits_are_a_clear_error(tmp_path):
         build_dataset([write(tmp_path / "a.tsv", rows)], small_config(tmp_path, "dataset.split=grouped"))
 
 
-def test_the_same_again_is_not_built_again(tmp_path):
+def test_unchanged_dataset_is_not_rebuilt(tmp_path):
     file = write(tmp_path / "toy.tsv", GOOD)
     config = toy_config(tmp_path)
     first = build_dataset([file], config)
@@ -204,15 +204,15 @@ def test_two_builds_at_once(tmp_path):
     config = toy_config(tmp_path)
 
     def second(_):
-        with pytest.raises(UserError, match=rf"process {os.getpid()} is building .*dataset.duckdb; wait for it"):
+        with pytest.raises(UserError, match=rf"process {os.getpid()} is building .*dataset.duckdb; fix: wait for it"):
             build_dataset([file], config)
 
     assert build_dataset([file], config, on_step=second).info.promoters == 12
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
-    """At random moments of the work; the next build clears what was left and gives what an undisturbed one gives."""
+def test_interrupted_build_keeps_the_old_dataset(tmp_path, made, end):
+    """At random times; the next build removes leftovers and gives the same dataset as an uninterrupted one."""
     moments = random.Random(int(end))
     folder = tmp_path / "work"
     folder.mkdir()
@@ -237,9 +237,9 @@ def test_an_interrupted_build_leaves_the_old_dataset_whole(tmp_path, made, end):
         if end == signal.SIGINT:
             assert errors.splitlines()[-1].startswith("interrupted; run the same command to start again")
             assert {path.name for path in folder.iterdir()} == {"toy.tsv", "rows.tsv", *OUTPUTS}
-        found = everything(config.dataset.path)
-        if len(found["promoters"]) == 12:
-            assert found == before
+        results = everything(config.dataset.path)
+        if len(results["promoters"]) == 12:
+            assert results == before
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert len(everything(config.dataset.path)["promoters"]) == 60_000
     names = {path.name for path in folder.iterdir()}
@@ -256,12 +256,12 @@ def test_the_query_for_near_duplicates(tmp_path):
     config = small_config(tmp_path, "dataset.split=grouped")
     build_dataset([write(tmp_path / "a.tsv", "".join(line(*row) for row in rows))], config)
     with open_dataset(config.dataset.path) as connection:
-        found = connection.execute(statement("queries/near_duplicates.sql")).fetchall()
+        results = connection.execute(statement("queries/near_duplicates.sql")).fetchall()
         split = connection.execute("select distinct split from near_duplicates").fetchall()
-    assert found == [(2, first, second, 1, split[0][0], 9.0, 7.0)]
+    assert results == [(2, first, second, 1, split[0][0], 9.0, 7.0)]
 
 
-def test_a_full_disk_leaves_the_old_dataset_whole(tmp_path, made):
+def test_full_disk_keeps_the_old_dataset(tmp_path, made):
     """On a real file system of 4 MB, which is filled by the build."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -29,17 +29,17 @@ def scan(assay, source, columns="line, text, name, sequence, expression", thread
 
 
 def entries(text):
-    """The definition, line by line: line, text and sequence of each entry."""
-    found = []
+    """Apply the definition line by line: line, text and sequence of each entry."""
+    numbered = []
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"), 1):
         if line.startswith(">"):
-            found.append((number, [line]))
-        elif (found and found[-1][1][0].startswith(">")) or (line and found):
-            found[-1][1].append(line)
+            numbered.append((number, [line]))
+        elif (numbered and numbered[-1][1][0].startswith(">")) or (line and numbered):
+            numbered[-1][1].append(line)
         elif line:
-            found.append((number, [line]))
+            numbered.append((number, [line]))
     return [
-        (number, "\n".join(lines), "".join(lines[lines[0].startswith(">") :])) for number, lines in found
+        (number, "\n".join(lines), "".join(lines[lines[0].startswith(">") :])) for number, lines in numbered
     ]  # fmt: skip
 
 
@@ -63,7 +63,7 @@ LINES = st.lists(st.sampled_from([">a", ">b 1.5", ">", "ACGT", "acgt", "", "AC G
 
 @settings(max_examples=60, deadline=None)
 @given(LINES, st.sampled_from(["\n", "\r\n", "\r"]), st.booleans(), st.integers(1, 9))
-def test_entries_are_those_of_the_definition_wherever_the_text_is_cut(made, lines, end, is_last_ended, size):
+def test_entries_equal_the_definition_for_any_chunks(made, lines, end, is_last_ended, size):
     text = end.join(lines) + (end if is_last_ended else "")
     source = replace(FASTA, stream=fasta_input("x", pieces(text.encode(), size)))
     assert scan(made.config.assay, source, "line, text, sequence") == entries(text)
@@ -86,7 +86,7 @@ def test_each_scan_reads_the_files_from_the_beginning_and_in_order(tmp_path, mad
             assert connection.execute("select count(*), min(sequence) from input").fetchall() == [(10_000, "ACGTN")]
 
 
-def test_marks_and_letters_of_other_encodings(made):
+def test_byte_order_marks_and_other_encodings(made):
     data = b"\xef\xbb\xbf>caf\xe9 5\nAC\xffGT\n"
     rows = scan(made.config.assay, replace(FASTA, stream=fasta_input("x", [data])), "name, sequence, expression")
     assert rows == [("caf\ufffd", "AC\ufffdGT", "5")]
@@ -107,13 +107,13 @@ def test_lines_of_text_without_those_to_skip(made, size):
         raise input_error(broken, error.value)
 
 
-def test_a_damaged_file_is_an_error_and_not_its_end(tmp_path, made):
+def test_corrupt_compressed_file_is_an_error_not_an_end(tmp_path, made):
     data = gzip.compress((">a\n" + "ACGT" * 50_000 + "\n").encode())
     (tmp_path / "cut.fasta.gz").write_bytes(data[:-20])
     source = replace(FASTA, stream=fasta_files([str(tmp_path / "cut.fasta.gz")]))
     with pytest.raises(duckdb.Error) as error:
         scan(made.config.assay, source)
-    with pytest.raises(UserError, match=r"cut\.fasta\.gz: cannot be read, corrupt or cut off"):
+    with pytest.raises(UserError, match=r"cut\.fasta\.gz: cannot be read, corrupt or truncated"):
         raise input_error(source, error.value)
 
 

@@ -5,7 +5,7 @@ import pytest
 from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 from tests.pipeline.dataset.test_build import write
 
 
@@ -30,7 +30,7 @@ R_TABLES = {
 @pytest.mark.parametrize("name", R_TABLES)
 def test_the_row_names_of_r_shift_no_column(tmp_path, name):
     file = write(tmp_path / "a.txt", R_TABLES[name])
-    assert usable([file]) == list(zip(DNA, LABELS, strict=True))
+    assert valid_rows([file]) == list(zip(DNA, LABELS, strict=True))
     assert find_input([file]).layout.row_names
 
 
@@ -44,7 +44,7 @@ def test_the_row_names_of_r_shift_no_column(tmp_path, name):
         ("".join(["sequence\texpression\n", *(f"{s}\t{i}.5\t7\n" for i, s in enumerate(DNA))]), "2 .* have 3"),
         ("".join(["a\tb\tsequence\texpression\n", *(f"{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "4 .* have 2"),
         ("".join(["sequence\texpression\n", *(f"{i}\tx\t{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "2 .* have 4"),
-        # Names that stand twice are no row names.
+        # Duplicate names are not row names.
         ("".join(["sequence\texpression\n", *(f"x\t{s}\t{i}.5\n" for i, s in enumerate(DNA))]), "2 .* have 3"),
     ],
 )
@@ -65,7 +65,7 @@ PREAMBLES = {
 @pytest.mark.parametrize("name", PREAMBLES)
 def test_comment_lines_before_the_header_are_skipped(tmp_path, name):
     file = write(tmp_path / "a.tsv", PREAMBLES[name] + "".join(f"{s}\t{i}.5\n" for i, s in enumerate(DNA)))
-    assert usable([file], Columns(expression="log2FC")) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)]
+    assert valid_rows([file], Columns(expression="log2FC")) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)]
     lines = PREAMBLES[name].count("\n")
     assert [line for line, *_ in read_rows([file], Columns(expression="log2FC"))] == [lines + i for i in (1, 2, 3)]
 
@@ -73,20 +73,20 @@ def test_comment_lines_before_the_header_are_skipped(tmp_path, name):
 def test_comment_lines_of_several_files_and_of_rows(tmp_path):
     body = "".join(f"{s}\t{i}.5\n" for i, s in enumerate(DNA))
     files = [write(tmp_path / f"{n}.tsv", "# x\n" * n + body) for n in range(3)]
-    assert usable(files) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)] * 3
+    assert valid_rows(files) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)] * 3
     assert find_input(files).layout.comment_lines == 3
     # Lines between rows are rows, and names that all begin with # are names.
     assert [row[3] for row in read_rows([write(tmp_path / "in.tsv", f"{body}# x\n{body}")])][3] is not None
     names = "".join(f"#{i}\t{s}\t{i}.5\n" for i, s in enumerate(DNA))
-    assert usable([write(tmp_path / "names.tsv", names)]) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)]
+    assert valid_rows([write(tmp_path / "names.tsv", names)]) == [(sequence, i + 0.5) for i, sequence in enumerate(DNA)]
 
 
 def test_tables_with_spaces_between_columns(tmp_path):
     expected = [(sequence, i + 0.5) for i, sequence in enumerate(DNA)]
     rows = [f"{s} {i}.5" for i, s in enumerate(DNA)]
-    assert usable([write(tmp_path / "a.txt", "\n".join(rows))]) == expected
-    assert usable([write(tmp_path / "b.txt", "\n".join(["sequence expression", *rows]))]) == expected
-    assert usable([write(tmp_path / "c.txt", "\n".join(f"p{i} {row}" for i, row in enumerate(rows)))]) == expected
+    assert valid_rows([write(tmp_path / "a.txt", "\n".join(rows))]) == expected
+    assert valid_rows([write(tmp_path / "b.txt", "\n".join(["sequence expression", *rows]))]) == expected
+    assert valid_rows([write(tmp_path / "c.txt", "\n".join(f"p{i} {row}" for i, row in enumerate(rows)))]) == expected
     for text in ("\n".join(row.replace(" ", "   ") for row in rows), "\n".join(f" {row}" for row in rows)):
         with pytest.raises(UserError, match=r"columns aligned by several spaces; .* fix: awk"):
             layout_of(tmp_path, text)
