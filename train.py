@@ -69,7 +69,8 @@ def train(watchdog: Watchdog | None) -> State:
 
 def main() -> int:
     """Run one process of a training and record its end. Returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # launchers and schedulers send SIGTERM: handle as Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # launchers and schedulers send them: handle as Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     status = RunStatus(locate_launch_record(os.environ))
     try:
         with status, start_watchdog(os.environ) as watchdog:

@@ -1,5 +1,6 @@
 """The commands doctor and relaunch, for trainings on several hosts and unattended trainings."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ def doctor(
     hostfile: Annotated[
         Path | None, typer.Option(help="DeepSpeed's hostfile with the hosts to check. [default: this machine only]")
     ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Check the Slurm job that runs this command.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     deepspeed_config: Annotated[
         Path | None, typer.Option("--deepspeed_config", help="File of DeepSpeed's settings. [default: ds_config.json]")
@@ -38,6 +40,7 @@ def doctor(
     Example: promoter-bert doctor --hostfile hostfile
     """
     from model.cluster.doctor import TrainingPlan, check_hosts, format_finding
+    from model.cluster.slurm import check_job
     from model.training.ds_config import read_ds_config
 
     settings = configuration(context, config)
@@ -45,7 +48,7 @@ def doctor(
     read_ds_config(ds_config, cuda=True)  # an invalid file is an error of the command, not of a host
     plan = TrainingPlan(settings, config, list(context.obj.overrides), ds_config, master_port, ssh_port)
     findings = []
-    for finding in check_hosts(hostfile, plan):
+    for finding in check_job(plan, os.environ) if slurm else check_hosts(hostfile, plan):
         findings.append(finding)
         if not as_json:
             print(format_finding(finding), flush=True)

@@ -73,7 +73,7 @@ def format_finding(finding: Finding) -> str:
     return f"{line}\n        fix: {finding.fix}" if finding.fix else line
 
 
-def _make_finding(host: str, check: str, problem: str, ok: str, fix: str, warn: bool = False) -> Finding:
+def make_finding(host: str, check: str, problem: str, ok: str, fix: str, warn: bool = False) -> Finding:
     """Make a finding with the text `problem`, or `ok` if that is empty. warn: whether training works nevertheless."""
     if not problem:
         return Finding(host, check, "ok", ok)
@@ -95,16 +95,23 @@ def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Findi
     for host in slots:
         ssh_works = yield from _check_ssh(host, plan)
         reachable += [host] if ssh_works else []
-    run = partial(ssh, port=plan.ssh_port)
+    answers = yield from check_together(list(slots), reachable, plan, partial(ssh, port=plan.ssh_port))
+    yield from _check_gpus(answers, slots)
+
+
+def check_together(
+    hosts: Sequence[str], reachable: Sequence[str], plan: TrainingPlan, run: RunCommand
+) -> Generator[Finding, None, Answers]:
+    """Check the reachable ones of a training's hosts, the first of which has rank 0. Returns their answers."""
     answers = yield from _probe(reachable, plan, run)
-    first = next(iter(slots))
-    yield from _check_names(answers, len(slots))
+    first = hosts[0]
+    yield from _check_names(answers, len(hosts))
     if first in answers:
         yield from _check_first(first, answers[first], plan)
         yield from _check_same(first, answers)
         if len(answers) > 1 and not answers[first]["port_problem"]:
             yield from _check_connections(first, answers, plan, run)
-    yield from _check_gpus(answers, slots)
+    return answers
 
 
 def _check_launching_machine(hosts: int) -> Iterator[Finding]:
@@ -112,14 +119,14 @@ def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     this_host = socket.gethostname()
     if hosts > 1:
         problem = "" if shutil.which("pdsh") else "not installed"
-        yield _make_finding(this_host, "pdsh", problem, "installed", "apt-get install pdsh")
+        yield make_finding(this_host, "pdsh", problem, "installed", "apt-get install pdsh")
     problem, files = "", []
     try:
         files = check_environment_files()
     except UserError as error:
         problem = str(error)
     ok = f"from {', '.join(files)}" if files else "no .deepspeed_env"
-    yield _make_finding(this_host, "environment", problem, ok, "remove that line")
+    yield make_finding(this_host, "environment", problem, ok, "remove that line")
 
 
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
@@ -128,10 +135,10 @@ def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
     fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that its sshd is running"
     if host in ("localhost", "127.0.0.1"):
         fix = "start sshd, or omit --hostfile; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
-    yield _make_finding(host, "ssh", problem, "without a password", fix)
+    yield make_finding(host, "ssh", problem, "without a password", fix)
     if not problem:
         fix = "add ServerAliveInterval 5 to ~/.ssh/config; promoter-bert relaunch sets it itself"
-        yield _make_finding(host, "ssh keep-alive", _check_keep_alive(host), "on", fix, warn=True)
+        yield make_finding(host, "ssh keep-alive", _check_keep_alive(host), "on", fix, warn=True)
     return not problem
 
 
@@ -171,7 +178,7 @@ def _probe(hosts: Sequence[str], plan: TrainingPlan, run: RunCommand) -> Generat
         fix = f"put project, .venv and config file at the same path on that host: {Path.cwd()}"
         if done.returncode == FAILED:
             fix = "check that the host is not overloaded, then try again"
-        yield _make_finding(host, "project", _extract_error(done), f"runs in {Path.cwd()}", fix)
+        yield make_finding(host, "project", _extract_error(done), f"runs in {Path.cwd()}", fix)
         if done.returncode == 0:
             answers[host] = answer = json.loads(done.stdout.splitlines()[-1])
             yield from _check_system(host, answer, max(before - answer["time"], answer["time"] - after, 0.0))
@@ -181,10 +188,10 @@ def _probe(hosts: Sequence[str], plan: TrainingPlan, run: RunCommand) -> Generat
 def _check_system(host: str, answer: dict[str, Any], clock_offset_s: float) -> Iterator[Finding]:
     problem = f"differs by {clock_offset_s:,.0f} s from this machine" if clock_offset_s > CLOCK_TOLERANCE_S else ""
     fix = "synchronize it over the network: systemctl enable --now systemd-timesyncd"
-    yield _make_finding(host, "clock", problem, "synchronized", fix, warn=True)
+    yield make_finding(host, "clock", problem, "synchronized", fix, warn=True)
     problem = "" if answer["pkill"] else "not installed"
     fix = "apt-get install procps; DeepSpeed ends processes with pkill"
-    yield _make_finding(host, "pkill", problem, "installed", fix, warn=True)
+    yield make_finding(host, "pkill", problem, "installed", fix, warn=True)
 
 
 def _check_names(answers: Answers, hosts: int) -> Iterator[Finding]:
@@ -193,23 +200,23 @@ def _check_names(answers: Answers, hosts: int) -> Iterator[Finding]:
         ok = f"{answer['host']} resolves to {address or 'no address'}"
         problem = f"{ok}, where other hosts cannot reach it" if hosts > 1 and not is_reachable(address) else ""
         fix = "train.py uses the route to the first host instead; for other programs, correct the name in /etc/hosts"
-        yield _make_finding(host, "own name", problem, ok, fix, warn=True)
+        yield make_finding(host, "own name", problem, ok, fix, warn=True)
 
 
 def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iterator[Finding]:
     """Check port, shards and disk space, which only the host of rank 0 needs."""
     problem = answer["port_problem"] and f"{plan.port}: {answer['port_problem']}"
     fix = "use another port if another training uses this one: deepspeed --master_port 29501 ..."
-    yield _make_finding(first, "port", problem, f"{plan.port} is free", fix)
+    yield make_finding(first, "port", problem, f"{plan.port} is free", fix)
     fix = "put the same shards into the same folder on every host"
-    yield _make_finding(first, "shards", answer["shards_problem"], "match the dataset", fix)
+    yield make_finding(first, "shards", answer["shards_problem"], "match the dataset", fix)
     free, needed = answer["free_bytes"], answer["needed_bytes"]
     amounts = f"{free / 1e9:,.2f} GB free in {answer['run_folder']}, the run needs about {needed / 1e9:,.2f} GB"
     problem = amounts if free < DISK_MARGIN * needed else ""
     if not problem and not answer["writable"]:
         problem = f"{answer['run_folder']}: not writable"
     warn = free >= needed and answer["writable"]
-    yield _make_finding(
+    yield make_finding(
         first, "disk", problem, amounts, "make room, or use a folder on another disk: run.path=...", warn
     )
 
@@ -221,7 +228,7 @@ def _check_same(first: str, answers: Answers) -> Iterator[Finding]:
         for kind, fix in FIX_BY_KIND.items():
             facts = answer["facts"][kind]
             ok = ", ".join(f"{name} {value}" for name, value in facts.items()) if kind != "config" else "equal"
-            yield _make_finding(host, f"same {kind}", "; ".join(by_kind.get(kind, [])), ok, fix)
+            yield make_finding(host, f"same {kind}", "; ".join(by_kind.get(kind, [])), ok, fix)
 
 
 def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: RunCommand) -> Iterator[Finding]:
@@ -241,11 +248,11 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
     for host, result in zip(others, run_on_all([first, *others], query)[1:], strict=True):
         problem = result["problem"] and f"cannot reach {target}: {result['problem']}"
         fix = "open all ports between the hosts, as training also uses other ports"
-        yield _make_finding(host, "way", problem, f"reaches {target}", fix)
+        yield make_finding(host, "way", problem, f"reaches {target}", fix)
         if not problem:
             problem = "" if result["shared"] else f"{folder} is not the same folder as on {first}"
             fix = "use a folder on a shared disk (run.path=...), as every host reads its checkpoints"
-            yield _make_finding(host, "shared run folder", problem, str(folder), fix)
+            yield make_finding(host, "shared run folder", problem, str(folder), fix)
 
 
 def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]:
@@ -263,4 +270,4 @@ def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]
             problem = f"{', '.join(sorted(set(gpus)))}: the kinds differ, and the slowest limits the speed"
         elif not kinds and processes > (cores or 1):
             problem = f"none, but slots={processes} on {cores} CPU cores"
-        yield _make_finding(host, "GPUs", problem, ok, "set slots in the hostfile to the number of GPUs per host", warn)
+        yield make_finding(host, "GPUs", problem, ok, "set slots in the hostfile to the number of GPUs per host", warn)

@@ -29,15 +29,15 @@ def join_rendezvous(watchdog: Watchdog | None) -> c10d.Store:
     Raises SystemExit with the names of missing ranks if some do not arrive in time, DistNetworkError if the port is in
     use.
     """
-    rank, ranks, restart = (int(os.environ.get(n, "0")) for n in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
+    rank, ranks = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE"))
     end = time.monotonic() + JOIN_TIMEOUT_S
     if watchdog is not None:
         watchdog.report_imports_done()
     try:
-        store = c10d.PrefixStore(f"promoter-bert/{restart}", _open_store(rank, ranks, end))
-        store.set(str(rank), "")
-        if not _wait_until(lambda: store.check([str(n) for n in range(ranks)]), end):
-            raise _make_missing_error(rank, [n for n in range(ranks) if not store.check([str(n)])])
+        attempt = _Attempt(_open_store(rank, ranks, end), rank, ranks)
+        if not _wait_until(attempt.is_complete, end):
+            raise _make_missing_error(rank, attempt.missing)
+        store = attempt.store
         if watchdog is not None and rank == 0:
             address, key = find_route_address(os.environ["MASTER_ADDR"]), secrets.token_hex(16)
             store.set("watchdog", json.dumps([address, watchdog.listen(address, key), key]))
@@ -49,7 +49,62 @@ def join_rendezvous(watchdog: Watchdog | None) -> c10d.Store:
         raise SystemExit(
             f"lost: rank 0: connection to rank {rank} on {socket.gethostname()} failed; {RESUME_HINT}"
         ) from None
-    return store
+    return _leave_agent_store(store, rank) if _is_served_by_torchrun() else store
+
+
+def _is_served_by_torchrun() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+
+
+def _leave_agent_store(store: c10d.Store, rank: int) -> c10d.Store:
+    """Let rank 0 serve a new store, to which the environment then leads. torchrun's holds addresses of dead ranks."""
+    kept = store
+    if rank == 0:
+        kept = dist.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"], 0, is_master=True, wait_for_workers=False, multi_tenant=True
+        )
+        store.set("port", str(kept.port))
+    os.environ.update(MASTER_PORT=store.get("port").decode(), TORCHELASTIC_USE_AGENT_STORE=str(False))
+    return kept
+
+
+class _Attempt:
+    """Arrival of the ranks in one start of a training.
+
+    torchrun keeps one store for all starts, and its restart counts may differ between hosts. So rank 0 chooses a random
+    key per start. It tells the key to every rank that asks for it.
+    """
+
+    def __init__(self, store: c10d.Store, rank: int, ranks: int) -> None:
+        self._shared, self._rank, self._ranks = store, rank, ranks
+        self._own_key = secrets.token_hex(8)
+        self.store = c10d.PrefixStore(f"promoter-bert/{self._own_key}", store)
+        """Store of this start, once it is complete."""
+        self.missing = list(range(ranks)) if rank == 0 else [0]
+        """Ranks that have not arrived."""
+        store.set(f"promoter-bert/rank-{rank}", self._own_key)
+
+    def is_complete(self) -> bool:
+        """Return whether all ranks have arrived. Call it until they have."""
+        if self._rank == 0:
+            self._answer()
+        elif self.missing == [0] and self._shared.check([f"promoter-bert/key-{self._own_key}"]):
+            key = self._shared.get(f"promoter-bert/key-{self._own_key}").decode()
+            self.store = c10d.PrefixStore(f"promoter-bert/{key}", self._shared)
+            self.store.set(str(self._rank), "")
+            self.missing = list(range(self._ranks))
+        elif self.missing == [0]:
+            return False
+        self.missing = [rank for rank in self.missing if not self.store.check([str(rank)])]
+        return not self.missing
+
+    def _answer(self) -> None:
+        """On rank 0: tell the key to the other ranks. The name of a rank may still lead to a dead process."""
+        self.store.set("0", "")
+        for rank in self.missing:
+            if rank and self._shared.check([f"promoter-bert/rank-{rank}"]):
+                other_key = self._shared.get(f"promoter-bert/rank-{rank}").decode()
+                self._shared.set(f"promoter-bert/key-{other_key}", self._own_key)
 
 
 def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
@@ -58,7 +113,7 @@ def _open_store(rank: int, ranks: int, end: float) -> c10d.Store:
     The store's own waits are not used, as they print stack traces, name no rank and block signals.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    by_torchrun = _is_served_by_torchrun()
     is_server = rank == 0 and not by_torchrun
 
     def answers() -> bool:

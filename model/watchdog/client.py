@@ -18,7 +18,8 @@ from pipeline.errors import UserError
 from pipeline.paths import ROOT
 
 RESUME_HINT = "this run ends; fix: run the same command to resume from the last checkpoint"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals on which a training saves a checkpoint and ends. Slurm sends SIGUSR1 before a time limit, if asked to."""
 ANSWER_TIMEOUT_S = 20.0
 
 

@@ -25,6 +25,12 @@ ELSEWHERE = {
     "deepspeed train.py --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "test_engine.py: a GPU's",
     "python -m bench.training.gpu": "test_bench_gpu.py, in a small form",
     "python -m bench.training.bench_train --config configs/h200.yaml --deepspeed_config configs/ds_h200.json": "too",
+    "sbatch examples/slurm/train.sbatch doctor": "test_slurm.py, on a Slurm of its own",
+    "sbatch examples/slurm/train.sbatch": "too",
+    "sbatch --nodes=4 examples/slurm/train.sbatch run.name=four-nodes": "too",
+    "sbatch --export=ALL,NODE_DISK=/scratch examples/slurm/train.sbatch": "too",
+    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id paper --rdzv-endpoint worker-1:29400 "
+    "--max-restarts 5 train.py": "test_torchrun.py, with two agents",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 

@@ -192,6 +192,7 @@ def test_loss_that_is_not_finite_ends_the_run(copy):
     ("launcher", "number", "to_all", "code"),
     [
         (["python"], signal.SIGTERM, False, 0),
+        (["python"], signal.SIGUSR1, False, 0),
         (["deepspeed", "--num_accelerators", "2"], signal.SIGTERM, False, -signal.SIGTERM),
         (["deepspeed", "--num_accelerators", "2"], signal.SIGINT, True, -signal.SIGINT),
         (["torchrun", "--nproc-per-node", "2"], signal.SIGTERM, False, 1),
