@@ -98,7 +98,7 @@ class Finetune(Stage):
     @model_validator(mode="after")
     def _check_values(self) -> "Finetune":
         if self.start == "scratch" and self.pretrained != "own":
-            raise ValueError(f"start is scratch, so expected pretrained: own, got {self.pretrained}")
+            raise ValueError(f"pretrained is {self.pretrained}, but with finetune.start=scratch it must be own")
         return self
 
     @property

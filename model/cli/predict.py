@@ -27,8 +27,8 @@ def predict(
         typer.Option(
             "-o",
             "--output",
-            help="File to write: sequence<TAB>prediction lines (.tsv, .txt), .csv with a header line, or .parquet; - "
-            "for lines on standard output.",
+            help="Output file. The extension gives the format: .tsv or .txt (lines of sequence<TAB>prediction), .csv "
+            "(with a header line) or .parquet; - writes lines to standard output.",
         ),
     ],
     sequence_column: SequenceColumn = None,

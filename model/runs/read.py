@@ -125,6 +125,13 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
+BASELINES = {
+    "most_frequent_kmer": "most frequent k-mer",
+    "kmer_given_neighbours": "most likely k-mer between its neighbours",
+}
+"""Baseline in summary.json -> its name for a reader."""
+
+
 def warn_below_baseline(masked: Mapping[str, Any]) -> str:
     """Warn if the best pretrained model is less accurate than the baseline of the most frequent k-mer.
 

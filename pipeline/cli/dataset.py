@@ -28,7 +28,7 @@ def generate(
         result = run(out, rows, seed, count_units(show, rows))
     lines = [
         f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
-        f"ceiling    highest expected Pearson of any model: {result.ceiling}",
+        f"ceiling    highest expected Pearson of any model, on all promoters of the file: {result.ceiling}",
     ]
     print_result(result, as_json, lines)
 

@@ -60,5 +60,5 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
     if info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
-            "promoters reach the cut; fix: a fraction, such as dataset.pretrain_valid=0.05"
+            "promoters reach the threshold; fix: a fraction, such as dataset.pretrain_valid=0.05"
         )

@@ -73,8 +73,8 @@ def download(
     total = sum(known[name].size for name in missing)
     if free < total - received:
         raise UserError(
-            f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: make room, or name "
-            "another --out"
+            f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: free disk space, or "
+            "name another --out"
         )
     done = 0
     results = []

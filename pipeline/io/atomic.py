@@ -37,7 +37,7 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "; fix: make room, then run the same command again" if full else ""
+        fix = "; fix: free disk space, then run the same command again" if full else ""
         raise UserError(f"{path}: cannot write: {error.strerror or error}{fix}") from None
     finally:
         with suppress(OSError):

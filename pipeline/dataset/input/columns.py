@@ -60,8 +60,7 @@ class Choice:
 def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     """Choose the columns of a table. labelled: whether a column of labels is needed.
 
-    Raises UserError for a requested column that does not exist or holds something else, and where several columns
-    could be meant.
+    Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
     """
     sequence = _sequence_field(table, columns.sequence)
     expression = _label_field(table, columns.expression, sequence) if labelled else 0
@@ -157,7 +156,7 @@ def _label_field(table: Table, requested: str | None, sequence: int) -> int:
 
 
 def _find_label(table: Table, others: list[int]) -> int:
-    """Find the label by name, or as the only column of numbers; 0 if no column could be it."""
+    """Find the label by name, or as the only column of numbers. Returns 0 if no column can be the label."""
     numbers = [field for field in others if _holds_numbers(table, field) and not _is_index(table, field)]
     candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
     named = [field for field in others if table.name(field).lower() in LABEL_NAMES]

@@ -42,7 +42,7 @@ class Input:
 
     @property
     def column_names(self) -> tuple[str | None, str | None]:
-        """The columns of sequences and labels, for a reader: their names, or else their numbers; None for none."""
+        """Return the columns of sequences and labels, by name or else by number; None if there is no such column."""
         if self.layout is None:
             return self.sequence_column, self.expression_column
         layout = self.layout
