@@ -139,8 +139,8 @@ class PretrainTask(MaskedTask):
 class FinetuneTask(Task):
     """Regression of expression on standardized labels: squared error or smooth L1.
 
-    The output is the mean over all reading frames, or the one of the overlapping tokens. label_mean, label_sd: mean and
-    standard deviation of the training labels.
+    The output is the mean over all reading frames, or the output for the overlapping tokens. label_mean, label_sd: mean
+    and standard deviation of the training labels.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
         connection.execute(statement("splits/random.sql"))
     connection.execute(statement("05_rejects.sql"))
     check_promoters(connection, config.assay, source)
-    on_step("cutting and splitting")
+    on_step("computing threshold and splits")
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))
     check_sizes(connection)

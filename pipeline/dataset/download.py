@@ -95,7 +95,7 @@ def download(
 
 
 def _verify_existing(path: Path, file: KnownFile) -> DownloadResult:
-    """Raise UserError if the content of a file is not the known one."""
+    """Raise UserError if a file does not have the known size and sha256."""
     try:
         size, sha256 = path.stat().st_size, file_sha256(path)
         if (size, sha256) != (file.size, file.sha256):

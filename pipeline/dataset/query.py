@@ -130,7 +130,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
         if len(statements) != 1:
             raise UserError(f"expected one statement, got {len(statements)}")
         if statements[0].type in WRITING:
-            raise UserError("expected a select: the dataset is opened read-only; for a file of the result: -o NAME.csv")
+            raise UserError("expected a select: the dataset is opened read-only; fix: to write a file, add -o NAME.csv")
         relation = connection.sql(sql)
     except duckdb.Error as error:
         raise UserError(str(error).strip()) from None

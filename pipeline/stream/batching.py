@@ -64,7 +64,7 @@ class RankSlice:
 class RowAssignment:
     """Rows of a global batch that one rank takes.
 
-    rows: (n,) int64, ascending; weights: (n,) float32, 0 for a row that only fills an empty micro-batch;
+    rows: (n,) int64, ascending; weights: (n,) float32, 0 for a padding row;
     micro_batches: per micro-batch its slice of `rows`, and the index of its first row in the global batch.
     """
 

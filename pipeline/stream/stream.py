@@ -98,8 +98,10 @@ class ShardStream:
     """Stream of the batches of one split for one rank.
 
     shards: a folder, or another source; global_batch: promoters per step, over all ranks; rank_slice: the slice of this
-    rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree: called
-    before the steps of a block, so that all ranks end with the same error. Raises UserError for an unknown split.
+    rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree:
+    collective function that shares the first error of any rank, called before each block of steps.
+
+    Raises UserError for an unknown split.
     """
 
     shards: Path | ShardSource
@@ -145,7 +147,7 @@ class ShardStream:
             if type(value) is not int or not 0 <= value <= most:
                 raise UserError(
                     f"{self.shards}: {self.split}: {name}: expected an integer from 0 to {most:,}, got {value!a}; "
-                    "fix: resume with the shards that the state is of, or start a new run"
+                    "fix: resume with the same shards, or start a new run"
                 )
         return self._iterate_steps(epoch, consumed)
 
