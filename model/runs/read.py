@@ -51,7 +51,7 @@ class RunFiles:
 
     @property
     def config(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the configuration. For a finished run, this is the one of its last start."""
+        """Return the configuration. For a finished run, it is the configuration of its last start."""
         values: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
         return values
 

@@ -48,8 +48,9 @@ class StageEngine:
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
         """Take one optimizer step over this rank's micro-batches. All ranks call this.
 
-        sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The gradient is
-        that of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the smallest scale.
+        sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The step
+        follows the gradient of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the
+        smallest scale.
         """
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)

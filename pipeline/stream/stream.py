@@ -5,8 +5,8 @@
 3. Another thread collates the promoters of this rank, in order, in blocks (batching.py).
 4. The batches of a step are slices of the arrays of a block: no work per promoter, and little per batch.
 
-All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume reads no
-window before the one of its position.
+All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume starts at
+the window of its position.
 
 Memory of a rank: at most five windows (26 MB each at k = 3 and flank 150) and four blocks (7 MB each, divided by the
 number of ranks). A block is as wide as its longest promoter.
@@ -83,12 +83,12 @@ class StreamState:
             raise UserError(f"not the state of a stream: {problem}; expected the result of to_json()") from None
 
     def check(self, current: "StreamState") -> None:
-        """Raise UserError if this state is of another stream than `current`: promoters would repeat or be lost."""
+        """Raise UserError if this state does not fit the stream `current`: promoters would repeat or be lost."""
         for name in ("shard_key", "split", "seed", "reverse_complement"):
             saved, value = getattr(self, name), getattr(current, name)
             if saved != value:
                 raise UserError(
-                    f"the state is of a stream with {name} {saved}, this one has {value}; "
+                    f"the saved state has {name} {saved}, but this stream has {value}; "
                     "fix: resume with the same shards and settings, or start a new run"
                 )
 

@@ -82,7 +82,7 @@ def _requested_field(table: Table, requested: str) -> int:
 
 
 def _sequence_field(table: Table, requested: str | None) -> int:
-    """Find the column of sequences: the requested one, the one of a known name, or the one of DNA.
+    """Find the column of sequences: the requested column, a column with a known name, or the column of DNA.
 
     Of several columns of DNA it is the one that is much longer than the others, which are barcodes.
     """

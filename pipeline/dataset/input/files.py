@@ -22,7 +22,7 @@ KINDS = {
     **dict.fromkeys((".fasta", ".fa", ".fna"), "FASTA"),
     **dict.fromkeys((".parquet", ".arrow", *JSON_SUFFIXES), "table"),
 }
-"""The kind of file by the ending of its name, or of its name without that of a compression."""
+"""File extension -> kind of file. The extension of a compression is removed first."""
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
 _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(re.escape, COMPRESSED_SUFFIXES))})?$")
