@@ -66,7 +66,7 @@ class Stage(Section):
     max_epochs: Annotated[float, Field(gt=0)]
     """Maximum number of epochs; early stopping may end the stage before."""
     reverse_complement: bool
-    """Whether a random half of the promoters is replaced by reverse complements, drawn anew for each epoch."""
+    """Whether a random half of the promoters is replaced by reverse complements; the half differs in each epoch."""
     evaluate_every: Annotated[float, Field(gt=0)]
     """Fraction of an epoch between two evaluations."""
     early_stop: Count

@@ -9,6 +9,6 @@ SQL = ROOT / "sql"
 
 
 def shipped(name: str) -> Path:
-    """A settings file such as config.yaml: the one in the working directory if it exists, else the project's own."""
+    """Return the path of a settings file such as config.yaml: in the working directory if it exists, else the project's."""
     here = Path(name)
     return here if here.exists() else ROOT / name

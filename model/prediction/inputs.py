@@ -32,7 +32,7 @@ HEAD_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Part:
-    """Successive rows of the input, in a table with columns name (where the input has names), sequence (as read),
+    """Successive rows of the input, in a table with columns name (if the input has names), sequence (as read),
     repaired, and problem (null for a valid row). first: number of the first row, from 0.
     """
 
@@ -48,7 +48,7 @@ class Part:
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
     def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
-        """Replace column repaired by prediction: float32, null where there is none. values: of the valid rows."""
+        """Replace column repaired by prediction: float32, null for an invalid row. values: of the valid rows."""
         prediction = np.full(len(self), np.nan, np.float32)
         prediction[self.table["problem"].is_null().to_numpy()] = values
         place = self.table.column_names.index("repaired")

@@ -227,7 +227,7 @@ def _read_object(path: Path, width: int) -> dict[tuple[int, ...], Any]:
 
 
 def _query(path: Path, query: str, columns: list[str] | None = None) -> list[tuple[Any, ...]]:
-    """Run a DuckDB query with the file's path as its parameter. columns: expected ones, for the error."""
+    """Run a DuckDB query with the file's path as its parameter. columns: expected columns, for the error."""
     try:
         with duckdb.connect() as connection:
             rows: list[tuple[Any, ...]] = connection.execute(query, [str(path)]).fetchall()

@@ -40,7 +40,7 @@ class RankData:
     agree: ErrorConsensus
 
     def open_training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
-        """Open the training split of a stage, shuffled anew in each epoch."""
+        """Open the training split of a stage, in another random order in each epoch."""
         part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
         return ShardStream(
             self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,

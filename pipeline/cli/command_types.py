@@ -74,7 +74,7 @@ class Command(TyperCommand):
         return words + args[end:], overrides
 
     def _is_override(self, word: str, schema: type[DataConfig]) -> bool:
-        """Whether a word sets a value. One of an unknown section is a file's name, where such a file exists."""
+        """Whether a word sets a value. A word with an unknown section is a file name if such a file exists."""
         if match := OVERRIDE.match(word):
             return match[1] in schema.model_fields or (self.takes_overrides and not Path(word).exists())
         if (match := BARE_KEY.match(word)) and not Path(word).exists():

@@ -80,7 +80,7 @@ def _header_notes(layout: dict[str, Any]) -> Iterator[str]:
 
 
 def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:
-    """Describe the columns that were read, where there was a choice."""
+    """Describe the columns that were read, if there was a choice."""
     if layout["kind"] == "text" and (layout["skip_lines"] or layout["columns"] > 2):
         header = "a header line and " if layout["skip_lines"] else ""
         labels = f"labels in column {layout['expression_field']}" if labelled else "no labels"

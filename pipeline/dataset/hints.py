@@ -52,7 +52,7 @@ def _cells_of_row(text: str, source: Input) -> tuple[str, str]:
 
 
 def _label_range(labels: list[str], assay: Assay) -> str:
-    """Name the range of labels that would accept these; an empty text where they cannot be read."""
+    """Name the range that would accept these labels. Returns an empty text if a label is not a number."""
     values = [float(label) for label in labels if is_number(label) and math.isfinite(float(label))]
     if not values:
         return ""

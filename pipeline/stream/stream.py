@@ -130,7 +130,7 @@ class ShardStream:
         return StreamState(self.index.key, self.split, self.seed, self.reverse_complement, epoch, consumed)
 
     def resume(self, state: StreamState) -> Iterator[Step]:
-        """Yield the other steps of the epoch of a state.
+        """Yield the remaining steps of the epoch of a state.
 
         Raises UserError for a state of another stream, or with a position outside of the split.
         """

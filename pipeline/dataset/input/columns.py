@@ -38,7 +38,7 @@ _NEVER_LABELS = re.compile(
 class Columns:
     """Columns requested by their name in a header line or Parquet file, or by their number from 1.
 
-    In FASTA, expression is a key of the headers, or the number of a field of them. name: the column that is copied to
+    In FASTA, expression is a key of the headers, or the number of a header field. name: the column that is copied to
     the predictions. unlabelled: the rows have no labels, whatever numbers they hold.
     """
 

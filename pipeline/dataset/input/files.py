@@ -141,6 +141,6 @@ def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
         selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
         first = first or selected
         if selected != first:
-            raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
+            raise UserError(f"{file}: its columns differ from those of {files[0]}; fix: build from one of these files")
     sequence, expression, name = first
     return Input(files, None, expression != "", sequence, expression or None, name or None)
