@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend: the command line prints it without a traceback."""
+"""Exception for errors that the user can fix: the command line prints it without a traceback."""
 
 
 class UserError(Exception):

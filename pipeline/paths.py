@@ -9,6 +9,6 @@ SQL = ROOT / "sql"
 
 
 def shipped(name: str) -> Path:
-    """Return the path of a settings file such as config.yaml: in the working directory if it exists, else the project's."""
+    """Return the path of a settings file such as config.yaml: in the working directory, or else in the project."""
     here = Path(name)
     return here if here.exists() else ROOT / name

@@ -85,7 +85,7 @@ def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool)
         difference = ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in values if _differ(name, a, b))
         if difference:
             raise UserError(
-                f"{file}: its layout differs from that of {first_file} ({difference}); fix: build from one of these files"
+                f"{file}: its layout differs from that of {first_file} ({difference}); fix: build from one of them"
             )
     field = first.expression_field
     rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
