@@ -45,7 +45,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically. Raises UserError as `new_file`."""
+    """Write a small text file atomically. Raises UserError for the errors of new_file."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
