@@ -95,7 +95,9 @@ def start_engine(
     """Start the DeepSpeed engine of a stage around its task.
 
     universal: whether the checkpoint to load has DeepSpeed's universal format; optimizer: used instead of the
-    stage's optimizer; its parameter groups hold the learning rate. Raises UserError if the batch settings contradict each other.
+    stage's optimizer; its parameter groups hold the learning rate.
+
+    Raises UserError if the batch settings contradict each other.
     """
     import deepspeed
 

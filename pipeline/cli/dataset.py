@@ -91,7 +91,8 @@ def build(
     from pipeline.dataset.input.columns import Columns
 
     if no_labels and expression_column is not None:
-        raise typer.BadParameter("the label column of rows without labels; leave one out", param_hint="--no-labels")
+        message = "cannot be combined with --expression-column; fix: omit one of the two"
+        raise typer.BadParameter(message, param_hint="--no-labels")
     settings = configuration(context, config, dataset__path=dataset)
     columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:

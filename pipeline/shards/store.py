@@ -185,7 +185,7 @@ ShardStore = FolderStore | RemoteStore
 
 
 def make_store(location: str, key: str) -> ShardStore:
-    """Make the store of a folder or URL for shards of a key. Raises UserError for a URL in memory."""
+    """Make the store of a folder or URL for shards of a key. Raises UserError for a memory:// URL."""
     if location.startswith("memory:"):
         raise UserError(f"{location}: ends with this process; expected a folder, or a URL of persistent storage")
     return RemoteStore(location, key) if is_remote(location) else FolderStore(Path(location), key)

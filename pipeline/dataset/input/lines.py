@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a text. first_line: number of the first one; data: all lines, each with \\n.
+    """Whole lines of a text. first_line: number of the first line; data: all lines, each with \\n.
 
     ends (lines,): places of the \\n in data.
     """
