@@ -66,7 +66,7 @@ class Stage(Section):
     max_epochs: Annotated[float, Field(gt=0)]
     """Maximum number of epochs; early stopping may end the stage before."""
     reverse_complement: bool
-    """Whether a random half of the promoters is replaced by reverse complements, drawn for each epoch."""
+    """Whether a random half of the promoters is replaced by reverse complements; the half differs in each epoch."""
     evaluate_every: Annotated[float, Field(gt=0)]
     """Fraction of an epoch between two evaluations."""
     early_stop: Count
@@ -98,7 +98,7 @@ class Finetune(Stage):
     @model_validator(mode="after")
     def _check_values(self) -> "Finetune":
         if self.start == "scratch" and self.pretrained != "own":
-            raise ValueError(f"start is scratch, so expected pretrained: own, got {self.pretrained}")
+            raise ValueError(f"pretrained is {self.pretrained}, but with finetune.start=scratch it must be own")
         return self
 
     @property

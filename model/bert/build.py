@@ -51,7 +51,8 @@ def build_task(
 def make_bert_config(config: Config, index: Index) -> BertConfig:
     """Make the BertConfig of a run; its key `promoter_bert` records the assay and tokens for users of the model.
 
-    The number of positions is that of the longest valid promoter, [CLS] and [SEP] included, rounded up to 8.
+    The number of positions is the token count of the longest valid promoter with [CLS] and [SEP], rounded up to a
+    multiple of 8.
     """
     longest = count_positions(config.assay, index.k, config.finetune.tokens)
     return BertConfig(

@@ -27,7 +27,7 @@ class DeviceBatch:
 
 
 def batch_to_device(batch: Batch, width: int, draws: Draws | None, device: torch.device) -> DeviceBatch:
-    """Copy a batch to the device, with `width` ids per promoter. draws: of the whole global batch.
+    """Copy a batch to the device, with `width` ids per promoter. draws: random draws of the whole global batch.
 
     The copies use the CUDA stream of the computation, as 4,096 promoters (2 MB) take only about 0.1 ms.
     """

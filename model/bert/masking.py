@@ -31,7 +31,7 @@ class Draws:
     swap: torch.Tensor
 
     def slice_rows(self, first: int, rows: int) -> "Draws":
-        """Slice the draws of `rows` rows from row `first` on."""
+        """Take the random draws of `rows` rows, starting at row `first`."""
         part = slice(first, first + rows)
         return Draws(self.frame[part], self.select[part], self.swap[part])
 

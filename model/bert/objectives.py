@@ -139,7 +139,7 @@ class PretrainTask(MaskedTask):
 class FinetuneTask(Task):
     """Regression of expression on standardized labels: squared error or smooth L1.
 
-    The output is the mean over all reading frames, or the one of the overlapping tokens.
+    The output is the mean over all reading frames, or the output for the overlapping tokens.
 
     model: a BertForSequenceClassification; its output layer is replaced by an ExpressionHead with the same weights.
     label_mean, label_sd: mean and standard deviation of the training labels.

@@ -203,8 +203,8 @@ def ceiling(
 ) -> None:
     """Compare a run's test Pearson with the ceiling.
 
-    Only for rows of promoter-bert generate: the noise of their labels is known, and so is the highest expected
-    Pearson of any model. run.name selects the run.
+    The ceiling is the highest expected Pearson of any model on the test split. It is known only for the rows of
+    promoter-bert generate. run.name selects the run.
 
     Example: promoter-bert ceiling --config configs/demo.yaml run.name=demo
     """
@@ -213,9 +213,9 @@ def ceiling(
     settings = configuration(context, config, dataset__path=dataset)
     score = score_against_ceiling(settings.dataset.path, settings.run.name)
     lines = [
-        f"test Pearson of run {settings.run.name} on {format_count(score.promoters, 'promoter')}",
+        f"Pearson of run {settings.run.name} on the test split ({format_count(score.promoters, 'promoter')})",
         f"  mean predictor   {0:.3f}",
         f"  trained model    {score.pearson:.3f}",
-        f"  ceiling          {score.ceiling:.3f}",
+        f"  ceiling          {score.ceiling:.3f} (highest expected Pearson of any model on these test promoters)",
     ]
     print_result(score, as_json, lines)

@@ -26,7 +26,7 @@ def doctor(
         Path | None, typer.Option("--deepspeed_config", help="File of DeepSpeed's settings. [default: ds_config.json]")
     ] = None,
     master_port: Annotated[
-        int, typer.Option("--master_port", help="Port on the first host for the training's rendezvous.")
+        int, typer.Option("--master_port", help="Port on the first host where all processes of the training connect.")
     ] = 29500,
     ssh_port: Annotated[
         int | None, typer.Option("--ssh_port", help="Port for ssh. [default: from ssh's configuration]")

@@ -27,16 +27,20 @@ def predict(
         typer.Option(
             "-o",
             "--output",
-            help="File to write: sequence<TAB>prediction lines (.tsv, .txt), .csv with a header line, or .parquet; - "
-            "for lines on standard output.",
+            help="Output file. The extension gives the format: .tsv or .txt (lines of sequence<TAB>prediction), .csv "
+            "(with a header line) or .parquet; - writes lines to standard output.",
         ),
     ],
     sequence_column: SequenceColumn = None,
     names: Annotated[
-        bool, typer.Option("--names", help="First output column: the name in each FASTA header, up to a space.")
+        bool,
+        typer.Option(
+            "--names", help="Copy the name of each FASTA entry (its header up to a space) to the first output column."
+        ),
     ] = False,
     name_column: Annotated[
-        str | None, typer.Option(help="First output column: this input column, by its name or its number from 1.")
+        str | None,
+        typer.Option(help="Copy this input column (its name, or its number from 1) to the first output column."),
     ] = None,
     both_strands: Annotated[
         bool,

@@ -24,7 +24,7 @@ KILL_TIMEOUT_S = 30
 class Leftovers:
     """Processes and records of a launch on a host, in values that JSON can hold.
 
-    running: number of running processes; killed: command lines of killed ones; states: last recorded state of each
+    running: number of running processes; killed: command lines of killed processes; states: last recorded state of each
     rank; problem: why the host could not be queried, or empty.
     """
 

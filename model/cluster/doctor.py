@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from model.cluster.hosts import FAILED, check_environment_files, make_remote_command, read_hostfile, run_on_all, ssh
+from model.cluster.hosts import (
+    FAILED,
+    find_invalid_line,
+    list_environment_files,
+    make_remote_command,
+    read_hostfile,
+    run_on_all,
+    ssh,
+)
 from model.config import Config
 from model.distributed.network import is_reachable
 from model.runs.fingerprint import FIX_BY_KIND, find_differences
-from pipeline.errors import UserError
 
 CLOCK_TOLERANCE_S = 30.0
 """Largest accepted difference between the clocks of two hosts."""
@@ -120,13 +127,10 @@ def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     if hosts > 1:
         problem = "" if shutil.which("pdsh") else "not installed"
         yield make_finding(this_host, "pdsh", problem, "installed", "apt-get install pdsh")
-    problem, files = "", []
-    try:
-        files = check_environment_files()
-    except UserError as error:
-        problem = str(error)
-    ok = f"from {', '.join(files)}" if files else "no .deepspeed_env"
-    yield make_finding(this_host, "environment", problem, ok, "remove that line")
+    files = list_environment_files()
+    ok = f"from {', '.join(map(str, files))}" if files else "no .deepspeed_env"
+    problem, fix = find_invalid_line(files)
+    yield make_finding(this_host, "environment", problem, ok, fix)
 
 
 def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
@@ -198,7 +202,7 @@ def _check_names(answers: Answers, hosts: int) -> Iterator[Finding]:
     for host, answer in answers.items():
         address = answer["own_address"]
         ok = f"{answer['host']} resolves to {address or 'no address'}"
-        problem = f"{ok}, where other hosts cannot reach it" if hosts > 1 and not is_reachable(address) else ""
+        problem = f"{ok}; other hosts cannot reach this address" if hosts > 1 and not is_reachable(address) else ""
         fix = "train.py uses the route to the first host instead; for other programs, correct the name in /etc/hosts"
         yield make_finding(host, "own name", problem, ok, fix, warn=True)
 
@@ -217,7 +221,7 @@ def _check_first(first: str, answer: dict[str, Any], plan: TrainingPlan) -> Iter
         problem = f"{answer['run_folder']}: not writable"
     warn = free >= needed and answer["writable"]
     yield make_finding(
-        first, "disk", problem, amounts, "make room, or use a folder on another disk: run.path=...", warn
+        first, "disk", problem, amounts, "free disk space, or use a folder on another disk: run.path=...", warn
     )
 
 

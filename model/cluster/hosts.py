@@ -142,13 +142,24 @@ def run_on_all(hosts: Sequence[T], work: Callable[[T], R]) -> list[R]:
 
 def check_environment_files() -> list[str]:
     """List the .deepspeed_env files that DeepSpeed reads here. Raises UserError for a line that DeepSpeed rejects."""
+    paths = list_environment_files()
+    problem, fix = find_invalid_line(paths)
+    if problem:
+        raise UserError(f"{problem}; fix: {fix}")
+    return [str(path) for path in paths]
+
+
+def list_environment_files() -> list[Path]:
+    """List the .deepspeed_env files that DeepSpeed reads on this machine."""
     name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
-    paths = [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
+    return [path for path in dict.fromkeys((Path.home() / name, Path(name).absolute())) if path.is_file()]
+
+
+def find_invalid_line(paths: Sequence[Path]) -> tuple[str, str]:
+    """Find the first line of the files that DeepSpeed rejects. Returns problem and fix; both are empty without one."""
     for path in paths:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "=" not in line or line.lstrip().startswith("#"):
-                raise UserError(
-                    f"{path}, line {number}: expected NAME=VALUE, got {line!r}; DeepSpeed rejects comments and "
-                    "empty lines; fix: remove the line"
-                )
-    return [str(path) for path in paths]
+                problem = f"{path}, line {number}: expected NAME=VALUE, got {line!r}"
+                return f"{problem}; DeepSpeed rejects comments and empty lines", f"remove line {number} of {path}"
+    return "", ""

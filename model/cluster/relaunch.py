@@ -48,7 +48,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """End of one start of the command.
+    """Result of one start of the command.
 
     code: exit code; seconds: run time; states: last recorded states of the ranks; leftovers: command lines of killed
     processes that outlived the command; finished: whether the training is finished.

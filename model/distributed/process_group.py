@@ -120,7 +120,7 @@ def sum_over_ranks(*values: torch.Tensor) -> list[float]:
 
 
 def all_gather(value: Any) -> list[Any]:
-    """Gather an object from each rank. Returns all of them on every rank, in rank order. All ranks must call this."""
+    """Gather an object from each rank. Returns all objects on every rank, in rank order. All ranks must call this."""
     out: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(out, value)
     return out

@@ -164,7 +164,7 @@ def _trace(predictor: "Predictor") -> Any:
 
 
 def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
-    """Add the model's facts, a description of input and output, and an example to the file."""
+    """Add metadata to the file: the model's settings, a description of input and output, and an example."""
     assay = predictor.assay
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (

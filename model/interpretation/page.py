@@ -30,7 +30,7 @@ COMMAND = "promoter-bert explain SEQUENCE -o effects.tsv"
 class ExplainResult:
     """Files that `explain` wrote, and their strongest effects, on the scale of the training labels.
 
-    outputs: paths of the files. substitutions: number of them. position (from 1 in the insert), base: the most
+    outputs: paths of the files. substitutions: number of substitutions. position (from 1 in the insert), base: the most
     important base; loss: mean loss of expression over its substitutions. largest: largest absolute effect of a single
     substitution.
     """

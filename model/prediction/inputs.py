@@ -50,7 +50,7 @@ class Part:
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
     def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
-        """Replace column repaired by prediction: float32, null where there is none. values: of the valid rows."""
+        """Replace column repaired by prediction: float32, null for an invalid row. values: of the valid rows."""
         prediction = np.full(len(self), np.nan, np.float32)
         prediction[self.table["problem"].is_null().to_numpy()] = values
         place = self.table.column_names.index("repaired")

@@ -65,7 +65,7 @@ def check_request(request: PredictionRequest) -> None:
 
 
 def check_output_is_no_input(output: str, source: Input) -> None:
-    """Raise UserError where the output, or its problems file, is one of the input files."""
+    """Raise UserError if the output, or its problems file, is one of the input files."""
     if is_stream(output):
         return
     for path in (Path(output), problems_file(output)):

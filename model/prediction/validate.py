@@ -10,7 +10,7 @@ from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 
 VALIDATED = "repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem"
-"""SQL columns: the sequence after the assay's repairs, and why it cannot be predicted (null where it can)."""
+"""SQL columns: the sequence after the assay's repairs, and the reason why it cannot be predicted (null if valid)."""
 
 
 def validate(sequences: list[str], assay: Assay) -> pa.Table:

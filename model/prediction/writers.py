@@ -154,9 +154,9 @@ def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
 
 
 class ProblemReport:
-    """Report of rows without a prediction: counts all rows, and lists those with a problem.
+    """Report of rows without a prediction: it counts all rows, and lists the rows with a problem.
 
-    limit: most rows to list, below a title; None for all rows without a title.
+    limit: maximum number of listed rows, which get a title; None: all rows are listed, without a title.
     """
 
     def __init__(self, file: TextIO, limit: int | None = None) -> None:
@@ -198,7 +198,7 @@ class ProblemReport:
             self.lengths = shortest, max(bounds["max"], self.lengths[1])
 
     def frequent_examples(self) -> dict[str, list[str]]:
-        """Return the examples, those of the most frequent reason first."""
+        """Return the examples by reason, the most frequent reason first."""
         return {problem: self.examples[problem] for problem, _ in self.counts.most_common()}
 
     def finish(self) -> None:

@@ -70,7 +70,7 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
         if info.key != expected:
             raise UserError(
                 f"{path}: not the dataset that {run.folder} was trained on; expected key {expected[:16]}..., got "
-                f"{info.key[:16]}...; fix: --dataset with the right file"
+                f"{info.key[:16]}...; fix: name the right file: --dataset FILE"
             )
         labels = answer(connection, "label_histogram") if info.cut is not None else None
         return DatasetResults(info, labels, _query_held_out(connection, run))

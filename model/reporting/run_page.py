@@ -74,7 +74,7 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
         lines.append("The dataset has no test split and no validation split, so there are no held-out predictions.")
     elif results.held_out is not None and results.held_out.split != "test":
         lines.append(
-            "There is no test split. The predictions shown are those of the validation split, which was also used to "
+            "There is no test split. The page shows predictions for the validation split, which was also used to "
             "select the best weights. Scores on new promoters are expected to be slightly lower."
         )
     return lines

@@ -178,7 +178,7 @@ def calibration(figure: Figure, groups: Columns) -> None:
 def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, width: float) -> None:
     """Plot mean residual and middle half by a property of promoters; below, the number of promoters of each group.
 
-    places: of the groups on the x axis; x: axis label; width: of a bar, in units of the x axis.
+    places: x positions of the groups; x: label of the x axis; width: width of a bar in units of the x axis.
     """
     upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")

@@ -9,7 +9,7 @@ import yaml
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve
-from model.runs.read import RunFiles, warn_below_baseline
+from model.runs.read import BASELINES, RunFiles, warn_below_baseline
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
@@ -35,11 +35,6 @@ EXPRESSION_UNIT = (
     "Expression has the arbitrary unit of the assay; in the yeast DREAM Challenge it is the average sorting bin, 0 to "
     "17."
 )
-BASELINES = {
-    "most_frequent_kmer": "most frequent k-mer",
-    "kmer_given_neighbours": "most likely k-mer between its neighbours",
-}
-"""Baseline in summary.json -> its name."""
 BASELINES_TEXT = (
     "The table compares the best weights with two baselines that use no model. The first always predicts the most "
     "frequent k-mer of the training split. The second predicts the most likely k-mer between the visible bases on "
@@ -134,8 +129,8 @@ def _ceiling_text(ceiling: float | None) -> str:
             "known; replicate measurements can estimate it."
         )
     return (
-        f"{MEAN_PREDICTOR} Noise ceiling: the noise-free expression of these synthetic promoters has a Pearson of "
-        f"{ceiling:.4f} with their noisy labels. No model can be expected to score higher."
+        f"{MEAN_PREDICTOR} Noise ceiling of this split: the noise-free expression of its synthetic promoters has a "
+        f"Pearson of {ceiling:.4f} with their noisy labels. No model can be expected to score higher."
     )
 
 

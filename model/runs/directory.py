@@ -123,7 +123,7 @@ def _check_same(config: Config, index: Index) -> None:
     weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:
         raise UserError(
-            f"{folder}: this run was started from other weights than {config.finetune.pretrained} holds now; {fix}"
+            f"{folder}: the weights in {config.finetune.pretrained} have changed since this run was started; {fix}"
         )
     summary = read_summary(config)
     if summary is not None and (changes := _list_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):

@@ -106,7 +106,7 @@ class Tracker:
             cause = error.strerror or error if isinstance(error, OSError) else error
             raise UserError(
                 f"{self.path.parent}: the metrics cannot be written ({cause}); the last checkpoint is intact; fix: "
-                "make room, then run the same command to resume"
+                "free disk space, then run the same command to resume"
             ) from None
 
 

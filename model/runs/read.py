@@ -51,7 +51,7 @@ class RunFiles:
 
     @property
     def config(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the configuration. For a finished run, this is the one of its last start."""
+        """Return the configuration. For a finished run, it is the configuration of its last start."""
         values: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
         return values
 
@@ -123,6 +123,13 @@ def read_run(folder: Path) -> RunFiles:
         read_run_json(summary, SUMMARY_KEYS, REWRITE_NOTE) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
     )
+
+
+BASELINES = {
+    "most_frequent_kmer": "most frequent k-mer",
+    "kmer_given_neighbours": "most likely k-mer between its neighbours",
+}
+"""Baseline in summary.json -> its name for a reader."""
 
 
 def warn_below_baseline(masked: Mapping[str, Any]) -> str:

@@ -109,7 +109,8 @@ def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
 def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Correlation:
     unit = "pairs" if rows.ndim == 2 else "rows"
     if len(rows) < 2:
-        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: --labels with all test rows")
+        fix = "pass the labels of all test rows: --labels FILE"
+        raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: {fix}")
     measured = _subset_values(name, "label", label, rows)
     predicted = _subset_values(name, "prediction", prediction, rows)
     intervals = correlation_intervals(predicted, measured)

@@ -48,8 +48,9 @@ class StageEngine:
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
         """Take one optimizer step over this rank's micro-batches. All ranks call this.
 
-        sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The gradient is
-        that of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the smallest scale.
+        sums: (3,) float64 on the device; loss, count and correct of the micro-batches are added to it. The step
+        follows the gradient of the mean loss of the whole global batch. Raises UserError if fp16 overflows at the
+        smallest scale.
         """
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
@@ -93,8 +94,10 @@ def start_engine(
 ) -> StageEngine:
     """Start the DeepSpeed engine of a stage around its task.
 
-    universal: whether the checkpoint to load has DeepSpeed's universal format; optimizer: replaces the stage's own, its
-    groups hold the learning rate. Raises UserError if the batch settings contradict each other.
+    universal: whether the checkpoint to load has DeepSpeed's universal format; optimizer: used instead of the
+    stage's optimizer; its parameter groups hold the learning rate.
+
+    Raises UserError if the batch settings contradict each other.
     """
     import deepspeed
 

@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import count_parameters, make_bert_config
 from model.bert.flops import make_stage_cost
 from model.config import Stages
-from model.runs.read import warn_below_baseline
+from model.runs.read import BASELINES, warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
@@ -83,7 +83,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
         lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
     if summary.get("scores"):
-        lines.append("           baseline: a mean predictor has Pearson, Spearman and R2 of 0")
+        lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
@@ -94,13 +94,16 @@ def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
     lines = []
     if "insert_accuracy" in masked:
         lines.append(
-            f"masked     accuracy {masked['accuracy']:.4f}, inside the insert {masked['insert_accuracy']:.4f}; "
-            f"perplexity per base {masked['base_perplexity']:.3f}, inside {masked['insert_base_perplexity']:.3f}"
+            f"pretrain   accuracy of masked k-mers {masked['accuracy']:.4f} (in the insert "
+            f"{masked['insert_accuracy']:.4f}), perplexity per base {masked['base_perplexity']:.3f} (in the insert "
+            f"{masked['insert_base_perplexity']:.3f})"
         )
     for name, scores in masked["baselines"].items():
-        kmers = f" ({scores['kmer']}, inside {scores['insert_kmer']})" if "kmer" in scores else ""
-        title = name.replace("_", " ").replace("kmer", "k-mer")
-        lines.append(f"           {title}{kmers}: {scores['accuracy']:.4f}, inside {scores['insert_accuracy']:.4f}")
+        kmers = f" {scores['kmer']} (in the insert {scores['insert_kmer']})" if "kmer" in scores else ""
+        lines.append(
+            f"           baseline {BASELINES[name]}{kmers}: accuracy {scores['accuracy']:.4f} (in the insert "
+            f"{scores['insert_accuracy']:.4f})"
+        )
     warning = warn_below_baseline(masked)
     return [*lines, f"warning    pretraining is {warning}"] if warning else lines
 

@@ -3,9 +3,10 @@
 Both baselines copy the k-mers that masking left unchanged or replaced, as a model soon learns to. For [MASK] they
 predict
 
-    most frequent k-mer      the most frequent k-mer c of the training split: argmax P(c)
-    k-mer in its context     argmax P(c) P(l | c) P(r | c), where l and r are the adjacent bases on the left and right,
-                             as far as they are visible: `choose_context_bases(k)` bases each, which is k up to k = 3
+    most frequent k-mer                        the most frequent k-mer c of the training split: argmax P(c)
+    most likely k-mer between its neighbours   argmax P(c) P(l | c) P(r | c), where l and r are the adjacent bases on
+                                               the left and right, as far as they are visible:
+                                               `choose_context_bases(k)` bases each, which is k up to k = 3
 
 Accuracy over all tokens uses counts of all tokens; accuracy inside the insert uses counts inside it, as the plasmid is
 the same in every promoter and would dominate.

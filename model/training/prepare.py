@@ -28,7 +28,10 @@ EVALUATION_BATCH = 1024
 
 @dataclass(frozen=True)
 class RankData:
-    """Access of this rank to the shards. seed: of the run; agree: function that shares a data error with all ranks."""
+    """Access of this rank to the shards.
+
+    seed: random seed of the run; agree: collective function: if one rank has a data error, all ranks learn of it.
+    """
 
     shards: Path | ShardSource
     index: Index

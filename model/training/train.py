@@ -56,7 +56,7 @@ def train(
 def train_on_rank(
     config: Config, settings: DeepSpeedSettings, world: World, stages: Stages = "both", emit: Emit = lambda _: None
 ) -> Summary:
-    """Train as one rank of a process group. All ranks call this. Raises UserError as train does."""
+    """Train as one rank of a process group. All ranks call this. Raises the errors of train."""
     path = config.run.directory / STATUS if world.is_rank0 else None
     with prepare(config, settings, world, stages) as run, RunStatus(path) as status:
         if world.is_rank0:

@@ -60,7 +60,7 @@ class Watchdog:
         return int(port)
 
     def join(self, address: str, port: int, key: str) -> None:
-        """Make the watchdog of another rank connect to that of rank 0."""
+        """Make the watchdog of another rank connect to the watchdog of rank 0."""
         self._send(f"join {json.dumps([address, port, key])}")
 
     def finish(self) -> None:
@@ -96,7 +96,7 @@ class Watchdog:
         return answers.readline() if select.select([answers], [], [], timeout_s)[0] else b""
 
     def _end_with_watchdog(self) -> None:
-        """End this process when its watchdog ends, as without it the rank could wait forever."""
+        """End this process when its watchdog ends, because a rank without a watchdog could wait forever."""
         self._process.wait()
         if not self._ending:
             print_error(f"lost: watchdog of process {os.getpid()} exited; {RESUME_HINT}")

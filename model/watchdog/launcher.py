@@ -1,4 +1,4 @@
-"""Launcher processes above a rank, without which a run could not be watched or ended.
+"""Launcher processes above a rank: if one of them has exited, the rank must end.
 
 With DeepSpeed 0.19, the launcher on a host, `deepspeed.launcher.launch`, outlives the `deepspeed` command or the ssh
 that started it, and its ranks outlive the launcher. torchrun's ranks outlive torchrun, too. Other parents are not
@@ -58,7 +58,7 @@ def find_rank_hosts(rank: int) -> list[str]:
 
 
 def kill_ranks(ranks: Collection[int]) -> None:
-    """Kill those of some ranks that this process's parent launched on this host."""
+    """Kill the given ranks that this process's parent launched on this host."""
     parent = psutil.Process().parent()
     for process in parent.children() if parent is not None else ():
         with suppress(psutil.Error):

@@ -30,7 +30,7 @@ def generate(
         result = run(out, rows, seed, count_units(show, rows))
     lines = [
         f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
-        f"ceiling    highest expected Pearson of any model: {result.ceiling}",
+        f"ceiling    highest expected Pearson of any model, on all promoters of the file: {result.ceiling}",
     ]
     print_result(result, as_json, lines)
 
@@ -100,7 +100,8 @@ def build(
     from pipeline.dataset.input.columns import Columns
 
     if no_labels and expression_column is not None:
-        raise typer.BadParameter("excludes --expression-column; fix: omit one of them", param_hint="--no-labels")
+        message = "cannot be combined with --expression-column; fix: omit one of the two"
+        raise typer.BadParameter(message, param_hint="--no-labels")
     settings = configuration(context, config, dataset__path=dataset)
     columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:

@@ -39,7 +39,7 @@ def load_config(path: Path | str, overrides: Sequence[str], schema: type[C]) -> 
 
 
 def load_data_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> DataConfig:
-    """Load the sections assay, dataset and shards. Raises UserError as load_config does."""
+    """Load the sections assay, dataset and shards. Raises UserError for the errors of load_config."""
     return load_config(path, overrides, DataConfig)
 
 

@@ -89,7 +89,7 @@ class Assay(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out adapter_mismatches=0, so that settings are those of datasets and models made before it."""
+        """Omit adapter_mismatches=0, because older datasets and models do not record this setting."""
         values: dict[str, Any] = dump(self)
         if values.get("adapter_mismatches") == 0:
             del values["adapter_mismatches"]

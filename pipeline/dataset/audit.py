@@ -21,7 +21,7 @@ def audit(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source: Input) -> None:
-    """Raise UserError if no row is valid, with a reject of the most frequent reason and the hint for it."""
+    """Raise UserError if no row is valid. The message shows a reject of the most frequent reason, and its hint."""
     if row_count(connection, "promoters"):
         return
     counts = rows_of(

@@ -73,8 +73,8 @@ def download(
     total = sum(known[name].size for name in missing)
     if free < total - received:
         raise UserError(
-            f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: make room, or choose "
-            "another folder: --out FOLDER"
+            f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: free disk "
+            "space, or choose another folder: --out FOLDER"
         )
     done = 0
     results = []
@@ -95,7 +95,7 @@ def download(
 
 
 def _verify_existing(path: Path, file: KnownFile) -> DownloadResult:
-    """Raise UserError if the content of a file is not the known one."""
+    """Raise UserError if a file does not have the known size and sha256."""
     try:
         size, sha256 = path.stat().st_size, file_sha256(path)
         if (size, sha256) != (file.size, file.sha256):

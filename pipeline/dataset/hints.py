@@ -28,7 +28,10 @@ def hints_of_rejects(connection: duckdb.DuckDBPyConnection, source: Input, assay
 
 
 def hint_of_reason(reason: str, texts: Sequence[str], source: Input, assay: Assay) -> str:
-    """Find the settings that would accept rejected rows; an empty text if there are none. texts: rows as read."""
+    """Find the settings that would accept rejected rows. Returns an empty text if there are none.
+
+    texts: the rejected rows, unchanged.
+    """
     rows = [_cells_of_row(text or "", source) for text in texts]
     if reason == "expression out of the assay's range":
         return _label_range([label for _, label in rows], assay)
@@ -80,7 +83,7 @@ def _cells_of_row(text: str, source: Input) -> tuple[str, str]:
 
 
 def _label_range(labels: list[str], assay: Assay) -> str:
-    """Name the range of labels that would accept these; an empty text where they cannot be read."""
+    """Name the range that would accept these labels. Returns an empty text if a label is not a number."""
     values = [float(label) for label in labels if is_number(label) and math.isfinite(float(label))]
     if not values:
         return ""

@@ -21,7 +21,7 @@ def write_parquet(
     """Write a file per split of finetune in the order of positions, and the rejects. source: hash, kept in each file.
 
     A split without rows has no file: Hugging Face's reader refuses empty ones. Columns: id, sequence, expression,
-    split, position, pretrain_split and pretrain_position; the last two are null for promoters below the cut.
+    split, position, pretrain_split and pretrain_position; the last two are null for promoters below the threshold.
     """
     options = f"{OPTIONS}, kv_metadata {{source: '{source or ''}'}}"
     files.parquet.mkdir()

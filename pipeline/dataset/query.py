@@ -41,7 +41,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     and if the output cannot be written.
     """
     if form == "parquet" and output is None:
-        raise UserError("--format parquet: cannot be printed; fix: -o result.parquet")
+        raise UserError("Parquet cannot be printed; fix: give an output file: -o result.parquet")
     if sql.endswith(".sql") and "\n" not in sql:
         try:
             sql = Path(sql).read_text(encoding="utf-8")

@@ -35,8 +35,8 @@ def score_against_ceiling(dataset: str, run: str) -> Score:
     ceiling = _pearson(true_expression_of(sequences), labels)
     if _is_below_usual(ceiling, len(rows)):
         raise UserError(
-            f"{dataset}: the rows are not those of promoter-bert generate; expected a correlation of labels with the "
-            f"generator's expression of {USUAL_CEILING}, got {ceiling:.2f}"
+            f"{dataset}: the ceiling is known only for rows of promoter-bert generate; expected a correlation of "
+            f"{USUAL_CEILING} between labels and the generator's expression, got {ceiling:.2f}"
         )
     return Score(len(rows), _pearson(predictions, labels), ceiling)
 

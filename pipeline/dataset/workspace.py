@@ -122,7 +122,7 @@ def publish(working: DatasetFiles, files: DatasetFiles) -> None:
 def _replace(working: DatasetFiles, files: DatasetFiles) -> None:
     """Replace the Parquet, then the database.
 
-    After a kill in between, the Parquet is of another source than the database, so the next build replaces both.
+    After a kill in between, Parquet and database have different sources, so the next build replaces both.
     """
     replace_folder(working.parquet, files.parquet)
     working.rejects.replace(files.rejects)

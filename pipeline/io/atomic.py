@@ -37,7 +37,7 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "; fix: make room, then run the same command again" if full else ""
+        fix = "; fix: free disk space, then run the same command again" if full else ""
         raise UserError(f"{path}: cannot write: {error.strerror or error}{fix}") from None
     finally:
         with suppress(OSError):
@@ -45,7 +45,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically. Raises UserError as `new_file`."""
+    """Write a small text file atomically. Raises UserError for the errors of new_file."""
     with new_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

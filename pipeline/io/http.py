@@ -91,7 +91,7 @@ def _complete(transfer: "_Transfer", partial: Path, sha256: str) -> None:
         _empty(transfer.file)
         if not transfer.has_parts:  # one complete response was wrong, so the next would be, too
             break
-        transfer.on_progress(0, "wrong hash, possibly of two versions of the file; downloading it again")
+        transfer.on_progress(0, "wrong hash: the file may have changed during the download; downloading it again")
     raise UserError(
         f"{transfer.url}: wrong hash, download deleted; expected sha256 {sha256}, got {received}; "
         "fix: use another mirror: --from URL"

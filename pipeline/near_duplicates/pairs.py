@@ -89,8 +89,9 @@ def _find_mismatch_pairs(
 ) -> Iterator[Pairs]:
     """Find pairs of members of one group that differ in at most max_mismatches bases at `positions`.
 
-    Members of one group are equal at all other positions. earlier: blocks of other calls; pairs that are equal on one
-    of them belong to that call. max_bucket: bucket size above which a bucket is divided.
+    Members of one group are equal at all other positions. earlier: position blocks that previous calls have handled. A
+    pair that is equal on such a block was found by that call and is skipped. max_bucket: bucket size above which a
+    bucket is divided.
     """
     blocks = cut_blocks(inserts, members, group, positions, max_mismatches + 1)
     for number, block in enumerate(blocks):

@@ -51,5 +51,5 @@ def panels_with_counts(
 
 
 def whole_number_axis(axes: Axes) -> None:
-    """Put the ticks of x at whole numbers only."""
+    """Put the ticks of the x axis at whole numbers only."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))

@@ -51,7 +51,7 @@ Content = Table | Listing | Figures | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, an explanation, and contents. source: the query or command that gives the first of them."""
+    """A heading, an explanation, and contents. source: query or command that makes the first content."""
 
     heading: str
     text: str

@@ -210,7 +210,7 @@ def _check_shard(shard: ShardEntry, file: str, where: str) -> None:
     _check_equal(f"{where}.file", file, shard.file, "in the order of the shards")
     end = 0
     for number, record in enumerate(shard.records):
-        _check_equal(f"{where}.records[{number}].offset", end, record.offset, "where the record before ends")
+        _check_equal(f"{where}.records[{number}].offset", end, record.offset, "the end of the previous record")
         end += record.bytes
     _check_equal(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
     _check_equal(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")

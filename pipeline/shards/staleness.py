@@ -37,7 +37,7 @@ def list_wrong_totals(index: Index, info: DatasetInfo) -> list[str]:
 
 
 def adopt_compression(config: C, index: Index) -> C:
-    """Set `shards.compression` to that of the shards. It does not change the batches.
+    """Set `shards.compression` to the compression of the shards. It does not change the batches.
 
     The sizes of records and shards stay, because they determine the order of an epoch.
     """

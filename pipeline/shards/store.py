@@ -22,7 +22,7 @@ from pipeline.io.remote import is_remote, open_file_system, remote_error
 from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, parse_shard_entry, serialize_index
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
-"""Names of notes of finished shards at a URL. Files other than notes, shards and the index are never changed."""
+"""Names of note files at a URL, one per finished shard. Only note files, shards and the index are ever changed."""
 
 
 def _is_shard(file: str) -> bool:
@@ -84,13 +84,13 @@ class FolderStore:
         return new_file(self.work / file)
 
     def note_finished(self, entry: ShardEntry) -> None:
-        """Write a note that a shard is finished."""
+        """Write the note file of a finished shard."""
         write_text((self.work / entry.file).with_suffix(".json"), json.dumps(asdict(entry)))
 
     def publish(self, index: Index) -> None:
-        """Publish the index after all shards exist, and remove shards and notes that it does not list."""
+        """Publish the index after all shards exist. Remove shards that it does not list, and all note files."""
         shards = {self.work / entry.file for entry in index.shards}
-        for path in self.work.rglob("*"):  # notes, files of killed writers, shards of splits not requested now
+        for path in self.work.rglob("*"):  # note files, files of killed writers, shards of other splits
             if path.is_file() and path not in shards:
                 path.unlink()
         write_text(self.work / INDEX, serialize_index(index))
@@ -117,7 +117,7 @@ class RemoteStore:
         return {entry.file: entry for entry in index.shards if sizes.get(entry.file) == entry.bytes}
 
     def begin(self, existing: Index | None) -> None:
-        """Remove an index of other shards, and notes of other keys: their shards will be overwritten."""
+        """Remove an index of other shards, and note files of other keys: their shards will be overwritten."""
         if existing is None:
             self._remove([file for file in self._list_sizes() if file == INDEX or self._is_note_of_others(file)])
 
@@ -187,7 +187,7 @@ ShardStore = FolderStore | RemoteStore
 
 
 def make_store(location: str, key: str) -> ShardStore:
-    """Make the store of a folder or URL for shards of a key. Raises UserError for a URL in memory."""
+    """Make the store of a folder or URL for shards of a key. Raises UserError for a memory:// URL."""
     if location.startswith("memory:"):
         raise UserError(f"{location}: ends with this process; expected a folder, or a URL of persistent storage")
     return RemoteStore(location, key) if is_remote(location) else FolderStore(Path(location), key)

@@ -28,10 +28,10 @@ ShardResult = tuple[ShardEntry, bool]
 
 
 def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> ShardResult:
-    """Write one shard, then its note, unless an interrupted run finished it.
+    """Write one shard, then its note file, unless an earlier run already finished this shard.
 
     config: with the settings of the build. Memory: a few records and the read-ahead of DuckDB, for any size of shard.
-    Raises UserError if the dataset is not the one of the plan, or if the shard cannot be written.
+    Raises UserError if the dataset has changed since the plan was made, or if the shard cannot be written.
     """
     existing = store.find_finished(task.file)
     if existing is not None:

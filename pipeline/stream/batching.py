@@ -22,9 +22,9 @@ class Batch:
     """One micro-batch, padded with id 0 to the width of the global batch.
 
     tokens: (rows, width) ids, one per base, uint8, uint16 or uint32; lengths: (rows,) int64, bases; expression: (rows,)
-    float32, NaN without a label; id: (rows,) int64, of the dataset; weight: (rows,) float32, 0 for a row that only
-    fills an empty micro-batch; first_row: index of the first row in the global batch; global_rows: promoters in the
-    global batch; global_lengths: (global_rows,) int64, their bases. The arrays are views of those of a block of steps.
+    float32, NaN without a label; id: (rows,) int64, of the dataset; weight: (rows,) float32, 0 for a padding row;
+    first_row: index of the first row in the global batch; global_rows: promoters in the global batch; global_lengths:
+    (global_rows,) int64, their bases. The arrays are views into larger arrays that hold several steps.
     """
 
     tokens: Ids
@@ -64,7 +64,7 @@ class RankSlice:
 class RowAssignment:
     """Rows of a global batch that one rank takes.
 
-    rows: (n,) int64, ascending; weights: (n,) float32, 0 for a row that only fills an empty micro-batch;
+    rows: (n,) int64, ascending; weights: (n,) float32, 0 for a padding row;
     micro_batches: per micro-batch its slice of `rows`, and the index of its first row in the global batch.
     """
 

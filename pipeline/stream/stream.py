@@ -5,8 +5,8 @@
 3. Another thread collates the promoters of this rank, in order, in blocks (batching.py).
 4. The batches of a step are slices of the arrays of a block: no work per promoter, and little per batch.
 
-All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume reads no
-window before the one of its position.
+All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume starts at
+the window of its position.
 
 Memory of a rank: at most five windows (26 MB each at k = 3 and flank 150) and four blocks (7 MB each, divided by the
 number of ranks). A block is as wide as its longest promoter.
@@ -83,12 +83,12 @@ class StreamState:
             raise UserError(f"not the state of a stream: {problem}; expected the result of to_json()") from None
 
     def check(self, current: "StreamState") -> None:
-        """Raise UserError if this state is of another stream than `current`: promoters would repeat or be lost."""
+        """Raise UserError if this state does not fit the stream `current`: promoters would repeat or be lost."""
         for name in ("shard_key", "split", "seed", "reverse_complement"):
             saved, value = getattr(self, name), getattr(current, name)
             if saved != value:
                 raise UserError(
-                    f"the state is of a stream with {name} {saved}, this one has {value}; "
+                    f"the saved state has {name} {saved}, but this stream has {value}; "
                     "fix: resume with the same shards and settings, or start a new run"
                 )
 
@@ -98,8 +98,10 @@ class ShardStream:
     """Stream of the batches of one split for one rank.
 
     shards: a folder, or another source; global_batch: promoters per step, over all ranks; rank_slice: the slice of this
-    rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree: called
-    before the steps of a block, so that all ranks end with the same error. Raises UserError for an unknown split.
+    rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree:
+    collective function that shares the first error of any rank, called before each block of steps.
+
+    Raises UserError for an unknown split.
     """
 
     shards: Path | ShardSource
@@ -128,7 +130,7 @@ class ShardStream:
         return StreamState(self.index.key, self.split, self.seed, self.reverse_complement, epoch, consumed)
 
     def resume(self, state: StreamState) -> Iterator[Step]:
-        """Yield the other steps of the epoch of a state.
+        """Yield the remaining steps of the epoch of a state.
 
         Raises UserError for a state of another stream, or with a position outside of the split.
         """
@@ -145,7 +147,7 @@ class ShardStream:
             if type(value) is not int or not 0 <= value <= most:
                 raise UserError(
                     f"{self.shards}: {self.split}: {name}: expected an integer from 0 to {most:,}, got {value!a}; "
-                    "fix: resume with the shards that the state is of, or start a new run"
+                    "fix: resume with the same shards, or start a new run"
                 )
         return self._iterate_steps(epoch, consumed)
 

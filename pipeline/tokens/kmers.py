@@ -123,7 +123,7 @@ def encode_inserts(
 def _split_by_length(lengths: Numbers, span: int) -> Iterator[Numbers]:
     """Split rows into blocks of at most BLOCK_ROWS whose lengths differ by at most `span`.
 
-    The window of a short row is too wide by at most `span`: it ends within the flanks, which are written afterwards.
+    The window of a short row holds up to `span` bases too many. They lie within the flanks, which are written later.
     """
     for least in range(int(lengths.min()), int(lengths.max()) + 1, span + 1):
         rows = np.flatnonzero((lengths >= least) & (lengths <= least + span))

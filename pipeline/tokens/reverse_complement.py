@@ -62,7 +62,7 @@ def _translate(table: Ids, tokens: Ids) -> Ids:
 
 @cache
 def _reverse_complement_ids(k: int) -> Ids:
-    """Map each id to that of its reverse complement: (vocabulary,). Special tokens map to themselves."""
+    """Map the id of each k-mer to the id of its reverse complement: (vocabulary,). Special tokens map to themselves."""
     numbers = np.arange(_BASES**k).reshape([_BASES] * k)  # one axis per base
     complement = np.ix_(*[["TGCAN".index(base) for base in ALPHABET]] * k)
     table: Ids = np.append(np.arange(len(SPECIALS)), numbers.T[complement] + len(SPECIALS)).astype(id_dtype(k))

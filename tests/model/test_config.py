@@ -51,7 +51,7 @@ def test_invalid_override_is_reported_with_its_key(override, name):
 
 
 def test_start_from_scratch_and_from_another_run_is_an_error():
-    with pytest.raises(UserError, match=r"finetune: start is scratch, so expected pretrained: own, got runs/a/pretr"):
+    with pytest.raises(UserError, match=r"finetune: pretrained is runs/a/pretrained, but with .*start=scratch it"):
         load_config(CONFIG, ["finetune.start=scratch", "finetune.pretrained=runs/a/pretrained"])
 
 

@@ -29,5 +29,5 @@ def report_disk_error(path: Path, problem: str, intact: str, partial: Path) -> I
         folder = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         raise UserError(
             f"{path}: {problem}, {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free on that disk "
-            f"({str(cause).splitlines()[0]}); {intact}; fix: make room, then run the same command to resume"
+            f"({str(cause).splitlines()[0]}); {intact}; fix: free disk space, then run the same command to resume"
         ) from None

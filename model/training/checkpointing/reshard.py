@@ -1,6 +1,6 @@
 """Convert a checkpoint to DeepSpeed's universal format, which any number of ranks can read.
 
-checkpoints.find_checkpoint does so if the checkpoint is of another number of ranks or another ZeRO stage.
+checkpoints.find_checkpoint does so if the checkpoint has another number of ranks or another ZeRO stage.
 """
 
 import argparse

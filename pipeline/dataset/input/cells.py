@@ -17,8 +17,8 @@ _NO_NUMBER = re.compile(r"true|false|\d{4}-\d\d-\d\d.*|[\[{<].*", re.IGNORECASE 
 class Table:
     """The first rows of a table as text.
 
-    header: the column names as written; empty without a header line. number_fields: columns of a type of numbers, also
-    where these rows hold none.
+    header: the column names as written; empty without a header line. number_fields: columns of a number type, even if
+    these rows hold no number.
     """
 
     file: str

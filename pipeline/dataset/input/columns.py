@@ -38,7 +38,7 @@ _NEVER_LABELS = re.compile(
 class Columns:
     """Columns requested by their name in a header line or Parquet file, or by their number from 1.
 
-    In FASTA, expression is a key of the headers, or the number of a field of them. name: the column that is copied to
+    In FASTA, expression is a key of the headers, or the number of a header field. name: the column that is copied to
     the predictions. unlabelled: the rows have no labels, whatever numbers they hold.
     """
 
@@ -60,8 +60,7 @@ class Choice:
 def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     """Choose the columns of a table. labelled: whether a column of labels is needed.
 
-    Raises UserError for a requested column that does not exist or holds something else, and where several columns
-    could be meant.
+    Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
     """
     sequence = _sequence_field(table, columns.sequence)
     expression = _label_field(table, columns.expression, sequence) if labelled else 0
@@ -83,7 +82,7 @@ def _requested_field(table: Table, requested: str) -> int:
 
 
 def _sequence_field(table: Table, requested: str | None) -> int:
-    """Find the column of sequences: the requested one, the one of a known name, or the one of DNA.
+    """Find the column of sequences: the requested column, a column with a known name, or the column of DNA.
 
     Of several columns of DNA it is the one that is much longer than the others, which are barcodes.
     """
@@ -157,7 +156,7 @@ def _label_field(table: Table, requested: str | None, sequence: int) -> int:
 
 
 def _find_label(table: Table, others: list[int]) -> int:
-    """Find the label by name, or as the only column of numbers; 0 if no column could be it."""
+    """Find the label by name, or as the only column of numbers. Returns 0 if no column can be the label."""
     numbers = [field for field in others if _holds_numbers(table, field) and not _is_index(table, field)]
     candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
     named = [field for field in others if table.name(field).lower() in LABEL_NAMES]

@@ -29,7 +29,7 @@ def fasta_entries(name: str, chunks: Iterable[bytes]) -> Iterator[Entries]:
     """Cut one FASTA text into entries. Headers may be in any encoding: bytes that are not UTF-8 become U+FFFD.
 
     Text before the first header is an entry of its own, without its empty lines. Raises UserError for an entry longer
-    than MAX_LINE_BYTES, and as text_blocks.
+    than MAX_LINE_BYTES, and for the errors of text_blocks.
     """
     line = 1
     for data in _whole_entries(name, chunks):

@@ -22,7 +22,7 @@ KINDS = {
     **dict.fromkeys((".fasta", ".fa", ".fna"), "FASTA"),
     **dict.fromkeys((".parquet", ".arrow", *JSON_SUFFIXES), "table"),
 }
-"""The kind of file by the ending of its name, or of its name without that of a compression."""
+"""File extension -> kind of file. The extension of a compression is removed first."""
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
 _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(re.escape, COMPRESSED_SUFFIXES))})?$")
@@ -42,7 +42,7 @@ class Input:
 
     @property
     def column_names(self) -> tuple[str | None, str | None]:
-        """The columns of sequences and labels, for a reader: their names, or else their numbers; None for none."""
+        """Return the columns of sequences and labels, by name or else by number; None if there is no such column."""
         if self.layout is None:
             return self.sequence_column, self.expression_column
         layout = self.layout
@@ -141,6 +141,6 @@ def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
         selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
         first = first or selected
         if selected != first:
-            raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
+            raise UserError(f"{file}: its columns differ from those of {files[0]}; fix: build from one of these files")
     sequence, expression, name = first
     return Input(files, None, expression != "", sequence, expression or None, name or None)

@@ -25,7 +25,7 @@ class Layout:
     skip_lines: 1 with a header line; comment_lines: lines before that begin with #, in all files together; row_names:
     whether the first column has no name in the header line, as R writes row names.
     sequence_name and expression_name: as written in the header line, else empty. In FASTA, expression_name is the key
-    of the labels in the headers, and expression_field the number of a field of them.
+    of the labels in the headers, and expression_field the number of a header field.
     """
 
     kind: Literal["text", "fasta"]
@@ -84,7 +84,9 @@ def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool)
         values = zip(asdict(first).items(), asdict(layout).values(), strict=True)
         difference = ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in values if _differ(name, a, b))
         if difference:
-            raise UserError(f"{file}: another layout than {first_file} ({difference}); fix: build from one of them")
+            raise UserError(
+                f"{file}: its layout differs from that of {first_file} ({difference}); fix: build from one of them"
+            )
     field = first.expression_field
     rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
     has_label = field > 0 and any(len(row) >= field and not is_missing(row[field - 1]) for row in rows)

@@ -29,7 +29,7 @@ def json_schema(name: str, chunks: Iterable[bytes]) -> pa.Schema:
 def json_batches(name: str, chunks: Iterable[bytes], keys: list[str]) -> Iterator[pa.RecordBatch]:
     """Read the values of some keys, as text; a key that an object lacks, and an empty line, give null.
 
-    Raises UserError as json_schema.
+    Raises UserError for the errors of json_schema.
     """
     for block in text_blocks(name, chunks):
         lines = expect_utf8(name, block).data.decode().split("\n")[:-1]

@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Block:
-    r"""Whole lines of a text. first_line: number of the first one; data: all lines, each with \n.
+    r"""Whole lines of a text. first_line: number of the first line; data: all lines, each with \n.
 
     ends (lines,): places of the \n in data.
     """
@@ -60,7 +60,7 @@ def text_blocks(name: str, chunks: Iterable[bytes]) -> Iterator[Block]:
 def line_batches(name: str, chunks: Iterable[bytes], skip_lines: int) -> Iterator[tuple[pa.Array, pa.StringArray]]:
     """Cut text into the numbers of its lines, from 1, and the lines, without the first `skip_lines`.
 
-    Raises UserError for bytes that are not UTF-8, and as text_blocks.
+    Raises UserError for bytes that are not UTF-8, and for the errors of text_blocks.
     """
     for block in text_blocks(name, chunks):
         lines = split_lines(expect_utf8(name, block))
@@ -72,7 +72,8 @@ def line_batches(name: str, chunks: Iterable[bytes], skip_lines: int) -> Iterato
 def first_lines(name: str, chunks: Iterable[bytes], count: int, size_bytes: int) -> list[str]:
     """Decode the first lines of text: up to `count`, until `size_bytes` are read.
 
-    Bytes that are not UTF-8 become U+FFFD. Raises UserError for an empty text, and as text_blocks.
+    Bytes that are not UTF-8 become U+FFFD. Raises UserError for an empty text, and for the errors of
+    text_blocks.
     """
     lines: list[str] = []
     read = 0
@@ -139,7 +140,7 @@ def _first_line_end(data: bytes) -> bytes:
 
 
 def _expect_text(name: str, data: bytes) -> bytes:
-    """Return the first bytes of a text. Raises UserError if they are those of a compressed or Parquet file."""
+    """Return the first bytes of a text. Raises UserError for a compressed or Parquet file."""
     if data.startswith(MAGIC):
         fix = f"a name ending in {', '.join(COMPRESSED_SUFFIXES)} or .parquet, or decompress it"
         raise UserError(f"{name}: compressed or Parquet data; expected text; fix: {fix}")

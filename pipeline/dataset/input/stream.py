@@ -68,7 +68,7 @@ def fasta_input(name: str, chunks: Iterable[bytes]) -> RowStream:
 
 
 def row_batch(schema: pa.Schema, name: str, columns: list[pa.Array]) -> pa.RecordBatch:
-    """Make a batch of rows of one file. columns: those after `file`."""
+    """Make a batch of rows of one file. columns: values of all columns except the first, `file`."""
     file = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(columns[0]), np.int8)), pa.array([name]))
     return pa.record_batch([file, *columns], schema=schema)
 

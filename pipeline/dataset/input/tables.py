@@ -34,7 +34,7 @@ def table_schema(file: str) -> pa.Schema:
 
 
 def read_table_head(file: str, rows: int) -> Table:
-    """Read the first rows of a table as text. A cell of a list or struct is the name of its type.
+    """Read the first rows of a table as text. A cell that is a list or struct becomes the name of its type.
 
     Raises UserError for a file that cannot be read.
     """

@@ -35,5 +35,5 @@ def define_input(connection: duckdb.DuckDBPyConnection, assay: Assay, source: In
 
 
 def input_error(source: Input, error: duckdb.Error) -> BaseException:
-    """Find the error behind a failed statement over the view: that of the input's stream, or DuckDB's, explained."""
+    """Find the cause of a failed statement over the view: the error of the input's stream, or DuckDB's error."""
     return (source.stream and source.stream.error) or explain(error)

@@ -53,7 +53,7 @@ def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_ano
     before_step(0, kill)
     flip(other / "model.safetensors")
     (other / "manifest.json").unlink()
-    with pytest.raises(UserError, match="was started from other weights than runs/paper/pretrained holds"):
+    with pytest.raises(UserError, match="the weights in runs/paper/pretrained have changed since this run was started"):
         trainer.train(*from_another, "run.name=killed-1")
     shutil.rmtree(other)
     trainer.train(*from_another, "run.name=killed-5")

@@ -41,7 +41,7 @@ def test_full_disk_is_a_clear_error(tmp_path):
             temporary.symlink_to("/dev/full")
             temporary.write_text("one")
 
-    with pytest.raises(UserError, match="No space left on device; fix: make room"):
+    with pytest.raises(UserError, match="No space left on device; fix: free disk space"):
         write()
     assert list(tmp_path.iterdir()) == []
 

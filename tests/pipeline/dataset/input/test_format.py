@@ -159,7 +159,7 @@ def test_missing_columns_are_refused(tmp_path, name, text, columns, message):
 
 def test_files_of_different_layouts_are_refused(tmp_path):
     files = [write(tmp_path / "a.tsv", PLAIN), write(tmp_path / "b.csv", f"sequence,expression\n{CSV}")]
-    with pytest.raises(UserError, match=r"b\.csv: another layout than .*a\.tsv \(delimiter: '\\t' and ','"):
+    with pytest.raises(UserError, match=r"b\.csv: its layout differs from that of .*a\.tsv \(delimiter: '\\t' and ','"):
         find_input(files)
     with pytest.raises(UserError, match="text files together"):
         find_input([files[0], write(tmp_path / "c.fa", FASTA)])
