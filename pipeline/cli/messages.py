@@ -64,7 +64,7 @@ def _splits(info: "DatasetInfo") -> list[str]:
         return [f"no labels  for predictions only: all {info.promoters:,} promoters are test rows of finetune"]
     rows = info.split_rows
     return [
-        f"pretrain   {info.pretrain_rows:,} rows at or above the cut of {info.cut:g}: "
+        f"pretrain   {info.pretrain_rows:,} rows at or above the threshold of {info.cut:g}: "
         f"train {rows['pretrain/train']:,}, valid {rows['pretrain/valid']:,}",
         f"finetune   train {rows['finetune/train']:,}, valid {rows['finetune/valid']:,}, "
         f"test {rows['finetune/test']:,}",
