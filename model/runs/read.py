@@ -133,6 +133,4 @@ def warn_below_baseline(masked: Mapping[str, Any]) -> str:
     baseline = masked["baselines"].get("most_frequent_kmer")
     if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
         return ""
-    return (
-        "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"
-    )
+    return "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"

@@ -18,7 +18,9 @@ def legend(figure: Figure) -> None:
     """Put the legend above the axes, where it covers no data, in as few rows as the width of the figure allows."""
     lengths = [len(text) for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
     width = 72 * figure.get_figwidth()
-    figure.legend(loc="outside upper left", ncols=next(n for n in range(len(lengths), 0, -1) if _fits(lengths, n, width)))
+    figure.legend(
+        loc="outside upper left", ncols=next(n for n in range(len(lengths), 0, -1) if _fits(lengths, n, width))
+    )
 
 
 def _fits(lengths: Sequence[int], columns: int, width: float) -> bool:

@@ -103,9 +103,7 @@ def _splits(info: DatasetInfo, result: Columns) -> Section:
         for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
     ]
     heads = ("stage", "split", "promoters", "mean expression", "standard deviation of expression")
-    return Section(
-        "Splits", _splits_text(info), [Table(heads, rows, frozenset({2, 3, 4}))], "sql/queries/splits.sql"
-    )
+    return Section("Splits", _splits_text(info), [Table(heads, rows, frozenset({2, 3, 4}))], "sql/queries/splits.sql")
 
 
 def _splits_text(info: DatasetInfo) -> str:
@@ -166,9 +164,7 @@ def threshold_text(info: DatasetInfo, cut: float) -> str:
     )
     if share == requested:
         return used
-    return (
-        f"{used} {requested} was requested; all promoters with exactly the threshold are included, so it is {share}."
-    )
+    return f"{used} {requested} was requested; all promoters with exactly the threshold are included, so it is {share}."
 
 
 def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:

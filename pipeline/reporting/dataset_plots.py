@@ -72,7 +72,9 @@ def gc_against_expression(figure: Figure, columns: Columns) -> None:
     upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)")
     low, high = columns["lower_quartile"], columns["upper_quartile"]
     upper.fill_between(middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the group")
-    upper.plot(middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean of the group")
+    upper.plot(
+        middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean of the group"
+    )
     upper.set_ylabel(EXPRESSION.replace(" (", "\n("))
     legend(figure)
 

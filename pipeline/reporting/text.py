@@ -2,8 +2,8 @@
 
 EXPRESSION = "measured expression (arbitrary units)"
 EXPRESSION_UNIT = (
-    "Expression has the arbitrary units of the assay. In the yeast DREAM Challenge, it is the average sorting bin, 0 to "
-    "17."
+    "Expression has the arbitrary units of the assay. In the yeast DREAM Challenge, it is the average sorting bin, 0 "
+    "to 17."
 )
 SHORT_KEY = 16
 """Characters of a key that are shown in a table."""
