@@ -194,9 +194,8 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
     """
     upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
-    upper.vlines(
-        places, groups["lower_quartile"], groups["upper_quartile"], color=PALE_BLUE, linewidth=7, label="middle half"
-    )
+    low, high = groups["lower_quartile"], groups["upper_quartile"]
+    upper.vlines(places, low, high, color=PALE_BLUE, linewidth=7, label="middle half of the residuals")
     few = np.array(groups["promoters"]) < FEW
     at, means = np.array(places), np.array(groups["mean_residual"])
     if not few.all():

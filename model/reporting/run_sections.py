@@ -62,6 +62,9 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
 """Row of a table of scores -> its text, empty for a run that does not record it."""
 SPLITS = {"valid": "validation", "test": "test"}
 """Split -> its name on a page."""
+INTERVALS = (
+    " In parentheses and as a line on the bar: 95 % confidence intervals, from resampling promoters (bootstrap)."
+)
 MEAN_PREDICTOR = "Mean predictor: always predicts the mean expression. It has no correlation; shown as 0."
 MASKED = {
     "accuracy": "accuracy",
@@ -125,7 +128,7 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     ]
     draw = bars(scores, f"Pearson correlation, {SPLITS[held_out.split]} split (no unit)")
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
-    return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
+    return Section("Scores", f"{_best_text(run)}\n\n{_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
 
 
 def _best_text(run: RunFiles) -> str:
@@ -137,7 +140,7 @@ def _best_text(run: RunFiles) -> str:
     return (
         f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
         "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
-        f"relation. R² is the share of the variance of expression that the predictions explain.{INTERVALS * intervals}"
+        f"relation. R² is the share of the variance of expression that the predictions explain.{f' {INTERVALS}' if intervals else ''}"
     )
 
 
