@@ -110,8 +110,7 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
         [
             Section(
                 "Prediction",
-                f"{EXPRESSION_UNIT} The lowest and highest predictions are those over the promoter and all its "
-                "substitutions.",
+                f"{EXPRESSION_UNIT} The lowest and highest predictions include the original promoter.",
                 [Table((), facts)],
                 str(model),
             ),

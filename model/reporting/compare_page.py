@@ -15,7 +15,7 @@ from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table, expect_page_name, render_page
-from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
+from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import SHORT_KEY
 from pipeline.runtime.text import format_count
 
@@ -51,7 +51,7 @@ OTHER_PROMOTERS = (
 )
 MAX_NAME_LENGTH = 30
 """Most characters of a run's name in a figure."""
-LEGEND_WIDTH = 72
+LEGEND_WIDTH = 46
 """Characters per row of the legend."""
 
 
@@ -259,4 +259,4 @@ def _legend(runs: Sequence[_Run], stage: str) -> str:
     columns = max(LEGEND_WIDTH // (max(len(line.label) for line in lines) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
     title = f"{TITLES[stage]}: colours of the runs"
-    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, MIDDLE_WIDTH)
+    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, HALF_WIDTH)

@@ -69,7 +69,7 @@ def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
         results, "expression", "Residuals by expression", labels, step, EXPRESSION,
-        f"Residuals usually rise from left to right, because noise raised many of the highest measurements. {NOISE}",
+        f"Residuals usually rise from left to right. {NOISE}",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
     yield _residuals(

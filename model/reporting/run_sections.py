@@ -23,9 +23,10 @@ from pipeline.runtime.text import format_count, format_interval
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
     "pretrain": (
-        "The model learns from sequences only, without expression. Some k-mers of each promoter are hidden (masked), "
-        "and the model predicts them from the other k-mers.",
-        "Loss: the cross-entropy per masked k-mer in nats; lower is better. Accuracy: the share of masked k-mers that "
+        "The model learns from sequences only, without expression. Some k-mers (short words of bases) of each "
+        "promoter are hidden (masked), and the model predicts them from the other k-mers.",
+        "Loss: how improbable the masked k-mers were for the model (cross-entropy per k-mer, in nats); lower is "
+        "better. Accuracy: the share of masked k-mers that "
         "are predicted correctly. An epoch is one pass over all training promoters.",
     ),
     "finetune": (
@@ -47,10 +48,10 @@ BASELINES = {
 """Baseline in summary.json -> its name."""
 BASELINES_TEXT = (
     "The table compares the best saved model with two baselines that use no model. The first always guesses the most "
-    "frequent k-mer of the training split. The second guesses the most likely k-mer from the bases next to it. It can "
-    "be worse than the first in small datasets, which hold few examples of each context. Perplexity per base is 1 for "
-    "perfect predictions and 4 for random guesses among four bases. The baselines have none (-), because they give one "
-    "k-mer and no probabilities."
+    "frequent k-mer of the training split. The second guesses the most likely k-mer from the bases next to it. The "
+    "second can be worse than the first in small datasets, which hold few examples of each context. Perplexity per "
+    "base is the number of bases that the model still considers: 1 for perfect predictions, 4 for random guesses. The "
+    "baselines have no perplexity (-), because they name one k-mer without probabilities."
 )
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
@@ -65,7 +66,7 @@ SPLITS = {"valid": "validation", "test": "test"}
 INTERVALS = (
     " In parentheses and as a line on the bar: 95 % confidence intervals, from resampling promoters (bootstrap)."
 )
-MEAN_PREDICTOR = "Mean predictor: always predicts the mean expression. It has no correlation; shown as 0."
+MEAN_PREDICTOR = "Mean predictor: always predicts the mean expression. It has no correlation, which is shown as 0."
 MASKED = {
     "accuracy": "accuracy",
     "insert_accuracy": "accuracy in the insert",
@@ -136,11 +137,11 @@ def _best_text(run: RunFiles) -> str:
     best = run.summary["training"].get("finetune")
     if best is None:
         return ""
-    intervals = any("intervals" in score for score in run.scores.values())
+    intervals = f" {INTERVALS}" if any("intervals" in score for score in run.scores.values()) else ""
     return (
         f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
         "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
-        f"relation. R² is the share of the variance of expression that the predictions explain.{f' {INTERVALS}' if intervals else ''}"
+        f"relation. R² is the share of the variance of expression that the predictions explain.{intervals}"
     )
 
 
@@ -151,8 +152,9 @@ def _ceiling_text(ceiling: float | None) -> str:
             "known here; replicate measurements can estimate it."
         )
     return (
-        f"{MEAN_PREDICTOR} Noise ceiling: these promoters are synthetic, so their expression without noise is known. "
-        f"It has a Pearson of {ceiling:.4f} with their noisy labels. No model can be expected to score higher."
+        f"{MEAN_PREDICTOR} Noise ceiling: these promoters are computer-generated, so their expression without noise is "
+        f"known. This noise-free expression has a Pearson of {ceiling:.4f} with their noisy labels. No model can be "
+        "expected to score higher."
     )
 
 
@@ -286,15 +288,13 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"It took {format_count(last['step'], 'training step')}: {last['epoch']:.3g} epochs"
+    text = f"Training took {format_count(last['step'], 'step')} ({last['epoch']:.3g} epochs"
     result = run.summary["training"].get(stage) if run.summary is not None else None
     if result is None:
-        return f"{text}."
+        return f"{text} so far)."
     metric = "accuracy" if stage == "pretrain" else "Pearson"
-    return (
-        f"{text}, {result['seconds']:,.0f} s. The best saved model is the one after step {result['best_step']:,}, with "
-        f"the highest validation {metric}."
-    )
+    best = f"after step {result['best_step']:,}, with the highest validation {metric}"
+    return f"{text}, {result['seconds']:,.0f} s). The best saved model is the one {best}."
 
 
 def _evaluation_table(lines: Sequence[dict[str, Any]]) -> Table:

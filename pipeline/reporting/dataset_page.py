@@ -112,8 +112,9 @@ def _splits_text(info: DatasetInfo) -> str:
     grouped = " Near-duplicates are always in the same split." if info.split == "grouped" else ""
     return (
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
-        "of all promoters (finetune). In each stage, it learns from split train; splits valid and test are held out. "
-        "The splits of a stage should have nearly the same mean expression, because rows were assigned to splits "
+        "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "
+        "test are kept apart for checking. The splits of a stage should have nearly the same mean expression, because "
+        "rows were assigned to splits "
         f"without regard to expression.{grouped}"
     )
 
@@ -207,11 +208,11 @@ def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "kmer_enrichment",
         "k-mers of strong promoters",
-        "5-base words (k-mers) of strong promoters, computed from the data, not by the model. Strong promoters are "
-        "those used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A "
-        "value of 1 means twice as frequent as in the other promoters, -1 half as frequent. Each occurrence on the "
-        "given strand counts. A binding site that works in both orientations appears as two words; one is the reverse "
-        "complement of the other.",
+        "The figure shows 5-base words (k-mers), computed from the data, not by the model. Strong promoters are those "
+        "used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A value of "
+        "1 means twice as frequent as in the other promoters, -1 half as frequent. Every occurrence is counted, but only "
+        "on the strand that is stored. A binding site that works in both orientations appears as two words; one is the "
+        "reverse complement of the other.",
         plots.kmer_enrichment(results["kmer_enrichment"]),
         5.0,
     )

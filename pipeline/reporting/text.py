@@ -2,7 +2,7 @@
 
 EXPRESSION = "measured expression (arbitrary units)"
 EXPRESSION_UNIT = (
-    "Expression has the arbitrary units of the assay. In the yeast DREAM Challenge, it is the average sorting bin, 0 "
+    "Expression is in arbitrary units of the assay. In the yeast DREAM Challenge, it is the average sorting bin, 0 "
     "to 17."
 )
 SHORT_KEY = 16

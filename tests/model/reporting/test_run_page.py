@@ -261,7 +261,7 @@ def test_settings_and_machine(run, page, made):
         f"dataset key {facts['dataset_key'][:16]}",
         f"Dataset {facts['dataset_key']}; shards {facts['shard_key']}",
         "Fine-tuning 1,200 150 150",
-        "180 training steps: 2.25 epochs, 3,725 s. The best saved model is the one after step 120",
+        "Training took 180 steps (2.25 epochs, 3,725 s). The best saved model is the one after step 120",
         "Loss: the mean squared error of the",
     ):
         assert expected in text, expected
