@@ -25,7 +25,7 @@ DARK_GREY = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, BLACK, "#56b4e9", "#e69f00")
 Dashes = Literal["-", "--", "-.", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
-SHADES = ("#b9d7ea", "#93c1de", "#6aaad0", "#4190c1", "#1f6fb0", "#084a91", "#062a56")
+SHADES = ("#a6cde4", "#84b9da", "#5fa4cd", "#3d8cbf", "#1f6fb0", "#084a91", "#062a56")
 """Colours of cells, from few to many promoters."""
 DIAGONAL: Any = {"color": ORANGE, "linewidth": 1.6, "linestyle": "--"}
 DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
