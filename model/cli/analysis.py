@@ -165,7 +165,7 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML page.
 
-    Shows scores, settings, data, learning curves, predictions and residuals.
+    Shows scores, data, learning curves, predictions, residuals and settings.
 
     Example: promoter-bert report runs/demo -o report.html
     """
