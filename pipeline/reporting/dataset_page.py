@@ -211,8 +211,8 @@ def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
         "The figure shows 5-base words (k-mers), computed from the data, not by the model. Strong promoters are those "
         "used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A value of "
         "1 means twice as frequent as in the other promoters, -1 half as frequent. Every occurrence is counted, but "
-        "only on the strand that is stored. A binding site that works in both orientations appears as two words; one is "
-        "the reverse complement of the other.",
+        "only on the strand that is stored. A binding site that works in both orientations appears as two words; one "
+        "is the reverse complement of the other.",
         plots.kmer_enrichment(results["kmer_enrichment"]),
         5.0,
     )
