@@ -26,7 +26,7 @@ EXPLANATIONS = {
         "The model learns from sequences only, without expression. Some k-mers (short words of bases) of each "
         "promoter are hidden (masked), and the model predicts them from the other k-mers.",
         "Loss: how improbable the masked k-mers were for the model (cross-entropy per k-mer, in nats); lower is "
-        "better. Accuracy: the share of masked k-mers that "
+        "better. A nat is the unit of information to base e. Accuracy: the share of masked k-mers that "
         "are predicted correctly. An epoch is one pass over all training promoters.",
     ),
     "finetune": (
@@ -181,7 +181,7 @@ def run_section(run: RunFiles) -> Section:
                   f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
         ("initial weights", _initial_weights(config["finetune"], facts)),
         ("dataset file", config["dataset"]["path"]),
-        ("split method", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
+        ("split method", f"{config['dataset']['split']} (seed {config['dataset']['seed']}: repeatable)"),
         ("training seed", str(config["run"]["seed"])),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),

@@ -108,7 +108,7 @@ def _splits(info: DatasetInfo, result: Columns) -> Section:
 
 def _splits_text(info: DatasetInfo) -> str:
     if info.cut is None:
-        return "The promoters have no measured expression. A trained model can predict it, but no model can be trained."
+        return "The promoters have no measured expression. A trained model can predict it; training needs measurements."
     grouped = " Near-duplicates are always in the same split." if info.split == "grouped" else ""
     return (
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
@@ -189,7 +189,7 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
         "Bases by position",
         f"Each line is the share of one base among the {inserts} of the most common length "
         f"({format_count(len(positions['position']), 'base')}). Random sequences give flat lines. A step or a slope in "
-        "random sequences is a bias of synthesis, cloning or sequencing. N is an unknown base.",
+        "random sequences suggests a bias of synthesis, cloning or sequencing. N is an unknown base.",
         plots.bases_by_position(positions),
         3.4,
     )
