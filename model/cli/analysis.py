@@ -100,7 +100,7 @@ def explain(
 
     Example: promoter-bert explain SEQUENCE --model runs/demo -o effects.html
     """
-    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT
+    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, describe_importance
     from model.interpretation.page import explain as run
 
     repairs = context.obj.overrides
@@ -111,8 +111,8 @@ def explain(
     effect = NO_VISIBLE_EFFECT
     if result.largest >= MIN_VISIBLE_EFFECT:
         effect = (
-            f"most important base: {result.base}{result.position} of the insert (mean effect of its substitutions "
-            f"{-result.loss:+.3f})"
+            f"most important base: {result.base}{result.position} of the insert, which "
+            f"{describe_importance(result.loss)}"
         )
     lines = [
         f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')}",
@@ -165,7 +165,7 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML page.
 
-    Shows scores, settings, data, learning curves, predictions and residuals.
+    Shows scores, data, learning curves, predictions, residuals and settings.
 
     Example: promoter-bert report runs/demo -o report.html
     """

@@ -13,6 +13,7 @@ from pipeline.reporting.svg import plot, render_svg
 MAX_LINE_BASES = 50
 """Positions per line of the plot; a longer insert is wrapped."""
 LINE_HEIGHT_INCHES = 2.0
+BAR_GREY = "#8a94a0"
 BASE_COLOURS = dict(zip("ACGTN", (GREEN, BLUE, BLACK, ORANGE, GREY), strict=True))
 EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff", BLUE])
 
@@ -39,17 +40,17 @@ def _effect_plot(figure: Figure, result: MutagenesisResult, lines: list[range]) 
             panel.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
     figure.colorbar(
         mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-        label="effect of the substitution on predicted expression (units of the labels)",
+        label="effect of the substitution on predicted expression (arbitrary units)",
     ).outline.set_visible(False)  # fmt: skip
 
 
 def _draw_bars(axes: Axes, result: MutagenesisResult, line: range) -> None:
     values = result.importance[line.start : line.stop]
-    axes.bar(list(line), values, width=0.8, color=[BLUE if value > 0 else ORANGE for value in values])
+    axes.bar(list(line), values, width=0.8, color=BAR_GREY)  # colours mean effects
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.spines["bottom"].set_visible(False)
-    axes.set_ylabel("importance\n(label units)")
+    axes.set_ylabel("importance\n(arbitrary\nunits)")
     axes.set_xticks(list(line), list(result.insert[line.start : line.stop]), family="monospace", weight="bold")
     axes.tick_params(axis="x", length=0)
     for label in axes.get_xticklabels():
@@ -68,8 +69,8 @@ def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> QuadMesh:
     axes.plot(reference[:, 0] + line.start, reference[:, 1], ".", color=LINE_GREY, markersize=3, linestyle="none")
     axes.set_ylim(len(BASES) - 0.5, -0.5)
     axes.set_yticks(range(len(BASES)), list(BASES), family="monospace")
-    axes.set_ylabel("base")
-    ticks = [place for place in line if (place + 1) % 10 == 0 or place == 0]
+    axes.set_ylabel("new base")
+    ticks = [place for place in line if (place + 1) % 10 == 0 or place == line.start]
     axes.set_xticks(ticks, [str(place + 1) for place in ticks])
     axes.set_xlabel("position in the insert (bases)")
     axes.tick_params(axis="y", length=0)

@@ -14,6 +14,7 @@ from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
+from pipeline.reporting.text import EXPRESSION_UNIT, format_percent
 from pipeline.runtime.text import format_count
 
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet")
@@ -30,9 +31,9 @@ COMMAND = "promoter-bert explain SEQUENCE -o effects.tsv"
 class ExplainResult:
     """Files that `explain` wrote, and their strongest effects, on the scale of the training labels.
 
-    outputs: paths of the files. substitutions: number of substitutions. position (from 1 in the insert), base: the most
-    important base; loss: mean loss of expression over its substitutions. largest: largest absolute effect of a single
-    substitution.
+    outputs: paths of the files. substitutions: number of them. position (from 1 in the insert), base: the most
+    important base; loss: mean loss of expression over its substitutions, negative for a gain. largest: largest absolute
+    effect of a single substitution.
     """
 
     outputs: list[str]
@@ -60,7 +61,7 @@ def explain(model: Path, promoter: str, outputs: list[Path], overrides: Sequence
     for output in outputs:
         with new_file(output) as temporary:
             _write(result, model, temporary)
-    place = int(np.argmax(result.importance))
+    place = result.most_important
     return ExplainResult(
         [str(output) for output in outputs],
         result.prediction,
@@ -95,30 +96,33 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
         ("predicted expression", f"{result.prediction:.3f}"),
         ("insert", insert),
         ("insert length", format_count(len(insert), "base")),
-        ("GC content of the insert", f"{sum(base in 'GC' for base in insert) / len(insert):.0%}"),
+        ("GC content of the insert", f"{format_percent(sum(base in 'GC' for base in insert) / len(insert))}"),
         ("number of substitutions", f"{result.is_substitution.sum():,}"),
         ("lowest prediction", f"{result.predictions.min():.3f}"),
         ("highest prediction", f"{result.predictions.max():.3f}"),
+        ("most important base", _most_important(result)),
     ]
-    scale = (
-        "Expression has the unit of the training labels: the arbitrary unit of the assay (in the yeast DREAM "
-        "Challenge, the average sorting bin, 0 to 17). Lowest and highest: over the promoter and all its substitutions."
-    )
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
         "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
         "expression of each changed promoter. The effect of a substitution is the prediction for the changed promoter "
         "minus the prediction for the original one. These are predictions, not measurements.",
         [
-            Section("Prediction", scale, [Table((), facts)], str(model)),
+            Section(
+                "Prediction",
+                f"{EXPRESSION_UNIT} The lowest and highest predictions include the original promoter.",
+                [Table((), facts)],
+                str(model),
+            ),
             Section(
                 TITLE,
-                "The bars show the importance of each base: how much predicted expression falls, on average, when the "
-                "base is replaced. A blue bar (upwards) marks a base that raises expression, as in an activator site. "
-                "An orange bar (downwards) marks a base that lowers it, as in a repressor site. The letters below the "
-                "bars are the insert, read from its left end. The map shows the effect of each substitution: blue "
-                "for a gain of expression, orange for a loss. Its rows are the new bases. A dot marks the original "
-                "base.",
+                "The grey bars show the importance of each base: how much predicted expression falls, on average, when "
+                "the base is replaced. An upward bar marks a base that raises expression, as in an activator site. A "
+                "downward bar marks a base that lowers it, as in a repressor site. The letters below the bars are the "
+                "insert, read from its left end.\n\n"
+                "The map below the letters shows the effect of each substitution; its rows are the new bases. Blue: "
+                "expression rises. Orange: expression falls. So a base that raises expression has an upward bar and "
+                "mostly orange cells. A dot marks the original base.",
                 [Figures([_plot(result)])],
                 COMMAND,
             ),
@@ -126,6 +130,18 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
         ],
         f"Model {model}",
     )
+
+
+def _most_important(result: MutagenesisResult) -> str:
+    if np.abs(result.effects).max() < MIN_VISIBLE_EFFECT:
+        return "none"
+    place = result.most_important
+    return f"{result.insert[place]}{place + 1}: {describe_importance(float(result.importance[place]))}"
+
+
+def describe_importance(loss: float) -> str:
+    """Say whether a base raises or lowers expression. loss: mean loss of expression over its substitutions."""
+    return f"{'raises' if loss > 0 else 'lowers'} predicted expression (mean effect of its substitutions {-loss:+.3f})"
 
 
 def _plot(result: MutagenesisResult) -> str:
@@ -146,5 +162,8 @@ def _strongest(result: MutagenesisResult) -> Section:
         for place, base in zip(*np.unravel_index(order, effects.shape), strict=True)
     ]  # fmt: skip
     table = Table(("position", "substitution", "effect", "prediction"), rows, frozenset({0, 2, 3}))
-    text = "The largest effects of either sign. Position 1 is the left end of the insert. Effects are in label units."
+    text = (
+        "The largest gains and losses of predicted expression. Position 1 is the first base of the insert. Effects and "
+        "predictions have the unit of expression."
+    )
     return Section(title, text, [table], COMMAND)

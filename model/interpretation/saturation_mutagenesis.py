@@ -50,6 +50,11 @@ class MutagenesisResult:
         """Return the mean loss of expression over the substitutions of each base: float32 (L,); negative for a gain."""
         return np.asarray(-self.effects.sum(1) / self.is_substitution.sum(1), np.float32)
 
+    @property
+    def most_important(self) -> int:
+        """Return the position, from 0, of the base with the largest absolute importance."""
+        return int(np.argmax(np.abs(self.importance)))
+
     def table(self) -> pa.Table:
         """Return one row per substitution: position in the insert (from 1), reference, base, prediction, effect."""
         place, base = np.nonzero(self.is_substitution)

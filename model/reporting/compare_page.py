@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
-from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
-from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
+from pipeline.reporting.html import Content, Figures, Fold, Section, Table, expect_page_name, render_page
+from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
+from pipeline.reporting.text import SHORT_KEY
 from pipeline.runtime.text import format_count
 
 IGNORED_SETTINGS = ("run.name", "run.path")
@@ -25,23 +26,32 @@ PANELS = {
         "loss": "training loss (nats)",
         "valid_loss": "validation loss (nats)",
         "valid_accuracy": "validation accuracy",
-        "promoters_per_second": "promoters per second",
     },
     "finetune": {
         "loss": "training loss",
         "valid_loss": "validation loss",
         "valid_pearson": "validation Pearson",
-        "promoters_per_second": "promoters per second",
     },
 }
 """Stage -> metric -> title of its figure."""
+SPEED = {"promoters_per_second": "promoters per second"}
+"""Metric -> title of its folded figure."""
+STARTS = {
+    "scratch": "random weights",
+    "pretrained": "pretrained weights",
+    "frozen": "pretrained weights, encoder frozen",
+}
+"""Value of finetune.start -> its meaning."""
+SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
+"""Setting -> its name on the page; other settings keep their keys."""
+NOT_TRAINED = {"pretrain": "was not pretrained", "finetune": "was not fine-tuned"}
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
 OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
 )
 MAX_NAME_LENGTH = 30
 """Most characters of a run's name in a figure."""
-LEGEND_WIDTH = 72
+LEGEND_WIDTH = 46
 """Characters per row of the legend."""
 
 
@@ -101,8 +111,8 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
             "machine": run.facts["machine"],
             "gpus": ", ".join(run.facts["gpus"]) or "none",
             "git_commit": run.facts["git_commit"],
-            "dataset_key": run.facts["dataset_key"][:16],
-            "shard_key": run.facts["shard_key"][:16],
+            "dataset_key": run.facts["dataset_key"][:SHORT_KEY],
+            "shard_key": run.facts["shard_key"][:SHORT_KEY],
         }
         for run in runs
     ]
@@ -189,8 +199,9 @@ def _scores(runs: Sequence[_Run]) -> Section:
         contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
     return Section(
         "Scores",
-        "Correlation of predicted with measured expression on held-out promoters: 1 is perfect, 0 is unrelated. In "
-        "parentheses and as dark lines: 95 % intervals, for runs that record them.",
+        "Pearson and Spearman are correlations of predicted with measured expression on held-out promoters: 1 is "
+        "perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % confidence intervals, if the run "
+        "recorded them.",
         contents,
     )
 
@@ -199,7 +210,7 @@ def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Secti
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
     rows = [
-        [name, *("not recorded" if value is None else str(value) or "(empty)" for value in values)]
+        [SETTINGS.get(name, name), *(_value_text(name, value) for value in values)]
         for name, values in differing.items()
     ]
     return Section(
@@ -209,15 +220,38 @@ def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Secti
     )
 
 
+def _value_text(name: str, value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"
+
+
 def _stage(runs: Sequence[_Run], stage: str) -> Section:
-    panels: list[str] = []
-    for metric, title in PANELS[stage].items():
+    trained = [run for run in runs if stage in run.files.stages]
+    without = [f"{run.name} {_reason(run, stage)}, so it has no curve." for run in runs if run not in trained]
+    texts = [*explain_stage([run.files for run in trained], stage), " ".join(without)]
+    contents: list[Content] = [Figures([_legend(trained, stage)]), Figures(_figures(trained, stage, PANELS[stage]))]
+    speed = _figures(trained, stage, SPEED)
+    if speed:
+        contents.append(Fold("Speed", Figures(speed)))
+    return Section(TITLES[stage], "\n\n".join(texts), contents)
+
+
+def _reason(run: _Run, stage: str) -> str:
+    """Say why a run has no curves of a stage."""
+    later = run.files.stages and STAGES.index(run.files.stages[-1]) > STAGES.index(stage)
+    return NOT_TRAINED[stage] if later or run.files.summary is not None else f"has not logged stage {stage} yet"
+
+
+def _figures(runs: Sequence[_Run], stage: str, panels: Mapping[str, str]) -> list[str]:
+    """Draw the curves of all runs. panels: metric -> title of its figure."""
+    figures: list[str] = []
+    for metric, title in panels.items():
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
-        panels += curve_figure(
+        figures += curve_figure(
             f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
         )
-    text = explain_stage([run.files for run in runs if stage in run.files.stages], stage)
-    return Section(TITLES[stage], text, [Figures([_legend(runs, stage)]), Figures(panels)])
+    return figures
 
 
 def _legend(runs: Sequence[_Run], stage: str) -> str:
@@ -225,4 +259,4 @@ def _legend(runs: Sequence[_Run], stage: str) -> str:
     columns = max(LEGEND_WIDTH // (max(len(line.label) for line in lines) + 6), 1)
     height = 0.1 + 0.21 * -(-len(lines) // columns)
     title = f"{TITLES[stage]}: colours of the runs"
-    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, MIDDLE_WIDTH)
+    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, HALF_WIDTH)

@@ -77,10 +77,11 @@ def _text(score: DreamScore) -> str:
     rows = score.subsets["all"].rows
     same = "the same rows as here" if rows == LEADERBOARD_ROWS else f"not the {rows:,} rows scored here"
     return (
-        f"{total} They are weighted means over the subsets: of squared Pearson correlations, and of Spearman "
-        "correlations. In parentheses and as dark lines: 95 % intervals. Subsets of pairs (SNVs, motif "
-        "perturbation, motif tiling) correlate predicted with measured differences within each pair. Grey bars: teams "
-        f"of the challenge's final leaderboard, scored on {LEADERBOARD_ROWS:,} test rows, {same}."
+        f"{total} The two scores are weighted means over the subsets: of squared Pearson correlations, and of Spearman "
+        "correlations. In parentheses and as lines on the bars: 95 % confidence intervals. Three subsets consist of "
+        "pairs: SNVs, motif perturbation and motif tiling. For these, differences within each pair are predicted and "
+        "measured. Grey bars: teams of the challenge's final leaderboard, scored on "
+        f"{LEADERBOARD_ROWS:,} test rows, {same}."
     )
 
 

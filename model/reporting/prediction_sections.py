@@ -7,20 +7,28 @@ from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import FEW, calibration, density, residuals
 from model.reporting.run_sections import SPLITS
 from pipeline.dataset.query import Columns
-from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.html import Fold, Section, Table
 from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
+from pipeline.reporting.text import EXPRESSION
 
-RESIDUAL = (
-    "A residual is measured minus predicted expression: above 0, the prediction is too low. Dots are means with 95 % "
-    f"intervals. Pale bars span the middle half of the promoters. Open circles are means of fewer than {FEW} "
-    "promoters, without an interval."
+RESIDUALS = (
+    "A residual is measured minus predicted expression: above 0, the prediction is too low. The three figures below "
+    "show residuals by a property of the promoters. Dots are means with 95 % confidence intervals. Pale bars span the "
+    f"middle half of the residuals. Open circles are means of fewer than {FEW} promoters, without an interval. The "
+    "lower panel shows the number of promoters."
+)
+NOISE = (
+    "Even a perfect model shows this, because noise cannot be predicted. A weak model also shows it: compare the "
+    "Pearson of the run with the noise ceiling, if it is known."
 )
 HEADS = {
     "quantile": "group",
     "bases": "insert length (bases)",
-    "gc": "GC content (share)",
+    "gc": "GC content (%)",
     "expression": "measured expression",
+    "mean_expression": "mean measured expression",
+    "mean_prediction": "mean predicted expression",
+    "standard_error": "standard error of the mean",
 }
 """Column of a query -> its head in a table; other columns keep their names."""
 
@@ -33,8 +41,8 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
         "predicted_and_measured",
         "Predicted and measured expression",
         f"{held_out.rows:,} promoters of the {SPLITS[held_out.split]} split, counted in cells of {cells['step'][0]:g} "
-        f"by {cells['step'][0]:g} label units. On the dashed line, prediction equals measurement. Predictions span a "
-        "smaller range than labels, because the noise of the labels cannot be predicted.",
+        f"by {cells['step'][0]:g} units. On the dashed line, prediction equals measurement. Predictions usually span a "
+        f"smaller range than measurements. {NOISE}",
         density(cells),
         4.6,
         MIDDLE_WIDTH,
@@ -46,7 +54,7 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
         "Calibration",
         "Calibration shows whether predictions are right on average. The promoters are sorted by prediction and "
         "divided into twenty groups of equal size; each dot is one group. On the dashed line, the mean prediction of a "
-        "group equals its mean measurement. Vertical lines are 95 % intervals of the mean.",
+        "group equals its mean measurement. Vertical lines are 95 % confidence intervals of the mean measurement.",
         calibration(groups),
         3.4,
         MIDDLE_WIDTH,
@@ -56,22 +64,23 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
 
 
 def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
+    yield Section("Residuals", RESIDUALS)
     labels = results["residuals_by_expression"]["expression"]
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
         results, "expression", "Residuals by expression", labels, step, EXPRESSION,
-        "A rising trend is expected: the highest labels were raised by noise, the lowest were lowered by noise.",
+        f"Residuals usually rise from left to right. {NOISE}",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
     yield _residuals(
         results, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
-        "An interval far from 0 means that predictions for inserts of this length are wrong on average.",
+        "If an interval does not include 0, predictions for inserts of this length are probably wrong on average.",
     )  # fmt: skip
     middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # middles of steps 5 % wide
     if middles:  # empty if all inserts are empty
         yield _residuals(
             results, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
-            "A slope means that the model misses part of the effect of base composition on expression.",
+            "A slope means that the model misses part of the relation between GC content and expression.",
         )  # fmt: skip
 
 
@@ -82,14 +91,20 @@ def _residuals(
     groups = results[name]
     numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")])
     draw = residuals(groups, places, x, 0.88 * step)
-    return query_section(name, heading, f"{RESIDUAL} {text}", draw, 4.0, MIDDLE_WIDTH, [numbers])
+    return query_section(name, heading, text, draw, 4.0, MIDDLE_WIDTH, [numbers])
 
 
 def _numbers(groups: Columns, names: Sequence[str]) -> Fold:
-    """Make a folded table of columns: counts with thousands separators, other numbers with six digits."""
-    columns = [
-        ["" if value is None else f"{value:{',' if isinstance(value, int) else '.6g'}}" for value in groups[name]]
-        for name in names
-    ]
+    """Make a folded table of columns, in the units of the figure."""
+    columns = [[_number(name, value) for value in groups[name]] for name in names]
     heads = [HEADS.get(name, name.replace("_", " ")) for name in names]
     return Fold("Numbers of this figure", Table(heads, list(zip(*columns, strict=True)), frozenset(range(len(names)))))
+
+
+def _number(name: str, value: float | None) -> str:
+    """Format a value of a column: counts with thousands separators, other numbers with six digits."""
+    if value is None:
+        return ""
+    if name == "gc":
+        return f"{100 * value:.0f} to {100 * value + 5:.0f}"
+    return f"{value:{',' if isinstance(value, int) else '.6g'}}"

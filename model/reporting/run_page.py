@@ -74,8 +74,8 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
         lines.append("The dataset has no test split and no validation split, so there are no held-out predictions.")
     elif results.held_out is not None and results.held_out.split != "test":
         lines.append(
-            "There is no test split. The page shows predictions for the validation split, which was also used to "
-            "select the best weights. Scores on new promoters are expected to be slightly lower."
+            "There is no test split. The predictions shown are those of the validation split, which was also used to "
+            "select the best saved model. Scores on new promoters are expected to be slightly lower."
         )
     return lines
 
@@ -84,7 +84,6 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
     sections: list[Section] = []
     if run.scores:
         sections.append(scores_section(run, results.held_out))
-    sections.append(run_section(run))
     if results.info is not None and results.labels is not None:
         sections.append(data_section(results.info, results.labels))
     sections += [stage_section(run, stage) for stage in run.stages]
@@ -92,6 +91,7 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
         sections += prediction_sections(results.held_out)
     if score is not None:
         sections.append(dream_section(score, run.name))
+    sections.append(run_section(run))
     return render_page(
         f"promoter-bert: run {run.name}",
         " ".join([run.state, *missing]),

@@ -17,24 +17,24 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
-from pipeline.reporting.dataset_plots import EXPRESSION
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
 from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
+from pipeline.reporting.text import EXPRESSION
 
 DARK_GREY = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, BLACK, "#56b4e9", "#e69f00")
 Dashes = Literal["-", "--", "-.", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
-SHADES = ("#deebf7", "#b3d3e8", "#7fb8da", "#4a98c9", "#2070b4", "#084a91", "#062a56")
+SHADES = ("#a6cde4", "#84b9da", "#5fa4cd", "#3d8cbf", "#1f6fb0", "#084a91", "#062a56")
 """Colours of cells, from few to many promoters."""
 DIAGONAL: Any = {"color": ORANGE, "linewidth": 1.6, "linestyle": "--"}
 DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
-MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % interval"}
+MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % confidence interval"}
 FEW = 10
 """A mean of fewer promoters is drawn without its interval, which could be as wide as the figure."""
 POINTS = 400
 """Most points of a curve; a longer curve is drawn as means of successive values."""
-PREDICTED = "predicted expression (units of the labels)"
+PREDICTED = "predicted expression (arbitrary units)"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,15 @@ def _mean(lines: Sequence[dict[str, Any]], name: str) -> float:
     return float(sum(line[name] for line in lines)) / len(lines)
 
 
+def without_repeats(lines: Iterable[Curve | None]) -> list[Curve]:
+    """Drop missing curves, and curves with the same values as an earlier one."""
+    first: dict[tuple[float, ...], Curve] = {}
+    for line in lines:
+        if line is not None:
+            first.setdefault((*line.epochs, *line.values), line)
+    return list(first.values())
+
+
 def curve_figure(name: str, title: str, lines: Iterable[Curve | None], y: str, **options: bool) -> list[str]:
     """Draw curves as one <svg> element; an empty list if the metric was never logged. options: of `curves`."""
     available = [line for line in lines if line is not None]
@@ -94,6 +103,8 @@ def curves(figure: Figure, lines: Sequence[Curve], y: str, logarithmic: bool = F
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(left=0)
+    if max(max(line.epochs) for line in lines) >= 2:
+        whole_number_axis(axes)
     axes.set(xlabel="training (epochs)", ylabel=y)
     if named and len(lines) > 1:
         legend(figure)
@@ -114,7 +125,8 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
     ends = [[row.value, *(row.interval or ())] for row in rows]
     for place, row in enumerate(rows):
         if row.interval:
-            axes.plot(row.interval, [place, place], color=DARK_GREY, linewidth=1.6, solid_capstyle="butt")
+            for colour, width in (("#ffffff", 4.5), (DARK_GREY, 2)):  # a white edge, to be seen on any bar
+                axes.plot(row.interval, [place, place], color=colour, linewidth=width, solid_capstyle="butt")
         end = max(0.0, *ends[place])
         axes.annotate(f"{row.value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
     low, high = min(map(min, ends)), max(map(max, ends))
@@ -182,18 +194,17 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
     """
     upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
-    upper.vlines(
-        places, groups["lower_quartile"], groups["upper_quartile"], color=PALE_BLUE, linewidth=7, label="middle half"
-    )
+    low, high = groups["lower_quartile"], groups["upper_quartile"]
+    upper.vlines(places, low, high, color=PALE_BLUE, linewidth=7, label="middle half of the residuals")
     few = np.array(groups["promoters"]) < FEW
     at, means = np.array(places), np.array(groups["mean_residual"])
     if not few.all():
         upper.errorbar(at[~few], means[~few], yerr=half_intervals(groups)[~few], **MEANS)
     if few.any():
-        upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of < {FEW}")
+        upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of fewer than {FEW} promoters")
     if width >= 0.5:  # steps of 1 or more
         whole_number_axis(lower)
-    upper.set_ylabel("residual\n(units of the labels)")
+    upper.set_ylabel("residual\n(arbitrary units)")
     legend(figure)
 
 

@@ -8,49 +8,60 @@ from typing import Any
 import yaml
 
 from model.reporting.predictions import HeldOutResults
-from model.reporting.run_plots import Bar, bars, curve_figure, read_curve
+from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
 from model.runs.read import BASELINES, RunFiles, warn_below_baseline
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
+from pipeline.reporting.dataset_page import threshold_text
 from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
+from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY
 from pipeline.runtime.text import format_count, format_interval
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
-    "pretrain": "Masked language model: some k-mers of each promoter are hidden, and the model predicts them from the "
-    "other k-mers. Labels are not used. The loss is the cross-entropy per masked k-mer in nats; lower is better. The "
-    "accuracy is the share of masked k-mers that is predicted correctly. An epoch is one pass over the training split.",
-    "finetune": "Regression: the loss is the {loss} of the standardized labels (mean 0, standard deviation 1), so it "
-    "has no unit; lower is better. The best weights are those with the highest validation Pearson. An epoch is one "
-    "pass over the training split.",
+    "pretrain": (
+        "The model learns from sequences only, without expression. Some k-mers (short words of bases) of each "
+        "promoter are hidden (masked), and the model predicts them from the other k-mers.",
+        "Loss: how improbable the masked k-mers were for the model (cross-entropy per k-mer, in nats); lower is "
+        "better. A nat is the unit of information to base e. Accuracy: the share of masked k-mers that "
+        "are predicted correctly. An epoch is one pass over all training promoters.",
+    ),
+    "finetune": (
+        "The model learns to predict expression from the sequence.",
+        "Loss: the {loss} of the standardized labels (mean 0, standard deviation 1), so it has no unit; lower is "
+        "better. An epoch is one pass over all training promoters.",
+    ),
 }
-"""Stage -> what its curves show."""
-CURVES_TEXT = "Curves: train is the training split, valid the validation split, which is not trained on."
+"""Stage -> what it does, how to read its curves."""
+CURVES_TEXT = (
+    "Curve train: promoters that the model learns from. Curve valid: validation promoters, which are held out."
+)
 LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
 """Value of finetune.loss -> its name."""
-EXPRESSION_UNIT = (
-    "Expression has the arbitrary unit of the assay; in the yeast DREAM Challenge it is the average sorting bin, 0 to "
-    "17."
-)
 BASELINES_TEXT = (
-    "The table compares the best weights with two baselines that use no model. The first always predicts the most "
-    "frequent k-mer of the training split. The second predicts the most likely k-mer between the visible bases on "
-    "either side. Perplexity per base is 1 for perfect predictions and 4 for random guesses among four bases."
+    "The table compares the best saved model with two baselines that use no model. The first always guesses the most "
+    "frequent k-mer of the training split. The second guesses the most likely k-mer from the bases next to it. The "
+    "second can be worse than the first in small datasets, which hold few examples of each context. Perplexity per "
+    "base is the number of bases that the model still considers: 1 for perfect predictions, 4 for random guesses. The "
+    "baselines have no perplexity (-), because they name one k-mer without probabilities."
 )
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
     "Pearson": lambda score: score_text(score, "pearson"),
     "Spearman": lambda score: score_text(score, "spearman"),
-    "mean squared error (label units squared)": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
+    "mean squared error (squared units)": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
     "R²": lambda score: f"{score['r2']:.4f}" if "r2" in score else "",
 }
 """Row of a table of scores -> its text, empty for a run that does not record it."""
 SPLITS = {"valid": "validation", "test": "test"}
 """Split -> its name on a page."""
-MEAN_PREDICTOR = "Mean predictor: always predicts the mean label; its correlation counts as 0."
+INTERVALS = (
+    " In parentheses and as a line on the bar: 95 % confidence intervals, from resampling promoters (bootstrap)."
+)
+MEAN_PREDICTOR = "Mean predictor: always predicts the mean expression. It has no correlation, which is shown as 0."
 MASKED = {
     "accuracy": "accuracy",
     "insert_accuracy": "accuracy in the insert",
@@ -58,32 +69,39 @@ MASKED = {
     "insert_base_perplexity": "perplexity per base in the insert",
 }
 """Metric of masked k-mers in summary.json -> its name."""
+METRICS = MASKED | {
+    "insert_loss": "loss in the insert",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "mse": "mean squared error",
+    "r2": "R²",
+}
+"""Metric of the validation split in metrics.jsonl -> its name; other metrics keep their names."""
 SPEED = {
     "learning rate": [("learning rate", "learning_rate", BLUE)],
     "promoters per second": [("throughput", "promoters_per_second", BLUE)],
 }
+"""Title of each folded figure -> label, metric and colour of its curves."""
 PANELS = {
     "pretrain": {
         "loss (nats)": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
         "accuracy": [
             ("train", "accuracy", BLUE), ("valid", "valid_accuracy", ORANGE),
-            ("valid, insert", "valid_insert_accuracy", GREEN),
+            ("valid, in the insert", "valid_insert_accuracy", GREEN),
         ],
-        **SPEED,
     },
     "finetune": {
         "loss": [("train", "loss", BLUE), ("valid", "valid_loss", ORANGE)],
         "validation correlation": [("Pearson", "valid_pearson", ORANGE), ("Spearman", "valid_spearman", GREEN)],
-        **SPEED,
     },
 }  # fmt: skip
 """Stage -> title of each figure -> label, metric and colour of its curves."""
 UNITS = {
-    "accuracy": "share of masked k-mers",
+    "accuracy": "share of k-mers",
     "learning rate": "no unit",
     "loss": "no unit",
     "training loss": "no unit",
-    "validation accuracy": "share of masked k-mers",
+    "validation accuracy": "share of k-mers",
     "validation correlation": "no unit",
     "validation loss": "no unit",
     "validation Pearson": "no unit",
@@ -106,7 +124,7 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     ]
     draw = bars(scores, f"Pearson correlation, {SPLITS[held_out.split]} split (no unit)")
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
-    return Section("Scores", f"{_best_text(run)} {_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
+    return Section("Scores", f"{_best_text(run)}\n\n{_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
 
 
 def _best_text(run: RunFiles) -> str:
@@ -114,23 +132,24 @@ def _best_text(run: RunFiles) -> str:
     best = run.summary["training"].get("finetune")
     if best is None:
         return ""
-    intervals = any("intervals" in score for score in run.scores.values())
+    intervals = f" {INTERVALS}" if any("intervals" in score for score in run.scores.values()) else ""
     return (
-        f"Scores of the best weights: those of step {best['best_step']:,}, with the highest validation Pearson. "
-        "Pearson and Spearman correlate predicted with measured expression: 1 is perfect, 0 is unrelated."
-        f"{' In parentheses and as a dark line: 95 % intervals (bootstrap over promoters).' if intervals else ''}"
+        f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
+        "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
+        f"relation. R² is the share of the variance of expression that the predictions explain.{intervals}"
     )
 
 
 def _ceiling_text(ceiling: float | None) -> str:
     if ceiling is None:
         return (
-            f"{MEAN_PREDICTOR} The noise ceiling, the highest Pearson that the noise of the labels allows, is not "
-            "known; replicate measurements can estimate it."
+            f"{MEAN_PREDICTOR} Noise ceiling: the highest Pearson that the noise of the measurements allows. It is not "
+            "known here; replicate measurements can estimate it."
         )
     return (
-        f"{MEAN_PREDICTOR} Noise ceiling of this split: the noise-free expression of its synthetic promoters has a "
-        f"Pearson of {ceiling:.4f} with their noisy labels. No model can be expected to score higher."
+        f"{MEAN_PREDICTOR} Noise ceiling of this split: its promoters are computer-generated, so their expression "
+        f"without noise is known. This noise-free expression has a Pearson of {ceiling:.4f} with their noisy labels. No model can be "
+        "expected to score higher."
     )
 
 
@@ -157,13 +176,13 @@ def run_section(run: RunFiles) -> Section:
                   f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
         ("initial weights", _initial_weights(config["finetune"], facts)),
         ("dataset file", config["dataset"]["path"]),
-        ("split method", f"{config['dataset']['split']}, seed {config['dataset']['seed']}"),
+        ("split method", f"{config['dataset']['split']} (seed {config['dataset']['seed']}: repeatable)"),
         ("training seed", str(config["run"]["seed"])),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),
         ("git commit", facts["git_commit"] or "not a git checkout"),
-        ("dataset key", facts["dataset_key"][:16]),
-        ("shard key", facts["shard_key"][:16]),
+        ("dataset key", facts["dataset_key"][:SHORT_KEY]),
+        ("shard key", facts["shard_key"][:SHORT_KEY]),
     ]  # fmt: skip
     versions = {"python": facts["python"], **facts["packages"]}
     folds = [
@@ -199,31 +218,37 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
     )
     return Section(
         "Data",
-        f"{format_count(info.promoters, 'promoter')}. The {info.pretrain_rows:,} with a measured expression of "
-        f"{info.cut:g} or more ({info.pretrain_rows / info.promoters:.1%}) are used for pretraining. {EXPRESSION_UNIT} "
-        "The table shows the number of promoters per split.",
+        f"{format_count(info.promoters, 'promoter')}. {threshold_text(info, info.cut)} {EXPRESSION_UNIT} The table "
+        "shows the number of promoters per split.",
         [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
 
 def stage_section(run: RunFiles, stage: str) -> Section:
-    """Show the curves of a stage; folded: its evaluations as numbers."""
-    text = f"{_length_text(run, stage)} {explain_stage([run], stage)} {CURVES_TEXT}"
-    figures: list[str] = []
-    for place, (title, metrics) in enumerate(PANELS[stage].items()):
-        lines = [read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics]
-        name, log = f"{stage}-{place}", title == "learning rate"
-        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, label_y_axis(title), logarithmic=log)
-    contents: list[Content] = [Figures(figures)]
+    """Show the curves of a stage; folded: its speed, and its evaluations as numbers."""
+    does, reading = explain_stage([run], stage)
+    paragraphs = [f"{does} {_length_text(run, stage)}", f"{reading} {CURVES_TEXT}"]
+    contents: list[Content] = [Figures(_stage_figures(run, stage, PANELS[stage]))]
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
         contents.append(_masked_table(masked))
         warning = warn_below_baseline(masked)
-        text += f" {BASELINES_TEXT}" + (f" The pretraining is {warning}." if warning else "")
+        paragraphs.append(f"{BASELINES_TEXT}{f' Warning: {warning}.' if warning else ''}")
+    contents.append(Fold("Learning rate and speed", Figures(_stage_figures(run, stage, SPEED))))
     evaluations = [line for line in run.metrics if line["stage"] == stage and "valid_loss" in line]
     if evaluations:
-        contents.append(Fold("Evaluations", _evaluation_table(evaluations)))
-    return Section(TITLES[stage], text, contents)
+        contents.append(Fold("Numbers of each validation", _evaluation_table(evaluations)))
+    return Section(TITLES[stage], "\n\n".join(paragraphs), contents)
+
+
+def _stage_figures(run: RunFiles, stage: str, panels: Mapping[str, Sequence[tuple[str, str, str]]]) -> list[str]:
+    """Draw the curves of a stage. panels: title of each figure -> label, metric and colour of its curves."""
+    figures: list[str] = []
+    for title, metrics in panels.items():
+        lines = without_repeats(read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics)
+        name, log = f"{stage}-{title.replace(' ', '-')}", title == "learning rate"
+        figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, label_y_axis(title), logarithmic=log)
+    return figures
 
 
 def label_y_axis(title: str) -> str:
@@ -231,24 +256,25 @@ def label_y_axis(title: str) -> str:
     return f"{title}\n({UNITS[title]})" if title in UNITS else title
 
 
-def explain_stage(runs: Sequence[RunFiles], stage: str) -> str:
-    """Explain the curves of a stage, and warn if the runs were fine-tuned with different losses."""
+def explain_stage(runs: Sequence[RunFiles], stage: str) -> tuple[str, str]:
+    """Explain a stage and its curves, and warn if the runs were fine-tuned with different losses."""
     # A dictionary keeps the order; older runs have no such setting.
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
-    text = EXPLANATIONS[stage].format(loss=" or the ".join(LOSSES[loss] for loss in losses))
+    does, reading = EXPLANATIONS[stage]
+    reading = reading.format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
-        return text
-    return f"{text} The curves of different losses (finetune.loss) cannot be compared."
+        return does, reading
+    return does, f"{reading} The curves of different losses (finetune.loss) cannot be compared."
 
 
 def _masked_table(masked: dict[str, Any]) -> Table:
     """Compare the best pretrained weights with the baselines."""
-    columns = {"best weights": masked}
+    columns = {"best saved model": masked}
     for name, baseline in masked["baselines"].items():
         kmer = f" ({baseline['kmer']})" if "kmer" in baseline else ""
         columns[f"{BASELINES[name]}{kmer}"] = baseline
     rows = [
-        (title, *(f"{each[metric]:.4f}" if metric in each else "" for each in columns.values()))
+        (title, *(f"{each[metric]:.4f}" if metric in each else "-" for each in columns.values()))
         for metric, title in MASKED.items()
         if metric in masked
     ]
@@ -257,15 +283,18 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"{format_count(last['step'], 'step')}, {last['epoch']:.3g} epochs"
+    text = f"Training took {format_count(last['step'], 'step')} ({last['epoch']:.3g} epochs"
     result = run.summary["training"].get(stage) if run.summary is not None else None
     if result is None:
-        return f"{text}."
-    return f"{text}, {result['seconds']:,.0f} s; best at step {result['best_step']:,}."
+        return f"{text} so far)."
+    metric = "accuracy" if stage == "pretrain" else "Pearson"
+    best = f"after step {result['best_step']:,}, with the highest validation {metric}"
+    return f"{text}, {result['seconds']:,.0f} s). The best saved model is the one {best}."
 
 
 def _evaluation_table(lines: Sequence[dict[str, Any]]) -> Table:
     names = [name for name in lines[0] if name.startswith("valid_")]
-    heads = ["step", "epoch", *(name.removeprefix("valid_").replace("_", " ") for name in names)]
+    metrics = [name.removeprefix("valid_") for name in names]
+    heads = ["step", "epoch", *(METRICS.get(name, name.replace("_", " ")) for name in metrics)]
     rows = [[f"{line['step']:,}", f"{line['epoch']:.3f}", *(f"{line[name]:.4f}" for name in names)] for line in lines]
     return Table(heads, rows, frozenset(range(len(heads))))

@@ -135,9 +135,9 @@ BASELINES = {
 def warn_below_baseline(masked: Mapping[str, Any]) -> str:
     """Warn if the best pretrained model is less accurate than the baseline of the most frequent k-mer.
 
-    masked: entry `masked` of summary.json. Returns the end of a sentence, "below ..."; an empty text otherwise.
+    masked: entry `masked` of summary.json. Returns a sentence without a full stop; an empty text otherwise.
     """
     baseline = masked["baselines"].get("most_frequent_kmer")
     if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
         return ""
-    return "below the baseline of the most frequent k-mer: too few steps to have learned anything"
+    return "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"

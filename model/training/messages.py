@@ -105,7 +105,7 @@ def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
             f"{scores['insert_accuracy']:.4f})"
         )
     warning = warn_below_baseline(masked)
-    return [*lines, f"warning    pretraining is {warning}"] if warning else lines
+    return [*lines, f"warning    {warning}"] if warning else lines
 
 
 def _format_score(score: dict[str, Any], name: str) -> str:

@@ -2,18 +2,31 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from pipeline.reporting.palette import GREY
 
-LOG_COUNT = "number of promoters\n(log scale)"
+LOG_COUNT = "promoters\n(log scale)"
+CHARACTER, HANDLE = 6.2, 42
+"""Estimated width in points of a character of a legend, and of the line or box beside each of its texts."""
 
 
 def legend(figure: Figure) -> None:
-    """Put the legend above the axes in one row, where it covers no data."""
-    figure.legend(loc="outside upper left", ncols=5)
+    """Put the legend above the axes, where it covers no data, in as few rows as the width of the figure allows."""
+    lengths = [len(text) for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
+    width = 72 * figure.get_figwidth()
+    figure.legend(
+        loc="outside upper left", ncols=next(n for n in range(len(lengths), 0, -1) if _fits(lengths, n, width))
+    )
+
+
+def _fits(lengths: Sequence[int], columns: int, width: float) -> bool:
+    """Tell whether a legend fits into `width` points. lengths: characters per text, filled column by column."""
+    longest = [max(part) for part in np.array_split(lengths, columns)]
+    return columns == 1 or sum(CHARACTER * int(characters) + HANDLE for characters in longest) <= width
 
 
 def count_axis(axes: Axes, highest: float) -> None:
@@ -33,10 +46,10 @@ def log_count_axis(axes: Axes, highest: float) -> None:
 
 
 def share_axis(axes: Axes) -> None:
-    """Scale y from 0, and label shares in per cent."""
+    """Scale y from 0, and show shares in per cent; the label of the axis names the unit."""
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}%"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
 
 
 def panels_with_counts(

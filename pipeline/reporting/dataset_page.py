@@ -13,6 +13,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import query_section
+from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY, format_percent
 from pipeline.runtime.text import format_count
 
 QUERIES = (
@@ -64,7 +65,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
-    sections = [_summary(info), _splits(results["splits"]), _rejects(info, results["rejects_by_reason"])]
+    sections = [_summary(info), _splits(info, results["splits"]), _rejects(info, results["rejects_by_reason"])]
     if info.cut is not None:
         sections += _label_figures(info, info.cut, results)
     sections += _sequence_figures(results)
@@ -72,8 +73,8 @@ def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
         sections += _effect_figures(results)
     return render_page(
         "promoter-bert: the dataset",
-        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The file below "
-        "each table or figure is its query; promoter-bert query FILE prints the numbers.",
+        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The small grey "
+        "line below each figure names the query behind it; promoter-bert query NAME prints the numbers.",
         sections,
         f"Dataset {info.key}",
     )
@@ -84,62 +85,87 @@ def _summary(info: DatasetInfo) -> Section:
         ("input rows", f"{info.input_rows:,}"),
         ("promoters", f"{info.promoters:,}"),
         ("rejected rows", f"{info.input_rows - info.promoters:,}"),
-        ("pretraining threshold (expression)", "no labels" if info.cut is None else f"{info.cut:g}"),
-        ("promoters at or above the threshold", f"{info.pretrain_rows:,} ({info.pretrain_rows / info.promoters:.2%})"),
-        ("split method", f"{info.split}, seed {info.seed}"),
-        ("dataset key", info.key),
+        ("pretraining threshold (expression)", "no expression" if info.cut is None else f"{info.cut:g}"),
+        ("promoters at or above the threshold", f"{info.pretrain_rows:,} ({_percent(info.pretrain_rows, info)})"),
+        ("split method", f"{info.split} (seed {info.seed}: repeatable)"),
+        ("dataset key (checksum: equal keys mean equal data)", info.key[:SHORT_KEY]),
     ]
     return Section("Summary", "", [Table((), rows)], "select * from dataset")
 
 
-def _splits(result: Columns) -> Section:
+def _percent(promoters: int, info: DatasetInfo) -> str:
+    return format_percent(promoters / info.promoters)
+
+
+def _splits(info: DatasetInfo, result: Columns) -> Section:
     rows = [
         (stage, split, f"{n:,}", *("" if value is None else f"{value:.3f}" for value in mean_and_sd))
         for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
     ]
-    return Section(
-        "Splits",
-        "Stage finetune uses all promoters, stage pretrain only strong ones. In each stage, the model learns from the "
-        "training split (train); valid and test are held out. The mean expression should be nearly the same in all "
-        "splits of a stage: splits do not depend on labels. A grouped split also keeps near-duplicates together.",
-        [Table(("stage", "split", "promoters", "mean expression", "standard deviation"), rows, frozenset({2, 3, 4}))],
-        "sql/queries/splits.sql",
+    heads = ("stage", "split", "promoters", "mean expression", "standard deviation of expression")
+    return Section("Splits", _splits_text(info), [Table(heads, rows, frozenset({2, 3, 4}))], "sql/queries/splits.sql")
+
+
+def _splits_text(info: DatasetInfo) -> str:
+    if info.cut is None:
+        return "The promoters have no measured expression. A trained model can predict it; training needs measurements."
+    grouped = " Near-duplicates are always in the same split." if info.split == "grouped" else ""
+    return (
+        "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
+        "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "
+        "test are kept apart for checking. The splits of a stage should have nearly the same mean expression, because "
+        "rows were assigned to splits "
+        f"without regard to expression.{grouped}"
     )
 
 
 def _rejects(info: DatasetInfo, result: Columns) -> Section:
-    rejected = info.input_rows - info.promoters
-    text = (
-        f"{rejected:,} rows ({rejected / info.input_rows:.2%}) were rejected. If many rows share a reason, check the "
-        "input file and the assay settings."
-        if rejected
-        else "No row was rejected."
-    )
+    rejected, source = info.input_rows - info.promoters, "sql/queries/rejects_by_reason.sql"
+    if not rejected:
+        return Section("Rejected rows", "No row was rejected.", source=source)
     columns = zip(result["reason"], result["rows"], result["first_at"], strict=True)
-    rows = [(reason, f"{n:,}", first) for reason, n, first in columns] or [("none", "0", "")]
-    table = Table(("reason", "rows", "first at"), rows, frozenset({1}))
-    return Section("Rejects by reason", text, [table], "sql/queries/rejects_by_reason.sql")
+    table = Table(
+        ("reason", "rows", "first example (file:line)"),
+        [(reason, f"{n:,}", first) for reason, n, first in columns],
+        frozenset({1}),
+    )
+    text = (
+        f"{format_count(rejected, 'row')} of {info.input_rows:,} ({format_percent(rejected / info.input_rows, 2)}) "
+        "broke a rule of the format or the assay. If many rows have the same reason, check the input file and the "
+        "assay settings."
+    )
+    return Section("Rejected rows", text, [table], source)
 
 
 def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "label_histogram",
         "Labels and the pretraining threshold",
-        f"A label is a measured expression. {info.pretrain_rows / info.promoters:.1%} of the promoters have a label of "
-        f"{cut:g} (the threshold) or more and are used for pretraining. The setting was the top "
-        f"{info.top_fraction:.1%}; all promoters with a label equal to the threshold are included. Each bar is one "
-        "unit wide. A label on the edge of two bars is counted in the right one.",
+        f"A label is the measured expression of a promoter. {EXPRESSION_UNIT} {threshold_text(info, cut)} Each bar is "
+        "one unit wide. A label on the edge between two bars is counted in the right-hand bar.",
         plots.label_histogram(results["label_histogram"], cut),
         3.2,
     )
     yield query_section(
         "labels_by_split",
         "Labels in each fine-tuning split",
-        "The lines of the validation and test splits should follow the grey area of the training split. Small splits "
-        "differ more, by chance.",
+        "The lines of splits valid and test should follow the grey area of split train. Small splits differ more, by "
+        "chance.",
         plots.labels_by_split(results["labels_by_split"]),
         3.2,
     )
+
+
+def threshold_text(info: DatasetInfo, cut: float) -> str:
+    """Say how many promoters are used for pretraining, and why their share differs from the requested one."""
+    share, requested = _percent(info.pretrain_rows, info), format_percent(info.top_fraction)
+    used = (
+        f"The {format_count(info.pretrain_rows, 'promoter')} at or above the threshold of {cut:g} ({share}) are used "
+        "for pretraining."
+    )
+    if share == requested:
+        return used
+    return f"{used} {requested} was requested; all promoters with exactly the threshold are included, so it is {share}."
 
 
 def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
@@ -149,20 +175,21 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "insert_lengths",
         "Insert lengths",
-        f"The insert is the variable part of a promoter, between the adapters. {share:.1%} of the inserts are {bases} "
-        "bases long. If one length was ordered, the other lengths are synthesis errors. The vertical scale is "
-        "logarithmic, so rare lengths are visible.",
+        "The insert is the variable part of a promoter, between the adapters. "
+        f"{format_percent(share)} of the inserts are {format_count(bases, 'base')} long. If one length was ordered, "
+        "the other lengths are probably errors of synthesis, cloning or sequencing. The vertical axis is logarithmic, "
+        "so that rare lengths are visible.",
         plots.insert_lengths(lengths),
         2.8,
     )
     positions = results["bases_by_position"]
+    inserts = format_count(max(positions["promoters"], default=0), "insert")
     yield query_section(
         "bases_by_position",
         "Bases by position",
-        "Each line is the share of one base among all inserts. Random synthesis gives flat lines. A step or a slope is "
-        "a bias of synthesis or sequencing. The figure covers "
-        f"the {format_count(max(positions['promoters'], default=0), 'insert')} of the most common length, "
-        f"{len(positions['position'])} bases. N is an unknown base.",
+        f"Each line is the share of one base among the {inserts} of the most common length "
+        f"({format_count(len(positions['position']), 'base')}). Random sequences give flat lines. A step or a slope in "
+        "random sequences suggests a bias of synthesis, cloning or sequencing. N is an unknown base.",
         plots.bases_by_position(positions),
         3.4,
     )
@@ -172,18 +199,20 @@ def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
     yield query_section(
         "gc_against_expression",
         "GC content and expression",
-        "The line is the mean expression of promoters with similar GC content, in steps of 5 %. Half of the promoters "
-        "of a step lie in the band: a wide band means that GC content explains little. The bars show the number of "
-        "promoters of each step; means of few promoters are uncertain.",
+        "Promoters are grouped by GC content (width 5 percentage points). The line is the mean expression of each "
+        "group; the middle half of each group lies in the band. The wider the band, the less GC content explains. The "
+        "bars show the number of promoters in each group; means of few promoters are uncertain.",
         plots.gc_against_expression(results["gc_against_expression"]),
         4.2,
     )
     yield query_section(
         "kmer_enrichment",
         "k-mers of strong promoters",
-        "The 5-mers that are most enriched (blue) and most depleted (orange) in strong promoters, which are those used "
-        "for pretraining. A value of 1 means twice as frequent as in the other promoters, -1 half as frequent. A "
-        "binding site that works in both orientations appears together with its reverse complement.",
+        "The figure shows 5-base words (k-mers), computed from the data, not by the model. Strong promoters are those "
+        "used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A value of "
+        "1 means twice as frequent as in the other promoters, -1 half as frequent. Every occurrence is counted, but "
+        "only on the strand that is stored. A binding site that works in both orientations appears as two words; one "
+        "is the reverse complement of the other.",
         plots.kmer_enrichment(results["kmer_enrichment"]),
         5.0,
     )

@@ -14,8 +14,8 @@ from pipeline.reporting.axes import (
 )
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
 from pipeline.reporting.svg import plot
+from pipeline.reporting.text import EXPRESSION
 
-EXPRESSION = "measured expression (units of the labels)"
 MOST_KMERS = 12
 """Number of enriched k-mers, and of depleted ones, in the figure."""
 
@@ -71,11 +71,11 @@ def gc_against_expression(figure: Figure, columns: Columns) -> None:
     middle = [100 * gc + 2.5 for gc in columns["gc"]]  # of steps that are 5 % wide
     upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)")
     low, high = columns["lower_quartile"], columns["upper_quartile"]
-    upper.fill_between(
-        middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the promoters (quartiles)"
+    upper.fill_between(middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the group")
+    upper.plot(
+        middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean of the group"
     )
-    upper.plot(middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean")
-    upper.set_ylabel("measured expression\n(units of the labels)")
+    upper.set_ylabel(EXPRESSION.replace(" (", "\n("))
     legend(figure)
 
 
@@ -88,6 +88,7 @@ def bases_by_position(figure: Figure, columns: Columns) -> None:
     ):
         axes.plot(columns["position"], columns[base], color=colour, linestyle=dashes, linewidth=2, label=base.upper())
     share_axis(axes)
+    axes.set_ylim(bottom=-0.01)  # the line of N is often at 0
     whole_number_axis(axes)
     axes.set(xlabel="position in the insert (1 = first base)", ylabel="inserts with the base (%)")
     legend(figure)
@@ -112,4 +113,4 @@ def kmer_enrichment(figure: Figure, columns: Columns) -> None:
     axes.set(xlim=(-reach, reach), ylim=(len(pairs) - 0.4, -0.6), yticks=[])
     axes.axvline(0, color=LINE_GREY, linewidth=1)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("enrichment: log2(frequency in strong promoters / frequency in the others)")
+    axes.set_xlabel("log2(frequency in strong promoters / frequency in the others)")

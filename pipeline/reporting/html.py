@@ -42,7 +42,7 @@ class Fold:
     """Details that are hidden until the reader clicks on the title."""
 
     title: str
-    content: Table | Listing
+    content: Table | Listing | Figures
     kind: ClassVar[str] = "fold"
 
 
@@ -51,7 +51,10 @@ Content = Table | Listing | Figures | Fold
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, an explanation, and contents. source: query or command that makes the first content."""
+    """A heading, an explanation, and contents.
+
+    text: its paragraphs are separated by an empty line. source: the query or command that gives the first of contents.
+    """
 
     heading: str
     text: str

@@ -65,18 +65,19 @@ def render_svg(name: str, title: str, draw: Draw, height: float, width: float = 
         draw(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-    return _inline(file.getvalue(), title)
+    return _inline(file.getvalue(), title, wide=width > MIDDLE_WIDTH)
 
 
-def _inline(document: str, title: str) -> str:
+def _inline(document: str, title: str, wide: bool) -> str:
     """Convert an SVG document into an element of an HTML page."""
     element = document[document.index("<svg") :].strip()
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     # HTML needs no namespaces, and ids of groups would repeat in each figure of the page.
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")
     element = re.sub(r'<g id="[^"]*"', "<g", element)
-    text = html.escape(title)
-    return re.sub(r"<svg([^>]*)>", rf'<svg\1 role="img" aria-label="{text}"><title>{text}</title>', element, count=1)
+    text, width = html.escape(title), ' class="wide"' if wide else ""
+    head = rf'<svg\1{width} role="img" aria-label="{text}"><title>{text}</title>'
+    return re.sub(r"<svg([^>]*)>", head, element, count=1)
 
 
 def query_section(

@@ -1,8 +1,8 @@
 -- 5-mers of the insert that are enriched (log2_ratio above 0) or depleted (below 0) in strong promoters. Strong promoters
 -- are those of relation pretrain. A log2_ratio of 1 means twice as frequent as in the other promoters, -1 half as frequent.
--- Only the stored strand is counted. A binding site that works in both orientations appears as a k-mer and as its reverse
--- complement, other_strand. For 6-mers, set k to 6. A pseudocount of 1 is added to each count, so that all ratios are
--- finite.
+-- Each occurrence on the stored strand is counted. A binding site that works in both orientations appears as a k-mer and
+-- as its reverse complement, other_strand. For 6-mers, set k to 6. A pseudocount of 1 is added to each count, so that all
+-- ratios are finite.
 with size as (
     select 5 as k
 ),

@@ -1,6 +1,7 @@
 -- Residuals of held-out promoters by label. A residual is label minus prediction: above 0, the prediction is too low.
 -- Labels are rounded to a step of about 1/18 of their range: 1 in the yeast assay.
--- A positive slope is expected of any model: with noisy labels, the highest labels are partly high by chance.
+-- Even a perfect model has a positive slope: with noisy labels, the highest labels are partly high by chance.
+-- A weak model has one, too.
 with width as (
     select greatest(max(expression) - min(expression), 1e-6) / 18 as exact_step from promoters
 ),

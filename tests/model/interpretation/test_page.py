@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -6,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertForSequenceClassification
 
-from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain
-from model.interpretation.saturation_mutagenesis import BASES, saturation_mutagenesis
+from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain, mutagenesis_page
+from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.saved_model import save_model
@@ -57,7 +58,20 @@ def test_page_plot_and_tables_agree(model, tmp_path):
     bases = "".join(text for text in texts if text in set("ACGTN"))
     # The bases of each line of the plot, then the names of the map's rows below it.
     assert bases == f"{INSERT[:32]}{BASES}{INSERT[32:]}{BASES}"
-    assert result.importance[summary.position - 1] == result.importance.max() == pytest.approx(summary.loss)
+    assert result.importance[summary.position - 1] == pytest.approx(summary.loss)
+    assert abs(summary.loss) == pytest.approx(np.abs(result.importance).max())
+
+
+@pytest.mark.parametrize(("loss", "direction"), [(0.9, "raises"), (-0.9, "lowers")])
+def test_most_important_base_has_the_largest_absolute_effect(loss, direction):
+    predictions = np.full((3, 4), 5, np.float32)
+    predictions[1] = 5 - loss
+    predictions[1, BASES.index("G")] = 5
+    predictions[2] = [5, 5 - loss / 2, 5 - loss / 2, 5 + loss / 3]
+    result = MutagenesisResult("AGA", 5.0, predictions)
+    assert result.most_important == 1
+    page = mutagenesis_page(result, Path("runs/demo"))
+    assert f"G2: {direction} predicted expression (mean effect of its substitutions {-loss:+.3f})" in page
 
 
 def test_page_of_a_model_that_predicts_a_constant(model, tmp_path):

@@ -1,13 +1,14 @@
 """Page that compares runs."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from model.reporting.compare_page import compare_runs, score_lines
-from model.reporting.run_sections import explain_stage
+from model.reporting.run_sections import TITLES, explain_stage
 from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
@@ -45,7 +46,7 @@ def test_comparison_of_two_runs(run, second, tmp_path):
     ]
     page = out.read_text()
     assert "second is not finished." in page
-    assert "the loss is the mean squared error of the standardized labels" in text_of(page)
+    assert "Loss: the mean squared error of the standardized labels" in text_of(page)
     assert "cannot be compared" not in text_of(page)
     assert "model.hidden 16 32 finetune.learning_rate 0.001 0.0005" in text_of(page)
     figures = read_figures(page)
@@ -62,6 +63,24 @@ def test_comparison_of_two_runs(run, second, tmp_path):
             (line,) = figures[title][0].lines(colour)
             assert line == pytest.approx(np.array(points), rel=1e-3)
     assert figures["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+
+
+def test_run_without_pretraining_has_no_curve_and_no_legend(made, run, tmp_path):
+    other = start(made, tmp_path, "run.name=other", "finetune.start=scratch")
+    log(other)
+    lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (other / "metrics.jsonl").write_text("".join(line for line in lines if '"stage": "finetune"' in line))
+    starting = start(made, tmp_path, "run.name=starting")
+    compare_runs([run, other, starting], tmp_path / "compare.html")
+    page = (tmp_path / "compare.html").read_text()
+    text = text_of(page)
+    assert "other was not pretrained, so it has no curve." in text
+    assert "starting has not logged stage pretrain yet, so it has no curve." in text
+    assert "start of fine-tuning (finetune.start) pretrained weights random weights pretrained weights" in text
+    svgs = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    legends = {stage: next(svg for svg in svgs if f"<title>{stage}: colours" in svg) for stage in TITLES.values()}
+    assert [">other<" in legends[stage] for stage in TITLES.values()] == [False, True]
+    assert not any(">starting<" in legend for legend in legends.values())
 
 
 def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
@@ -87,13 +106,11 @@ def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
 def test_runs_with_different_losses_are_not_comparable(made, run, tmp_path):
     other = start(made, tmp_path, "run.name=other", "finetune.loss=smooth_l1")
     both = [read_run(run), read_run(other)]
-    text = explain_stage(both, "finetune")
-    assert "the loss is the mean squared error or the smooth L1 loss of the standardized labels" in text
+    text = " ".join(explain_stage(both, "finetune"))
+    assert "Loss: the mean squared error or the smooth L1 loss of the standardized labels" in text
     assert "The curves of different losses (finetune.loss) cannot be compared." in text
-    assert "cannot be compared" not in explain_stage(both, "pretrain")
-    assert explain_stage(both[1:], "finetune").startswith(
-        "Regression: the loss is the smooth L1 loss of the standardized"
-    )
+    assert "cannot be compared" not in " ".join(explain_stage(both, "pretrain"))
+    assert explain_stage(both[1:], "finetune")[1].startswith("Loss: the smooth L1 loss of the standardized")
 
 
 def test_all_invalid_runs_are_named_in_one_error(run, tmp_path):

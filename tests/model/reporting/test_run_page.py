@@ -17,7 +17,7 @@ from scipy.stats import pearsonr, spearmanr, ttest_1samp
 from model.reporting.dream_section import LEADERBOARD
 from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
-from model.reporting.run_plots import FEW, POINTS, SHADES, class_limits
+from model.reporting.run_plots import FEW, POINTS, SHADES, Curve, class_limits, without_repeats
 from model.runs.metric_log import Tracker, read_metrics
 from model.runs.read import read_run
 from model.scoring.dream import Correlation, DreamScore
@@ -93,6 +93,13 @@ def test_curves_show_the_metric_log(run, figures, stage):
             assert axes.marks(colour) == pytest.approx(points, rel=1e-3)
 
 
+def test_equal_curves_are_drawn_once():
+    one, same, other = (
+        Curve(name, [1, 2], values, BLUE) for name, values in (("a", [3, 4]), ("b", [3, 4]), ("c", [3, 5]))
+    )
+    assert without_repeats([one, None, same, other]) == [one, other]
+
+
 def test_long_curves_are_binned_means(made, tmp_path):
     folder = start(made, tmp_path)
     values = np.random.default_rng(1).random(3 * POINTS - 1)
@@ -134,6 +141,11 @@ def test_class_limits_are_round_numbers():
     assert class_limits(120) == [1, 2, 5, 10, 20, 50, 100]
     assert class_limits(900) == [1, 3, 10, 30, 100, 300]
     assert class_limits(10**9) == [1, 10, 100, 1000, 10**4, 10**5, 10**6]
+
+
+def section_text(page, heading):
+    section = page[page.index(f"<h2>{heading}</h2>") :]
+    return text_of(section[: section.index("</section>")])
 
 
 def interval_of_mean(values):
@@ -182,7 +194,8 @@ def test_residuals_by_group(figures, page, test_split, title, group, width, shif
     bars = lower.boxes(GREY)
     assert bars[:, 3] == pytest.approx([len(groups[step]) for step in steps], rel=1e-3)
     assert bars[:, 1] - bars[:, 0] == pytest.approx(0.88 * width, rel=1e-3)
-    # The table below the figure holds the same numbers.
+    # The table below the figure holds the same numbers, in the same units.
+    assert (f"{width * steps[0]} to {width * (steps[0] + 1)} " in section_text(page, title)) == (width == 5)
     section = page[page.index(f"<h2>{title}</h2>") :]
     table = text_of(section[section.index("<table>") : section.index("</table>") + len("</table>")])
     assert all(f" {np.mean(groups[step]):.6g} " in table for step in steps)
@@ -213,11 +226,10 @@ def test_scores_and_noise_ceiling(run, page, figures, test_split):
     valid = summary["scores"]["valid"]
     assert f"Pearson {valid['pearson']:.4f} (0.1110 to 0.8880) {r:.4f} (0.1110 to 0.8880)" in text
     assert f"Spearman {valid['spearman']:.4f} (0.2220 to 0.7770) {rho:.4f} (0.2220 to 0.7770)" in text
-    assert (
-        f"mean squared error (label units squared) {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}"
-        in text
-    )
+    assert f"mean squared error (squared units) {valid['mse']:.4f} {np.mean((predictions - labels) ** 2):.4f}" in text
     assert f"a Pearson of {ceiling:.4f} with their noisy labels" in text
+    assert "95 % confidence intervals" in section_text(page, "Scores")
+    assert "best saved model (after training step 120)" in text
 
 
 def test_labels_and_the_threshold(made, figures):
@@ -249,7 +261,8 @@ def test_settings_and_machine(run, page, made):
         f"dataset key {facts['dataset_key'][:16]}",
         f"Dataset {facts['dataset_key']}; shards {facts['shard_key']}",
         "Fine-tuning 1,200 150 150",
-        "180 steps, 2.25 epochs, 3,725 s; best at step 120. Regression: the loss is the mean squared error of the",
+        "Training took 180 steps (2.25 epochs, 3,725 s). The best saved model is the one after step 120",
+        "Loss: the mean squared error of the",
     ):
         assert expected in text, expected
     assert "global_batch: 32" in page
@@ -301,9 +314,9 @@ def test_validation_split_is_shown_without_a_test_split(made, tmp_path):
     finish(made, folder, ("valid",), intervals=False)
     result = write_report(folder)
     assert result.missing[0].startswith("There is no test split.")
-    text = text_of((folder / "report.html").read_text())
-    assert "150 promoters of the validation split" in text
-    assert "95 % intervals" not in text.split("Settings and machine")[0]
+    page = (folder / "report.html").read_text()
+    assert "150 promoters of the validation split" in text_of(page)
+    assert "95 %" not in section_text(page, "Scores")
 
 
 def test_missing_predictions_or_dataset_is_named(made, run, tmp_path):
@@ -449,11 +462,11 @@ def test_masked_kmers_and_baselines(made, tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     write_report(folder)
     text = text_of((folder / "report.html").read_text())
-    assert "best weights most frequent k-mer (TTT) most likely k-mer between its neighbours" in text
+    assert "best saved model most frequent k-mer (TTT) most likely k-mer between its neighbours" in text
     assert "accuracy 0.1561 0.1571 0.1663 accuracy in the insert 0.1772 0.1482 0.1594" in text
-    assert "the most likely k-mer between the visible bases" in text
+    assert "perplexity per base 3.1234 - -" in text
     assert "command train.py 'dataset.path=my rows.duckdb' model" in text
-    below = "of the most frequent k-mer: too few steps"
+    below = "worse than always guessing the most frequent one"
     assert below in text
     masked = summary["masked"] | {"insert_base_perplexity": 3.2}
     assert below in describe_summary({"masked": masked})

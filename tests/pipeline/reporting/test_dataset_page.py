@@ -82,14 +82,14 @@ def test_numbers_of_a_small_dataset(toy_page):
     text = " ".join(filter(None, Reader(toy_page).text))
     for cells in (
         "input rows 14 promoters 12 rejected rows 2 pretraining threshold (expression) 7",
-        "promoters at or above the threshold 6 (50.00%)",
+        "promoters at or above the threshold 6 (50 %)",
         *("finetune test 2", "finetune valid 3", "finetune train 7", "pretrain valid 3", "pretrain train 3"),
         "letters other than ACGTN 1",
         "1 column, expected 2 1",
-        "50.0% of the promoters have a label of 7 (the threshold) or more",
+        "The 6 promoters at or above the threshold of 7 (50 %) are used for pretraining.",
         "threshold 7",  # in the figure
-        "8.3% of the inserts are 3 bases long",  # every length once: the shortest is named
-        "1 insert of the most common length, 3 bases",
+        "8.3 % of the inserts are 3 bases long",  # every length once: the shortest is named
+        "1 insert of the most common length (3 bases)",
     ):
         assert cells in text
 
@@ -102,7 +102,9 @@ def test_page_names_its_dataset_and_queries(made, made_page):
     assert f"{info.pretrain_rows:,} (" in made_page
     for query in stats.QUERIES:
         assert f"sql/queries/{query}.sql" in made_page
-    assert f"{common:.1%} of the inserts are 80 bases long" in made_page
+    assert f"{round(100 * common, 1):g} % of the inserts are 80 bases long" in " ".join(
+        filter(None, Reader(made_page).text)
+    )
 
 
 def test_page_is_valid_html_without_external_references(made_page, toy_page):
