@@ -138,7 +138,10 @@ def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     for file in files:
         table = read_table_head(file, HEAD_LINES)
         choice = choose_columns(table, columns, labelled)
-        selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
+        fields = choice.sequence, choice.expression, choice.name
+        if unnamed := [field for field in fields if field and not table.name(field)]:
+            raise UserError(f"{file}: column {unnamed[0]} has no name; fix: name it in the file")
+        selected = [table.name(field) for field in fields]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: other columns than {files[0]}; fix: build from one of them")
