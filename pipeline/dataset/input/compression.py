@@ -62,6 +62,11 @@ def _xz_chunks(file: str) -> Iterator[bytes]:
             raise EOFError("the last stream has no end")
 
 
+def absolute(file: str) -> str:
+    """Return the absolute name of a file. Arrow would read `~/a.tsv` from the home, and `s3:a.parquet` as a URL."""
+    return str(Path(file).absolute())
+
+
 def decompressed_name(file: str) -> str:
     """Return the name of the decompressed data: without the ending of its compression, or the name in a zip archive.
 
@@ -78,7 +83,7 @@ def _open(file: str) -> Iterator[Any]:
         with zipfile.ZipFile(file) as archive, archive.open(_zip_member(file)) as member:
             yield member
     else:
-        with pa.input_stream(file, buffer_size=None) as stream:  # knows .gz, .zst and .bz2
+        with pa.input_stream(absolute(file), buffer_size=None) as stream:  # knows .gz, .zst and .bz2
             yield stream
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.dataset.input.cells import Table
-from pipeline.dataset.input.compression import decompressed_name, read_chunks
+from pipeline.dataset.input.compression import absolute, decompressed_name, read_chunks
 from pipeline.dataset.input.json_lines import json_batches, json_schema
 from pipeline.dataset.input.stream import PLACE, RowStream, row_batch
 from pipeline.errors import UserError
@@ -87,7 +87,7 @@ def table_batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     elif file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(absolute(file)) as parquet:
             yield from parquet.iter_batches(BATCH_ROWS, columns=names)
     else:
         with _open_arrow(file) as reader:
@@ -99,7 +99,7 @@ def table_row_count(file: str) -> int | None:
     if file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return int(pq.read_metadata(file).num_rows)
+        return int(pq.read_metadata(absolute(file)).num_rows)
     if file.endswith(".arrow"):
         with _open_arrow(file) as reader:
             return sum(len(batch) for batch in _arrow_batches(reader))
@@ -134,7 +134,7 @@ def _read_schema(file: str) -> pa.Schema:
     if file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return pq.read_schema(file)
+        return pq.read_schema(absolute(file))
     with _open_arrow(file) as reader:
         return reader.schema
 

@@ -1,7 +1,9 @@
 """Files that an attack made: cut off, joined, or with columns that two readings fit."""
 
+import gzip
 import json
 import lzma
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,3 +128,37 @@ def test_header_with_two_values_for_one_key(tmp_path, header):
 
 def test_standard_input_that_begins_with_a_comment_of_fasta():
     assert layout_of_text("-", f";made by x\n>p\n{SEQUENCES[0]}\n".encode()).kind == "fasta"
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz", "a.parquet"])
+def test_folder_named_like_the_home_is_not_the_home(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder, label in (("~", 1.0), ("home", 99.0)):
+        (tmp_path / folder).mkdir()
+        if name == "a.parquet":
+            pq.write_table(pa.table({"sequence": [SEQUENCES[0]], "expression": [label]}), tmp_path / folder / name)
+        else:
+            text = f"{SEQUENCES[0]}\t{label}\n".encode()
+            (tmp_path / folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    assert usable([f"~/{name}"]) == [(SEQUENCES[0], 1.0)]
+
+
+@pytest.mark.parametrize("name", ["s3:a.parquet", "file:a.parquet"])
+def test_file_named_like_a_url(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"sequence": SEQUENCES, "expression": LABELS}), tmp_path / name)
+    assert usable([name]) == ROWS
+
+
+def test_hard_link_to_a_named_file(tmp_path):
+    (path,) = written(tmp_path / "a.tsv", table(sequence=SEQUENCES, expression=LABELS))
+    (tmp_path / "b.tsv").hardlink_to(path)
+    with pytest.raises(UserError, match="named twice"):
+        find_input([str(path), str(tmp_path / "b.tsv")])
+
+
+def test_file_name_that_is_not_utf8(tmp_path):
+    path = str(tmp_path / os.fsdecode(b"a\xff.tsv"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        find_input([path])
