@@ -112,11 +112,6 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     width = Counter(len(row) for row in body).most_common(1)[0][0] if body else len(rows[0])
     table = Table(file, header, body, width)
     choice = choose_columns(table, columns, labelled)
-    if row_names and columns.sequence is None and table.name(choice.sequence).lower() not in SEQUENCE_NAMES:
-        raise UserError(
-            f"{file}: the header line has {len(rows[0])} columns, the rows have {width}: row names of R, or a last "
-            "column without a name; fix: one name per column in the header line, or --sequence-column NAME"
-        )
     return Layout(
         "text",
         delimiter,

@@ -111,12 +111,6 @@ def test_exp_beside_a_count_is_the_label(tmp_path):
     assert usable(written(tmp_path / "a.tsv", table(seq=SEQUENCES, exp=LABELS, count=COUNTS))) == ROWS
 
 
-def test_last_column_without_a_name_is_not_taken_for_row_names_of_r(tmp_path):
-    text = "id,dna,activity\n" + "".join(f"{i},{s},{label},{i * 5}\n" for i, (s, label) in enumerate(ROWS))
-    with pytest.raises(UserError, match="header line has 3 columns, the rows have 4"):
-        read_rows(written(tmp_path / "a.csv", text))
-
-
 @pytest.mark.parametrize(
     "header", ["expression=4 expression=5", "expression=4|expression=5", "EXPRESSION=5;expression=4"]
 )
