@@ -49,6 +49,9 @@ def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
     return zip(*texts, map(as_text, prediction), strict=True)
 
 
+LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
+"""Characters of a name or an invalid sequence that would break a line: each is written as a space."""
+
 Writer = Callable[[BinaryIO, Iterator[Part]], None]
 """Writes parts with predictions to an open binary file as they arrive."""
 
@@ -57,8 +60,10 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
     """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column."""
     for part in parts:
         table = part.table
-        if "name" in table.column_names:  # a tab or line end in a name would break the line
-            table = table.set_column(0, "name", pc.replace_substring_regex(table["name"], r"\s", " "))
+        for name, pattern in LINE_BREAKERS.items():
+            if name in table.column_names:
+                text = pc.replace_substring_regex(table[name], pattern, " ")
+                table = table.set_column(table.column_names.index(name), name, text)
         file.write("".join("\t".join(cells) + "\n" for cells in _cells(table)).encode())
         file.flush()  # so that the reader of a pipe gets each part at once
 
@@ -189,7 +194,8 @@ class ProblemReport:
             if self._limit is None or self.counts.total() <= self._limit:
                 wrong = re.search("[^ACGTN]", sequence)
                 place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
-                self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{sequence}\n")
+                text = re.sub(LINE_BREAKERS["sequence"], " ", sequence)
+                self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{text}\n")
 
     def _add_lengths(self, sequences: pa.Array) -> None:
         bounds = pc.min_max(pc.binary_length(sequences)).as_py()

@@ -148,8 +148,8 @@ def _ceiling_text(ceiling: float | None) -> str:
         )
     return (
         f"{MEAN_PREDICTOR} Noise ceiling of this split: its promoters are computer-generated, so their expression "
-        f"without noise is known. This noise-free expression has a Pearson of {ceiling:.4f} with their noisy labels. No "
-        "model can be expected to score higher."
+        f"without noise is known. This noise-free expression has a Pearson of {ceiling:.4f} with their noisy labels. "
+        "No model can be expected to score higher."
     )
 
 

@@ -5,6 +5,8 @@ import duckdb
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import dataset_info, row_count, rows_of
 from pipeline.dataset.hints import fix_of_all_rows
+from pipeline.dataset.input.cells import is_long_sequence, is_number
+from pipeline.dataset.input.columns import SEQUENCE_NAMES
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
@@ -63,3 +65,28 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
             "promoters reach the threshold; fix: a fraction, such as dataset.pretrain_valid=0.05"
         )
+
+
+def check_header_lines(connection: duckdb.DuckDBPyConnection, source: Input) -> None:
+    """Raise UserError for a rejected line that names the columns in another order, as in two tables joined by cat."""
+    layout = source.layout
+    if layout is None or layout.kind == "fasta":
+        return
+    names = {*SEQUENCE_NAMES, layout.sequence_name.casefold()} - {""}
+    rejects = connection.execute(
+        "select file, line, text from rejects "
+        "where len(list_filter($names, lambda name: contains(lower(text), name))) > 0 order by file, line",
+        {"names": sorted(names)},
+    )
+    for file, line, text in iter(rejects.fetchone, None):
+        cells = [cell.strip().strip('"').casefold() for cell in text.split(layout.delimiter)]
+        if names.isdisjoint(cells) or any(is_number(cell) or is_long_sequence(cell) for cell in cells):
+            continue
+        fields = {layout.sequence_field: names}
+        if source.labelled and layout.expression_field and layout.expression_name:
+            fields[layout.expression_field] = {layout.expression_name.casefold()}
+        if any(len(cells) < field or cells[field - 1] not in allowed for field, allowed in fields.items()):
+            raise UserError(
+                f"{file}:{line}: another header line inside the file: {text[:200]!r}; fix: split the file "
+                "there, so that each table is a file"
+            )

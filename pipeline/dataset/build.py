@@ -14,7 +14,7 @@ from collections.abc import Callable
 import duckdb
 
 from pipeline.config.schema import DataConfig
-from pipeline.dataset.audit import audit, check_promoters, check_sizes
+from pipeline.dataset.audit import audit, check_header_lines, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import create_dataset, open_dataset, row_count, statement
 from pipeline.dataset.hints import hints_of_rejects
@@ -118,6 +118,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
         connection.execute(statement("splits/random.sql"))
     connection.execute(statement("05_rejects.sql"))
     check_promoters(connection, config.assay, source)
+    check_header_lines(connection, source)
     on_step("computing threshold and splits")
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))

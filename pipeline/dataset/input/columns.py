@@ -26,6 +26,8 @@ LABEL_NAMES = ("expression", "mean_expression", "exp", "activity", "measurement"
 WEAK_LABEL_NAMES = ("label", "value", "target", "score")
 """Names that labels have, but other columns of numbers, too: never chosen over others."""
 EXPRESSION_NAMES = LABEL_NAMES + WEAK_LABEL_NAMES
+AMBIGUOUS_NAME = "exp"
+"""Expression, or the number of an experiment: not chosen over other numbers that could be labels."""
 
 _NEVER_LABELS = re.compile(
     r"(.*[^a-z])?(chrom|tx|cds|thick)?(start|end|stop|pos|position|strand|chr|chrom|chromosome|"
@@ -92,6 +94,8 @@ def _sequence_field(table: Table, requested: str | None) -> int:
         known = [field for field in table.fields if table.name(field).lower() in SEQUENCE_NAMES]
         with_dna = [field for field in known if table.mean(field, is_sequence) > 0.5]
         known = with_dna or known
+        if len(known) == 1 and table.mean(known[0], is_short_dna) > 0.5:  # barcodes, beside promoters of another name
+            known += [field for field in table.fields if field not in known and _holds_promoters(table, field)]
         if len(known) > 1:
             raise _ambiguous_sequence(table, known)
         if not known:
@@ -102,6 +106,12 @@ def _sequence_field(table: Table, requested: str | None) -> int:
         fix = f"; fix: --sequence-column {shlex.quote(table.option(others[0]))}" if len(others) == 1 else ""
         raise UserError(f"{table.file}: {table.title(field)} is not DNA; got {table.example(field)}{fix}")
     return field
+
+
+def _holds_promoters(table: Table, field: int) -> bool:
+    """Whether at least half of the cells that are not missing are DNA, and long enough for promoters."""
+    cells = [cell for cell in table.cells(field) if not is_missing(cell)]
+    return 2 * sum(is_sequence(cell) and not is_short_dna(cell) for cell in cells) > len(cells)
 
 
 def _dna_field(table: Table) -> int:
@@ -161,6 +171,8 @@ def _find_label(table: Table, others: list[int]) -> int:
     candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
     named = [field for field in others if table.name(field).lower() in LABEL_NAMES]
     with_numbers = [field for field in named if field in numbers]
+    if [table.name(field).lower() for field in with_numbers] == [AMBIGUOUS_NAME] and len(candidates) > 1:
+        raise _ambiguous_label(table, candidates, is_likely=True)
     if len(with_numbers) == 1 or (len(named) == 1 and not candidates):
         return (with_numbers or named)[0]
     if len(numbers) == 1 and numbers == candidates and not named:
@@ -174,7 +186,9 @@ def _find_label(table: Table, others: list[int]) -> int:
 
 
 def _holds_numbers(table: Table, field: int) -> bool:
-    return table.mean(field, is_number) > 0.2 or field in table.number_fields
+    """Whether a column holds numbers, however many of them are missing."""
+    values = [cell for cell in table.cells(field) if not is_missing(cell)]
+    return sum(map(is_number, values)) > 0.2 * len(values) or field in table.number_fields
 
 
 def _label_without_numbers(table: Table, others: list[int]) -> int:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable
 
 from pipeline.dataset.input.cells import is_number
-from pipeline.dataset.input.columns import LABEL_NAMES, Columns
+from pipeline.dataset.input.columns import AMBIGUOUS_NAME, LABEL_NAMES, Columns
 from pipeline.errors import UserError
 from pipeline.runtime.text import format_count
 
@@ -50,7 +50,7 @@ def find_fasta_label(file: str, lines: Iterable[str], columns: Columns) -> tuple
 def _known_key(file: str, pairs: list[tuple[str, str]]) -> str:
     numbers = {key: [float(value) for other, value in pairs if other == key and is_number(value)] for key in KEYS}
     keys = [key for key, values in numbers.items() if values]
-    first = [key for key in keys if key in LABEL_NAMES]
+    first = [key for key in keys if key in LABEL_NAMES and key != AMBIGUOUS_NAME]
     if len(first) == 1 or len(keys) == 1:
         return (first or keys)[0]
     if keys:

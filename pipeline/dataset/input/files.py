@@ -81,24 +81,34 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
 
 def _resolve(names: list[str]) -> list[str]:
     """Expand glob patterns and saved datasets, and check that each file is named once and can be read."""
-    files: dict[Path, str] = {}
+    files: dict[tuple[int, int] | Path, str] = {}
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
         matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
         if not matches:
             raise UserError(f"{name}: no file matches")
         for file in (file for match in matches for file in saved_dataset_files(Path(match)) or [match]):
+            _expect_utf8_name(file)
             path = Path(file).resolve()
-            if path in files:
-                raise UserError(f"{file}: duplicate file; expected each file once")
             if not path.exists():
                 raise UserError(f"{file}: no such file")
             if not path.is_file():
                 raise UserError(f"{file}: not a file; {_suggest_files(Path(file))}")
-            if path.stat().st_size == 0:
+            stat = path.stat()
+            if stat.st_size == 0:
                 raise UserError(f"{file}: the file is empty")
-            files[path] = file
+            identity = (stat.st_dev, stat.st_ino) if stat.st_ino else path  # links to one file are one file
+            if identity in files:
+                raise UserError(f"{file}: duplicate file; expected each file once")
+            files[identity] = file
     return list(files.values())
+
+
+def _expect_utf8_name(file: str) -> None:
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{file!r}: the file name is not UTF-8; fix: rename the file or folder") from None
 
 
 def _suggest_files(folder: Path) -> str:
@@ -138,7 +148,10 @@ def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
     for file in files:
         table = read_table_head(file, HEAD_LINES)
         choice = choose_columns(table, columns, labelled)
-        selected = [table.name(field) for field in (choice.sequence, choice.expression, choice.name)]
+        fields = choice.sequence, choice.expression, choice.name
+        if unnamed := [field for field in fields if field and not table.name(field)]:
+            raise UserError(f"{file}: column {unnamed[0]} has no name; fix: name it in the file")
+        selected = [table.name(field) for field in fields]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: its columns differ from those of {files[0]}; fix: build from one of these files")

@@ -130,7 +130,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
 
 
 def _begins_with_header(lines: list[str]) -> bool:
-    return next((line for line in lines if line.strip()), "")[:1] == ">"
+    return next((line for line in lines if line.strip() and not line.startswith(";")), "")[:1] == ">"
 
 
 def _has_header(rows: list[list[str]], columns: Columns) -> bool:

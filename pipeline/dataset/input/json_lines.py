@@ -45,7 +45,9 @@ _NUMBERS_AS_TEXT: dict[str, Any] = {"parse_float": str, "parse_int": str, "parse
 def _object(name: str, line: int, text: str, **options: Any) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_distinct, **options) if text.strip() else {}
-    except ValueError as error:
+        if "\\u" in text:  # half of a pair of escapes cannot be encoded
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name}:{line}: not JSON: {error}; expected one object per line") from None
     if not isinstance(value, dict):
         raise UserError(f"{name}:{line}: expected a JSON object, got {text[:80]!r}")

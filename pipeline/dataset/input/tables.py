@@ -1,6 +1,7 @@
 """Read tables with typed columns (Parquet, Arrow, JSON lines): their columns, and the cells of their rows as text."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.dataset.input.cells import Table
-from pipeline.dataset.input.compression import decompressed_name, read_chunks
+from pipeline.dataset.input.compression import absolute, decompressed_name, read_chunks
 from pipeline.dataset.input.json_lines import json_batches, json_schema
 from pipeline.dataset.input.stream import PLACE, RowStream, row_batch
 from pipeline.errors import UserError
@@ -18,6 +19,8 @@ from pipeline.errors import UserError
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 CELL_SCHEMA = pa.schema([*PLACE, *((cell, pa.string()) for cell in ("sequence", "expression", "name"))])
 BATCH_ROWS = 1 << 15
+STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""Last bytes of the stream format of Arrow."""
 NUMBER_TYPES = pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal
 
 
@@ -30,6 +33,8 @@ def table_schema(file: str) -> pa.Schema:
         raise UserError(f"{file}: cannot be read as {kind}: {error}") from None
     if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
         raise UserError(f"{file}: several columns are named {', '.join(twice)}; expected distinct names")
+    if not schema.names:
+        raise UserError(f"{file}: the table has no columns")
     return schema
 
 
@@ -41,16 +46,26 @@ def read_table_head(file: str, rows: int) -> Table:
     schema = table_schema(file)
     flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
     try:
-        batch = next(table_batches(file, flat), None)
+        head = _first_rows(file, flat, rows)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
-    head = None if batch is None else batch.slice(0, rows)
-    count = 0 if head is None else len(head)
-    texts = {} if head is None else {name: [_cell_text(cell) for cell in head[name].to_pylist()] for name in flat}
+    texts = {name: [_cell_text(cell) for batch in head for cell in batch[name].to_pylist()] for name in flat}
+    count = sum(map(len, head))
     columns = [texts.get(field.name, [f"<{field.type}>"] * count) for field in schema]
     cells = [list(row) for row in zip(*columns, strict=True)]
     numbers = [number for number, field in enumerate(schema, 1) if any(test(field.type) for test in NUMBER_TYPES)]
     return Table(file, schema.names, cells, len(columns), frozenset(numbers))
+
+
+def _first_rows(file: str, names: list[str], rows: int) -> list[pa.RecordBatch]:
+    """Read batches until they hold enough rows: the first ones may be short or empty."""
+    batches: list[pa.RecordBatch] = []
+    for batch in table_batches(file, names):
+        batches.append(batch.slice(0, rows))
+        rows -= len(batches[-1])
+        if rows <= 0:
+            break
+    return batches
 
 
 def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
@@ -72,7 +87,7 @@ def table_batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     elif file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(absolute(file)) as parquet:
             yield from parquet.iter_batches(BATCH_ROWS, columns=names)
     else:
         with _open_arrow(file) as reader:
@@ -84,7 +99,7 @@ def table_row_count(file: str) -> int | None:
     if file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return int(pq.read_metadata(file).num_rows)
+        return int(pq.read_metadata(absolute(file)).num_rows)
     if file.endswith(".arrow"):
         with _open_arrow(file) as reader:
             return sum(len(batch) for batch in _arrow_batches(reader))
@@ -119,7 +134,7 @@ def _read_schema(file: str) -> pa.Schema:
     if file.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return pq.read_schema(file)
+        return pq.read_schema(absolute(file))
     with _open_arrow(file) as reader:
         return reader.schema
 
@@ -150,7 +165,12 @@ def _open_arrow(file: str) -> Any:
     try:
         return pa.ipc.open_file(pa.memory_map(file))
     except pa.ArrowInvalid:
-        return pa.ipc.open_stream(pa.memory_map(file))
+        stream = pa.ipc.open_stream(pa.memory_map(file))
+    with Path(file).open("rb") as data:
+        data.seek(-len(STREAM_END), os.SEEK_END)
+        if data.read() != STREAM_END:  # a writer that was killed leaves whole batches
+            raise OSError("the stream has no end mark")
+    return stream
 
 
 def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from model.prediction.inputs import Part
-from model.prediction.writers import LeaderboardInputError, leaderboard_writer, write_lines
+from model.prediction.writers import LeaderboardInputError, ProblemReport, leaderboard_writer, write_lines
 from model.scoring.dream_files import read_labels, read_predictions
 from pipeline.errors import UserError
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
@@ -81,3 +81,13 @@ def test_published_sample_submission(real_data):
     assert len(json.loads(sample.read_text())) == 9045
     text = write(leaderboard_writer(sample), [""] * 71103, np.arange(71103, dtype=np.float32), sizes=(71103,))
     assert json.loads(text).keys() == json.loads(sample.read_text()).keys()
+
+
+def test_a_line_end_in_an_invalid_sequence_makes_no_second_row():
+    sequences = ["ACGT", "AC\nGT\t5", "A C\rG"]
+    columns = {"sequence": sequences, "prediction": pa.array([1.5, None, None]), "problem": [None, "bad", "bad"]}
+    file, problems = io.BytesIO(), io.StringIO()
+    write_lines(file, iter([Part(0, pa.table(columns))]))
+    assert file.getvalue() == b"ACGT\t1.5\nAC GT 5\tnan\nA C G\tnan\n"
+    ProblemReport(problems).add(Part(0, pa.table(columns)))
+    assert [line.split("\t")[0] for line in problems.getvalue().splitlines()] == ["row", "2", "3"]

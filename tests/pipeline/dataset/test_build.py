@@ -531,3 +531,14 @@ def test_setting_of_a_built_dataset_cannot_change(tmp_path):
     # A changed file without a request in this call yields to the settings of the build.
     today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
     assert as_built(today, info).dataset == config.dataset
+
+
+@pytest.mark.parametrize("header", ["sequence\tscore\texpression", "Sequence\tmean\tsd", "id\tsequence\texpression"])
+def test_two_tables_joined_in_one_file(tmp_path, header):
+    rows = "".join(f"{L}{insert}{R}\t{label}\t{label + 1}\n" for insert, label in TOY)
+    first = "sequence\texpression\tscore"
+    config = toy_config(tmp_path)
+    with pytest.raises(UserError, match=r"a.tsv:14: another header line"):
+        build_dataset([write(tmp_path / "a.tsv", f"{first}\n{rows}{header}\n{rows}")], config)
+    result = build_dataset([write(tmp_path / "a.tsv", f"{first}\n{rows}{first.upper()}\n{rows}")], config)
+    assert result.info.promoters == 24
