@@ -11,8 +11,9 @@ from pipeline.dataset.database import rows_of
 from pipeline.dataset.input.cells import is_number
 from pipeline.dataset.input.files import Input
 from pipeline.dataset.input.repairs import ADD_ADAPTERS, TRIAL_ROWS, describe_repairs, find_repairs
+from pipeline.dataset.input.view import define_rules
 
-LABEL_REASONS = ("no_number", "nan")
+_SELECT_REASONS = f"select reason, reason = reason_text('label_range'), list(text)[:{TRIAL_ROWS}] from rejects"
 
 
 def hints_of_rejects(connection: duckdb.DuckDBPyConnection, source: Input, assay: Assay) -> dict[str, str]:
@@ -20,20 +21,19 @@ def hints_of_rejects(connection: duckdb.DuckDBPyConnection, source: Input, assay
 
     source: the input of the dataset at this connection. The hints are tried on the first rows of each reason.
     """
-    reasons = rows_of(
-        connection, f"select reason, list(text)[:{TRIAL_ROWS}] from rejects group by reason order by count(*) desc"
-    )
-    hints = {reason: hint_of_reason(reason, texts, source, assay) for reason, texts in reasons}
+    define_rules(connection, assay)  # reason_text
+    reasons = rows_of(connection, f"{_SELECT_REASONS} group by reason order by count(*) desc")
+    hints = {reason: _find_hint(texts, is_range, source, assay) for reason, is_range, texts in reasons}
     return {reason: hint for reason, hint in hints.items() if hint}
 
 
-def hint_of_reason(reason: str, texts: Sequence[str], source: Input, assay: Assay) -> str:
+def _find_hint(texts: Sequence[str], is_range: bool, source: Input, assay: Assay) -> str:
     """Find the settings that would accept rejected rows. Returns an empty text if there are none.
 
-    texts: the rejected rows, unchanged.
+    texts: the rejected rows, unchanged. is_range: whether their labels are out of the assay's range.
     """
     rows = [_cells_of_row(text or "", source) for text in texts]
-    if reason == "expression out of the assay's range":
+    if is_range:
         return _label_range([label for _, label in rows], assay)
     return describe_repairs(find_repairs([sequence for sequence, _ in rows], assay))
 
@@ -43,11 +43,11 @@ def fix_of_all_rows(connection: duckdb.DuckDBPyConnection, reason: str, source: 
 
     Rows without adapters are bare inserts of this assay, or rows of another one: only the user knows which.
     """
-    ((texts,),) = rows_of(connection, f"select list(text)[:{TRIAL_ROWS}] from rejects where reason = ?", [reason])
+    ((_, is_range, texts),) = rows_of(connection, f"{_SELECT_REASONS} where reason = ? group by reason", [reason])
     sequences = [_cells_of_row(text or "", source)[0] for text in texts]
     repairs = find_repairs(sequences, assay)
     if ADD_ADAPTERS not in repairs:
-        return hint_of_reason(reason, texts, source, assay)
+        return _find_hint(texts, is_range, source, assay)
     other = assay.model_copy(update={"left_adapter": "", "right_adapter": "", "flank": 0})
     limits = _limits_of_rows(connection, assay)
     settings = ["assay.left_adapter=", "assay.right_adapter=", "assay.flank=0", *find_repairs(sequences, other)]

@@ -6,23 +6,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dataset.input.lines import expect_utf8, first_lines, text_blocks
+from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
 
 HEAD_LINES = 1000
-"""Lines from which the columns are inferred."""
-HEAD_BYTES = 1 << 20
+"""Lines from which the types of columns are inferred."""
 
 
 def json_schema(name: str, chunks: Iterable[bytes]) -> pa.Schema:
-    """Infer the columns from the first lines: all their keys, in the order of appearance.
+    """List the columns, which are the keys of all lines, and infer their types from the first lines.
 
     Raises UserError for a line that is no JSON object, and for a key that an object holds twice.
     """
     values: dict[str, list[Any]] = {}
-    for line, text in enumerate(first_lines(name, chunks, HEAD_LINES, HEAD_BYTES), 1):
-        for key, value in _object(name, line, text).items():
-            values.setdefault(key, []).append(value)
+    for block in text_blocks(name, chunks):
+        lines = block.data.decode(errors="replace").split("\n")[:-1]
+        for line, text in enumerate(lines, block.first_line):
+            for key, value in _object(name, line, text).items():
+                if line <= HEAD_LINES or key not in values:
+                    values.setdefault(key, []).append(value)
+    if not values:
+        raise UserError(f"{name}: no JSON object with a key; expected one object per line")
     return pa.schema([(key, _type(column)) for key, column in values.items()])
 
 

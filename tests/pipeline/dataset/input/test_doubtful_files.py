@@ -1,4 +1,4 @@
-"""Files that an attack made: cut off, joined, or with columns that two readings fit."""
+"""Doubtful input files: truncated, joined, or with columns that can be read in two ways."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.format import layout_of_text
 from pipeline.errors import UserError
-from tests.pipeline.dataset.input.reading import read_rows, usable
+from tests.pipeline.dataset.input.reading import read_rows, valid_rows
 
 ROWS = [("ACGTACGTACGTACGTACGTACGT"[i:] + "ACGT" * 5, i + 0.5) for i in range(12)]
 SEQUENCES, LABELS = [s for s, _ in ROWS], [label for _, label in ROWS]
@@ -37,7 +37,7 @@ def written(path, text):
 )
 def test_all_streams_of_an_xz_file(tmp_path, streams):
     (tmp_path / "a.tsv.xz").write_bytes(b"".join(streams))
-    assert usable([tmp_path / "a.tsv.xz"]) == ROWS * 2
+    assert valid_rows([tmp_path / "a.tsv.xz"]) == ROWS * 2
 
 
 @pytest.mark.parametrize("end", [DATA[:-5], DATA[:5], b"garbage", b"\0\0\0\0" + DATA[1:]])
@@ -53,14 +53,14 @@ def test_arrow_file_whose_first_batch_is_short(tmp_path, first):
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), rows.schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(rows.slice(0, first).to_pylist(), rows.schema))
         writer.write_table(rows.slice(first))
-    assert usable([tmp_path / "a.arrow"]) == ROWS
+    assert valid_rows([tmp_path / "a.arrow"]) == ROWS
 
 
 def test_arrow_stream_of_a_killed_writer(tmp_path):
     rows = pa.table({"sequence": SEQUENCES, "expression": LABELS})
     with pa.ipc.new_stream(str(tmp_path / "a.arrow"), rows.schema) as writer:
         writer.write_table(rows)
-    assert usable([tmp_path / "a.arrow"]) == ROWS
+    assert valid_rows([tmp_path / "a.arrow"]) == ROWS
     (tmp_path / "a.arrow").write_bytes((tmp_path / "a.arrow").read_bytes()[:-8])
     with pytest.raises(UserError, match="end mark"):
         read_rows([tmp_path / "a.arrow"])
@@ -91,7 +91,7 @@ def test_short_sequences_under_a_known_name_beside_promoters(tmp_path, columns):
     paths = written(tmp_path / "a.tsv", table(**columns, expression=LABELS))
     with pytest.raises(UserError, match=r"ambiguous columns 1 .* 2 "):
         read_rows(paths)
-    assert usable(paths, Columns(sequence="2")) == ROWS
+    assert valid_rows(paths, Columns(sequence="2")) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_labels_beside_another_column_of_numbers(tmp_path, columns):
 
 
 def test_exp_beside_a_count_is_the_label(tmp_path):
-    assert usable(written(tmp_path / "a.tsv", table(seq=SEQUENCES, exp=LABELS, count=COUNTS))) == ROWS
+    assert valid_rows(written(tmp_path / "a.tsv", table(seq=SEQUENCES, exp=LABELS, count=COUNTS))) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_exp_beside_a_count_is_the_label(tmp_path):
 def test_header_with_two_values_for_one_key(tmp_path, header):
     entries = "".join(f">p expression={label}\n{s}\n" for s, label in ROWS)
     paths = written(tmp_path / "a.fa", f"{entries}>x {header}\n{SEQUENCES[0]}\n>y my-expression=9 expression=4\nACGT\n")
-    assert usable(paths) == [*ROWS, ("ACGT", 4.0)]
+    assert valid_rows(paths) == [*ROWS, ("ACGT", 4.0)]
 
 
 def test_standard_input_that_begins_with_a_comment_of_fasta():
@@ -135,20 +135,20 @@ def test_folder_named_like_the_home_is_not_the_home(tmp_path, monkeypatch, name)
         else:
             text = f"{SEQUENCES[0]}\t{label}\n".encode()
             (tmp_path / folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
-    assert usable([f"~/{name}"]) == [(SEQUENCES[0], 1.0)]
+    assert valid_rows([f"~/{name}"]) == [(SEQUENCES[0], 1.0)]
 
 
 @pytest.mark.parametrize("name", ["s3:a.parquet", "file:a.parquet"])
 def test_file_named_like_a_url(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     pq.write_table(pa.table({"sequence": SEQUENCES, "expression": LABELS}), tmp_path / name)
-    assert usable([name]) == ROWS
+    assert valid_rows([name]) == ROWS
 
 
 def test_hard_link_to_a_named_file(tmp_path):
     (path,) = written(tmp_path / "a.tsv", table(sequence=SEQUENCES, expression=LABELS))
     (tmp_path / "b.tsv").hardlink_to(path)
-    with pytest.raises(UserError, match="named twice"):
+    with pytest.raises(UserError, match="duplicate file"):
         find_input([str(path), str(tmp_path / "b.tsv")])
 
 
@@ -156,3 +156,18 @@ def test_file_name_that_is_not_utf8(tmp_path):
     path = str(tmp_path / os.fsdecode(b"a\xff.tsv"))
     with pytest.raises(UserError, match="not UTF-8"):
         find_input([path])
+
+
+def test_quoted_field_over_two_lines_makes_no_row(tmp_path):
+    rows = [f"{s}\t{label}\tok\n" for s, label in ROWS]
+    broken = f'"old:\n{SEQUENCES[0]}\t99\tx"\n'
+    file = written(tmp_path / "a.tsv", "sequence\texpression\tnote\n" + "".join(rows) + broken)
+    assert valid_rows(file) == ROWS
+    assert [row[-1] for row in read_rows(file)][-1] == "quotes"
+
+
+def test_json_key_that_first_appears_after_the_first_lines_is_a_column(tmp_path):
+    rows = [{"sequence": SEQUENCES[i % 12], "depth": i / 7} for i in range(1200)]
+    rows += [{"sequence": s, "depth": 1.5, "expression": label} for s, label in ROWS]
+    file = written(tmp_path / "a.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    assert valid_rows(file) == ROWS
