@@ -89,5 +89,5 @@ def test_a_line_end_in_an_invalid_sequence_makes_no_second_row():
     file, problems = io.BytesIO(), io.StringIO()
     write_lines(file, iter([Part(0, pa.table(columns))]))
     assert file.getvalue() == b"ACGT\t1.5\nAC GT 5\tnan\nA C G\tnan\n"
-    ProblemReport(problems).add(Part(0, pa.table(columns)))
+    ProblemReport(problems).add(Part(0, pa.table({**columns, "repaired": sequences})))
     assert [line.split("\t")[0] for line in problems.getvalue().splitlines()] == ["row", "2", "3"]

@@ -184,5 +184,5 @@ def test_state_of_another_stream_is_rejected(field):
     other = {"shard_key": "other", "split": "pretrain/train", "seed": 4, "reverse_complement": True}
     now = StreamState(**{"shard_key": "key", "split": "finetune/train", "seed": 3, "reverse_complement": False})
     STATE.check(now)
-    with pytest.raises(UserError, match=f"{field} .* this one has {other[field]}"):
+    with pytest.raises(UserError, match=f"{field} .*, but this stream has {other[field]}"):
         STATE.check(StreamState(**{**now.__dict__, field: other[field]}))

@@ -146,7 +146,7 @@ def test_state_of_other_shards_is_rejected(folders):
     folder, index = folders([[3, 4]], 5, 3)
     stream = ShardStream(folder, index, SPLIT, 2, RankSlice())
     other = ShardStream(folder, type(index)(**{**index.__dict__, "key": "another"}), SPLIT, 2, RankSlice())
-    with pytest.raises(UserError, match=f"shard_key {index.key}, this one has another"):
+    with pytest.raises(UserError, match=f"shard_key {index.key}, but this stream has another"):
         other.resume(stream.state(0, 2))
     assert [step.consumed for step in stream.resume(stream.state(0, 2))] == [4, 6, 7]
 

@@ -50,7 +50,7 @@ def test_dataset_that_cannot_be_trained_on_has_a_note(tmp_path):
     config = toy_config(tmp_path, "dataset.pretrain_valid=0", "dataset.finetune_valid=0")
     output = "\n".join(describe_build(build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)))
     assert "note       pretrain/valid, finetune/valid have no rows, which train.py needs; build again" in output
-    assert output.endswith("dataset.pretrain_valid=0.1 dataset.finetune_valid=0.1")
+    assert output.endswith("dataset.pretrain_valid=1 dataset.finetune_valid=0.1")
 
 
 def test_all_repairs_together(tmp_path):
