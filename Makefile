@@ -9,7 +9,7 @@ SET ?=
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 DEMO := --config configs/demo.yaml $(SET)
 
-.PHONY: setup demo test test-fast check bench clean
+.PHONY: setup demo test test-fast test-long check bench clean
 
 setup: .venv/core
 
@@ -49,7 +49,11 @@ HOST_TOOLS := openssh-server pdsh iproute2
 test: .venv/dev
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_TOOLS) >/dev/null 2>&1; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests
+
+# Minutes of training with torchrun, Slurm (if installed), Ray and the modules of bench. `make test` leaves them out.
+test-long: .venv/dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests
 
 # Tests that start no other programs and need no hosts: under three minutes on two cores.
 test-fast: .venv/dev

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 def bench(workspace, module, *arguments, check=True):

@@ -14,6 +14,7 @@ from tests.integration.test_resume import copy  # noqa: F401
 
 pytestmark = [
     pytest.mark.processes,
+    pytest.mark.long,
     pytest.mark.hosts,
     pytest.mark.skipif(bool(lab.missing()), reason=lab.missing()),
 ]

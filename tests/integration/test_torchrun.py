@@ -17,7 +17,7 @@ from tests.integration.conftest import ENVIRONMENT, Workspace
 from tests.integration.test_hosts import check_same
 from tests.integration.test_resume import copy, free_port  # noqa: F401
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 LONG = ("finetune.max_epochs=6", "finetune.early_stop=999", "finetune.evaluate_every=1")
 

@@ -17,7 +17,7 @@ from tests.integration.conftest import BIN
 from tests.pipeline.shards.test_store import download
 from tests.pipeline.shards.test_write import hashes, with_shards_in
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 MANY = "shards.record_promoters=10", "shards.shard_megabytes=0.002"
 

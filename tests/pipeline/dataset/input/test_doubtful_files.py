@@ -158,14 +158,6 @@ def test_file_name_that_is_not_utf8(tmp_path):
         find_input([path])
 
 
-def test_quoted_field_over_two_lines_makes_no_row(tmp_path):
-    rows = [f"{s}\t{label}\tok\n" for s, label in ROWS]
-    broken = f'"old:\n{SEQUENCES[0]}\t99\tx"\n'
-    file = written(tmp_path / "a.tsv", "sequence\texpression\tnote\n" + "".join(rows) + broken)
-    assert valid_rows(file) == ROWS
-    assert [row[-1] for row in read_rows(file)][-1] == "quotes"
-
-
 def test_json_key_that_first_appears_after_the_first_lines_is_a_column(tmp_path):
     rows = [{"sequence": SEQUENCES[i % 12], "depth": i / 7} for i in range(1200)]
     rows += [{"sequence": s, "depth": 1.5, "expression": label} for s, label in ROWS]
