@@ -92,3 +92,9 @@ def finish(made, folder, splits=("valid", "test"), intervals=True):
 
 def text_of(page):
     return " ".join(filter(None, Reader(page).text))
+
+
+def section_text(page, heading):
+    """Read the text of the section with this heading."""
+    section = page[page.index(f"<h2>{heading}</h2>") :]
+    return text_of(section[: section.index("</section>")])

@@ -1,14 +1,10 @@
 """Faults of the GPU path that need no GPU to show: see fake_gpu.py."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.model.script_results import run_script
 
 pytestmark = pytest.mark.processes
 
@@ -21,15 +17,7 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def results(made, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fake-gpu")
-    (folder / "config.json").write_text(made.config.model_dump_json())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results.json").read_text())
+    return run_script(SCRIPT, tmp_path_factory.mktemp("fake-gpu"), made.config, timeout_s=120)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

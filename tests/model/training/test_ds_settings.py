@@ -1,12 +1,8 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.model.script_results import run_script, without_dropout
 
 pytestmark = pytest.mark.processes
 
@@ -27,16 +23,7 @@ OPERATIONS = {"0 fp32": 1167, "1 fp16": 2052, "1 lean bf16": 1573, "pretrain 1 f
 
 @pytest.fixture(scope="module")
 def results(made, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("settings")
-    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
-    (folder / "config.json").write_text(config.model_dump_json())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results.json").read_text())
+    return run_script(SCRIPT, tmp_path_factory.mktemp("settings"), without_dropout(made.config), timeout_s=200)
 
 
 @pytest.mark.parametrize("name", ["logs", "communication", "zero 2", "zero 3"])

@@ -7,7 +7,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.write import write_shards
 from tests.conftest import small_config
-from tests.pipeline.dataset.test_build import L, R, write
+from tests.pipeline.dataset.toy_dataset import L, R, write
 
 
 def test_constant_labels_are_recognised_in_the_index(tmp_path):

@@ -1,7 +1,3 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +6,7 @@ import torch
 from model.artifacts.manifest import Layout
 from model.training.checkpointing.reshard import align_step_counts, check_convertible
 from pipeline.errors import UserError
-from tests.conftest import ROOT
+from tests.model.script_results import run_script
 
 SCRIPT = Path(__file__).parent / "resharding.py"
 
@@ -39,16 +35,8 @@ def test_conversions_that_deepspeed_cannot_do_are_an_error():
 
 @pytest.fixture(scope="module")
 def results(made, tmp_path_factory):
-    """What the optimizer holds after loading a converted checkpoint of another precision, by "ZeRO precision"."""
-    folder = tmp_path_factory.mktemp("resharding")
-    (folder / "config.json").write_text(made.config.model_dump_json())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=280, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results.json").read_text())
+    """Return the optimizer's state after a converted checkpoint of another precision is loaded, by "ZeRO precision"."""
+    return run_script(SCRIPT, tmp_path_factory.mktemp("resharding"), made.config, timeout_s=280)
 
 
 @pytest.mark.processes

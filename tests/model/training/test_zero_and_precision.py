@@ -1,12 +1,8 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.model.script_results import TORCHRUN, run_script, without_dropout
 
 pytestmark = pytest.mark.processes
 
@@ -20,18 +16,8 @@ MATRIX = [(zero, p) for zero in range(4) for p in ("fp32", "bf16", "fp16") if (z
 
 @pytest.fixture(scope="module")
 def results(made, tmp_path_factory):
-    """First losses on two ranks at each ZeRO stage and precision, without dropout."""
-    folder = tmp_path_factory.mktemp("matrix")
-    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
-    (folder / "config.json").write_text(config.model_dump_json())
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(SCRIPT), "config.json"], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=280, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results.json").read_text())
+    """Return the first losses on two ranks at each ZeRO stage and precision, without dropout."""
+    return run_script(SCRIPT, tmp_path_factory.mktemp("matrix"), without_dropout(made.config), 280, TORCHRUN)
 
 
 @pytest.mark.parametrize(("zero", "precision"), [*MATRIX, (1, "compiled"), (3, "compiled")])

@@ -6,7 +6,7 @@ from pipeline.shards.index import read_index
 from pipeline.shards.preview import peek
 from pipeline.shards.write import write_shards
 from tests.conftest import small_config
-from tests.pipeline.dataset.test_build import L, R, write
+from tests.pipeline.dataset.toy_dataset import L, R, write
 
 
 def test_rebuilt_dataset_reports_nothing_to_do(made):

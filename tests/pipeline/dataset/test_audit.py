@@ -8,7 +8,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT
-from tests.pipeline.dataset.test_build import GOOD, L, R, toy_config, write
+from tests.pipeline.dataset.toy_dataset import GOOD, L, R, toy_config, write
 
 AUDITS = sorted(path.name for path in (ROOT / "sql" / "audits").glob("*.sql"))
 

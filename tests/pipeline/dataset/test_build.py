@@ -1,7 +1,6 @@
 import gzip
 import random
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,52 +15,9 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset, statement
 from pipeline.dataset.input.columns import Columns
-from pipeline.dataset.workspace import PARQUET_COLUMNS
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
-
-L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
-
-# Twelve rows, worked out by hand. Descending: 9 9 8 7 7 7 5 4 3 2 1 0; index int(0.4 * 12) = 4 holds a 7, so the cut
-# is 7 and its three ties are in: six rows.
-TOY = [("A" * n, e) for n, e in zip(range(3, 15), (7, 0, 9, 1, 7, 2, 8, 3, 7, 4, 9, 5), strict=True)]
-
-
-OUTPUTS = {"dataset.duckdb", "dataset.parquet", "dataset.rejects.parquet"}
-
-
-def line(insert, expression):
-    return f"{L}{insert}{R}\t{expression}\n"
-
-
-GOOD = "".join(line(*row) for row in TOY)
-BARE = "".join(f"{L}{insert}{R}\n" for insert, _ in TOY)
-
-
-def toy_config(folder, *overrides):
-    sizes = [
-        "dataset.top_fraction=0.4",
-        "dataset.pretrain_valid=0.5",
-        "dataset.finetune_valid=3",
-        "dataset.finetune_test=2",
-    ]
-    return small_config(folder, *sizes, *overrides)
-
-
-def write(path, text):
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return str(path)
-
-
-def everything(path):
-    """Read all contents of a dataset, except the places of its rejects."""
-    with open_dataset(path) as connection:
-        relations = ("promoters", "finetune", "pretrain", "dataset")
-        results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
-        # All of the one row but what files it came from.
-        results["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
-        results["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
-    return results
+from tests.pipeline.dataset.toy_dataset import GOOD, TOY, L, R, everything, line, toy_config, write
 
 
 def test_fewer_training_rows_change_nothing_else(tmp_path):
@@ -110,102 +66,6 @@ def test_build_of_twelve_rows_by_hand(tmp_path):
     above = [i for i, _, e in rows if e >= 7]
     assert [i for i, _, _ in top] == above
     assert [(s, p) for _, s, p in top] == [*(("valid", p) for p in range(3)), *(("train", p) for p in range(3))]
-
-
-PARQUET_ROWS = """
-select promoters.*, finetune.split, finetune.position, pretrain.split, pretrain.position
-from promoters left join finetune using (id) left join pretrain using (id) order by id
-"""
-
-
-@pytest.mark.parametrize("train", ["all", "4"])
-@pytest.mark.parametrize("text", [GOOD + "bad\n", BARE])
-def test_parquet_holds_each_promoter_once(tmp_path, train, text):
-    """The folder is one table; each file is a split in the order of position; rejects are beside it."""
-    built = build_dataset([write(tmp_path / "toy.tsv", text)], toy_config(tmp_path, f"dataset.finetune_train={train}"))
-    table = pq.read_table(built.parquet)
-    assert table.column_names == PARQUET_COLUMNS
-    with open_dataset(built.dataset) as connection:
-        rows = connection.execute(PARQUET_ROWS).fetchall()
-        rejects = connection.execute("from rejects").fetchall()
-    assert sorted(tuple(row.values()) for row in table.to_pylist()) == rows
-    assert sorted(duckdb.sql(f"from '{built.parquet}/*.parquet'").fetchall()) == rows
-    splits = {row[3] or "unused" for row in rows}
-    assert {path.stem for path in Path(built.parquet).iterdir()} == splits
-    for split in splits:
-        part = pq.read_table(f"{built.parquet}/{split}.parquet").to_pylist()
-        assert [tuple(row.values()) for row in part] == [row for row in rows if (row[3] or "unused") == split]
-    table = pq.read_table(tmp_path / "dataset.rejects.parquet")
-    assert [tuple(row.values()) for row in table.to_pylist()] == rejects
-
-
-@pytest.mark.parametrize(
-    ("text", "train", "rows"),
-    [
-        (GOOD, "all", {"train": 7, "validation": 3, "test": 2}),
-        (GOOD, "4", {"train": 4, "validation": 3, "test": 2}),
-        (BARE, "all", {"test": 12}),
-    ],
-)
-def test_hugging_face_loads_the_parquet_with_its_splits(tmp_path, text, train, rows):
-    datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
-    built = build_dataset([write(tmp_path / "toy.tsv", text)], toy_config(tmp_path, f"dataset.finetune_train={train}"))
-    loaded = datasets.load_dataset("parquet", data_dir=built.parquet, cache_dir=str(tmp_path / "cache"))
-    assert {name: part.num_rows for name, part in loaded.items()} == rows
-    assert loaded["test"].column_names == PARQUET_COLUMNS
-
-
-def test_the_parquet_of_an_earlier_version_is_replaced(tmp_path):
-    file = write(tmp_path / "toy.tsv", GOOD)
-    config = toy_config(tmp_path)
-    built = build_dataset([file], config)
-    shutil.rmtree(built.parquet)
-    Path(tmp_path / "dataset.rejects.parquet").unlink()
-    for name in ("finetune/train", "pretrain/valid", "rejects"):
-        path = Path(built.parquet, f"{name}.parquet")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({"id": [1]}), path)
-    assert not build_dataset([file], config).reused
-    assert {path.name for path in Path(built.parquet).iterdir()} == {"train.parquet", "valid.parquet", "test.parquet"}
-    assert build_dataset([file], config).reused
-
-
-def test_user_file_beside_the_parquet_is_kept(tmp_path):
-    file = write(tmp_path / "toy.tsv", GOOD)
-    mine = Path(build_dataset([file], toy_config(tmp_path)).parquet) / "mine.parquet"
-    shutil.copy(mine.with_name("train.parquet"), mine)
-    with pytest.raises(UserError, match="is not the Parquet of a dataset"):
-        build_dataset([file], toy_config(tmp_path, "dataset.seed=1"))
-    assert mine.exists()
-
-
-@pytest.mark.parametrize("renames", [0, 1, 2, 3])
-def test_build_killed_between_two_renames_is_repeated(tmp_path, monkeypatch, renames):
-    """Parquet of another source than the database's is rebuilt, whichever of the two is built next."""
-    file = write(tmp_path / "toy.tsv", GOOD + "bad\n")
-    config, other = toy_config(tmp_path), toy_config(tmp_path, "dataset.seed=1")
-    build_dataset([file], config)
-    left = renames
-
-    def dying(self, target, rename):
-        nonlocal left
-        if left == 0:
-            raise SystemExit  # no clean-up of a later line is reached
-        left -= 1
-        return rename(self, target)
-
-    with monkeypatch.context() as patch:
-        for name in ("rename", "replace"):
-            rename = getattr(Path, name)
-            patch.setattr(Path, name, lambda self, target, rename=rename: dying(self, target, rename))
-        with pytest.raises(SystemExit):
-            build_dataset([file], other)
-    for settings in (config, other):
-        built = build_dataset([file], settings)
-        with open_dataset(built.dataset) as connection:
-            rows = connection.execute(PARQUET_ROWS).fetchall()
-        assert sorted(tuple(row.values()) for row in pq.read_table(built.parquet).to_pylist()) == rows
-        assert {path.name for path in tmp_path.iterdir()} == {"toy.tsv", *OUTPUTS}
 
 
 REJECTED = [
@@ -438,63 +298,6 @@ def test_real_measured_rows(tmp_path, real_data):
     assert built.rejects == {"expression out of the assay's range": 304}  # -1.9 to 0 and 17 to 19.4
     wider = small_config(tmp_path / "b", "assay.min_expression=-2", "assay.max_expression=20")
     assert build_dataset([file], wider).info.promoters == 63_086
-
-
-@pytest.mark.parametrize(
-    ("files", "names", "dataset", "message"),
-    [
-        ({"rows.tsv": GOOD}, ["rows.tsv"], "rows.tsv", "expected a name ending in .duckdb"),
-        ({"a.duckdb": GOOD, "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "exists but is not a DuckDB file"),
-        ({"a.parquet/mine.txt": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
-        ({"a.parquet/train.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "not the Parquet of a dataset"),
-        ({"a.parquet/mine.parquet": "x"}, ["a.parquet/mine.parquet"], "a.duckdb", "would replace an input file"),
-        ({"a.parquet": "x"}, ["a.parquet"], "a.duckdb", "would replace an input file"),
-        ({"a.rejects.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "does not hold the rejects"),
-        ({"a.parquet": "x", "rows.tsv": GOOD}, ["rows.tsv"], "a.duckdb", "is not the Parquet of a dataset"),
-    ],
-)
-def test_build_overwrites_no_user_file(tmp_path, monkeypatch, files, names, dataset, message):
-    monkeypatch.chdir(tmp_path)
-    for name, text in files.items():
-        Path(name).parent.mkdir(exist_ok=True)
-        write(Path(name), text)
-    with pytest.raises(UserError, match=message):
-        build_dataset(names, toy_config(tmp_path, f"dataset.path={dataset}"))
-    assert {name: Path(name).read_text() for name in files} == files
-    assert {str(path) for path in Path().iterdir()} == {name.partition("/")[0] for name in files}
-
-
-@pytest.mark.parametrize("ours", [True, False])
-def test_tables_of_the_users_are_not_lost(tmp_path, ours):
-    file = write(tmp_path / "toy.tsv", GOOD)
-    config = toy_config(tmp_path)
-    if ours:
-        build_dataset([file], config)
-    with duckdb.connect(config.dataset.path) as connection:
-        connection.execute("create table mine as select 1 as x")
-    with pytest.raises(UserError, match=r"exists and holds mine, which would be lost"):
-        build_dataset([file], toy_config(tmp_path, "dataset.seed=1"))
-    with duckdb.connect(config.dataset.path) as connection:
-        assert connection.execute("from mine").fetchall() == [(1,)]
-
-
-def test_leftovers_of_a_killed_writer_do_not_enter_the_next_dataset(tmp_path):
-    config = toy_config(tmp_path)
-    build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
-    code = f"""if True:
-        import duckdb, os
-        connection = duckdb.connect({config.dataset.path!r})
-        connection.execute("insert into runs (run) values ('ghost')")
-        os._exit(0)"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert Path(f"{config.dataset.path}.wal").exists()
-    other = toy_config(tmp_path, "dataset.seed=5")
-    with pytest.raises(UserError, match=r"would lose 1 recorded run \(ghost\); fix: .*--replace"):
-        build_dataset([str(tmp_path / "toy.tsv")], other)
-    build_dataset([str(tmp_path / "toy.tsv")], other, replace=True)
-    with open_dataset(other.dataset.path) as connection:
-        assert connection.execute("select run from runs").fetchall() == []
-    assert not Path(f"{config.dataset.path}.wal").exists()
 
 
 def test_dataset_of_another_version_is_described_with_its_runs(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from pipeline.dataset import workspace as module
 from pipeline.dataset.build import build_dataset
 from pipeline.io.atomic import replace_folder
-from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, everything, toy_config, write
+from tests.pipeline.dataset.toy_dataset import GOOD, OUTPUTS, everything, toy_config, write
 
 NAMES = {"toy.tsv", *OUTPUTS}
 

@@ -10,7 +10,8 @@ from pipeline.dataset.database import open_dataset, statement
 from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
 from tests.conftest import ROOT
-from tests.pipeline.dataset.test_build import L, R, line, shell, toy_config, write
+from tests.pipeline.dataset.test_build import shell
+from tests.pipeline.dataset.toy_dataset import L, R, line, toy_config, write
 
 QUERIES = sorted(path.name for path in (ROOT / "sql" / "queries").glob("*.sql"))
 OF_PREDICTIONS = {

@@ -13,7 +13,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.query import run_query
 from pipeline.errors import UserError
-from tests.pipeline.dataset.test_build import BARE, GOOD, everything, line, toy_config, write
+from tests.pipeline.dataset.toy_dataset import BARE, GOOD, everything, line, toy_config, write
 
 
 def record_runs(database, *names):

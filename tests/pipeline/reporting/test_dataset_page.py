@@ -12,7 +12,7 @@ from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.reporting import dataset_page as stats
 from tests.conftest import ROOT
-from tests.pipeline.dataset.test_build import TOY, L, R, line, toy_config, write
+from tests.pipeline.dataset.toy_dataset import TOY, L, R, line, toy_config, write
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

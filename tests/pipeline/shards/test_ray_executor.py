@@ -14,8 +14,8 @@ from pipeline.shards.plan import SPLITS
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from tests.integration.conftest import BIN
+from tests.pipeline.shards.shard_files import hashes, with_shards_in
 from tests.pipeline.shards.test_store import download
-from tests.pipeline.shards.test_write import hashes, with_shards_in
 
 pytestmark = [pytest.mark.processes, pytest.mark.long]
 

@@ -26,7 +26,7 @@ from pipeline.shards.store import FolderStore, RemoteStore
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from tests.conftest import SMALL, small_config
-from tests.pipeline.shards.test_write import hashes, with_shards_in
+from tests.pipeline.shards.shard_files import hashes, with_shards_in
 
 pytestmark = pytest.mark.processes
 

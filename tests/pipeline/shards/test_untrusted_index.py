@@ -1,7 +1,6 @@
 """Untrusted indexes and shards: read correctly, or an error that names the field; no file outside is touched."""
 
 import copy
-import hashlib
 import json
 import re
 import shutil
@@ -26,6 +25,7 @@ from pipeline.stream.cache import ShardCache
 from pipeline.stream.sources import LocalShards
 from pipeline.stream.stream import RankSlice, ShardStream
 from tests.pipeline.file_server import Answers, serving
+from tests.pipeline.shards.shard_files import signed
 from tests.pipeline.stream.tiny_shards import SPLIT, write_tiny
 
 SHAPE = [[5, 7, 3], [4, 4], [9]]
@@ -34,15 +34,6 @@ FIELD = re.compile(
     r"(expected (format|a JSON object)|not JSON|[a-z0-9_]+(\.[\w/]+|\[.*?\])*: (expected|missing|the file))"
 )
 """Start of an error that names a field of the index."""
-
-
-def signed(values):
-    """Serialize an index of any JSON value, with the matching hash of its content."""
-    if not isinstance(values, dict):
-        return json.dumps(values).encode()
-    content = {name: value for name, value in values.items() if name != "sha256"}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**content, "sha256": digest}).encode()
 
 
 def promoters(shards, index):

@@ -1,7 +1,5 @@
-import hashlib
 import json
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -22,43 +20,13 @@ from pipeline.errors import UserError
 from pipeline.shards.index import read_index, shard_key
 from pipeline.shards.location import shard_folder
 from pipeline.shards.plan import SPLITS
-from pipeline.shards.preview import format_insert, peek
 from pipeline.shards.records import read_record
 from pipeline.shards.staleness import check_fresh
 from pipeline.shards.verify import verify_shards
 from pipeline.shards.write import write_shards
 from pipeline.tokens.kmers import decode_ids
 from tests.conftest import ROOT, SMALL, small_config
-
-
-def hashes(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def with_shards_in(config, folder, *overrides):
-    """Return the configuration with its shards in another folder."""
-    places = [f"dataset.path={config.dataset.path}", f"shards.path={folder}"]
-    return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
-
-
-def write_index(folder, values):
-    """Write an index of any values, with the matching hash of its content."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    (folder / "index.json").write_text(json.dumps({**values, "sha256": digest}))
-
-
-def rows_of(config, split):
-    stage, part = split.split("/")
-    with open_dataset(config.dataset.path) as connection:
-        return connection.execute(
-            f"select id, extended(sequence, {config.assay.flank}), expression from {stage} "
-            "where split = ? order by position",
-            [part],
-        ).fetchall()
+from tests.pipeline.shards.shard_files import hashes, rows_of, with_shards_in, write_index
 
 
 def test_webdataset_reads_every_row(made):
@@ -209,32 +177,6 @@ def test_key_depends_exactly_on_what_determines_the_bytes():
     )  # shards that an older version wrote stay valid
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("file",), "../../finetune/train-000000.tar"),
-        (("file",), "/etc/passwd"),
-        (("sha256",), "../../../tmp/x"),
-        (("bytes",), -1),
-        (("rows",), "many"),
-        (("records", 0, "offset"), -512),
-        (("records", 0, "crc32"), None),
-    ],
-)
-def test_untrusted_index_is_validated(copy, place, value):
-    """An index with a matching hash cannot name a file outside of its folder or of the cache."""
-    index = read_index(copy)
-    values = asdict(index)
-    entry = values["splits"]["finetune/train"][0]
-    for step in place[:-1]:
-        entry = entry[step]
-    entry[place[-1]] = value
-    write_index(copy, values)
-    field = "".join(f"[{step}]" if isinstance(step, int) else rf"\.{step}" for step in place).replace("[0]", r"\[0\]")
-    with pytest.raises(UserError, match=rf"index\.json: splits\.finetune/train\[0\]{field}: expected .*, got "):
-        read_index(copy)
-
-
 def test_changed_flank_rewrites_the_shards(made, tmp_path):
     config = with_shards_in(made.config, tmp_path)
     write_shards(config)
@@ -269,83 +211,6 @@ def test_index_with_fewer_promoters_than_the_dataset(made, tmp_path):
         check_fresh(read_index(shard_folder(config)), config, info)
     write_shards(config)
     assert hashes(shard_folder(config)) == whole
-
-
-@pytest.fixture
-def copy(made, tmp_path):
-    shutil.copytree(made.shards, tmp_path / "k3")
-    return tmp_path / "k3"
-
-
-def test_verify_names_the_record_with_a_flipped_bit(copy):
-    index = read_index(copy)
-    shard = index.splits["finetune/train"][-1]
-    record = shard.records[-1]
-    data = bytearray((copy / shard.file).read_bytes())
-    data[record.offset + 700] ^= 1
-    (copy / shard.file).write_bytes(data)
-    with pytest.raises(UserError, match=rf"{shard.file}: record {len(shard.records) - 1}, bytes {record.offset:,}"):
-        verify_shards(copy)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (
-            lambda path: path.write_bytes(path.read_bytes()[:-600]),
-            "expected 1,024 zeros at the end of a file of 20,480",
-        ),
-        (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "record 1, bytes .*: expected .* bytes, got"),
-        (lambda path: path.unlink(), "no such file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "expected 1,024 zeros at the end"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"\0"), "expected 1,024 zeros at the end"),
-    ],
-)
-def test_verify_finds_other_corruption(copy, damage, message):
-    damage(copy / read_index(copy).splits["pretrain/valid"][0].file)
-    with pytest.raises(UserError, match=message):
-        verify_shards(copy)
-
-
-def test_changed_index_is_rejected(copy):
-    values = json.loads((copy / "index.json").read_text())
-    none = {**values["splits"], "finetune/train": []}
-    for change, message in (
-        ({"label_mean": 99.0}, "sha256: the file changed since it was written"),
-        ({"splits": none}, r"splits\.finetune/train: expected .* at least 1 item"),
-    ):
-        (copy / "index.json").write_text(json.dumps({**values, **change}))
-        with pytest.raises(UserError, match=message):
-            read_index(copy)
-    (copy / "index.json").write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
-        verify_shards(copy)
-
-
-@pytest.mark.parametrize(
-    ("lie", "message"),
-    [
-        (lambda shard: shard["records"][0].update(rows=101), r"\[0\]\.rows: expected .* \(the sum of its records\)"),
-        (
-            lambda shard: (shard["records"][0].update(rows=101), shard.update(rows=shard["rows"] + 1)),
-            "expected 101 promoters, got 100",
-        ),
-        (lambda shard: shard["records"][0].update(crc32=7), "expected CRC-32 00000007"),
-        (lambda shard: shard["records"].pop(), r"\[0\]\.rows: expected"),
-        (lambda shard: shard["records"].reverse(), r"\[0\]\.records\[0\]\.offset: expected 0 "),
-        (lambda shard: shard.update(file="finetune/train-000001.tar"), r"\[0\]\.file: expected 'finetune/train-000000"),
-        (lambda shard: shard.update(sha256="0" * 64), "expected sha256 0000000000000000..."),
-        (lambda shard: shard.update(rows=7), r"\[0\]\.rows: expected .*, got 7"),
-        (lambda shard: shard.update(bytes=7), r"\[0\]\.bytes: expected .*, got 7"),
-    ],
-)
-def test_verify_rejects_a_forged_index(copy, lie, message):
-    """The hash of the index matches its wrong content."""
-    values = asdict(read_index(copy))
-    lie(values["splits"]["finetune/train"][0])
-    write_index(copy, values)
-    with pytest.raises(UserError, match=message):
-        verify_shards(copy)
 
 
 def test_large_records_give_no_empty_shards(made, tmp_path):
@@ -397,17 +262,3 @@ def test_real_rows_of_all_lengths_round_trip_for_any_k(tmp_path, real_data, name
                     texts = [text[a:b] for a, b in pairwise(record.tokens.offsets)]
                     result += list(zip(record.id.tolist(), texts, strict=True))
             assert result == [(i, sequence) for i, sequence, _ in rows_of(config, split)]
-
-
-def test_peek_shows_the_rows_of_the_dataset(made):
-    index = read_index(made.shards)
-    result = peek(made.shards, index, "finetune/test", 130)  # more than a record
-    rows = rows_of(made.config, "finetune/test")
-    assert [(p.id, p.extended) for p in result] == [(id_, extended) for id_, extended, _ in rows[:130]]
-    assert [p.expression for p in result] == pytest.approx([e for _, _, e in rows[:130]], abs=1e-6)
-    left, insert, right = format_insert(result[0], index).split("|")
-    assert left + insert + right == result[0].extended
-    assert (left, right) == (index.left_flank, index.right_flank)
-    assert len(peek(made.shards, index, "finetune/test", 10**6)) == index.rows("finetune/test")
-    with pytest.raises(UserError, match="no split finetune/none; expected one of pretrain/train"):
-        peek(made.shards, index, "finetune/none")

@@ -21,7 +21,7 @@ from pipeline.dataset.database import open_dataset
 from pipeline.dataset.input.columns import Columns
 from pipeline.errors import UserError
 from tests.conftest import small_config
-from tests.pipeline.dataset.test_build import L, R
+from tests.pipeline.dataset.toy_dataset import L, R
 
 BASES = random.Random(42)
 ROWS = range(24)

@@ -12,7 +12,7 @@ from pipeline.dataset.database import open_dataset
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import find_input
 from pipeline.errors import UserError
-from tests.pipeline.dataset.test_build import L, R, toy_config, write
+from tests.pipeline.dataset.toy_dataset import L, R, toy_config, write
 
 BASES = random.Random(17)
 ROWS = range(24)

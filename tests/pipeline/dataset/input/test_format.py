@@ -18,7 +18,7 @@ from pipeline.dataset.input.files import find_input
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.integration.conftest import BIN
-from tests.pipeline.dataset.test_build import OUTPUTS, TOY, L, R, everything, toy_config, write
+from tests.pipeline.dataset.toy_dataset import OUTPUTS, TOY, L, R, everything, toy_config, write
 
 ROWS = [(f"{L}{insert}{R}", expression) for insert, expression in TOY]
 DNA = "ACGTA" * 5

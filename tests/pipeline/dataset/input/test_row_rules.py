@@ -17,7 +17,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
-from tests.pipeline.dataset.test_build import GOOD, OUTPUTS, TOY, L, R, everything, line, toy_config, write
+from tests.pipeline.dataset.toy_dataset import GOOD, OUTPUTS, TOY, L, R, everything, line, toy_config, write
 
 
 @pytest.mark.parametrize(

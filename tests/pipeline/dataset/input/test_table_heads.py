@@ -6,7 +6,7 @@ from pipeline.dataset.input.files import find_input
 from pipeline.dataset.input.format import Columns
 from pipeline.errors import UserError
 from tests.pipeline.dataset.input.reading import read_rows, valid_rows
-from tests.pipeline.dataset.test_build import write
+from tests.pipeline.dataset.toy_dataset import write
 
 
 def layout_of(tmp_path, text, columns=None):

@@ -8,7 +8,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
-from tests.pipeline.dataset.test_build import TOY, L, R, toy_config, write
+from tests.pipeline.dataset.toy_dataset import TOY, L, R, toy_config, write
 
 
 def rows_with(zero):
