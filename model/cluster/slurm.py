@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 
 from model.cluster.doctor import Finding, TrainingPlan, check_together, make_finding
+from model.cluster.scontrol import read_job_fields, run_program
 
 SHORTEST_WARNING_S = 60
 """Shortest accepted time between the job's signal and its end: a step, an evaluation and a checkpoint fit in it."""
@@ -29,12 +30,12 @@ def check_job(plan: TrainingPlan, environment: Mapping[str, str]) -> Iterator[Fi
     yield make_finding(host, "variables", problem, "set by Slurm", fix)
     if missing:
         return
-    fields, problem = _read_fields(job)
+    fields, problem = read_job_fields(job)
     yield make_finding(host, "scontrol", problem, "answers", "check that slurmctld runs: scontrol ping")
     if not problem:
         yield _check_requeue(host, fields)
         yield _check_signal(host, fields, _read_script(job) + f" --signal={environment.get('SBATCH_SIGNAL', '')}")
-    nodes = _run("scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]).stdout.split()
+    nodes = run_program("scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]).stdout.split()
     tasks, per_node = int(environment["SLURM_NTASKS"]), int(environment["SLURM_NTASKS_PER_NODE"])
     problem = "" if tasks == per_node * len(nodes) else f"{tasks} tasks on {len(nodes)} x {per_node}"
     fix = "set --nodes and --ntasks-per-node, and do not set --ntasks"
@@ -44,29 +45,15 @@ def check_job(plan: TrainingPlan, environment: Mapping[str, str]) -> Iterator[Fi
         yield _check_gpus(node, answer["gpus"], per_node)
 
 
-def _run(*command: str) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error.strerror}")
-
-
 def _run_on_node(node: str, command: str) -> "subprocess.CompletedProcess[str]":
     """Run a shell command as one task on a node of the job. Steps of several checks may run at the same time."""
     place = ("--nodes=1", "--ntasks=1", "--ntasks-per-node=1", f"--nodelist={node}", "--overlap", "--gpu-bind=none")
-    return _run("srun", "--quiet", *place, "sh", "-c", command)
-
-
-def _read_fields(job: str) -> tuple[dict[str, str], str]:
-    """Return the fields of a job, such as TimeLimit, and the problem if Slurm does not answer."""
-    done = _run("scontrol", "--oneliner", "show", "job", job)
-    fields = dict(word.split("=", 1) for word in done.stdout.split() if "=" in word)
-    return fields, (done.stderr.strip() or "no answer").splitlines()[-1] if done.returncode else ""
+    return run_program("srun", "--quiet", *place, "sh", "-c", command)
 
 
 def _read_script(job: str) -> str:
     """Return the #SBATCH lines of a job's script; empty if the job has none."""
-    script = _run("scontrol", "write", "batch_script", job, "-").stdout
+    script = run_program("scontrol", "write", "batch_script", job, "-").stdout
     return "\n".join(line for line in script.splitlines() if line.startswith("#SBATCH"))
 
 

@@ -6,7 +6,6 @@ How the training ended is known from the status that each rank records on its no
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from contextlib import suppress
 from types import FrameType
 
 from model.cluster.cleanup import inspect_launch
+from model.cluster.scontrol import read_job_fields, run_program
 from model.runs.status import LAUNCH, ExitCode, State
 from pipeline.runtime.progress import emit
 
@@ -74,7 +74,7 @@ class SlurmJob:
                 return child.wait(0.5)
             if self._stop and time.monotonic() - requested_at >= REPEAT_S:
                 # By default scancel signals all steps and not the batch process.
-                subprocess.run(["scancel", "--signal=TERM", self._id], capture_output=True, check=False)
+                run_program("scancel", "--signal=TERM", self._id)
                 requested_at = time.monotonic()
 
     def _states(self, launch: str) -> set[str]:
@@ -84,17 +84,15 @@ class SlurmJob:
         """
         step = ["srun", f"--nodes={self._nodes}", f"--ntasks={self._nodes}", "--ntasks-per-node=1"]
         inspect = [sys.executable, "-m", "model.cluster.cleanup", launch, str(GRACE_S)]
-        done = subprocess.run([*step, *inspect], capture_output=True, text=True, check=False)
+        done = run_program(*step, *inspect)
         answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         states = {state for answer in answers for state in answer["states"]}
         return states or set(inspect_launch(launch, GRACE_S).states)
 
     def _state(self) -> str:
         """Return the state of the job, such as RUNNING or CANCELLED; empty if Slurm does not answer."""
-        command = ["scontrol", "--oneliner", "show", "job", self._id]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        match = re.search(r"JobState=(\w+)", done.stdout)
-        return match[1] if match else ""
+        fields, _ = read_job_fields(self._id)
+        return fields.get("JobState", "")
 
     def _requeue(self) -> int:
         """Requeue the job, unless a user has cancelled it or Slurm requeues it anyway."""
@@ -103,7 +101,7 @@ class SlurmJob:
             _report(f"the training was interrupted; the job is {state or 'unknown'} and is not requeued here")
             return ExitCode.INTERRUPTED
         _report("the training was interrupted; requeueing the job, which then resumes")
-        done = subprocess.run(["scontrol", "requeue", self._id], capture_output=True, text=True, check=False)
+        done = run_program("scontrol", "requeue", self._id)
         if done.returncode:
             _report(f"scontrol requeue: {done.stderr.strip()}; fix: submit the job again to resume, with --requeue")
         return ExitCode.INTERRUPTED

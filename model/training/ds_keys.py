@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """Values that a key may have. problem: message about another value, which replaces {value}; fix: how to mend it."""
+    """Values that a key may have. problem, fix: texts of the error; {value} in a problem is replaced by the value."""
 
     accepts: Callable[[Any], bool]
     problem: str

@@ -161,6 +161,8 @@ def stats(
     """Write a page of dataset statistics.
 
     One HTML file: sizes, labels, lengths, base composition and k-mers.
+
+    Example: promoter-bert stats --dataset my.duckdb -o stats.html
     """
     from pipeline.reporting.dataset_page import STEPS, write_stats
 

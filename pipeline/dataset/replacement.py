@@ -1,4 +1,4 @@
-"""What a build would lose of the dataset that it replaces: labels, recorded runs, rows of other input files."""
+"""Check that a build loses nothing of the dataset that it replaces: labels, recorded runs, rows of other files."""
 
 import os
 from collections.abc import Sequence

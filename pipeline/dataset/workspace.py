@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.database import is_duckdb, open_dataset, rows_of
 from pipeline.errors import UserError
 from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
+from pipeline.io.file_names import expect_utf8_name
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
 
@@ -42,10 +43,7 @@ def dataset_files(name: str) -> DatasetFiles:
 
     Raises UserError for a name that does not end in .duckdb or is not UTF-8.
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise _not_utf8(error) from None
+    expect_utf8_name(name)
     if not name.endswith(".duckdb"):
         raise UserError(f"{name}: expected a name ending in .duckdb; {OTHER_NAME}")
     database = _follow_link(Path(name))
@@ -57,7 +55,12 @@ def dataset_files(name: str) -> DatasetFiles:
 
 
 def check_inputs(files: DatasetFiles, names: list[str]) -> None:
-    """Raise UserError if the dataset would replace an input file. names: files, patterns or URLs."""
+    """Raise UserError if the dataset would replace an input file, and for a name that is not UTF-8.
+
+    names: files, patterns or URLs.
+    """
+    for name in names:
+        expect_utf8_name(name)
     inputs = {Path(name).resolve() for name in names if not is_remote(name)}
     outputs = [path.resolve() for path in (files.database, files.parquet, files.rejects)]
     if any(output == path or output in path.parents for path in inputs for output in outputs):
@@ -86,7 +89,7 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
     """Lock a dataset and name working files beside its own, removed at the end. Those of a killed build go first.
 
     The folder of the working DuckDB file is empty and may hold other temporary files. Raises UserError while another
-    process holds the lock, if a file cannot be written, and for a name that is not UTF-8.
+    process holds the lock, and if a file cannot be written.
     """
     working = DatasetFiles(
         _partial(files.database) / files.database.name, _partial(files.parquet), _partial(files.rejects)
@@ -103,8 +106,6 @@ def working_files(files: DatasetFiles) -> Iterator[DatasetFiles]:
             finally:
                 _remove(working)
                 lock.unlink(missing_ok=True)
-    except UnicodeEncodeError as error:  # an input file
-        raise _not_utf8(error) from None
     except OSError as error:
         raise UserError(f"{files.database}: cannot write: {error.strerror or error}") from None
 
@@ -131,10 +132,6 @@ def _replace(working: DatasetFiles, files: DatasetFiles) -> None:
     working.database.replace(files.database)
 
 
-def _not_utf8(error: UnicodeEncodeError) -> UserError:
-    return UserError(f"{error.object!r}: the file name is not UTF-8; fix: rename the file or folder")
-
-
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
@@ -147,9 +144,11 @@ def _remove(working: DatasetFiles) -> None:
 
 def _follow_link(path: Path) -> Path:
     try:
-        return path.resolve() if path.is_symlink() else path
+        target = path.resolve() if path.is_symlink() else path
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: cannot follow the symbolic link: {error}") from None
+    expect_utf8_name(str(target))
+    return target
 
 
 def _is_dataset_folder(folder: Path) -> bool:

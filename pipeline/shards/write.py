@@ -81,13 +81,14 @@ def write_shards(
     with hold_lock(_name_lock_file(absolute, config), f"is writing shards to {location}; fix: wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
-        before = None
+        existing, changed = None, list[str]()
         with suppress(UserError):  # missing, or invalid
-            before = read_index(absolute)
-        wrong = list_wrong_totals(before, info) if before is not None else []
-        existing = before if before is not None and before.key == store.key and not wrong else None
-        if before is not None and existing is None:
-            on_replace(before, list_differences(before, config, info) or wrong)
+            existing = read_index(absolute)
+        if existing is not None:
+            changed = list_differences(existing, config, info)
+            if reasons := changed or list_wrong_totals(existing, info):
+                on_replace(existing, reasons)
+                existing = None
         index, written = _write(config, info, store, existing, splits, executor, on_progress)
     note = ""
     try:
@@ -101,7 +102,7 @@ def write_shards(
         written=written,
         rows=sum(shard.rows for shard in index.shards),
         bytes=sum(shard.bytes for shard in index.shards),
-        replaced=list_differences(before, config, info) if before is not None else [],
+        replaced=changed,
         note=note,
     )
 

@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+HEAD_LINES = 1000
+"""Lines or rows from which a layout or the types of columns are inferred."""
 MISSING_LABELS = {"", "nan", "na", "n/a", "null", "none", "."}
 SHORT_BASES = 20
 """Shorter sequences are barcodes, primers or alleles, not promoters."""
+DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
 _NO_NUMBER = re.compile(r"true|false|\d{4}-\d\d-\d\d.*|[\[{<].*", re.IGNORECASE | re.DOTALL)
 
 
@@ -85,7 +87,7 @@ def is_missing(cell: str) -> bool:
 
 def is_dna(cell: str) -> bool:
     """Return whether a cell holds bases of DNA or RNA only, with or without spaces."""
-    return _DNA.fullmatch("".join(cell.split())) is not None
+    return DNA.fullmatch("".join(cell.split())) is not None
 
 
 def is_sequence(cell: str) -> bool:

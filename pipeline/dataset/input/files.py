@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from pipeline.dataset.input.cells import HEAD_LINES
 from pipeline.dataset.input.columns import Columns, choose_columns
 from pipeline.dataset.input.compression import COMPRESSED_SUFFIXES, decompressed_name, read_chunks
 from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_label
-from pipeline.dataset.input.format import HEAD_LINES, Layout, common_layout, without_comments
+from pipeline.dataset.input.format import Layout, common_layout, without_comments
 from pipeline.dataset.input.lines import first_lines
 from pipeline.dataset.input.stream import RowStream, fasta_files, line_files
 from pipeline.dataset.input.tables import JSON_SUFFIXES, read_table_head, saved_dataset_files, table_files
 from pipeline.errors import UserError
+from pipeline.io.file_names import expect_utf8_name
 
 KINDS = {
     **dict.fromkeys((".tsv", ".txt", ".csv"), "text"),
@@ -66,9 +68,7 @@ def find_input(names: list[str], columns: Columns | None = None, labelled: bool 
     columns = columns or Columns()
     labelled = labelled and not columns.unlabelled
     if kinds == {"table"}:
-        source = _table_input(files, columns, labelled)
-        selected = source.sequence_column, source.expression_column, source.name_column
-        return replace(source, stream=table_files(files, selected))
+        return _table_input(files, columns, labelled)
     heads = {file: first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES) for file in files}
     if kinds == {"FASTA"}:
         return _fasta_input(files, heads, columns, labelled)
@@ -88,7 +88,7 @@ def _resolve(names: list[str]) -> list[str]:
         if not matches:
             raise UserError(f"{name}: no file matches")
         for file in (file for match in matches for file in saved_dataset_files(Path(match)) or [match]):
-            _expect_utf8_name(file)
+            expect_utf8_name(file)
             path = Path(file).resolve()
             if not path.exists():
                 raise UserError(f"{file}: no such file")
@@ -102,13 +102,6 @@ def _resolve(names: list[str]) -> list[str]:
                 raise UserError(f"{file}: duplicate file; expected each file once")
             files[identity] = file
     return list(files.values())
-
-
-def _expect_utf8_name(file: str) -> None:
-    try:
-        file.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{file!r}: the file name is not UTF-8; fix: rename the file or folder") from None
 
 
 def _suggest_files(folder: Path) -> str:
@@ -155,5 +148,6 @@ def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: its columns differ from those of {files[0]}; fix: build from one of these files")
-    sequence, expression, name = first
-    return Input(files, None, expression != "", sequence, expression or None, name or None)
+    sequence, expression, name = first[0], first[1] or None, first[2] or None
+    stream = table_files(files, (sequence, expression, name))
+    return Input(files, None, expression is not None, sequence, expression, name, stream)

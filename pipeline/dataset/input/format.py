@@ -7,15 +7,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from pipeline.dataset.input.cells import Table, is_long_sequence, is_missing, is_number
+from pipeline.dataset.input.cells import HEAD_LINES, Table, is_long_sequence, is_missing, is_number
 from pipeline.dataset.input.columns import EXPRESSION_NAMES, SEQUENCE_NAMES, Columns, choose_columns
 from pipeline.dataset.input.fasta_labels import check_fasta_columns
 from pipeline.dataset.input.lines import first_lines
 from pipeline.dataset.input.table_head import find_delimiter, with_row_names
 from pipeline.errors import UserError
-
-HEAD_LINES = 1000
-"""Lines from which a layout is inferred."""
 
 
 @dataclass(frozen=True)

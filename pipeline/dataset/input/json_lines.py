@@ -6,11 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.dataset.input.cells import HEAD_LINES
 from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
-
-HEAD_LINES = 1000
-"""Lines from which the types of columns are inferred."""
 
 
 def json_schema(name: str, chunks: Iterable[bytes]) -> pa.Schema:

@@ -4,11 +4,11 @@ import re
 import shlex
 from collections import Counter
 
+from pipeline.dataset.input.cells import DNA
 from pipeline.errors import UserError
 
 DELIMITERS = "\t;,"
 """In the order in which they are tried: a semicolon is used together with decimal commas."""
-_DNA = re.compile(r"[ACGTUNRYSWKMBDHV]+", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -22,7 +22,7 @@ def find_delimiter(file: str, lines: list[str]) -> str:
             return mark
     unquoted = [_QUOTED.sub("x", line.rstrip()) for line in lines]
     rows = [line.split() for line in unquoted]
-    if sum(len(row) > 1 and not all(map(_DNA.fullmatch, row)) for row in rows) <= len(lines) / 2:
+    if sum(len(row) > 1 and not all(map(DNA.fullmatch, row)) for row in rows) <= len(lines) / 2:
         return "\t"
     if any("  " in line or line.startswith(" ") for line in unquoted):
         fix = f"awk -v OFS='\\t' '{{$1=$1}}1' {shlex.quote(file)} > rows.tsv"
@@ -39,7 +39,7 @@ def with_row_names(file: str, header: list[str], body: list[list[str]]) -> list[
     if not header or not rows or Counter(map(len, rows)).most_common(1)[0][0] == len(header):
         return header
     names = {row[0] for row in rows}
-    are_names = len(names) == len(rows) and not any(len(name) > 3 and _DNA.fullmatch(name) for name in names)
+    are_names = len(names) == len(rows) and not any(len(name) > 3 and DNA.fullmatch(name) for name in names)
     has_last = any(row[-1] for row in rows)
     if are_names and has_last and all(len(row) == len(header) + 1 and '"' not in "".join(row) for row in rows):
         return ["", *header]

@@ -1,4 +1,4 @@
-"""What a Slurm job does after its training ended, with programs that take Slurm's place."""
+"""Exit codes and requeues of a Slurm job, with scripts in place of Slurm's programs."""
 
 import os
 import signal

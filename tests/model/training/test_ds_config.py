@@ -132,8 +132,8 @@ def test_settings_of_hugging_face_trainer_are_refused_key_by_key(tmp_path):
     assert all("; fix: " in line for line in lines)
     zero = TRAINER["zero_optimization"] | {"offload_optimizer": {"device": "none"}, "offload_param": None}
     numbers = {"gradient_clipping": 0.0, "train_micro_batch_size_per_gpu": 8, "fp16": {"enabled": True}}
-    mended = {name: value for name, value in TRAINER.items() if name not in ("optimizer", "scheduler")}
-    accepted = settings(tmp_path, cuda=True, **mended | numbers | {"zero_optimization": zero}).values[
+    corrected = {name: value for name, value in TRAINER.items() if name not in ("optimizer", "scheduler")}
+    accepted = settings(tmp_path, cuda=True, **corrected | numbers | {"zero_optimization": zero}).values[
         "zero_optimization"
     ]
     assert accepted.keys() == {

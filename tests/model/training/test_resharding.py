@@ -35,7 +35,7 @@ def test_conversions_that_deepspeed_cannot_do_are_an_error():
 
 @pytest.fixture(scope="module")
 def results(made, tmp_path_factory):
-    """Return the optimizer's state after a converted checkpoint of another precision is loaded, by "ZeRO precision"."""
+    """Return the optimizer's state after loading a converted checkpoint, by "ZeRO precision"."""
     return run_script(SCRIPT, tmp_path_factory.mktemp("resharding"), made.config, timeout_s=280)
 
 

@@ -127,6 +127,11 @@ def test_file_names_that_are_not_utf8_are_named(tmp_path):
     with pytest.raises(UserError, match=r"udcff.duckdb': the file name is not UTF-8"):
         build_dataset([write(tmp_path / "toy.tsv", GOOD)], config)
     assert {path.name for path in tmp_path.iterdir()} == {file.name, "toy.tsv"}
+    (tmp_path / "link.duckdb").symlink_to(path)
+    with pytest.raises(UserError, match=r"udcff.duckdb': the file name is not UTF-8"):
+        build_dataset([str(tmp_path / "toy.tsv")], toy_config(tmp_path, f"dataset.path={tmp_path}/link.duckdb"))
+    with pytest.raises(UserError, match=r"udcff.tsv': the file name is not UTF-8"):
+        build_dataset(["http://127.0.0.1:9/" + file.name], toy_config(tmp_path))
 
 
 def test_all_outputs_are_flushed_before_the_first_is_renamed(tmp_path, monkeypatch):
