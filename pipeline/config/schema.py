@@ -52,9 +52,22 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    LATER_SETTINGS: ClassVar[tuple[str, ...]] = ()
+    """Settings that older datasets, runs and models do not record: omitted from a dump at their defaults."""
+
+    @model_serializer(mode="wrap")
+    def _omit_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name in self.LATER_SETTINGS:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
+
 
 class Assay(Section):
     """The measured construct. Another reporter assay needs other values here, but no other code."""
+
+    LATER_SETTINGS = ("adapter_mismatches",)
 
     left_adapter: Bases
     """Bases before the insert in every sequence; removed before the flanks are added."""
@@ -86,14 +99,6 @@ class Assay(Section):
     """Sequences without either adapter: add treats them as bare inserts."""
     adapter_mismatches: Annotated[int, Field(ge=0, le=5)] = 0
     """Adapters with up to this many substitutions each are recognised, and replaced by the exact ones."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit adapter_mismatches=0, because older datasets and models do not record this setting."""
-        values: dict[str, Any] = dump(self)
-        if values.get("adapter_mismatches") == 0:
-            del values["adapter_mismatches"]
-        return values
 
     @model_validator(mode="after")
     def _check_values(self) -> "Assay":
