@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -97,25 +98,33 @@ def kill_pdsh(hosts, _command):
     os.kill(hosts.processes(1, "pdsh -S")[0], signal.SIGKILL)
 
 
-EVENTS = [
+Event = tuple[Callable[[lab.Hosts, subprocess.Popen], None], str]
+"""What happens, and what the output of `relaunch` then says."""
+
+USUAL: list[Event] = [
     (kill_rank_1, "lost: rank 0 on host1 (process "),
+    (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
+]
+ALL: list[Event] = [
+    *USUAL,
     (stop_rank_2, "stopped (SIGSTOP) for 20 s"),
     (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
-    (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
     (kill_rank_2, "lost: rank 1 on host2 (process "),
     (kill_pdsh, "relaunch: killed leftover processes"),
 ]
 
 
 @pytest.mark.timeout(900)
-def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights(workspace, one_host):
-    run, log = workspace.folder / "runs" / "relaunched", workspace.folder / "relaunched.log"
-    training = ("deepspeed", "--hostfile", "hostfile", "train.py", "run.name=relaunched", *LONG)
-    command = ("promoter-bert", "relaunch", "--max-restarts", "6", *training)
+@pytest.mark.parametrize("events", [USUAL, pytest.param(ALL, marks=pytest.mark.long)], ids=["usual", "all"])
+def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights(workspace, one_host, events):
+    name = f"relaunched-{len(events)}"
+    run, log = workspace.folder / "runs" / name, workspace.folder / f"{name}.log"
+    training = ("deepspeed", "--hostfile", "hostfile", "train.py", f"run.name={name}", *LONG)
+    command = ("promoter-bert", "relaunch", "--max-restarts", str(len(events)), *training)
     with lab.two_hosts() as hosts, log.open("w") as out:
         loop = subprocess.Popen(hosts.on(1, *command), cwd=workspace.folder, env=ENVIRONMENT, stdout=out, stderr=out)
         try:
-            for number, (event, _) in enumerate(EVENTS):
+            for number, (event, _) in enumerate(events):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
                 victims = {
                     pid
@@ -131,9 +140,9 @@ def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights
             loop.kill()
     assert read_status(run / "status.json").items() >= {"state": "finished", "exit_code": 0}.items()
     output = log.read_text()
-    for _, message in EVENTS:
+    for _, message in events:
         assert message in output
-    assert output.count("; restart ") == len(EVENTS)
+    assert output.count("; restart ") == len(events)
     check_same(run, one_host)
 
 
