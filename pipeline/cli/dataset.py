@@ -1,7 +1,7 @@
 """The commands generate, download, build, query and stats."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ def generate(
     out: Annotated[Path, typer.Argument(help="File to write: .tsv, .tsv.gz or .parquet.")],
     rows: Annotated[int, typer.Option(help="Number of promoters.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same file.")] = 0,
+    kind: Annotated[
+        Literal["random", "native"],
+        typer.Option(help="Inserts: random bases, or native-like with binding sites, which pretraining can learn."),
+    ] = "random",
     as_json: Json = False,
 ) -> None:
     """Generate synthetic promoters with a known score ceiling.
@@ -27,7 +31,7 @@ def generate(
     from pipeline.dataset.synthetic import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
-        result = run(out, rows, seed, count_units(show, rows))
+        result = run(out, rows, seed, count_units(show, rows), kind)
     lines = [
         f"{result.path}: {format_count(result.rows, 'promoter')}, seed {result.seed}",
         f"ceiling    highest expected Pearson of any model, on all promoters of the file: {result.ceiling}",

@@ -1,6 +1,6 @@
 """Generate promoters in the format of the DREAM Challenge, with learnable expression and a known ceiling.
 
-1. Draw inserts with the lengths, base composition and N of the challenge's training rows.
+1. Draw inserts with the lengths and N of the challenge's training rows (synthetic_inserts).
 2. Compute noise-free expression: sum the gains and losses of motif hits, weighted by position, then saturate.
 3. Simulate the assay: add noise; a promoter seen in one sorting bin only gets a whole number.
 
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from pipeline.dataset.synthetic_inserts import BASES, Kind, draw_inserts
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 
@@ -28,8 +29,6 @@ Values = npt.NDArray[np.float64]
 
 LEFT_ADAPTER = b"TGCATTTTTTTCACATC"
 RIGHT_ADAPTER = b"GGTTACGGCTGTT"
-BASES = np.frombuffer(b"ACGT", np.uint8)
-BASE_SHARE = np.array([0.226, 0.192, 0.281, 0.301])
 # Insert lengths of real rows: 80 nominally, mostly shorter by a synthesis error; the tails are thin.
 LENGTHS = np.array([57, 68, 74, 77, 78, 79, 80, 81, 82, 84, 92, 105])
 LENGTH_SHARE = np.array([0.001, 0.002, 0.003, 0.006, 0.024, 0.128, 0.82, 0.005, 0.004, 0.003, 0.002, 0.002])
@@ -105,7 +104,7 @@ def true_expression_of(promoters: list[str]) -> Values:
     return true_expression(rows, lengths)
 
 
-def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, Values]:
+def generate_block(rows: int, seed: int, block: int, kind: Kind = "random") -> tuple[pa.Array, Values, Values]:
     """Generate rows `block * BLOCK_ROWS` and following of the file with this seed.
 
     Returns promoters as strings, their labels, and their noise-free expression: (rows,) each.
@@ -114,9 +113,7 @@ def generate_block(rows: int, seed: int, block: int) -> tuple[pa.Array, Values, 
     # Always draw a whole block, so that a shorter file is the beginning of a longer one.
     lengths = rng.choice(LENGTHS, BLOCK_ROWS, p=LENGTH_SHARE / LENGTH_SHARE.sum())
     width = int(LENGTHS.max())
-    thresholds = np.cumsum(BASE_SHARE)[:3] * 256
-    draw = rng.integers(0, 256, (BLOCK_ROWS, width), np.uint8)
-    inserts = BASES[sum((draw >= round(t)).astype(np.uint8) for t in thresholds)]
+    inserts = draw_inserts(rng, BLOCK_ROWS, width, kind)
     for row in np.flatnonzero(rng.random(BLOCK_ROWS) < N_ROW_SHARE):
         start = rng.integers(0, 60)
         inserts[row, start : start + rng.integers(1, 32)] = ord("N")
@@ -141,11 +138,17 @@ class GenerateResult:
     ceiling: float
 
 
-def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> GenerateResult:
+def generate(
+    out: Path,
+    rows: int,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+    kind: Kind = "random",
+) -> GenerateResult:
     """Write `rows` promoters to a .tsv, .txt (or .gz of these) or .parquet file.
 
-    progress: called with the rows of each block. Raises UserError for another ending of the name, for fewer than one
-    row, and if the file cannot be written.
+    kind: of the inserts; progress: called with the rows of each block. Raises UserError for another ending of the
+    name, for fewer than one row, and if the file cannot be written.
     """
     if rows < 1:
         raise UserError(f"--rows {rows}: expected 1 or more")
@@ -155,7 +158,7 @@ def generate(out: Path, rows: int, seed: int = 0, progress: Callable[[int], None
     moments = np.zeros(5)
     with new_file(out) as temporary, _open_writer(temporary) as writer:
         for number, start in enumerate(range(0, rows, BLOCK_ROWS)):
-            promoters, y, x = generate_block(min(BLOCK_ROWS, rows - start), seed, number)
+            promoters, y, x = generate_block(min(BLOCK_ROWS, rows - start), seed, number, kind)
             writer.write_table(pa.table([promoters, pa.array(y)], schema=SCHEMA))
             moments += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
             progress(len(x))

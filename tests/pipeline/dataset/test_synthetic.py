@@ -5,6 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset import synthetic as g
+from pipeline.dataset.synthetic_ceiling import ceiling_of
+from pipeline.dataset.synthetic_inserts import SITES
 from pipeline.errors import UserError
 
 
@@ -52,6 +54,41 @@ def test_rows_look_like_the_challenges(tmp_path):
     assert abs((labels == labels.round()).mean() - 0.58) < 0.02
     assert labels.min() >= 0
     assert labels.max() <= 17
+
+
+def test_native_inserts_hold_whole_sites_and_random_ones_do_not():
+    def share(kind):
+        promoters, *_ = g.generate_block(2000, 1, 0, kind)
+        return np.mean([any(site in p for site in SITES) for p in promoters.to_pylist()])
+
+    assert share("native") > 0.6
+    assert share("random") < 0.02
+
+
+def test_a_neighbour_predicts_a_base_of_native_inserts_only():
+    """The information that two consecutive 3-mers share, in bits: none in random bases."""
+
+    def information(kind):
+        promoters, *_ = g.generate_block(4000, 2, 0, kind)
+        counts = np.zeros((64, 64))
+        digit = {base: n for n, base in enumerate("ACGT")}
+        for promoter in promoters.to_pylist():
+            insert = promoter[len(g.LEFT_ADAPTER) : -len(g.RIGHT_ADAPTER)]
+            if "N" not in insert:
+                ids = [digit[a] * 16 + digit[b] * 4 + digit[c] for a, b, c in zip(*[iter(insert)] * 3, strict=False)]
+                np.add.at(counts, (ids[:-1], ids[1:]), 1)
+        joint = counts / counts.sum()
+        product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+        return float((joint[joint > 0] * np.log2(joint[joint > 0] / product[joint > 0])).sum())
+
+    assert information("random") < 0.1
+    assert information("native") > 0.4
+
+
+def test_native_labels_spread_and_have_a_usual_ceiling():
+    promoters, labels, truth = g.generate_block(5000, 3, 0, "native")
+    assert 2.5 < truth.std() < 5
+    assert ceiling_of(promoters.to_pylist(), labels.tolist()) == pytest.approx(np.corrcoef(truth, labels)[0, 1], 1e-3)
 
 
 def expected(logit):
