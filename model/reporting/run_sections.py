@@ -169,7 +169,8 @@ def run_section(run: RunFiles) -> Section:
     facts, config = run.facts, run.config
     size, gpus = config["model"], facts["gpus"]
     rows = [
-        ("command", shlex.join(argument for argument in facts["command"] if not argument.startswith("--local_rank"))),
+        ("command", _format_command(facts["command"])),
+        *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
         ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
                   f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
                   f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
@@ -191,6 +192,16 @@ def run_section(run: RunFiles) -> Section:
         Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
     ]
     return Section("Settings and machine", "", [Table((), rows), *folds])
+
+
+def _format_command(arguments: list[str]) -> str:
+    return shlex.join(argument for argument in arguments if not argument.startswith("--local_rank"))
+
+
+def _describe_resume(resume: Mapping[str, Any]) -> str:
+    """Describe a resume with changed settings: an entry of `history` in run.json."""
+    changes = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in resume["changes"].items())
+    return f"{_format_command(resume['command'])} (on {resume['time']}; {changes})"
 
 
 def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Container
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
     with hold_lock(folder / ".lock", busy) as lock:
         _remove_leftovers(folder)
         if (folder / "run.json").exists():
-            _check_same(config, index)
+            recorded = _check_same(config, index)
+            if read_summary(config) is None:
+                _record_changes(folder, recorded, config, ds_config)
         else:
             _write_records(config, index, ds_config)
         return lock.pop_all()
@@ -105,14 +108,14 @@ def _remove_leftovers(folder: Path) -> None:
                 leftover.unlink(missing_ok=True)
 
 
-def _check_same(config: Config, index: Index) -> None:
-    """Check that the run was started with these shards, settings and weights. Raises UserError if not.
+def _check_same(config: Config, index: Index) -> dict[str, Any]:
+    """Check that the run was started with these shards, settings and weights. Returns the content of run.json.
 
-    Also raises UserError if the run is finished and the settings would train it longer.
+    Raises UserError if not. Also raises UserError if the run is finished and the settings would train it longer.
     """
     folder = config.run.directory
     next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
-    recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict}, next_step)
+    recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict, "ds_config": dict}, next_step)
     fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
     if recorded["shard_key"] != index.key:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
@@ -128,6 +131,23 @@ def _check_same(config: Config, index: Index) -> None:
     summary = read_summary(config)
     if summary is not None and (changes := _list_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):
         raise UserError(f"{folder}: this run is finished and cannot be trained longer ({changes}); {fix}")
+    return recorded
+
+
+def _record_changes(folder: Path, recorded: dict[str, Any], config: Config, ds_config: dict[str, Any]) -> None:
+    """Record the settings that a resumed run uses, and which of them changed, in config.yaml and run.json."""
+    used = {"config": config.model_dump(), "ds_config": ds_config}
+    before, now = ({**flatten(x["config"]), **flatten(x["ds_config"], "ds_config.")} for x in (recorded, used))
+    changes = {
+        name: [before.get(name), now.get(name)] for name in {**before, **now} if before.get(name) != now.get(name)
+    }
+    if changes:
+        resume = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv, "changes": changes,
+        }  # fmt: skip
+        write_text(folder / "config.yaml", yaml.safe_dump(used["config"], sort_keys=False))
+        history = [*recorded.get("history", []), resume]
+        write_text(folder / "run.json", json.dumps({**recorded, **used, "history": history}, indent=1) + "\n")
 
 
 def _list_changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from transformers import AutoTokenizer
 
 from model.runs.directory import open_run
@@ -64,11 +65,25 @@ def test_run_resumes_only_with_its_configuration_and_shards(made, tmp_path):
         open_run(config, index, {})
     lock.close()
     open_run(small_config(tmp_path, "finetune.max_epochs=9", "run.keep_checkpoints=1"), index, {}).close()
+    check_recorded(config.run.directory, 9, [{"finetune.max_epochs": [1, 9], "run.keep_checkpoints": [2, 1]}])
+    open_run(small_config(tmp_path, "finetune.max_epochs=9", "run.keep_checkpoints=1"), index, {}).close()
+    changed = {"ds_config.zero_optimization.stage": [None, 2], "finetune.max_epochs": [9, 1]}
+    ds_config = {"zero_optimization": {"stage": 2}}
+    open_run(small_config(tmp_path, "run.keep_checkpoints=1"), index, ds_config).close()
+    check_recorded(config.run.directory, 1, [{"finetune.max_epochs": [1, 9], "run.keep_checkpoints": [2, 1]}, changed])
     with pytest.raises(UserError, match=r"pretrain.learning_rate: 0.001 -> 0.002"):
         open_run(small_config(tmp_path, "pretrain.learning_rate=2e-3"), index, {})
     with pytest.raises(UserError, match="other shards"):
         open_run(config, replace(index, key="another"), {})
     assert (config.run.directory / "config.yaml").exists()
+
+
+def check_recorded(run, max_epochs, changes):
+    """The run directory holds the settings of the last start, and the changes of each resume."""
+    recorded = json.loads((run / "run.json").read_text())
+    assert recorded["config"] == yaml.safe_load((run / "config.yaml").read_text())
+    assert recorded["config"]["finetune"]["max_epochs"] == max_epochs
+    assert [resume["changes"] for resume in recorded["history"]] == changes
 
 
 def test_transformers_4_can_load_the_tokenizer_class(run):
