@@ -15,7 +15,7 @@ def schedule(made, warm_up, **plateau):
 def rates(rate, optimizer, steps):
     values = []
     for step in steps:
-        rate.before_step(step)
+        rate.before_step(step, 100)
         assert optimizer.param_groups[0]["lr"] == rate.current
         values.append(rate.current)
     return values
