@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local, so transformers must not look for downloads
 
@@ -46,7 +46,7 @@ SIZES = (
 WINDOWS = ("local_attention", "global_attn_every_n_layers")
 """Further such keys of a ModernBERT."""
 
-Size = BertConfig | ModernBertConfig
+Size: TypeAlias = BertConfig | ModernBertConfig
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ def make_bert_config(config: Config, index: Index) -> Size:
         },
     }
     if model.architecture == "bert":
-        return BertConfig(
-            **common, hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout
-        )
+        return BertConfig(**common, hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout)
     dropouts = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
     return ModernBertConfig(
         **common,

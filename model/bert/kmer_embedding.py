@@ -1,6 +1,6 @@
 """k-mer embeddings composed from their bases by one small network that all k-mers share.
 
-A table gives each k-mer a vector of its own, so nothing learned about one k-mer helps its neighbours. Here the vector is
+A table gives each k-mer a vector of its own, so nothing learned about one k-mer helps its neighbours. Here it is
 
     z = shift + sum over positions p of w[p, base at p]       a convolution of width k over one-hot bases
     vector = SCALE * projection(gelu(z))
@@ -153,8 +153,9 @@ def split_composition(model: nn.Module, weights: Weights) -> tuple[Weights, Weig
     embedding = ComposedKmerEmbedding(trained.k, trained.projection.out_features)
     embedding.load_state_dict(network)
     with torch.inference_mode():
-        ids = torch.arange(vocabulary_size(trained.k)).split(BLOCK_IDS)
-        stock[f"{prefix}weight"] = torch.cat([embedding(block) for block in ids])
+        ids = torch.arange(vocabulary_size(trained.k))
+        blocks = [embedding(ids[first : first + BLOCK_IDS]) for first in range(0, len(ids), BLOCK_IDS)]
+        stock[f"{prefix}weight"] = torch.cat(blocks)
     return stock, network
 
 

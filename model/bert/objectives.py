@@ -141,7 +141,7 @@ class FinetuneTask(Task):
 
     The output is the mean over all reading frames, or the output for the overlapping tokens.
 
-    model: a sequence classifier, see forward.py; its output layer is replaced by an ExpressionHead with the same weights.
+    model: a sequence classifier, see forward.py; its output layer becomes an ExpressionHead with the same weights.
     label_mean, label_sd: mean and standard deviation of the training labels.
     """
 

@@ -24,10 +24,11 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     """Describe data, model, batches and cost of the stages to run, one line each."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
     size, is_composed = make_bert_config(config, index), config.model.kmer_embedding == "composed"
+    model = ARCHITECTURES[size.model_type].name
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      {ARCHITECTURES[size.model_type].name}, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"model      {model}, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens{' composed from their bases' if is_composed else ''}, "
         f"{count_parameters(size, is_composed):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",

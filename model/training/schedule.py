@@ -1,10 +1,10 @@
 """Learning-rate schedules of a stage. The rate of a step is a function of its number, except for the plateau.
 
-plateau    linear warm-up, then torch's ReduceLROnPlateau on the validation metric, as in the original system (SYSU-SAIL,
-           DREAM Challenge 2022)
-cosine     linear warm-up, then half a cosine down to 0 at the last step
-onecycle   torch's OneCycleLR: half a cosine up from 1/25 of the rate over a tenth of the steps, then one down to 4e-6 of
-           it; Adam's first beta moves the other way, between 0.95 and 0.85 (Smith and Topin 2018)
+plateau   linear warm-up, then torch's ReduceLROnPlateau on the validation metric, as in the original system
+          (SYSU-SAIL, DREAM Challenge 2022)
+cosine    linear warm-up, then half a cosine down to 0 at the last step
+onecycle  torch's OneCycleLR: half a cosine up from 1/25 of the rate over a tenth of the steps, then one down to 4e-6
+          of it; Adam's first beta moves the other way, between 0.95 and 0.85 (Smith and Topin 2018)
 """
 
 import math

@@ -4,7 +4,6 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from model.training.schedule import LearningRate
 
-
 STEPS = 100
 
 
