@@ -17,8 +17,18 @@ STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
 
 
 class Model(Section):
-    """Size of the BERT, and how torch computes it."""
+    """Architecture and size of the model, and how torch computes it."""
 
+    LATER_SETTINGS = ("architecture", "kmer_embedding", "attention_window", "global_attention_every")
+
+    architecture: Literal["bert", "modernbert"] = "bert"
+    """bert: absolute positions, head on the [CLS]. modernbert: rotary positions, local attention, head on the mean."""
+    kmer_embedding: Literal["table", "composed"] = "table"
+    """table: a vector per k-mer. composed: computed from its bases by a network that all k-mers share."""
+    attention_window: Annotated[int, Field(ge=2, multiple_of=2)] = 32
+    """modernbert: tokens, half of them on each side, that a token attends to in local layers."""
+    global_attention_every: Count = 2
+    """modernbert: layers 1, 1 + n, 1 + 2n, ... attend to all tokens; 1: all layers."""
     hidden: Count
     """Width of the embeddings and layers."""
     layers: Count
@@ -38,11 +48,15 @@ class Model(Section):
     def _check_values(self) -> "Model":
         if self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        if self.architecture == "modernbert" and self.hidden // self.heads % 2:
+            raise ValueError(
+                f"hidden {self.hidden} / heads {self.heads} is odd, but modernbert rotates pairs of channels"
+            )
         return self
 
 
 class Plateau(Section):
-    """Learning-rate schedule: torch's ReduceLROnPlateau on the validation metric (higher is better)."""
+    """Settings of the schedule plateau: torch's ReduceLROnPlateau on the validation metric (higher is better)."""
 
     factor: Annotated[float, Field(gt=0, lt=1)]
     """Multiplier of the learning rate."""
@@ -57,12 +71,19 @@ class Plateau(Section):
 class Stage(Section):
     """Settings that both training stages have."""
 
+    LATER_SETTINGS = ("schedule", "weight_decay")
+
     global_batch: Count
     """Promoters per optimizer step, over all ranks and accumulation steps."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Learning rate after the warm-up."""
     warm_up: Annotated[int, Field(ge=0)]
     """Optimizer steps over which the rate rises linearly to learning_rate; 0: no warm-up."""
+    schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"
+    """plateau: lower the rate when validation stops improving. cosine: fall to 0 over max_epochs, after the warm-up.
+    onecycle: rise over the first tenth of max_epochs, then fall, as in torch's OneCycleLR."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of all weights. Above 0 the optimizer is AdamW in both stages."""
     max_epochs: Annotated[float, Field(gt=0)]
     """Maximum number of epochs; early stopping may end the stage before."""
     reverse_complement: bool
@@ -73,9 +94,15 @@ class Stage(Section):
     """Early stopping: evaluations without improvement that end the stage."""
     plateau: Plateau
 
+    @model_validator(mode="after")
+    def _check_schedule(self) -> "Stage":
+        if self.schedule == "onecycle" and self.warm_up:
+            raise ValueError(f"warm_up is {self.warm_up}, but with schedule=onecycle it must be 0: it has its own rise")
+        return self
+
 
 class Pretrain(Stage):
-    """Masked language model on the top promoters: cross-entropy, AdamW without weight decay."""
+    """Masked language model on the top promoters: cross-entropy, AdamW."""
 
     mask_share: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the k-mers to predict. As in BERT, 80 % are masked, 10 % replaced at random, 10 % unchanged."""
@@ -84,7 +111,7 @@ class Pretrain(Stage):
 
 
 class Finetune(Stage):
-    """Regression of expression on standardized labels: Adam."""
+    """Regression of expression on standardized labels: Adam, or AdamW with weight decay."""
 
     start: Literal["pretrained", "scratch", "frozen"]
     """Initial weights. frozen: the pretrained encoder is fixed; pooler and output layer are trained."""

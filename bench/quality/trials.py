@@ -19,7 +19,7 @@ CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "
 CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
-"""Best choices, those of configs/best.yaml; also compared at the largest size."""
+"""Best choices of this study; also compared at the largest size."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",

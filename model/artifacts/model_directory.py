@@ -16,6 +16,8 @@ from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
 """A file by which transformers loads the model of another folder, or one from the network."""
+REGRESSION_MODELS = ("BertForSequenceClassification", "ModernBertForSequenceClassification")
+"""Classes of transformers that a fine-tuned model may have."""
 RESTORE = "fix: restore the config.json that train.py wrote"
 
 
@@ -43,7 +45,7 @@ def read_model_facts(folder: Path) -> dict[str, Any]:
     folder = find_model_folder(folder)
     expected = "expected a run directory of train.py, runs/NAME, or its model folder, runs/NAME/model"
     settings = read_model_settings(folder, expected)
-    if settings.get("architectures") != ["BertForSequenceClassification"]:
+    if settings.get("architectures") not in [[name] for name in REGRESSION_MODELS]:
         # transformers would silently add a random head.
         raise UserError(f"{folder}: this model was pretrained only, so it cannot predict expression; {expected}")
     _check_facts(settings, folder / "config.json")

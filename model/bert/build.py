@@ -1,21 +1,38 @@
-"""Build transformers' BERT at the configured size, and the training objective around it."""
+"""Build transformers' BERT or ModernBERT at the configured size, and the training objective around it."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local, so transformers must not look for downloads
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
-from model.artifacts.model_directory import RESTORE, count_positions, read_model_facts, read_model_settings
+from model.artifacts.model_directory import (
+    REGRESSION_MODELS,
+    RESTORE,
+    count_positions,
+    read_model_facts,
+    read_model_settings,
+)
+from model.bert.kmer_embedding import ComposedKmerEmbedding, compose_embeddings, read_composition
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
-from pipeline.tokens.kmers import PAD, vocabulary_size
+from pipeline.tokens.kmers import CLS, PAD, SEP, vocabulary_size
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # it warns about a new pooler and head, which are intended
@@ -26,48 +43,79 @@ SIZES = (
     "max_position_embeddings",
 )  # fmt: skip
 """Keys of config.json that must be equal before the weights of one model can initialize another."""
+WINDOWS = ("local_attention", "global_attn_every_n_layers")
+"""Further such keys of a ModernBERT."""
+
+Size: TypeAlias = BertConfig | ModernBertConfig
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Classes of transformers for an architecture. name: for messages."""
+
+    name: str
+    language_model: Any
+    regression_model: Any
+
+
+ARCHITECTURES = {
+    "bert": Architecture("BERT", BertForMaskedLM, BertForSequenceClassification),
+    "modernbert": Architecture("ModernBERT", ModernBertForMaskedLM, ModernBertForSequenceClassification),
+}
+"""Architectures by the value of model.architecture, which is also `model_type` in config.json."""
+assert {one.regression_model.__name__ for one in ARCHITECTURES.values()} == set(REGRESSION_MODELS)
 
 
 def build_task(
     config: Config, index: Index, stage: StageName, start: Path | None = None
 ) -> PretrainTask | FinetuneTask:
-    """Build the BERT of a stage and the objective around it.
+    """Build the model of a stage and the objective around it.
 
-    start: folder of the weights that fine-tuning starts from; None: random weights.
+    start: folder of the weights that fine-tuning starts from; None: random weights. Raises UserError if the folder has
+    no weights of a composed k-mer embedding that the model needs.
     """
+    is_composed = config.model.kmer_embedding == "composed"
     if stage == "pretrain":
         flanks = len(index.left_flank), len(index.right_flank)
         settings = config.pretrain
-        language_model = BertForMaskedLM(make_bert_config(config, index))
+        language_model = ARCHITECTURES[config.model.architecture].language_model(make_bert_config(config, index))
+        if is_composed:
+            compose_embeddings(language_model, index.k, None)
         return PretrainTask(language_model, index.k, settings.mask_share, flanks, settings.masked == "insert")
     finetune = config.finetune
     model = build_regression_model(config, index, start)
+    if is_composed:
+        compose_embeddings(model, index.k, start)
     if finetune.start == "frozen":
-        model.bert.embeddings.requires_grad_(False)
-        model.bert.encoder.requires_grad_(False)
+        freeze_encoder(model)
     return FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
 
 
-def make_bert_config(config: Config, index: Index) -> BertConfig:
-    """Make the BertConfig of a run; its key `promoter_bert` records the assay and tokens for users of the model.
+def freeze_encoder(model: PreTrainedModel) -> None:
+    """Exclude embeddings and layers from training, which leaves the pooler or head, and the output layer."""
+    for name, part in model.base_model.named_children():
+        part.requires_grad_(name == "pooler")
+
+
+def make_bert_config(config: Config, index: Index) -> Size:
+    """Make the model's config of a run; its key `promoter_bert` records the assay and tokens for users of the model.
 
     The number of positions is the token count of the longest valid promoter with [CLS] and [SEP], rounded up to a
     multiple of 8.
     """
+    model = config.model
     longest = count_positions(config.assay, index.k, config.finetune.tokens)
-    return BertConfig(
-        vocab_size=vocabulary_size(index.k),
-        hidden_size=config.model.hidden,
-        num_hidden_layers=config.model.layers,
-        num_attention_heads=config.model.heads,
-        intermediate_size=config.model.intermediate,
-        hidden_dropout_prob=config.model.dropout,
-        attention_probs_dropout_prob=config.model.dropout,
-        max_position_embeddings=-(-longest // 8) * 8,
-        pad_token_id=PAD,
-        num_labels=1,
-        problem_type="regression",
-        promoter_bert={
+    common = {
+        "vocab_size": vocabulary_size(index.k),
+        "hidden_size": model.hidden,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.intermediate,
+        "max_position_embeddings": -(-longest // 8) * 8,
+        "pad_token_id": PAD,
+        "num_labels": 1,
+        "problem_type": "regression",
+        "promoter_bert": {
             "k": index.k,
             "tokens": config.finetune.tokens,
             "reverse_complement": config.finetune.reverse_complement,
@@ -77,46 +125,73 @@ def make_bert_config(config: Config, index: Index) -> BertConfig:
             "dataset_key": index.dataset_key,
             "shard_key": index.key,
         },
+    }
+    if model.architecture == "bert":
+        return BertConfig(**common, hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout)
+    dropouts = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
+    return ModernBertConfig(
+        **common,
+        **dict.fromkeys(dropouts, model.dropout),
+        **dict.fromkeys(("cls_token_id", "bos_token_id"), CLS),
+        **dict.fromkeys(("sep_token_id", "eos_token_id"), SEP),
+        local_attention=model.attention_window,
+        global_attn_every_n_layers=model.global_attention_every,
+        classifier_pooling="mean",  # in a local layer the [CLS] reads only the first tokens
+        reference_compile=False,
     )
 
 
-def count_parameters(size: BertConfig) -> int:
-    """Count the weights of a regression model of this size, without allocating any."""
+def count_parameters(size: Size, is_composed: bool = False) -> int:
+    """Count the trained weights of a regression model of this size, without allocating any."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in BertForSequenceClassification(size).parameters())
+        model = ARCHITECTURES[size.model_type].regression_model(size)
+        if is_composed:
+            model.set_input_embeddings(ComposedKmerEmbedding(size.promoter_bert["k"], size.hidden_size))
+        return sum(parameter.numel() for parameter in model.parameters())
 
 
-def build_regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
-    """Build a BERT with a pooler and a linear head of one output.
+def build_regression_model(config: Config, index: Index, pretrained: Path | None) -> Any:
+    """Build a stock sequence classifier with a linear head of one output.
 
-    pretrained: folder of the model that provides the BERT weights; None: random weights.
+    pretrained: folder of the model that provides the weights of the encoder; None: random weights.
     """
-    settings = make_bert_config(config, index)
+    settings, model = make_bert_config(config, index), ARCHITECTURES[config.model.architecture].regression_model
     if pretrained is None:
-        return BertForSequenceClassification(settings)
-    return BertForSequenceClassification.from_pretrained(pretrained, config=settings)
+        return model(settings)
+    return model.from_pretrained(pretrained, config=settings, attn_implementation="sdpa")
 
 
-def load_regression_model(folder: Path) -> BertForSequenceClassification:
+def load_regression_model(folder: Path) -> Any:
     """Load a fine-tuned model of train.py. Raises UserError if the folder holds none, or a corrupt one."""
     read_model_facts(folder)
     if not (folder / WEIGHTS).is_file():  # transformers would also read pickles, and the files that an index names
         raise UserError(f"{folder / WEIGHTS}: no such file; expected the weights of train.py")
+    (name,) = read_model_settings(folder, "")["architectures"]
+    model = next(one.regression_model for one in ARCHITECTURES.values() if one.regression_model.__name__ == name)
     try:
-        return BertForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+        return model.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
     except Exception as error:  # transformers raises errors of many types for an invalid config.json
         raise UserError(f"{folder}: the model cannot be loaded: {error}; {RESTORE}") from None
 
 
-def check_pretrained(folder: Path, required: BertConfig) -> None:
-    """Check that fine-tuning a BERT of the required size can start from the model in a folder.
+def check_pretrained(folder: Path, required: Size, is_composed: bool = False) -> None:
+    """Check that fine-tuning a model of the required size can start from the model in a folder.
 
-    Raises UserError if the folder holds no masked language model, one of another size, or an unfinished one.
+    is_composed: whether the fine-tuned model has a composed k-mer embedding. Raises UserError if the folder holds no
+    masked language model, one of another architecture or size, one without the composition, or an unfinished one.
     """
     expected = "expected the folder runs/NAME/pretrained of another run"
     settings = read_model_settings(folder, expected)
-    if settings.get("architectures") != ["BertForMaskedLM"]:
+    names = {one.language_model.__name__: one.name for one in ARCHITECTURES.values()}
+    found = next(iter(settings.get("architectures") or ()), None)
+    if found not in names:
         raise UserError(f"{folder}: not a masked language model; {expected}")
+    own = ARCHITECTURES[required.model_type]
+    if found != own.language_model.__name__:
+        raise UserError(
+            f"finetune.pretrained: the model in {folder} is a {names[found]}; expected a {own.name}; fix: use the same "
+            "model.architecture in both runs"
+        )
     manifest = read_manifest(folder)  # missing if the user changed the model on purpose
     if manifest is not None and (manifest.progress is None or not manifest.progress.ended):
         raise UserError(
@@ -125,7 +200,7 @@ def check_pretrained(folder: Path, required: BertConfig) -> None:
         )
     differences = [
         f"{name}: expected {getattr(required, name)}, got {settings.get(name)}"
-        for name in SIZES
+        for name in (*SIZES, *(WINDOWS if required.model_type == "modernbert" else ()))
         if settings.get(name) != getattr(required, name)
     ]
     if differences:
@@ -133,3 +208,5 @@ def check_pretrained(folder: Path, required: BertConfig) -> None:
             f"finetune.pretrained: the model in {folder} differs in size ({'; '.join(differences)}); "
             "fix: use the same shards.k, assay.flank and model section in both runs"
         )
+    if is_composed:
+        read_composition(folder, ComposedKmerEmbedding(required.promoter_bert["k"], required.hidden_size))

@@ -1,17 +1,20 @@
 """Count the floating-point operations of training, from the shape of the model.
 
 Only matrix products count; one multiplication and one addition are two operations. A sequence has n tokens, [CLS] and
-[SEP] included. The head reads m of these: the masked k-mers in pretraining, the [CLS] in fine-tuning. For L layers of
-width H, feed-forward width I and V token ids, the forward pass costs
+[SEP] included. The head reads m of these: the masked k-mers in pretraining; in fine-tuning the [CLS] for BERT, and all
+tokens for ModernBERT. For L layers of width H, feed-forward width I and V token ids, the forward pass costs
 
     attention          L (2 n 3 H^2 + 4 n^2 H)
-    rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)
-    head, pretraining  2 m (H^2 + H V)           transform, then the logits of all ids
-    head, fine-tuning  2 (H^2 + H)               pooler, then one output
+    rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)       ModernBERT: 3 H I, as its feed-forward blocks are gated
+    head, pretraining  2 m (H^2 + H V)                       transform, then the logits of all ids
+    head, fine-tuning  2 (H^2 + H)                           pooler, then one output
+    composed k-mers    2 n (4 k C + C H)                     with C channels; of the tokens that are read
 
 The backward pass costs twice as much, for trained weights only. Padding, recomputation, embedding look-ups, norms and
-the optimizer are not counted. This is the model-FLOP count of PaLM (Chowdhery et al. 2022, appendix B) without the
-layers' unread outputs. FLOP utilization is this count per second, relative to the rate of measure_matmul_rate.
+the optimizer are not counted, nor the table of all composed k-mers that the head of pretraining needs per micro-batch:
+2 V (4 k C + C H). Local layers compute all n^2 pairs and mask them, so these count. This is the model-FLOP count of
+PaLM (Chowdhery et al. 2022, appendix B) without the layers' unread outputs. FLOP utilization is this count per second,
+relative to the rate of measure_matmul_rate.
 """
 
 import time
@@ -20,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import BertConfig
 
-from model.bert.build import make_bert_config
+from model.bert.build import Size, make_bert_config
+from model.bert.kmer_embedding import BASES, CHANNELS
 from model.config import Config
 from pipeline.shards.index import Index
 
@@ -40,15 +43,16 @@ class StageCost:
 
     mask_share: fraction of the k-mers to predict in pretraining, which reads one of k frames; None in fine-tuning,
     which reads all k frames or the overlapping tokens. frozen: whether only the head is trained. never_masked: bases of
-    both flanks if these are excluded from masking.
+    both flanks if these are excluded from masking. composed: whether k-mer vectors are composed from their bases.
     """
 
-    size: BertConfig
+    size: Size
     k: int
     mask_share: float | None
     frozen: bool = False
     overlapping: bool = False
     never_masked: int = 0
+    composed: bool = False
 
     def count(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Count the tokens and floating-point operations of one training step.
@@ -59,24 +63,30 @@ class StageCost:
         bases = lengths[:, None]
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
-        read, outputs, frames = np.ones_like(tokens), 1, 1
+        is_gated = size.model_type == "modernbert"
+        heads, outputs, frames = np.ones_like(tokens), 1, 1
+        read = tokens if is_gated else heads
         if self.mask_share is not None:
-            read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
+            heads = read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
             outputs, frames = size.vocab_size, self.k  # one of k frames is drawn at random, so take their mean
         attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
-        rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * (width**2 + 2 * width * size.intermediate_size)
-        head = 2 * read * (width**2 + width * outputs)
-        operations = (attention + rest) * (1 if self.frozen else TRAINED) + head * TRAINED
+        block = width**2 + (3 if is_gated else 2) * width * size.intermediate_size
+        rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * block
+        head = 2 * heads * (width**2 + width * outputs)
+        composition = 2 * tokens * CHANNELS * width * (BASES * self.k + width) * self.composed
+        operations = (attention + rest + composition) * (1 if self.frozen else TRAINED) + head * TRAINED
         return float(tokens.sum() / frames), float(operations.sum() / frames)
 
 
 def make_stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Make the cost model of a stage, "pretrain" or "finetune", for these settings and shards."""
     size, pretrain, finetune = make_bert_config(config, index), config.pretrain, config.finetune
+    composed = config.model.kmer_embedding == "composed"
     if stage == "pretrain":
         never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
-        return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked)
-    return StageCost(size, index.k, None, finetune.start == "frozen", finetune.tokens == "overlapping")
+        return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked, composed=composed)
+    overlapping = finetune.tokens == "overlapping"
+    return StageCost(size, index.k, None, finetune.start == "frozen", overlapping, composed=composed)
 
 
 def measure_matmul_rate(device: torch.device, precision: str) -> float:

@@ -1,4 +1,4 @@
-"""Run transformers' BERT without unused outputs and without waiting for the device.
+"""Run transformers' BERT and ModernBERT without unused outputs and without waiting for the device.
 
 The head uses few outputs of the last layer: the [CLS] in fine-tuning, the masked k-mers in pretraining. So the last
 layer's attention is computed for all tokens, but its other parts, about 70 % of a layer, for those tokens only. The
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from model.bert import modernbert
 
 Pick = Callable[[torch.Tensor], torch.Tensor]
 """Function that selects tokens: (rows, columns, width) -> (picked, width)."""
@@ -55,12 +57,15 @@ class ExpressionHead(nn.Linear):
 
 
 def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Compute the output of a BertForSequenceClassification with one label: (rows,).
+    """Compute the output of a sequence classifier with one label, a BERT or a ModernBERT: (rows,).
 
     input_ids, attention_mask: (rows, columns) int64.
     """
-    cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
-    pooled = model.dropout(model.bert.pooler(cls[:, None]))
+    if is_modernbert(model):
+        pooled = modernbert.pool_mean(model, input_ids, attention_mask)
+    else:
+        cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
+        pooled = model.dropout(model.bert.pooler(cls[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
     return logits[:, 0]
 
@@ -68,7 +73,9 @@ def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mas
 def compute_kmer_logits(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the logits of a BertForMaskedLM at some positions: (positions, token ids).
+    """Compute the logits of a masked language model at some positions: (positions, token ids).
+
+    model: a BertForMaskedLM or a ModernBertForMaskedLM.
 
     input_ids, attention_mask: (rows, columns) int64; positions: int64 indices into the flattened (rows, columns).
     """
@@ -76,5 +83,14 @@ def compute_kmer_logits(
     def pick(hidden: torch.Tensor) -> torch.Tensor:
         return hidden.flatten(0, 1).index_select(0, positions)
 
-    logits: torch.Tensor = model.cls(encode(model.bert, input_ids, attention_mask, pick))
+    logits: torch.Tensor
+    if is_modernbert(model):
+        logits = model.decoder(model.head(modernbert.encode(model.model, input_ids, attention_mask, pick)))
+    else:
+        logits = model.cls(encode(model.bert, input_ids, attention_mask, pick))
     return logits
+
+
+def is_modernbert(model: Any) -> bool:
+    """Return whether a model of transformers is a ModernBERT; else it is a BERT."""
+    return bool(model.config.model_type == "modernbert")

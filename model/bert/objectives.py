@@ -141,7 +141,7 @@ class FinetuneTask(Task):
 
     The output is the mean over all reading frames, or the output for the overlapping tokens.
 
-    model: a BertForSequenceClassification; its output layer is replaced by an ExpressionHead with the same weights.
+    model: a sequence classifier, see forward.py; its output layer becomes an ExpressionHead with the same weights.
     label_mean, label_sd: mean and standard deviation of the training labels.
     """
 
@@ -177,7 +177,7 @@ class FinetuneTask(Task):
 def average_over_frames(
     model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int, mode: str = "frames"
 ) -> torch.Tensor:
-    """Average the output of a BertForSequenceClassification over the frames of each promoter: (rows,) float32.
+    """Average the output of a sequence classifier over the frames of each promoter: (rows,) float32.
 
     tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES.
     Overlapping tokens are one frame.

@@ -9,7 +9,7 @@ import string
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import BertForSequenceClassification
+from transformers import PreTrainedModel
 
 from model.bert.objectives import average_over_frames
 from pipeline.config.schema import Assay
@@ -29,7 +29,7 @@ class SequenceRegressor(nn.Module):
     which are invalid here.
     """
 
-    def __init__(self, model: BertForSequenceClassification, assay: Assay, k: int, token_mode: str) -> None:
+    def __init__(self, model: PreTrainedModel, assay: Assay, k: int, token_mode: str) -> None:
         super().__init__()
         self.model, self.assay, self.k, self.token_mode = model, assay, k, token_mode
         self.code_of_byte = nn.Buffer(_code_of_bytes(assay))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from transformers import BertForSequenceClassification
+from transformers import PreTrainedModel
 
 from model.artifacts.model_directory import find_model_folder
 from model.bert.build import load_regression_model
@@ -142,9 +142,11 @@ def _to_host(values: torch.Tensor) -> PendingValues:
     return read
 
 
-def to_half(model: BertForSequenceClassification) -> None:
+def to_half(model: PreTrainedModel) -> None:
     """Cast the weights to fp16 except the output layer: fp16 values between 8 and 16 are 0.008 apart."""
-    model.bert.half()
+    for name, part in model.named_children():
+        if name != "classifier":
+            part.half()
 
 
 def default_device() -> torch.device:

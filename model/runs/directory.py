@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from model.artifacts.json_files import read_run_json
-from model.config import Config
+from model.config import STAGES, Config
 from model.runs.fingerprint import find_package_version, flatten
 from model.runs.read import SUMMARY_KEYS
 from model.runs.status import STATUS
@@ -70,9 +70,15 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
 
 def make_owner_keys(config: Config, index: Index) -> dict[str, str]:
     """Make the keys of shards and settings that a checkpoint must have so that this run can resume from it."""
-    ignored = ("run.name", "run.path", *CHANGEABLE_SETTINGS)
+    ignored = {"run.name", "run.path"} | list_changeable_settings(config)
     settings = {name: value for name, value in sorted(flatten(config.model_dump()).items()) if name not in ignored}
     return {"shards": index.key, "settings": hashlib.sha256(json.dumps(settings).encode()).hexdigest()}
+
+
+def list_changeable_settings(config: Config) -> set[str]:
+    """List the settings that may change when a run is resumed; not max_epochs where it determines the learning rate."""
+    fixed = {f"{stage}.max_epochs" for stage in STAGES if config.stage(stage).schedule != "plateau"}
+    return set(CHANGEABLE_SETTINGS) - fixed
 
 
 def read_summary(config: Config) -> dict[str, Any] | None:
@@ -121,7 +127,7 @@ def _check_same(config: Config, index: Index) -> dict[str, Any]:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
         raise UserError(f"{folder}: this run was started with other shards; {keys}; {fix}")
     now = flatten(config.model_dump())
-    if changes := _list_changes(flatten(recorded["config"]), now, now.keys() - CHANGEABLE_SETTINGS):
+    if changes := _list_changes(flatten(recorded["config"]), now, now.keys() - list_changeable_settings(config)):
         raise UserError(f"{folder}: this run was started with another configuration ({changes}); {fix}")
     weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:

@@ -48,7 +48,7 @@ SIZE_OR_AUTO = Rule(
 )
 STAGE = Rule(lambda value: _is_whole(value, 0) and value <= 3, "expected 0, 1, 2 or 3, got {value}", "set it to 1")
 DTYPE = Rule(lambda value: value in ("fp16", "bf16", "fp32"), "expected fp16, bf16 or fp32, got {value}")
-IN_CONFIG_YAML = Rule(lambda _: False, "set in config.yaml (learning_rate, plateau)", "remove it here")
+IN_CONFIG_YAML = Rule(lambda _: False, "set in config.yaml (learning_rate, schedule, weight_decay)", "remove it here")
 UNKNOWN = Rule(lambda _: False, "no setting that train.py uses", "remove it, or correct its name")
 
 

@@ -118,9 +118,9 @@ def start_engine(
     }
     values.pop("train_batch_size", None)
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
-    adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
+    adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
+    optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
     # Copied before the engine rounds or shards them.
     frozen = {n: p.detach().cpu().clone() for n, p in task.model.named_parameters() if not p.requires_grad}
     engine, *_ = deepspeed.initialize(

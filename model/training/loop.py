@@ -46,7 +46,7 @@ class StageLoop:
                 return
         while not state.ended:
             for step in self._meter.steps(state.epoch, state.consumed):
-                self._engine.rate.before_step(state.step)
+                self._engine.rate.before_step(state.step, self._last_step)
                 self._engine.train_step(step, self._meter.sums)
                 self._meter.add_step(step)
                 state.step, state.consumed = state.step + 1, step.consumed

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model.bert.build import count_parameters, make_bert_config
+from model.bert.build import ARCHITECTURES, count_parameters, make_bert_config
 from model.bert.flops import make_stage_cost
 from model.config import Stages
 from model.runs.read import BASELINES, warn_below_baseline
@@ -23,12 +23,14 @@ USUAL_INSERT = 80
 def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     """Describe data, model, batches and cost of the stages to run, one line each."""
     index, world, config, settings = run.index, run.world, run.config, run.settings
-    size = make_bert_config(config, index)
+    size, is_composed = make_bert_config(config, index), config.model.kmer_embedding == "composed"
+    model = ARCHITECTURES[size.model_type].name
     lines = [
         f"run        {config.run.directory}",
         f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
-        f"model      BERT, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
-        f"{size.vocab_size} tokens, {count_parameters(size):,} parameters",
+        f"model      {model}, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
+        f"{size.vocab_size} tokens{' composed from their bases' if is_composed else ''}, "
+        f"{count_parameters(size, is_composed):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
     usual_length = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])

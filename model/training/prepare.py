@@ -116,7 +116,7 @@ def _check_data(config: Config, index: Index) -> Config:
         )
     other = built.finetune.pretrained_folder
     if other is not None and not has_weights(built):
-        check_pretrained(other, make_bert_config(built, index))
+        check_pretrained(other, make_bert_config(built, index), built.model.kmer_embedding == "composed")
         if note := describe_held_out_difference(other, built):
             emit(note)
     return built

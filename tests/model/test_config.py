@@ -70,12 +70,40 @@ def test_stages_follow_from_the_start_of_fine_tuning(overrides, stages):
     assert config.stages("pretrain") == ["pretrain"]
 
 
-def test_best_yaml_differs_from_the_paper_in_listed_settings_only():
-    paper, best = (flatten(load_config(ROOT / name).model_dump()) for name in ("config.yaml", "configs/best.yaml"))
-    assert {name: best[name] for name in paper if best[name] != paper[name]} == {
+def test_presets_differ_from_their_base_in_listed_settings_only():
+    paper, best, small = (
+        flatten(load_config(ROOT / name).model_dump())
+        for name in ("config.yaml", "configs/best.yaml", "configs/small.yaml")
+    )
+    assert {name: best[name] for name in best if best[name] != paper.get(name)} == {
         "run.name": "best",
         "assay.flank": 0,
         "shards.path": "best-shards",
-        "shards.k": 6,
+        "shards.k": 7,
+        "model.architecture": "modernbert",
+        "model.kmer_embedding": "composed",
+        "model.intermediate": 1024,
+        "model.dropout": 0.0,
+        "finetune.start": "scratch",
         "finetune.tokens": "overlapping",
+        "finetune.global_batch": 512,
+        "finetune.learning_rate": 5e-4,
+        "finetune.schedule": "onecycle",
+        "finetune.weight_decay": 0.01,
+        "finetune.max_epochs": 10,
+        "finetune.early_stop": 1000,
     }
+    sections = {name.split(".")[0] for name in small if small[name] != best.get(name)}
+    assert sections == {"run", "dataset", "shards", "model", "finetune"}
+    changed = {name for name in small if small[name] != best.get(name) and name.startswith("model")}
+    assert changed == {"model.hidden", "model.heads", "model.intermediate"}
+
+
+def test_settings_of_later_versions_are_in_dumps_only_if_they_are_set():
+    """The paper's dump, from which run directories and checkpoints are recognized, stays as it was."""
+    dump = load_config(CONFIG).model_dump()
+    assert not {"architecture", "kmer_embedding", "attention_window", "global_attention_every"} & dump["model"].keys()
+    assert not any({"schedule", "weight_decay"} & dump[stage].keys() for stage in ("pretrain", "finetune"))
+    set_now = load_config(CONFIG, ["model.kmer_embedding=composed", "finetune.schedule=cosine"]).model_dump()
+    assert set_now["model"]["kmer_embedding"] == "composed"
+    assert set_now["finetune"]["schedule"] == "cosine"

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from model.artifacts.model_directory import REGRESSION_MODELS
+from model.bert.kmer_embedding import split_composition, write_composition
 from model.config import Config
 from model.distributed.process_group import broadcast
 from model.training.engine import StageEngine, make_divergence_error
@@ -25,7 +27,9 @@ def export_stage(engine: StageEngine, config: Config, index: Index, folder: Path
     if engine.world.is_rank0:
         trained = engine.task.model
         try:
-            export_model(type(trained)(trained.config), weights, config, index, folder)
+            stock, network = split_composition(trained, weights)
+            export_model(type(trained)(trained.config), stock, config, index, folder)
+            write_composition(folder, network)
         except OSError as error:
             problem = str(error)
     problem = broadcast(problem)
@@ -34,7 +38,7 @@ def export_stage(engine: StageEngine, config: Config, index: Index, folder: Path
 
 
 def gather_weights(engine: StageEngine) -> dict[str, torch.Tensor]:
-    """Gather the weights of the engine's BERT by name, in float32, on rank 0. All ranks call this.
+    """Gather the weights of the engine's model by name, in float32, on rank 0. All ranks call this.
 
     Returns an empty dictionary on other ranks. Raises UserError on every rank if a trained weight is not finite.
     """
@@ -80,8 +84,8 @@ def export_model(
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     # The output layer of the language model shares its weights with the embeddings, so they have only one name.
-    assert all(name.startswith("cls.predictions.decoder") for name in missing), missing
-    is_regression = isinstance(model, BertForSequenceClassification)
+    assert all("decoder." in name for name in missing), missing
+    is_regression = type(model).__name__ in REGRESSION_MODELS
     if is_regression:
         with torch.no_grad():
             model.classifier.weight.mul_(index.label_sd)

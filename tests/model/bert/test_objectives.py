@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertForMaskedLM
 
-from model.bert.build import build_regression_model, make_bert_config
+from model.bert.build import build_regression_model, build_task, make_bert_config
 from model.bert.device_batch import batch_to_device
 from model.bert.flops import make_stage_cost
 from model.bert.forward import ExpressionHead
@@ -27,6 +27,11 @@ def without_dropout(config, **size):
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, **size})})
 
 
+MODERN = {"architecture": "modernbert", "attention_window": 6, "intermediate": 24}
+ARCHITECTURE = {"bert": {}, "modernbert": MODERN}
+"""Settings of the model, by name; the window is shorter than the sequences."""
+
+
 def steps(made, micro=1, ranks=1, batch=50):
     index = read_index(made.shards)
     streams = [
@@ -40,13 +45,15 @@ def equal_up_to_a_tie(one, other):
     return abs(one - other) <= 1
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURE)
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("mode", TOKEN_MODES)
-def test_expression_equals_stock_transformers(made, layers, mode):
+def test_expression_equals_stock_transformers(made, layers, mode, architecture):
     """Outputs and all gradients are equal, although the last layer is computed for the [CLS] only."""
     torch.manual_seed(0)
     finetune = made.config.finetune.model_copy(update={"tokens": mode})
-    config = without_dropout(made.config, layers=layers).model_copy(update={"finetune": finetune})
+    size = {"layers": layers, **ARCHITECTURE[architecture]}
+    config = without_dropout(made.config, **size).model_copy(update={"finetune": finetune})
     model = build_regression_model(config, read_index(made.shards), None).train()
     batch = next(steps(made, batch=40))[0].micro_batches[0]
     tokens, lengths = torch.from_numpy(batch.tokens), torch.from_numpy(batch.lengths)
@@ -93,11 +100,13 @@ def test_loss_uses_standardized_labels(made, loss, torch_loss):
     assert sums.loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_masked_loss_equals_stock_transformers(made):
+@pytest.mark.parametrize("architecture", ARCHITECTURE)
+def test_masked_loss_equals_stock_transformers(made, architecture):
     """Loss, counts and gradients are equal, although last layer and head are computed for the masked k-mers only."""
     torch.manual_seed(0)
-    model = BertForMaskedLM(make_bert_config(without_dropout(made.config, layers=2), read_index(made.shards))).train()
-    task = PretrainTask(model, 3, 0.15)
+    config = without_dropout(made.config, layers=2, **ARCHITECTURE[architecture])
+    task = build_task(config, read_index(made.shards), "pretrain").train()
+    model = task.model
     batch = next(steps(made, batch=200))[0].micro_batches[0]
     batch = replace(batch, weight=np.arange(len(batch.id), dtype=np.float32) % 2)
     draws = task.draw(batch, make_generator(CPU, "a step"))
@@ -137,18 +146,16 @@ def test_widths_are_exact_on_a_cpu_and_few_on_a_gpu():
     assert choose_width(0, "frames", 3, CPU) == 0
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURE)
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_operation_count_equals_that_of_torch(made, stage):
+def test_operation_count_equals_that_of_torch(made, stage, architecture):
     """For sequences of equal length; torch also counts the padding of the masked positions, hence the tolerance."""
     index = read_index(made.shards)
-    config = without_dropout(made.config, layers=3)
+    config = without_dropout(made.config, layers=3, **ARCHITECTURE[architecture])
     batch = next(steps(made, batch=400))[0].micro_batches[0]
     longest = int(batch.global_lengths.max())
     batch = replace(batch, lengths=np.full_like(batch.lengths, longest), global_lengths=np.full(400, longest))
-    if stage == "pretrain":
-        task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, config.pretrain.mask_share)
-    else:
-        task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
+    task = build_task(config, index, stage).train()
     draws = task.draw(batch, make_generator(CPU, "a step"))
     here = batch_to_device(batch, task.choose_width(batch, CPU), draws, CPU)
     # torch cannot count the operations of the CPU's fused attention.

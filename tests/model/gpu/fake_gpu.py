@@ -29,7 +29,13 @@ from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MODERN = {
+    "architecture": "modernbert", "kmer_embedding": "composed", "layers": 2, "attention_window": 8,
+}  # fmt: skip
 CASES = {
+    "pretrain modernbert": ("pretrain", {"model": MODERN}),
+    "finetune modernbert": ("finetune", {"model": MODERN, "finetune": {"tokens": "overlapping"}}),
+    "pretrain composed": ("pretrain", {"model": {"kmer_embedding": "composed"}}),
     "pretrain": ("pretrain", {}),
     "pretrain insert": ("pretrain", {"pretrain": {"masked": "insert"}}),
     "finetune frames": ("finetune", {}),
