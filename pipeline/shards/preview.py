@@ -29,7 +29,7 @@ class PreviewRow:
     file: str
     record: int
     id: int
-    expression: float | None | dict[str, float | None]
+    expression: float | dict[str, float | None] | None
     extended: str
     tokens: list[int]
 
@@ -65,7 +65,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     return rows
 
 
-def _show_labels(values: npt.NDArray[np.float32], names: Sequence[str]) -> float | None | dict[str, float | None]:
+def _show_labels(values: npt.NDArray[np.float32], names: Sequence[str]) -> float | dict[str, float | None] | None:
     """Convert the labels of a promoter, () or (labels,), for JSON: a number, or a dictionary; None if missing."""
     plain = [None if np.isnan(value) else float(value) for value in np.atleast_1d(values)]
     return dict(zip(names, plain, strict=True)) if names else plain[0]

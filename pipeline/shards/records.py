@@ -127,7 +127,8 @@ def check_record(
 ) -> Record:
     """Parse record `number` of a shard and check it against the index. Uncompressed arrays are views of `data`.
 
-    labels: see parse_record. Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are wrong.
+    labels: see parse_record. Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are
+    wrong.
     """
     entry = shard.records[number]
     place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"

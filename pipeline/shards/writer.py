@@ -91,10 +91,10 @@ def _encode_records(
 
 def _read_labels(table: pa.Table, labels: int) -> npt.NDArray[np.float32]:
     """Read the labels of a table: (rows,), or (rows, labels) for several; NaN for a missing label."""
-    if not labels:
-        return table["expression"].to_numpy().astype(np.float32)
-    columns = [table[f"label_{number}"].to_numpy().astype(np.float32) for number in range(labels)]
-    return np.column_stack(columns)
+    values = np.empty((table.num_rows, labels or 1), np.float32)
+    for number, name in enumerate([f"label_{number}" for number in range(labels)] or ["expression"]):
+        values[:, number] = table[name].to_numpy()
+    return values if labels else values[:, 0]
 
 
 def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:

@@ -53,9 +53,7 @@ class Window:
 class RecordReader:
     """Reader of the records of a split. Their numbers run through all shards of the split."""
 
-    def __init__(
-        self, source: ShardSource, shards: Sequence[ShardEntry], k: int, labels: int | None = None
-    ) -> None:
+    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int, labels: int | None = None) -> None:
         self._source, self._k, self._labels = source, k, labels
         self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]

@@ -1,0 +1,56 @@
+"""A dataset of two labels with missing values, and its shards: label A depends on GAT, label B on CCG."""
+
+import numpy as np
+
+from pipeline.dataset.database import open_dataset, statement
+from pipeline.dataset.build import build_dataset
+from pipeline.shards.location import shard_folder
+from pipeline.shards.write import write_shards
+from tests.conftest import Made, small_config
+
+LABELS = ["A score", "B"]
+"""Names of the two labels; one needs quotes in SQL."""
+
+
+def planted_rows(rows, seed=0):
+    """Draw inserts of 20 random bases and their two labels (rows, 2): 8 more for GAT in A, and for CCG in B.
+
+    A third of the values are missing, but at least one per row is present.
+    """
+    rng = np.random.default_rng(seed)
+    inserts = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(rows)]
+    labels = np.array([[4.0 + 8 * ("GAT" in insert), 2.0 + 8 * ("CCG" in insert)] for insert in inserts])
+    labels += rng.normal(0, 0.1, labels.shape)
+    for row, place in enumerate(rng.integers(0, 3, rows)):
+        if place < 2:
+            labels[row, place] = np.nan
+    return inserts, labels
+
+
+def make_two_labels(folder, rows=400, *overrides):
+    """Build the dataset and the shards in a folder."""
+    inserts, labels = planted_rows(rows)
+    config = small_config(
+        folder, "assay.left_adapter=", "assay.right_adapter=", "assay.min_insert=0", "assay.flank=0", *overrides
+    )
+    table = folder / "rows.tsv"
+    cut = np.where(np.isnan(labels[:, 0]), labels[:, 1], labels[:, 0])
+    table.write_text("".join(f"{insert}\t{label}\n" for insert, label in zip(inserts, cut, strict=True)))
+    build_dataset([str(table)], config)
+    add_labels(config.dataset.path, dict(zip(inserts, labels.tolist(), strict=True)))
+    write_shards(config)
+    return Made(table, config, shard_folder(config))
+
+
+def add_labels(dataset, labels):
+    """Add the label columns to a built dataset. labels: values by sequence."""
+    with open_dataset(dataset, read_only=False) as connection:
+        for place, name in enumerate(LABELS):
+            connection.execute(f'alter table promoters add column "{name}" double')
+            for sequence, values in labels.items():
+                if not np.isnan(values[place]):
+                    update = f'update promoters set "{name}" = ? where sequence = ?'
+                    connection.execute(update, [values[place], sequence])
+        connection.execute("update dataset set labels = ?", [LABELS])
+        columns = ", ".join(f'"{name}"' for name in LABELS)
+        connection.execute(statement("07_finetune.sql").replace("    expression,\n", f"    expression, {columns},\n"))
