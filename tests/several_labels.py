@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from pipeline.dataset.database import open_dataset, statement
 from pipeline.dataset.build import build_dataset
+from pipeline.dataset.database import open_dataset, statement
+from pipeline.dataset.results import define_measurements
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 from tests.conftest import Made, small_config
@@ -54,3 +55,4 @@ def add_labels(dataset, labels):
         connection.execute("update dataset set labels = ?", [LABELS])
         columns = ", ".join(f'"{name}"' for name in LABELS)
         connection.execute(statement("07_finetune.sql").replace("    expression,\n", f"    expression, {columns},\n"))
+        define_measurements(connection, LABELS)

@@ -17,6 +17,8 @@ from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
 """A file by which transformers loads the model of another folder, or one from the network."""
+ONE_LABEL = "expression"
+"""Name of the label of a model that has one."""
 RESTORE = "fix: restore the config.json that train.py wrote"
 
 

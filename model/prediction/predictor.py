@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import BertForSequenceClassification
 
-from model.artifacts.model_directory import find_model_folder, labels_of
+from model.artifacts.model_directory import ONE_LABEL, find_model_folder, labels_of
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import choose_width
@@ -26,8 +26,6 @@ from pipeline.tokens.kmers import encode_promoters
 from pipeline.tokens.padding import pad_tokens
 from pipeline.tokens.reverse_complement import reverse_complement
 
-ONE_LABEL = "expression"
-"""Name of the label of a model that has one."""
 BATCH = {"cpu": 64, "cuda": 4096}
 """Promoters per forward pass, by the type of device."""
 
