@@ -1,4 +1,4 @@
-"""A dataset of two labels with missing values, and its shards: label A depends on GAT, label B on CCG."""
+"""A dataset of two labels with missing values, and its shards: one depends on G and C, the other on A."""
 
 import numpy as np
 
@@ -14,13 +14,13 @@ LABELS = ["A score", "B"]
 
 
 def planted_rows(rows, seed=0):
-    """Draw inserts of 20 random bases and their two labels (rows, 2): 8 more for GAT in A, and for CCG in B.
+    """Draw inserts of 20 random bases and their two labels (rows, 2), from the numbers of G and C, and of A.
 
     A third of the values are missing, but at least one per row is present.
     """
     rng = np.random.default_rng(seed)
     inserts = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(rows)]
-    labels = np.array([[4.0 + 8 * ("GAT" in insert), 2.0 + 8 * ("CCG" in insert)] for insert in inserts])
+    labels = np.array([[4 + 0.5 * sum(map(insert.count, "GC")), 2 + insert.count("A")] for insert in inserts])
     labels += rng.normal(0, 0.1, labels.shape)
     for row, place in enumerate(rng.integers(0, 3, rows)):
         if place < 2:

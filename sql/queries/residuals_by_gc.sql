@@ -3,11 +3,11 @@
 -- With several labels, column split names split and label.
 with counted as (
     select
-        run,
+        predictions.run,
         concat_ws(', ', predictions.split, predictions.label) as split,
-        measurements.expression - prediction as residual,
-        strlen(translate(insert_of(sequence), 'ATN', '')) as gc,
-        strlen(replace(insert_of(sequence), 'N', '')) as bases
+        measurements.expression - predictions.prediction as residual,
+        strlen(translate(insert_of(promoters.sequence), 'ATN', '')) as gc,
+        strlen(replace(insert_of(promoters.sequence), 'N', '')) as bases
     from predictions
     join promoters using (id)
     join measurements using (id)

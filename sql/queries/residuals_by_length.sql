@@ -3,10 +3,10 @@
 -- column split names split and label.
 with held_out as (
     select
-        run,
+        predictions.run,
         concat_ws(', ', predictions.split, predictions.label) as split,
-        length(insert_of(sequence)) as bases,
-        measurements.expression - prediction as residual
+        length(insert_of(promoters.sequence)) as bases,
+        measurements.expression - predictions.prediction as residual
     from predictions
     join promoters using (id)
     join measurements using (id)
