@@ -79,5 +79,6 @@ select
     getvariable('source') as source,
     getvariable('settings') as settings,
     -- Input files relative to the folder of the dataset, or URLs.
-    getvariable('files')::varchar[] as files
+    getvariable('files')::varchar[] as files,
+    if(getvariable('labelled'), ['expression'], [])::varchar[] as labels
 from sizes, training, content;

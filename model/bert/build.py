@@ -1,6 +1,7 @@
 """Build transformers' BERT or ModernBERT at the configured size, and the training objective around it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -113,13 +114,14 @@ def make_bert_config(config: Config, index: Index) -> Size:
         "intermediate_size": model.intermediate,
         "max_position_embeddings": -(-longest // 8) * 8,
         "pad_token_id": PAD,
-        "num_labels": 1,
+        **_label_names(index.labels),
         "problem_type": "regression",
         "promoter_bert": {
             "k": index.k,
             "tokens": config.finetune.tokens,
             "reverse_complement": config.finetune.reverse_complement,
             "assay": config.assay.model_dump(),
+            **({"labels": index.labels} if index.labels else {}),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
             "dataset_key": index.dataset_key,
@@ -141,6 +143,13 @@ def make_bert_config(config: Config, index: Index) -> Size:
     )
 
 
+def _label_names(labels: Sequence[str]) -> dict[str, Any]:
+    """Make the settings of the model for its outputs. labels: names of several; empty for one."""
+    if not labels:
+        return {"num_labels": 1}
+    return {"id2label": dict(enumerate(labels)), "label2id": {name: place for place, name in enumerate(labels)}}
+
+
 def count_parameters(size: Size, is_composed: bool = False) -> int:
     """Count the trained weights of a regression model of this size, without allocating any."""
     with torch.device("meta"):
@@ -151,7 +160,7 @@ def count_parameters(size: Size, is_composed: bool = False) -> int:
 
 
 def build_regression_model(config: Config, index: Index, pretrained: Path | None) -> Any:
-    """Build a stock sequence classifier with a linear head of one output.
+    """Build a stock sequence classifier with a linear head of one output per label.
 
     pretrained: folder of the model that provides the weights of the encoder; None: random weights.
     """

@@ -57,9 +57,9 @@ class ExpressionHead(nn.Linear):
 
 
 def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Compute the output of a sequence classifier with one label, a BERT or a ModernBERT: (rows,).
+    """Compute the output of a sequence classifier: (rows,) for one label, (rows, labels) for several.
 
-    input_ids, attention_mask: (rows, columns) int64.
+    model: for sequence classification, a BERT or a ModernBERT; input_ids, attention_mask: (rows, columns) int64.
     """
     if is_modernbert(model):
         pooled = modernbert.pool_mean(model, input_ids, attention_mask)
@@ -67,7 +67,7 @@ def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mas
         cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
         pooled = model.dropout(model.bert.pooler(cls[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
-    return logits[:, 0]
+    return logits[:, 0] if model.config.num_labels == 1 else logits
 
 
 def compute_kmer_logits(

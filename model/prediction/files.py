@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
+from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, labels_of, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import PredictParts, open_journal
@@ -98,7 +98,7 @@ def _predict(
         warn(ONE_STRAND)
     if state := describe_unfinished_run(request.model):
         warn(state)
-    assay = with_repairs(facts["assay"], request.overrides)
+    assay, labels = with_repairs(facts["assay"], request.overrides), labels_of(facts)
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source)
@@ -108,7 +108,7 @@ def _predict(
         def predicted_parts() -> Iterator[Part]:
             for part, values in journal.resume(parts, predict):
                 report.add(part)
-                yield part.with_predictions(values)
+                yield part.with_predictions(values, labels)
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()

@@ -143,9 +143,16 @@ def describe_preview(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
     from pipeline.shards.preview import format_insert
 
-    label = "no label" if promoter.expression is None else f"expression {promoter.expression:g}"
+    label = _describe_labels(promoter.expression)
     return [
         f"{promoter.file} record {promoter.record}, id {promoter.id}, {label}",
         f"  {format_insert(promoter, index)}",
         f"  tokens {' '.join(map(str, promoter.tokens))} ...",
     ]
+
+
+def _describe_labels(labels: float | dict[str, float | None] | None) -> str:
+    """Describe the label of a promoter, or its several labels by name; None for a missing one."""
+    if isinstance(labels, dict):
+        return ", ".join(f"{name} {'missing' if value is None else f'{value:g}'}" for name, value in labels.items())
+    return "no label" if labels is None else f"expression {labels:g}"

@@ -55,6 +55,13 @@ class DatasetInfo:
     downstream: str
     settings: str | None
     """JSON of the settings of the build; None if it was built by hand."""
+    labels: list[str]
+    """Names of the label columns; empty without labels."""
+
+    @property
+    def several_labels(self) -> list[str]:
+        """Names of the label columns if there are several, which are columns of `promoters`; else empty."""
+        return self.labels if len(self.labels) > 1 else []
 
     @property
     def split_rows(self) -> dict[str, int]:
@@ -161,6 +168,11 @@ def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Seque
     """Fetch all rows of a small result. After fetchone, DuckDB 2.0 would keep the connection busy."""
     rows: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
     return rows
+
+
+def quote_name(name: str) -> str:
+    """Quote the name of a column for SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def row_count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
