@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from model.bert.device_batch import batch_to_device
+from model.bert.device_batch import pass_to_device
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
@@ -55,12 +55,12 @@ class StageEngine:
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
         torch.manual_seed(derive_seed(*position, world.rank))  # dropout
-        width = task.choose_width(first, world.device)
         draws = task.draw(first, make_generator(world.device, *position))
         # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.
         scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
         for batch in step.micro_batches:
-            out = self.deepspeed(batch_to_device(batch, width, draws, world.device))
+            passes = task.cut(batch, world.device)
+            out = self.deepspeed(*(pass_to_device(batch, one, draws, world.device, task.k) for one in passes))
             self.deepspeed.backward(out.loss * scale)
             self._update_weights()
             sums += torch.stack([out.loss.detach().double(), out.count.double(), out.correct.double()])
@@ -121,6 +121,7 @@ def start_engine(
     adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
+    task.may_cut = settings.zero_stage < 3
     # Copied before the engine rounds or shards them.
     frozen = {n: p.detach().cpu().clone() for n, p in task.model.named_parameters() if not p.requires_grad}
     engine, *_ = deepspeed.initialize(

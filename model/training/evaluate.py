@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bert.device_batch import batch_to_device
+from model.bert.device_batch import pass_to_device
+from model.bert.length_cut import join_rows
 from model.bert.rng import make_generator
 from model.distributed.process_group import all_gather, sum_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores
@@ -77,14 +78,16 @@ def _sum_batches(
     with torch.inference_mode():
         for step in data.open_evaluation_stream(split, micro_batch).epoch(0):
             first = step.micro_batches[0]
-            width = module.choose_width(first, device)
             draws = module.draw(first, make_generator(device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
-                out = task(batch_to_device(batch, width, draws, device))
+                passes = module.cut(batch, device)
+                out = task(*(pass_to_device(batch, one, draws, device, module.k) for one in passes))
                 everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
                 sums += torch.cat([everywhere, out.inside])
                 if out.prediction.numel():
-                    outputs.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
+                    order = join_rows(passes)
+                    columns = (column[order] for column in (batch.weight > 0, batch.id, batch.expression))
+                    outputs.append((*columns, out.prediction))
             if is_stopped():
                 raise StopRequestError
     return sums, outputs
