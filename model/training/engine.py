@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from model.bert.device_batch import pass_to_device
+from model.bert.fused_attention import fuse_projections
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
@@ -121,7 +122,10 @@ def start_engine(
     adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=0.0, fused=True)
+    # At ZeRO 3 the weights of a module are here only while that module runs.
     task.may_cut = settings.zero_stage < 3
+    if task.may_cut and world.device.type != "cpu":
+        fuse_projections(task.model)
     # Copied before the engine rounds or shards them.
     frozen = {n: p.detach().cpu().clone() for n, p in task.model.named_parameters() if not p.requires_grad}
     engine, *_ = deepspeed.initialize(
