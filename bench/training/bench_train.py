@@ -196,7 +196,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
     counter = _StepCounter(world.device, make_stage_cost(config, index, spec.stage_name))
     with _destroy_after(engine.deepspeed), closing(full_steps(stream)) as steps:
         if spec.backend:
-            engine.deepspeed.compile(backend=spec.backend)
+            engine.compile(spec.backend)
         engine.deepspeed.train()
 
         def take_step() -> int:

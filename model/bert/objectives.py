@@ -67,8 +67,11 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def compile_passes(self, backend: str) -> None:
-        """Compile the computation of a pass, so that the graphs do not depend on the number of passes."""
-        self.compute_sums = torch.compile(self.compute_sums, backend=backend)  # type: ignore[method-assign]
+        """Compile the computation of a pass: four graphs, in training and evaluation, with and without a mask.
+
+        Each is valid for all numbers of rows and all widths.
+        """
+        self.compute_sums = torch.compile(self.compute_sums, backend=backend, dynamic=True)  # type: ignore[method-assign]
 
     def cut(self, batch: Batch, device: torch.device) -> list[Pass]:
         """Cut a micro-batch into passes by length. The width of an uncut one is that of its global batch."""

@@ -46,6 +46,13 @@ class StageEngine:
         """Return the current loss scale of fp16; None in other precisions."""
         return float(self.deepspeed.optimizer.loss_scale) if self.deepspeed.fp16_enabled() else None
 
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the step with a backend of torch.compile."""
+        if self.task.may_cut:
+            self.task.compile_passes(backend)
+        else:  # DeepSpeed prepares its hooks of ZeRO 3 for the compiler
+            self.deepspeed.compile(backend=backend)
+
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
         """Take one optimizer step over this rank's micro-batches. All ranks call this.
 
