@@ -18,6 +18,9 @@ from model.training.prepare import RankData
 Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
 """Output of a batch, each (rows,): whether a row is a real promoter, ids, labels, predictions."""
 
+STOP_EVERY = {"cpu": 1, "cuda": 8}
+"""Steps between two exchanges of stop requests, for which a GPU waits: about a second of work."""
+
 
 class StopRequestError(Exception):
     """End of an evaluation on every rank after a stop request."""
@@ -42,8 +45,8 @@ class Evaluation:
 def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped: Callable[[], bool]) -> Evaluation:
     """Evaluate a task on a split without gradients. All ranks call this.
 
-    task: a DeepSpeed engine or a module; micro_batch: most promoters per rank and forward pass; is_stopped: called by
-    all ranks after each step. Raises StopRequestError if it returns true.
+    task: a DeepSpeed engine or a module; micro_batch: promoters per micro-batch in training; is_stopped: called by
+    all ranks after each STOP_EVERY steps. Raises StopRequestError if it returns true.
 
     Metrics of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
     with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2.
@@ -88,7 +91,7 @@ def _sum_batches(
                     order = join_rows(passes)
                     columns = (column[order] for column in (batch.weight > 0, batch.id, batch.expression))
                     outputs.append((*columns, out.prediction))
-            if is_stopped():
+            if (step.number + 1) % STOP_EVERY[device.type] == 0 and is_stopped():
                 raise StopRequestError
     return sums, outputs
 

@@ -160,7 +160,7 @@ def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: C
     """Count the k-mers of the first promoters of pretrain/train over all ranks. Returns counts as count_kmers does."""
     k = data.index.k
     counts = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
-    for step in data.open_evaluation_stream("pretrain/train", EVALUATION_BATCH).epoch(0):
+    for step in data.open_evaluation_stream("pretrain/train", EVALUATION_BATCH["cuda"]).epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
             counts += count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)
