@@ -101,8 +101,8 @@ class Measurement:
 
     @property
     def utilization(self) -> float:
-        """Return the FLOP utilization relative to the measured matmul rate."""
-        return self.operations_per_second / self.matmul_per_second
+        """Return the FLOP utilization relative to the measured matmul rate, at most 1, as that may be too low."""
+        return min(self.operations_per_second / self.matmul_per_second, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json."""

@@ -12,7 +12,7 @@ from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
-from model.training.ds_config import BatchPlan, DeepSpeedSettings
+from model.training.ds_config import BatchPlan, DeepSpeedSettings, drop_unknown_switches
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.stream.stream import Step
@@ -125,6 +125,7 @@ def start_engine(
         "gradient_accumulation_steps": plan.micro_batches,
     }
     values.pop("train_batch_size", None)
+    values = drop_unknown_switches(values)
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]

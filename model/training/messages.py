@@ -64,6 +64,12 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     return "\n".join(lines)
 
 
+def describe_rate(measured: float, nominal: float | None) -> str:
+    """Describe the matmul rate of one device, in operations per second. nominal: by its maker; None: not known."""
+    beside = f", {measured / nominal:.0%} of the nominal {nominal / 1e12:,.0f}" if nominal else ""
+    return f"matmul     {measured / 1e12:,.3g} TFLOP/s per device, measured on random values{beside}"
+
+
 def has_constant_labels(index: Index) -> bool:
     """Whether all labels of fine-tuning's train split are equal. Without labels, the deviation in the index is 1."""
     return index.label_sd == 0
