@@ -142,6 +142,8 @@ class Finetune(Stage):
 class Run(Section):
     """One training run."""
 
+    LATER_SETTINGS = ("deterministic",)
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     path: str
     """Folder of the run directories."""
@@ -151,6 +153,8 @@ class Run(Section):
     """Minutes between two checkpoints. Each evaluation also writes one."""
     keep_checkpoints: Count
     """Number of last checkpoints to keep per stage. The one with the best validation metric is kept as well."""
+    deterministic: bool = False
+    """Whether GPUs use deterministic kernels only, so that a resumed run reaches the same weights. Steps are slower."""
 
     @property
     def directory(self) -> Path:

@@ -101,8 +101,8 @@ class Measurement:
 
     @property
     def utilization(self) -> float:
-        """Return the FLOP utilization relative to the measured matmul rate."""
-        return self.operations_per_second / self.matmul_per_second
+        """Return the FLOP utilization relative to the measured matmul rate, at most 1, as that may be too low."""
+        return min(self.operations_per_second / self.matmul_per_second, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json."""
@@ -196,7 +196,7 @@ def measure(spec: MeasurementSpec, world: World) -> Measurement:
     counter = _StepCounter(world.device, make_stage_cost(config, index, spec.stage_name))
     with _destroy_after(engine.deepspeed), closing(full_steps(stream)) as steps:
         if spec.backend:
-            engine.deepspeed.compile(backend=spec.backend)
+            engine.compile(spec.backend)
         engine.deepspeed.train()
 
         def take_step() -> int:

@@ -35,6 +35,12 @@ MATMUL = {"cpu": 1024, "cuda": 8192}
 """Rows of the square matrices that measure the matmul rate, by device type."""
 MEASURE_S = 0.2
 """Duration of that measurement."""
+NOMINAL = {
+    "H200": (989e12, 494e12), "H100 PCIe": (756e12, 378e12), "H100": (989e12, 494e12), "A100": (312e12, 156e12),
+    "L40S": (362e12, 183e12), "V100": (125e12, 0.0),
+}  # fmt: skip
+"""Part of a GPU's name -> nominal rates without sparsity in FLOP/s: fp16 (and bf16), TF32. From NVIDIA's data sheets;
+the names of the PCIe and SXM versions of some GPUs do not differ."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,10 @@ def measure_matmul_rate(device: torch.device, precision: str) -> float:
     """
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     size = MATMUL[device.type]
-    a = torch.ones((size, size), dtype=dtype, device=device)
-    b, out = torch.ones_like(a), torch.empty_like(a)
+    # A GPU draws less power on constant values, so its clock, and the rate, would be higher than in training.
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn((size, size), generator=generator, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
     torch.mm(a, b, out=out)
     best, began = 0.0, time.monotonic()
     while time.monotonic() - began < MEASURE_S:
@@ -107,3 +115,15 @@ def measure_matmul_rate(device: torch.device, precision: str) -> float:
             torch.cuda.synchronize(device)
         best = max(best, 2 * size**3 / (time.monotonic() - started))
     return best
+
+
+def nominal_rate(device: torch.device, precision: str, tf32: bool) -> float | None:
+    """Return the nominal rate of matrix products on a GPU, in operations per second; None if it is not known.
+
+    precision: "fp16", "bf16" or "fp32"; tf32: whether float32 products use TF32.
+    """
+    if device.type != "cuda" or (precision == "fp32" and not tf32):
+        return None
+    name = torch.cuda.get_device_name(device)
+    rates = next((rates for part, rates in NOMINAL.items() if part in name), (0.0, 0.0))
+    return rates[precision == "fp32"] or None

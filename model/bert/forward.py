@@ -19,13 +19,13 @@ Pick = Callable[[torch.Tensor], torch.Tensor]
 """Function that selects tokens: (rows, columns, width) -> (picked, width)."""
 
 
-def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, pick: Pick) -> torch.Tensor:
+def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, pick: Pick) -> torch.Tensor:
     """Compute the last hidden states of the tokens that `pick` selects: (picked, width).
 
-    bert: a BertModel with SDPA attention; input_ids, attention_mask: (rows, columns) int64.
+    bert: a BertModel with SDPA attention; input_ids, attention_mask: (rows, columns) int64; None: no row has padding.
     """
     # With a two-dimensional mask transformers would wait for the device, and allocate a mask of columns^2 per row.
-    keys = attention_mask.bool()[:, None, None, :]
+    keys = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
     hidden = bert.embeddings(input_ids=input_ids)
     *inner, last = bert.encoder.layer
     for layer in inner:
@@ -56,10 +56,11 @@ class ExpressionHead(nn.Linear):
         return F.linear(input.float(), self.weight.float(), self.bias.float())
 
 
-def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Compute the output of a sequence classifier: (rows,) for one label, (rows, labels) for several.
 
-    model: for sequence classification, a BERT or a ModernBERT; input_ids, attention_mask: (rows, columns) int64.
+    model: for sequence classification, a BERT or a ModernBERT; input_ids, attention_mask: (rows, columns) int64; None:
+    no row has padding.
     """
     if is_modernbert(model):
         pooled = modernbert.pool_mean(model, input_ids, attention_mask)
@@ -71,13 +72,13 @@ def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mas
 
 
 def compute_kmer_logits(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, positions: torch.Tensor
 ) -> torch.Tensor:
     """Compute the logits of a masked language model at some positions: (positions, token ids).
 
     model: a BertForMaskedLM or a ModernBertForMaskedLM.
 
-    input_ids, attention_mask: (rows, columns) int64; positions: int64 indices into the flattened (rows, columns).
+    input_ids, attention_mask: as for encode; positions: int64 indices into the flattened (rows, columns).
     """
 
     def pick(hidden: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,14 @@ def choose_width(longest: int, mode: str, k: int, device: torch.device) -> int:
     return bases * (tokens - 2)
 
 
+def fills_width(shortest: int, width: int, mode: str, k: int) -> bool:
+    """Return whether all frames of sequences of at least `shortest` bases fill a batch, so that none has padding.
+
+    width: of the batch, in bases; mode: see TOKEN_MODES.
+    """
+    return shortest - k + 1 == width if mode == "overlapping" else (shortest - k + 1) // k == width // k
+
+
 def _add_special_tokens(kmers: torch.Tensor, counts: torch.Tensor) -> Frames:
     """Add [CLS] and [SEP]. kmers: (rows, frames, columns) ids; counts: (rows, frames), number of complete k-mers."""
     rows, frames, columns = kmers.shape

@@ -35,6 +35,11 @@ class Draws:
         part = slice(first, first + rows)
         return Draws(self.frame[part], self.select[part], self.swap[part])
 
+    def select_rows(self, rows: torch.Tensor, columns: int) -> "Draws":
+        """Take the first `columns` random draws of some rows. rows: (n,) int64 indices into the global batch."""
+        select, swap = (values[:, :columns].index_select(0, rows) for values in (self.select, self.swap))
+        return Draws(self.frame.index_select(0, rows), select, swap)
+
 
 def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
     """Draw the random numbers of a global batch. columns: tokens per frame, [CLS] and [SEP] included."""

@@ -18,23 +18,26 @@ GLOBAL_THETA, LOCAL_THETA = 160_000.0, 10_000.0
 def encode(
     encoder: Any,
     input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     pick: Callable[[torch.Tensor], torch.Tensor] = lambda hidden: hidden,
 ) -> torch.Tensor:
     """Compute the last hidden states of the tokens that `pick` selects, of all tokens by default.
 
-    encoder: a ModernBertModel; input_ids, attention_mask: (rows, columns) int64; pick: (rows, columns, width) -> (...,
-    width).
+    encoder: a ModernBertModel; input_ids, attention_mask: (rows, columns) int64, None if no row has padding; pick:
+    (rows, columns, width) -> (..., width).
     """
     config, columns, device = encoder.config, input_ids.shape[1], input_ids.device
-    keys = attention_mask.bool()
     position = torch.arange(columns, device=device)
     near = (position[:, None] - position).abs() <= config.local_attention // 2
-    # A query of the padding may have no key in its window: then its softmax would be NaN.
-    local_keys = near & (keys[:, None, :] | ~keys[:, :, None])
+    global_mask, local_mask = None, near
+    if attention_mask is not None:
+        keys = attention_mask.bool()
+        global_mask = keys[:, None, None, :]
+        # A query of the padding may have no key in its window: then its softmax would be NaN.
+        local_mask = (near & (keys[:, None, :] | ~keys[:, :, None]))[:, None]
     kinds = (
-        (keys[:, None, None, :], *_rotations(config, position, GLOBAL_THETA)),
-        (local_keys[:, None], *_rotations(config, position, LOCAL_THETA)),
+        (global_mask, *_rotations(config, position, GLOBAL_THETA)),
+        (local_mask, *_rotations(config, position, LOCAL_THETA)),
     )
     hidden = encoder.embeddings(input_ids=input_ids)
     last = len(encoder.layers) - 1
@@ -49,22 +52,26 @@ def encode(
     return states
 
 
-def pool_mean(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def pool_mean(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Compute the input of the output layer of a ModernBertForSequenceClassification: (rows, width).
 
     It is the mean over the tokens, [CLS] and [SEP] included, in float32, then a dense layer.
     """
     hidden = encode(model.model, input_ids, attention_mask)
-    weight = attention_mask[..., None].float()
+    weight = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    weight = weight[..., None].float()
     mean = (hidden.float() * weight).sum(1) / weight.sum(1)
     pooled: torch.Tensor = model.drop(model.head(mean.to(model.head.dense.weight.dtype)))
     return pooled
 
 
 def _attend(
-    attention: Any, hidden: torch.Tensor, mask: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
+    attention: Any, hidden: torch.Tensor, mask: torch.Tensor | None, cosine: torch.Tensor, sine: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the context of each token: (rows, columns, width). mask: bool, True where a query reads a key."""
+    """Compute the context of each token: (rows, columns, width).
+
+    mask: bool, True where a query reads a key; None: everywhere.
+    """
     config, (rows, columns, width) = attention.config, hidden.shape
     parts = attention.Wqkv(hidden).view(rows, columns, 3, config.num_attention_heads, -1)
     query, key, value = parts.permute(2, 0, 3, 1, 4)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from model.bert.device_batch import DeviceBatch, to_device
 from model.bert.forward import ExpressionHead, compute_expression_logits, compute_kmer_logits
 from model.bert.frames import TOKEN_MODES, choose_width, count_kmers_in_frames, cut_reading_frames, select_frames
+from model.bert.length_cut import ModelInput, Pass, cut_by_length
 from model.bert.masking import IGNORED, Draws, draw, find_masked_positions, mask_kmers
 from pipeline.stream.stream import Batch
 
@@ -37,13 +38,46 @@ class Sums(NamedTuple):
     inside: torch.Tensor
 
 
-class Task(nn.Module):
-    """Objective of a stage. mode: see TOKEN_MODES."""
+def add_sums(parts: Sequence[Sums]) -> Sums:
+    """Add the sums of the passes of a micro-batch, and join their predictions in the order of the passes."""
+    if len(parts) == 1:
+        return parts[0]
+    totals = {name: torch.stack([getattr(part, name) for part in parts]).sum(0) for name in Sums._fields[:3]}
+    inside = torch.stack([part.inside for part in parts]).sum(0)
+    return Sums(**totals, prediction=torch.cat([part.prediction for part in parts]), inside=inside)
 
-    def __init__(self, k: int, mode: str) -> None:
+
+class Task(nn.Module):
+    """Objective of a stage. mode: see TOKEN_MODES; frames: reading frames that it reads per promoter."""
+
+    def __init__(self, k: int, mode: str, frames: int) -> None:
         super().__init__()
         self.k = k
         self.mode = mode
+        self.frames = frames
+        self.may_cut = True
+        """Whether micro-batches may be cut. Not at ZeRO 3, where each pass gathers weights from all ranks."""
+
+    def forward(self, *passes: DeviceBatch) -> Sums:
+        """Compute the sums over a micro-batch from its passes. A micro-batch that is not cut is one pass."""
+        return add_sums([self.compute_sums(one) for one in passes])
+
+    def compute_sums(self, batch: DeviceBatch) -> Sums:
+        """Compute the sums over one pass."""
+        raise NotImplementedError
+
+    def compile_passes(self, backend: str) -> None:
+        """Compile the computation of a pass: four graphs, in training and evaluation, with and without a mask.
+
+        Each is valid for all numbers of rows and all widths.
+        """
+        self.compute_sums = torch.compile(self.compute_sums, backend=backend, dynamic=True)  # type: ignore[method-assign]
+
+    def cut(self, batch: Batch, device: torch.device) -> list[Pass]:
+        """Cut a micro-batch into passes by length. The width of an uncut one is that of its global batch."""
+        read = ModelInput(self.mode, self.k, self.frames, device)
+        width = self.choose_width(batch, device)
+        return cut_by_length(batch.lengths, width, read) if self.may_cut else [Pass(None, width, is_full=False)]
 
     def choose_width(self, batch: Batch, device: torch.device) -> int:
         """Choose the width in bases for the longest promoter of the global batch."""
@@ -57,7 +91,7 @@ class MaskedTask(Task):
     """
 
     def __init__(self, k: int, mask_share: float, flanks: tuple[int, int] = (0, 0), insert_only: bool = False) -> None:
-        super().__init__(k, "frames")
+        super().__init__(k, "frames", 1)
         self.mask_share = mask_share
         self.flanks = flanks
         self.never_masked = flanks if insert_only else (0, 0)
@@ -119,14 +153,14 @@ class PretrainTask(MaskedTask):
         kmers = count_kmers_in_frames(lengths, self.k, self.never_masked).gather(1, draws.frame[:, None])
         return self.mask_share * kmers.sum()
 
-    def forward(self, batch: DeviceBatch) -> Sums:
+    def compute_sums(self, batch: DeviceBatch) -> Sums:
         """Compute the cross-entropy in float32, in nats, summed over the masked k-mers."""
         read, attention_mask, labels = self.mask_batch(batch)
         positions = find_masked_positions(labels, self.mask_share)
         count = (labels != IGNORED).sum()
         is_real = torch.arange(len(positions), device=positions.device) < count
         target = torch.where(is_real, labels.flatten()[positions], IGNORED)
-        logits = compute_kmer_logits(self.model, read, attention_mask, positions).float()
+        logits = compute_kmer_logits(self.model, read, None if batch.is_full else attention_mask, positions).float()
         losses = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
         correct = logits.detach().argmax(-1) == target
         inside = losses.new_zeros(3, dtype=torch.float64)
@@ -161,7 +195,7 @@ class FinetuneTask(Task):
         mode: str = "frames",
         loss: str = "mse",
     ) -> None:
-        super().__init__(k, mode)
+        super().__init__(k, mode, k if mode == "frames" else 1)
         self.loss = LOSSES[loss]
         self.model = model
         model.classifier = ExpressionHead.replace(model.classifier)
@@ -181,9 +215,9 @@ class FinetuneTask(Task):
         del draws
         return max(batch.global_values, 1)
 
-    def forward(self, batch: DeviceBatch) -> Sums:
+    def compute_sums(self, batch: DeviceBatch) -> Sums:
         """Compute the loss in float32, summed over labels, and the predictions on the scale of the labels."""
-        output = average_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.mode)
+        output = average_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.mode, batch.is_full)
         mean, sd = self._scale_on(output.device)
         target, weight = (batch.expression - mean) / sd, batch.weight
         if output.ndim == 2:
@@ -209,14 +243,21 @@ def _positive(sd: float) -> float:
 
 
 def average_over_frames(
-    model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int, mode: str = "frames"
+    model: nn.Module,
+    tokens: torch.Tensor,
+    lengths: torch.Tensor,
+    k: int,
+    mode: str = "frames",
+    is_full: bool = False,
 ) -> torch.Tensor:
     """Average the output of a sequence classifier over the frames of each promoter.
 
     Returns float32 (rows,), or (rows, labels) for several labels. tokens: (rows, width) uint8 or int32 ids, one per
-    base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES. Overlapping tokens are one frame.
+    base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES; is_full: whether no frame has padding. Overlapping tokens
+    are one frame.
     """
     frames = TOKEN_MODES[mode](tokens, lengths, k)
-    logits = compute_expression_logits(model, frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1))
+    mask = None if is_full else frames.attention_mask.flatten(0, 1)
+    logits = compute_expression_logits(model, frames.input_ids.flatten(0, 1), mask)
     mean: torch.Tensor = logits.float().view(tokens.shape[0], -1, *logits.shape[1:]).mean(1)
     return mean

@@ -24,6 +24,7 @@ from model.cluster.hosts import (
 from model.config import Config
 from model.distributed.network import is_reachable
 from model.runs.fingerprint import FIX_BY_KIND, find_differences
+from model.training.small_batch import FIX, describe_small_batch
 
 CLOCK_TOLERANCE_S = 30.0
 """Largest accepted difference between the clocks of two hosts."""
@@ -92,7 +93,7 @@ def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
     answers = yield from _probe([this_host], plan, _run_here)
     if this_host in answers:
         yield from _check_first(this_host, answers[this_host], plan)
-    yield from _check_gpus(answers, {this_host: 0})
+    yield from _check_gpus(answers, {this_host: 0}, plan)
 
 
 def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
@@ -103,7 +104,7 @@ def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Findi
         ssh_works = yield from _check_ssh(host, plan)
         reachable += [host] if ssh_works else []
     answers = yield from check_together(list(slots), reachable, plan, partial(ssh, port=plan.ssh_port))
-    yield from _check_gpus(answers, slots)
+    yield from _check_gpus(answers, slots, plan)
 
 
 def check_together(
@@ -259,7 +260,7 @@ def _check_connections(first: str, answers: Answers, plan: TrainingPlan, run: Ru
             yield make_finding(host, "shared run folder", problem, str(folder), fix)
 
 
-def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]:
+def _check_gpus(answers: Answers, slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
     """Compare the GPUs of each host with its slots; 0 slots: not known."""
     kinds = {name for answer in answers.values() for name in answer["gpus"]}
     for host, answer in answers.items():
@@ -275,3 +276,9 @@ def _check_gpus(answers: Answers, slots: Mapping[str, int]) -> Iterator[Finding]
         elif not kinds and processes > (cores or 1):
             problem = f"none, but slots={processes} on {cores} CPU cores"
         yield make_finding(host, "GPUs", problem, ok, "set slots in the hostfile to the number of GPUs per host", warn)
+    if kinds:
+        total = sum(slots[host] or len(answer["gpus"]) for host, answer in answers.items())
+        for name in plan.config.stages("both"):
+            problem = describe_small_batch(plan.config, name, total)
+            ok = f"{name}.global_batch={plan.config.stage(name).global_batch} is enough for {total} GPUs"
+            yield make_finding(next(iter(answers)), "batch", problem, ok, FIX, warn=True)

@@ -82,6 +82,21 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     return DeepSpeedSettings(values, "fp16" if fp16 else "bf16" if bf16 else "fp32", "")
 
 
+def drop_unknown_switches(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop the switches that the installed DeepSpeed does not know. Without them it does more than is needed."""
+    from deepspeed.runtime.precision_config import DeepSpeedBF16Config
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    known = {"zero_optimization": DeepSpeedZeroConfig.model_fields, "bf16": DeepSpeedBF16Config.model_fields}
+    switches = {"zero_optimization": "compute_grad_norm", "bf16": "check_grad_overflow"}
+    return {
+        name: {key: each for key, each in value.items() if key != switches[name] or key in known[name]}
+        if name in switches
+        else value
+        for name, value in values.items()
+    }
+
+
 def _check_norm(path: Path, values: dict[str, Any]) -> None:
     """Check that DeepSpeed can omit the gradient norm if the settings ask for that."""
     zero = values.get("zero_optimization", {})

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from model.bert.device_batch import batch_to_device
+from model.bert.device_batch import pass_to_device
+from model.bert.fused_attention import fuse_projections
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
-from model.training.ds_config import BatchPlan, DeepSpeedSettings
+from model.training.ds_config import BatchPlan, DeepSpeedSettings, drop_unknown_switches
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.stream.stream import Step
@@ -45,6 +46,13 @@ class StageEngine:
         """Return the current loss scale of fp16; None in other precisions."""
         return float(self.deepspeed.optimizer.loss_scale) if self.deepspeed.fp16_enabled() else None
 
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the step with a backend of torch.compile."""
+        if self.task.may_cut:
+            self.task.compile_passes(backend)
+        else:  # DeepSpeed prepares its hooks of ZeRO 3 for the compiler
+            self.deepspeed.compile(backend=backend)
+
     def train_step(self, step: Step, sums: torch.Tensor) -> None:
         """Take one optimizer step over this rank's micro-batches. All ranks call this.
 
@@ -55,12 +63,12 @@ class StageEngine:
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
         torch.manual_seed(derive_seed(*position, world.rank))  # dropout
-        width = task.choose_width(first, world.device)
         draws = task.draw(first, make_generator(world.device, *position))
         # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.
         scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
         for batch in step.micro_batches:
-            out = self.deepspeed(batch_to_device(batch, width, draws, world.device))
+            passes = task.cut(batch, world.device)
+            out = self.deepspeed(*(pass_to_device(batch, one, draws, world.device, task.k) for one in passes))
             self.deepspeed.backward(out.loss * scale)
             self._update_weights()
             sums += torch.stack([out.loss.detach().double(), out.count.double(), out.correct.double()])
@@ -117,10 +125,15 @@ def start_engine(
         "gradient_accumulation_steps": plan.micro_batches,
     }
     values.pop("train_batch_size", None)
+    values = drop_unknown_switches(values)
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
+    # At ZeRO 3 the weights of a module are here only while that module runs.
+    task.may_cut = settings.zero_stage < 3
+    if task.may_cut and world.device.type != "cpu":
+        fuse_projections(task.model)
     # Copied before the engine rounds or shards them.
     frozen = {n: p.detach().cpu().clone() for n, p in task.model.named_parameters() if not p.requires_grad}
     engine, *_ = deepspeed.initialize(

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bert.device_batch import batch_to_device
+from model.bert.device_batch import pass_to_device
+from model.bert.length_cut import join_rows
 from model.bert.rng import make_generator
 from model.distributed.process_group import all_gather, sum_over_ranks
 from model.scoring.metrics import base_perplexity, regression_scores, scores_of_labels
@@ -17,6 +18,9 @@ from model.training.prepare import RankData
 Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
 """Output of a batch: whether a row is a real promoter and ids, (rows,); labels and predictions, (rows,) or
 (rows, labels)."""
+
+STOP_EVERY = {"cpu": 1, "cuda": 8}
+"""Steps between two exchanges of stop requests, for which a GPU waits: about a second of work."""
 
 
 class StopRequestError(Exception):
@@ -42,8 +46,8 @@ class Evaluation:
 def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped: Callable[[], bool]) -> Evaluation:
     """Evaluate a task on a split without gradients. All ranks call this.
 
-    task: a DeepSpeed engine or a module; micro_batch: most promoters per rank and forward pass; is_stopped: called by
-    all ranks after each step. Raises StopRequestError if it returns true.
+    task: a DeepSpeed engine or a module; micro_batch: promoters per micro-batch in training; is_stopped: called by
+    all ranks after each STOP_EVERY steps. Raises StopRequestError if it returns true.
 
     Metrics of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
     with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2;
@@ -80,15 +84,17 @@ def _sum_batches(
     with torch.inference_mode():
         for step in data.open_evaluation_stream(split, micro_batch).epoch(0):
             first = step.micro_batches[0]
-            width = module.choose_width(first, device)
             draws = module.draw(first, make_generator(device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
-                out = task(batch_to_device(batch, width, draws, device))
+                passes = module.cut(batch, device)
+                out = task(*(pass_to_device(batch, one, draws, device, module.k) for one in passes))
                 everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
                 sums += torch.cat([everywhere, out.inside])
                 if out.prediction.numel():
-                    outputs.append((batch.weight > 0, batch.id, batch.expression, out.prediction))
-            if is_stopped():
+                    order = join_rows(passes)
+                    columns = (column[order] for column in (batch.weight > 0, batch.id, batch.expression))
+                    outputs.append((*columns, out.prediction))
+            if (step.number + 1) % STOP_EVERY[device.type] == 0 and is_stopped():
                 raise StopRequestError
     return sums, outputs
 

@@ -11,6 +11,7 @@ from model.config import Stages
 from model.runs.read import BASELINES, warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
+from model.training.small_batch import FIX, describe_small_batch
 from pipeline.runtime.text import format_count
 from pipeline.shards.index import Index
 
@@ -49,6 +50,9 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         )
     clipping = settings.values.get("gradient_clipping", 0.0)
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
+    small = [describe_small_batch(config, name, world.ranks) for name in config.stages(stages)]
+    if world.device.type == "cuda" and any(small):
+        lines.append(f"note       {'; '.join(filter(None, small))}; fix: {FIX}")
     if settings.note:
         lines.append(f"note       {settings.note}")
     if "finetune" in config.stages(stages):
@@ -63,6 +67,12 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
             "--config configs/demo.yaml"
         )
     return "\n".join(lines)
+
+
+def describe_rate(measured: float, nominal: float | None) -> str:
+    """Describe the matmul rate of one device, in operations per second. nominal: by its maker; None: not known."""
+    beside = f", {measured / nominal:.0%} of the nominal {nominal / 1e12:,.0f}" if nominal else ""
+    return f"matmul     {measured / 1e12:,.3g} TFLOP/s per device, measured on random values{beside}"
 
 
 def find_constant_labels(index: Index) -> dict[str, float]:

@@ -108,7 +108,7 @@ class BaselineTask(MaskedTask):
         super().__init__(k, mask_share, flanks, insert_only)
         self.tables = [torch.from_numpy(table) for table in tables]
 
-    def forward(self, batch: DeviceBatch) -> Sums:
+    def compute_sums(self, batch: DeviceBatch) -> Sums:
         """Count the masked k-mers that are predicted correctly; the loss is 0."""
         read, _, labels = self.mask_batch(batch)
         bases = choose_context_bases(self.k)
@@ -160,7 +160,7 @@ def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: C
     """Count the k-mers of the first promoters of pretrain/train over all ranks. Returns counts as count_kmers does."""
     k = data.index.k
     counts = count_kmers(np.zeros((0, k), np.uint8), np.zeros(0, np.int64), k, flanks)
-    for step in data.open_evaluation_stream("pretrain/train", EVALUATION_BATCH).epoch(0):
+    for step in data.open_evaluation_stream("pretrain/train", EVALUATION_BATCH["cuda"]).epoch(0):
         for batch in step.micro_batches:
             real = batch.weight > 0
             counts += count_kmers(batch.tokens[real], batch.lengths[real], k, flanks)

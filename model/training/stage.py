@@ -51,7 +51,7 @@ def run_stage(
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
         report("compiling the training step (model.compile=true); the first steps take minutes on a CPU")
-        engine.deepspeed.compile()
+        engine.compile()
     checkpoints = Checkpoints(engine, best, layout, config.run, partial(export_stage, engine, config, index))
     state = checkpoints.load(last)
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout

@@ -73,6 +73,8 @@ class Meter:
             raise make_divergence_error(engine.stage, f"the loss is {loss} at step {state.step}, not finite")
         seconds = time.monotonic() - self._began
         state.seconds += seconds
+        # If the training is faster, the matmul rate was measured while the device was busy.
+        self._matmul_rate = max(self._matmul_rate, self._operations / seconds)
         values = {"loss": loss / max(count, 1.0)}
         if self._cost.mask_share is not None:
             values["accuracy"] = correct / max(count, 1.0)

@@ -12,20 +12,25 @@ from pathlib import Path
 import torch
 
 from model.artifacts.manifest import StageProgress
-from model.bert.flops import measure_matmul_rate
+from model.bert.flops import measure_matmul_rate, nominal_rate
+from model.bert.rng import deterministic_kernels
 from model.config import Config, StageName, Stages
 from model.distributed.process_group import World, join_group, sum_over_ranks
 from model.distributed.stop_signals import catch_stop_signals
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
-from model.training.messages import describe_run, describe_summary
+from model.training.messages import describe_rate, describe_run, describe_summary
 from model.training.prepare import TrainingRun, prepare
 from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage
 from model.watchdog.client import Watchdog
 
 Emit = Callable[[str], None]
+
+
+def _be_silent(_line: str) -> None:
+    """Discard a line, on ranks other than 0."""
 
 
 def train(
@@ -58,24 +63,25 @@ def train_on_rank(
 ) -> Summary:
     """Train as one rank of a process group. All ranks call this. Raises the errors of train."""
     path = config.run.directory / STATUS if world.is_rank0 else None
-    with prepare(config, settings, world, stages) as run, RunStatus(path) as status:
+    exact = deterministic_kernels(config.run.deterministic)
+    with exact, prepare(config, settings, world, stages) as run, RunStatus(path) as status:
         if world.is_rank0:
             emit(describe_run(run, stages))
-        summary = read_finished_results(run, stages) or _run_stages(run, stages)
+        summary = read_finished_results(run, stages) or _run_stages(run, stages, emit if world.is_rank0 else _be_silent)
         if world.is_rank0:
             emit(describe_summary(summary))
         status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
         return summary
 
 
-def _run_stages(run: TrainingRun, stages: Stages) -> Summary:
+def _run_stages(run: TrainingRun, stages: Stages, emit: Emit) -> Summary:
     """Train the stages that have not ended, then compute the results. A stop request ends either."""
     config, world = run.config, run.world
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
-    (total_rate,) = sum_over_ranks(
-        torch.tensor(measure_matmul_rate(world.device, run.settings.precision), device=world.device)
-    )
+    rate = measure_matmul_rate(world.device, run.settings.precision)
+    emit(describe_rate(rate, nominal_rate(world.device, run.settings.precision, config.model.tf32)))
+    (total_rate,) = sum_over_ranks(torch.tensor(rate, device=world.device))
     progress: dict[StageName, StageProgress] = {}
     with catch_stop_signals(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
         for name in config.stages(stages):

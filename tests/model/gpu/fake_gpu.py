@@ -19,8 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from model.bert import length_cut
 from model.bert.build import build_task
-from model.bert.device_batch import batch_to_device
+from model.bert.device_batch import pass_to_device
+from model.bert.fused_attention import fuse_projections
 from model.bert.masking import Draws
 from model.bert.objectives import Sums
 from model.config import Config
@@ -143,15 +145,17 @@ def to_fake(task, device):
             module._buffers[name] = torch.empty_like(values, device=device)
 
 
-def fake_batch(task, stage, batch, device):
-    """A micro-batch on the fake accelerator, with the draws of its rows and the width that a GPU would have."""
-    width = task.choose_width(batch, torch.device("cuda"))
+def fake_passes(task, stage, batch, device):
+    """A micro-batch on the fake accelerator in passes, with masks and without, and the draws of its rows."""
+    here = torch.device("cpu")  # a GPU would round all these widths up to one
+    width = task.choose_width(batch, here)
     draws = None
     if stage == "pretrain":
         shape = (batch.global_rows, width // task.k + 2)
         frame = torch.randint(task.k, shape[:1], device=device)
         draws = Draws(frame, torch.rand(shape, device=device), torch.randint(5, 100, shape, device=device))
-    return batch_to_device(batch, width, draws, device)
+    passes = task.cut(batch, here)
+    return [pass_to_device(batch, one, draws, device, task.k) for one in passes], draws
 
 
 def run_case(config, index, batch, stage, dtype, device, plant=None):
@@ -162,26 +166,28 @@ def run_case(config, index, batch, stage, dtype, device, plant=None):
     task = build_task(config, index, stage).to(dtype).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         to_fake(task, device)
-        here = fake_batch(task, stage, batch, device)
+        fuse_projections(task.model)
+        passes, draws = fake_passes(task, stage, batch, device)
         copies, training, evaluation = Watch(), Watch(), Watch()
-        normalizer = copies.run(lambda: 1.0 / task.compute_normalizer(batch, here.draws))
+        normalizer = copies.run(lambda: 1.0 / task.compute_normalizer(batch, draws))
 
         def step():
-            sums = task(here)
-            sums = plant(here, sums) if plant else sums
+            sums = task(*passes)
+            sums = plant(passes[0], sums) if plant else sums
             (sums.loss * normalizer).backward()
             torch.stack([sums.loss.detach().double(), sums.count.double(), sums.correct.double()])
             return sums
 
         def evaluate():
             with torch.inference_mode():
-                return task.eval()(here)
+                return task.eval()(*passes)
 
         sums, held_out = training.run(step), evaluation.run(evaluate)
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     return {
         "normalizer": copies.problems,
         "problems": training.problems + evaluation.problems,
+        "passes": [one.is_full for one in passes],
         "operations": [training.operations, evaluation.operations],
         "loss": describe(sums and sums.loss),
         "prediction": describe(held_out and held_out.prediction),
@@ -197,6 +203,8 @@ def describe(tensor):
 
 
 def main():
+    # So that few promoters make several passes.
+    length_cut.PASS_TOKENS, length_cut.ROW_STEP, length_cut.MASK_COST["cpu"] = 0, 4, 1.15
     _setup_privateuseone_for_python_backend("fakegpu")
     device = torch.device("fakegpu", 0)
     config = Config.model_validate_json(Path(sys.argv[1]).read_text())
@@ -206,7 +214,7 @@ def main():
         stage, changes = CASES[name]
         sections = {key: getattr(config, key).model_copy(update=update) for key, update in changes.items()}
         case = config.model_copy(update=sections)
-        stream = ShardStream(shard_folder(config), index, f"{stage}/train", 32, RankSlice(), seed=0)
+        stream = ShardStream(shard_folder(config), index, f"{stage}/train", 64, RankSlice(), seed=0)
         batch = next(stream.epoch(0)).micro_batches[0]
         results[f"{name} {precision}"] = run_case(case, index, batch, stage, PRECISIONS[precision], device)
     with patch.object(torch, "arange", partial(on_cpu, torch.arange)):

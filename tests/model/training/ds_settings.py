@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from deepspeed.accelerator import get_accelerator
 
+from model.bert import length_cut
 from model.bert.build import build_task
+from model.bert.fused_attention import fuse_projections
 from model.config import Config
 from model.distributed.process_group import init_group, leave_group
 from model.training.checkpointing.hf_export import gather_weights
@@ -24,6 +26,7 @@ from tests.model.gpu.fake_gpu import Watch
 from tests.model.training.zero_and_precision import PRECISIONS
 
 STEPS, MICRO_BATCH = 4, 8
+UNCUT = length_cut.PASS_TOKENS, length_cut.ROW_STEP
 LEAN = {"bf16": {"enabled": True, "check_grad_overflow": False}}
 TRIED = {
     "plain": {},
@@ -61,11 +64,14 @@ COUNTED = {
     **{f"{z} {p}": {**PRECISIONS[p], "zero_optimization": {"stage": z}} for z in (1, 2, 3) for p in PRECISIONS},
     **{f"{z} lean bf16": {**LEAN, "zero_optimization": {"stage": z, "compute_grad_norm": False}} for z in (1, 2)},
 }
+COUNTED |= {f"pretrain {name}": COUNTED[name] for name in ("1 fp16", "1 bf16", "1 lean bf16")}
 """Settings whose host waits have a budget."""
+GPU_STEP = ("1 fp16", "2 fp16", "1 lean bf16", "2 bf16", "pretrain 1 fp16", "pretrain 1 lean bf16")
+"""Settings that also train with several passes per micro-batch and fused projections, as on a GPU."""
 
 
-def measure(config, world, stage, values):
-    """Train some steps.
+def measure(config, world, name, values, gpu_step=False):
+    """Train some steps. gpu_step: cut the micro-batches into passes as if these cost nothing, and fuse projections.
 
     Returns the loss, a sum over the exported weights, and host waits and operator calls of the last step.
     """
@@ -73,7 +79,12 @@ def measure(config, world, stage, values):
     settings = read_ds_config(Path("ds.json"), cuda=True)
     index = read_index(shard_folder(config))
     torch.manual_seed(1)
-    engine = start_engine(stage, config.stage(stage), build_task(config, index, stage), settings, world, 0)
+    stage = "pretrain" if name.startswith("pretrain") else "finetune"
+    task = build_task(config, index, stage)
+    length_cut.PASS_TOKENS, length_cut.ROW_STEP = (0, 1) if gpu_step else UNCUT
+    if gpu_step:
+        fuse_projections(task.model)
+    engine = start_engine(stage, config.stage(stage), task, settings, world, 0)
     engine.deepspeed.train()
     part = RankSlice(0, 1, engine.plan.micro_batches)
     steps = ShardStream(shard_folder(config), index, f"{stage}/train", 32, part, seed=0).epoch(0)
@@ -84,16 +95,20 @@ def measure(config, world, stage, values):
     with watch:
         engine.train_step(last, sums)
     weights = sum(float(weight.double().abs().sum()) for weight in gather_weights(engine).values())
+    passes = [len(task.cut(batch, world.device)) for batch in last.micro_batches]
     engine.deepspeed.destroy()
-    return {"loss": float(sums[0]), "weights": weights, "waits": watch.problems, "operations": watch.operations}
+    return {
+        "loss": float(sums[0]), "weights": weights, "waits": watch.problems, "operations": watch.operations,
+        "passes": passes,
+    }  # fmt: skip
 
 
 def main():
     config = Config.model_validate_json(Path(sys.argv[1]).read_text())
     world = init_group()
     type(get_accelerator()).is_fp16_supported = lambda _: True
-    results = {name: measure(config, world, "finetune", values) for name, values in (TRIED | COUNTED).items()}
-    results |= {f"pretrain {name}": measure(config, world, "pretrain", COUNTED[name]) for name in ("1 fp16", "1 bf16")}
+    results = {name: measure(config, world, name, values) for name, values in (TRIED | COUNTED).items()}
+    results |= {f"gpu step {name}": measure(config, world, name, COUNTED[name], gpu_step=True) for name in GPU_STEP}
     Path("results.json").write_text(json.dumps(results, indent=1))
     leave_group()
 

@@ -24,14 +24,16 @@ def test_shipped_ds_config_uses_fp16_on_a_gpu_and_float32_on_a_cpu():
     assert "fp16" not in on_cpu.values
 
 
-def test_h200_settings_scale_the_learning_rate_with_the_batch():
+@pytest.mark.parametrize(("file", "precision"), [("ds_h200.json", "fp16"), ("ds_h200_bf16.json", "bf16")])
+def test_h200_settings_scale_the_learning_rate_with_the_batch(file, precision):
     config = load_config(ROOT / "configs" / "h200.yaml")
-    settings = read_ds_config(ROOT / "configs" / "ds_h200.json", cuda=True)
+    settings = read_ds_config(ROOT / "configs" / file, cuda=True)
+    assert (settings.precision, settings.zero_stage) == (precision, 1)
     for stage in (config.pretrain, config.finetune):
         plan = settings.plan(stage.global_batch, 1)
-        assert (plan.micro_batch, plan.micro_batches) == (2048, 2)
+        assert (plan.micro_batch, plan.micro_batches) == (4096, 1)
         assert stage.warm_up > 0
-    assert config.model == load_config().model
+    assert config.model == load_config().model.model_copy(update={"compile": True})
     # The paper's learning rates, scaled with the square root of the batch size.
     assert config.pretrain.learning_rate == pytest.approx(1e-4 * (4096 / 128) ** 0.5, rel=0.01)
     assert config.finetune.learning_rate == pytest.approx(1e-4 * (4096 / 64) ** 0.5, rel=0.01)

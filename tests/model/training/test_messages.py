@@ -2,7 +2,7 @@
 
 import random
 
-from model.training.messages import find_constant_labels
+from model.training.messages import describe_rate, find_constant_labels
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.write import write_shards
@@ -19,3 +19,8 @@ def test_constant_labels_are_recognised_in_the_index(tmp_path):
         build_dataset([write(tmp_path / f"{name}.tsv", rows)], config)
         written = write_shards(config)
         assert bool(find_constant_labels(read_index(written.folder))) == (name == "constant")
+
+
+def test_matmul_rate_is_shown_beside_the_nominal_rate():
+    assert "700 TFLOP/s" in describe_rate(7e14, None)
+    assert "71% of the nominal 989" in describe_rate(7e14, 989e12)

@@ -62,3 +62,14 @@ def test_loss_that_is_not_finite_is_an_error(meter):
     meter.now += 1.0
     with pytest.raises(UserError, match=r"the loss is nan at step 3.*pretrain\.learning_rate"):
         meter.meter.read(StageState(step=3), last_step=30)
+
+
+def test_utilization_over_100_percent_is_never_shown(meter):
+    """A training faster than the measured matrix products shows that these were slowed down, here to half."""
+    for seconds, expected in ((1.0, 1.0), (2.0, 0.5)):
+        meter.meter.add_step(step(100, 10))
+        meter.meter.sums += torch.tensor([1.0, 1.0, 1.0])
+        meter.now += seconds
+        meter.meter.read(StageState(step=3), last_step=30)
+        assert meter.logged[-1][3]["flop_utilisation"] == expected
+        assert f"FLOP utilization {expected:.1%}" in meter.meter.line

@@ -64,7 +64,7 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
     engine = start_engine("finetune", stage, build_task(config, index, "finetune"), settings, world, config.run.seed)
     if compiled:
         torch._dynamo.reset()
-        engine.deepspeed.compile(backend="aot_eager")
+        engine.compile("aot_eager")
     engine.deepspeed.train()
     stream = ShardStream(
         shard_folder(config), index, "finetune/train", stage.global_batch,
