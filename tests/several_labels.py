@@ -3,14 +3,12 @@
 import numpy as np
 
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import open_dataset, statement
-from pipeline.dataset.results import define_measurements
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 from tests.conftest import Made, small_config
 
 LABELS = ["A score", "B"]
-"""Names of the two labels; one needs quotes in SQL."""
+"""Names of the two labels; the first needs quotes in SQL."""
 
 
 def planted_rows(rows, seed=0):
@@ -29,30 +27,15 @@ def planted_rows(rows, seed=0):
 
 
 def make_two_labels(folder, rows=400, *overrides):
-    """Build the dataset and the shards in a folder."""
+    """Build the dataset and the shards in a folder, and write the rows as a table with a header line."""
     inserts, labels = planted_rows(rows)
-    config = small_config(
-        folder, "assay.left_adapter=", "assay.right_adapter=", "assay.min_insert=0", "assay.flank=0", *overrides
-    )
+    names = f"dataset.labels=[{', '.join(LABELS)}]"
+    bare = ("assay.left_adapter=", "assay.right_adapter=", "assay.flank=0")
+    config = small_config(folder, *bare, names, *overrides)
+    cells = [["" if np.isnan(value) else str(value) for value in values] for values in labels]
+    lines = ["\t".join(("sequence", *LABELS)), *("\t".join(row) for row in zip(inserts, *zip(*cells, strict=True), strict=True))]
     table = folder / "rows.tsv"
-    cut = np.where(np.isnan(labels[:, 0]), labels[:, 1], labels[:, 0])
-    table.write_text("".join(f"{insert}\t{label}\n" for insert, label in zip(inserts, cut, strict=True)))
+    table.write_text("\n".join(lines) + "\n")
     build_dataset([str(table)], config)
-    add_labels(config.dataset.path, dict(zip(inserts, labels.tolist(), strict=True)))
     write_shards(config)
     return Made(table, config, shard_folder(config))
-
-
-def add_labels(dataset, labels):
-    """Add the label columns to a built dataset. labels: values by sequence."""
-    with open_dataset(dataset, read_only=False) as connection:
-        for place, name in enumerate(LABELS):
-            connection.execute(f'alter table promoters add column "{name}" double')
-            for sequence, values in labels.items():
-                if not np.isnan(values[place]):
-                    update = f'update promoters set "{name}" = ? where sequence = ?'
-                    connection.execute(update, [values[place], sequence])
-        connection.execute("update dataset set labels = ?", [LABELS])
-        columns = ", ".join(f'"{name}"' for name in LABELS)
-        connection.execute(statement("07_finetune.sql").replace("    expression,\n", f"    expression, {columns},\n"))
-        define_measurements(connection, LABELS)

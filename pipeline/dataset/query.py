@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.database import explain, open_dataset, quote_name, rows_of, statement
+from pipeline.dataset.database import explain, open_dataset, rows_of, statement
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
@@ -96,7 +97,7 @@ def add_missing_relations(connection: duckdb.DuckDBPyConnection) -> None:
     relations = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
     if "predictions" in relations and "measurements" not in relations:
         ((database,),) = rows_of(connection, "select current_database()")
-        connection.execute(OLDER.format(database=quote_name(database)))
+        connection.execute(OLDER.format(database=quoted(database)))
 
 
 def format_of(output: Path) -> str:

@@ -7,7 +7,8 @@ from itertools import pairwise
 import duckdb
 
 from pipeline.config.schema import DataConfig
-from pipeline.dataset.database import dataset_info, quote_name, rows_of
+from pipeline.dataset.database import dataset_info, rows_of
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.tokens.kmers import id_dtype
 
@@ -99,7 +100,7 @@ def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, f
     names = dataset_info(connection).several_labels
     moments = [
         f"coalesce(round(avg({name}), 6), 0), coalesce(round(stddev_pop({name}), 6), 1)"
-        for name in (map(quote_name, names) if names else ["expression"])
+        for name in (map(quoted, names) if names else ["expression"])
     ]
     (row,) = rows_of(connection, f"select {', '.join(moments)} from finetune where split = 'train'")
     means, sds = list(map(float, row[::2])), list(map(float, row[1::2]))

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.schema import DataConfig
-from pipeline.dataset.database import dataset_info, open_dataset, quote_name
+from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
@@ -63,7 +64,7 @@ def _encode_records(
     """
     connection.execute("set threads = 1")
     # The table is stored in the order of its ids, which is checked below. Sorting it would take longer than reading.
-    columns = "".join(f", {quote_name(name)} as label_{number}" for number, name in enumerate(labels))
+    columns = "".join(f", {quoted(name)} as label_{number}" for number, name in enumerate(labels))
     rows = connection.sql(
         f"select id, sequence, expression{columns} from promoters "
         "where id between $1 and $2 and ($3 is null or expression >= $3)",
