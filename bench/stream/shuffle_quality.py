@@ -3,8 +3,8 @@
 1. Correlation of a promoter's positions in two epochs. It is 0 on average. Its standard deviation is shown, which
    depends on the number of shards: shards are permuted over the whole epoch, records only within a lane.
 2. Share of the pairs of promoters in a batch that share a batch in the next epoch, too.
-3. Standard deviation of the batch means of the labels, relative to that of random batches, if the dataset were sorted by
-   label. The rows of a dataset are in random order, so this is the worst case. Below 1, batches are more alike than
+3. Standard deviation of the batch means of the labels, relative to that of random batches, if the dataset were sorted
+   by label. The rows of a dataset are in random order, so this is the worst case. Below 1, batches are more alike than
    random ones, as each takes promoters of all lanes.
 
     python -m bench.stream.shuffle_quality --plot docs/shuffle.svg
@@ -58,7 +58,7 @@ def permutation_order(promoters: int) -> Order:
 
 
 def measure(order: Order, promoters: int, batch: int) -> tuple[float, float, float]:
-    """Measure the spread of the correlation of positions, the share of pairs again, and the relative spread of means."""
+    """Measure the spread of the correlation of positions, the share of pairs, and the relative spread of means."""
     labels = np.sort(np.random.default_rng(0).normal(10, 2, promoters))
     correlations, again, spreads = [], [], []
     previous = positions_of(order, 0, promoters)

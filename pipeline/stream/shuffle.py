@@ -139,7 +139,7 @@ class EpochOrder:
 
     def _make_lane(self, number: int, pieces: Bounds) -> Lane:
         """Divide the pieces of a lane into windows."""
-        size = max(WINDOW_RECORDS // self.lanes, 1)
+        size = -(-WINDOW_RECORDS // self.lanes)
         windows = np.append(np.arange(0, len(pieces), size), len(pieces))
         if self.lanes > 1 and len(pieces):
             # Each lane shortens its first window by another share, so that lanes change windows at different steps.
