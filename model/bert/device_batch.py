@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bert.masking import Draws
+from model.bert.masking import BatchDraws, Draws
 from pipeline.stream.stream import Batch
 
 
@@ -26,8 +26,8 @@ class DeviceBatch:
     draws: Draws | None
 
 
-def batch_to_device(batch: Batch, width: int, draws: Draws | None, device: torch.device) -> DeviceBatch:
-    """Copy a batch to the device, with `width` ids per promoter. draws: random draws of the whole global batch.
+def batch_to_device(batch: Batch, width: int, draws: BatchDraws | None, device: torch.device) -> DeviceBatch:
+    """Copy a batch to the device, with `width` ids per promoter. draws: of the whole global batch.
 
     The copies use the CUDA stream of the computation, as 4,096 promoters (2 MB) take only about 0.1 ms.
     """

@@ -21,7 +21,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from model.bert.build import build_task
 from model.bert.device_batch import batch_to_device
-from model.bert.masking import Draws
+from model.bert.masking import BatchDraws
 from model.bert.objectives import Sums
 from model.config import Config
 from pipeline.shards.index import read_index
@@ -142,9 +142,8 @@ def fake_batch(task, stage, batch, device):
     width = task.choose_width(batch, torch.device("cuda"))
     draws = None
     if stage == "pretrain":
-        shape = (batch.global_rows, width // task.k + 2)
-        frame = torch.randint(task.k, shape[:1], device=device)
-        draws = Draws(frame, torch.rand(shape, device=device), torch.randint(5, 100, shape, device=device))
+        frame = torch.randint(task.k, (batch.global_rows,), device=device)
+        draws = BatchDraws(frame, 1, width // task.k + 2, task.k)
     return batch_to_device(batch, width, draws, device)
 
 

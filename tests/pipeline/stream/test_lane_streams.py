@@ -147,7 +147,7 @@ def test_state_within_an_epoch_needs_its_global_batch(folders, monkeypatch):
     monkeypatch.setattr("pipeline.stream.stream.count_lanes", lambda *_: 4)
     stream, other = (ShardStream(folder, index, SPLIT, batch, RankSlice()) for batch in (8, 16))
     state = stream.state(1, 16)
-    assert [step.consumed for step in stream.resume(StreamState.from_json(state.to_json()))][0] == 24
+    assert next(step.consumed for step in stream.resume(StreamState.from_json(state.to_json()))) == 24
     with pytest.raises(UserError, match="within an epoch of global batch 8, but this stream has global batch 16"):
         other.resume(state)
     with pytest.raises(UserError, match="within an epoch of an order without lanes"):

@@ -34,7 +34,10 @@ class Exchange:
 
 
 def run_world(make_stream, ranks, micro, epoch=0, consumed=0):
-    """Run all ranks of an epoch. make_stream: rank, RankSlice -> stream. Returns streams, and steps or error per rank."""
+    """Run all ranks of an epoch. Returns their streams, and the steps or the error of each.
+
+    make_stream: function (rank, RankSlice) -> stream.
+    """
     exchange, outcomes = Exchange(ranks), [None] * ranks
     streams = [
         replace(make_stream(rank, RankSlice(rank, ranks, micro)), exchange=exchange.of(rank)) for rank in range(ranks)
