@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from model.bert.length_cut import Pass
-from model.bert.masking import Draws
+from model.bert.masking import BatchDraws, Draws
 from pipeline.stream.stream import Batch
 
 
@@ -31,9 +31,9 @@ class DeviceBatch:
 
 
 def batch_to_device(
-    batch: Batch, width: int, draws: Draws | None, device: torch.device, is_full: bool = False
+    batch: Batch, width: int, draws: BatchDraws | None, device: torch.device, is_full: bool = False
 ) -> DeviceBatch:
-    """Copy a batch to the device, with `width` ids per promoter. draws: random draws of the whole global batch.
+    """Copy a batch to the device, with `width` ids per promoter. draws: of the whole global batch.
 
     The copies use the CUDA stream of the computation, as 4,096 promoters (2 MB) take only about 0.1 ms.
     """
@@ -41,8 +41,8 @@ def batch_to_device(
     return _copy(batch, width, own, device, is_full)
 
 
-def pass_to_device(batch: Batch, one: Pass, draws: Draws | None, device: torch.device, k: int) -> DeviceBatch:
-    """Copy the rows of a pass to the device. draws: random draws of the whole global batch, by row; k: bases per token.
+def pass_to_device(batch: Batch, one: Pass, draws: BatchDraws | None, device: torch.device, k: int) -> DeviceBatch:
+    """Copy the rows of a pass to the device. draws: of the whole global batch; k: bases per token.
 
     So the masks of a promoter do not depend on the cut.
     """

@@ -1,8 +1,8 @@
 """Mask k-mers for the language model, as in BERT (Devlin et al. 2019): 80 % [MASK], 10 % random, 10 % unchanged.
 
-The masks do not depend on how the global batch is split: the random numbers are drawn for the whole global batch, from
-a generator seeded by the step, and each rank uses those of its rows. The k-mers of one reading frame do not overlap, so
-adjacent tokens do not reveal a masked k-mer.
+The masks do not depend on how the global batch is split: the random numbers of a token are a function of the step, its
+row in the global batch and its place in the row, and each rank computes those of its rows. The k-mers of one reading
+frame do not overlap, so adjacent tokens do not reveal a masked k-mer.
 """
 
 import math
@@ -14,13 +14,15 @@ from pipeline.tokens.kmers import MASK, SPECIALS
 
 HIDDEN, SWAPPED = 0.8, 0.1
 """Fractions of the tokens to predict that become [MASK], or a random k-mer. The others stay unchanged."""
+_MOST_COLUMNS = 1 << 24
+"""Above the number of tokens of any frame."""
 IGNORED = -100
 """Label of a token that is not predicted; torch's cross-entropy ignores this value by default."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of each row of a global batch.
+    """Random numbers of some rows of a global batch.
 
     frame: (rows,) int64, reading frame; select: (rows, columns) float32 in [0, 1), decides on masking; swap: (rows,
     columns) int64, ids of random k-mers.
@@ -30,25 +32,55 @@ class Draws:
     select: torch.Tensor
     swap: torch.Tensor
 
-    def slice_rows(self, first: int, rows: int) -> "Draws":
-        """Take the random draws of `rows` rows, starting at row `first`."""
-        part = slice(first, first + rows)
-        return Draws(self.frame[part], self.select[part], self.swap[part])
 
-    def select_rows(self, rows: torch.Tensor, columns: int) -> "Draws":
-        """Take the first `columns` random draws of some rows. rows: (n,) int64 indices into the global batch."""
-        select, swap = (values[:, :columns].index_select(0, rows) for values in (self.select, self.swap))
-        return Draws(self.frame.index_select(0, rows), select, swap)
+@dataclass(frozen=True)
+class BatchDraws:
+    """Random numbers of a global batch, of which those per token are computed for a rank's own rows only.
+
+    frame: (rows,) int64, reading frames of all rows; key: seed of the other numbers, which are a function of key, row
+    and column; columns: tokens per frame, [CLS] and [SEP] included.
+    """
+
+    frame: torch.Tensor
+    key: int
+    columns: int
+    k: int
+
+    def slice_rows(self, first: int, rows: int) -> Draws:
+        """Compute the draws of `rows` rows, starting at row `first`."""
+        return self.select_rows(torch.arange(first, first + rows, device=self.frame.device), self.columns)
+
+    def select_rows(self, rows: torch.Tensor, columns: int) -> Draws:
+        """Compute the first `columns` draws of some rows. rows: (n,) int64 indices into the global batch."""
+        column = torch.arange(columns, device=rows.device)
+        mixed = _mix(rows[:, None] * _MOST_COLUMNS + column, self.key)
+        select = ((mixed >> 40) & 0xFFFFFF).float() / (1 << 24)
+        swap = ((mixed & 0xFFFFFFFF) * 5**self.k >> 32) + len(SPECIALS)
+        return Draws(self.frame[rows], select, swap)
 
 
-def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> Draws:
+def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> BatchDraws:
     """Draw the random numbers of a global batch. columns: tokens per frame, [CLS] and [SEP] included."""
-    device = generator.device
-    return Draws(
-        torch.randint(k, (rows,), generator=generator, device=device),
-        torch.rand((rows, columns), generator=generator, device=device),
-        torch.randint(len(SPECIALS), len(SPECIALS) + 5**k, (rows, columns), generator=generator, device=device),
-    )
+    frame = torch.randint(k, (rows,), generator=generator, device=generator.device)
+    return BatchDraws(frame, generator.initial_seed(), columns, k)
+
+
+def _mix(numbers: torch.Tensor, key: int) -> torch.Tensor:
+    """Mix int64 numbers with a key to 64 random bits each: SplitMix64 (Steele, Lea and Flood, 2014), on any device."""
+    mixed = numbers * _to_signed(0x9E3779B97F4A7C15) + key
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ _shift_right(mixed, shift)) * _to_signed(factor)
+    return mixed ^ _shift_right(mixed, 31)
+
+
+def _shift_right(numbers: torch.Tensor, bits: int) -> torch.Tensor:
+    """Shift int64 numbers to the right, and zeros into their highest bits."""
+    return (numbers >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _to_signed(number: int) -> int:
+    """Convert an unsigned number of 64 bits to the signed one with the same bits."""
+    return number - (number >> 63 << 64)
 
 
 def find_masked_positions(labels: torch.Tensor, share: float) -> torch.Tensor:

@@ -16,7 +16,7 @@ from model.bert.device_batch import DeviceBatch, to_device
 from model.bert.forward import ExpressionHead, compute_expression_logits, compute_kmer_logits
 from model.bert.frames import TOKEN_MODES, choose_width, count_kmers_in_frames, cut_reading_frames, select_frames
 from model.bert.length_cut import ModelInput, Pass, cut_by_length
-from model.bert.masking import IGNORED, Draws, draw, find_masked_positions, mask_kmers
+from model.bert.masking import IGNORED, BatchDraws, draw, find_masked_positions, mask_kmers
 from pipeline.stream.stream import Batch
 
 LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
@@ -97,7 +97,7 @@ class MaskedTask(Task):
         self.never_masked = flanks if insert_only else (0, 0)
         """Bases at both ends whose k-mers are never masked."""
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Draws | None:
+    def draw(self, batch: Batch, generator: torch.Generator) -> BatchDraws | None:
         """Draw reading frame, masks and random k-mers of every row of the global batch."""
         return draw(batch.global_rows, self.choose_width(batch, generator.device) // self.k + 2, self.k, generator)
 
@@ -146,7 +146,7 @@ class PretrainTask(MaskedTask):
         super().__init__(k, mask_share, flanks, insert_only)
         self.model = model
 
-    def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
+    def compute_normalizer(self, batch: Batch, draws: BatchDraws | None) -> torch.Tensor | float:
         """Compute the expected number of masked k-mers in the global batch, a float64 scalar without a collective."""
         assert draws is not None
         lengths = to_device(batch.global_lengths, draws.frame.device)
@@ -205,12 +205,12 @@ class FinetuneTask(Task):
             torch.tensor([*map(_positive, label_sd)]) if isinstance(label_sd, Sequence) else _positive(label_sd)
         )
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Draws | None:
+    def draw(self, batch: Batch, generator: torch.Generator) -> BatchDraws | None:
         """Return None: in fine-tuning only dropout is random."""
         del batch, generator
         return None
 
-    def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
+    def compute_normalizer(self, batch: Batch, draws: BatchDraws | None) -> torch.Tensor | float:
         """Return the number of labels in the global batch, without missing ones: a scalar of at least 1."""
         del draws
         return max(batch.global_values, 1)

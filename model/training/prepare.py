@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
-from model.distributed.consensus import agree_on_index, make_error_consensus
+from model.distributed.consensus import agree_on_index, make_error_consensus, make_fact_exchange
 from model.distributed.process_group import World, run_on_rank0
 from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
@@ -20,7 +20,7 @@ from pipeline.shards.index import Index
 from pipeline.shards.location import find_complete_index, find_index
 from pipeline.shards.staleness import adopt_compression, check_fresh
 from pipeline.stream.sources import ShardSource, choose_source
-from pipeline.stream.stream import ErrorConsensus, RankSlice, ShardStream
+from pipeline.stream.stream import ErrorConsensus, FactExchange, RankSlice, ShardStream
 
 EVALUATION_BATCH = {"cpu": 1024, "cuda": 16_384}
 """Promoters per evaluation step; fixed, so that validation masks are the same on any number of ranks.
@@ -35,7 +35,8 @@ EVALUATION_MICRO_BATCH = {"cpu": 1, "cuda": 1024}
 class RankData:
     """Access of this rank to the shards.
 
-    seed: random seed of the run; agree: collective function: if one rank has a data error, all ranks learn of it.
+    seed: random seed of the run; agree: collective function: if one rank has a data error, all ranks learn of it;
+    exchange: one that also shares the lengths of promoters, so that a rank need not read those of other ranks.
     """
 
     shards: Path | ShardSource
@@ -43,13 +44,14 @@ class RankData:
     world: World
     seed: int
     agree: ErrorConsensus
+    exchange: FactExchange | None = field(default=None, kw_only=True)
 
     def open_training_stream(self, name: StageName, stage: Stage, plan: BatchPlan) -> ShardStream:
         """Open the training split of a stage, with another shuffle in each epoch."""
         part = RankSlice(self.world.rank, self.world.ranks, plan.micro_batches)
         return ShardStream(
             self.shards, self.index, f"{name}/train", stage.global_batch, part, self.seed,
-            reverse_complement=stage.reverse_complement, agree=self.agree,
+            reverse_complement=stage.reverse_complement, agree=self.agree, exchange=self.exchange,
         )  # fmt: skip
 
     def open_evaluation_stream(self, split: str, micro_batch: int) -> ShardStream:
@@ -57,7 +59,9 @@ class RankData:
         ranks, device = self.world.ranks, self.world.device.type
         size, most = EVALUATION_BATCH[device], max(micro_batch, EVALUATION_MICRO_BATCH[device])
         part = RankSlice(self.world.rank, ranks, -(-size // (ranks * most)))
-        return ShardStream(self.shards, self.index, split, size, part, shuffle=False, agree=self.agree)
+        return ShardStream(
+            self.shards, self.index, split, size, part, shuffle=False, agree=self.agree, exchange=self.exchange
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ def prepare(
         built = run_on_rank0(world, open_directory)
         index = agree_on_index(config, settings.values, rank0_index or find_complete_index(config))
         shards, agree = choose_source(config, index), make_error_consensus(world.rank)
-        yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings)
+        exchange = make_fact_exchange(world.rank)
+        yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings, exchange=exchange)
 
 
 def _check_data(config: Config, index: Index) -> Config:

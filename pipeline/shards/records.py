@@ -13,13 +13,14 @@ Owner, mode and time are fixed, so equal arrays give equal bytes.
 """
 
 import io
+import math
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,46 @@ class Record:
 
     def __len__(self) -> int:
         return len(self.id)
+
+
+class ArrayPlace(NamedTuple):
+    """Place of an array in the bytes of an uncompressed record: index of its first byte, dtype, shape."""
+
+    start: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def view(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """View the array in the bytes of a record."""
+        dtype = np.dtype(self.dtype)
+        size = math.prod(self.shape) * dtype.itemsize
+        return data[self.start : self.start + size].view(dtype).reshape(self.shape)
+
+
+class RecordLayout(NamedTuple):
+    """Places of the arrays in the bytes of an uncompressed record."""
+
+    tokens: ArrayPlace
+    offsets: ArrayPlace
+    expression: ArrayPlace
+    id: ArrayPlace
+
+    def view(self, data: npt.NDArray[np.uint8]) -> Record:
+        """View the bytes of a record as its arrays; the offsets stay uint32. The bytes must be those of the layout."""
+        tokens = Ragged(self.tokens.view(data), self.offsets.view(data))
+        return Record(tokens, self.expression.view(data), self.id.view(data))
+
+
+def find_layout(record: Record, data: npt.NDArray[np.uint8]) -> RecordLayout | None:
+    """Find the places of the arrays of a record in its bytes. Returns None if they are compressed."""
+    content, is_compressed = _split_members(data.data)["offsets"]
+    if is_compressed:
+        return None
+    begin = data.__array_interface__["data"][0]
+    arrays = record.tokens.values, _parse_array(content, "offsets"), record.expression, record.id
+    return RecordLayout(
+        *(ArrayPlace(array.__array_interface__["data"][0] - begin, array.dtype.str, array.shape) for array in arrays)
+    )
 
 
 def serialize_record(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:

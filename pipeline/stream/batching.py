@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.stream.reader import Window
+from pipeline.stream.reader import LABEL_BITS, Rows, compute_facts
 from pipeline.stream.shuffle import partition
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import pad_rows, round_up_width
+from pipeline.tokens.padding import PAD_TO
 from pipeline.tokens.reverse_complement import reverse_complement
 
 Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
 """Positions in the split, (n,) int64 -> whether each promoter is read from the other strand, (n,) bool."""
+Arrays = tuple[Ids, Numbers, npt.NDArray[np.float32]]
+"""Tokens, numbers and expression of promoters, see Window."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class RowAssignment:
     weights: npt.NDArray[np.float32]
     micro_batches: list[tuple[slice, int]]
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """Return the first row and the end of the rows."""
+        return int(self.rows[0]), int(self.rows[-1]) + 1
+
 
 def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
     """Assign the rows of a global batch to a rank. An empty micro-batch gets the row of the next one, with weight 0."""
@@ -91,76 +97,110 @@ def assign_rows(rank_slice: RankSlice, rows: int) -> RowAssignment:
     )
 
 
-def collate(
-    windows: Sequence[Window], assignment: RowAssignment, global_rows: int, k: int, strands: Strands | None = None
-) -> list[list[Batch]]:
-    """Collate promoters, in their order, into the micro-batches of a rank. Returns them by step.
+@dataclass(frozen=True)
+class Block:
+    """Promoters of one rank for some steps, step by step: tokens, lengths, id and expression as in Batch."""
 
-    windows: together a whole number of global batches of `global_rows` promoters; strands: promoters to read from the
-    other strand, none by default. Their tokens: (rows, width), see Batch.
-    """
-    lengths = np.concatenate([window.lengths for window in windows])
-    by_step = lengths.reshape(-1, global_rows)
-    own_rows = (np.arange(len(by_step))[:, None] * global_rows + assignment.rows).ravel()
-    starts = np.cumsum([0, *map(len, windows)])
-    bounds = np.searchsorted(own_rows, starts)
-    selected = [
-        window.rows(own_rows[first:end] - start)
-        for window, start, first, end in zip(windows, starts, bounds, bounds[1:], strict=False)
-        if first < end
-    ]
-    padded = [_pad_window(window, round_up_width(lengths), k, strands) for window in selected]
-    tokens = padded[0] if len(padded) == 1 else np.concatenate(padded)  # most blocks need only one window
-    own_lengths = lengths[own_rows]
-    expression = np.concatenate([window.expression for window in selected])
-    ids = np.concatenate([window.id for window in selected])
-    values = _count_values(windows, len(by_step))
+    assignment: RowAssignment
+    global_rows: int
+    tokens: Ids
+    lengths: Numbers
+    id: Numbers
+    expression: npt.NDArray[np.float32]
 
-    def micro_batch(step: int, part: slice, first_row: int) -> Batch:
-        first = step * len(assignment.rows)
-        rows, width = slice(first + part.start, first + part.stop), round_up_width(by_step[step])
+    def own_facts(self) -> Numbers:
+        """Compute the facts of the promoters of this rank, without padding rows: (n,) int64."""
+        facts = compute_facts(self.lengths, self.expression).reshape(-1, len(self.assignment.rows))
+        return facts[:, self.assignment.weights > 0].ravel()
+
+    def slice_steps(self, facts: Numbers) -> list[list[Batch]]:
+        """Slice the micro-batches of each step. facts: (steps, global_rows), of all promoters of the global batches."""
+        if self.expression.ndim == 1:
+            lengths, values = facts, [self.global_rows] * len(facts)
+        else:
+            lengths, values = facts >> LABEL_BITS, (facts & ((1 << LABEL_BITS) - 1)).sum(1).tolist()
+        widths = (-(-lengths.max(1) // PAD_TO) * PAD_TO).tolist()
+        return [
+            [self._slice(step, part, first_row, widths[step], lengths[step], values[step]) for part, first_row in parts]
+            for step, parts in enumerate([self.assignment.micro_batches] * len(facts))
+        ]
+
+    def _slice(self, step: int, part: slice, first_row: int, width: int, lengths: Numbers, values: int) -> Batch:
+        first = step * len(self.assignment.rows)
+        rows = slice(first + part.start, first + part.stop)
+        tokens = self.tokens[rows, :width]
+        if tokens.shape[1] < width:  # another rank has the longest promoter
+            tokens = np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])))
         return Batch(
-            tokens=tokens[rows, :width],
-            lengths=own_lengths[rows],
-            expression=expression[rows],
-            id=ids[rows],
-            weight=assignment.weights[part],
+            tokens=tokens,
+            lengths=self.lengths[rows],
+            expression=self.expression[rows],
+            id=self.id[rows],
+            weight=self.assignment.weights[part],
             first_row=first_row,
-            global_rows=global_rows,
-            global_lengths=by_step[step],
-            global_values=values[step],
+            global_rows=self.global_rows,
+            global_lengths=lengths,
+            global_values=values,
         )
 
-    return [[micro_batch(step, *bounds) for bounds in assignment.micro_batches] for step in range(len(by_step))]
 
+def collate(
+    lanes: Sequence[Sequence[Rows]],
+    assignment: RowAssignment,
+    global_rows: int,
+    steps: int,
+    k: int,
+    strands: Strands | None = None,
+) -> Block:
+    """Collate the promoters of a rank for some steps.
 
-def _count_values(windows: Sequence[Window], steps: int) -> list[int]:
-    """Count the labels of each step, over all ranks: promoters, or present values if a promoter has several labels."""
-    if windows[0].expression.ndim == 1:
-        return [sum(map(len, windows)) // steps] * steps
-    present = np.concatenate([np.isfinite(window.expression).sum(1) for window in windows])
-    counts: list[int] = present.reshape(steps, -1).sum(1).tolist()
-    return counts
-
-
-def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:
-    """Pad the promoters of a window: (rows, width) ids."""
-    # A window has space for the width of its own longest promoter; another window may have a longer one.
-    own_width = round_up_width(window.lengths)
-    tokens = pad_rows(window.values, window.starts, window.lengths, own_width)
+    lanes: per lane, in the order of its columns, the same number of promoters for each step; strands: promoters to read
+    from the other strand, none by default.
+    """
+    tokens, numbers, expression = _join_lanes([_join_rows(rows) for rows in lanes], steps)
+    if len(assignment.rows) != len(numbers) // steps:  # an empty micro-batch has the row of another one
+        first = np.arange(steps)[:, None] * (len(numbers) // steps) - assignment.rows[0]
+        rows = (first + assignment.rows).ravel()
+        tokens, numbers, expression = tokens[rows], numbers[rows], expression[rows]
+    lengths, ids, positions = np.ascontiguousarray(numbers.T)
     if strands is not None:
-        rows = np.flatnonzero(strands(window.position))
-        tokens[rows] = reverse_complement(tokens[rows], window.lengths[rows], k)
-    return tokens if own_width == width else np.pad(tokens, ((0, 0), (0, width - own_width)))
+        turned = np.flatnonzero(strands(positions))
+        tokens[turned] = reverse_complement(tokens[turned], lengths[turned], k)
+    return Block(assignment, global_rows, tokens, lengths, ids, expression)
 
 
-def split_windows(windows: Sequence[Window], rows: int) -> tuple[list[Window], list[Window]]:
-    """Split windows after their first `rows` promoters. Returns the windows before and after."""
-    starts = [0, *accumulate(map(len, windows))]
-    head = [window.rows(slice(rows - start)) for window, start in zip(windows, starts, strict=False) if start < rows]
-    tail = [
-        window.rows(slice(max(rows - start, 0), None))
-        for window, start, end in zip(windows, starts, starts[1:], strict=False)
-        if end > rows
-    ]
-    return head, tail
+def _join_rows(parts: Sequence[Rows]) -> Arrays:
+    """Join the promoters of one lane. A single part is not copied."""
+    if len(parts) == 1:
+        return parts[0].arrays
+    width = max(part.window.tokens.shape[1] for part in parts)
+    tokens, numbers, expression = zip(*(part.arrays for part in parts), strict=True)
+    fitted = [_fit_width(part, width) for part in tokens]
+    return np.concatenate(fitted), np.concatenate(numbers), np.concatenate(expression)
+
+
+def _join_lanes(lanes: Sequence[Arrays], steps: int) -> Arrays:
+    """Join the promoters of lanes step by step. Those of a single lane are not copied."""
+    if len(lanes) == 1:
+        return lanes[0]
+    columns = np.cumsum([0, *(len(numbers) // steps for _, numbers, _ in lanes)]).tolist()
+    width = max(tokens.shape[1] for tokens, _, _ in lanes)
+    first_tokens, first_numbers, first_expression = lanes[0]
+    shape = steps, columns[-1]
+    tokens = np.empty((*shape, width), first_tokens.dtype)
+    numbers = np.empty((*shape, first_numbers.shape[1]), np.int64)
+    expression = np.empty((*shape, *first_expression.shape[1:]), np.float32)
+    for lane, begin, end in zip(lanes, columns, columns[1:], strict=False):
+        lane_tokens, lane_numbers, lane_expression = lane
+        own = lane_tokens.shape[1]
+        tokens[:, begin:end, :own] = lane_tokens.reshape(steps, end - begin, own)
+        tokens[:, begin:end, own:] = 0
+        numbers[:, begin:end] = lane_numbers.reshape(steps, end - begin, -1)
+        expression[:, begin:end] = lane_expression.reshape(steps, end - begin, *expression.shape[2:])
+    rows = steps * columns[-1]
+    return tokens.reshape(rows, width), numbers.reshape(rows, -1), expression.reshape(rows, *expression.shape[2:])
+
+
+def _fit_width(tokens: Ids, width: int) -> Ids:
+    """Zero-pad ids (rows, columns) to (rows, width)."""
+    return tokens if tokens.shape[1] == width else np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])))

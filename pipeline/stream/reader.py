@@ -1,115 +1,213 @@
-"""Reader of windows: records that are shuffled together, in memory, each checked against the index."""
+"""Reader of windows: promoters that are shuffled together, padded, from records that are checked against the index.
 
-import contextlib
+A record is parsed, and its CRC-32 checked, when this process first meets it in a file. Later its arrays are read where
+they lay before. The records of a file that was replaced or written to since then are checked again.
+"""
+
 import os
+import threading
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
-from pipeline.shards.records import Record, check_record
+from pipeline.shards.records import Record, RecordLayout, check_record, find_layout, parse_record
 from pipeline.stream.sources import ShardSource
 from pipeline.tokens.kmers import Ids, Numbers
-from pipeline.tokens.padding import round_up_width
+from pipeline.tokens.padding import pad_rows, round_up_width
+
+Bytes = npt.NDArray[np.uint8]
+
+LABEL_BITS = 20
+_BUFFER_BYTES = 1 << 16
+"""The buffer grows in steps of this size, and has at least half of it after the last record."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]].
+    """Promoters in reading order.
 
-    values: (ids,), one id per base, with space after the last promoter for the width of the longest; starts, lengths,
-    id, position: (rows,) int64; expression: float32, (rows,) or (rows, labels) for several labels. position: index of
-    the promoter in its split.
+    tokens: (rows, width) ids, one per base, padded with 0; numbers: (rows, 3) int64, length, id in the dataset and
+    position in the split; expression: (rows,) float32, or (rows, labels) for several labels.
     """
 
-    values: Ids
-    starts: Numbers
-    lengths: Numbers
+    tokens: Ids
+    numbers: Numbers
     expression: npt.NDArray[np.float32]
-    id: Numbers
-    position: Numbers
 
     def __len__(self) -> int:
-        return len(self.id)
+        return len(self.numbers)
 
-    def rows(self, which: slice | Numbers) -> "Window":
-        """Select or reorder promoters by a slice or by indices, (n,). `values` is shared."""
-        return replace(
-            self,
-            starts=self.starts[which],
-            lengths=self.lengths[which],
-            expression=self.expression[which],
-            id=self.id[which],
-            position=self.position[which],
-        )
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive promoters of a window, from `first` to `end`."""
+
+    window: Window
+    first: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def split(self, rows: int) -> "tuple[Rows, Rows]":
+        """Split after the first `rows` promoters."""
+        cut = self.first + rows
+        return Rows(self.window, self.first, cut), Rows(self.window, cut, self.end)
+
+    @property
+    def arrays(self) -> tuple[Ids, Numbers, npt.NDArray[np.float32]]:
+        """View the arrays of the window."""
+        part = slice(self.first, self.end)
+        return self.window.tokens[part], self.window.numbers[part], self.window.expression[part]
+
+
+Version = tuple[int, int, int]
+"""Inode, size and time of the last change of a file. It differs after the file was replaced or written to."""
 
 
 class RecordReader:
-    """Reader of the records of a split. Their numbers run through all shards of the split."""
+    """Reader of the records of a split. Several threads can use it."""
 
     def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int, labels: int | None = None) -> None:
-        self._source, self._k, self._labels = source, k, labels
-        self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
-        self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
+        self._source, self._shards, self._k, self._labels = source, shards, k, labels
+        self._first_positions = [0, *accumulate(shard.rows for shard in shards)]
+        self._checked: dict[int, tuple[Version, dict[int, RecordLayout | None]]] = {}
+        """Shard -> version of its file, and layouts of its checked records; None for one that is not read in place."""
+        self._layouts: dict[RecordLayout, RecordLayout] = {}
+        """Each layout once, as most records have the same one."""
+        self._thread = threading.local()
 
-    def prefetch(self, numbers: Sequence[int]) -> None:
-        """Prefetch the shards of records that will be read soon, in this order."""
-        self._source.prefetch(list(self._shards(numbers).values()))
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """Prefetch shards that will be read soon, in this order."""
+        self._source.prefetch([self._shards[shard] for shard in dict.fromkeys(shards)])
 
-    def read_window(self, numbers: Sequence[int], threads: Executor) -> Window:
-        """Read and check records in parallel. Raises UserError if one is missing or corrupt."""
-        with contextlib.ExitStack() as stack:
+    def read_window(self, pieces: Numbers, picks: Numbers) -> tuple[Window, Numbers]:
+        """Read promoters of a window. Raises UserError if one of its records is missing or corrupt.
+
+        pieces: (n, 5) int64, see Lane; picks: (rows,) numbers of promoters, which run through the pieces. Returns the
+        promoters of `picks`, and the facts of all promoters of the pieces, see compute_facts.
+        """
+        places = [(shard, number) for shard, number, *_ in pieces.tolist()]
+        with ExitStack() as stack:
             # An open file stays readable if another process removes it from the cache.
             files = {
-                name: stack.enter_context(self._source.open(shard)) for name, shard in self._shards(numbers).items()
+                shard: stack.enter_context(self._source.open(self._shards[shard]))
+                for shard in dict.fromkeys(shard for shard, _ in places)
             }
-            records = list(threads.map(lambda number: self._read_record(number, files), numbers))
-        return join_records(records, [self._first_positions[number] for number in numbers])
+            sizes = [self._count_bytes(files[shard], shard, number) for shard, number in places]
+            buffer = self._take_buffer(sum(sizes))
+            records = [
+                self._read_record(files[shard], shard, number, buffer[start : start + size])
+                for (shard, number), start, size in zip(places, accumulate([0, *sizes]), sizes, strict=False)
+            ]
+        positions = [self._first_positions[shard] + row for shard, *_, row in pieces.tolist()]
+        return join_records(records, pieces[:, 2:4].tolist(), positions, picks, buffer)
 
-    def _shards(self, numbers: Sequence[int]) -> dict[str, ShardEntry]:
-        """List the shards of records by file, in the order of the records."""
-        return {shard.file: shard for shard, _ in (self._records[number] for number in numbers)}
+    def _count_bytes(self, file: BinaryIO, shard: int, number: int) -> int:
+        """Count the bytes of a record that its file has. An index may promise more."""
+        entry = self._shards[shard].records[number]
+        return min(entry.bytes, max(os.fstat(file.fileno()).st_size - entry.offset, 0))
 
-    def _read_record(self, number: int, files: dict[str, BinaryIO]) -> Record:
-        shard, place = self._records[number]
+    def _take_buffer(self, size_bytes: int) -> Bytes:
+        """Take the buffer of this thread, which is overwritten by its next window."""
+        buffer: Bytes | None = getattr(self._thread, "buffer", None)
+        if buffer is None or len(buffer) < size_bytes + _BUFFER_BYTES // 2:
+            buffer = self._thread.buffer = np.empty((size_bytes // _BUFFER_BYTES + 2) * _BUFFER_BYTES, np.uint8)
+        return buffer
+
+    def _read_record(self, file: BinaryIO, shard: int, number: int, data: Bytes) -> Record:
+        entry = self._shards[shard]
         try:
-            return self._read_checked(files[shard.file], shard, place)
+            return self._read_checked(file, shard, number, data)
         except UserError:
-            if not self._source.discard(shard):
+            if not self._source.discard(entry):
                 raise
-        with self._source.open(shard) as fresh:
-            return self._read_checked(fresh, shard, place)
+        with self._source.open(entry) as fresh:
+            return self._read_checked(fresh, shard, number, np.empty(entry.records[number].bytes, np.uint8))
 
-    def _read_checked(self, file: BinaryIO, shard: ShardEntry, number: int) -> Record:
-        """Read record `number` of a shard and check it against the index. Raises UserError if it is corrupt."""
-        entry = shard.records[number]
+    def _read_checked(self, file: BinaryIO, shard: int, number: int, data: Bytes) -> Record:
+        """Read a record into `data`, and check it if it is new. Raises UserError if it is corrupt."""
+        entry = self._shards[shard]
+        checked = self._find_checked(file, shard)
         try:
-            # pread allocates the requested size, which may exceed the file.
-            available = max(os.fstat(file.fileno()).st_size - entry.offset, 0)
-            data = os.pread(file.fileno(), min(entry.bytes, available), entry.offset)
+            read = os.preadv(file.fileno(), [data.data], entry.records[number].offset)
         except OSError as error:
-            raise UserError(f"{shard.file}: record {number}: cannot read: {error.strerror}") from None
-        return check_record(data, str(self._source), shard, number, self._k, self._labels)
+            raise UserError(f"{entry.file}: record {number}: cannot read: {error.strerror}") from None
+        if number in checked and read == entry.records[number].bytes:
+            layout = checked[number]
+            return layout.view(data) if layout else parse_record(data.data, entry.records[number].rows, self._labels)
+        record = check_record(data[:read].data, str(self._source), entry, number, self._k, self._labels)
+        layout = find_layout(record, data)
+        checked[number] = layout and self._layouts.setdefault(layout, layout)
+        return record
+
+    def _find_checked(self, file: BinaryIO, shard: int) -> dict[int, RecordLayout | None]:
+        """Find the layouts of the checked records of a file; empty for a version that this process has not read."""
+        status = os.fstat(file.fileno())
+        version = status.st_ino, status.st_size, status.st_mtime_ns
+        known = self._checked.get(shard)
+        if known is None or known[0] != version:
+            known = self._checked[shard] = version, {}
+        return known[1]
 
 
-def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:
-    """Join records to a window. first_positions: position in the split of the first promoter of each record."""
-    lengths = np.concatenate([np.diff(record.tokens.offsets) for record in records])
-    firsts = np.cumsum([0, *(len(record.tokens.values) for record in records)])
-    starts = [first + record.tokens.offsets[:-1] for first, record in zip(firsts, records, strict=False)]
-    padding = np.zeros(round_up_width(lengths), records[0].tokens.values.dtype)
-    positions = [np.arange(first, first + len(r)) for first, r in zip(first_positions, records, strict=True)]
-    return Window(
-        values=np.concatenate([*(record.tokens.values for record in records), padding]),
-        starts=np.concatenate(starts),
-        lengths=lengths,
-        expression=np.concatenate([record.expression for record in records]),
-        id=np.concatenate([record.id for record in records]),
-        position=np.concatenate(positions),
-    )
+def join_records(
+    records: Sequence[Record], rows: Sequence[Sequence[int]], positions: Sequence[int], picks: Numbers, buffer: Bytes
+) -> tuple[Window, Numbers]:
+    """Join pieces of records. Returns the promoters of `picks`, and the facts of all, see RecordReader.read_window.
+
+    rows: per record, the first and end row of its piece; positions: position in the split of that first row; buffer:
+    memory in which the ids of the records lie, unless these were decompressed.
+    """
+    values, bases = _find_values(records, buffer)
+    pieces = list(zip(records, rows, bases, positions, strict=True))
+    offsets = [record.tokens.offsets[first : end + 1].astype(np.int64) for record, (first, end), *_ in pieces]
+    starts = concatenate([base + part[:-1] for base, part in zip(bases, offsets, strict=True)])[picks]
+    all_lengths = concatenate([np.diff(part) for part in offsets])
+    lengths = all_lengths[picks]
+    width = round_up_width(lengths) if len(lengths) else 0
+    if len(starts) and int(starts.max()) + width > len(values):
+        values = np.concatenate([values, np.zeros(width, values.dtype)])
+    expression = concatenate([record.expression[first:end] for record, (first, end), *_ in pieces])
+    expression = concatenate([record.expression[first:end] for record, (first, end), *_ in pieces])
+    ids = concatenate([record.id[first:end] for record, (first, end), *_ in pieces])
+    numbers = np.empty((len(picks), 3), np.int64)
+    numbers[:, 0], numbers[:, 1] = lengths, ids[picks]
+    numbers[:, 2] = concatenate([np.arange(at, at + end - first) for _, (first, end), _, at in pieces])[picks]
+    window = Window(pad_rows(values, starts, lengths, width), numbers, expression[picks])
+    return window, compute_facts(all_lengths, expression)
+
+
+def compute_facts(lengths: Numbers, expression: npt.NDArray[np.float32]) -> Numbers:
+    """Compute what all ranks need to know of each promoter: (rows,) int64, its length.
+
+    With several labels per promoter, expression (rows, labels), the lower LABEL_BITS bits count the present ones.
+    """
+    return lengths if expression.ndim == 1 else (lengths << LABEL_BITS) + np.isfinite(expression).sum(1)
+
+
+def _find_values(records: Sequence[Record], buffer: Bytes) -> tuple[Ids, list[int]]:
+    """Find memory with the ids of all records, and the index of the first id of each record in it."""
+    ids = [record.tokens.values for record in records]
+    size = ids[0].itemsize
+    whole = buffer[: len(buffer) // size * size].view(ids[0].dtype)
+    places = [_address(values) - _address(buffer) for values in ids]
+    if all(0 <= place < len(buffer) and place % size == 0 for place in places):
+        return whole, [place // size for place in places]
+    return concatenate(ids), [0, *accumulate(map(len, ids))][:-1]
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def concatenate(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Concatenate arrays; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,55 +1,57 @@
 """Stream of the batches of one rank: each promoter once per epoch, the same global batches on any number of ranks.
 
-1. The order of the epoch (shuffle.py) lists windows of records.
-2. One thread reads the windows and checks the CRC-32 of every record (reader.py).
-3. Another thread collates the promoters of this rank, in order, in blocks (batching.py).
+1. The order of the epoch (shuffle.py) consists of lanes, from each of which a global batch takes its next promoters.
+2. A thread reads the windows of the lanes of this rank (lanes.py, reader.py), and collates blocks (batching.py).
+3. Before each block, the ranks share their errors, and the lengths of their promoters.
 4. The batches of a step are slices of the arrays of a block: no work per promoter, and little per batch.
 
 All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume starts at
-the window of its position.
+the windows of its position.
 
-Memory of a rank: at most five windows (26 MB each at k = 3 and flank 150) and four blocks (7 MB each, divided by the
-number of ranks). A block is as wide as its longest promoter.
+Memory of a rank: its part of the windows of its lanes and of two more blocks (26 MB and 7 MB at k = 3 and flank 150).
 """
 
 import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
-from pipeline.stream.batching import Batch, RankSlice, Step, assign_rows, collate, split_windows
-from pipeline.stream.reader import RecordReader, Window
-from pipeline.stream.shuffle import WINDOW_RECORDS, EpochOrder, make_epoch_order
+from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate
+from pipeline.stream.lanes import LaneReader, list_upcoming, slice_lanes
+from pipeline.stream.reader import RecordReader
+from pipeline.stream.shuffle import EpochOrder, count_lanes, partition
 from pipeline.stream.sources import LocalShards, ShardSource
+from pipeline.tokens.kmers import Numbers
 from pipeline.tokens.reverse_complement import draw_strands
 
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
-PREFETCHED_WINDOWS = 1
-"""Complete windows that wait to be collated."""
-READERS = 2
-"""Threads that read and check the records of a window in parallel."""
-PREFETCHED_RECORDS = 32 * WINDOW_RECORDS
-"""Records from the first one of a window on whose shards are prefetched."""
+PREFETCHED_RECORDS = 512
+"""Records of this rank from the next one on whose shards are prefetched."""
 PREFETCHED_BLOCKS = 2
 """Complete blocks that wait to be consumed."""
 MAX_EPOCH = 2**31
 """Largest valid epoch of a state."""
 BLOCK_PROMOTERS = 16_384
-"""Promoters per block, over all ranks. Rounded to a whole number of steps, at least one."""
+"""Promoters per block and rank. Rounded to a whole number of steps, at least one."""
 
 ErrorConsensus = Callable[[str | None], str | None]
 """The error of this rank, or None -> the error of any rank, or None. All ranks call it at the same points."""
+
+FactExchange = Callable[[str | None, Numbers | None, Numbers], tuple[str | None, Numbers]]
+"""The error of this rank, or None; int64 facts of its promoters, or None after an error; and the number of facts of
+each rank -> the error of any rank, or None; and the facts of all ranks, joined. All ranks call it at the same points.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class StreamState:
     """Position of a stream. It does not depend on the number of ranks, micro-batches and threads.
 
     shard_key: of the index; split: such as finetune/train; seed, reverse_complement: settings that determine the
-    batches; epoch: from 0; consumed: promoters of the epoch that were returned, over all ranks.
+    batches; epoch: from 0; consumed: promoters of the epoch that were returned, over all ranks; global_batch: on which
+    the order depends if there are several lanes; 0 in states that were written before there were lanes.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
@@ -68,6 +71,7 @@ class StreamState:
     reverse_complement: bool
     epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)] = 0
     consumed: Annotated[int, Field(ge=0)] = 0
+    global_batch: Annotated[int, Field(ge=0)] = 0
 
     def to_json(self) -> str:
         """Serialize the state to one line of JSON."""
@@ -99,7 +103,9 @@ class ShardStream:
 
     shards: a folder, or another source; global_batch: promoters per step, over all ranks; rank_slice: the slice of this
     rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree:
-    collective function that shares the first error of any rank, called before each block of steps.
+    collective function that shares the first error of any rank, called before each block of steps; exchange: one that
+    also shares the lengths of the promoters, used instead if there are several lanes. Without it, each rank reads the
+    lanes of all ranks to know these lengths.
 
     Raises UserError for an unknown split.
     """
@@ -113,13 +119,18 @@ class ShardStream:
     shuffle: bool = True
     reverse_complement: bool = False
     agree: ErrorConsensus = lambda problem: problem
+    exchange: FactExchange | None = None
 
     def __post_init__(self) -> None:
         if self.split not in self.index.splits:
             raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
         source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
-        self._reader = RecordReader(source, self.index.splits[self.split], self.index.k, self.index.label_count)
+        self._shards = self.index.splits[self.split]
+        self._reader = RecordReader(source, self._shards, self.index.k, self.index.label_count)
         self.rows = self.index.rows(self.split)
+        self.lanes = count_lanes(self.rows, self.global_batch, self.shuffle)
+        """Lanes of each epoch. With a single one, the order does not depend on the global batch."""
+        self._exchange = self.exchange if self.lanes > 1 and self.rank_slice.ranks > 1 else None
 
     def __len__(self) -> int:
         """Count the steps per epoch, the same on every rank."""
@@ -127,21 +138,29 @@ class ShardStream:
 
     def state(self, epoch: int = 0, consumed: int = 0) -> StreamState:
         """Make the state of the stream after `consumed` promoters of an epoch."""
-        return StreamState(self.index.key, self.split, self.seed, self.reverse_complement, epoch, consumed)
+        key, size = self.index.key, self.global_batch
+        return StreamState(key, self.split, self.seed, self.reverse_complement, epoch, consumed, size)
 
     def resume(self, state: StreamState) -> Iterator[Step]:
         """Yield the remaining steps of the epoch of a state.
 
-        Raises UserError for a state of another stream, or with a position outside of the split.
+        Raises UserError for a state of another stream, or with a position outside of the split, or within an epoch of
+        another global batch.
         """
         state.check(self.state())
+        if self.lanes > 1 and state.global_batch != self.global_batch and 0 < state.consumed < self.rows:
+            saved = f"global batch {state.global_batch}" if state.global_batch else "an order without lanes"
+            raise UserError(
+                f"the saved state is within an epoch of {saved}, but this stream has global batch {self.global_batch}; "
+                "fix: resume with the same global batch, or from the start of the epoch"
+            )
         return self.epoch(state.epoch, state.consumed)
 
     def epoch(self, epoch: int, consumed: int = 0) -> Iterator[Step]:
         """Yield the steps of an epoch after its first `consumed` promoters.
 
-        Raises UserError for a position outside of the split. The iterator raises UserError for a missing or corrupt
-        shard, naming file and record.
+        Raises UserError for a position outside of the split, or within a global batch of several lanes. The iterator
+        raises UserError for a missing or corrupt shard, naming file and record.
         """
         for name, value, most in (("epoch", epoch, MAX_EPOCH), ("consumed", consumed, self.rows)):
             if type(value) is not int or not 0 <= value <= most:
@@ -149,67 +168,77 @@ class ShardStream:
                     f"{self.shards}: {self.split}: {name}: expected an integer from 0 to {most:,}, got {value!a}; "
                     "fix: resume with the same shards, or start a new run"
                 )
+        if self.lanes > 1 and consumed % self.global_batch and consumed != self.rows:
+            raise UserError(
+                f"{self.shards}: {self.split}: consumed: expected a multiple of the global batch {self.global_batch}, "
+                f"got {consumed}; fix: resume with the same global batch, or from the start of the epoch"
+            )
         return self._iterate_steps(epoch, consumed)
 
     def _iterate_steps(self, epoch: int, consumed: int) -> Iterator[Step]:
-        record_rows = [[record.rows for record in shard.records] for shard in self.index.splits[self.split]]
-        order = make_epoch_order(record_rows, self.seed, epoch, self.shuffle)
-        windows = prefetch(self._read_windows(order, consumed), PREFETCHED_WINDOWS, f"read {self.split}")
-        blocks = prefetch(self._collate_blocks(windows, epoch), PREFETCHED_BLOCKS, f"collate {self.split}")
+        blocks = prefetch(self._collate_blocks(epoch, consumed), PREFETCHED_BLOCKS, f"read {self.split}")
         with contextlib.closing(blocks):
-            while consumed < self.rows:
-                for batches in self._next_block(blocks):
+            for steps, global_rows in self._plan_blocks(consumed):
+                for batches in self._next_block(blocks, steps, global_rows):
                     number = consumed // self.global_batch
-                    consumed += batches[0].global_rows
+                    consumed += global_rows
                     yield Step(epoch, number, consumed, batches)
 
-    def _next_block(self, blocks: Iterator[list[list[Batch]]]) -> list[list[Batch]]:
+    def _plan_blocks(self, consumed: int) -> Iterator[tuple[int, int]]:
+        """List the blocks of an epoch after its first promoters: steps, and promoters per step over all ranks."""
+        size = self.global_batch
+        most = max(BLOCK_PROMOTERS * self.rank_slice.ranks // size, 1)
+        whole, rest = divmod(self.rows - consumed, size)
+        for done in range(0, whole, most):
+            yield min(most, whole - done), size
+        if rest:
+            yield 1, rest
+
+    def _next_block(
+        self, blocks: Iterator[tuple[Block, Numbers | None]], steps: int, global_rows: int
+    ) -> list[list[Batch]]:
         """Take the next block. Raises UserError on every rank if any rank has an error."""
-        block, problem = None, None
+        block, facts, problem = None, None, None
         try:
-            block = next(blocks)
+            block, facts = next(blocks)
         except Exception as error:
             own_error, problem = error, str(error) or type(error).__name__
-        any_problem = self.agree(problem)
+        if self._exchange is None:
+            any_problem = self.agree(problem)
+        else:
+            counts = steps * np.diff(partition(global_rows, self.rank_slice.ranks))
+            any_problem, joined = self._exchange(problem, block.own_facts() if block else None, counts)
+            facts = np.concatenate([part.reshape(steps, -1) for part in np.split(joined, np.cumsum(counts)[:-1])], 1)
         if block is None:
             raise own_error
         if any_problem is not None:
             raise UserError(any_problem)
-        return block
+        return block.slice_steps(block.own_facts().reshape(steps, -1) if facts is None else facts)
 
-    def _read_windows(self, order: EpochOrder, consumed: int) -> Iterator[Window]:
-        """Read the windows of an epoch, without its first `consumed` promoters."""
-        first = order.window_of(consumed)
-        skip = consumed - int(order.starts[first])
-        reader = self._reader
-        with ThreadPoolExecutor(READERS, f"read {self.split}") as threads:
-            try:
-                for number in range(first, order.windows):
-                    reader.prefetch(order.window_records(number, PREFETCHED_RECORDS))
-                    window = reader.read_window(order.window_records(number), threads)
-                    yield window.rows(order.window_rows(number)[skip:])
-                    skip = 0
-            finally:
-                reader.prefetch([])
-
-    def _collate_blocks(self, windows: Iterator[Window], epoch: int) -> Iterator[list[list[Batch]]]:
-        """Collate windows to blocks of complete global batches. The last batch of an epoch may be shorter."""
-        size = self.global_batch
-        block_rows = max(BLOCK_PROMOTERS // size, 1) * size
+    def _collate_blocks(self, epoch: int, consumed: int) -> Iterator[tuple[Block, Numbers | None]]:
+        """Collate the blocks of an epoch. Yields each with the facts of its global batches, if this rank reads them."""
+        order = EpochOrder(
+            [shard.rows for shard in self._shards],
+            lambda shard: [record.rows for record in self._shards[shard].records],
+            self.seed, epoch, self.global_batch, self.lanes, self.shuffle,
+        )  # fmt: skip
+        rest = (self.rows - consumed) % self.global_batch
+        assignments = {rows: assign_rows(self.rank_slice, rows) for rows in (self.global_batch, rest) if rows}
+        tail = assignments[rest].range if rest else (0, 0)
+        reads_all = self._exchange is None and self.rank_slice.ranks > 1
+        slices = slice_lanes(order, consumed, assignments[self.global_batch].range, tail, reads_all)
         strands = partial(draw_strands, self.seed, epoch) if self.reverse_complement else None
-
-        def collate_block(block_windows: list[Window], global_rows: int) -> list[list[Batch]]:
-            return collate(block_windows, assign_rows(self.rank_slice, global_rows), global_rows, self.index.k, strands)
-
-        waiting: list[Window] = []
-        for window in windows:
-            waiting.append(window)
-            while sum(map(len, waiting)) >= block_rows:
-                whole, waiting = split_windows(waiting, block_rows)
-                yield collate_block(whole, size)
-        rest = sum(map(len, waiting))
-        whole, last = split_windows(waiting, rest - rest % size)
-        if whole:
-            yield collate_block(whole, size)
-        if last:
-            yield collate_block(last, rest % size)
+        lanes = [LaneReader(part, self._reader) for part in slices]
+        upcoming, done = list_upcoming(slices), 0
+        try:
+            for steps, global_rows in self._plan_blocks(consumed):
+                next_piece = np.searchsorted(upcoming[:, 0], done)
+                self._reader.prefetch(upcoming[next_piece : next_piece + PREFETCHED_RECORDS, 1].tolist())
+                is_tail = global_rows == rest
+                own = [rows for lane in lanes if (rows := lane.take(steps, is_tail))]
+                block = collate(own, assignments[global_rows], global_rows, steps, self.index.k, strands)
+                facts = [lane.take_facts(steps, is_tail).reshape(steps, -1) for lane in lanes if reads_all]
+                yield block, np.concatenate(facts, axis=1) if reads_all else None
+                done += steps
+        finally:
+            self._reader.prefetch([])

@@ -36,9 +36,17 @@ def pad_rows(values: Ids, starts: Numbers, lengths: Numbers, width: int) -> Ids:
     places = len(values) - width + 1
     rows: Ids = np.ndarray((places,), item, values, strides=values.strides)[starts].view(values.dtype)
     rows = rows.reshape(len(starts), width)
-    shortest = int(lengths.min())
-    if shortest < width:
-        number = np.min_scalar_type(width)  # the smallest type compares fastest
-        inside = np.arange(shortest, width, dtype=number) < lengths[:, None].astype(number)
-        rows[:, shortest:] *= inside.view(np.uint8)
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    rows[:, longest:] = 0
+    if shortest < longest:
+        _blank_ends(rows, lengths, shortest, longest)
     return rows
+
+
+def _blank_ends(rows: Ids, lengths: Numbers, shortest: int, longest: int) -> None:
+    """Set the ids of rows after their lengths to 0, up to the longest."""
+    number = np.min_scalar_type(longest)  # the smallest type compares fastest
+    short = np.flatnonzero(lengths < longest)
+    which = slice(None) if 2 * len(short) > len(lengths) else short  # a selection copies its rows twice
+    inside = np.arange(shortest, longest, dtype=number) < lengths[which, None].astype(number)
+    rows[which, shortest:longest] *= inside.view(np.uint8)

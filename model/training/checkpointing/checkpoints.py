@@ -32,7 +32,8 @@ class StageState:
     step: optimizer steps taken; epoch: current epoch, from 0; consumed: promoters of this epoch read by all ranks;
     evaluated: last step with an evaluation; best, best_step: highest validation metric and its step; waited:
     evaluations since then; history: metrics of all evaluations; learning_rate, plateau: state of the schedule; seconds:
-    training time over all starts; ended: whether no steps are left.
+    training time over all starts; ended: whether no steps are left; lanes: of the order of this epoch; 1 before there
+    were lanes.
 
     Random numbers are functions of (seed, stage, epoch, step), so no generator state is saved.
     """
@@ -49,6 +50,13 @@ class StageState:
     plateau: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     ended: bool = False
+    lanes: int = 1
+
+    def adopt_order(self, lanes: int, rows: int) -> bool:
+        """Adopt the order of a stream with these lanes and promoters. Returns whether the epoch must start again."""
+        restarts = lanes != self.lanes and 0 < self.consumed < rows
+        self.lanes, self.consumed = lanes, 0 if restarts else self.consumed
+        return restarts
 
     @property
     def progress(self) -> StageProgress:

@@ -67,5 +67,5 @@ def check_columns(connection: duckdb.DuckDBPyConnection, expression: str, relati
 
 def _error(expression: str, problem: str, more: str = "") -> UserError:
     return UserError(
-        f"dataset.where={expression}: {problem}; expected an expression over the columns, such as \"x < 1\"{more}"
+        f'dataset.where={expression}: {problem}; expected an expression over the columns, such as "x < 1"{more}'
     )

@@ -37,7 +37,8 @@ def count_saved_bytes(task, stage, rows):
         return tensor
 
     lengths = torch.full((rows,), BASES)
-    draws = draw(rows, BASES // 3 + 2, 3, torch.Generator().manual_seed(0)) if stage == "pretrain" else None
+    drawn = draw(rows, BASES // 3 + 2, 3, torch.Generator().manual_seed(0))
+    draws = drawn.slice_rows(0, rows) if stage == "pretrain" else None
     batch = DeviceBatch(
         torch.zeros((rows, 378), dtype=torch.uint8), lengths, torch.zeros(rows), torch.ones(rows), draws, is_full=True
     )

@@ -112,7 +112,7 @@ def test_masked_loss_equals_stock_transformers(made, architecture):
     draws = task.draw(batch, make_generator(CPU, "a step"))
     here = batch_to_device(batch, task.choose_width(batch, CPU), draws, CPU)
     frames = select_frames(cut_reading_frames(here.tokens, here.lengths, 3), draws.frame)
-    read, labels = mask_kmers(frames.input_ids, frames.kmers, draws, 0.15)
+    read, labels = mask_kmers(frames.input_ids, frames.kmers, here.draws, 0.15)
     labels[::2] = IGNORED
     logits = model(input_ids=read, attention_mask=frames.attention_mask).logits
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -23,7 +23,7 @@ from model.bert import length_cut
 from model.bert.build import build_task
 from model.bert.device_batch import pass_to_device
 from model.bert.fused_attention import fuse_projections
-from model.bert.masking import Draws
+from model.bert.masking import BatchDraws
 from model.bert.objectives import Sums
 from model.config import Config
 from pipeline.shards.index import read_index
@@ -151,9 +151,8 @@ def fake_passes(task, stage, batch, device):
     width = task.choose_width(batch, here)
     draws = None
     if stage == "pretrain":
-        shape = (batch.global_rows, width // task.k + 2)
-        frame = torch.randint(task.k, shape[:1], device=device)
-        draws = Draws(frame, torch.rand(shape, device=device), torch.randint(5, 100, shape, device=device))
+        frame = torch.randint(task.k, (batch.global_rows,), device=device)
+        draws = BatchDraws(frame, 1, width // task.k + 2, task.k)
     passes = task.cut(batch, here)
     return [pass_to_device(batch, one, draws, device, task.k) for one in passes], draws
 

@@ -98,7 +98,7 @@ def plain_loss(made, stage, task):
     wide = torch.from_numpy(batch.tokens[:, : task.choose_width(batch, CPU)])
     one = select_frames(cut_reading_frames(wide, lengths, 3), draws.frame)
     share = made.config.pretrain.mask_share
-    read, labels = mask_kmers(one.input_ids, one.kmers, draws, share)
+    read, labels = mask_kmers(one.input_ids, one.kmers, draws.slice_rows(0, len(wide)), share)
     logits = task.model(input_ids=read, attention_mask=one.attention_mask).logits
     summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
     expected = share * ((lengths - draws.frame) // 3).sum()  # expected number of masked k-mers

@@ -94,7 +94,7 @@ def run_task(made, task, rows=64):
     sequences = ["".join(draws.choice(list("ACGT"), size=n)) for n in draws.integers(30, 60, size=rows)]
     tokens, lengths = encode_rows(sequences, task.k)
     global_batch = SimpleNamespace(global_rows=rows, global_lengths=lengths)
-    random_numbers = task.draw(global_batch, make_generator(CPU, "guess"))
+    random_numbers = task.draw(global_batch, make_generator(CPU, "guess")).slice_rows(0, rows)
     ids = torch.from_numpy(fit_width(tokens, task.choose_width(global_batch, CPU)))
     batch = DeviceBatch(ids, torch.from_numpy(lengths), None, torch.ones(rows), random_numbers)
     return batch, task(batch)

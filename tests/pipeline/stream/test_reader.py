@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.records import Record
-from pipeline.stream.batching import RankSlice, assign_rows, collate, split_windows
-from pipeline.stream.reader import join_records
+from pipeline.stream.batching import RankSlice, assign_rows, collate
+from pipeline.stream.reader import LABEL_BITS, Rows, join_records
 from pipeline.stream.stream import StreamState
 from pipeline.tokens.kmers import Ragged, encode_text, vocabulary_size
 from pipeline.tokens.padding import pad_rows, pad_tokens
@@ -46,47 +46,71 @@ def test_padding(lengths, dtype, more, data):
 
 @settings(deadline=None, max_examples=100)
 @given(
-    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=4),
-    st.integers(1, 7),
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.integers(1, 5),
     st.integers(1, 16),
     st.integers(1, 4),
     dtypes,
+    st.booleans(),
     st.data(),
 )
-def test_blocks_contain_the_rows_of_each_rank(windows, batch, ranks, micro, dtype, data):
-    """Any windows, batches across several of them, and empty micro-batches."""
-    pieces, flat, first = [], [], 0
-    for number, lengths in enumerate(windows):
+def test_blocks_contain_the_rows_of_each_rank(quotas, step_count, ranks, micro, dtype, several_labels, data):
+    """Any lanes, windows that end anywhere in them, and empty micro-batches."""
+    lanes, grid = [], []
+    for number, quota in enumerate(quotas):
+        lengths = data.draw(st.lists(st.integers(0, 30), min_size=step_count * quota, max_size=step_count * quota))
         tokens = ragged(lengths, dtype, number)
-        ids = first + np.arange(len(lengths))
-        record = Record(tokens, ids.astype(np.float32) / 2, ids * 3)
+        ids = 1000 * number + np.arange(len(lengths))
+        expression = ids.astype(np.float32) / 2
+        if several_labels:
+            expression = np.stack([expression, np.where(ids % 3, ids, np.nan).astype(np.float32)], axis=1)
         picks = np.array(data.draw(st.permutations(range(len(lengths)))))
-        pieces.append(join_records([record], [first]).rows(picks))
-        flat += [(first + int(pick), tokens.row(pick)) for pick in picks]
-        first += len(lengths)
-    whole = len(flat) // batch * batch
-    pieces, _ = split_windows(pieces, whole)
-    result = [[] for _ in range(whole // batch)]
-    for rank in range(ranks if whole else 0):
-        steps = collate(pieces, assign_rows(RankSlice(rank, ranks, micro), batch), batch, k=3)
-        assert len(steps) == whole // batch
-        for i, parts in enumerate(steps):
-            rows = flat[i * batch : (i + 1) * batch]
-            width = -(-max(len(ids) for _, ids in rows) // 8) * 8
-            assert len(parts) == micro
-            for part in parts:
+        lanes.append((Record(tokens, expression, ids * 3), ids, picks))
+        grid.append(np.reshape(picks, (step_count, quota)) + 1000 * number)
+    grid, batch = np.concatenate(grid, axis=1), sum(quotas)
+    row_of = {int(i): (record, int(i) % 1000) for record, ids, _ in lanes for i in ids}
+    lengths_of = np.vectorize(lambda i: len(row_of[i][0].tokens.row(row_of[i][1])))
+    result = [[] for _ in range(step_count)]
+    for rank in range(ranks):
+        assignment = assign_rows(RankSlice(rank, ranks, micro), batch)
+        begin, parts = 0, []
+        for quota, (record, _, picks) in zip(quotas, lanes, strict=True):
+            first, end = (min(max(edge - begin, 0), quota) for edge in assignment.range)
+            begin += quota
+            own = picks.reshape(step_count, quota)[:, first:end].ravel()
+            if len(own):
+                cut = data.draw(st.integers(0, len(own)))
+                buffer = np.zeros(64, np.uint8)
+                pieces = [part for part in (own[:cut], own[cut:]) if len(part)]
+                windows = [join_records([record], [(0, len(record))], [1000], part, buffer)[0] for part in pieces]
+                parts.append([Rows(window, 0, len(window)) for window in windows])
+        block = collate(parts, assignment, batch, step_count, k=3)
+        facts = lengths_of(grid)
+        if several_labels:
+            facts = np.vectorize(lambda i: (lengths_of(i) << LABEL_BITS) + 1 + int(i % 3 != 0))(grid)
+        real = assignment.rows[assignment.weights > 0]
+        assert np.array_equal(block.own_facts(), facts[:, real].ravel())
+        for step, micro_batches in enumerate(block.slice_steps(facts)):
+            numbers = grid[step]
+            width = -(-int(lengths_of(numbers).max()) // 8) * 8
+            assert len(micro_batches) == micro
+            for part in micro_batches:
                 assert part.global_rows == batch
-                assert part.global_lengths.tolist() == [len(ids) for _, ids in rows]
+                assert part.global_values == batch + several_labels * int((numbers % 3 != 0).sum())
+                assert np.array_equal(part.global_lengths, lengths_of(numbers))
                 assert part.tokens.shape == (len(part.id), width)
                 assert part.tokens.dtype == dtype
                 assert len(set(part.weight)) == 1
                 for j, ids in enumerate(part.tokens):
-                    number, expected = rows[part.first_row + j]
-                    assert (part.id[j], part.expression[j], part.lengths[j]) == (number * 3, number / 2, len(expected))
+                    number = int(numbers[part.first_row + j])
+                    record, row = row_of[number]
+                    expected = record.tokens.row(row)
+                    assert (part.id[j], part.lengths[j]) == (number * 3, len(expected))
+                    assert np.array_equal(part.expression[j], record.expression[row], equal_nan=True)
                     assert np.array_equal(ids[: len(expected)], expected)
                     assert not ids[len(expected) :].any()
                 if part.weight[0]:
-                    result[i] += range(part.first_row, part.first_row + len(part.id))
+                    result[step] += range(part.first_row, part.first_row + len(part.id))
     assert all(sorted(numbers) == list(range(batch)) for numbers in result)
 
 

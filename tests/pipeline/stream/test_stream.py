@@ -9,60 +9,8 @@ from hypothesis import strategies as st
 from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.shuffle import SHARDS_TOGETHER, WINDOW_RECORDS, make_epoch_order, partition
+from pipeline.stream.shuffle import partition
 from pipeline.stream.stream import RankSlice, ShardStream
-
-sizes = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=40), min_size=1, max_size=5)
-
-
-def sequence_of(order):
-    """List all (window, row) of an epoch in order."""
-    return [(window, row) for window in range(order.windows) for row in order.window_rows(window).tolist()]
-
-
-@settings(deadline=None, max_examples=100)
-@given(sizes, st.integers(0, 3), st.integers(0, 3), st.booleans())
-def test_epoch_is_a_permutation(record_rows, seed, epoch, shuffle):
-    order = make_epoch_order(record_rows, seed, epoch, shuffle)
-    flat = [rows for shard in record_rows for rows in shard]
-    assert sorted(order.records) == list(range(len(flat)))
-    assert order.starts[-1] == sum(flat)
-    for window in range(order.windows):
-        expected = sum(flat[record] for record in order.window_records(window))
-        assert sorted(order.window_rows(window)) == list(range(expected))
-        assert order.window_of(int(order.starts[window])) == window
-        assert order.window_of(int(order.starts[window + 1]) - 1) == window
-
-
-def test_order_by_hand():
-    plain = make_epoch_order([[2, 3], [4]], seed=1, epoch=0, shuffle=False)
-    assert plain.records.tolist() == [0, 1, 2]
-    assert plain.window_rows(0).tolist() == list(range(9))
-    result = make_epoch_order([[1] * 5] * (2 * SHARDS_TOGETHER), seed=1, epoch=0).records // 5
-    first, second = set(result[: 5 * SHARDS_TOGETHER].tolist()), set(result[5 * SHARDS_TOGETHER :].tolist())
-    assert len(first) == len(second) == SHARDS_TOGETHER  # whole shards, so many at a time
-    assert len(set(result[:WINDOW_RECORDS].tolist())) > SHARDS_TOGETHER / 2  # and a window is of most of them
-    assert sequence_of(make_epoch_order([[9] * 40], 1, 0)) == sequence_of(make_epoch_order([[9] * 40], 1, 0))
-    assert sequence_of(make_epoch_order([[9] * 40], 1, 0)) != sequence_of(make_epoch_order([[9] * 40], 1, 1))
-    assert len(make_epoch_order([[9] * 40], 1, 0).window_records(0)) == WINDOW_RECORDS
-
-
-def test_seed_and_epoch_change_records_and_rows():
-    """Records and rows are checked separately, because one shuffle could hide a missing other."""
-    places = [(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
-    orders = [make_epoch_order([[9] * 10] * 4, *place) for place in places]
-    assert len({tuple(order.records) for order in orders}) == len(places)
-    assert len({tuple(order.window_rows(0)) for order in orders}) == len(places)
-    assert len({tuple(order.records // 10) for order in orders}) == len(places)  # shards, too
-    first, second = (orders[0].window_rows(window).tolist() for window in (0, 1))
-    assert first != second
-
-
-def test_order_of_an_epoch_is_stable():
-    """A run of an older version resumes in the same order."""
-    order = make_epoch_order([[2, 3], [4], [1, 2]], seed=7, epoch=3)
-    assert order.records.tolist() == [4, 0, 3, 2, 1]
-    assert order.window_rows(0).tolist() == [2, 9, 10, 4, 0, 5, 6, 3, 7, 8, 11, 1]
 
 
 @given(st.integers(0, 1000), st.integers(1, 40))

@@ -1,0 +1,91 @@
+"""CPU time of one epoch, summed over ranks that run side by side and share lengths by torch.distributed (gloo).
+
+    python -m bench.stream.ranks FOLDER [--worlds 1,2,4,8] [--global-batch 2048] [--epochs 3]
+
+FOLDER: shards of one k. In the first epoch, every record is checked once, by the rank that reads it. In later epochs a
+process checks only the records that it has not met before.
+"""
+
+import argparse
+import multiprocessing
+import os
+import socket
+import time
+from pathlib import Path
+
+from bench.measure import markdown
+from pipeline.shards.index import read_index
+from pipeline.stream.stream import RankSlice, ShardStream
+
+SPLIT = "finetune/train"
+
+
+def run_rank(folder: Path, rank: int, ranks: int, batch: int, epochs: int, port: int, queue) -> None:
+    """Read epochs as one rank. Reports CPU seconds per epoch, share of the bytes read in the first one, and rows."""
+    import torch.distributed as dist
+
+    from model.distributed.consensus import make_fact_exchange
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=ranks)
+    index = read_index(folder)
+    stream = ShardStream(folder, index, SPLIT, batch, RankSlice(rank, ranks), exchange=make_fact_exchange(rank))
+    seconds, rows = [], 0
+    for epoch in range(epochs):
+        dist.barrier()
+        began = time.process_time()
+        for step in stream.epoch(epoch):
+            rows += int(step.micro_batches[0].weight.sum())
+        seconds.append(time.process_time() - began)
+        if not epoch:
+            share = read_bytes(stream) / sum(shard.bytes for shard in index.splits[SPLIT])
+    dist.destroy_process_group()
+    queue.put((seconds, share, rows))
+
+
+def read_bytes(stream: ShardStream) -> int:
+    """Sum the bytes of the records that a stream has met."""
+    shards = stream.index.splits[SPLIT]
+    met = stream._reader._checked.items()
+    return sum(shards[shard].records[number].bytes for shard, (_, numbers) in met for number in numbers)
+
+
+def run_world(folder: Path, ranks: int, batch: int, epochs: int) -> list[str]:
+    """Run the ranks of a world. Returns the row of the table."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [
+        context.Process(target=run_rank, args=(folder, rank, ranks, batch, epochs, port, queue))
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    results = [queue.get() for _ in processes]
+    for process in processes:
+        process.join()
+    index = read_index(folder)
+    assert sum(rows for *_, rows in results) == epochs * index.rows(SPLIT)
+    totals = [sum(column) for column in zip(*(seconds for seconds, *_ in results), strict=True)]
+    later = sum(totals[1:]) / max(len(totals) - 1, 1)
+    share = max(share for _, share, _ in results)
+    return [str(ranks), f"{totals[0]:.2f}", f"{later:.2f}", f"{share:.1%}"]
+
+
+def main() -> None:
+    cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("folder", type=Path)
+    cli.add_argument("--worlds", default="1,2,4,8", help="numbers of ranks; default: 1,2,4,8")
+    cli.add_argument("--global-batch", type=int, default=2048, help="default: 2048")
+    cli.add_argument("--epochs", type=int, default=3, help="default: 3")
+    args = cli.parse_args()
+    worlds = [int(ranks) for ranks in args.worlds.split(",")]
+    rows = [run_world(args.folder, ranks, args.global_batch, args.epochs) for ranks in worlds]
+    print(f"{read_index(args.folder).rows(SPLIT):,} promoters, global batch {args.global_batch:,}\n")
+    print(markdown(["ranks", "CPU s, first epoch", "CPU s, later epochs", "most bytes of a rank"], rows))
+
+
+if __name__ == "__main__":
+    main()
