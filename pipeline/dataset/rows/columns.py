@@ -172,7 +172,8 @@ def _define_filtered_input(
     connection.execute(
         f"create or replace temp view named_input as select {prefixed}, {_list(named.values())} from typed_input"
     )
-    check_columns(connection, where, "named_input", PREFIX)
+    names = {column.code: column.source.name for column in (*columns.labels, *columns.kept)}
+    check_columns(connection, where, "named_input", PREFIX, names)
     rule = f"if(({checked_filter(where)})::boolean, {quoted(PREFIX + 'rule')}, 'filtered')"
     restored = _list(rule if name == "rule" else quoted(PREFIX + name) for name in own)
     connection.execute(
