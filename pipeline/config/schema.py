@@ -18,6 +18,8 @@ from pydantic import (
 
 from pipeline.paths import shipped
 
+MIN_OVERLAP, MAX_OVERLAP = 15, 500
+"""Limits of dataset.group_overlap. Shorter runs occur in unrelated inserts by chance."""
 DEFAULT_CONFIG = shipped("config.yaml")
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
@@ -45,6 +47,12 @@ def _check_all_or_size(size: Any) -> Any:
 
 
 AllOrSize = Annotated[Literal["all"] | float, BeforeValidator(_check_all_or_size)]
+
+
+def _check_overlap(bases: int) -> int:
+    if bases and not MIN_OVERLAP <= bases <= MAX_OVERLAP:
+        raise ValueError(f"expected 0, or {MIN_OVERLAP} to {MAX_OVERLAP} bases")
+    return bases
 
 
 class Section(BaseModel):
@@ -127,6 +135,8 @@ class Assay(Section):
 class Dataset(Section):
     """Construction of the dataset. A size below 1 is a fraction of the rows, from 1 on a number of rows."""
 
+    LATER_SETTINGS = ("group_column", "group_overlap")
+
     path: str
     """The DuckDB file. The Parquet files are beside it."""
     seed: Annotated[int, Field(ge=0)]
@@ -136,7 +146,7 @@ class Dataset(Section):
     split: Literal["random", "grouped"]
     """grouped keeps equal and near-duplicate inserts in one split."""
     max_mismatches: Annotated[int, Field(ge=0, le=8)]
-    """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates."""
+    """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates, on either strand."""
     top_fraction: Fraction
     """Fraction of the promoters, highest expression first, for pretraining; ties at the threshold are included."""
     pretrain_valid: Size
@@ -149,6 +159,10 @@ class Dataset(Section):
     """Fine-tuning rows held out for testing: a size."""
     finetune_train: AllOrSize
     """Fine-tuning rows to train on. all: every row that is not held out; a fraction refers to all promoters."""
+    group_column: str = ""
+    """split=grouped: rows with one value in this column of the input are in one split. Empty: no column."""
+    group_overlap: Annotated[int, AfterValidator(_check_overlap)] = 0
+    """split=grouped: inserts that share a run of this many bases, on either strand, are in one split. 0: off."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Dataset":

@@ -112,7 +112,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
         from pipeline.dataset.grouped_split import create_grouped_promoters
 
-        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches)
+        leaks, largest = create_grouped_promoters(connection, config.dataset)
         set_variables(connection, {"random_split_leaks": leaks})
     else:
         connection.execute(statement("splits/random.sql"))

@@ -169,6 +169,13 @@ def row_count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     return int(count)
 
 
+def memory_limit_bytes(connection: duckdb.DuckDBPyConnection) -> int:
+    """Read the memory limit of a connection, which DuckDB rounds to a tenth of its unit."""
+    ((text,),) = rows_of(connection, "select current_setting('memory_limit')")
+    number, unit = text.split()
+    return int(float(number) * 1024 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit))
+
+
 def explain(error: Exception) -> UserError:
     """Convert a DuckDB error into a UserError: a known explanation, or the first lines of the error."""
     if isinstance(error, duckdb.OutOfMemoryException):

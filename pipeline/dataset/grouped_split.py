@@ -1,58 +1,146 @@
-"""Split the dataset by clusters of near-duplicate inserts (dataset.split=grouped), each cluster into one split.
+"""Split the dataset by clusters of related inserts (dataset.split=grouped), each cluster into one split.
 
 1. sql/splits/inserts.sql: the valid rows with their inserts;
-2. near_duplicates/clusters.py: distinct inserts -> pairs of near-duplicates -> clusters;
-3. sql/splits/grouped.sql: a split for each cluster; promoters without near-duplicates fill the splits.
+2. near_duplicates: rows -> equal inserts, near-duplicates, shared runs -> clusters;
+3. sql/splits/grouped.sql: a split for each cluster; rows that are in no cluster fill the splits.
 """
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.dataset.database import rows_of, statement
+from pipeline.config.schema import Dataset
+from pipeline.dataset.database import memory_limit_bytes, rows_of, statement
 from pipeline.errors import UserError
-from pipeline.near_duplicates.clusters import find_clusters
-from pipeline.near_duplicates.pairs import find_pairs
+from pipeline.near_duplicates.candidates import Buckets
+from pipeline.near_duplicates.clusters import DisjointSets
+from pipeline.near_duplicates.leaks import LeakCounter, Split
+from pipeline.near_duplicates.packing import Indices
+from pipeline.near_duplicates.runs import find_shared_runs, name_shared_run
+from pipeline.near_duplicates.search import Batches, Equal, find_near_duplicates
+from pipeline.near_duplicates.spill import Workspace
+from pipeline.runtime.text import format_count
+
+READ_ROWS = 1 << 16
+MAX_WORKSPACE_BYTES = 1 << 30
+"""A larger workspace is not faster."""
 
 
-def create_grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int) -> int:
+@dataclass(frozen=True)
+class LargestCluster:
+    """The largest cluster: its rows, and the run of bases that the most rows share, with their number."""
+
+    rows: int
+    run: str | None = None
+    run_rows: int = 0
+
+    def describe(self) -> str:
+        """Describe the rows of the cluster and its most common run."""
+        run = f"; {format_count(self.run_rows, 'row')} share {self.run}" if self.run else ""
+        return format_count(self.rows, "row") + run
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    rows: int
+    test: int
+    valid: int
+    train: int
+
+
+def create_grouped_promoters(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset
+) -> tuple[int, LargestCluster]:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    Returns the number of held-out rows of a random split of the same sizes that would have a near-duplicate in
-    training. Raises UserError if too few promoters without near-duplicates are left to fill the splits.
+    Returns the number of held-out rows of a random split of the same sizes that would have
+    an equal insert or a near-duplicate in training, and the largest cluster. Raises UserError if too few rows without
+    relations are left to fill the splits.
     """
     connection.execute(statement("splits/inserts.sql"))
-    rows = connection.sql('select "insert", place from inserts').to_arrow_table()
-    inserts = rows["insert"].combine_chunks().dictionary_encode()
-    clusters = find_clusters(inserts.dictionary, max_mismatches)
-    columns = {"insert": clusters.rows, "leader": clusters.leaders}
-    near = pa.table({name: inserts.dictionary.take(rows) for name, rows in columns.items()})
-    connection.register("near", near)
+    sizes = _Sizes(*rows_of(connection, statement("splits/requested_sizes.sql"))[0])
+    workspace = workspace_of(connection)
+    sets, random_split = DisjointSets(sizes.rows), LeakCounter(_random_split(connection, sizes))
+    query = statement("splits/inserts_by_length.sql")
+    for relation in find_near_duplicates(read_inserts(connection, query), dataset.max_mismatches, workspace):
+        random_split.add(relation)
+        sets.join(*((relation.rows, relation.first) if isinstance(relation, Equal) else (relation.i, relation.j)))
+    leaks = random_split.near_duplicates()
+    del random_split
+    largest_run = np.empty(0, np.int64)
+    if dataset.group_overlap:
+        for runs in find_shared_runs(
+            lambda: read_inserts(connection, query), dataset.group_overlap, sizes.rows, workspace
+        ):
+            sets.join(np.repeat(runs.members[runs.starts], runs.sizes), runs.members)
+            largest_run = _larger(largest_run, runs)
+    members = pa.RecordBatchReader.from_batches(
+        pa.schema([("row", pa.int64()), ("root", pa.int64())]), map(_batch, sets.shared())
+    )
+    connection.register("found_members", members)
+    connection.execute("create or replace temp table members as from found_members")
+    connection.unregister("found_members")
+    del sets
     connection.execute(statement("splits/grouped.sql"))
-    connection.unregister("near")
-    ((test, valid, test_size, valid_size, train),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
-    if (test, valid) != (test_size, valid_size):
+    ((test, valid, largest),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
+    cluster = LargestCluster(largest, *_name_run(connection, largest_run, dataset.group_overlap))
+    if (test, valid) != (sizes.test, sizes.valid):
         raise UserError(
-            f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {test_size:,} test and "
-            f"{valid_size:,} validation rows, got {test:,} and {valid:,}; fix: smaller sizes, a lower "
-            "dataset.max_mismatches or dataset.split=random"
+            f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {sizes.test:,} test and "
+            f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has {cluster.describe()}; "
+            "fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
         )
-    return _count_leaks(inserts, rows["place"].to_numpy(), test + valid, train, max_mismatches)
+    return leaks, cluster
 
 
-def _count_leaks(
-    inserts: pa.DictionaryArray, places: np.ndarray, held_out: int, train: int, max_mismatches: int
-) -> int:
-    """Count held-out rows of a random split with an equal or near-duplicate insert in training.
+def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
+    """Read row numbers and inserts by a query that sorts them by length."""
+    for batch in connection.sql(query).to_arrow_reader(READ_ROWS):
+        yield batch.column(0).to_numpy(), batch.column(1)
 
-    places: hashes that give the random order, (rows,) uint64. The first `held_out` rows are held out, the next `train`
-    rows are training rows.
-    """
-    codes = inserts.indices.to_numpy()[np.argsort(places, kind="stable")]
-    splits = codes[:held_out], codes[held_out : held_out + train]
-    held, trained = (np.bincount(split, minlength=len(inserts.dictionary)) for split in splits)
-    leaks = (held > 0) & (trained > 0)
-    for i, j in find_pairs(inserts.dictionary, max_mismatches):
-        for a, b in ((i, j), (j, i)):
-            leaks[a[(held[a] > 0) & (trained[b] > 0)]] = True
-    return int(held[leaks].sum())
+
+def workspace_of(connection: duckdb.DuckDBPyConnection) -> Workspace:
+    """Take a quarter of the memory limit of a connection for a search, at most 1 GiB, and the folder of its database."""
+    ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
+    return Workspace(min(memory_limit_bytes(connection) // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
+
+
+def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.NDArray[np.uint8]:
+    """Assign rows to the splits of a random split: (rows,) values of Split."""
+    splits = np.zeros(sizes.rows, np.uint8)
+    start, held_out = 0, sizes.test + sizes.valid
+    for batch in connection.sql(statement("splits/random_split.sql")).to_arrow_reader(READ_ROWS):
+        rows = batch.column(0).to_numpy()
+        ranks = np.arange(start, start + len(rows))
+        splits[rows] = np.select([ranks < held_out, ranks < held_out + sizes.train], [Split.HELD_OUT, Split.TRAIN], 0)
+        start += len(rows)
+    return splits
+
+
+def _batch(columns: tuple[Indices, Indices]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column) for column in columns], names=["row", "root"])
+
+
+def _larger(largest: Indices, runs: Buckets) -> Indices:
+    """Return the rows of the larger run: `largest`, or the largest of `runs`."""
+    number = int(np.argmax(runs.sizes))
+    if runs.sizes[number] <= len(largest):
+        return largest
+    return runs.members[runs.starts[number] :][: runs.sizes[number]].copy()
+
+
+def _name_run(
+    connection: duckdb.DuckDBPyConnection, rows: Indices, length: int
+) -> tuple[()] | tuple[str, int]:
+    """Name the run that rows share, and count the rows."""
+    if not len(rows):
+        return ()
+    distinct = np.unique(rows)
+    inserts = rows_of(
+        connection, 'select "insert" from inserts where row in (select unnest(?))', [distinct[:8].tolist()]
+    )
+    return name_shared_run([insert for (insert,) in inserts], length), len(distinct)

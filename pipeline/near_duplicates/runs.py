@@ -27,6 +27,7 @@ MINIMIZERS_PER_ROW, RUNS_PER_ROW = 8, 64
 """Expected records per row, from which the number of parts follows; a part that is too large is partitioned again."""
 BYTES_PER_RECORD = 64
 """Memory per key and row while a part is bucketed."""
+_OTHER_STRAND = str.maketrans("ACGT", "TGCA")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
@@ -68,6 +69,16 @@ def minimize_runs(codes: Codes, length: int) -> Words:
     repeats = smallest[:, 1:] == smallest[:, :-1]
     smallest[:, 1:][repeats] = NEVER
     return smallest
+
+
+def name_shared_run(inserts: list[str], length: int) -> str:
+    """Return the first run of `length` bases that all inserts share on either strand, as in the first insert."""
+    for start in range(len(inserts[0]) - length + 1):
+        run = inserts[0][start : start + length]
+        other = run[::-1].translate(_OTHER_STRAND)
+        if "N" not in run and all(run in insert or other in insert for insert in inserts):
+            return run
+    return ""
 
 
 def hash_runs(codes: Codes, length: int) -> Words:
@@ -149,4 +160,6 @@ def _bucket(keyed: Iterator[tuple[Words, Words]], records: int, workspace: Works
             if len(buckets.sizes):
                 lowest = np.minimum.reduceat(buckets.members, buckets.starts)
                 highest = np.maximum.reduceat(buckets.members, buckets.starts)
-                yield buckets.select(lowest != highest)
+                buckets = buckets.select(lowest != highest)
+            if len(buckets.sizes):
+                yield buckets
