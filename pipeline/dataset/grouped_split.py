@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.config.schema import Dataset
 from pipeline.dataset.database import memory_limit_bytes, rows_of, statement
+from pipeline.dataset.input.view import set_variables
 from pipeline.errors import UserError
 from pipeline.near_duplicates.candidates import Buckets
 from pipeline.near_duplicates.clusters import DisjointSets
@@ -85,15 +86,18 @@ def create_grouped_promoters(
     connection.execute("create or replace temp table members as from found_members")
     connection.unregister("found_members")
     del sets
-    connection.execute(statement("splits/grouped.sql"))
-    ((test, valid, largest),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
+    connection.execute(statement("splits/grouped_clusters.sql"))
+    _add_clusters(connection, sizes)
+    test, valid, largest = _assigned(connection)
     cluster = LargestCluster(largest, *_name_run(connection, largest_run, dataset.group_overlap))
-    if (test, valid) != (sizes.test, sizes.valid):
+    if 2 * test < sizes.test or 2 * valid < sizes.valid:
         raise UserError(
             f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {sizes.test:,} test and "
             f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has {cluster.describe()}; "
             "fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
         )
+    set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
+    connection.execute(statement("splits/grouped.sql"))
     return leaks, cluster
 
 
@@ -119,6 +123,30 @@ def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.N
         splits[rows] = np.select([ranks < held_out, ranks < held_out + sizes.train], [Split.HELD_OUT, Split.TRAIN], 0)
         start += len(rows)
     return splits
+
+
+def _assigned(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
+    """Count the test and validation rows, and the rows of the largest cluster."""
+    ((test, valid, largest),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
+    return test, valid, largest
+
+
+def _add_clusters(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> None:
+    """Move training clusters that fit into test and validation, where too few rows are in no cluster to fill them."""
+    test, valid, _ = _assigned(connection)
+    missing = {"test": sizes.test - test, "valid": sizes.valid - valid}
+    moved: dict[str, list[int]] = {"test": [], "valid": []}
+    if not any(missing.values()):
+        return
+    for batch in connection.sql(statement("splits/grouped_training_clusters.sql")).to_arrow_reader(READ_ROWS):
+        for root, rows in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+            for split, left in missing.items():
+                if rows <= left:
+                    missing[split] -= rows
+                    moved[split].append(root)
+                    break
+    for split, roots in moved.items():
+        connection.execute("update clusters set split = ? where root in (select unnest(?))", [split, roots])
 
 
 def _batch(columns: tuple[Indices, Indices]) -> pa.RecordBatch:
