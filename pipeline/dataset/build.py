@@ -25,6 +25,7 @@ from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
+from pipeline.dataset.split_leaks import record_leaks
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.io.remote import fetch, is_remote
 
@@ -113,7 +114,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
         from pipeline.dataset.grouped_split import create_grouped_promoters
 
         leaks, largest = create_grouped_promoters(connection, config.dataset)
-        set_variables(connection, {"random_split_leaks": leaks})
+        set_variables(connection, {"random_split_leaks": leaks, "largest_cluster": dataclasses.asdict(largest)})
     else:
         connection.execute(statement("splits/random.sql"))
     connection.execute(statement("05_rejects.sql"))
@@ -123,6 +124,7 @@ def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, s
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name))
     check_sizes(connection)
+    record_leaks(connection, config.dataset.group_overlap)
     for name in ("09_sequence_macros.sql", "10_results.sql", "11_comments.sql"):
         connection.execute(statement(name))
 

@@ -6,7 +6,6 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -14,35 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.schema import Dataset
-from pipeline.dataset.database import memory_limit_bytes, rows_of, statement
+from pipeline.dataset.database import rows_of, statement
+from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, workspace_of
 from pipeline.dataset.input.view import set_variables
+from pipeline.dataset.split_leaks import LargestCluster
 from pipeline.errors import UserError
 from pipeline.near_duplicates.candidates import Buckets
 from pipeline.near_duplicates.clusters import DisjointSets
 from pipeline.near_duplicates.leaks import LeakCounter, Split
 from pipeline.near_duplicates.packing import Indices
 from pipeline.near_duplicates.runs import find_shared_runs, name_shared_run
-from pipeline.near_duplicates.search import Batches, Equal, find_near_duplicates
-from pipeline.near_duplicates.spill import Workspace
-from pipeline.runtime.text import format_count
-
-READ_ROWS = 1 << 16
-MAX_WORKSPACE_BYTES = 1 << 30
-"""A larger workspace is not faster."""
-
-
-@dataclass(frozen=True)
-class LargestCluster:
-    """The largest cluster: its rows, and the run of bases that the most rows share, with their number."""
-
-    rows: int
-    run: str | None = None
-    run_rows: int = 0
-
-    def describe(self) -> str:
-        """Describe the rows of the cluster and its most common run."""
-        run = f"; {format_count(self.run_rows, 'row')} share {self.run}" if self.run else ""
-        return format_count(self.rows, "row") + run
+from pipeline.near_duplicates.search import Equal, find_near_duplicates
 
 
 @dataclass(frozen=True)
@@ -99,18 +80,6 @@ def create_grouped_promoters(
     set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
     connection.execute(statement("splits/grouped.sql"))
     return leaks, cluster
-
-
-def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
-    """Read row numbers and inserts by a query that sorts them by length."""
-    for batch in connection.sql(query).to_arrow_reader(READ_ROWS):
-        yield batch.column(0).to_numpy(), batch.column(1)
-
-
-def workspace_of(connection: duckdb.DuckDBPyConnection) -> Workspace:
-    """Take a quarter of the memory limit of a connection for a search, at most 1 GiB, and the folder of its database."""
-    ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
-    return Workspace(min(memory_limit_bytes(connection) // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
 
 
 def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
@@ -41,6 +42,10 @@ class BuildResult:
     """Name or number of the column of sequences; None for FASTA."""
     label_column: str | None = None
     """Name or number of the column of labels, or their key in FASTA; None without labels."""
+    leaks: SplitLeaks | None = None
+    """Held-out rows by what they have in common with training rows; None if an earlier version built the dataset."""
+    largest_cluster: LargestCluster | None = None
+    """For split = grouped; None for an existing dataset."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
 
@@ -60,6 +65,7 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         connection,
         "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
     )
+    ((largest,),) = rows_of(connection, "select getvariable('largest_cluster')")
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     return BuildResult(
         str(files.database),
@@ -71,6 +77,8 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         **values,
         sequence_lengths=(shortest, longest),
         label_range=None if low is None else (low, high),
+        leaks=recorded_leaks(connection),
+        largest_cluster=None if largest is None else LargestCluster(**largest),
     )
 
 

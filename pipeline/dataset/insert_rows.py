@@ -1,0 +1,26 @@
+"""Read the inserts of a dataset for the search of near-duplicates, and set the memory of the search."""
+
+from pathlib import Path
+
+import duckdb
+
+from pipeline.dataset.database import memory_limit_bytes, rows_of
+from pipeline.near_duplicates.search import Batches
+from pipeline.near_duplicates.spill import Workspace
+
+READ_ROWS = 1 << 16
+"""Rows per batch."""
+MAX_WORKSPACE_BYTES = 1 << 30
+"""A larger workspace is not faster."""
+
+
+def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
+    """Read row numbers and inserts by a query that sorts them by length."""
+    for batch in connection.sql(query).to_arrow_reader(READ_ROWS):
+        yield batch.column(0).to_numpy(), batch.column(1)
+
+
+def workspace_of(connection: duckdb.DuckDBPyConnection) -> Workspace:
+    """Take a quarter of the memory limit of a connection for a search, at most 1 GiB, and the folder of its database."""
+    ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
+    return Workspace(min(memory_limit_bytes(connection) // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
