@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.config.schema import Dataset
 from pipeline.dataset.database import rows_of, statement
-from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, workspace_of
+from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, reserve_workspace
 from pipeline.dataset.input.view import set_variables
 from pipeline.dataset.split_leaks import LargestCluster
 from pipeline.errors import UserError
@@ -24,6 +24,7 @@ from pipeline.near_duplicates.leaks import LeakCounter, Split
 from pipeline.near_duplicates.packing import Indices
 from pipeline.near_duplicates.runs import find_shared_runs, name_shared_run
 from pipeline.near_duplicates.search import Equal, find_near_duplicates
+from pipeline.near_duplicates.spill import Workspace
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,15 @@ def create_grouped_promoters(
     an equal insert or a near-duplicate in training, and the largest cluster. Raises UserError if too few rows without
     relations are left to fill the splits.
     """
+    with reserve_workspace(connection) as workspace:
+        return _create(connection, dataset, workspace)
+
+
+def _create(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace
+) -> tuple[int, LargestCluster]:
     connection.execute(statement("splits/inserts.sql"))
     sizes = _Sizes(*rows_of(connection, statement("splits/requested_sizes.sql"))[0])
-    workspace = workspace_of(connection)
     sets, random_split = DisjointSets(sizes.rows), LeakCounter(_random_split(connection, sizes))
     query = statement("splits/inserts_by_length.sql")
     for relation in find_near_duplicates(read_inserts(connection, query), dataset.max_mismatches, workspace):

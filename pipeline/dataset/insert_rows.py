@@ -1,5 +1,7 @@
 """Read the inserts of a dataset for the search of near-duplicates, and set the memory of the search."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -20,7 +22,17 @@ def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
         yield batch.column(0).to_numpy(), batch.column(1)
 
 
-def workspace_of(connection: duckdb.DuckDBPyConnection) -> Workspace:
-    """Take a quarter of the memory limit of a connection for a search, at most 1 GiB, and the folder of its database."""
+@contextmanager
+def reserve_workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[Workspace]:
+    """Divide the memory limit of a connection: a quarter for a search, at most 1 GiB, and DuckDB two quarters less.
+
+    The last quarter is for the fixed memory per row. Temporary files go to the folder of the database.
+    """
     ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
-    return Workspace(min(memory_limit_bytes(connection) // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
+    limit = memory_limit_bytes(connection)
+    workspace = Workspace(min(limit // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
+    connection.execute(f"set memory_limit = '{(limit - 2 * workspace.memory_bytes) >> 20}MiB'")
+    try:
+        yield workspace
+    finally:
+        connection.execute(f"set memory_limit = '{limit >> 20}MiB'")

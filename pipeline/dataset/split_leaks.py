@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from pipeline.dataset.database import open_dataset, rows_of, set_memory_limit
-from pipeline.dataset.insert_rows import read_inserts, workspace_of
+from pipeline.dataset.insert_rows import read_inserts, reserve_workspace
 from pipeline.near_duplicates.leaks import LeakCounter, Split
 from pipeline.near_duplicates.runs import find_shared_runs
 from pipeline.near_duplicates.search import find_near_duplicates
@@ -62,15 +62,16 @@ class LargestCluster:
 
 
 def examine(connection: duckdb.DuckDBPyConnection) -> SplitLeaks:
-    """Examine all held-out rows of an open dataset. Memory: that of grouped_split.workspace_of, and 12 bytes per row."""
+    """Examine all held-out rows of an open dataset. Memory: the limit of the connection, and 12 bytes per row."""
     held_out, rows, max_mismatches = _sizes(connection)
     splits = np.full(rows, Split.TRAIN, np.uint8)
     splits[:held_out] = Split.HELD_OUT
-    counter, workspace = LeakCounter(splits), workspace_of(connection)
-    for relation in find_near_duplicates(read_inserts(connection, _INSERTS), max_mismatches, workspace):
-        counter.add(relation)
-    for runs in find_shared_runs(lambda: read_inserts(connection, _INSERTS), RUN_BASES, rows, workspace):
-        counter.add_runs(runs)
+    counter = LeakCounter(splits)
+    with reserve_workspace(connection) as workspace:
+        for relation in find_near_duplicates(read_inserts(connection, _INSERTS), max_mismatches, workspace):
+            counter.add(relation)
+        for runs in find_shared_runs(lambda: read_inserts(connection, _INSERTS), RUN_BASES, rows, workspace):
+            counter.add_runs(runs)
     return SplitLeaks(held_out, counter.near_duplicates(), counter.reverse_complements(), counter.shared_runs())
 
 
