@@ -5,6 +5,7 @@
 3. sql/splits/grouped.sql: a split for each cluster; rows that are in no cluster fill the splits.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -36,20 +37,20 @@ class _Sizes:
 
 
 def create_grouped_promoters(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, marks: dict[str, str], group: str
 ) -> tuple[int, LargestCluster]:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    Returns the number of held-out rows of a random split of the same sizes that would have
-    an equal insert or a near-duplicate in training, and the largest cluster. Raises UserError if too few rows without
-    relations are left to fill the splits.
+    marks: SQL for the marks of further columns; group: column of `usable` whose values lie together, or "". Returns the
+    number of held-out rows of a random split of the same sizes that would have an equal insert or a near-duplicate in
+    training, and the largest cluster. Raises UserError if clusters leave more than half of a split empty.
     """
     with reserve_workspace(connection) as workspace:
-        return _create(connection, dataset, workspace)
+        return _create(connection, dataset, workspace, marks, group)
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace, marks: dict[str, str], group: str
 ) -> tuple[int, LargestCluster]:
     connection.execute(statement("splits/inserts.sql"))
     sizes = _Sizes(*rows_of(connection, statement("splits/requested_sizes.sql"))[0])
@@ -67,6 +68,9 @@ def _create(
         ):
             sets.join(np.repeat(runs.members[runs.starts], runs.sizes), runs.members)
             largest_run = _larger(largest_run, runs)
+    if group:
+        for first, row in _read_pairs(connection, statement("splits/group_pairs.sql", {"group": group})):
+            sets.join(first, row)
     members = pa.RecordBatchReader.from_batches(
         pa.schema([("row", pa.int64()), ("root", pa.int64())]), map(_batch, sets.shared())
     )
@@ -85,7 +89,7 @@ def _create(
             "fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
         )
     set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
-    connection.execute(statement("splits/grouped.sql"))
+    connection.execute(statement("splits/grouped.sql", marks))
     return leaks, cluster
 
 
@@ -99,6 +103,11 @@ def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.N
         splits[rows] = np.select([ranks < held_out, ranks < held_out + sizes.train], [Split.HELD_OUT, Split.TRAIN], 0)
         start += len(rows)
     return splits
+
+
+def _read_pairs(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Indices, Indices]]:
+    for batch in connection.sql(query).to_arrow_reader(READ_ROWS):
+        yield batch.column(0).to_numpy(), batch.column(1).to_numpy()
 
 
 def _assigned(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:

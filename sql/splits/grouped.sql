@@ -8,22 +8,22 @@ with placed as (
         coalesce(clusters.split, fill.split, 'train') as split,
         coalesce(clusters.place, shuffle_hash("insert", getvariable('seed'))) as place,
         sequence,
-        expression
+        expression/* cells */
     from inserts
     left join members using (row)
     left join clusters using (root)
     left join fill using (row)
 ),
 shuffled as (
-    select sequence, expression
+    select sequence, expression/* cells */
     from placed
     order by
         case split when 'test' then 0 when 'valid' then 1 else 2 end,
         place,
         expression,
-        sequence
+        sequence/* ties */
 )
-select row_number() over () - 1 as id, sequence, expression
+select row_number() over () - 1 as id, sequence, expression/* columns */
 from shuffled;
 
 -- One row per insert that is in a cluster with other inserts, with the split of the cluster.
