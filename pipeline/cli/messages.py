@@ -176,7 +176,10 @@ def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
     return "; ".join(
         [
             *([f"of {format_count(leaks.held_out, 'row')}, {examined}"] if examined else []),
-            *([f"not examined: {missing} in training; to examine: promoter-bert leaks --dataset {dataset}"] * bool(missing)),
+            *(
+                [f"not examined: {missing} in training; to examine: promoter-bert leaks --dataset {dataset}"]
+                * bool(missing)
+            ),
         ]
     )
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pipeline.config.schema import Dataset
 from pipeline.dataset.database import rows_of, statement
-from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, reserve_workspace
 from pipeline.dataset.input.view import set_variables
+from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, reserve_workspace
 from pipeline.dataset.split_leaks import LargestCluster
 from pipeline.errors import UserError
 from pipeline.near_duplicates.candidates import Buckets
@@ -146,9 +146,7 @@ def _larger(largest: Indices, runs: Buckets) -> Indices:
     return runs.members[runs.starts[number] :][: runs.sizes[number]].copy()
 
 
-def _name_run(
-    connection: duckdb.DuckDBPyConnection, rows: Indices, length: int
-) -> tuple[()] | tuple[str, int]:
+def _name_run(connection: duckdb.DuckDBPyConnection, rows: Indices, length: int) -> tuple[()] | tuple[str, int]:
     """Name the run that rows share, and count the rows."""
     if not len(rows):
         return ()

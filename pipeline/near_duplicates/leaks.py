@@ -67,4 +67,3 @@ class LeakCounter:
 
     def _count(self, leaks: npt.NDArray[np.bool_]) -> int:
         return int(np.count_nonzero(leaks & (self._splits == Split.HELD_OUT)))
-

@@ -32,9 +32,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
 
-def find_shared_runs(
-    read: Callable[[], Batches], length: int, rows: int, workspace: Workspace
-) -> Iterator[Buckets]:
+def find_shared_runs(read: Callable[[], Batches], length: int, rows: int, workspace: Workspace) -> Iterator[Buckets]:
     """Find the runs of `length` bases that several rows share exactly, on either strand, as buckets of rows.
 
     A row that holds a run twice is in its bucket twice. Runs with N do not count. read: starts a new pass over the

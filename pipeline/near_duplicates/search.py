@@ -182,7 +182,9 @@ def _source(length: int, records: Records, strands: tuple[bool, ...]) -> Source:
             rows = (chunk[:, 0] >> ONE).astype(np.int64)
             for reverse in strands:
                 start = 1 + words * reverse
-                yield Packed(length, np.ascontiguousarray(chunk[:, start : start + words].T), rows, np.full(len(rows), reverse))
+                yield Packed(
+                    length, np.ascontiguousarray(chunk[:, start : start + words].T), rows, np.full(len(rows), reverse)
+                )
 
     return Source(length, records.count * len(strands), chunks)
 

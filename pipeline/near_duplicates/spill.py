@@ -54,9 +54,7 @@ class Records:
         self._file.close()
 
 
-def partition(
-    chunks: Iterable[tuple[Words, Words]], width: int, count: int, workspace: Workspace
-) -> Iterator[Records]:
+def partition(chunks: Iterable[tuple[Words, Words]], width: int, count: int, workspace: Workspace) -> Iterator[Records]:
     """Partition records by the highest bits of their keys; each part is deleted after its use.
 
     chunks: keys, (n,) uint64, and records, (n, width) uint64; count: number of parts, a power of two. Equal keys are in
