@@ -173,15 +173,12 @@ def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
     examined = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
     names = ("near-duplicates", "reverse complements", "shared runs of 40 bases")
     missing = ", ".join(name for name, count in zip(names, counts.values(), strict=True) if count is None)
-    return "; ".join(
-        [
-            *([f"of {format_count(leaks.held_out, 'row')}, {examined}"] if examined else []),
-            *(
-                [f"not examined: {missing} in training; to examine: promoter-bert leaks --dataset {dataset}"]
-                * bool(missing)
-            ),
-        ]
-    )
+    parts = []
+    if examined:
+        parts.append(f"of {format_count(leaks.held_out, 'row')}, {examined}")
+    if missing:
+        parts.append(f"not examined: {missing} in training; to examine: promoter-bert leaks --dataset {dataset}")
+    return "; ".join(parts)
 
 
 def describe_shards(written: "WriteResult") -> list[str]:

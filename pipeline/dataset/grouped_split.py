@@ -85,8 +85,8 @@ def _create(
     if 2 * test < sizes.test or 2 * valid < sizes.valid:
         raise UserError(
             f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {sizes.test:,} test and "
-            f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has {cluster.describe()}; "
-            "fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
+            f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has "
+            f"{cluster.describe()}; fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
         )
     set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
     connection.execute(statement("splits/grouped.sql", marks))

@@ -49,7 +49,7 @@ class DisjointSets:
 
     def _find(self, rows: Indices) -> npt.NDArray[np.signedinteger]:
         """Find the root of each row, and let the row point to it."""
-        roots = self._parents[rows]
+        roots: npt.NDArray[np.signedinteger] = self._parents[rows]
         while True:
             above = self._parents[roots]
             if np.array_equal(above, roots):

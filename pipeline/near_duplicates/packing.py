@@ -97,7 +97,8 @@ def mark_differences(left: Words, right: Words) -> Words:
 def encode(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
     """Encode inserts of one length as codes 0 to 4 per base: (n, length) uint8.
 
-    text: (bytes,) uint8; insert i is text[starts[i] : starts[i] + length]. Raises UserError for letters other than ACGTN.
+    text: (bytes,) uint8; insert i is text[starts[i] : starts[i] + length]. Raises UserError for letters other than
+    ACGTN.
     """
     if not length or not len(starts):
         return np.zeros((len(starts), length), np.uint8)

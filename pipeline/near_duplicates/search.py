@@ -9,6 +9,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.io.arrow import view_strings
 from pipeline.near_duplicates.candidates import cut_blocks
 from pipeline.near_duplicates.packing import Indices, Packed, Words, encode, pack, reverse_complement
-from pipeline.near_duplicates.pairs import MIN_BLOCK_BASES, Pairs, compare_between, compare_within, group_equal
+from pipeline.near_duplicates.pairs import MIN_BLOCK_BASES, compare_between, compare_within, group_equal
 from pipeline.near_duplicates.spill import Records, Workspace, partition, partition_count
 from pipeline.tokens.kmers import ALPHABET
 
@@ -50,7 +51,10 @@ class Equal:
 
 @dataclass(frozen=True)
 class Near:
-    """Rows i and j with near-duplicate inserts on either strand; (n,) int64 each. Both are first rows of their inserts."""
+    """Rows i and j with near-duplicate inserts on either strand; (n,) int64 each.
+
+    Both are the first rows of their inserts.
+    """
 
     i: Indices
     j: Indices
@@ -182,9 +186,8 @@ def _source(length: int, records: Records, strands: tuple[bool, ...]) -> Source:
             rows = (chunk[:, 0] >> ONE).astype(np.int64)
             for reverse in strands:
                 start = 1 + words * reverse
-                yield Packed(
-                    length, np.ascontiguousarray(chunk[:, start : start + words].T), rows, np.full(len(rows), reverse)
-                )
+                strand = np.ascontiguousarray(chunk[:, start : start + words].T)
+                yield Packed(length, strand, rows, np.full(len(rows), reverse))
 
     return Source(length, records.count * len(strands), chunks)
 
@@ -283,4 +286,4 @@ def _partition(source: Source, chain: Chain, is_long: bool, workspace: Workspace
             yield Packed(source.length, np.ascontiguousarray(chunk[:, 1:].T), rows, reverse)
 
     for records in partition(keyed(), width, count, workspace):
-        yield Source(source.length, records.count, lambda records=records: unpack(records))
+        yield Source(source.length, records.count, partial(unpack, records))

@@ -31,7 +31,8 @@ class Records:
         self.width = width
         self.count = 0
         limit = max(1, workspace.memory_bytes // 8)
-        self._file = tempfile.SpooledTemporaryFile(limit, dir=workspace.folder)  # noqa: SIM115 (closed with the object)
+        folder = None if workspace.folder is None else str(workspace.folder)
+        self._file = tempfile.SpooledTemporaryFile(limit, dir=folder)  # noqa: SIM115 (closed with the object)
 
     def append(self, records: Words) -> None:
         """Append records: (n, width) uint64."""

@@ -353,7 +353,8 @@ def test_slices_and_types_of_columns():
     inserts = ["", "NNN", "ACGT", "ACGA", "ACGAA", "TTTTTT", "TTTTTTT"]
     for column in (pa.array(["x", *inserts, "x"]).slice(1, 7), pa.array(["x", *inserts], pa.large_string()).slice(1)):
         found = find_near_duplicates([(np.arange(7), column)], 1, Workspace())
-        assert {(i, j) for r in found for i, j in zip(r.i.tolist(), r.j.tolist(), strict=True)} == {
+        pairs_found = {pair for near in found for pair in zip(near.i.tolist(), near.j.tolist(), strict=True)}
+        assert pairs_found == {(2, 3), (3, 4), (5, 6)}
             (2, 3),
             (3, 4),
             (5, 6),
