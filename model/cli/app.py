@@ -49,6 +49,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
         (ConfiguredCommand, dataset.build),
         (ConfiguredCommand, dataset.query),
         (ConfiguredCommand, dataset.stats),
+        (ConfiguredCommand, dataset.leaks),
         (ConfiguredCommand, shards.shards),
         (Command, shards.verify),
         (Command, shards.peek),

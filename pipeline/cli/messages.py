@@ -8,6 +8,7 @@ from pipeline.runtime.text import format_count
 if TYPE_CHECKING:
     from pipeline.dataset.database import DatasetInfo
     from pipeline.dataset.results import BuildResult
+    from pipeline.dataset.split_leaks import SplitLeaks
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult
@@ -114,6 +115,14 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
             f"{format_count(info.random_split_leaks, 'held-out row')} would"
         )
+    if info.cut is not None and built.leaks is not None:
+        yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
+    cluster = built.largest_cluster
+    if cluster is not None and 2 * cluster.rows > info.promoters:
+        yield (
+            f"warning    the largest cluster holds more than half of the promoters: {cluster.describe()}; it is in "
+            "training as a whole"
+        )
     if built.repeated_held_out:
         yield (
             f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits have a sequence that "
@@ -152,6 +161,24 @@ def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str
         f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
         f"({format_count(records, 'record')}, {format_count(rows, 'promoter')}); changed: {'; '.join(reasons)}"
     )
+
+
+def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
+    """Describe what held-out rows have in common with training rows, and what was not examined."""
+    counts = {
+        "have a near-duplicate in training": leaks.near_duplicates,
+        "have their reverse complement there": leaks.reverse_complements,
+        "share a run of 40 bases with a training row": leaks.shared_runs,
+    }
+    examined = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
+    names = ("near-duplicates", "reverse complements", "shared runs of 40 bases")
+    missing = ", ".join(name for name, count in zip(names, counts.values(), strict=True) if count is None)
+    parts = []
+    if examined:
+        parts.append(f"of {format_count(leaks.held_out, 'row')}, {examined}")
+    if missing:
+        parts.append(f"not examined: {missing} in training; to examine: promoter-bert leaks --dataset {dataset}")
+    return "; ".join(parts)
 
 
 def describe_shards(written: "WriteResult") -> list[str]:

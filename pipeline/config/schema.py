@@ -18,6 +18,8 @@ from pydantic import (
 
 from pipeline.paths import shipped
 
+MIN_OVERLAP, MAX_OVERLAP = 15, 500
+"""Limits of dataset.group_overlap. Shorter runs occur in unrelated inserts by chance."""
 DEFAULT_CONFIG = shipped("config.yaml")
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
@@ -45,6 +47,12 @@ def _check_all_or_size(size: Any) -> Any:
 
 
 AllOrSize = Annotated[Literal["all"] | float, BeforeValidator(_check_all_or_size)]
+
+
+def _check_overlap(bases: int) -> int:
+    if bases and not MIN_OVERLAP <= bases <= MAX_OVERLAP:
+        raise ValueError(f"expected 0, or {MIN_OVERLAP} to {MAX_OVERLAP} bases")
+    return bases
 
 
 class Section(BaseModel):
@@ -160,7 +168,7 @@ class Dataset(Section):
     split: Literal["random", "grouped", "column"]
     """grouped keeps equal and near-duplicate inserts in one split; column takes the splits from split_column."""
     max_mismatches: Annotated[int, Field(ge=0, le=8)]
-    """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates."""
+    """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates, on either strand."""
     top_fraction: Fraction
     """Fraction of the promoters, highest expression first, for pretraining; ties at the threshold are included."""
     pretrain_valid: Size
@@ -193,15 +201,17 @@ class Dataset(Section):
     where: str = ""
     """SQL filter over the columns of the input, such as lfcSE < 1; other rows are rejected."""
     group_column: str = ""
-    """split=grouped: rows with one value of this column lie together."""
-    group_overlap: Annotated[int, Field(ge=0)] = 0
-    """split=grouped: sequences that share a run of this many bases, on either strand, lie together; 0: off."""
+    """split=grouped: rows with one value in this column of the input are in one split. Empty: no column."""
+    group_overlap: Annotated[int, AfterValidator(_check_overlap)] = 0
+    """split=grouped: inserts that share a run of this many bases, on either strand, are in one split. 0: off."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Dataset":
         held_out = self.finetune_valid, self.finetune_test
         if max(held_out) < 1 <= sum(held_out):
             raise ValueError(f"finetune_valid {held_out[0]} and finetune_test {held_out[1]} leave nothing to train on")
+        if self.split != "grouped" and (self.group_column or self.group_overlap):
+            raise ValueError(f"group_column and group_overlap need split=grouped, got split={self.split}")
         if self.split_column and self.split != "column":
             raise ValueError(
                 f"split_column {self.split_column!r} has no effect with split {self.split!r}; fix: split=column"

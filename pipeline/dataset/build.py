@@ -27,6 +27,8 @@ from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, define_measurements, existing_result, read_result
 from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.rows.given_split import count_given_rows
+from pipeline.dataset.rows.group_column import group_code
+from pipeline.dataset.split_leaks import record_leaks
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.io.remote import fetch, is_remote
 
@@ -150,8 +152,9 @@ def _run_statements(
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
         from pipeline.dataset.grouped_split import create_grouped_promoters
 
-        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches, marks)
-        set_variables(connection, {"random_split_leaks": leaks})
+        group = group_code(source, columns, config.dataset.group_column)
+        leaks, largest = create_grouped_promoters(connection, config.dataset, marks, group)
+        set_variables(connection, {"random_split_leaks": leaks, "largest_cluster": dataclasses.asdict(largest)})
     else:
         connection.execute(statement("splits/random.sql", marks))
     connection.execute(statement("05_rejects.sql", marks))
@@ -161,6 +164,7 @@ def _run_statements(
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
         connection.execute(statement(name, marks))
     check_sizes(connection)
+    record_leaks(connection, config.dataset.group_overlap)
     for name in ("09_sequence_macros.sql", "10_results.sql", "11_comments.sql"):
         connection.execute(statement(name))
     define_measurements(connection, dataset_info(connection).several_labels)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
 from pipeline.dataset.rows.names import quoted
+from pipeline.dataset.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
@@ -51,6 +52,10 @@ class BuildResult:
     """For a given split: held-out rows whose sequence is also in training, kept as given."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
+    leaks: SplitLeaks | None = None
+    """Held-out rows by what they have in common with training rows; None if an earlier version built the dataset."""
+    largest_cluster: LargestCluster | None = None
+    """For split = grouped; None for an existing dataset."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
 
@@ -74,6 +79,7 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         connection,
         "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
     )
+    ((largest,),) = rows_of(connection, "select getvariable('largest_cluster')")
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
     info = dataset_info(connection)
     return BuildResult(
@@ -88,6 +94,8 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         repeated_held_out=row_count(connection, REPEATED) if info.split == "column" else 0,
         label_range=None if low is None else (low, high),
         labels=[_describe_label(connection, name, several=len(info.labels) > 1) for name in info.labels],
+        leaks=recorded_leaks(connection),
+        largest_cluster=None if largest is None else LargestCluster(**largest),
     )
 
 

@@ -24,6 +24,7 @@ RELATIONS = {
     "rejects",
     "repairs",
     "near_duplicates",
+    "split_leaks",
     "dataset",
     "finetune",
     "pretrain",

@@ -1,70 +1,58 @@
-"""Clusters of near-duplicates: the connected components of their pairs, each named by a leader."""
+"""Clusters of rows: the connected components of all pairs that belong together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.near_duplicates.packing import Indices
-from pipeline.near_duplicates.pairs import Pairs, find_pairs
 
-_MAX_PAIRS = 1 << 21
-"""Pairs in memory before they are reduced to one per insert: 32 MiB, and eight times that during the reduction."""
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """Inserts with near-duplicates: row rows[i] is in the cluster with leader row leaders[i]; both (n,) int64.
-
-    The leader is the alphabetically first insert of its cluster.
-    """
-
-    rows: Indices
-    leaders: Indices
+BATCH = 1 << 20
+"""Rows whose roots are looked up at once."""
 
 
-def find_clusters(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Clusters:
-    """Cluster near-duplicate inserts: the connected components of pairs.find_pairs. Rows ascend.
+class DisjointSets:
+    """Disjoint sets of rows that grow as pairs are joined. Memory: 4 bytes per row below 2^31 rows, else 8."""
 
-    The same inserts give the same clusters and leaders in any order. Equal inserts count as one, represented by the
-    first of their rows. An insert without near-duplicates is in no cluster. inserts: (n,) strings over ACGTN;
-    max_mismatches and errors: as in pairs.find_pairs. Memory: that of find_pairs, at most 256 MiB more, and about
-    200 bytes per row with near-duplicates.
-    """
-    rows, cluster = _number_components(*_reduce(find_pairs(inserts, max_mismatches)))
-    order = pc.sort_indices(inserts.take(pa.array(rows))).to_numpy()
-    _, first = np.unique(cluster[order], return_index=True)
-    return Clusters(rows, rows[order[first]][cluster])
+    def __init__(self, rows: int) -> None:
+        """Create one set per row."""
+        self._parents = np.arange(rows, dtype=np.int32 if rows < 1 << 31 else np.int64)
 
+    def join(self, i: Indices, j: Indices) -> None:
+        """Join the sets of rows i and j, pair by pair: (pairs,) int64 each."""
+        left, right = self._find(i), self._find(j)
+        differ = left != right
+        if not differ.any():
+            return
+        roots, numbers = np.unique(np.concatenate([left[differ], right[differ]]), return_inverse=True)
+        ends = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+        graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(len(roots), len(roots)))
+        _, component = connected_components(graph, directed=False)
+        _, first = np.unique(component, return_index=True)
+        self._parents[roots] = roots[first][component]
 
-def _reduce(chunks: Iterable[Pairs]) -> Pairs:
-    """Reduce pairs to one per insert with the same components: each insert with the first of its component."""
-    kept: list[Pairs] = []
-    size = 0
-    for chunk in chunks:
-        kept.append(chunk)
-        size += len(chunk[0])
-        if size > _MAX_PAIRS:
-            rows, cluster = _number_components(*_join(kept))
-            _, first = np.unique(cluster, return_index=True)
-            kept = [(rows[first][cluster], rows)]
-            size = 0  # kept pairs are at most one per insert
-    return _join(kept)
+    def shared(self) -> Iterable[tuple[Indices, Indices]]:
+        """List the rows of sets of several rows, ascending, with a row that stands for the set; in batches of int64."""
+        sizes = np.zeros(len(self._parents), self._parents.dtype)
+        for rows in self._batches():
+            np.add.at(sizes, self._find(rows), 1)
+        for rows in self._batches():
+            roots = self._find(rows)
+            several = sizes[roots] > 1
+            yield rows[several], roots[several].astype(np.int64)
 
+    def _batches(self) -> Iterable[Indices]:
+        for start in range(0, len(self._parents), BATCH):
+            yield np.arange(start, min(start + BATCH, len(self._parents)))
 
-def _join(chunks: list[Pairs]) -> Pairs:
-    nothing = np.empty(0, np.int64)
-    return np.concatenate([nothing, *(i for i, _ in chunks)]), np.concatenate([nothing, *(j for _, j in chunks)])
-
-
-def _number_components(i: Indices, j: Indices) -> Pairs:
-    """Find connected components. Returns the rows in pairs, ascending, and the component number of each, from 0."""
-    rows, numbers = np.unique(np.concatenate([i, j]), return_inverse=True)
-    ends = numbers[: len(i)], numbers[len(i) :]
-    graph = coo_array((np.ones(len(i), bool), ends), shape=(len(rows), len(rows)))
-    _, cluster = connected_components(graph, directed=False)
-    return rows, cluster.astype(np.int64)
+    def _find(self, rows: Indices) -> npt.NDArray[np.signedinteger]:
+        """Find the root of each row, and let the row point to it."""
+        roots: npt.NDArray[np.signedinteger] = self._parents[rows]
+        while True:
+            above = self._parents[roots]
+            if np.array_equal(above, roots):
+                self._parents[rows] = roots
+                return roots
+            roots = above

@@ -1,4 +1,4 @@
-"""Inserts packed into machine words: 3 bits per base, 20 bases per 64-bit word, one array per insert length.
+"""Inserts packed into machine words: 3 bits per base, 20 bases per 64-bit word, for inserts of one length.
 
 One exclusive or compares 20 bases of two inserts, and one mask per word selects any set of positions. N equals only N.
 20 bases take 8 bytes.
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.io.arrow import view_strings
 from pipeline.tokens.kmers import ALPHABET
 
 Indices = npt.NDArray[np.int64]
@@ -22,6 +20,7 @@ BASES = 20
 """Bases per word."""
 
 _CODE = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))
+_COMPLEMENT = np.array([3, 2, 1, 0, 4], np.uint8)
 _BASE = np.uint64((1 << BITS) - 1)
 _ONE_PER_BASE = np.uint64(sum(1 << BITS * base for base in range(BASES)))
 _SHIFT = np.uint64(BITS)
@@ -29,7 +28,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF_WORD = np.uint64(32)
 
 _BATCH = 1 << 17
-"""Inserts packed or hashed per batch: a few megabytes of temporary memory."""
+"""Inserts hashed per batch: a few megabytes of temporary memory."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,14 @@ class Packed:
     """Inserts of one length.
 
     words: (ceil(length / 20), n) uint64; base i is the 3 bits from bit 3 * (i % 20) of word i // 20, other bits are 0;
-    rows: (n,) int64, ascending: the row of each insert in the column.
+    rows: (n,) int64: the row of each insert.
     """
 
     length: int
     words: Words
     rows: Indices
+    reverse: npt.NDArray[np.bool_] | None = None
+    """Whether the words are those of the reverse complement of the insert of the row: (n,); None: of no row."""
 
     def word(self, number: int, members: Indices, skip: int = 0) -> Words:
         """Read word `number` of some inserts, without their first `skip` (0 or 1) bases: (len(members),) uint64."""
@@ -93,38 +94,32 @@ def mark_differences(left: Words, right: Words) -> Words:
     return different
 
 
-def pack(inserts: pa.ChunkedArray | pa.Array) -> dict[int, Packed]:
-    """Pack the inserts of a column. Returns them by length, shortest first.
+def encode(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
+    """Encode inserts of one length as codes 0 to 4 per base: (n, length) uint8.
 
-    inserts: (n,) strings. Raises UserError for nulls and for letters other than ACGTN.
+    text: (bytes,) uint8; insert i is text[starts[i] : starts[i] + length]. Raises UserError for letters other than
+    ACGTN.
     """
-    if inserts.null_count:
-        raise UserError(f"{inserts.null_count:,} of {len(inserts):,} inserts are null; expected letters {ALPHABET}")
-    text, starts, lengths = view_strings(inserts)
-    order = np.argsort(lengths, kind="stable")
-    sizes = np.bincount(lengths)
-    packed = {}
-    for length, end in enumerate(np.cumsum(sizes).tolist()):
-        rows = order[end - sizes[length] : end]
-        words = np.empty((-(-length // BASES), len(rows)), np.uint64)
-        for start in range(0, len(rows), _BATCH):
-            part = slice(start, start + _BATCH)
-            words[:, part] = _pack_words(_encode(text, starts[rows[part]], length))
-        if len(rows):
-            packed[length] = Packed(length, words, rows)
-    return packed
-
-
-def _encode(text: npt.NDArray[np.uint8], starts: Indices, length: int) -> npt.NDArray[np.uint8]:
-    """Encode inserts of one length as 0 to 4 per base, padded with 0 to whole words: (n, 20 * words) uint8."""
-    codes = np.zeros((len(starts), -(-length // BASES) * BASES), np.uint8)
-    if length:
-        windows = np.lib.stride_tricks.sliding_window_view(text, length)[starts]
-        codes[:, :length] = np.frombuffer(windows.tobytes().translate(_CODE), np.uint8).reshape(-1, length)
-        if codes.max() >= len(ALPHABET):
-            invalid = windows[(codes >= len(ALPHABET)).any(1).argmax()].tobytes().decode(errors="replace")
-            raise UserError(f"insert {invalid!r}: expected letters {ALPHABET} only")
+    if not length or not len(starts):
+        return np.zeros((len(starts), length), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(text, length)[starts]
+    codes = np.frombuffer(windows.tobytes().translate(_CODE), np.uint8).reshape(-1, length)
+    if codes.max() >= len(ALPHABET):
+        invalid = windows[(codes >= len(ALPHABET)).any(1).argmax()].tobytes().decode(errors="replace")
+        raise UserError(f"insert {invalid!r}: expected letters {ALPHABET} only")
     return codes
+
+
+def reverse_complement(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Reverse and complement codes: (n, length) uint8 each."""
+    return _COMPLEMENT[codes[:, ::-1]]
+
+
+def pack(codes: npt.NDArray[np.uint8]) -> Words:
+    """Pack codes, (n, length) uint8, into words: (ceil(length / 20), n) uint64."""
+    padded = np.zeros((len(codes), -(-codes.shape[1] // BASES) * BASES), np.uint8)
+    padded[:, : codes.shape[1]] = codes
+    return _pack_words(padded)
 
 
 def _pack_words(codes: npt.NDArray[np.uint8]) -> Words:

@@ -1,26 +1,27 @@
-"""All pairs of near-duplicates among millions of inserts: at most d mismatches or one indel apart.
+"""All pairs of near-duplicates among inserts in memory: at most d mismatches or one indel apart.
 
 Mismatches: inserts of equal length are cut into d + 1 blocks. Two inserts that differ in at most d bases share a block
 (pigeonhole principle). One indel: it lies in the first or the second half, so the other half is shared. Sorting hashes
 puts the inserts that share a block into one bucket. All pairs in a bucket are compared base by base. A large bucket (a
 family, a constant region) is divided again by its other bases. A pair that shares several blocks is returned for the
 first one only.
+
+Inserts are packed on one strand or on both. On both, a pair of near-duplicates is found with one of the two forward.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
-from pipeline.errors import UserError
 from pipeline.near_duplicates.candidates import (
+    Buckets,
     bucket_by_key,
     bucket_by_shared_key,
     cut_blocks,
     pair_between,
     pair_within,
 )
-from pipeline.near_duplicates.packing import Indices, Packed, Words, make_masks, mark_differences, pack
+from pipeline.near_duplicates.packing import Indices, Packed, Words, make_masks, mark_differences
 
 MAX_BUCKET = 256
 """Bucket size above which dividing the bucket is cheaper than comparing all pairs of its members.
@@ -34,48 +35,47 @@ MIN_BLOCK_BASES = 4
 Pairs = tuple[Indices, Indices]
 
 
-def find_pairs(inserts: pa.ChunkedArray | pa.Array, max_mismatches: int = 2) -> Iterator[Pairs]:
-    """Find all pairs of near-duplicate inserts, each once, in unordered chunks of row numbers i < j: (pairs,) int64.
-
-    Near-duplicates have equal length and 1 to max_mismatches mismatches (Hamming distance), or become equal when one
-    base is deleted from the longer one. Equal inserts count as one, represented by the first of their rows.
-    inserts: (n,) strings over ACGTN of any length, 0 included; max_mismatches: 0 to about 4: with more, blocks are so
-    short that most inserts share one. Raises UserError for other letters, for nulls and for a negative max_mismatches.
-
-    Memory beside the column: 100 bytes per insert of 80 bases if few are similar, up to 170 if all are. A chunk holds
-    at most candidates.CHUNK pairs plus those of one insert.
-    """
-    if max_mismatches < 0:
-        raise UserError(f"{max_mismatches} mismatches: expected 0 or more")
-    pairs = _find_all_pairs(pack(inserts), max_mismatches)
-    return ((np.minimum(i, j), np.maximum(i, j)) for i, j in pairs)
-
-
-def _find_all_pairs(packed: dict[int, Packed], max_mismatches: int) -> Iterator[Pairs]:
-    shorter, shorter_members = None, np.empty(0, np.int64)
-    for length, inserts in packed.items():
-        members, positions = _select_distinct(inserts), np.arange(length)
-        for i, j in _find_mismatch_pairs(inserts, members, None, positions, max_mismatches, [], MAX_BUCKET):
-            yield inserts.rows[i], inserts.rows[j]
-        if shorter is not None and shorter.length == length - 1:
-            for i, j in _find_indel_pairs(
-                shorter, inserts, (shorter_members, members), (None, None), positions[:-1], [], MAX_BUCKET
-            ):
-                yield shorter.rows[i], inserts.rows[j]
-        shorter, shorter_members = inserts, members
-
-
-def _select_distinct(inserts: Packed) -> Indices:
-    """Select each distinct insert once, by its first row. Returns ascending indices."""
-    keys = inserts.keys(np.arange(len(inserts.rows)), np.arange(inserts.length))
-    buckets = bucket_by_key(np.arange(len(inserts.rows)), keys)
+def group_equal(inserts: Packed) -> Indices:
+    """Find the first insert that equals each insert: (n,) int64 indices."""
+    everyone = np.arange(len(inserts.rows))
+    buckets = bucket_by_key(everyone, inserts.keys(everyone, np.arange(inserts.length)))
     members, group = buckets.members, buckets.group_numbers()
     columns = [group, *(word[members] for word in inserts.words)]  # equal hashes do not prove equal inserts
     order = np.lexsort((members, *columns))
     equal_to_previous = np.logical_and.reduce([column[order][1:] == column[order][:-1] for column in columns])
-    first = np.ones(len(inserts.rows), bool)
-    first[members[order][1:][equal_to_previous]] = False
-    return np.flatnonzero(first)
+    members = members[order]
+    starts = np.flatnonzero(~np.concatenate([[False], equal_to_previous])) if len(members) else members
+    everyone[members] = np.repeat(members[starts], np.diff([*starts, len(members)]))
+    return everyone
+
+
+def compare_within(
+    inserts: Packed, keys: Words | None, positions: Indices, max_mismatches: int, earlier: list[Indices]
+) -> Iterator[Pairs]:
+    """Find the near-duplicates of equal length among distinct inserts, as pairs of indices, each once.
+
+    keys: (n,) uint64, of the bases that are not in `positions`: only inserts with equal keys are compared; None: there
+    are no other bases. earlier: pairs that are equal on one of these blocks of positions are omitted.
+    """
+    everyone = np.arange(len(inserts.rows))
+    if keys is None:
+        return _find_mismatch_pairs(inserts, everyone, None, positions, max_mismatches, earlier, MAX_BUCKET)
+    buckets = bucket_by_key(everyone, keys)
+    return _find_mismatch_pairs_in(buckets, inserts, positions, max_mismatches, earlier, MAX_BUCKET)
+
+
+def compare_between(
+    short: Packed, long: Packed, keys: tuple[Words, Words] | None, positions: Indices, earlier: list[Indices]
+) -> Iterator[Pairs]:
+    """Find the pairs that are one indel apart, as indices of `short` and `long`, each once; see compare_within.
+
+    long: inserts that are one base longer than those of `short`; positions: of the short insert.
+    """
+    everyone = np.arange(len(short.rows)), np.arange(len(long.rows))
+    if keys is None:
+        return _find_indel_pairs(short, long, everyone, (None, None), positions, earlier, MAX_BUCKET)
+    buckets = bucket_by_shared_key(everyone[0], keys[0], everyone[1], keys[1])
+    return _find_indel_pairs_in(*buckets, short, long, positions, earlier, MAX_BUCKET)
 
 
 def _find_mismatch_pairs(
@@ -98,17 +98,30 @@ def _find_mismatch_pairs(
         done = [*earlier, *blocks[:number]]
         rest = np.setdiff1d(positions, block)
         buckets = bucket_by_key(members, inserts.keys(members, block, group))
-        large = (buckets.sizes > max_bucket) & (len(rest) >= MIN_BLOCK_BASES * (max_mismatches + 1))
-        for i, j in pair_within(buckets.select(~large)):
-            yield _drop_equal_on(done, inserts, inserts, *_select_mismatch_pairs(inserts, i, j, max_mismatches))
-        if large.any():
-            buckets = buckets.select(large)
-            larger = max_bucket * (max_mismatches + 1)
-            yield from _find_mismatch_pairs(
-                inserts, buckets.members, buckets.group_numbers(), rest, max_mismatches, done, larger
-            )
+        yield from _find_mismatch_pairs_in(buckets, inserts, rest, max_mismatches, done, max_bucket)
         if not len(block):
             return  # all inserts share an empty block: every pair was compared
+
+
+def _find_mismatch_pairs_in(
+    buckets: Buckets,
+    inserts: Packed,
+    rest: Indices,
+    max_mismatches: int,
+    done: list[Indices],
+    max_bucket: int,
+) -> Iterator[Pairs]:
+    """Find pairs within buckets of inserts that are equal except at the positions `rest`; see _find_mismatch_pairs."""
+    large = (buckets.sizes > max_bucket) & (len(rest) >= MIN_BLOCK_BASES * (max_mismatches + 1))
+    for i, j in pair_within(buckets.select(~large)):
+        i, j = _drop_mirrored(inserts, i, j)
+        yield _drop_equal_on(done, inserts, inserts, *_select_mismatch_pairs(inserts, i, j, max_mismatches))
+    if large.any():
+        buckets = buckets.select(large)
+        larger = max_bucket * (max_mismatches + 1)
+        yield from _find_mismatch_pairs(
+            inserts, buckets.members, buckets.group_numbers(), rest, max_mismatches, done, larger
+        )
 
 
 def _find_indel_pairs(
@@ -130,14 +143,38 @@ def _find_indel_pairs(
     for block, rest, skip, done in ((first, second, 0, earlier), (second, first, 1, [*earlier, first])):
         short_keys = short.keys(members[0], block, group[0])
         long_keys = long.keys(members[1], block, group[1], skip)
-        shorts, longs = bucket_by_shared_key(members[0], short_keys, members[1], long_keys)
-        large = (shorts.sizes * longs.sizes > max_bucket**2) & (len(rest) >= MIN_BLOCK_BASES * 2)
-        for i, j in pair_between(shorts.select(~large), longs.select(~large)):
-            yield _drop_equal_on(done, short, long, *_select_indel_pairs(short, long, i, j))
-        if large.any():
-            shorts, longs = shorts.select(large), longs.select(large)
-            divided, numbers = (shorts.members, longs.members), (shorts.group_numbers(), longs.group_numbers())
-            yield from _find_indel_pairs(short, long, divided, numbers, rest, done, max_bucket * 2)
+        buckets = bucket_by_shared_key(members[0], short_keys, members[1], long_keys)
+        yield from _find_indel_pairs_in(*buckets, short, long, rest, done, max_bucket)
+
+
+def _find_indel_pairs_in(
+    shorts: Buckets,
+    longs: Buckets,
+    short: Packed,
+    long: Packed,
+    rest: Indices,
+    done: list[Indices],
+    max_bucket: int,
+) -> Iterator[Pairs]:
+    """Find pairs between buckets of inserts that are equal except at the positions `rest`; see _find_indel_pairs."""
+    large = (shorts.sizes * longs.sizes > max_bucket**2) & (len(rest) >= MIN_BLOCK_BASES * 2)
+    for i, j in pair_between(shorts.select(~large), longs.select(~large)):
+        yield _drop_equal_on(done, short, long, *_select_indel_pairs(short, long, i, j))
+    if large.any():
+        shorts, longs = shorts.select(large), longs.select(large)
+        divided, numbers = (shorts.members, longs.members), (shorts.group_numbers(), longs.group_numbers())
+        yield from _find_indel_pairs(short, long, divided, numbers, rest, done, max_bucket * 2)
+
+
+def _drop_mirrored(inserts: Packed, i: Indices, j: Indices) -> Pairs:
+    """Drop pairs that occur once more with both strands exchanged, and pairs of an insert with itself."""
+    if inserts.reverse is None:
+        return i, j
+    first, second = inserts.reverse[i], inserts.reverse[j]
+    forward_row = np.where(first, inserts.rows[j], inserts.rows[i])
+    reverse_row = np.where(first, inserts.rows[i], inserts.rows[j])
+    kept = ~(first & second) & ((first == second) | (forward_row < reverse_row))
+    return i[kept], j[kept]
 
 
 def _select_mismatch_pairs(inserts: Packed, i: Indices, j: Indices, max_mismatches: int) -> Pairs:

@@ -1,8 +1,8 @@
--- The numbers of test and validation rows, those that were requested (test_size, valid_size), and the training rows.
+-- The numbers of test and validation rows, and the rows of the largest cluster with its root.
 select
-    coalesce(sum(rows) filter (split = 'test'), 0)::bigint as test,
-    coalesce(sum(rows) filter (split = 'valid'), 0)::bigint as valid,
-    rows_of(getvariable('finetune_test'), sum(rows)::bigint) as test_size,
-    rows_of(getvariable('finetune_valid'), sum(rows)::bigint) as valid_size,
-    training_rows(sum(rows)::bigint, test_size + valid_size) as train
+    coalesce(sum(rows) filter (split = 'test'), 0)::bigint
+    + (select count(*) from fill where split = 'test') as test,
+    coalesce(sum(rows) filter (split = 'valid'), 0)::bigint
+    + (select count(*) from fill where split = 'valid') as valid,
+    coalesce(max(rows), 1) as largest
 from clusters;

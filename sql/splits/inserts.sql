@@ -1,12 +1,14 @@
--- One row per valid input row, with its insert and its place in the random order (dataset.split = grouped).
-create or replace temp table inserts as
+-- One row per valid input row, numbered, with its insert (dataset.split = grouped).
+create or replace temp table numbered_rows as
+select row_number() over () - 1 as row, *
+from usable;
+
+create or replace temp view inserts as
 select
-    sequence,
+    *,
     substring(
         sequence,
         length(getvariable('left_adapter')) + 1,
         length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
-    ) as "insert",
-    expression/* cells */,
-    shuffle_hash(sequence, getvariable('seed')) as place
-from usable;
+    ) as "insert"
+from numbered_rows;

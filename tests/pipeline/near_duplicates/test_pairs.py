@@ -1,5 +1,5 @@
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
@@ -12,42 +12,65 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.near_duplicates import candidates as buckets
 from pipeline.near_duplicates import clusters as groups
-from pipeline.near_duplicates import packing
+from pipeline.near_duplicates import packing, search, spill
 from pipeline.near_duplicates import pairs as pairs_module
 from pipeline.near_duplicates.candidates import cut_blocks
-from pipeline.near_duplicates.clusters import find_clusters
-from pipeline.near_duplicates.pairs import find_pairs
+from pipeline.near_duplicates.clusters import DisjointSets
+from pipeline.near_duplicates.search import Equal, find_near_duplicates
+from pipeline.near_duplicates.spill import Workspace
+from tests.pipeline.near_duplicates.strands import by_length, packed, reverse_complement
 
 LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
 
-def pairs(inserts, max_mismatches=2):
+def pairs(inserts, max_mismatches=2, memory_bytes=1 << 30):
     """Return the pairs as a set of row pairs."""
-    return pairs_of_column(pa.array(inserts, pa.string()), max_mismatches)
+    return pairs_of_column(pa.array(inserts, pa.string()), max_mismatches, memory_bytes)
 
 
-def pairs_of_column(column, max_mismatches):
-    together = [
-        pair for i, j in find_pairs(column, max_mismatches) for pair in zip(i.tolist(), j.tolist(), strict=True)
-    ]
-    assert len(together) == len(set(together))
-    assert all(i < j for i, j in together)
+def pairs_of_column(column, max_mismatches, memory_bytes=1 << 30):
+    inserts = column.to_pylist()
+    together = Counter()
+    for relation in find_near_duplicates(by_length(inserts), max_mismatches, Workspace(memory_bytes)):
+        if isinstance(relation, Equal):
+            assert all(
+                inserts[row] in (inserts[first], reverse_complement(inserts[first]))
+                for row, first in zip(relation.rows.tolist(), relation.first.tolist(), strict=True)
+            )
+        else:
+            together.update(map(tuple, np.sort([relation.i, relation.j], axis=0).T.tolist()))
+    for (i, j), times in together.items():
+        assert i < j
+        # Once per strand on which the two are near.
+        assert times <= sum(near_on_one_strand(inserts[i], right, max_mismatches) for right in both(inserts[j]))
     return set(together)
 
 
-def group_texts(inserts, max_mismatches=2):
-    """Return the clusters by leader, as texts."""
-    result = find_clusters(pa.array(inserts, pa.string()), max_mismatches)
-    assert result.rows.tolist() == sorted(set(result.rows.tolist()))
+def both(insert):
+    return insert, reverse_complement(insert)
+
+
+def group_texts(inserts, max_mismatches=2, memory_bytes=1 << 30):
+    """Return the clusters of different inserts by leader, as texts."""
+    sets = DisjointSets(len(inserts))
+    for relation in find_near_duplicates(by_length(inserts), max_mismatches, Workspace(memory_bytes)):
+        sets.join(*((relation.rows, relation.first) if isinstance(relation, Equal) else (relation.i, relation.j)))
     texts = defaultdict(set)
-    for row, leader in zip(result.rows.tolist(), result.leaders.tolist(), strict=True):
-        texts[inserts[leader]].add(inserts[row])
-    assert len(set(result.leaders.tolist())) == len(texts)
-    return dict(texts)
+    rows = []
+    for batch, roots in sets.shared():
+        rows += batch.tolist()
+        for row, root in zip(batch.tolist(), roots.tolist(), strict=True):
+            texts[root].add(inserts[row])
+    assert rows == sorted(set(rows))
+    return {min(members): members for members in texts.values() if len(members) > 1}
 
 
 def near(left, right, max_mismatches):
-    """Apply the definition to two different texts."""
+    """Apply the definition to two different texts, on both strands."""
+    return any(near_on_one_strand(left, other, max_mismatches) for other in both(right))
+
+
+def near_on_one_strand(left, right, max_mismatches):
     if len(left) == len(right):
         return sum(a != b for a, b in zip(left, right, strict=True)) <= max_mismatches
     short, long = sorted((left, right), key=len)
@@ -55,7 +78,7 @@ def near(left, right, max_mismatches):
 
 
 def pairs_by_definition(inserts, max_mismatches):
-    first = {insert: row for row, insert in reversed(list(enumerate(inserts)))}
+    first = {min(both(insert)): row for row, insert in reversed(list(enumerate(inserts)))}
     return {
         tuple(sorted((first[left], first[right])))
         for left, right in itertools.combinations(first, 2)
@@ -64,7 +87,7 @@ def pairs_by_definition(inserts, max_mismatches):
 
 
 def groups_by_definition(inserts, max_mismatches):
-    group = {insert: {insert} for insert in inserts}
+    group = {insert: {*both(insert)} & {*inserts} for insert in inserts}
     for i, j in pairs_by_definition(inserts, max_mismatches):
         if group[inserts[i]] is not group[inserts[j]]:
             group[inserts[i]] |= group[inserts[j]]
@@ -73,27 +96,37 @@ def groups_by_definition(inserts, max_mismatches):
     return {min(members): members for members in group.values() if len(members) > 1}
 
 
-def pairs_by_comparing_all(inserts, max_mismatches):
-    """Apply the definition to thousands of texts: compare all pairs, delete every base."""
-    result = set()
-    by_length = defaultdict(list)
-    for row, insert in enumerate(inserts):
-        by_length[len(insert)].append(row)
-    for length, rows in by_length.items():
-        letters = np.frombuffer("".join(inserts[row] for row in rows).encode(), np.uint8).reshape(len(rows), length)
-        one_hot = (letters[:, :, None] == LETTERS).reshape(len(rows), -1).astype(np.float32)
+def mismatches_by_comparing_all(inserts, at_most):
+    """Apply the definition to thousands of texts: compare all pairs, delete every base.
+
+    Returns the mismatches of each pair within `at_most`; 0 for one indel.
+    """
+    result = {}
+    first = {min(both(insert)): row for row, insert in reversed(list(enumerate(inserts)))}
+    by_length = defaultdict(dict)
+    for insert, row in first.items():
+        by_length[len(insert)][insert] = row
+    for length, distinct in by_length.items():
+        rows = np.array(list(distinct.values()))
+        own, other = (one_hot([change(insert) for insert in distinct], length) for change in (str, reverse_complement))
         for start in range(0, len(rows), 1000):
-            equal = one_hot[start : start + 1000] @ one_hot[start:].T
-            i, j = np.nonzero(equal >= length - max_mismatches)
-            result |= {(rows[start + a], rows[start + b]) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
-        shorter = {inserts[row]: row for row in by_length.get(length - 1, [])}
-        for row in rows if shorter else []:
-            insert = inserts[row]
+            equal = np.maximum(own[start : start + 1000] @ own.T, own[start : start + 1000] @ other.T)
+            i, j = np.nonzero(equal >= length - at_most)
+            for a, b, same in zip(rows[start + i].tolist(), rows[j].tolist(), equal[i, j].tolist(), strict=True):
+                if a < b:
+                    result[a, b] = length - int(same)
+        shorter = by_length.get(length - 1, {})
+        for insert, row in distinct.items() if shorter else ():
             for place in range(length):
-                other = shorter.get(insert[:place] + insert[place + 1 :])
-                if other is not None:
-                    result.add((min(row, other), max(row, other)))
+                other_row = shorter.get(min(both(insert[:place] + insert[place + 1 :])))
+                if other_row is not None:
+                    result[min(row, other_row), max(row, other_row)] = 0
     return result
+
+
+def one_hot(inserts, length):
+    letters = np.frombuffer("".join(inserts).encode(), np.uint8).reshape(len(inserts), length)
+    return (letters[:, :, None] == LETTERS).reshape(len(inserts), -1).astype(np.float32)
 
 
 def random_insert(random, length, letters="ACGT"):
@@ -123,7 +156,10 @@ def small_buckets():
             (pairs_module, "MIN_BLOCK_BASES", 1),
             (buckets, "CHUNK", 5),
             (packing, "_BATCH", 7),
-            (groups, "_MAX_PAIRS", 3),
+            (groups, "BATCH", 3),
+            (search, "BATCH", 7),
+            (spill, "CHUNK_BYTES", 400),
+            (spill, "MAX_PARTITIONS", 4),
         ):
             stack.enter_context(patch.object(module, name, value))
         yield
@@ -134,15 +170,15 @@ def test_mismatches_by_hand():
     inserts = ["AAAAA", "AAAAC", "AACCC", "GGGGG"]
     assert pairs(inserts, 0) == set()
     assert pairs(inserts, 1) == {(0, 1)}
-    assert pairs(inserts, 2) == {(0, 1), (1, 2)}
-    assert pairs(inserts, 3) == {(0, 1), (0, 2), (1, 2)}
+    assert pairs(inserts, 2) == {(0, 1), (1, 2), (2, 3)}  # AACCC and CCCCC, the other strand of GGGGG
+    assert pairs(inserts, 3) == {(0, 1), (0, 2), (1, 2), (2, 3)}
     assert pairs(inserts, 5) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
 
 
 def test_one_indel_by_hand():
     #           0       1      2      3       4      5
     inserts = ["ACGT", "CGT", "ACG", "ACCGT", "AGT", "GT"]
-    assert pairs(inserts, 0) == {(0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (4, 5)}
+    assert pairs(inserts, 0) == {(0, 1), (0, 3), (0, 4), (1, 5), (4, 5)}  # CGT and ACG are one insert
     assert pairs(["ACGT", "ACTG", "CAGT", "TACG"], 0) == set()  # two indels apart, equally long
     assert pairs(["ACGT", "AC"], 4) == set()
 
@@ -163,12 +199,11 @@ def test_equal_inserts_count_as_one():
     assert group_texts(["ACGT", "ACGT"]) == {}
 
 
-def test_clusters_are_connected_and_named_by_the_first_insert():
-    chain = ["GGAAAA", "GGGGAA", "GGGGGG"]  # the ends are 4 apart
-    result = find_clusters(pa.array(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"]), 2)
-    assert result.rows.tolist() == [1, 2, 3, 4, 5]
-    assert result.leaders.tolist() == [1, 1, 1, 4, 4]
-    assert group_texts(["N", "T"], 1) == {"N": {"N", "T"}}  # as text and SQL have it, N before T
+def test_clusters_are_connected():
+    chain = ["GGAAAA", "GGGGAA", "CCCCCC"]  # the ends are 4 apart; the last is on the other strand
+    clusters = group_texts(["CTCTCTCT", *chain, "TTTTTTT", "TTTTTTTT"])
+    assert clusters == {"CCCCCC": {*chain}, "TTTTTTT": {"TTTTTTT", "TTTTTTTT"}}
+    assert group_texts(["AAAA", "TTTT", "AAAA"], 0) == {"AAAA": {"AAAA", "TTTT"}}
 
 
 @pytest.mark.parametrize("length", [1, 19, 20, 21, 39, 40, 41, 60, 500])
@@ -245,13 +280,14 @@ def many():
     return [inserts[row] for row in random.permutation(20_000)]
 
 
-@pytest.mark.parametrize("max_mismatches", [0, 1, 2, 3])
-def test_twenty_thousand_inserts_give_the_pairs_of_a_full_comparison(many, max_mismatches):
-    expected = pairs_by_comparing_all(many, max_mismatches)
-    assert len(expected) > 3000
-    assert pairs(many, max_mismatches) == expected
-    with patch.object(pairs_module, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
+def test_twenty_thousand_inserts_give_the_pairs_of_a_full_comparison(many):
+    mismatches = mismatches_by_comparing_all(many, 3)
+    for max_mismatches in range(4):
+        expected = {pair for pair, number in mismatches.items() if number <= max_mismatches}
+        assert len(expected) > 3000
         assert pairs(many, max_mismatches) == expected
+        with patch.object(pairs_module, "MAX_BUCKET", 20), patch.object(buckets, "CHUNK", 1000):
+            assert pairs(many, max_mismatches, memory_bytes=1 << 20) == expected
 
 
 def test_twenty_thousand_inserts_in_another_order_give_the_same_clusters(many):
@@ -271,7 +307,7 @@ def compared_at_once(column):
         return verify(inserts, i, j, max_mismatches)
 
     with patch.object(pairs_module, "_select_mismatch_pairs", counted):
-        list(find_pairs(column))
+        list(find_near_duplicates(by_length(column.to_pylist()), 2, Workspace()))
     return sizes
 
 
@@ -287,7 +323,7 @@ def test_chunks_are_bounded_if_thousands_share_a_block():
     with patch.object(buckets, "CHUNK", 1000), patch.object(pairs_module, "MAX_BUCKET", len(column)):
         compared = compared_at_once(column)
     assert sum(compared) > 3000 * 2999 // 2  # every two of a library
-    assert max(compared) <= 1000 + 3000
+    assert max(compared) <= 1000 + 2 * len(column) // 2  # one bucket holds at most a library on both strands
 
 
 def test_large_buckets_are_divided():
@@ -297,7 +333,7 @@ def test_large_buckets_are_divided():
 
 def test_constant_region_is_split_over_the_blocks():
     random = np.random.default_rng(10)
-    these = packing.pack(pa.array(["ACGT" * 15 + random_insert(random, 21) for _ in range(1000)]))[81]
+    these = packed(["ACGT" * 15 + random_insert(random, 21) for _ in range(1000)])
     blocks = cut_blocks(these, np.arange(1000), None, np.arange(81), 3)
     assert np.array_equal(np.concatenate(blocks), np.arange(81))
     assert [len(block) for block in blocks[1:]] == [7, 7]
@@ -306,32 +342,31 @@ def test_constant_region_is_split_over_the_blocks():
 @pytest.mark.parametrize("positions", range(12))
 @pytest.mark.parametrize("number", range(1, 6))
 def test_blocks_are_a_partition_without_avoidable_empty_ones(positions, number):
-    these = packing.pack(pa.array(["AAAAACCCCCAA", "AAAACCCCCCAA"]))[12]  # all information is in one position
+    these = packed(["AAAAACCCCCAA", "AAAACCCCCCAA"])  # all information is in one position
     blocks = cut_blocks(these, np.arange(2), None, np.arange(positions), number)
     assert len(blocks) == number
     assert np.concatenate(blocks).tolist() == list(range(positions))
     assert all(len(block) for block in blocks[: min(positions, number)])
 
 
-def test_slices_chunks_and_types_of_columns():
-    inserts = ["ACGT", "TTTTTTT", "ACGA", "", "NNN", "TTTTTT", "ACGAA"]
-    expected = pairs(inserts, 1)
-    assert expected == {(0, 2), (1, 5), (2, 6)}
-    for column in (
-        pa.chunked_array([inserts[:2], [], inserts[2:]]),
-        pa.chunked_array([["x", *inserts[:3]], [*inserts[3:], "x"]]).slice(1, len(inserts)),
-        pa.array(["x", *inserts], pa.large_string()).slice(1),
-    ):
-        assert pairs_of_column(column, 1) == expected
-        assert find_clusters(column, 1).rows.tolist() == [0, 1, 2, 5, 6]
-    nothing = find_clusters(pa.chunked_array([], pa.string()))
-    assert len(nothing.rows) == len(nothing.leaders) == 0
+def test_slices_and_types_of_columns():
+    inserts = ["", "NNN", "ACGT", "ACGA", "ACGAA", "TTTTTT", "TTTTTTT"]
+    for column in (pa.array(["x", *inserts, "x"]).slice(1, 7), pa.array(["x", *inserts], pa.large_string()).slice(1)):
+        found = find_near_duplicates([(np.arange(7), column)], 1, Workspace())
+        pairs_found = {pair for near in found for pair in zip(near.i.tolist(), near.j.tolist(), strict=True)}
+        assert pairs_found == {(2, 3), (3, 4), (5, 6)}
+            (2, 3),
+            (3, 4),
+            (5, 6),
+        }
+    assert list(find_near_duplicates([], 1, Workspace())) == []
 
 
 def test_invalid_inserts_are_named():
-    with pytest.raises(UserError, match="'ACGU': expected letters ACGTN"):
-        find_pairs(pa.array(["ACGT", "ACGU"]))
-    with pytest.raises(UserError, match="1 of 2 inserts are null"):
-        find_clusters(pa.array(["ACGT", None]))
-    with pytest.raises(UserError, match="-1 mismatches: expected 0 or more"):
-        find_pairs(pa.array(["ACGT"]), -1)
+    for inserts, max_mismatches, problem in (
+        (["ACGT", "ACGU"], 2, "'ACGU': expected letters ACGTN"),
+        (["ACGT", None], 2, "1 of 2 inserts are null"),
+        (["ACGT"], -1, "-1 mismatches: expected 0 or more"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            list(find_near_duplicates([(np.arange(len(inserts)), pa.array(inserts))], max_mismatches, Workspace()))
