@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from model.cli import analysis, cluster
 from model.cli.exit_codes import exit_codes
 from model.cli.predict import predict
+from model.cli.variants import variants
 from model.config import Config
 from pipeline.cli import dataset, shards
 from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation, refuse_repeated
@@ -55,6 +56,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
     ),
     "Training and prediction": (
         (DistributedCommand, predict),
+        (DistributedCommand, variants),
         (Command, analysis.onnx),
     ),
     "Analysis": (

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from model.cli.options import MODEL_FOLDER
+from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.messages import column_of_sequences
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
@@ -42,18 +42,8 @@ def predict(
         str | None,
         typer.Option(help="Copy this input column (its name, or its number from 1) to the first output column."),
     ] = None,
-    both_strands: Annotated[
-        bool,
-        typer.Option(
-            "--both-strands",
-            help="Predict the mean of a promoter and its reverse complement; for models fine-tuned with "
-            "finetune.reverse_complement=true.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU processes, about 0.5 GB each. [default: one; after 10 s, one per core]"),
-    ] = None,
+    both_strands: BothStrands = False,
+    workers: Workers = None,
     leaderboard: Annotated[
         Path | None,
         typer.Option(help="The challenge's sample_submission.json: write JSON in the form of its leaderboard."),

@@ -181,8 +181,9 @@ class ProblemReport:
         self._add_lengths(part.valid_sequences)
         if part.table["problem"].null_count == len(part):
             return
-        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), strict=True)
-        for number, (problem, sequence) in enumerate(problems, part.first + 1):
+        places = part.table["place"].to_pylist() if "place" in part.table.column_names else [""] * len(part)
+        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), places, strict=True)
+        for number, (problem, sequence, place) in enumerate(problems, part.first + 1):
             if problem is None:
                 continue
             if not self.counts:
@@ -193,7 +194,7 @@ class ProblemReport:
                 self.examples.setdefault(problem, []).append(sequence)
             if self._limit is None or self.counts.total() <= self._limit:
                 wrong = re.search("[^ACGTN]", sequence)
-                place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
+                place = place or (f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else "")
                 text = re.sub(LINE_BREAKERS["sequence"], " ", sequence)
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{text}\n")
 
