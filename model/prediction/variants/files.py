@@ -31,6 +31,7 @@ from model.scoring.scores import CorrelationScores, score_correlations
 from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.runtime.prefetch import prefetch
+from pipeline.runtime.text import format_count
 
 NAMES = ("reference_prediction", "alternative_prediction", "effect")
 """Columns that the output adds; with several labels, three columns per label: effect_LABEL."""
@@ -152,10 +153,13 @@ class _VariantPrediction:
         return table.append_column("problem", rows.problem)
 
     def _hint(self, report: ProblemReport) -> str:
-        """Suggest the other numbering of positions if all alleles that do not match would match, else repairs."""
-        reader, first = self.reader, self.layout.first_position
-        if reader.mismatches and reader.shifted == reader.mismatches:
-            return f"these alleles match if positions count from {1 - first}; fix: --first-position {1 - first}"
+        """Suggest repairs, or the other numbering of positions if it fits most alleles that do not match."""
+        reader, other = self.reader, 1 - self.layout.first_position
+        if 2 * reader.shifted > reader.mismatches:
+            return (
+                f"{reader.shifted:,} of {format_count(reader.mismatches, 'allele')} that do not match would, if "
+                f"positions counted from {other}; fix: --first-position {other}"
+            )
         return suggest_repairs(report.frequent_examples(), self.assay)
 
     def _column_names(self) -> dict[str, str]:
