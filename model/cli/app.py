@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from model.cli import analysis, cluster
+from model.cli.evaluate import evaluate
 from model.cli.exit_codes import exit_codes
 from model.cli.predict import predict
 from model.cli.variants import variants
@@ -60,6 +61,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
         (Command, analysis.onnx),
     ),
     "Analysis": (
+        (DistributedCommand, evaluate),
         (Command, analysis.score),
         (ConfiguredCommand, analysis.explain),
         (Command, analysis.report),

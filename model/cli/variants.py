@@ -112,6 +112,6 @@ def describe_variants(result: "VariantResult") -> list[str]:
     for label, scores in result.scores.items():
         pearson = format_interval(scores.pearson, scores.pearson_interval)
         spearman = format_interval(scores.spearman, scores.spearman_interval)
-        title = f"measured effects{f' of {label}' if label else ''}"
+        title = f"measured effects{f' of {label}' if len(result.scores) > 1 else ''}"
         lines.append(f"{title}: Pearson {pearson}, Spearman {spearman}, {format_count(scores.rows, 'variant')}")
     return lines

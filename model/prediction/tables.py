@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.input.cells import Table
+from pipeline.dataset.input.cells import Table, is_number
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.tables import table_batches
@@ -91,3 +93,9 @@ def as_texts(column: pa.Array) -> list[str]:
     except pa.ArrowNotImplementedError:
         cells = [None if cell is None else str(cell) for cell in column.to_pylist()]
     return ["" if cell is None else cell.strip() for cell in cells]
+
+
+def read_numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Read a column as numbers, float64 (rows,); NaN for a cell that holds none."""
+    cells = [cell for chunk in column.chunks for cell in as_texts(chunk)]
+    return np.array([float(cell) if is_number(cell) else np.nan for cell in cells], np.float64)

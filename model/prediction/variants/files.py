@@ -13,10 +13,11 @@ import pyarrow as pa
 from model.artifacts.model_directory import find_model_folder, read_model_facts
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_assay, run_on_ranks
 from model.prediction.journal import Journal, PredictParts, open_journal
-from model.prediction.labels import column_of, model_labels
+from model.prediction.labels import label_columns, model_labels
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import check_output_is_no_input
 from model.prediction.row_writers import buffer_until_valid, rename_clashes
+from model.prediction.tables import read_numbers
 from model.prediction.variants.request import VariantRequest
 from model.prediction.variants.rows import (
     ALTERNATIVE,
@@ -24,7 +25,6 @@ from model.prediction.variants.rows import (
     SequencePart,
     VariantReader,
     VariantRows,
-    read_numbers,
 )
 from model.prediction.writers import ProblemReport, is_stream, open_output, problems_file
 from model.scoring.scores import CorrelationScores, score_correlations
@@ -43,7 +43,7 @@ class VariantResult:
 
     rows_resumed, problems, hint, problems_file, rows_per_second: as in PredictionResult. columns: the names of the
     columns that were read, by their role. first_position: number of a sequence's first base, None for whole sequences.
-    scores: of predicted and measured effects, by label; the only key is "" for a model with one label.
+    scores: of predicted and measured effects, by label.
     """
 
     output: str
@@ -94,7 +94,8 @@ class _VariantPrediction:
     def run(self, predict: PredictParts, on_progress: OnProgress) -> VariantResult:
         start = time.monotonic()
         request, total = self.request, count_rows(self.table.source)
-        names = [column_of(name, label) for label in self.labels for name in NAMES]
+        by_value = [label_columns(name, self.labels) for name in NAMES]
+        names = [name for columns in zip(*by_value, strict=True) for name in columns]
         columns = [*rename_clashes(self.table.names, [*names, "problem"]), *names, "problem"]
         rows = prefetch(self.reader.read(BATCH[default_device().type]), PREFETCH_PARTS, "read variants")
         with open_journal(request) as journal, open_output(request.output) as (file, report), closing(rows) as parts:

@@ -33,7 +33,7 @@ class VariantRequest(PredictionRequest):
         layout = choose_variant_columns(head, self.variants)
         labels, effects = model_labels(read_model_facts(self.model)), len(layout.effects)
         if effects not in (0, len(labels)):
-            names = ", ".join(labels) or "one"
+            names = ", ".join(labels)
             raise UserError(f"--effect-column: expected once per label of the model ({names}), got {effects} columns")
         return find_table(self.inputs, head, layout.main_sequence), layout
 

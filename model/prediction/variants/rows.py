@@ -4,8 +4,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from model.prediction.inputs import Part
@@ -14,7 +12,6 @@ from model.prediction.variants.alleles import MISMATCH, VariantError, apply_vari
 from model.prediction.variants.columns import VariantLayout
 from model.prediction.variants.pairs import check_pairs
 from pipeline.config.schema import Assay
-from pipeline.dataset.input.cells import is_number
 from pipeline.dataset.input.view import define_rules
 from pipeline.io.arrow import rebatch
 
@@ -122,9 +119,3 @@ class VariantReader:
                 step = 2 * first - 1  # 1 if positions count from 1, so that the base after it is tried
                 self.shifted += all(is_allele_at(sequence, v.start + step, v.reference) for v in variants)
             return error
-
-
-def read_numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """Read a column as numbers, float64 (rows,); NaN for a cell that holds none."""
-    cells = [cell for chunk in column.chunks for cell in as_texts(chunk)]
-    return np.array([float(cell) if is_number(cell) else np.nan for cell in cells], np.float64)
