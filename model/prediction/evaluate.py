@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder, read_model_facts
+from model.artifacts.model_directory import find_model_folder
+from model.prediction.assay_fit import AssayFit
 from model.prediction.evaluation_request import EvaluationLayout, EvaluationRequest
-from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_assay, run_on_ranks
+from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.inputs import Part
 from model.prediction.journal import PredictParts, open_journal
 from model.prediction.labels import model_labels
@@ -98,7 +99,8 @@ def _evaluate(
 ) -> tuple[EvaluationResult, LabelledRows]:
     start = time.monotonic()
     table, layout = request.find_table()
-    assay, labels = read_assay(request, warn), model_labels(read_model_facts(request.model))
+    facts, assay = read_settings(request, warn)
+    labels, fit = model_labels(facts), AssayFit(facts, assay)
     total = count_rows(table.source)
     reader = prefetch(_read(table, layout, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read labelled rows")
     report = ProblemReport()
@@ -107,12 +109,15 @@ def _evaluate(
         for part, values in journal.resume(parts, predict):
             assert isinstance(part, LabelledPart)
             report.add(part)
+            fit.add(part.table["sequence"], part.valid_sequences)
             filled = np.full((len(part), len(labels)), np.nan, np.float32)
             filled[part.table["problem"].is_null().to_numpy()] = values.reshape(-1, len(labels))
             predictions.append(filled)
             measured.append(part.labels)
             groups += part.groups
             on_progress(report.rows, total, journal.rows_resumed)
+        if difference := fit.warning():
+            warn(difference)
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)
@@ -138,7 +143,7 @@ def _evaluate(
     ), rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledPart(Part):
     """Part of labelled rows. labels: float64 (rows, labels), NaN where there is none; groups: of each row, or empty."""
 
@@ -160,7 +165,7 @@ def _read(table: TableInput, layout: EvaluationLayout, assay: Assay, rows: int) 
                 name = table.names[layout.group - 1]
                 raise UserError(f"--by {name}: more than {MOST_GROUPS} different values; expected groups of rows")
             columns = {"sequence": cells[layout.sequence - 1], "repaired": repaired, "problem": problem}
-            yield LabelledPart(first, pa.table(columns), labels, groups)
+            yield LabelledPart(first, pa.table(columns), labels=labels, groups=groups)
             first += len(whole)
 
 

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
 from model.distributed.process_group import join_group
+from model.prediction.assay_fit import AssayFit
 from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import PredictParts, open_journal
+from model.prediction.labels import LabelScorer, LabelScores
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
@@ -46,6 +48,9 @@ class PredictionResult:
     a stream or if there are none. rows_per_second: without rows_resumed.
     sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
     promoter after repairs, in bases, adapters included.
+
+    label_scores: of the predictions on the rows that have a label in label_column; None if no column is clearly that of
+    the labels.
     """
 
     output: str
@@ -58,11 +63,15 @@ class PredictionResult:
     rows_per_second: float
     sequence_column: str | None
     sequence_lengths: tuple[int, int]
+    label_column: str | None = None
+    label_scores: LabelScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values of --json; the keys `found` and `remedy` are those of earlier versions."""
+        """Return the values of --json, without scores; the keys `found` and `remedy` are those of earlier versions."""
         keys = {"rows_resumed": "found", "hint": "remedy"}
-        return {keys.get(name, name): value for name, value in asdict(self).items()}
+        values = asdict(self)
+        del values["label_column"], values["label_scores"]
+        return {keys.get(name, name): value for name, value in values.items()}
 
 
 def predict_files(
@@ -94,14 +103,14 @@ def run_on_ranks(request: PredictionRequest, run: Callable[[PredictParts], Resul
         return run(partial(predict_on_ranks, request=request, world=world))
 
 
-def read_assay(request: PredictionRequest, warn: Callable[[str], None]) -> Assay:
-    """Read the assay of a request's model, with the requested repairs. warn: called as for `predict_files`."""
+def read_settings(request: PredictionRequest, warn: Callable[[str], None]) -> tuple[dict[str, Any], Assay]:
+    """Read the facts of a request's model, and its assay with the requested repairs. warn: as of `predict_files`."""
     facts = read_model_facts(request.model)
     if request.both_strands and not facts.get("reverse_complement", True):
         warn(ONE_STRAND)
     if state := describe_unfinished_run(request.model):
         warn(state)
-    return with_repairs(facts["assay"], request.overrides)
+    return facts, with_repairs(facts["assay"], request.overrides)
 
 
 def nothing_predicted(names: list[str], problems: Mapping[str, int], hint: str) -> UserError:
@@ -117,7 +126,8 @@ def _predict(
     start = time.monotonic()
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
-    assay = read_assay(request, warn)
+    facts, assay = read_settings(request, warn)
+    fit, scorer = AssayFit(facts, assay), LabelScorer()
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source)
@@ -127,12 +137,16 @@ def _predict(
         def predicted_parts() -> Iterator[Part]:
             for part, values in journal.resume(parts, predict):
                 report.add(part)
+                fit.add(part.table["sequence"], part.valid_sequences)
+                scorer.add(part, values)
                 yield part.with_predictions(values)
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()
         write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
+        if difference := fit.warning():
+            warn(difference)
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)
@@ -149,6 +163,8 @@ def _predict(
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
         sequence_column=source.column_names[0],
         sequence_lengths=report.lengths,
+        label_column=source.column_names[1] if source.labelled else None,
+        label_scores=scorer.scores(),
     )
 
 

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder, read_model_facts
-from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_assay, run_on_ranks
+from model.artifacts.model_directory import find_model_folder
+from model.prediction.assay_fit import AssayFit
+from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.journal import Journal, PredictParts, open_journal
 from model.prediction.labels import label_columns, model_labels
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import check_output_is_no_input
 from model.prediction.row_writers import buffer_until_valid, rename_clashes
-from model.prediction.tables import read_numbers
+from model.prediction.tables import as_texts, read_numbers
 from model.prediction.variants.request import VariantRequest
 from model.prediction.variants.rows import (
     ALTERNATIVE,
@@ -85,8 +86,9 @@ class _VariantPrediction:
         self.write = request.find_row_writer()
         self.table, self.layout = request.find_table()
         check_output_is_no_input(request.output, self.table.source)
-        self.assay = read_assay(request, warn)
-        self.labels = model_labels(read_model_facts(request.model))
+        self.warn = warn
+        facts, self.assay = read_settings(request, warn)
+        self.labels, self.fit = model_labels(facts), AssayFit(facts, self.assay)
         self.reader = VariantReader(self.table, self.layout, self.assay)
         self.effects: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]] = []
         """Predicted and measured effects of each part with measured effects."""
@@ -103,12 +105,16 @@ class _VariantPrediction:
             def tables() -> Iterator[pa.Table]:
                 for part, table in self._predict(parts, journal, predict):
                     report.add(part.problem_part())
+                    written = part.kept.column(self.layout.main_sequence - 1)
+                    self.fit.add(pa.array(as_texts(written), pa.string()), part.part_of(REFERENCE).valid_sequences)
                     yield table.rename_columns(columns)
                     on_progress(report.rows, total, journal.rows_resumed // 2)
 
             predicted = tables()
             self.write(file, buffer_until_valid(predicted) if is_stream(request.output) else predicted, len(names))
             report.finish()
+            if difference := self.fit.warning():
+                self.warn(difference)
             hint = self._hint(report)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)

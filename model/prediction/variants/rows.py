@@ -43,7 +43,7 @@ class VariantRows:
     def part_of(self, column: int) -> "SequencePart":
         """Return the reference or alternative sequences as a part to predict. column: REFERENCE or ALTERNATIVE."""
         sequences = self.table.column(self.table.num_columns + column)
-        return SequencePart(self.first, pa.table({"repaired": sequences, "problem": self.problem}), self)
+        return SequencePart(self.first, pa.table({"repaired": sequences, "problem": self.problem}), rows=self)
 
     def problem_part(self) -> Part:
         """Return the problems as a part, for ProblemReport: columns repaired, problem, sequence and place."""
@@ -52,7 +52,7 @@ class VariantRows:
         return Part(self.first, pa.table({"repaired": columns.pop("reference"), **columns}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SequencePart(Part):
     """The sequences of one side of variants. rows: where they are from."""
 
