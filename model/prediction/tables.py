@@ -16,8 +16,8 @@ from pipeline.dataset.input.tables import table_batches
 from pipeline.dataset.input.view import define_input, input_error
 from pipeline.errors import UserError
 
-READ_ROWS = 4096
-"""Rows per batch: memory does not grow with the input."""
+READ_ROWS = 16_384
+"""Rows per batch: memory does not grow with the input, and the rules are planned once per batch."""
 PROBLEM = "problem"
 """Last column of a batch: why a line does not have the columns of the table; else null."""
 LINE_CELLS = """

@@ -35,15 +35,12 @@ def check_pairs(
     alternatives: the error instead of a sequence if the variant cannot be applied.
     """
     written = [None if isinstance(alternative, VariantError) else alternative for alternative in alternatives]
-    first, second = validate_more(connection, references), validate_more(connection, written)
-    pairs = CheckedPairs(
-        first["repaired"].combine_chunks(), second["repaired"].combine_chunks(), [], list(references), [""] * len(first)
-    )
-    repaired = zip(first["repaired"].to_pylist(), second["repaired"].to_pylist(), strict=True)
-    codes = zip(first["problem"].to_pylist(), second["problem"].to_pylist(), strict=True)
-    for row, (alternative, (one, other), (problem, other_problem)) in enumerate(
-        zip(alternatives, repaired, codes, strict=True)
-    ):
+    checked = validate_more(connection, [*references, *written])  # in one query, which takes long to plan
+    repaired, codes = checked["repaired"].combine_chunks(), checked["problem"].to_pylist()
+    count = len(references)
+    pairs = CheckedPairs(repaired.slice(0, count), repaired.slice(count), [], list(references), [""] * count)
+    sides = pairs.references.to_pylist(), pairs.alternatives.to_pylist(), codes[:count], codes[count:]
+    for row, (alternative, one, other, problem, other_problem) in enumerate(zip(alternatives, *sides, strict=True)):
         text = None
         if problem is not None:
             text = f"reference: {problem}"
