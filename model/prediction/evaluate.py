@@ -100,7 +100,7 @@ def _evaluate(
     start = time.monotonic()
     table, layout = request.find_table()
     facts, assay = read_settings(request, warn)
-    labels, fit = model_labels(facts), AssayFit(facts, assay)
+    labels, fit = model_labels(facts), AssayFit(facts, assay, warn)
     total = count_rows(table.source)
     reader = prefetch(_read(table, layout, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read labelled rows")
     report = ProblemReport()
@@ -116,8 +116,7 @@ def _evaluate(
             measured.append(part.labels)
             groups += part.groups
             on_progress(report.rows, total, journal.rows_resumed)
-        if difference := fit.warning():
-            warn(difference)
+        fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)

@@ -127,7 +127,7 @@ def _predict(
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
     facts, assay = read_settings(request, warn)
-    fit, scorer = AssayFit(facts, assay), LabelScorer()
+    fit, scorer = AssayFit(facts, assay, warn), LabelScorer()
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source)
@@ -145,8 +145,7 @@ def _predict(
         predicted = predicted_parts()
         write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
-        if difference := fit.warning():
-            warn(difference)
+        fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)

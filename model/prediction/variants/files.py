@@ -86,9 +86,8 @@ class _VariantPrediction:
         self.write = request.find_row_writer()
         self.table, self.layout = request.find_table()
         check_output_is_no_input(request.output, self.table.source)
-        self.warn = warn
         facts, self.assay = read_settings(request, warn)
-        self.labels, self.fit = model_labels(facts), AssayFit(facts, self.assay)
+        self.labels, self.fit = model_labels(facts), AssayFit(facts, self.assay, warn)
         self.reader = VariantReader(self.table, self.layout, self.assay)
         self.effects: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]] = []
         """Predicted and measured effects of each part with measured effects."""
@@ -113,8 +112,7 @@ class _VariantPrediction:
             predicted = tables()
             self.write(file, buffer_until_valid(predicted) if is_stream(request.output) else predicted, len(names))
             report.finish()
-            if difference := self.fit.warning():
-                self.warn(difference)
+            self.fit.finish()
             hint = self._hint(report)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)

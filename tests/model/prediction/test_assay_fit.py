@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from model.artifacts.model_directory import read_model_facts
-from model.prediction.assay_fit import AssayFit
+from model.prediction.assay_fit import EARLY_ROWS, AssayFit
 from model.prediction.files import predict_files
 from model.prediction.request import PredictionRequest
 from pipeline.config.schema import Assay
@@ -20,14 +20,17 @@ L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 ASSAY = small_config(Path()).assay
 
 
-def warning_of(inserts, *, adapters=True, seen=(70, 90), assay=ASSAY, parts=2):
+def warning_of(inserts, *, adapters=True, seen=(70, 90), assay=ASSAY, size=500):
     facts = {"assay": assay.model_dump()} | ({"insert_lengths": list(seen)} if seen else {})
-    fit = AssayFit(facts, assay)
+    warnings = [""]
+    fit = AssayFit(facts, assay, warnings.append)
     whole = [f"{assay.left_adapter}{'A' * bases}{assay.right_adapter}" for bases in inserts]
     written = whole if adapters else ["A" * bases for bases in inserts]
-    for part in range(parts):
-        fit.add(pa.chunked_array([written[part::parts]], pa.string()), pa.array(whole[part::parts], pa.string()))
-    return fit.warning()
+    for at in range(0, len(whole), size):
+        fit.add(pa.chunked_array([written[at : at + size]], pa.string()), pa.array(whole[at : at + size], pa.string()))
+    fit.finish()
+    assert len(warnings) <= 2
+    return warnings[-1]
 
 
 BARE = Assay.model_validate(ASSAY.model_dump() | {"left_adapter": "", "right_adapter": ""})
@@ -43,6 +46,8 @@ ADDS = Assay.model_validate(ASSAY.model_dump() | {"missing_adapters": "add"})
         ({"inserts": [80] * 9 + [91]}, ["1 of 10 have inserts of 91 bases", "trained on 70 to 90 bases"]),
         ({"inserts": [69, 249, 80]}, ["2 of 3 have inserts of 69 to 249 bases"]),
         ({"inserts": [249], "seen": None}, []),
+        ({"inserts": [249] * EARLY_ROWS + [80] * 9}, [f"assay (first {EARLY_ROWS:,} rows): 1,000 of 1,000 have"]),
+        ({"inserts": [80] * EARLY_ROWS + [249] * 400}, ["assay: 400 of 1,400 have"]),
         ({"inserts": [80, 80], "adapters": False}, [f"none of 2 has its adapters {L}...{R}"]),
         ({"inserts": [249, 249], "adapters": False}, ["none of 2 has", "2 of 2 have inserts of 249 bases"]),
         ({"inserts": [80], "adapters": False, "assay": ADDS}, []),
