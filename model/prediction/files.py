@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
+from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, labels_of, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.assay_fit import AssayFit
 from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
@@ -127,7 +127,7 @@ def _predict(
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
     facts, assay = read_settings(request, warn)
-    fit, scorer = AssayFit(facts, assay, warn), LabelScorer()
+    labels, fit, scorer = labels_of(facts), AssayFit(facts, assay, warn), LabelScorer()
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source)
@@ -139,7 +139,7 @@ def _predict(
                 report.add(part)
                 fit.add(part.table["sequence"], part.valid_sequences)
                 scorer.add(part, values)
-                yield part.with_predictions(values)
+                yield part.with_predictions(values, labels)
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()

@@ -1,7 +1,7 @@
 """Read the promoters to predict, from files or standard input, in input order and in parts of bounded size."""
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -51,12 +51,17 @@ class Part:
         """The repaired sequences of the valid rows."""
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
-    def with_predictions(self, values: npt.NDArray[np.float32]) -> "Part":
-        """Replace column repaired by prediction: float32, null for an invalid row. values: of the valid rows."""
-        prediction = np.full(len(self), np.nan, np.float32)
-        prediction[self.table["problem"].is_null().to_numpy()] = values
-        place = self.table.column_names.index("repaired")
-        return Part(self.first, self.table.set_column(place, "prediction", pa.array(prediction, from_pandas=True)))
+    def with_predictions(self, values: npt.NDArray[np.float32], labels: Sequence[str] = ()) -> "Part":
+        """Replace column repaired by prediction, or by prediction_NAME per label: float32, null for an invalid row.
+
+        values: of the valid rows, (rows,) or (rows, labels); labels: names of several, empty for one.
+        """
+        prediction = np.full((len(self), len(labels) or 1), np.nan, np.float32)
+        prediction[self.table["problem"].is_null().to_numpy()] = values.reshape(-1, len(labels) or 1)
+        place, table = self.table.column_names.index("repaired"), self.table.drop_columns("repaired")
+        for number, name in enumerate([f"prediction_{label}" for label in labels] or ["prediction"]):
+            table = table.add_column(place + number, name, pa.array(prediction[:, number], from_pandas=True))
+        return Part(self.first, table)
 
 
 def find_prediction_input(names: list[str], columns: Columns | None, header_names: bool = False) -> Input:
@@ -85,10 +90,10 @@ def find_prediction_input(names: list[str], columns: Columns | None, header_name
 def _find_files(names: list[str], columns: Columns | None) -> Input:
     """Resolve files, with their labels if one column is clearly that of the labels."""
     with suppress(UserError):  # labels that are ambiguous or invalid do not matter
-        source = find_input(names, columns, labelled=True)
+        source = find_input(names, columns, labelled=True, keep_columns=False)
         if source.labelled and _has_clear_label(source):
             return source
-    return find_input(names, columns, labelled=False)
+    return find_input(names, columns, labelled=False, keep_columns=False)
 
 
 def _has_clear_label(source: Input) -> bool:

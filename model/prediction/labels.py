@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.artifacts.model_directory import ONE_LABEL, labels_of
 from model.prediction.inputs import Part
 from model.scoring.metrics import pearson, spearman
-
-ONE_LABEL = "expression"
-"""Name of the label of a model that has one."""
 
 
 def model_labels(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """List the labels that a model directory records; ONE_LABEL for a model with one label."""
-    return tuple(facts.get("labels") or (ONE_LABEL,))
+    return tuple(labels_of(facts) or [ONE_LABEL])
 
 
 def label_columns(name: str, labels: tuple[str, ...]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.model_directory import read_model_facts
+from model.artifacts.model_directory import labels_of, read_model_facts
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
 from pipeline.dataset.input.columns import Columns
@@ -48,6 +48,8 @@ class PredictionRequest:
             return write_lines if is_stream(self.output) else WRITERS[Path(self.output).suffix]
         if self.header_names or (self.columns is not None and self.columns.name is not None):
             raise UserError("--leaderboard: its rows have numbers, not names; fix: omit --names and --name-column")
+        if labels := labels_of(read_model_facts(self.model)):
+            raise UserError(f"--leaderboard: one label, but this model has {len(labels)}: {', '.join(labels)}")
         return leaderboard_writer(self.leaderboard)
 
 

@@ -37,7 +37,7 @@ WRONG_FIELDS = "if(fields < 0, 'quotes', if(fields <> getvariable('columns'), 'c
 
 @dataclass(frozen=True)
 class TableInput:
-    """Files of one table. names: of its columns in order, as written, or `column N` without a header line."""
+    """Files of one table. names: of its columns in order, as written; `column3` for the third one without a name."""
 
     source: Input
     names: list[str]
@@ -49,8 +49,8 @@ def find_table(names: list[str], head: Table, sequence: int) -> TableInput:
     head: of the first file; sequence: number of a column of sequences, from 1. Raises UserError for unreadable files,
     and for files that differ in layout.
     """
-    source = find_input(names, Columns(head.option(sequence)), labelled=False)
-    return TableInput(source, [head.name(field) or f"column {field}" for field in head.fields])
+    source = find_input(names, Columns(head.option(sequence)), labelled=False, keep_columns=False)
+    return TableInput(source, [head.name(field) or f"column{field}" for field in head.fields])
 
 
 def read_batches(table: TableInput, assay: Assay) -> Iterator[pa.RecordBatch]:

@@ -44,9 +44,12 @@ def as_text(value: float | None) -> str:
 
 
 def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each row as text, up to the prediction."""
-    *texts, prediction, _ = (column.to_pylist() for column in table.columns)
-    return zip(*texts, map(as_text, prediction), strict=True)
+    """Yield the cells of each row as text, up to the last prediction."""
+    *columns, _ = (
+        map(as_text, column.to_pylist()) if pa.types.is_floating(column.type) else column.to_pylist()
+        for column in table.columns
+    )
+    return zip(*columns, strict=True)
 
 
 LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
@@ -57,7 +60,10 @@ Writer = Callable[[BinaryIO, Iterator[Part]], None]
 
 
 def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column."""
+    """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column.
+
+    With several labels there is one prediction per label, in their order.
+    """
     for part in parts:
         table = part.table
         for name, pattern in LINE_BREAKERS.items():
@@ -69,7 +75,7 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write CSV with a header line: name (if any), sequence, prediction."""
+    """Write CSV with a header line: name (if any), sequence, prediction, or prediction_NAME of several labels."""
     for part in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -80,7 +86,10 @@ def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null)."""
+    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null).
+
+    With several labels there is a column prediction_NAME per label.
+    """
     first = next(parts, None)
     if first is None:
         return

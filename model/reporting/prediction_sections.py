@@ -7,8 +7,8 @@ from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import FEW, calibration, density, residuals
 from model.reporting.run_sections import SPLITS
 from pipeline.dataset.query import Columns
-from pipeline.reporting.html import Fold, Section, Table
-from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
+from pipeline.reporting.html import Figures, Fold, Section, Table
+from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, query_section, render_svg
 from pipeline.reporting.text import EXPRESSION
 
 RESIDUALS = (
@@ -34,7 +34,13 @@ HEADS = {
 
 
 def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
-    """Show predicted against measured expression, calibration, and residuals by properties of the promoters."""
+    """Show predicted against measured expression, calibration, and residuals by properties of the promoters.
+
+    With several labels only the first, in a figure per label.
+    """
+    if held_out.labels:
+        yield _label_section(held_out)
+        return
     results = held_out.results
     cells = results["predicted_and_measured"]
     yield query_section(
@@ -61,6 +67,22 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
         [_numbers(groups, columns)],
     )
     yield from _residual_sections(results)
+
+
+def _label_section(held_out: HeldOutResults) -> Section:
+    figures = [
+        render_svg(f"predicted_and_measured-{number}", f"Label {name}", density(cells, name), 3.6, HALF_WIDTH)
+        for number, (name, cells) in enumerate(held_out.labels.items())
+        if cells["promoters"]
+    ]
+    return Section(
+        "Predicted and measured expression",
+        f"{held_out.rows:,} promoters of the {SPLITS[held_out.split]} split, in one figure per label, counted in "
+        "cells. Promoters without a measured value of a label are not in its figure. On the dashed line, prediction "
+        f"equals measurement. Predictions usually span a smaller range than measurements. {NOISE}",
+        [Figures(figures)],
+        "sql/queries/predicted_and_measured.sql",
+    )
 
 
 def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:

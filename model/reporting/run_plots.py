@@ -137,8 +137,11 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
 
 
 @plot
-def density(figure: Figure, cells: Columns) -> None:
-    """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal."""
+def density(figure: Figure, cells: Columns, label: str = "") -> None:
+    """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal.
+
+    label: name of one of several labels, as the title.
+    """
     axes = figure.subplots()
     half = cells["step"][0] / 2
     limits = class_limits(max(cells["promoters"]))
@@ -154,6 +157,8 @@ def density(figure: Figure, cells: Columns) -> None:
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
+    if label:
+        axes.set_title(label)
     boxes = [Patch(color=shade, label=name) for shade, name in zip(shades, _class_names(limits), strict=True)]
     figure.legend(handles=boxes, loc="outside right upper", title="promoters\nper cell", handlelength=1.2)
 

@@ -69,15 +69,22 @@ def download(
 
 def build(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(help=f"Rows: {INPUT_FILES}; names, glob patterns or URLs.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help=f"Rows: {INPUT_FILES}; names, glob patterns or URLs.")
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="Training rows, in place of FILES: the splits are given. Repeatable.")
+    ] = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Validation rows, with --train. Repeatable.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Test rows, with --train. Repeatable.")] = None,
     sequence_column: SequenceColumn = None,
     expression_column: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Label column: its name, or its number from 1; in FASTA a key of the headers, or the number of a "
-            "field. [default: detected]"
+            "field. Repeat the option for several labels. [default: detected]"
         ),
     ] = None,
     no_labels: Annotated[
@@ -99,16 +106,26 @@ def build(
     from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input.columns import Columns
 
-    if no_labels and expression_column is not None:
+    if no_labels and expression_column:
         message = "cannot be combined with --expression-column; fix: omit one of the two"
         raise typer.BadParameter(message, param_hint="--no-labels")
-    settings = configuration(context, config, dataset__path=dataset)
-    columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
+    split_files = {name: each for name, each in (("train", train), ("valid", valid), ("test", test)) if each}
+    if bool(files) == bool(split_files):
+        raise typer.BadParameter("expected FILES, or one file per split: --train FILE --valid FILE", param_hint="FILES")
+    settings = configuration(
+        context,
+        config,
+        dataset__path=dataset,
+        dataset__sequence_column=sequence_column,
+        dataset__labels=expression_column or None,
+    )
+    columns = Columns(unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files,
+            files or [],
             settings,
             columns=columns,
+            split_files=split_files,
             replace=replace,
             threads=threads,
             memory_limit=memory,

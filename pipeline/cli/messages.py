@@ -21,6 +21,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
         f"Parquet in {built.parquet}{reused}",
         *_columns(built),
+        *_kept(built),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
@@ -39,10 +40,31 @@ def _columns(built: "BuildResult") -> Iterator[str]:
         promoters = format_count(built.info.promoters, "promoter")
         yield f"labels: none; for predictions only: {promoters}, all test rows of finetune"
         return
-    low, high = built.label_range
-    yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g})"
-    if low == high:
-        yield f"warning    all labels are {low:g}: there is nothing to learn from them"
+    if len(built.labels) > 1:
+        yield from _labels(built.labels)
+    else:
+        low, high = built.label_range
+        yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g})"
+        if low == high:
+            yield f"warning    all labels are {low:g}: there is nothing to learn from them"
+
+
+def _labels(labels: list[dict[str, Any]]) -> Iterator[str]:
+    """Describe several labels."""
+    for label in labels:
+        missing = f", {label['missing']:,} missing" if label["missing"] else ""
+        span = f"{label['low']:g} … {label['high']:g}" if label["count"] else "none"
+        yield f"labels: {label['name']!r} ({span}; {format_count(label['count'], 'value')}{missing})"
+        if label["low"] == label["high"]:
+            yield f"warning    label {label['name']!r} has one value or none: there is nothing to learn from it"
+
+
+def _kept(built: "BuildResult") -> Iterator[str]:
+    """Describe the columns that were kept, and those that were renamed."""
+    if built.kept_columns:
+        yield f"kept       {', '.join(built.kept_columns)}: columns of promoters and of the Parquet files"
+    for name, new in built.renamed_columns.items():
+        yield f"renamed    {name!r} to {new!r}: the name is taken"
 
 
 def column_of_sequences(column: str | None, lengths: tuple[int, int]) -> str:
@@ -91,6 +113,11 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         yield (
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
             f"{format_count(info.random_split_leaks, 'held-out row')} would"
+        )
+    if built.repeated_held_out:
+        yield (
+            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits have a sequence that "
+            "is also in training; kept as given"
         )
     if built.held_out_pretrained:
         yield (
@@ -143,9 +170,16 @@ def describe_preview(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
     from pipeline.shards.preview import format_insert
 
-    label = "no label" if promoter.expression is None else f"expression {promoter.expression:g}"
+    label = _describe_labels(promoter.expression)
     return [
         f"{promoter.file} record {promoter.record}, id {promoter.id}, {label}",
         f"  {format_insert(promoter, index)}",
         f"  tokens {' '.join(map(str, promoter.tokens))} ...",
     ]
+
+
+def _describe_labels(labels: float | dict[str, float | None] | None) -> str:
+    """Describe the label of a promoter, or its several labels by name; None for a missing one."""
+    if isinstance(labels, dict):
+        return ", ".join(f"{name} {'missing' if value is None else f'{value:g}'}" for name, value in labels.items())
+    return "no label" if labels is None else f"expression {labels:g}"

@@ -1,5 +1,6 @@
 """Results of a build, and results of later steps (shards, runs, predictions) stored in the dataset."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
@@ -41,6 +43,14 @@ class BuildResult:
     """Name or number of the column of sequences; None for FASTA."""
     label_column: str | None = None
     """Name or number of the column of labels, or their key in FASTA; None without labels."""
+    kept_columns: list[str] = field(default_factory=list)
+    """Columns of the input, other than sequences and labels, as they are named in relation promoters."""
+    renamed_columns: dict[str, str] = field(default_factory=dict)
+    """Columns of the input whose name is taken -> their names in relation promoters."""
+    repeated_held_out: int = 0
+    """For a given split: held-out rows whose sequence is also in training, kept as given."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
 
@@ -49,8 +59,12 @@ class BuildResult:
         values = asdict(self)
         info = values.pop("info")
         del info["upstream"], info["downstream"]
+        values["splits"] = self.info.split_rows
         values["was_there"] = values.pop("reused")
         return {**info, **values}
+
+
+REPEATED = "finetune where split <> 'train' and sequence in (select sequence from finetune where split = 'train')"
 
 
 def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **values: Any) -> BuildResult:
@@ -61,17 +75,27 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
     )
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
+    info = dataset_info(connection)
     return BuildResult(
         str(files.database),
         str(files.parquet),
-        dataset_info(connection),
+        info,
         rejects=dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
         **values,
         sequence_lengths=(shortest, longest),
+        repeated_held_out=row_count(connection, REPEATED) if info.split == "column" else 0,
         label_range=None if low is None else (low, high),
+        labels=[_describe_label(connection, name, several=len(info.labels) > 1) for name in info.labels],
     )
+
+
+def _describe_label(connection: duckdb.DuckDBPyConnection, name: str, several: bool) -> dict[str, Any]:
+    column = quoted(name) if several else "expression"
+    measures = f"count({column}), count(*) - count({column}), min({column}), max({column})"
+    ((count, missing, low, high),) = rows_of(connection, f"select {measures} from promoters")
+    return {"name": name, "count": count, "missing": missing, "low": low, "high": high}
 
 
 def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | None:
@@ -82,6 +106,20 @@ def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | No
                 result = read_result(connection, files, reused=True)
                 return result if has_parquet(files, result.info, source) else None
     return None
+
+
+def define_measurements(connection: duckdb.DuckDBPyConnection, labels: Sequence[str]) -> None:
+    """Create view `measurements`, the labels in long form, so that queries fit any number of labels.
+
+    One label: one row per promoter, whose label is null. Several: one row per promoter and label that is present.
+    labels: names of several; empty for one.
+    """
+    rows = "select id, null::varchar as label, expression from promoters"
+    if labels:
+        names = ", ".join(map(quoted, labels))
+        rows = f"unpivot (select id, {names} from promoters) on {names} into name label value expression"
+    connection.execute(f"create or replace view measurements as {rows}")
+    connection.execute("comment on view measurements is 'one row per promoter, or with several labels one per label'")
 
 
 def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, pa.Table]) -> None:

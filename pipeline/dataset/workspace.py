@@ -19,7 +19,17 @@ from pipeline.io.remote import is_remote
 
 RESULTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of sql/10_results.sql."""
-RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
+RELATIONS = {
+    "promoters",
+    "rejects",
+    "repairs",
+    "near_duplicates",
+    "dataset",
+    "finetune",
+    "pretrain",
+    "measurements",
+    *RESULTS,
+}
 """All relations of a dataset."""
 PARQUET_NAMES = {"train.parquet", "valid.parquet", "test.parquet", "unused.parquet"}
 PARQUET_COLUMNS = ["id", "sequence", "expression", "split", "position", "pretrain_split", "pretrain_position"]
@@ -162,7 +172,8 @@ def _is_dataset_folder(folder: Path) -> bool:
 
 
 def _has_columns(file: Path, columns: list[str]) -> bool:
+    """Return whether a Parquet file begins with some columns; further ones are labels and kept columns."""
     try:
-        return bool(pq.read_schema(file).names == columns)
+        return bool(pq.read_schema(file).names[: len(columns)] == columns)
     except (OSError, pa.ArrowInvalid):
         return False
