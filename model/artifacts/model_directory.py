@@ -33,6 +33,8 @@ class ModelFacts(BaseModel):
     assay: Assay
     tokens: Literal["frames", "overlapping"] = "frames"
     reverse_complement: bool = True
+    insert_lengths: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """Shortest and longest insert of the fine-tuning training split, in bases; older models do not record it."""
     labels: list[Annotated[str, Field(min_length=1)]] = []
 
 
