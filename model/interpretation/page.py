@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from model.artifacts.model_directory import find_model_folder, read_model_facts
+from model.artifacts.model_directory import find_model_folder, read_model_facts, read_sequence_name
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.validate import repaired
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
 from pipeline.reporting.text import EXPRESSION_UNIT, format_percent
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, name_sequences
 
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet")
 MIN_VISIBLE_EFFECT = 0.0005
@@ -79,7 +80,7 @@ def _write(result: MutagenesisResult, model: Path, file: Path) -> None:
         pq.write_table(table, file)
         return
     if file.suffix == ".html":
-        text = mutagenesis_page(result, model)
+        text = mutagenesis_page(result, model, read_sequence_name(model))
     elif file.suffix == ".svg":
         text = _plot(result).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
     else:
@@ -89,8 +90,8 @@ def _write(result: MutagenesisResult, model: Path, file: Path) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
-    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page."""
+def mutagenesis_page(result: MutagenesisResult, model: Path, name: str = SEQUENCE_NAME) -> str:
+    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page; name: assay.name."""
     insert = result.insert
     facts = [
         ("predicted expression", f"{result.prediction:.3f}"),
@@ -104,13 +105,16 @@ def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
     ]
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
-        "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
-        "expression of each changed promoter. The effect of a substitution is the prediction for the changed promoter "
-        "minus the prediction for the original one. These are predictions, not measurements.",
+        name_sequences(
+            "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
+            "expression of each changed promoter. The effect of a substitution is the prediction for the changed "
+            "promoter minus the prediction for the original one. These are predictions, not measurements.",
+            name,
+        ),
         [
             Section(
                 "Prediction",
-                f"{EXPRESSION_UNIT} The lowest and highest predictions include the original promoter.",
+                f"{EXPRESSION_UNIT} The lowest and highest predictions include the original {name}.",
                 [Table((), facts)],
                 str(model),
             ),

@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import count_parameters, make_bert_config
 from model.bert.flops import make_stage_cost
 from model.config import Stages
-from model.runs.read import BASELINES, warn_below_baseline
+from model.runs.read import BASELINES, sequence_name, warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from pipeline.runtime.text import format_count
@@ -40,9 +40,9 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
         total += in_stage
         lines.append(
-            f"{name:10} {stage.global_batch} promoters per step = {format_count(world.ranks, 'rank')} x "
+            f"{name:10} {stage.global_batch} {config.assay.name}s per step = {format_count(world.ranks, 'rank')} x "
             f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
-            f"{per_promoter:.1e} FLOP per promoter, {in_stage:.1e} in {stage.max_epochs:g} "
+            f"{per_promoter:.1e} FLOP per {config.assay.name}, {in_stage:.1e} in {stage.max_epochs:g} "
             f"epoch{'' if stage.max_epochs == 1 else 's'}"
         )
     clipping = settings.values.get("gradient_clipping", 0.0)
@@ -81,7 +81,9 @@ def describe_summary(summary: dict[str, Any]) -> str:
             f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
-        lines.append(f"{split:10} {correlations}{errors}({format_count(score['rows'], 'promoter')})")
+        lines.append(
+            f"{split:10} {correlations}{errors}({format_count(score['rows'], sequence_name(summary['config']))})"
+        )
     if summary.get("scores"):
         lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")
     names = ("directory", "model", "pretrained", "dataset", "note")

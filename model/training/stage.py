@@ -57,7 +57,7 @@ def run_stage(
     engine.deepspeed.train()  # from_pretrained leaves a model in evaluation mode, without dropout
     tracker.begin(name, state.step)
     stream = run.open_training_stream(name, settings, engine.plan)
-    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate)
+    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate, config.assay.name)
     with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress

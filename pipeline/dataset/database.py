@@ -1,5 +1,6 @@
 """Connect to dataset.duckdb as reader, as writer, or as the build that creates it."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
 from pipeline.paths import SQL
 
@@ -55,6 +57,12 @@ class DatasetInfo:
     downstream: str
     settings: str | None
     """JSON of the settings of the build; None if it was built by hand."""
+
+    @property
+    def sequence_name(self) -> str:
+        """Word of the dataset's assay for one sequence (assay.name)."""
+        assay = {} if self.settings is None else json.loads(self.settings)["assay"]
+        return str(assay.get("name", SEQUENCE_NAME))
 
     @property
     def split_rows(self) -> dict[str, int]:
