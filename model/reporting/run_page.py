@@ -85,7 +85,7 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
     if run.scores:
         sections.append(scores_section(run, results.held_out))
     if results.info is not None and results.labels is not None:
-        sections.append(data_section(results.info, results.labels))
+        sections.append(data_section(results.info, results.labels, run.sequence_name))
     sections += [stage_section(run, stage) for stage in run.stages]
     if results.held_out is not None:
         sections += prediction_sections(results.held_out, run.sequence_name)

@@ -214,8 +214,8 @@ def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> s
     return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{digest}{frozen}"
 
 
-def data_section(info: DatasetInfo, labels: Columns) -> Section:
-    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold."""
+def data_section(info: DatasetInfo, labels: Columns, name: str) -> Section:
+    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold. name: assay.name."""
     assert info.cut is not None
     sizes = {name: f"{rows:,}" for name, rows in info.split_rows.items()}
     rows = [
@@ -225,14 +225,14 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
     histogram = render_svg(
         "labels",
         "Labels and the threshold",
-        plots.label_histogram(labels, info.cut, info.sequence_name),
+        plots.label_histogram(labels, info.cut, name),
         2.8,
         MIDDLE_WIDTH,
     )
     return Section(
         "Data",
-        f"{format_count(info.promoters, info.sequence_name)}. {threshold_text(info, info.cut)} {EXPRESSION_UNIT} "
-        f"The table shows the number of {info.sequence_name}s per split.",
+        f"{format_count(info.promoters, name)}. {threshold_text(info, info.cut, name)} {EXPRESSION_UNIT} "
+        f"The table shows the number of {name}s per split.",
         [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 

@@ -44,12 +44,12 @@ def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Ind
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
-    name = sequence_name(summary["config"])
+    word = sequence_name(summary["config"])
     held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [
         EvalResult(
-            task_type="text-classification", task_name=name_sequences("Expression of a promoter (regression)", name),
-            dataset_type=f"{name}s", dataset_name=f"{name}s, {SPLITS[held_out]}", dataset_split=held_out,
+            task_type="text-classification", task_name=name_sequences("Expression of a promoter (regression)", word),
+            dataset_type=f"{word}s", dataset_name=f"{word}s, {SPLITS[held_out]}", dataset_split=held_out,
             metric_type=HUB_METRICS[name], metric_name=title, metric_value=round(scores[held_out][name], 6),
         )
         for name, title in METRICS.items()
@@ -58,7 +58,7 @@ def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["biology", "genomics", "dna", name, "gene-expression", "regression", "bert", "k-mers"],
+        tags=["biology", "genomics", "dna", word, "gene-expression", "regression", "bert", "k-mers"],
         metrics=["pearsonr", "spearmanr"],
         model_name=f"promoter-bert-{summary['run']}" if results else None,
         eval_results=results or None,

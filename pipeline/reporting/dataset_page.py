@@ -156,8 +156,8 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "label_histogram",
         "Labels and the pretraining threshold",
         f"{name_sequences('A label is the measured expression of a promoter.', name)} {EXPRESSION_UNIT} "
-        f"{threshold_text(info, cut)} Each bar is one unit wide. A label on the edge between two bars is counted in "
-        "the right-hand bar.",
+        f"{threshold_text(info, cut, name)} Each bar is one unit wide. A label on the edge between two bars is counted "
+        "in the right-hand bar.",
         plots.label_histogram(results["label_histogram"], cut, name),
         3.2,
     )
@@ -171,19 +171,19 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
     )
 
 
-def threshold_text(info: DatasetInfo, cut: float) -> str:
-    """Say how many promoters are used for pretraining, and why their share differs from the requested one."""
+def threshold_text(info: DatasetInfo, cut: float, name: str) -> str:
+    """Say how many promoters are used for pretraining, and why their share differs from the requested one.
+
+    name: assay.name.
+    """
     share, requested = _percent(info.pretrain_rows, info), format_percent(info.top_fraction)
     used = (
-        f"The {format_count(info.pretrain_rows, info.sequence_name)} at or above the threshold of {cut:g} ({share}) "
+        f"The {format_count(info.pretrain_rows, name)} at or above the threshold of {cut:g} ({share}) "
         "are used for pretraining."
     )
     if share == requested:
         return used
-    return (
-        f"{used} {requested} was requested; all {info.sequence_name}s with exactly the threshold are included, so it "
-        f"is {share}."
-    )
+    return f"{used} {requested} was requested; all {name}s with exactly the threshold are included, so it is {share}."
 
 
 def _sequence_figures(results: dict[str, Columns], name: str) -> Iterator[Section]:
