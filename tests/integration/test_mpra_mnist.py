@@ -82,6 +82,14 @@ def test_every_row_of_the_table_has_a_form():
     assert len(CONFIGURATIONS) == len(FORMS) + 1  # Sahu: FASTA
 
 
+def test_fasta_with_labels_in_the_headers(tmp_path):
+    header = ">NS500683:269:H23L5AFXY:3:{0}:23696:10856:1:N:0:GTCCGC {1}\n{2}\n"
+    entries = (header.format(row, row % 2, bases(170, alphabet="acgt")(row)) for row in range(ROWS))
+    (tmp_path / "rows.fasta").write_text("".join(entries))
+    built = build_dataset([str(tmp_path / "rows.fasta")], configuration("Sahu", tmp_path))
+    assert (built.info.promoters, built.label_range) == (ROWS, (0, 1))
+
+
 @pytest.mark.parametrize("study", FORMS)
 def test_rows_in_the_form_of_a_study(tmp_path, study):
     config = configuration(study, tmp_path)
