@@ -49,6 +49,9 @@ create or replace temp macro reason_texts() as map {
     'no_number': 'expression is not a number',
     'nan': 'expression is NaN',
     'label_range': 'expression out of the assay''s range',
+    'no_label': 'no label',
+    'filtered': 'filtered out by dataset.where',
+    'no_split': 'no value in the column of splits',
     'averaged': 'averaged with an equal sequence',
     'duplicate': 'equal to an earlier sequence'
 };
@@ -86,14 +89,16 @@ create or replace temp macro label_code(expression) as case
         then 'label_range'
 end;
 
--- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate.
-create or replace temp macro reject_code(fields, sequence, expression, copy) as case
+-- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate; rule: the code of a rule
+-- for several labels, dataset.where or a given split (inputs/cells.sql).
+create or replace temp macro reject_code(fields, sequence, expression, copy, rule := null) as case
     when sequence is null or sequence = '' then 'no_sequence'
     when fields < 0 then 'quotes'
     when fields <> getvariable('columns') then 'columns'
     else coalesce(
+        rule,
         sequence_code(repaired(sequence)),
-        if(getvariable('labelled'), label_code(expression), null),
+        if(getvariable('labelled') and not coalesce(getvariable('several_labels'), false), label_code(expression), null),
         if(copy > 1, if(getvariable('duplicates') = 'average', 'averaged', 'duplicate'), null)
     )
 end;

@@ -1,6 +1,7 @@
 -- One row per input row that breaks no rule, after the repairs.
+-- A comment such as /* cells */ marks where a build adds the columns of its input (pipeline/dataset/rows/columns.py).
 create or replace temp view usable as
 -- Plus 0.0: minus zero becomes zero, so that equal datasets have equal bytes.
-select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double + 0.0, null) as expression
+select repaired(sequence) as sequence, if(getvariable('labelled'), expression::double + 0.0, null) as expression/* cells */
 from input
-where reject_code(fields, sequence, expression, copy) is null;
+where reject_code(fields, sequence, expression, copy/* rule */) is null;

@@ -14,7 +14,7 @@ with numbered as (
         line,
         text,
         fields,
-        reject_code(fields, sequence, expression, copy) as code
+        reject_code(fields, sequence, expression, copy/* rule */) as code
     from input
     -- If no row is rejected, this condition saves a second pass over the input.
     where (select input_rows from input_size) > (select count(*) from promoters)
@@ -50,7 +50,7 @@ with steps as (
         getvariable('white_space'), getvariable('lower_case'), getvariable('uracil'), getvariable('iupac'),
         getvariable('missing_adapters'), getvariable('adapter_mismatches')
     ) <> ('reject', 'reject', 'reject', 'reject', 'reject', 0)
-        and reject_code(fields, sequence, expression, copy) is null
+        and reject_code(fields, sequence, expression, copy/* rule */) is null
 ),
 counts as (
     select unnest([

@@ -1,17 +1,20 @@
 -- One row: the sizes, the settings of the splits, and the dataset key that shards and runs refer to.
 create or replace table dataset as
 with counts as (
-    select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters
+    select (select input_rows from input_size) as input_rows, (select count(*) from promoters) as promoters,
+        (select count(expression) from promoters) as candidates
 ),
 -- The pretraining threshold (cut): the label at index int(top_fraction * promoters) of the descending sort.
--- Promoters at or above it are in pretrain. Null without labels.
+-- Promoters at or above it are in pretrain. Null without labels. With several labels, expression is one of them, or the
+-- highest (dataset.cut_label), and rows in which it is missing do not count.
 cut as (
     select expression as cut
     from promoters
     order by expression desc nulls last
     limit 1
     offset (
-        select least(floor(getvariable('top_fraction')::double * promoters)::bigint, promoters - 1) from counts
+        select greatest(least(floor(getvariable('top_fraction')::double * candidates)::bigint, candidates - 1), 0)
+        from counts
     )
 ),
 top as (
@@ -64,13 +67,13 @@ first_train as (
     offset (select pretrain_valid_rows from sizes)
 ),
 content as (
-    select sum(hash(id, sequence, expression))::varchar as content_sum
+    select sum(hash(id, sequence, expression/* labels */))::varchar as content_sum
     from promoters
 )
 select
     sha256(concat_ws(
         '|', 'promoter-bert dataset 3', content_sum, promoters, cut, pretrain_valid_rows, finetune_valid_rows,
-        finetune_test_rows, finetune_train_rows, left_adapter, right_adapter
+        finetune_test_rows, finetune_train_rows, left_adapter, right_adapter/* key */
     )) as key,
     sizes.*,
     finetune_train_rows,
@@ -79,5 +82,7 @@ select
     getvariable('source') as source,
     getvariable('settings') as settings,
     -- Input files relative to the folder of the dataset, or URLs.
-    getvariable('files')::varchar[] as files
+    getvariable('files')::varchar[] as files,
+    -- Names of the label columns, in order; the one label is in column expression.
+    coalesce(getvariable('labels'), if(getvariable('labelled'), ['expression'], []))::varchar[] as labels
 from sizes, training, content;

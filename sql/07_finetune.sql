@@ -10,7 +10,8 @@ select
     id,
     sequence,
     expression,
-    case when id < test then 'test' when id < held_out then 'valid' else 'train' end as split,
-    id - case when id < test then 0 when id < held_out then test else held_out end as position
+    case when id < bounds.test then 'test' when id < bounds.held_out then 'valid' else 'train' end as split,
+    id - case when id < bounds.test then 0 when id < bounds.held_out then bounds.test else bounds.held_out end as position
+    /* labels */
 from promoters, bounds
-where id < used;
+where id < bounds.used;

@@ -11,10 +11,10 @@ counted as (
         id,
         sequence,
         expression,
-        expression >= (select cut from dataset) as in_pretrain,
+        expression >= (select cut from dataset) as pretrain_split,
         -- The table is in the order of id, so a running count gives the place in pretrain without a sort.
         count(*) filter (expression >= (select cut from dataset)) over (rows unbounded preceding)
-        + (select top_rows from earlier) - 1 as place
+        + (select top_rows from earlier) - 1 as pretrain_position/* names */
     from promoters
     where id >= getvariable('first_id') and id < getvariable('next_id')
 )
@@ -25,11 +25,13 @@ select
     getvariable('parquet_split')::varchar as split,
     if(getvariable('parquet_split') is null, null, id - getvariable('first_id')) as position,
     case
-        when in_pretrain and place < (select pretrain_valid_rows from dataset) then 'valid'
-        when in_pretrain then 'train'
+        when pretrain_split is not true then null
+        when pretrain_position < (select pretrain_valid_rows from dataset) then 'valid'
+        else 'train'
     end as pretrain_split,
     case
-        when in_pretrain and place < (select pretrain_valid_rows from dataset) then place
-        when in_pretrain then place - (select pretrain_valid_rows from dataset)
-    end as pretrain_position
+        when pretrain_split is not true then null
+        when pretrain_position < (select pretrain_valid_rows from dataset) then pretrain_position
+        else pretrain_position - (select pretrain_valid_rows from dataset)
+    end as pretrain_position/* names */
 from counted;

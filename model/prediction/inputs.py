@@ -68,7 +68,7 @@ def find_prediction_input(names: list[str], columns: Columns | None, header_name
     elif STANDARD_INPUT in names:
         raise UserError("-: standard input together with files; expected - alone, or files only")
     else:
-        source = find_input(names, columns, labelled=False)
+        source = find_input(names, columns, labelled=False, keep_columns=False)
     if source.layout is None or source.layout.kind != "fasta":
         if header_names:
             raise UserError("--names: reads FASTA headers, got a table; fix: --name-column NAME, for a column of names")

@@ -74,10 +74,10 @@ def build(
     dataset: DatasetFile = None,
     sequence_column: SequenceColumn = None,
     expression_column: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Label column: its name, or its number from 1; in FASTA a key of the headers, or the number of a "
-            "field. [default: detected]"
+            "field. Repeat the option for several labels. [default: detected]"
         ),
     ] = None,
     no_labels: Annotated[
@@ -99,11 +99,17 @@ def build(
     from pipeline.dataset.build import STEPS, build_dataset
     from pipeline.dataset.input.columns import Columns
 
-    if no_labels and expression_column is not None:
+    if no_labels and expression_column:
         message = "cannot be combined with --expression-column; fix: omit one of the two"
         raise typer.BadParameter(message, param_hint="--no-labels")
-    settings = configuration(context, config, dataset__path=dataset)
-    columns = Columns(sequence_column, expression_column, unlabelled=no_labels)
+    settings = configuration(
+        context,
+        config,
+        dataset__path=dataset,
+        dataset__sequence_column=sequence_column,
+        dataset__labels=expression_column or None,
+    )
+    columns = Columns(unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
             files,

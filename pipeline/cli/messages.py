@@ -22,6 +22,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         f"{built.dataset}: {format_count(info.promoters, info.sequence_name)} of "
         f"{format_count(info.input_rows, 'row')}; Parquet in {built.parquet}{reused}",
         *_columns(built),
+        *_kept(built),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_splits(info),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
@@ -40,10 +41,31 @@ def _columns(built: "BuildResult") -> Iterator[str]:
         promoters = format_count(built.info.promoters, built.info.sequence_name)
         yield f"labels: none; for predictions only: {promoters}, all test rows of finetune"
         return
-    low, high = built.label_range
-    yield f"labels: {_title(built.label_column)} ({low:g} … {high:g})"
-    if low == high:
-        yield f"warning    all labels are {low:g}: there is nothing to learn from them"
+    if len(built.labels) > 1:
+        yield from _labels(built.labels)
+    else:
+        low, high = built.label_range
+        yield f"labels: {_title(built.label_column)} ({low:g} … {high:g})"
+        if low == high:
+            yield f"warning    all labels are {low:g}: there is nothing to learn from them"
+
+
+def _labels(labels: list[dict[str, Any]]) -> Iterator[str]:
+    """Describe several labels."""
+    for label in labels:
+        missing = f", {label['missing']:,} missing" if label["missing"] else ""
+        span = f"{label['low']:g} … {label['high']:g}" if label["count"] else "none"
+        yield f"labels: {label['name']!r} ({span}; {format_count(label['count'], 'value')}{missing})"
+        if label["low"] == label["high"]:
+            yield f"warning    label {label['name']!r} has one value or none: there is nothing to learn from it"
+
+
+def _kept(built: "BuildResult") -> Iterator[str]:
+    """Describe the columns that were kept, and those that were renamed."""
+    if built.kept_columns:
+        yield f"kept       {', '.join(built.kept_columns)}: columns of promoters and of the Parquet files"
+    for name, new in built.renamed_columns.items():
+        yield f"renamed    {name!r} to {new!r}: the name is taken"
 
 
 def column_of_sequences(column: str | None, lengths: tuple[int, int]) -> str:

@@ -128,8 +128,32 @@ class Assay(Section):
         return self.downstream[: self.flank]
 
 
+def _as_text(values: Any) -> Any:
+    """Convert whole numbers in a list to text: [9, 10] names folds."""
+    if not isinstance(values, list):
+        return values
+    return [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in values]
+
+
+Values = Annotated[list[str], BeforeValidator(_as_text)]
+
+
 class Dataset(Section):
     """Construction of the dataset. A size below 1 is a fraction of the rows, from 1 on a number of rows."""
+
+    LATER_SETTINGS = (
+        "sequence_column",
+        "labels",
+        "cut_label",
+        "split_column",
+        "train_values",
+        "valid_values",
+        "test_values",
+        "valid_from_train",
+        "where",
+        "group_column",
+        "group_overlap",
+    )
 
     path: str
     """The DuckDB file. The Parquet files are beside it."""
@@ -137,8 +161,8 @@ class Dataset(Section):
     """Random seed of the splits: hashed with each sequence, it sets the order from which the splits are taken."""
     duplicates: Literal["keep", "first", "average"]
     """Equal sequences: keep all, keep the first in the input, or average their labels into one row."""
-    split: Literal["random", "grouped"]
-    """grouped keeps equal and near-duplicate inserts in one split."""
+    split: Literal["random", "grouped", "column"]
+    """grouped keeps equal and near-duplicate inserts in one split; column takes the splits from split_column."""
     max_mismatches: Annotated[int, Field(ge=0, le=8)]
     """Inserts that differ by at most this many mismatches, or by one indel, are near-duplicates."""
     top_fraction: Fraction
@@ -153,6 +177,29 @@ class Dataset(Section):
     """Fine-tuning rows held out for testing: a size."""
     finetune_train: AllOrSize
     """Fine-tuning rows to train on. all: every row that is not held out; a fraction refers to all promoters."""
+    sequence_column: str = ""
+    """Column of sequences: its name, or its number from 1; empty: detected. --sequence-column overrides it."""
+    labels: Values = []
+    """Columns of labels; empty: one, detected. --expression-column overrides it."""
+    cut_label: str = ""
+    """Several labels: the one whose top fraction is pretrained on, or max: the highest standardized one; empty: the
+    first."""
+    split_column: str = ""
+    """split=column: the column of the splits of fine-tuning."""
+    train_values: Values = []
+    """split=column: values of training rows. Empty: all other values, or train and training if no values are set."""
+    valid_values: Values = []
+    """split=column: values of validation rows. Empty: val, valid, validation and dev if no values are set."""
+    test_values: Values = []
+    """split=column: values of test rows. Empty: test and testing if no values are set."""
+    valid_from_train: Size = 0
+    """split=column without validation rows: training rows to take for validation at random: a size."""
+    where: str = ""
+    """SQL filter over the columns of the input, such as lfcSE < 1; other rows are rejected."""
+    group_column: str = ""
+    """split=grouped: rows with one value of this column lie together."""
+    group_overlap: Annotated[int, Field(ge=0)] = 0
+    """split=grouped: sequences that share a run of this many bases, on either strand, lie together; 0: off."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Dataset":

@@ -25,6 +25,7 @@ from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
+from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.io.remote import fetch, is_remote
 
@@ -56,7 +57,7 @@ def build_dataset(
     check_replaceable(files)
     with working_files(files) as working:
         local = fetch([name for name in names if is_remote(name)], working.database.parent / "fetched")
-        source = find_input([local.get(name, name) for name in names], columns)
+        source = find_input([local.get(name, name) for name in names], _requested_columns(columns, config))
         check_inputs(files, source.files)
         source_key = None if local else source_hash(names, source, config)
         if (existing := existing_result(files, source_key)) is not None:
@@ -68,7 +69,7 @@ def build_dataset(
                 recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
                 settings = json.dumps(dataset_settings(config))
                 set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
-                _run_statements(connection, config, source, on_step)
+                marks = _run_statements(connection, config, source, on_step)
                 for file, url in url_of.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
@@ -76,11 +77,11 @@ def build_dataset(
                 if not replace:
                     check_replacement(connection, files.database)
                 runs_left_out = carry_over(connection, files.database)
-                layout = None if source.layout is None else dataclasses.asdict(source.layout)
+                layout = None if source.layout is None else source.layout.as_dict()
                 result = read_result(connection, files, runs_left_out=runs_left_out, layout=layout)
                 result = _with_notes(result, connection, source, config)
                 on_step("writing Parquet")
-                write_parquet(connection, working, result.info, source_key)
+                write_parquet(connection, working, result.info, source_key, marks)
                 on_step("")
         except duckdb.Error as error:
             raise input_error(source, error) from None
@@ -92,39 +93,59 @@ def _with_notes(
     result: BuildResult, connection: duckdb.DuckDBPyConnection, source: Input, config: DataConfig
 ) -> BuildResult:
     """Add what the dataset itself does not hold: the columns that were read, and the hints for its rejects."""
+    columns = name_columns(source)
     sequence, label = source.column_names
     return dataclasses.replace(
         result,
         sequence_column=sequence,
         label_column=label if result.label_range is not None else None,
         hints=hints_of_rejects(connection, source, config.assay),
+        kept_columns=[column.name for column in columns.kept],
+        renamed_columns=columns.renamed,
     )
 
 
-def _run_statements(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep) -> None:
+def _requested_columns(columns: Columns | None, config: DataConfig) -> Columns:
+    """Return the requested columns: those of the call, else those of the settings."""
+    columns, dataset = columns or Columns(), config.dataset
+    if columns.unlabelled:
+        return dataclasses.replace(columns, sequence=columns.sequence or dataset.sequence_column or None)
+    return dataclasses.replace(
+        columns,
+        sequence=columns.sequence or dataset.sequence_column or None,
+        expression=columns.labels or tuple(dataset.labels) or None,
+    )
+
+
+def _run_statements(
+    connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep
+) -> dict[str, str]:
+    """Create the relations of the dataset. Returns the SQL for the marks in later statements."""
     set_variables(connection, config.dataset.model_dump(exclude={"path"}))
     on_step(f"reading {', '.join(source.files)}")
     set_variables(connection, {"input_rows": count_rows(source)})
     labelled = _define_labelled_input(connection, config, source)
+    marks = define_columns(connection, source, config.dataset, labelled).marks
     if config.dataset.duplicates != "keep":
-        connection.execute(statement("03_duplicates.sql"))
-    connection.execute(statement("03_usable_rows.sql"))
+        connection.execute(statement("03_duplicates.sql", marks))
+    connection.execute(statement("03_usable_rows.sql", marks))
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
         from pipeline.dataset.grouped_split import create_grouped_promoters
 
-        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches)
+        leaks = create_grouped_promoters(connection, config.dataset.max_mismatches, marks)
         set_variables(connection, {"random_split_leaks": leaks})
     else:
-        connection.execute(statement("splits/random.sql"))
-    connection.execute(statement("05_rejects.sql"))
+        connection.execute(statement("splits/random.sql", marks))
+    connection.execute(statement("05_rejects.sql", marks))
     check_promoters(connection, config.assay, source)
     check_header_lines(connection, source)
     on_step("computing threshold and splits")
     for name in ("06_cut_and_sizes.sql", "07_finetune.sql", "08_pretrain.sql"):
-        connection.execute(statement(name))
+        connection.execute(statement(name, marks))
     check_sizes(connection)
     for name in ("09_sequence_macros.sql", "10_results.sql", "11_comments.sql"):
         connection.execute(statement(name))
+    return marks
 
 
 def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input) -> bool:
@@ -134,6 +155,10 @@ def _define_labelled_input(connection: duckdb.DuckDBPyConnection, config: DataCo
     lines: rows without a label are then rejects. A label column may also be empty.
     """
     define_input(connection, config.assay, source)
+    if len(source.label_columns) > 1:
+        if not source.labelled:
+            define_input(connection, config.assay, dataclasses.replace(source, labelled=True))
+        return True
     if source.labelled == (source.layout is not None):
         return source.labelled
     labelled = row_count(connection, "(from input where isfinite(try_cast(expression as double)) limit 1)") > 0

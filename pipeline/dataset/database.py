@@ -1,10 +1,11 @@
 """Connect to dataset.duckdb as reader, as writer, or as the build that creates it."""
 
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open the file."""
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 """A text, a seed and their hash. The hash function decides the splits and may change with the DuckDB version."""
+
+_MARK = re.compile(r"/\* (\w+) \*/")
 
 PROBLEMS = {
     "gzip": "a compressed input file is corrupt or truncated; fix: copy it again",
@@ -57,6 +60,8 @@ class DatasetInfo:
     downstream: str
     settings: str | None
     """JSON of the settings of the build; None if it was built by hand."""
+    labels: list[str] = field(default_factory=lambda: ["expression"])
+    """Names of the label columns in order; one label is in column expression. Empty without labels."""
 
     @property
     def sequence_name(self) -> str:
@@ -76,9 +81,10 @@ class DatasetInfo:
         }
 
 
-def statement(name: str) -> str:
-    """Read the statements of a file below sql/."""
-    return (SQL / name).read_text(encoding="utf-8")
+def statement(name: str, marks: Mapping[str, str] | None = None) -> str:
+    """Read the statements of a file below sql/. marks: SQL to put in place of comments, such as /* cells */."""
+    text = (SQL / name).read_text(encoding="utf-8")
+    return _MARK.sub(lambda mark: (marks or {}).get(mark[1], ""), text)
 
 
 def is_duckdb(path: Path | str) -> bool:
@@ -155,14 +161,16 @@ def create_dataset(
 
 def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
     """Read the sizes, pretraining threshold and key of an open dataset. Raises UserError if there is none."""
-    fields = list(DatasetInfo.__dataclass_fields__)
+    present = {name for (name,) in rows_of(connection, "select column_name from duckdb_columns() where table_name = 'dataset'")}
+    # Datasets of earlier versions lack the last columns.
+    names = [each.name for each in fields(DatasetInfo) if each.name in present or each.default_factory is MISSING]
     try:
-        (row,) = rows_of(connection, f"select {', '.join(fields)} from dataset")
+        (row,) = rows_of(connection, f"select {', '.join(names)} from dataset")
     except (duckdb.Error, ValueError):
         if rows_of(connection, "from duckdb_columns() where (table_name, column_name) = ('dataset', 'key')"):
             raise UserError("the dataset was built by another version of promoter-bert; fix: build it again") from None
         raise UserError("the DuckDB file holds no dataset; fix: promoter-bert build") from None
-    return DatasetInfo(*row)
+    return DatasetInfo(**dict(zip(names, row, strict=True)))
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

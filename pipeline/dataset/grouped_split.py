@@ -15,20 +15,22 @@ from pipeline.near_duplicates.clusters import find_clusters
 from pipeline.near_duplicates.pairs import find_pairs
 
 
-def create_grouped_promoters(connection: duckdb.DuckDBPyConnection, max_mismatches: int) -> int:
+def create_grouped_promoters(
+    connection: duckdb.DuckDBPyConnection, max_mismatches: int, marks: dict[str, str] | None = None
+) -> int:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    Returns the number of held-out rows of a random split of the same sizes that would have a near-duplicate in
+    marks: SQL for the marks of further columns. Returns the number of held-out rows of a random split of the same sizes that would have a near-duplicate in
     training. Raises UserError if too few promoters without near-duplicates are left to fill the splits.
     """
-    connection.execute(statement("splits/inserts.sql"))
+    connection.execute(statement("splits/inserts.sql", marks))
     rows = connection.sql('select "insert", place from inserts').to_arrow_table()
     inserts = rows["insert"].combine_chunks().dictionary_encode()
     clusters = find_clusters(inserts.dictionary, max_mismatches)
     columns = {"insert": clusters.rows, "leader": clusters.leaders}
     near = pa.table({name: inserts.dictionary.take(rows) for name, rows in columns.items()})
     connection.register("near", near)
-    connection.execute(statement("splits/grouped.sql"))
+    connection.execute(statement("splits/grouped.sql", marks))
     connection.unregister("near")
     ((test, valid, test_size, valid_size, train),) = rows_of(connection, statement("splits/grouped_sizes.sql"))
     if (test, valid) != (test_size, valid_size):

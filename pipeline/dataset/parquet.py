@@ -16,16 +16,21 @@ OPTIONS = "format parquet, compression snappy, dictionary_size_limit 1"
 
 
 def write_parquet(
-    connection: duckdb.DuckDBPyConnection, files: DatasetFiles, info: DatasetInfo, source: str | None
+    connection: duckdb.DuckDBPyConnection,
+    files: DatasetFiles,
+    info: DatasetInfo,
+    source: str | None,
+    marks: dict[str, str],
 ) -> None:
     """Write a file per split of finetune in the order of positions, and the rejects. source: hash, kept in each file.
 
     A split without rows has no file: Hugging Face's reader refuses empty ones. Columns: id, sequence, expression,
-    split, position, pretrain_split and pretrain_position; the last two are null for promoters below the threshold.
+    split, position, pretrain_split and pretrain_position, then several labels and kept columns (marks). The two columns
+    of pretraining are null for promoters below the threshold.
     """
     options = f"{OPTIONS}, kv_metadata {{source: '{source or ''}'}}"
     files.parquet.mkdir()
-    connection.execute(statement("12_parquet_rows.sql"))
+    connection.execute(statement("12_parquet_rows.sql", marks))
     for name, (first, after) in _id_ranges(info).items():
         connection.execute(f"set variable first_id = {first}; set variable next_id = {after}")
         connection.execute("set variable parquet_split = ?", [None if name == UNUSED else name])

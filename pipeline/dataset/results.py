@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
@@ -41,6 +42,12 @@ class BuildResult:
     """Name or number of the column of sequences; None for FASTA."""
     label_column: str | None = None
     """Name or number of the column of labels, or their key in FASTA; None without labels."""
+    kept_columns: list[str] = field(default_factory=list)
+    """Columns of the input, other than sequences and labels, as they are named in relation promoters."""
+    renamed_columns: dict[str, str] = field(default_factory=dict)
+    """Columns of the input whose name is taken -> their names in relation promoters."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
 
@@ -61,17 +68,26 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         "select min(expression), max(expression), min(strlen(sequence)), max(strlen(sequence)) from promoters",
     )
     held_out = "(select finetune_test_rows + finetune_valid_rows from dataset)"
+    info = dataset_info(connection)
     return BuildResult(
         str(files.database),
         str(files.parquet),
-        dataset_info(connection),
+        info,
         rejects=dict(rows_of(connection, f"select reason, count(*) from rejects {by_count}")),
         repairs=dict(rows_of(connection, 'select rule, "rows" from repairs order by all')),
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
         **values,
         sequence_lengths=(shortest, longest),
         label_range=None if low is None else (low, high),
+        labels=[_describe_label(connection, name, several=len(info.labels) > 1) for name in info.labels],
     )
+
+
+def _describe_label(connection: duckdb.DuckDBPyConnection, name: str, several: bool) -> dict[str, Any]:
+    column = quoted(name) if several else "expression"
+    measures = f"count({column}), count(*) - count({column}), min({column}), max({column})"
+    ((count, missing, low, high),) = rows_of(connection, f"select {measures} from promoters")
+    return {"name": name, "count": count, "missing": missing, "low": low, "high": high}
 
 
 def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | None:

@@ -162,7 +162,8 @@ def _is_dataset_folder(folder: Path) -> bool:
 
 
 def _has_columns(file: Path, columns: list[str]) -> bool:
+    """Return whether a Parquet file begins with some columns; further ones are labels and kept columns."""
     try:
-        return bool(pq.read_schema(file).names == columns)
+        return bool(pq.read_schema(file).names[: len(columns)] == columns)
     except (OSError, pa.ArrowInvalid):
         return False

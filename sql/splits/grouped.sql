@@ -71,7 +71,7 @@ from fitted, missing;
 -- One row per valid input row: test rows, then validation, then training, each in random order.
 create or replace table promoters as
 with shuffled as (
-    select sequence, expression
+    select sequence, expression/* cells */
     from inserts
     left join near using ("insert")
     join clusters on clusters.leader = coalesce(near.leader, "insert")
@@ -79,9 +79,9 @@ with shuffled as (
         case split when 'test' then 0 when 'valid' then 1 else 2 end,
         clusters.place,
         expression,
-        sequence
+        sequence/* ties */
 )
-select row_number() over () - 1 as id, sequence, expression
+select row_number() over () - 1 as id, sequence, expression/* columns */
 from shuffled;
 
 -- One row per insert that has near-duplicates, with the split of its cluster.

@@ -7,6 +7,6 @@ select
         length(getvariable('left_adapter')) + 1,
         length(sequence) - length(getvariable('left_adapter')) - length(getvariable('right_adapter'))
     ) as "insert",
-    expression,
+    expression/* cells */,
     shuffle_hash(sequence, getvariable('seed')) as place
 from usable;

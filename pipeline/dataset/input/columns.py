@@ -40,23 +40,36 @@ _NEVER_LABELS = re.compile(
 class Columns:
     """Columns requested by their name in a header line or Parquet file, or by their number from 1.
 
-    In FASTA, expression is a key of the headers, or the number of a header field. name: the column that is copied to
-    the predictions. unlabelled: the rows have no labels, whatever numbers they hold.
+    expression: the column of labels, or several of them. In FASTA it is a key of the headers, or the number of a header
+    field. name: the column that is copied to the predictions. unlabelled: the rows have no labels, whatever numbers
+    they hold.
     """
 
     sequence: str | None = None
-    expression: str | None = None
+    expression: str | tuple[str, ...] | None = None
     name: str | None = None
     unlabelled: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the requested columns of labels; empty if the column is to be detected."""
+        if self.expression is None:
+            return ()
+        return (self.expression,) if isinstance(self.expression, str) else self.expression
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The numbers of the chosen columns, from 1; 0 for none."""
+    """The numbers of the chosen columns, from 1; 0 for none. expression: the first of the labels."""
 
     sequence: int
-    expression: int
+    labels: tuple[int, ...]
     name: int
+
+    @property
+    def expression(self) -> int:
+        """Return the first column of labels; 0 without labels."""
+        return self.labels[0] if self.labels else 0
 
 
 def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
@@ -65,8 +78,11 @@ def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
     """
     sequence = _sequence_field(table, columns.sequence)
-    expression = _label_field(table, columns.expression, sequence) if labelled else 0
-    return Choice(sequence, expression, _requested_field(table, columns.name) if columns.name else 0)
+    requested: tuple[str | None, ...] = (columns.labels or (None,)) if labelled else ()
+    labels = tuple(filter(None, (_label_field(table, name, sequence) for name in requested)))
+    if twice := [field for place, field in enumerate(labels) if field in labels[:place]]:
+        raise UserError(f"{table.file}: {table.title(twice[0])} is named twice as a label; fix: name each label once")
+    return Choice(sequence, labels, _requested_field(table, columns.name) if columns.name else 0)
 
 
 def _requested_field(table: Table, requested: str) -> int:

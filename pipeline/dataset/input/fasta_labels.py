@@ -31,10 +31,12 @@ def find_fasta_label(file: str, lines: Iterable[str], columns: Columns) -> tuple
     """
     headers = [line for line in lines if line[:1] == ">"]
     pairs = [(key.lower(), value) for header in headers for key, value in _PAIR.findall(header)]
-    requested = columns.expression
-    if requested is None:
+    if not columns.labels:
         key = _known_key(file, pairs)
         return key or "expression", 0, key != ""
+    if len(columns.labels) > 1:
+        raise UserError(f"{file}: FASTA holds one label per entry; fix: a table, for {', '.join(columns.labels)}")
+    (requested,) = columns.labels
     if requested.lower() in {key for key, _ in pairs}:
         return requested, 0, True
     if not requested.isdecimal():

@@ -7,6 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
 
 from pipeline.dataset.input.cells import HEAD_LINES
 from pipeline.dataset.input.columns import Columns, choose_columns
@@ -15,7 +18,14 @@ from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_
 from pipeline.dataset.input.format import Layout, common_layout, without_comments
 from pipeline.dataset.input.lines import first_lines
 from pipeline.dataset.input.stream import RowStream, fasta_files, line_files
-from pipeline.dataset.input.tables import JSON_SUFFIXES, read_table_head, saved_dataset_files, table_files
+from pipeline.dataset.input.tables import (
+    JSON_SUFFIXES,
+    common_types,
+    read_table_head,
+    saved_dataset_files,
+    table_files,
+    table_schema,
+)
 from pipeline.errors import UserError
 from pipeline.io.file_names import expect_utf8_name
 
@@ -31,8 +41,25 @@ _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(
 
 
 @dataclass(frozen=True)
+class InputColumn:
+    """A column of the input. role: `kept` for all but sequences and labels.
+
+    name: as written in the input, column3 for the third one without a name. field: its number, from 1; 0 for the names
+    in headers of FASTA. is_text: the cells are text, from which SQL decides the type; False: they have a type.
+    """
+
+    name: str
+    field: int
+    role: Literal["sequence", "label", "kept"]
+    is_text: bool
+
+
+@dataclass(frozen=True)
 class Input:
-    """Rows of one layout (None: a table with typed columns). labelled: whether they have labels."""
+    """Rows of one layout (None: a table with typed columns). labelled: whether they have labels.
+
+    columns: all columns in order; empty if only sequences are read.
+    """
 
     files: list[str]
     layout: Layout | None
@@ -41,6 +68,17 @@ class Input:
     expression_column: str | None = None
     name_column: str | None = None
     stream: RowStream | None = None
+    columns: tuple[InputColumn, ...] = ()
+
+    @property
+    def kept_columns(self) -> tuple[InputColumn, ...]:
+        """Return the columns that are neither sequences nor labels."""
+        return tuple(column for column in self.columns if column.role == "kept")
+
+    @property
+    def label_columns(self) -> tuple[InputColumn, ...]:
+        """Return the columns of labels."""
+        return tuple(column for column in self.columns if column.role == "label")
 
     @property
     def column_names(self) -> tuple[str | None, str | None]:
@@ -55,31 +93,44 @@ class Input:
         return layout.sequence_name or str(layout.sequence_field), label if self.labelled and field else None
 
 
-def find_input(names: list[str], columns: Columns | None = None, labelled: bool = True) -> Input:
+def find_input(
+    names: list[str], columns: Columns | None = None, labelled: bool = True, keep_columns: bool = True
+) -> Input:
     """Resolve names and glob patterns to files, and infer their layout.
 
-    labelled: False if labels are not needed. Raises UserError for a file that is missing, empty, of an unknown kind or
+    labelled: False if labels are not needed; keep_columns: False if only sequences and labels are. Raises UserError for a file that is missing, empty, of an unknown kind or
     unreadable, for files that differ in layout, and for columns that do not exist.
     """
-    files = _resolve(names)
+    files = resolve_files(names)
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise UserError(f"{', '.join(sorted(kinds))} files together; expected one kind; fix: convert some of them")
     columns = columns or Columns()
     labelled = labelled and not columns.unlabelled
     if kinds == {"table"}:
-        return _table_input(files, columns, labelled)
+        return _table_input(files, columns, labelled, keep_columns)
     heads = {file: first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES) for file in files}
     if kinds == {"FASTA"}:
-        return _fasta_input(files, heads, columns, labelled)
+        return _fasta_input(files, heads, columns, labelled, keep_columns)
     tables = {file: without_comments(file, lines, columns) for file, lines in heads.items()}
-    layout, labelled = common_layout({file: lines for file, (_, lines) in tables.items()}, columns, labelled)
+    bodies = {file: lines for file, (_, lines) in tables.items()}
+    layout, labelled = common_layout(bodies, columns, labelled, keep_columns)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
-    return Input(files, layout, labelled, stream=stream)
+    return Input(files, layout, labelled, stream=stream, columns=_text_columns(layout) if keep_columns else ())
 
 
-def _resolve(names: list[str]) -> list[str]:
+def _text_columns(layout: Layout) -> tuple[InputColumn, ...]:
+    header = layout.header or ("",) * layout.columns
+    roles: dict[int, Literal["sequence", "label"]] = dict.fromkeys(layout.label_fields, "label")
+    roles[layout.sequence_field] = "sequence"
+    return tuple(
+        InputColumn(name or f"column{field}", field, roles.get(field, "kept"), is_text=True)
+        for field, name in enumerate(header, 1)
+    )
+
+
+def resolve_files(names: list[str]) -> list[str]:
     """Expand glob patterns and saved datasets, and check that each file is named once and can be read."""
     files: dict[tuple[int, int] | Path, str] = {}
     for name in names:
@@ -126,28 +177,47 @@ def _kind(file: str) -> str:
     return kind
 
 
-def _fasta_input(files: list[str], heads: dict[str, list[str]], columns: Columns, labelled: bool) -> Input:
+def _fasta_input(
+    files: list[str], heads: dict[str, list[str]], columns: Columns, labelled: bool, keep_columns: bool
+) -> Input:
     check_fasta_columns(files[0], columns)
     layout = Layout("fasta", expression_field=0)
     if labelled:
         lines = (line for head in heads.values() for line in head)
         key, field, labelled = find_fasta_label(files[0], lines, columns)
         layout = replace(layout, expression_name=key, expression_field=field)
-    return Input(files, layout, labelled, stream=fasta_files(files))
+    names = (InputColumn("name", 0, "kept", is_text=True),) if keep_columns else ()
+    return Input(files, layout, labelled, stream=fasta_files(files), columns=names)
 
 
-def _table_input(files: list[str], columns: Columns, labelled: bool) -> Input:
+def _table_input(files: list[str], columns: Columns, labelled: bool, keep_columns: bool) -> Input:
     first: list[str] = []
+    schemas = []
     for file in files:
         table = read_table_head(file, HEAD_LINES)
         choice = choose_columns(table, columns, labelled)
-        fields = choice.sequence, choice.expression, choice.name
+        fields = choice.sequence, choice.name, *choice.labels
         if unnamed := [field for field in fields if field and not table.name(field)]:
             raise UserError(f"{file}: column {unnamed[0]} has no name; fix: name it in the file")
         selected = [table.name(field) for field in fields]
         first = first or selected
         if selected != first:
             raise UserError(f"{file}: its columns differ from those of {files[0]}; fix: build from one of these files")
-    sequence, expression, name = first[0], first[1] or None, first[2] or None
-    stream = table_files(files, (sequence, expression, name))
-    return Input(files, None, expression is not None, sequence, expression, name, stream)
+        schemas.append(table_schema(file))
+    sequence, name, *labels = first
+    types = common_types(schemas)
+    roles: dict[str, Literal["sequence", "label"]] = {**dict.fromkeys(labels, "label"), sequence: "sequence"}
+    are_text = any(decompressed_name(file).endswith(JSON_SUFFIXES) for file in files)
+    inputs = tuple(
+        InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in labels)
+        for field, column in enumerate(types, 1)
+        if keep_columns
+    )
+    cells = {
+        f"cell_{column.field}": (title, pa.string() if column.is_text else types[title])
+        for title, column in zip(types, inputs, strict=False)
+        if column.role == "kept" or (column.role == "label" and len(labels) > 1)
+    }
+    expression = labels[0] if labels else None
+    stream = table_files(files, (sequence, expression, name or None), cells)
+    return Input(files, None, expression is not None, sequence, expression, name or None, stream, inputs)

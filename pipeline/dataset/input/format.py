@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.dataset.input.cells import HEAD_LINES, Table, is_long_sequence, is_missing, is_number
 from pipeline.dataset.input.columns import EXPRESSION_NAMES, SEQUENCE_NAMES, Columns, choose_columns
@@ -22,7 +22,8 @@ class Layout:
     skip_lines: 1 with a header line; comment_lines: lines before that begin with #, in all files together; row_names:
     whether the first column has no name in the header line, as R writes row names.
     sequence_name and expression_name: as written in the header line, else empty. In FASTA, expression_name is the key
-    of the labels in the headers, and expression_field the number of a header field.
+    of the labels in the headers, and expression_field the number of a header field. label_fields: all columns of
+    labels, the first of which is expression_field; header: the names of all columns, empty without a header line.
     """
 
     kind: Literal["text", "fasta"]
@@ -37,6 +38,14 @@ class Layout:
     expression_name: str = ""
     comment_lines: int = 0
     row_names: bool = False
+    label_fields: tuple[int, ...] = ()
+    header: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values that describe one label, without the header line."""
+        values = asdict(self)
+        del values["label_fields"], values["header"]
+        return values
 
 
 def layout_of_text(name: str, data: bytes, columns: Columns | None = None) -> Layout:
@@ -70,23 +79,35 @@ def without_comments(file: str, lines: list[str], columns: Columns) -> tuple[int
     return (count - 1, named) if is_header else (count, lines[count:])
 
 
-def common_layout(heads: dict[str, list[str]], columns: Columns, labelled: bool) -> tuple[Layout, bool]:
+def common_layout(
+    heads: dict[str, list[str]], columns: Columns, labelled: bool, keep_columns: bool = True
+) -> tuple[Layout, bool]:
     """Infer the layout of tables from the first lines of each file, and whether any of these rows has a label.
 
-    labelled: whether a column of labels is needed. Raises UserError for files that differ in layout.
+    labelled: whether a column of labels is needed; keep_columns: whether all columns must agree in name. Raises UserError for files that differ in layout.
     """
     layouts = {file: text_layout(file, lines, columns, labelled) for file, lines in heads.items()}
     (first_file, first), *others = layouts.items()
     for file, layout in others:
-        values = zip(asdict(first).items(), asdict(layout).values(), strict=True)
-        difference = ", ".join(f"{name}: {a!r} and {b!r}" for (name, a), b in values if _differ(name, a, b))
+        values = zip(first.as_dict().items(), layout.as_dict().values(), strict=True)
+        differences = [f"{name}: {a!r} and {b!r}" for (name, a), b in values if _differ(name, a, b)]
+        names = zip(range(1, first.columns + 1), first.header, layout.header, strict=False)
+        differences += [
+            f"column {field}: {a!r} and {b!r}"
+            for field, a, b in names
+            if keep_columns and field != first.sequence_field and a.casefold() != b.casefold()
+        ]
+        difference = ", ".join(differences)
         if difference:
             raise UserError(
                 f"{file}: its layout differs from that of {first_file} ({difference}); fix: build from one of them"
             )
-    field = first.expression_field
     rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
-    has_label = field > 0 and any(len(row) >= field and not is_missing(row[field - 1]) for row in rows)
+    has_label = any(
+        len(row) >= field and not is_missing(row[field - 1])
+        for row in (rows if first.label_fields else ())
+        for field in first.label_fields
+    )
     return replace(first, quoted=any(layout.quoted for layout in layouts.values())), labelled and has_label
 
 
@@ -123,6 +144,8 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
         sequence_name=table.name(choice.sequence),
         expression_name=table.name(choice.expression),
         row_names=row_names,
+        label_fields=choice.labels,
+        header=tuple(header),
     )
 
 
@@ -131,7 +154,7 @@ def _begins_with_header(lines: list[str]) -> bool:
 
 
 def _has_header(rows: list[list[str]], columns: Columns) -> bool:
-    requested = {name.lower() for name in (columns.sequence, columns.expression, columns.name) if name}
+    requested = {name.lower() for name in (columns.sequence, *columns.labels, columns.name) if name}
     known = {*SEQUENCE_NAMES, *EXPRESSION_NAMES, *(name for name in requested if not name.isdecimal())}
     names = rows[0]
     if any(map(is_long_sequence, names)):  # a row, whatever its other cells hold

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,52 @@ def _first_rows(file: str, names: list[str], rows: int) -> list[pa.RecordBatch]:
     return batches
 
 
-def table_files(files: list[str], columns: Sequence[str | None]) -> RowStream:
+def common_types(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
+    """Find one type for each column of several tables, in the order of their first appearance; text if types differ.
+
+    A type that DuckDB or its files cannot hold becomes the nearest one that they can.
+    """
+    types: dict[str, pa.DataType] = {}
+    for field in (field for schema in schemas for field in schema):
+        known, new = types.get(field.name), _storable(field.type)
+        types[field.name] = new if known is None else _common_type(known, new)
+    return types
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _storable(kind.value_type)
+    if pa.types.is_null(kind) or pa.types.is_decimal256(kind):
+        return pa.string()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.time64("us") if pa.types.is_time64(kind) else kind
+
+
+def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType:
+    if a == b:
+        return a
+    try:
+        fields = [pa.schema([("x", kind)]) for kind in (a, b)]
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()
+
+
+def table_files(
+    files: list[str], columns: Sequence[str | None], cells: Mapping[str, tuple[str, pa.DataType]] | None = None
+) -> RowStream:
     """Stream the cells of three columns, as text. Each file is read with its own types.
 
-    columns: the names of the columns sequence, expression and name; None for a column that is not read. A corrupt file,
-    and a column of lists or structures, end the scan with a UserError.
+    columns: the names of the columns sequence, expression and name; None for a column that is not read. cells: further
+    columns of the stream, each with its column of the files and its type; null where a file lacks it. A corrupt file,
+    and a column of lists or structures as one of the three, end the scan with a UserError.
     """
-    return RowStream(CELL_SCHEMA, lambda: (rows for file in files for rows in _cells(file, columns)))
+    cells = cells or {}
+    schema = pa.schema([*CELL_SCHEMA, *((name, kind) for name, (_, kind) in cells.items())])
+    return RowStream(schema, lambda: (rows for file in files for rows in _cells(file, columns, schema, cells)))
 
 
 def table_batches(file: str, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -145,19 +184,35 @@ def _cell_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _cells(file: str, columns: Sequence[str | None]) -> Iterator[pa.RecordBatch]:
+def _cells(
+    file: str, columns: Sequence[str | None], schema: pa.Schema, cells: Mapping[str, tuple[str, pa.DataType]]
+) -> Iterator[pa.RecordBatch]:
     line = 1
-    names = list(dict.fromkeys(filter(None, columns)))
+    present = set(table_schema(file).names) if cells else set()
+    further = [(column if column in present else None, kind) for column, kind in cells.values()]
+    names = list(dict.fromkeys(filter(None, [*columns, *(column for column, _ in further)])))
     try:
         for batch in table_batches(file, names):
             sequence, expression, name = (_as_text(file, column, batch) for column in columns)
             if columns[-1] is not None and pa.types.is_floating(batch.column(columns[-1]).type):
                 name = pc.replace_substring_regex(name, r"^(-?\d+)$", r"\1.0")  # Arrow writes 3 for 3.0
+            values = [_as_type(file, column, kind, batch) for column, kind in further]
             lines = pa.array(np.arange(line, line + len(batch)))
-            yield row_batch(CELL_SCHEMA, file, [lines, sequence, expression, name])
+            yield row_batch(schema, file, [lines, sequence, expression, name, *values])
             line += len(batch)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{file}: cannot be read, corrupt or truncated: {error}; fix: copy it again") from None
+
+
+def _as_type(file: str, name: str | None, kind: pa.DataType, batch: pa.RecordBatch) -> pa.Array:
+    """Convert a column to a type; null for a column that the file lacks."""
+    if name is None:
+        return pa.nulls(len(batch), kind)
+    try:
+        return batch.column(name).cast(kind, safe=False)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        found = batch.column(name).type
+        raise UserError(f"{file}: column {name} holds {found}, which cannot become {kind}; fix: omit it") from None
 
 
 def _open_arrow(file: str) -> Any:

@@ -36,12 +36,13 @@ def write(path, text):
 
 
 def everything(path):
-    """Read all contents of a dataset, except the places of its rejects."""
+    """Read all contents of a dataset, except the places of its rejects and the columns that only some files have."""
     with open_dataset(path) as connection:
         relations = ("promoters", "finetune", "pretrain", "dataset")
         results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
+        results["promoters"] = [row[:3] for row in results["promoters"]]
         # All of the one row but what files it came from.
-        results["dataset"] = connection.execute("select * exclude (source, files) from dataset").fetchall()
+        results["dataset"] = connection.execute("select * exclude (source, files, labels) from dataset").fetchall()
         results["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()
     return results
 
