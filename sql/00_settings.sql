@@ -36,5 +36,6 @@ set variable pretrain_valid = coalesce(getvariable('pretrain_valid'), 0.05);
 set variable pretrain_valid_at_most = coalesce(getvariable('pretrain_valid_at_most'), 100000);
 set variable finetune_valid = coalesce(getvariable('finetune_valid'), 0.05);
 set variable finetune_test = coalesce(getvariable('finetune_test'), 0.05);
+set variable valid_from_train = coalesce(getvariable('valid_from_train'), 0);
 -- Training rows of finetune: all that are not held out, or fewer. A fraction refers to all promoters.
 set variable finetune_train = coalesce(getvariable('finetune_train'), 'all');

@@ -1,8 +1,10 @@
 -- The rows of one Parquet file: promoters with ids from first_id to before next_id, in the order of their positions.
 -- parquet_split: their split of finetune; null for promoters in no split.
+create or replace temp macro is_pretrained(id, expression) as
+    expression >= (select cut from dataset) and id >= (select pretrain_from from dataset);
 create or replace temp view parquet_rows as
 with earlier as (
-    select count(*) filter (expression >= (select cut from dataset)) as top_rows
+    select count(*) filter (is_pretrained(id, expression)) as top_rows
     from promoters
     where id < getvariable('first_id')
 ),
@@ -11,9 +13,9 @@ counted as (
         id,
         sequence,
         expression,
-        expression >= (select cut from dataset) as pretrain_split,
+        is_pretrained(id, expression) as pretrain_split,
         -- The table is in the order of id, so a running count gives the place in pretrain without a sort.
-        count(*) filter (expression >= (select cut from dataset)) over (rows unbounded preceding)
+        count(*) filter (is_pretrained(id, expression)) over (rows unbounded preceding)
         + (select top_rows from earlier) - 1 as pretrain_position/* names */
     from promoters
     where id >= getvariable('first_id') and id < getvariable('next_id')

@@ -69,9 +69,16 @@ def download(
 
 def build(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(help=f"Rows: {INPUT_FILES}; names, glob patterns or URLs.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help=f"Rows: {INPUT_FILES}; names, glob patterns or URLs.")
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help="Training rows, in place of FILES: the splits are given. Repeatable.")
+    ] = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Validation rows, with --train. Repeatable.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Test rows, with --train. Repeatable.")] = None,
     sequence_column: SequenceColumn = None,
     expression_column: Annotated[
         list[str] | None,
@@ -102,6 +109,9 @@ def build(
     if no_labels and expression_column:
         message = "cannot be combined with --expression-column; fix: omit one of the two"
         raise typer.BadParameter(message, param_hint="--no-labels")
+    split_files = {name: each for name, each in (("train", train), ("valid", valid), ("test", test)) if each}
+    if bool(files) == bool(split_files):
+        raise typer.BadParameter("expected FILES, or one file per split: --train FILE --valid FILE", param_hint="FILES")
     settings = configuration(
         context,
         config,
@@ -112,9 +122,10 @@ def build(
     columns = Columns(unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
-            files,
+            files or [],
             settings,
             columns=columns,
+            split_files=split_files,
             replace=replace,
             threads=threads,
             memory_limit=memory,

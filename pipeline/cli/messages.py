@@ -115,6 +115,11 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
             f"{format_count(info.random_split_leaks, 'held-out row')} would"
         )
+    if built.repeated_held_out:
+        yield (
+            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits have a sequence that "
+            "is also in training; kept as given"
+        )
     if built.held_out_pretrained:
         yield (
             f"note       pretraining sees {format_count(built.held_out_pretrained, info.sequence_name)} held out from "

@@ -9,7 +9,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import duckdb
 
@@ -19,13 +19,14 @@ from pipeline.dataset.built_settings import dataset_settings, source_hash
 from pipeline.dataset.database import create_dataset, open_dataset, row_count, statement
 from pipeline.dataset.hints import hints_of_rejects
 from pipeline.dataset.input.columns import Columns
-from pipeline.dataset.input.files import Input, find_input
+from pipeline.dataset.input.files import Input, find_input, resolve_files
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
 from pipeline.dataset.rows.columns import define_columns, name_columns
+from pipeline.dataset.rows.given_split import count_given_rows
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.io.remote import fetch, is_remote
 
@@ -40,6 +41,7 @@ def build_dataset(
     config: DataConfig,
     *,
     columns: Columns | None = None,
+    split_files: Mapping[str, list[str]] | None = None,
     replace: bool = False,
     threads: int | None = None,
     memory_limit: str | None = None,
@@ -48,18 +50,26 @@ def build_dataset(
     """Build the dataset that `config.dataset.path` names from files or URLs; on_step receives the name of each step.
 
     Every input row ends in promoters or in rejects. An existing dataset stays valid until the new one replaces it; one
-    of the same files and settings is kept. replace: also replace a dataset with labels that the new one lacks, with
+    of the same files and settings is kept. split_files: files or URLs of each split (train, valid, test) in place of
+    names: a given split, as with dataset.split=column. replace: also replace a dataset with labels that the new one lacks, with
     recorded runs on other rows, or of other files. Raises UserError for such a dataset without `replace`, for invalid
     input, and while another process builds the same dataset.
     """
     files = dataset_files(config.dataset.path)
+    split_files = split_files or {}
+    if split_files:
+        names = [*names, *(name for each in split_files.values() for name in each)]
+        config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"split": "column"})})
     check_inputs(files, names)
     check_replaceable(files)
     with working_files(files) as working:
         local = fetch([name for name in names if is_remote(name)], working.database.parent / "fetched")
         source = find_input([local.get(name, name) for name in names], _requested_columns(columns, config))
+        split_of = {
+            split: resolve_files([local.get(name, name) for name in each]) for split, each in split_files.items()
+        }
         check_inputs(files, source.files)
-        source_key = None if local else source_hash(names, source, config)
+        source_key = None if local else source_hash(names, source, config, split_of)
         if (existing := existing_result(files, source_key)) is not None:
             with open_dataset(files.database) as connection:
                 return _with_notes(existing, connection, source, config)
@@ -69,7 +79,7 @@ def build_dataset(
                 recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
                 settings = json.dumps(dataset_settings(config))
                 set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
-                marks = _run_statements(connection, config, source, on_step)
+                marks = _run_statements(connection, config, source, split_of, on_step)
                 for file, url in url_of.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
@@ -118,17 +128,25 @@ def _requested_columns(columns: Columns | None, config: DataConfig) -> Columns:
 
 
 def _run_statements(
-    connection: duckdb.DuckDBPyConnection, config: DataConfig, source: Input, on_step: OnStep
+    connection: duckdb.DuckDBPyConnection,
+    config: DataConfig,
+    source: Input,
+    split_files: Mapping[str, list[str]],
+    on_step: OnStep,
 ) -> dict[str, str]:
     """Create the relations of the dataset. Returns the SQL for the marks in later statements."""
-    set_variables(connection, config.dataset.model_dump(exclude={"path"}))
+    # model_dump would omit the settings that older datasets do not record.
+    set_variables(connection, {name: value for name, value in config.dataset if name != "path"})
     on_step(f"reading {', '.join(source.files)}")
     set_variables(connection, {"input_rows": count_rows(source)})
     labelled = _define_labelled_input(connection, config, source)
-    marks = define_columns(connection, source, config.dataset, labelled).marks
+    columns = define_columns(connection, source, config.dataset, labelled, split_files)
+    marks = columns.marks
     if config.dataset.duplicates != "keep":
         connection.execute(statement("03_duplicates.sql", marks))
     connection.execute(statement("03_usable_rows.sql", marks))
+    if columns.given is not None:
+        count_given_rows(connection, columns.given, config.dataset)
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
         from pipeline.dataset.grouped_split import create_grouped_promoters
 

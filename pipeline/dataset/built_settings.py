@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +21,15 @@ def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
     return {"assay": config.assay.model_dump(exclude={"flank"}), "dataset": config.dataset.model_dump(exclude={"path"})}
 
 
-def source_hash(names: list[str], source: Input, config: DataConfig) -> str:
+def source_hash(
+    names: list[str], source: Input, config: DataConfig, split_files: Mapping[str, list[str]] | None = None
+) -> str:
     """Hash all that a dataset depends on: files by size and modification time, layout, settings and SQL."""
     stats = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     statements = [path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries")]
     texts = {str(path.relative_to(SQL)): path.read_text(encoding="utf-8") for path in statements}
-    parts = [names, files, asdict(replace(source, stream=None)), dataset_settings(config), texts]
+    parts = [names, files, asdict(replace(source, stream=None)), dataset_settings(config), texts, split_files]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -46,6 +46,8 @@ class BuildResult:
     """Columns of the input, other than sequences and labels, as they are named in relation promoters."""
     renamed_columns: dict[str, str] = field(default_factory=dict)
     """Columns of the input whose name is taken -> their names in relation promoters."""
+    repeated_held_out: int = 0
+    """For a given split: held-out rows whose sequence is also in training, kept as given."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
     hints: dict[str, str] = field(default_factory=dict)
@@ -56,8 +58,12 @@ class BuildResult:
         values = asdict(self)
         info = values.pop("info")
         del info["upstream"], info["downstream"]
+        values["splits"] = self.info.split_rows
         values["was_there"] = values.pop("reused")
         return {**info, **values}
+
+
+REPEATED = "finetune where split <> 'train' and sequence in (select sequence from finetune where split = 'train')"
 
 
 def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **values: Any) -> BuildResult:
@@ -78,6 +84,7 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         held_out_pretrained=row_count(connection, f"pretrain where split = 'train' and id < {held_out}"),
         **values,
         sequence_lengths=(shortest, longest),
+        repeated_held_out=row_count(connection, REPEATED) if info.split == "column" else 0,
         label_range=None if low is None else (low, high),
         labels=[_describe_label(connection, name, several=len(info.labels) > 1) for name in info.labels],
     )

@@ -1,7 +1,7 @@
 -- Every promoter has its adapters, and a finite label or none. Every fiftieth one is checked for other letters than ACGTN
 -- (checking all would take a tenth of the build).
 select id, sequence, expression
-from promoters, dataset
+from (select id, sequence, expression from promoters), (select left_adapter, right_adapter from dataset)
 where not starts_with(sequence, left_adapter)
     or not ends_with(sequence, right_adapter)
     or not isfinite(expression)

@@ -13,7 +13,7 @@ from pipeline.dataset.input.files import Input
 def set_variables(connection: duckdb.DuckDBPyConnection, values: dict[str, Any]) -> None:
     """Set the variables that the statements of sql/ read with getvariable."""
     for name, value in values.items():
-        connection.execute(f"set variable {name} = ?", [value])
+        connection.execute(f'set variable "{name}" = ?', [value])
 
 
 def define_rules(connection: duckdb.DuckDBPyConnection, assay: Assay) -> None:

@@ -5,9 +5,8 @@ where the further columns belong; BuildColumns.marks holds the SQL for each comm
 the statements as they are.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import duckdb
 
@@ -15,8 +14,10 @@ from pipeline.config.schema import Dataset
 from pipeline.dataset.database import rows_of, statement
 from pipeline.dataset.input.files import Input, InputColumn
 from pipeline.dataset.input.view import set_variables
+from pipeline.dataset.rows.cut_label import check_cut_label, steering_label
+from pipeline.dataset.rows.filter import check_columns, checked_filter
+from pipeline.dataset.rows.given_split import GivenSplit, check_values, find_given_split
 from pipeline.dataset.rows.names import distinct_names, quoted, quoted_text
-from pipeline.errors import UserError
 
 CELLS_OF_TEXT = """
 create or replace temp view all_cells as
@@ -29,10 +30,8 @@ select
     ) as cells
 from narrow_input
 """
-HIGHEST = "max"
-"""dataset.cut_label: the highest of the standardized labels."""
-SCALE = 1 << 40
-"""Steps of a label in sums of integers: squares of 10^7 rows fit into 128 bits."""
+VALID = "reject_code(fields, sequence, expression, 1, rule := rule) is null"
+PREFIX = "/"
 INPUT = "file, line, text, fields, sequence, expression, copy, name"
 """The columns of view `input` for rows of a sequence and one label."""
 
@@ -57,6 +56,8 @@ class BuildColumns:
 
     labels: tuple[BuildColumn, ...] = ()
     kept: tuple[BuildColumn, ...] = ()
+    given: GivenSplit | None = None
+    """The given split of the rows."""
     marks: dict[str, str] = field(default_factory=dict)
     """SQL by the name of the comment that it replaces."""
 
@@ -78,39 +79,43 @@ def name_columns(source: Input) -> BuildColumns:
 
 
 def define_columns(
-    connection: duckdb.DuckDBPyConnection, source: Input, dataset: Dataset, labelled: bool
+    connection: duckdb.DuckDBPyConnection,
+    source: Input,
+    dataset: Dataset,
+    labelled: bool,
+    split_files: Mapping[str, Sequence[str]],
 ) -> BuildColumns:
-    """Extend view `input` by the further columns of the input, and return them. labelled: whether rows have labels.
+    """Extend view `input` by the further columns of the input, and return them.
 
     A column of text becomes BIGINT or DOUBLE if all its cells are numbers or missing. All valid rows decide, so this
-    reads the input once. Raises UserError for a cut label that is none of the labels.
+    reads the input before the build does. labelled: whether rows have labels; split_files: the files of each given
+    split. Raises UserError for an invalid setting: dataset.where, dataset.cut_label, or values of a given split.
     """
     columns = name_columns(source)
     names = [column.name for column in columns.labels] or [_label_name(source)]
     set_variables(connection, {"labels": names if labelled else [], "several_labels": bool(columns.labels)})
-    _check_cut_label(dataset.cut_label, names)
-    if not columns.labels and not columns.kept:
+    check_cut_label(dataset.cut_label, names)
+    given = find_given_split(source, dataset, split_files) if labelled else None
+    if not columns.labels and not columns.kept and given is None and not dataset.where:
         return columns
     connection.execute(statement("inputs/cells.sql"))
     connection.execute("alter view input rename to narrow_input")
     _define_raw_input(connection, source, columns)
-    types = _find_types(connection, [column for column in columns.kept if column.source.is_text])
-    typed = [f"{_typed(column.cell, types.get(column.code, ''))} as {column.code}" for column in columns.kept]
-    labels = [f"label_of_cell({column.cell}) as {column.code}" for column in columns.labels]
-    rules, steering = "null", "expression"
+    _define_typed_input(connection, columns, given)
+    _define_filtered_input(connection, source, columns, dataset.where)
+    valid_rows = f"(from filtered_input where {VALID})"
+    if given is not None:
+        check_values(connection, given, valid_rows)
+    steering = "expression"
     if columns.labels:
-        codes = ", ".join(f"label_code_of_cell({column.cell})" for column in columns.labels)
-        values = ", ".join(column.code for column in columns.labels)
-        rules = f"coalesce({codes}, if(coalesce({values}) is null, 'no_label', null))"
-        steering = f"{_steering(connection, columns.labels, dataset.cut_label)}::varchar"
-    tie = f"hash({_list(column.code for column in columns.kept)})" if columns.kept else "0"
+        steering = steering_label(connection, columns.labels, dataset.cut_label, valid_rows)
+    further = _list([*(column.code for column in (*columns.labels, *columns.kept)), "tie", "given_split"])
     connection.execute(
-        f"create or replace temp view input as "
-        f"with typed as (select * exclude (copy), {_list([*labels, *typed])} from raw_input) "
-        f"select {INPUT.replace('expression', f'{steering} as expression').replace('copy', '1 as copy')}, "
-        f"{rules} as rule, {_list(column.code for column in (*columns.labels, *columns.kept))}, {tie} as tie from typed"
+        "create or replace temp view input as "
+        f"select {INPUT.replace('expression', f'{steering}::varchar as expression')}, rule, {further} "
+        "from filtered_input"
     )
-    return BuildColumns(columns.labels, columns.kept, _marks(columns, dataset))
+    return replace(columns, given=given, marks=_marks(columns, dataset, given))
 
 
 def _define_raw_input(connection: duckdb.DuckDBPyConnection, source: Input, columns: BuildColumns) -> None:
@@ -124,6 +129,58 @@ def _define_raw_input(connection: duckdb.DuckDBPyConnection, source: Input, colu
     connection.execute(f"create or replace temp view raw_input as select * exclude (cells), {cells} from all_cells")
 
 
+def _define_typed_input(connection: duckdb.DuckDBPyConnection, columns: BuildColumns, given: GivenSplit | None) -> None:
+    """Define view `typed_input`: `raw_input` with typed cells, the given split, and the code of the rule they break."""
+    types = _find_types(connection, [column for column in columns.kept if column.source.is_text])
+    kept = [f"{_typed(column.cell, types.get(column.code, ''))} as {column.code}" for column in columns.kept]
+    labels = [f"label_of_cell({column.cell}) as {column.code}" for column in columns.labels]
+    codes = ["null", *(f"label_code_of_cell({column.cell})" for column in columns.labels)]
+    if columns.labels:
+        codes.append(
+            f"if({' and '.join(f'is_missing_cell({column.cell})' for column in columns.labels)}, 'no_label', null)"
+        )
+    split = "null as split_cell, null as given_split"
+    if given is not None:
+        split = f"{given.cell} as split_cell, {given.split} as given_split"
+        codes.append("if(given_split is null and is_missing_cell(split_cell), 'no_split', null)")
+    tie = f"hash({_list(column.code for column in columns.kept)})" if columns.kept else "0"
+    connection.execute(
+        f"create or replace temp view typed_input as select {_list([INPUT, *labels, *kept, split])}, "
+        f"coalesce({_list(codes)}) as rule, {tie} as tie from raw_input"
+    )
+
+
+def _define_filtered_input(
+    connection: duckdb.DuckDBPyConnection, source: Input, columns: BuildColumns, where: str
+) -> None:
+    """Define view `filtered_input`: `typed_input`, where rows that a filter excludes break the rule `filtered`."""
+    if not where:
+        connection.execute("create or replace temp view filtered_input as from typed_input")
+        return
+    # The filter sees the columns by their names in the input; those of the view have a prefix meanwhile.
+    described = rows_of(connection, "select column_name from (describe typed_input)")
+    own = [name for (name,) in described]
+    codes = {column.source: column.code for column in (*columns.labels, *columns.kept)}
+    values = {"sequence": "sequence", "label": "try_cast(expression as double)"}
+    named: dict[str, str] = {}
+    for column in source.columns:
+        named.setdefault(column.name.casefold(), f"{codes.get(column) or values[column.role]} as {quoted(column.name)}")
+    named.setdefault("sequence", "sequence as sequence")
+    if source.labelled and not columns.labels:
+        named.setdefault("expression", f"{values['label']} as expression")
+    prefixed = _list(f"{name} as {quoted(PREFIX + name)}" for name in own)
+    connection.execute(
+        f"create or replace temp view named_input as select {prefixed}, {_list(named.values())} from typed_input"
+    )
+    names = {column.code: column.source.name for column in (*columns.labels, *columns.kept)}
+    check_columns(connection, where, "named_input", PREFIX, names)
+    rule = f"if(({checked_filter(where)})::boolean, {quoted(PREFIX + 'rule')}, 'filtered')"
+    restored = _list(rule if name == "rule" else quoted(PREFIX + name) for name in own)
+    connection.execute(
+        f"create or replace temp view filtered_input({_list(own)}) as select {restored} from named_input"
+    )
+
+
 def _find_types(connection: duckdb.DuckDBPyConnection, columns: list[BuildColumn]) -> dict[str, str]:
     """Find the type of each column of text: BIGINT, DOUBLE or VARCHAR, by the cells of all valid rows."""
     if not columns:
@@ -134,7 +191,7 @@ def _find_types(connection: duckdb.DuckDBPyConnection, columns: list[BuildColumn
         f"bool_and(is_missing_cell({cell}) or is_number_cell({cell}))"
         for cell in (column.cell for column in columns)
     )
-    valid = "reject_code(fields, sequence, expression, 1) is null"
+    valid = VALID.replace(", rule := rule", "")
     ((*results,),) = rows_of(connection, f"select {tests} from raw_input where {valid}")
     by_column = zip(columns, results[::3], results[1::3], results[2::3], strict=True)
     return {
@@ -150,28 +207,32 @@ def _typed(cell: str, kind: str) -> str:
     return f"nullif({cell}, '')" if kind == "varchar" else cell
 
 
-def _marks(columns: BuildColumns, dataset: Dataset) -> dict[str, str]:
+def _marks(columns: BuildColumns, dataset: Dataset, given: GivenSplit | None) -> dict[str, str]:
     """Return the SQL for the comments that mark further columns in the statements of sql/."""
     labels = [column.code for column in columns.labels]
     kept = [column.code for column in columns.kept]
     named = [f"{column.code} as {quoted(column.name)}" for column in (*columns.labels, *columns.kept)]
     names = [quoted(column.name) for column in (*columns.labels, *columns.kept)]
     averages = dataset.duplicates == "average"
-    means = [f"list_avg(list_sort(list({label}) over (partition by sequence))) as mean_{label}" for label in labels]
+    group = "sequence, given_split" if given else "sequence"
+    means = [f"list_avg(list_sort(list({label}) over (partition by {group}))) as mean_{label}" for label in labels]
+    key = [f"labels {_list(column.name for column in columns.labels)}"] * bool(labels) + ["given"] * bool(given)
     mean = "getvariable('duplicates') = 'average' and copy = 1"
     rest = [f"if({mean}, mean_{label}, {label}) as {label}" for label in labels]
     return {
         "rule": ", rule := rule",
-        "cells": _more([*labels, *kept, "tie"]),
-        "copied": _more([*labels, "tie"]),
+        "cells": _more([*labels, *kept, "tie", "given_split"]),
+        "copied": _more([*labels, "tie", "given_split"]),
+        "group": ", given_split" if given else "",
+        "groups": "case given_split when 'test' then 0 when 'valid' then 1 else 2 end, " if given else "",
         "first": "tie, " if averages else "",
         "means": _more(means),
-        "rest": _more([*rest, *kept, "rule", "tie"]),
+        "rest": _more([*rest, *kept, "rule", "tie", "given_split"]),
         "ties": _more([*labels, "tie"]),
         "columns": _more(named),
         "names": _more(names),
         "labels": _more(f"promoters.{quoted(column.name)}" for column in columns.labels),
-        "key": _more([quoted_text(f"labels {_list(column.name for column in columns.labels)}")] * bool(labels)),
+        "key": _more(map(quoted_text, key)),
     }
 
 
@@ -180,46 +241,6 @@ def _label_name(source: Input) -> str:
     if source.layout is None:
         return source.expression_column or "expression"
     return source.layout.expression_name or "expression"
-
-
-def _check_cut_label(cut_label: str, names: list[str]) -> None:
-    if cut_label not in ("", HIGHEST, *names):
-        expected = f"{HIGHEST} or one of {', '.join(names)}"
-        raise UserError(f"dataset.cut_label={cut_label}: no such label; expected {expected}; fix: name it as written")
-
-
-def _steering(connection: duckdb.DuckDBPyConnection, labels: tuple[BuildColumn, ...], cut_label: str) -> str:
-    """Return the SQL of column expression for several labels: one of them, or the highest standardized one."""
-    if cut_label != HIGHEST:
-        return next((column.code for column in labels if column.name == cut_label), labels[0].code)
-    connection.execute(
-        f"create or replace temp view labels_of_rows as select * exclude (expression), "
-        f"{_list(f'label_of_cell({column.cell}) as {column.code}' for column in labels)}, null as expression "
-        "from raw_input"
-    )
-    valid = "reject_code(fields, sequence, expression, 1) is null"
-    moments = [_moments(connection, column.code, valid) for column in labels]
-    scaled = (f"({column.code} - {mean!r}) / {sd!r}" for column, (mean, sd) in zip(labels, moments, strict=True))
-    return f"greatest({_list(scaled)})"
-
-
-def _moments(connection: duckdb.DuckDBPyConnection, label: str, valid: str) -> tuple[float, float]:
-    """Compute mean and standard deviation of a label over valid rows in integers: equal for any order of the rows."""
-    inside = f"{label} between getvariable('min_expression') and getvariable('max_expression')"
-    ((count, largest),) = rows_of(
-        connection, f"select count({label}), max(abs({label})) from labels_of_rows where {valid} and {inside}"
-    )
-    if not count or not largest:
-        return 0.0, 1.0
-    scaled = f"round({label} / {largest!r} * {SCALE})::hugeint"
-    ((total, squares),) = rows_of(
-        connection,
-        f"select sum({scaled})::varchar, sum({scaled} * {scaled})::varchar from labels_of_rows where {valid} and {inside}",
-    )
-    mean = Fraction(int(total), count)
-    variance = Fraction(int(squares), count) - mean**2
-    unit = float(largest) / SCALE
-    return float(mean) * unit, max(float(variance) ** 0.5 * unit, 1e-300) if variance else 1.0
 
 
 def _list(parts: Iterable[str]) -> str:

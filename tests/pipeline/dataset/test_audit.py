@@ -30,6 +30,7 @@ CORRUPTIONS = {
         "insert into rejects from rejects",
     ],
     "clusters_stay_together.sql": [f"{GROUPED}; {ONE_CLUSTER}", f"{GROUPED}; {EQUAL_ROWS}"],
+    "given_splits_are_kept.sql": [],  # a dataset of its own, below
     "ids_are_consecutive.sql": [
         "update promoters set id = 7 - id where id in (3, 4)",
         "update promoters set id = null where id = 3",
@@ -106,3 +107,26 @@ def test_exactly_one_audit_reports_a_broken_condition(connection, name, corrupti
     assert reports(connection) == [name]
     with pytest.raises(UserError, match=f"audit {name}: expected no rows"):
         audit(connection)
+
+
+GIVEN = [
+    "set variable given_rows = [('test', 2, '0'), ('valid', 4, '0'), ('train', 6, '0')]",
+    "update pretrain set id = 0 where split = 'valid'",
+    "update pretrain set id = 3 where split = 'train' and position = 0",
+]
+
+
+@pytest.mark.parametrize("corruption", ["", *GIVEN])
+def test_a_row_outside_its_given_split_is_reported(tmp_path, corruption):
+    splits = ["test"] * 2 + ["valid"] * 4 + ["train"] * 6
+    lines = (f"{text.rstrip()}\t{split}\n" for text, split in zip(GOOD.splitlines(), splits, strict=True))
+    file = write(tmp_path / "given.tsv", "sequence\texpression\tset\n" + "".join(lines))
+    config = toy_config(tmp_path, "dataset.split=column", "dataset.split_column=set")
+    build_dataset([file], config)
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{config.dataset.path}' as built (read_only)")
+        for name in ("promoters", "dataset", "finetune", "pretrain"):
+            connection.execute(f"create table {name} as from built.{name}")
+        connection.execute(corruption)
+        reported = connection.execute(statement("audits/given_splits_are_kept.sql")).fetchall()
+    assert bool(reported) == bool(corruption)
