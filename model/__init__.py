@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from model.config import load_config as load_config
     from model.interpretation.saturation_mutagenesis import saturation_mutagenesis as saturation_mutagenesis
     from model.prediction.predictor import Predictor as Predictor
+    from model.prediction.variants.effects import variant_effects as variant_effects
     from model.reporting.run_page import write_report as write_report
     from model.scoring.dream import dream_score as dream_score
     from model.training.train import train as train
@@ -25,6 +26,7 @@ else:
             "load_config": "model.config",
             "saturation_mutagenesis": "model.interpretation.saturation_mutagenesis",
             "train": "model.training.train",
+            "variant_effects": "model.prediction.variants.effects",
             "write_report": "model.reporting.run_page",
         },
     )

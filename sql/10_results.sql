@@ -15,5 +15,5 @@ create table if not exists metrics (
     run varchar, stage varchar, step bigint, epoch double, metric varchar, value double
 );
 create table if not exists predictions (
-    run varchar, id bigint, split varchar, prediction double
+    run varchar, id bigint, split varchar, prediction double, label varchar
 );

@@ -36,4 +36,5 @@ comment on table shards is 'one row per shard file, written by promoter-bert sha
 comment on table records is 'one row per record of a shard; a record holds positions first_position to first_position + rows - 1';
 comment on table runs is 'one row per finished training run';
 comment on table metrics is 'one row per logged value of a run';
-comment on table predictions is 'one row per run and held-out promoter: predicted expression';
+comment on table predictions is 'one row per run and held-out promoter, or with several labels one per label: predicted expression';
+comment on column predictions.label is 'name of the label if the dataset has several, else null';

@@ -3,6 +3,7 @@
 This module does not import torch, so that a wrong path is reported at once.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
 """A file by which transformers loads the model of another folder, or one from the network."""
+ONE_LABEL = "expression"
+"""Name of the label of a model that has one."""
 RESTORE = "fix: restore the config.json that train.py wrote"
 
 
@@ -28,6 +31,14 @@ class ModelFacts(BaseModel):
     assay: Assay
     tokens: Literal["frames", "overlapping"] = "frames"
     reverse_complement: bool = True
+    insert_lengths: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """Shortest and longest insert of the fine-tuning training split, in bases; older models do not record it."""
+    labels: list[Annotated[str, Field(min_length=1)]] = []
+
+
+def labels_of(facts: Mapping[str, Any]) -> list[str]:
+    """Return the names of a model's labels if there are several; empty for one label. facts: of read_model_facts."""
+    return list(facts.get("labels", []))
 
 
 def find_model_folder(folder: Path) -> Path:
@@ -71,6 +82,8 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         raise UserError(f"{path}: {name}: {first['msg']}, got {first['input']!a:.100}; {RESTORE}") from None
     vocabulary, positions = vocabulary_size(facts.k), count_positions(facts.assay, facts.k, facts.tokens)
     layers = settings.get("num_hidden_layers")
+    names = settings.get("id2label")
+    outputs = len(names) if isinstance(names, dict) else 2  # the default of transformers
     size = settings.get("max_position_embeddings")
     if settings.get("vocab_size") != vocabulary:
         problem = f"vocab_size: expected {vocabulary:,} for k = {facts.k}, got {settings.get('vocab_size')!a:.100}"
@@ -80,6 +93,8 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         )
     elif not isinstance(layers, int) or layers < 1:
         problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"
+    elif outputs != (len(facts.labels) or 1):
+        problem = f"id2label: expected {len(facts.labels) or 1} outputs, one per label, got {outputs}"
     else:
         return
     raise UserError(f"{path}: {problem}; {RESTORE}")

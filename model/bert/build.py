@@ -1,7 +1,9 @@
 """Build transformers' BERT at the configured size, and the training objective around it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files are local, so transformers must not look for downloads
 
@@ -65,19 +67,27 @@ def make_bert_config(config: Config, index: Index) -> BertConfig:
         attention_probs_dropout_prob=config.model.dropout,
         max_position_embeddings=-(-longest // 8) * 8,
         pad_token_id=PAD,
-        num_labels=1,
+        **_label_names(index.labels),
         problem_type="regression",
         promoter_bert={
             "k": index.k,
             "tokens": config.finetune.tokens,
             "reverse_complement": config.finetune.reverse_complement,
             "assay": config.assay.model_dump(),
+            **({"labels": index.labels} if index.labels else {}),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
             "dataset_key": index.dataset_key,
             "shard_key": index.key,
         },
     )
+
+
+def _label_names(labels: Sequence[str]) -> dict[str, Any]:
+    """Make the settings of BertConfig for the outputs of the model. labels: names of several; empty for one."""
+    if not labels:
+        return {"num_labels": 1}
+    return {"id2label": dict(enumerate(labels)), "label2id": {name: place for place, name in enumerate(labels)}}
 
 
 def count_parameters(size: BertConfig) -> int:
@@ -87,7 +97,7 @@ def count_parameters(size: BertConfig) -> int:
 
 
 def build_regression_model(config: Config, index: Index, pretrained: Path | None) -> BertForSequenceClassification:
-    """Build a BERT with a pooler and a linear head of one output.
+    """Build a BERT with a pooler and a linear head of one output per label.
 
     pretrained: folder of the model that provides the BERT weights; None: random weights.
     """

@@ -15,8 +15,9 @@ from pipeline.stream.stream import Batch
 class DeviceBatch:
     """A micro-batch as tensors.
 
-    tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) bases; expression: (rows,) float32;
-    weight: (rows,) float32, 0 for padding rows; draws: random numbers of these rows for masking, None in fine-tuning.
+    tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) bases; expression: float32, (rows,)
+    or (rows, labels) for several labels, NaN if missing; weight: (rows,) float32, 0 for padding rows; draws: random
+    numbers of these rows for masking, None in fine-tuning.
     """
 
     tokens: torch.Tensor

@@ -55,14 +55,14 @@ class ExpressionHead(nn.Linear):
 
 
 def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Compute the output of a BertForSequenceClassification with one label: (rows,).
+    """Compute the output of a BertForSequenceClassification: (rows,) for one label, (rows, labels) for several.
 
     input_ids, attention_mask: (rows, columns) int64.
     """
     cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
     pooled = model.dropout(model.bert.pooler(cls[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
-    return logits[:, 0]
+    return logits[:, 0] if model.config.num_labels == 1 else logits
 
 
 def compute_kmer_logits(

@@ -4,6 +4,7 @@ The training step divides these sums by the size of the global batch. So gradien
 batch is split over ranks and micro-batches.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,9 +25,9 @@ LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
 class Sums(NamedTuple):
     """Sums over a micro-batch. A tuple, as DeepSpeed puts its hooks only on tensors that it finds in tuples.
 
-    loss: float32 scalar, over promoters or masked tokens; count: number of these; correct: number of correct tokens;
-    prediction: (rows,) float32, empty in pretraining; inside: (3,) float64, loss, count and correct of the masked
-    tokens that lie wholly inside the insert, zeros in training and in fine-tuning.
+    loss: float32 scalar, over labels or masked tokens; count: number of these; correct: number of correct tokens;
+    prediction: float32, (rows,) or (rows, labels) for several labels, empty in pretraining; inside: (3,) float64, loss,
+    count and correct of the masked tokens that lie wholly inside the insert, zeros in training and in fine-tuning.
     """
 
     loss: torch.Tensor
@@ -141,19 +142,34 @@ class FinetuneTask(Task):
 
     The output is the mean over all reading frames, or the output for the overlapping tokens.
 
+    With several labels, missing values are masked. The loss of a step is the mean over all present values of its global
+    batch: sum of errors / number of present values. Every measured value has the same weight, so a label with a single
+    value in a batch does not dominate its gradient. Both sums add up over ranks and micro-batches. If no value is
+    missing, the loss is the mean over the labels of the loss of each label.
+
     model: a BertForSequenceClassification; its output layer is replaced by an ExpressionHead with the same weights.
-    label_mean, label_sd: mean and standard deviation of the training labels.
+    label_mean, label_sd: mean and standard deviation of the training labels; with several labels, one per label, or
+    one number for all.
     """
 
     def __init__(
-        self, model: Any, k: int, label_mean: float, label_sd: float, mode: str = "frames", loss: str = "mse"
+        self,
+        model: Any,
+        k: int,
+        label_mean: float | Sequence[float],
+        label_sd: float | Sequence[float],
+        mode: str = "frames",
+        loss: str = "mse",
     ) -> None:
         super().__init__(k, mode)
         self.loss = LOSSES[loss]
         self.model = model
         model.classifier = ExpressionHead.replace(model.classifier)
-        self.label_mean = label_mean
-        self.label_sd = label_sd if label_sd > 0 else 1.0
+        # No buffers: DeepSpeed would round them to half precision.
+        self.label_mean = torch.tensor(label_mean) if isinstance(label_mean, Sequence) else label_mean
+        self.label_sd = (
+            torch.tensor([*map(_positive, label_sd)]) if isinstance(label_sd, Sequence) else _positive(label_sd)
+        )
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Draws | None:
         """Return None: in fine-tuning only dropout is random."""
@@ -161,28 +177,46 @@ class FinetuneTask(Task):
         return None
 
     def compute_normalizer(self, batch: Batch, draws: Draws | None) -> torch.Tensor | float:
-        """Return the number of promoters in the global batch, a scalar."""
+        """Return the number of labels in the global batch, without missing ones: a scalar of at least 1."""
         del draws
-        return batch.global_rows
+        return max(batch.global_values, 1)
 
     def forward(self, batch: DeviceBatch) -> Sums:
-        """Compute the loss in float32, summed over promoters, and the predictions on the scale of the labels."""
+        """Compute the loss in float32, summed over labels, and the predictions on the scale of the labels."""
         output = average_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.mode)
-        error = self.loss(output, (batch.expression - self.label_mean) / self.label_sd, reduction="none")
-        loss = (error * batch.weight).sum()
-        prediction = output.detach() * self.label_sd + self.label_mean
-        return Sums(loss, batch.weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
+        mean, sd = self._scale_on(output.device)
+        target, weight = (batch.expression - mean) / sd, batch.weight
+        if output.ndim == 2:
+            present = target.isfinite()
+            target, weight = torch.where(present, target, 0.0), present * weight[:, None]
+        error = self.loss(output, target, reduction="none")
+        loss = (error * weight).sum()
+        prediction = output.detach() * sd + mean
+        return Sums(loss, weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
+
+    def _scale_on(self, device: torch.device) -> tuple[float | torch.Tensor, float | torch.Tensor]:
+        """Return mean and deviation of the labels: numbers, or (labels,) float32 on the device, copied there once."""
+        if isinstance(self.label_mean, torch.Tensor):
+            self.label_mean = self.label_mean.to(device)
+        if isinstance(self.label_sd, torch.Tensor):
+            self.label_sd = self.label_sd.to(device)
+        return self.label_mean, self.label_sd
+
+
+def _positive(sd: float) -> float:
+    """Replace the deviation of constant labels, which is 0, by 1."""
+    return sd if sd > 0 else 1.0
 
 
 def average_over_frames(
     model: nn.Module, tokens: torch.Tensor, lengths: torch.Tensor, k: int, mode: str = "frames"
 ) -> torch.Tensor:
-    """Average the output of a BertForSequenceClassification over the frames of each promoter: (rows,) float32.
+    """Average the output of a BertForSequenceClassification over the frames of each promoter.
 
-    tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES.
-    Overlapping tokens are one frame.
+    Returns float32 (rows,), or (rows, labels) for several labels. tokens: (rows, width) uint8 or int32 ids, one per
+    base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES. Overlapping tokens are one frame.
     """
     frames = TOKEN_MODES[mode](tokens, lengths, k)
     logits = compute_expression_logits(model, frames.input_ids.flatten(0, 1), frames.attention_mask.flatten(0, 1))
-    mean: torch.Tensor = logits.float().view(tokens.shape[0], -1).mean(1)
+    mean: torch.Tensor = logits.float().view(tokens.shape[0], -1, *logits.shape[1:]).mean(1)
     return mean

@@ -1,5 +1,6 @@
 """Commands score, explain, onnx, report, compare and ceiling: analysis of trained models and runs."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from pipeline.runtime.progress import count_steps, progress
 from pipeline.runtime.text import format_count, format_interval
 
 if TYPE_CHECKING:
+    from model.interpretation.page import ExplainResult
     from model.scoring.dream import DreamScore
 
 
@@ -90,6 +92,10 @@ def explain(
     model: Annotated[
         Path | None, typer.Option(help="Run directory, or its model folder. [default: run.path/run.name of the config]")
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Label to explain, for a model with several. [default: all, in tables and pages]"),
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -100,25 +106,32 @@ def explain(
 
     Example: promoter-bert explain SEQUENCE --model runs/demo -o effects.html
     """
-    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, describe_importance
-    from model.interpretation.page import explain as run
+    from model.interpretation.page import explain_labels
 
     repairs = context.obj.overrides
     if model is None:
         model = configuration(context, config).run.directory / "model"
         repairs = tuple(override for override in repairs if not override.startswith("run."))
-    result = run(model, sequence, output, repairs)
+    results = explain_labels(model, sequence, output, repairs, label)
+    first = next(iter(results.values()))
+    written = f"{', '.join(first.outputs)}: {format_count(first.substitutions, 'substitution')}"
+    if len(results) == 1:
+        print_result(first, as_json, [written, _describe_effect(first)])
+        return
+    lines = [f"{name}: {_describe_effect(result)}" for name, result in results.items()]
+    print_result({"labels": {name: asdict(each) for name, each in results.items()}}, as_json, [written, *lines])
+
+
+def _describe_effect(result: "ExplainResult") -> str:
+    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, describe_importance
+
     effect = NO_VISIBLE_EFFECT
     if result.largest >= MIN_VISIBLE_EFFECT:
         effect = (
             f"most important base: {result.base}{result.position} of the insert, which "
             f"{describe_importance(result.loss)}"
         )
-    lines = [
-        f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')}",
-        f"predicted expression {result.prediction:.3f}; {effect}",
-    ]
-    print_result(result, as_json, lines)
+    return f"predicted expression {result.prediction:.3f}; {effect}"
 
 
 def onnx(

@@ -8,8 +8,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from model.cli import analysis, cluster
+from model.cli.evaluate import evaluate
 from model.cli.exit_codes import exit_codes
 from model.cli.predict import predict
+from model.cli.variants import variants
 from model.config import Config
 from pipeline.cli import dataset, shards
 from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation, refuse_repeated
@@ -57,9 +59,11 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
     ),
     "Training and prediction": (
         (DistributedCommand, predict),
+        (DistributedCommand, variants),
         (Command, analysis.onnx),
     ),
     "Analysis": (
+        (DistributedCommand, evaluate),
         (Command, analysis.score),
         (ConfiguredCommand, analysis.explain),
         (Command, analysis.report),

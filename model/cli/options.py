@@ -1,7 +1,7 @@
 """Argument help and configuration shared by the model commands."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,19 @@ from model.config import Config
 from pipeline.cli import options as data_options
 
 MODEL_FOLDER = "Run directory runs/NAME, or its model folder runs/NAME/model."
+
+BothStrands = Annotated[
+    bool,
+    typer.Option(
+        "--both-strands",
+        help="Predict the mean of a promoter and its reverse complement; for models fine-tuned with "
+        "finetune.reverse_complement=true.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU processes, about 0.5 GB each. [default: one; after 10 s, one per core]"),
+]
 
 
 def configuration(context: typer.Context, path: Path, **options: Any) -> Config:

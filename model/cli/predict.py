@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from model.cli.options import MODEL_FOLDER
-from pipeline.cli.messages import column_of_sequences
+from model.cli.options import MODEL_FOLDER, BothStrands, Workers
+from pipeline.cli.messages import column_of_sequences, column_title
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
@@ -20,7 +20,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
     files: Annotated[
         list[str],
-        typer.Argument(help=f"Promoters: {INPUT_FILES}; - for standard input (lines or FASTA). Labels are ignored."),
+        typer.Argument(help=f"Promoters: {INPUT_FILES}; - for standard input (lines or FASTA)."),
     ],
     output: Annotated[
         str,
@@ -42,18 +42,8 @@ def predict(
         str | None,
         typer.Option(help="Copy this input column (its name, or its number from 1) to the first output column."),
     ] = None,
-    both_strands: Annotated[
-        bool,
-        typer.Option(
-            "--both-strands",
-            help="Predict the mean of a promoter and its reverse complement; for models fine-tuned with "
-            "finetune.reverse_complement=true.",
-        ),
-    ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU processes, about 0.5 GB each. [default: one; after 10 s, one per core]"),
-    ] = None,
+    both_strands: BothStrands = False,
+    workers: Workers = None,
     leaderboard: Annotated[
         Path | None,
         typer.Option(help="The challenge's sample_submission.json: write JSON in the form of its leaderboard."),
@@ -61,6 +51,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the expression of promoters, in input order.
+
+    If a column of the files is clearly that of the labels, the correlations of predictions and labels are printed, too.
 
     Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
 
@@ -99,6 +91,11 @@ def predict(
         *([result.hint] if result.hint else []),
         *([f"listed by row in {result.problems_file}"] if result.problems_file else []),
     ]
+    if (scores := result.label_scores) is not None:
+        lines.append(
+            f"labels in {column_title(result.label_column)}: Pearson {scores.pearson:.4f}, Spearman "
+            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}; promoter-bert evaluate adds intervals"
+        )
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
         print_result(result.as_dict(), as_json, lines)

@@ -89,7 +89,7 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
     with new_file(output) as temporary:
         on_step("tracing the graph")
         graph = _trace(predictor)
-        _add_documentation(graph, predictor, promoters[-1], float(expected[-1]))
+        _add_documentation(graph, predictor, promoters[-1], expected[-1])
         on_step("writing the file")
         onnx.save(graph, temporary)
         onnx.checker.check_model(temporary, full_check=True)
@@ -102,13 +102,13 @@ def export_onnx(folder: Path, output: Path, on_step: OnStep = lambda _: None) ->
 
 
 def largest_difference(output: Path, predicted: Values, expected: Values) -> float:
-    """Return the largest absolute difference of the file's and the model's predictions: float32 (promoters,) each.
+    """Return the largest absolute difference of the file's and the model's predictions: float32 of the same shape.
 
     Raises UserError if one is above TOLERANCE.
     """
     difference = np.abs(predicted - expected)
     if not np.allclose(predicted, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        worst = int(difference.argmax())  # a NaN, if there is one
+        worst = np.unravel_index(difference.argmax(), difference.shape)  # a NaN, if there is one
         raise UserError(
             f"{output}: not written: its predictions differ from the model's; expected {expected[worst]:.6g}, got "
             f"{predicted[worst]:.6g} in onnxruntime {version('onnxruntime')}; fix: {INSTALL}"
@@ -164,28 +164,34 @@ def _trace(predictor: "Predictor") -> Any:
     return program.model_proto
 
 
-def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: float) -> None:
-    """Add metadata to the file: the model's settings, a description of input and output, and an example."""
-    assay, name = predictor.assay, predictor.assay.name
+def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expression: Values | np.float32) -> None:
+    """Add metadata to the file: the model's settings, a description of input and output, and an example.
+
+    expression: of the example promoter, a scalar, or (labels,) for several labels.
+    """
+    assay, name, several = predictor.assay, predictor.assay.name, len(predictor.labels) > 1
+    shape = f"({name}s, {len(predictor.labels)}), a column per label ({', '.join(predictor.labels)})"
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
         f"Expression of {name}s, on the scale of the training labels. Input bases: uint8 ({name}s, columns), each "
         f"row the ASCII bases of {name_sequences('a promoter', name)}, {assay.left_adapter}...insert..."
-        f"{assay.right_adapter}, then zeros; both "
-        f"sizes are free, but there must be one {name} at least. Output expression: float32 ({name}s,); NaN for a "
+        f"{assay.right_adapter}, then zeros; both sizes are free, but there must be one {name} at least. Output "
+        "expression: float32 "
+        f"{shape if several else f'({name}s,)'}; NaN for a "
         f"row that is invalid: bases other than {ALPHABET}, an adapter missing, or an insert of other than "
         f"{assay.min_insert} to {assay.max_insert} bases. Flanks, k-mers and the mean over reading frames are in the "
         "graph. Properties: promoter_bert, the model's assay and tokens as JSON; example_promoter and "
-        "example_expression, to test a program with."
+        f"example_expression, to test a program with{', one number per label' if several else ''}."
     )
     facts = json.dumps(predictor.model.config.promoter_bert, sort_keys=True)
     graph.metadata_props.add(key="promoter_bert", value=facts)
     graph.metadata_props.add(key="example_promoter", value=promoter)
-    graph.metadata_props.add(key="example_expression", value=f"{expression:.6g}")
+    numbers = " ".join(f"{value:.6g}" for value in np.atleast_1d(expression))
+    graph.metadata_props.add(key="example_expression", value=numbers)
 
 
 def _run(file: Path, promoters: list[str]) -> Values | None:
-    """Predict with the file: float32 (promoters,); None without onnxruntime."""
+    """Predict with the file: float32 (promoters,) or (promoters, labels); None without onnxruntime."""
     try:
         import onnxruntime
     except ImportError:

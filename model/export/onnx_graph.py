@@ -24,6 +24,8 @@ IUPAC = "RYSWKMBDHV"
 class SequenceRegressor(nn.Module):
     """ASCII bases of promoters -> expression: float32 (promoters,), on the scale of the training labels.
 
+    For several labels: (promoters, labels).
+
     k, token_mode: as in fine-tuning (see frames.TOKEN_MODES). Rows that are invalid by the rules of sql/01_rules.sql
     return NaN. The assay's repairs are part of the graph, except for white space and inexact adapters,
     which are invalid here.
@@ -38,7 +40,10 @@ class SequenceRegressor(nn.Module):
         self.right_padding = _codes(assay.right_flank + "N" * k)  # the last k-mers extend past the end into Ns
 
     def forward(self, bases: torch.Tensor) -> torch.Tensor:
-        """Predict expression (promoters,). bases: uint8 (promoters, columns), ASCII with adapters, 0 past each end."""
+        """Predict expression (promoters,) or (promoters, labels).
+
+        bases: uint8 (promoters, columns), ASCII with adapters, 0 past each end.
+        """
         byte = bases.long()  # older versions of ONNX Runtime cannot compare uint8
         codes = self.code_of_byte[byte]
         starts, inserts, valid = self._find_inserts(codes, (byte != 0).sum(1))
@@ -46,7 +51,7 @@ class SequenceRegressor(nn.Module):
         ids = self._encode(codes, starts, inserts)
         lengths = inserts + 2 * self.assay.flank
         expression = average_over_frames(self.model, ids, lengths, self.k, self.token_mode)
-        return torch.where(valid, expression, float("nan"))
+        return torch.where(valid if expression.ndim == 1 else valid[:, None], expression, float("nan"))
 
     def _find_inserts(self, codes: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Find the start and length of each insert, and whether the row is valid: (promoters,) each."""

@@ -18,13 +18,16 @@ BASE_COLOURS = dict(zip("ACGTN", (GREEN, BLUE, BLACK, ORANGE, GREY), strict=True
 EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff", BLUE])
 
 
-def render_effects(result: MutagenesisResult, title: str) -> str:
-    """Draw an <svg> element: per line, the bars of importance, the bases, and the map of effects below."""
+def render_effects(result: MutagenesisResult, title: str, name: str = "effects") -> str:
+    """Draw an <svg> element: per line, the bars of importance, the bases, and the map of effects below.
+
+    name: unique on the page.
+    """
     bases = len(result.insert)
     count = -(-bases // MAX_LINE_BASES)
     width = -(-bases // count)
     lines = [range(start, min(start + width, bases)) for start in range(0, bases, width)]
-    return render_svg("effects", title, _effect_plot(result, lines), LINE_HEIGHT_INCHES * len(lines) + 0.7)
+    return render_svg(name, title, _effect_plot(result, lines), LINE_HEIGHT_INCHES * len(lines) + 0.7)
 
 
 @plot

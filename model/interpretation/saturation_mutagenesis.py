@@ -70,13 +70,32 @@ class MutagenesisResult:
 
 
 def saturation_mutagenesis(
-    model: "Predictor | Path | str", sequence: str, overrides: Sequence[str] = ()
+    model: "Predictor | Path | str", sequence: str, overrides: Sequence[str] = (), label: str | None = None
 ) -> MutagenesisResult:
     """Predict a promoter, adapters included, and all promoters with one substitution in its insert.
 
     model: a Predictor, a model folder or a run directory. overrides: repairs of the sequence such as
-    assay.lower_case=upper; unused with a Predictor. Raises UserError for an invalid promoter and an empty insert.
+    assay.lower_case=upper; unused with a Predictor. label: its name if the model has several. Raises UserError for an
+    invalid promoter, an empty insert, and an unknown label.
     """
+    results = mutagenesis_by_label(model, sequence, overrides)
+    return results[choose_label(list(results), label)]
+
+
+def choose_label(names: Sequence[str], label: str | None) -> str:
+    """Choose a label of a model by its name; None for the only one. Raises UserError for an unknown or missing name."""
+    if label is None and len(names) == 1:
+        return names[0]
+    if label is None or label not in names:
+        problem = "several labels" if label is None else f"no label {label!r}"
+        raise UserError(f"the model: {problem}; expected one of {', '.join(names)}; fix: --label NAME")
+    return label
+
+
+def mutagenesis_by_label(
+    model: "Predictor | Path | str", sequence: str, overrides: Sequence[str] = ()
+) -> dict[str, MutagenesisResult]:
+    """Compute the results of `saturation_mutagenesis` for all labels of a model, by name."""
     from model.prediction.predictor import Predictor  # imports torch, which takes seconds
 
     predictor = model if isinstance(model, Predictor) else Predictor(model, overrides=overrides)
@@ -87,7 +106,13 @@ def saturation_mutagenesis(
         raise UserError("the sequence: no insert; expected bases between the adapters, got none")
     substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
     mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
-    prediction, *others = predictor.predict_valid(pa.array([promoter, *mutants])).tolist()
+    values = predictor.predict_valid(pa.array([promoter, *mutants])).reshape(-1, len(predictor.labels))
+    return {name: _arrange(insert, values[:, place]) for place, name in enumerate(predictor.labels)}
+
+
+def _arrange(insert: str, values: npt.NDArray[np.float32]) -> MutagenesisResult:
+    """Arrange the predictions of one label, (1 + substitutions,): of the promoter, then of its substitutions."""
+    prediction, *others = values.tolist()
     result = MutagenesisResult(insert, prediction, np.full((len(insert), len(BASES)), prediction, np.float32))
     result.predictions[result.is_substitution] = others
     return result

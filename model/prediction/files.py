@@ -2,21 +2,24 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, read_model_facts
+from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, labels_of, read_model_facts
 from model.distributed.process_group import join_group
+from model.prediction.assay_fit import AssayFit
 from model.prediction.inputs import STANDARD_INPUT, Part, read_parts
 from model.prediction.journal import PredictParts, open_journal
+from model.prediction.labels import LabelScorer, LabelScores
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
+from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import suggest_repairs, with_repairs
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
@@ -31,6 +34,7 @@ ONE_STRAND = (
     "reverse complements are unreliable; fix: omit --both-strands, or fine-tune with finetune.reverse_complement=true"
 )
 
+Result = TypeVar("Result")
 OnProgress = Callable[[int, int, int], None]
 """Called with the rows done, the total of rows (0 if unknown), and the rows done that an interrupted run predicted."""
 
@@ -44,6 +48,9 @@ class PredictionResult:
     a stream or if there are none. rows_per_second: without rows_resumed.
     sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
     promoter after repairs, in bases, adapters included.
+
+    label_scores: of the predictions on the rows that have a label in label_column; None if no column is clearly that of
+    the labels.
     """
 
     output: str
@@ -56,11 +63,15 @@ class PredictionResult:
     rows_per_second: float
     sequence_column: str | None
     sequence_lengths: tuple[int, int]
+    label_column: str | None = None
+    label_scores: LabelScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values of --json; the keys `found` and `remedy` are those of earlier versions."""
+        """Return the values of --json, without scores; the keys `found` and `remedy` are those of earlier versions."""
         keys = {"rows_resumed": "found", "hint": "remedy"}
-        return {keys.get(name, name): value for name, value in asdict(self).items()}
+        values = asdict(self)
+        del values["label_column"], values["label_scores"]
+        return {keys.get(name, name): value for name, value in values.items()}
 
 
 def predict_files(
@@ -78,13 +89,35 @@ def predict_files(
     invalid model, input or output, and if no row is valid.
     """
     request = replace(request, model=find_model_folder(request.model))
+    return run_on_ranks(request, lambda predict: _predict(request, predict, on_progress, warn))
+
+
+def run_on_ranks(request: PredictionRequest, run: Callable[[PredictParts], Result]) -> Result | None:
+    """Call `run` with a function that predicts parts in the processes of a request; None on a rank other than 0."""
     if "RANK" not in os.environ:
-        return _predict(request, partial(predict_here, request=request), on_progress, warn)
+        return run(partial(predict_here, request=request))
     with start_watchdog(os.environ) as watchdog, join_group(watchdog) as world:
         if world.rank > 0:
             serve_rank_0(request, world)
             return None
-        return _predict(request, partial(predict_on_ranks, request=request, world=world), on_progress, warn)
+        return run(partial(predict_on_ranks, request=request, world=world))
+
+
+def read_settings(request: PredictionRequest, warn: Callable[[str], None]) -> tuple[dict[str, Any], Assay]:
+    """Read the facts of a request's model, and its assay with the requested repairs. warn: as of `predict_files`."""
+    facts = read_model_facts(request.model)
+    if request.both_strands and not facts.get("reverse_complement", True):
+        warn(ONE_STRAND)
+    if state := describe_unfinished_run(request.model):
+        warn(state)
+    return facts, with_repairs(facts["assay"], request.overrides)
+
+
+def nothing_predicted(names: list[str], problems: Mapping[str, int], hint: str) -> UserError:
+    """Make the error for inputs without a valid row. problems: reason -> rows."""
+    text = "standard input" if names == [STANDARD_INPUT] else ", ".join(names)
+    reasons = ", ".join(f"{count:,}: {problem}" for problem, count in problems.items()) or "no rows"
+    return UserError(f"{text}: nothing to predict ({reasons}){f'; {hint}' if hint else ''}")
 
 
 def _predict(
@@ -93,12 +126,8 @@ def _predict(
     start = time.monotonic()
     source, write = request.find_input(), request.find_writer()
     check_output_is_no_input(request.output, source)
-    facts = read_model_facts(request.model)
-    if request.both_strands and not facts.get("reverse_complement", True):
-        warn(ONE_STRAND)
-    if state := describe_unfinished_run(request.model):
-        warn(state)
-    assay = with_repairs(facts["assay"], request.overrides)
+    facts, assay = read_settings(request, warn)
+    labels, fit, scorer = labels_of(facts), AssayFit(facts, assay, warn), LabelScorer()
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
     total = count_rows(source)
@@ -108,17 +137,18 @@ def _predict(
         def predicted_parts() -> Iterator[Part]:
             for part, values in journal.resume(parts, predict):
                 report.add(part)
-                yield part.with_predictions(values)
+                fit.add(part.table["sequence"], part.valid_sequences)
+                scorer.add(part, values)
+                yield part.with_predictions(values, labels)
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()
         write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
         report.finish()
+        fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
-            names = "standard input" if request.inputs == [STANDARD_INPUT] else ", ".join(request.inputs)
-            reasons = ", ".join(f"{count:,}: {problem}" for problem, count in report.counts.items()) or "no rows"
-            raise UserError(f"{names}: nothing to predict ({reasons}){f'; {hint}' if hint else ''}")
+            raise nothing_predicted(request.inputs, report.counts, hint)
     seconds = time.monotonic() - start
     has_list = report.counts and not is_stream(request.output)
     return PredictionResult(
@@ -132,6 +162,8 @@ def _predict(
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
         sequence_column=source.column_names[0],
         sequence_lengths=report.lengths,
+        label_column=source.column_names[1] if source.labelled else None,
+        label_scores=scorer.scores(),
     )
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from model.artifacts.model_directory import labels_of, read_model_facts
 from model.prediction.inputs import Part
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import PredictionRequest
@@ -33,12 +34,14 @@ PredictParts = Callable[[Iterator[Part]], Generator[tuple[Part, Values]]]
 class Journal:
     """Journal of one output, written until the output is complete.
 
-    file: open for reading and writing; key: hash of the model and the settings of the forward pass.
+    file: open for reading and writing; key: hash of the model and the settings of the forward pass; labels: predictions
+    per sequence.
     """
 
-    def __init__(self, file: BinaryIO, key: bytes) -> None:
+    def __init__(self, file: BinaryIO, key: bytes, labels: int = 1) -> None:
         self._file = file
         self._key = key
+        self._labels = labels
         self.rows_resumed = 0
         """Rows of the parts that an interrupted run predicted."""
         self.is_empty = True
@@ -47,7 +50,7 @@ class Journal:
     def resume(self, parts: Iterator[Part], predict: PredictParts) -> Generator[tuple[Part, Values]]:
         """Yield the leading parts from the journal, then predict the others and append their predictions.
 
-        The values of a part are float32, one per valid row.
+        The values of a part are float32, one per valid row; with several labels (rows, labels).
         """
         rest: Iterator[Part] = iter(())
         for part in parts:
@@ -70,9 +73,10 @@ class Journal:
     def _read(self, sequences: pa.Array) -> Values | None:
         """Read the next entry. If its hash differs, remove it and all later entries, and return None."""
         start = self._file.tell()
-        entry = self._file.read(DIGEST_BYTES + 4 * len(sequences))
+        entry = self._file.read(DIGEST_BYTES + 4 * len(sequences) * self._labels)
         if entry[:DIGEST_BYTES] == self._digest(sequences, entry[DIGEST_BYTES:]):
-            return np.frombuffer(entry, np.float32, offset=DIGEST_BYTES)
+            values = np.frombuffer(entry, np.float32, offset=DIGEST_BYTES)
+            return values if self._labels == 1 else values.reshape(-1, self._labels)
         if entry:
             self._file.seek(start)
             self._file.truncate()
@@ -105,7 +109,8 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
                 partial.unlink(missing_ok=True)
         path.touch()
         with path.open("r+b") as file:
-            journal = Journal(file, _model_key(request))
+            labels = labels_of(read_model_facts(request.model))
+            journal = Journal(file, _model_key(request), len(labels) or 1)
             try:
                 yield journal
             except BaseException as error:

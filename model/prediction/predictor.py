@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import BertForSequenceClassification
 
-from model.artifacts.model_directory import find_model_folder
+from model.artifacts.model_directory import ONE_LABEL, find_model_folder, labels_of
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import choose_width
@@ -30,7 +30,7 @@ BATCH = {"cpu": 64, "cuda": 4096}
 """Promoters per forward pass, by the type of device."""
 
 Values = npt.NDArray[np.float32]
-"""Predictions: float32 (rows,), on the scale of the training labels."""
+"""Predictions on the scale of the training labels: float32 (rows,), or (rows, labels) for several labels."""
 PendingValues = Callable[[], Values]
 """Predictions that are being computed: the call waits for them and returns them."""
 
@@ -41,6 +41,8 @@ class Predictor:
     folder: model folder or run directory. both_strands: predict the mean over a promoter and its reverse complement,
     flanks included; for models fine-tuned on both strands. device: None for this process's GPU, or the CPU if it has
     none. overrides: additional repairs of sequences, such as assay.lower_case=upper.
+
+    Attribute `labels` has the names of the labels, in the order of the columns of the predictions.
 
     On a GPU, weights and activations are fp16 except in the output layer. Raises UserError for an invalid model folder
     and for overrides that are no repairs.
@@ -56,6 +58,7 @@ class Predictor:
         self.model = load_regression_model(find_model_folder(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
+        self.labels: tuple[str, ...] = tuple(labels_of(facts)) or (ONE_LABEL,)
         self.token_mode = str(facts.get("tokens", "frames"))
         self.assay = with_repairs(facts["assay"], overrides)
         self.both_strands = both_strands
@@ -66,14 +69,15 @@ class Predictor:
             to_half(self.model)
 
     def predict(self, sequences: list[str]) -> Values:
-        """Predict promoters, adapters included: float32 (rows,), on the scale of the training labels.
+        """Predict promoters, adapters included: float32, on the scale of the training labels.
 
-        Invalid sequences return NaN, with one warning that counts the reasons; `problems` returns the reason of each.
+        The shape is (rows,) for one label, and (rows, labels) for several. Invalid sequences return NaN, with one
+        warning that counts the reasons; `problems` returns the reason of each.
         """
         validated = validate(sequences, self.assay)
         problem = validated["problem"]
         valid = problem.is_null()
-        values = np.full(len(validated), np.nan, np.float32)
+        values = np.full((len(validated), *self._columns), np.nan, np.float32)
         values[valid.to_numpy()] = self.predict_valid(validated["repaired"].filter(valid))
         if problem.null_count < len(problem):
             examples = _by_problem(problem.to_pylist(), sequences)
@@ -93,13 +97,13 @@ class Predictor:
         return problems
 
     def predict_valid(self, sequences: pa.Array | pa.ChunkedArray) -> Values:
-        """Predict a string column (rows,) of valid, repaired promoters: float32 (rows,)."""
+        """Predict a string column (rows,) of valid, repaired promoters: float32 (rows,) or (rows, labels)."""
         return self.begin(sequences)()
 
     def begin(self, sequences: pa.Array | pa.ChunkedArray) -> PendingValues:
         """Begin `predict_valid` without waiting for a GPU, so that the next sequences can be prepared meanwhile."""
         if not len(sequences):
-            return torch.empty(0).numpy
+            return torch.empty((0, *self._columns)).numpy
         tokens = encode_promoters(sequences, self.assay, self.k)
         batches = []
         with torch.inference_mode():
@@ -111,8 +115,16 @@ class Predictor:
                 batches.append(torch.stack([self._forward(strand, lengths) for strand in strands]).mean(0))
             return _to_host(torch.cat(batches))
 
+    @property
+    def _columns(self) -> tuple[int, ...]:
+        """Shape of the predictions of one promoter: () for one label, (labels,) for several."""
+        return (len(self.labels),) if len(self.labels) > 1 else ()
+
     def _forward(self, ids: npt.NDArray[np.unsignedinteger], lengths: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Predict one strand: float32 (rows,). ids: k-mer ids (rows, bases); lengths: bases of each row (rows,)."""
+        """Predict one strand: float32 (rows,) or (rows, labels).
+
+        ids: k-mer ids (rows, bases); lengths: bases of each row (rows,).
+        """
         width = choose_width(int(lengths.max()), self.token_mode, self.k, self.device)
         tokens = to_device(fit_width(ids, width), self.device)
         return average_over_frames(self.model, tokens, to_device(lengths, self.device), self.k, self.token_mode)
@@ -128,7 +140,7 @@ def _by_problem(problems: list[str | None], sequences: list[str]) -> dict[str, l
 
 
 def _to_host(values: torch.Tensor) -> PendingValues:
-    """Begin to copy predictions (rows,) to the host; reading them does not wait for work that begins later."""
+    """Begin to copy predictions to the host; reading them does not wait for work that begins later."""
     if not values.is_cuda:
         return values.numpy
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

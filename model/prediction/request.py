@@ -1,9 +1,10 @@
 """The options of `predict`, and their checks that need no torch (its import takes seconds)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.model_directory import read_model_facts
+from model.artifacts.model_directory import labels_of, read_model_facts
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
 from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
 from pipeline.dataset.input.columns import Columns
@@ -42,18 +43,26 @@ class PredictionRequest:
 
         Raises UserError for an output that no writer supports.
         """
-        path, suffixes = Path(self.output), WRITERS if self.leaderboard is None else [".json"]
-        if not is_stream(self.output):
-            expect_folder(path)
-            if path.is_dir():
-                raise UserError(f"{path}: is a folder; expected the name of a file")
-            if path.suffix not in suffixes:
-                raise UserError(f"{path}: expected a name ending in {', '.join(suffixes)}, or - for standard output")
+        expect_output(self.output, WRITERS if self.leaderboard is None else [".json"])
         if self.leaderboard is None:
-            return write_lines if is_stream(self.output) else WRITERS[path.suffix]
+            return write_lines if is_stream(self.output) else WRITERS[Path(self.output).suffix]
         if self.header_names or (self.columns is not None and self.columns.name is not None):
             raise UserError("--leaderboard: its rows have numbers, not names; fix: omit --names and --name-column")
+        if labels := labels_of(read_model_facts(self.model)):
+            raise UserError(f"--leaderboard: one label, but this model has {len(labels)}: {', '.join(labels)}")
         return leaderboard_writer(self.leaderboard)
+
+
+def expect_output(output: str, suffixes: Iterable[str]) -> None:
+    """Raise UserError unless an output is a stream, or a file name with one of these suffixes in an existing folder."""
+    path = Path(output)
+    if is_stream(output):
+        return
+    expect_folder(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; expected the name of a file")
+    if path.suffix not in suffixes:
+        raise UserError(f"{path}: expected a name ending in {', '.join(suffixes)}, or - for standard output")
 
 
 def check_request(request: PredictionRequest) -> None:

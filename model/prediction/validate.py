@@ -1,5 +1,7 @@
 """Validate promoters by the rules of a model's assay (sql/01_rules.sql). Imports no torch."""
 
+from collections.abc import Sequence
+
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +21,15 @@ def validate(sequences: list[str], assay: Assay) -> pa.Table:
         raise UserError("expected a list of promoters, got one string")
     with duckdb.connect() as connection:
         define_rules(connection, assay)
-        connection.register("promoters", pa.table({"sequence": pa.array(sequences, pa.string())}))
-        return connection.sql(
-            f"select {VALIDATED} from (select row_number() over () as row, sequence from promoters) order by row"
-        ).to_arrow_table()
+        return validate_more(connection, sequences)
+
+
+def validate_more(connection: duckdb.DuckDBPyConnection, sequences: Sequence[str | None]) -> pa.Table:
+    """Repair and check promoters as `validate` does, on a connection with the rules of the assay."""
+    connection.register("promoters", pa.table({"sequence": pa.array(sequences, pa.string())}))
+    return connection.sql(
+        f"select {VALIDATED} from (select row_number() over () as row, sequence from promoters) order by row"
+    ).to_arrow_table()
 
 
 def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:

@@ -44,9 +44,12 @@ def as_text(value: float | None) -> str:
 
 
 def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each row as text, up to the prediction."""
-    *texts, prediction, _ = (column.to_pylist() for column in table.columns)
-    return zip(*texts, map(as_text, prediction), strict=True)
+    """Yield the cells of each row as text, up to the last prediction."""
+    *columns, _ = (
+        map(as_text, column.to_pylist()) if pa.types.is_floating(column.type) else column.to_pylist()
+        for column in table.columns
+    )
+    return zip(*columns, strict=True)
 
 
 LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
@@ -57,7 +60,10 @@ Writer = Callable[[BinaryIO, Iterator[Part]], None]
 
 
 def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column."""
+    """Write `sequence<TAB>prediction` lines without a header line; names, if any, are the first column.
+
+    With several labels there is one prediction per label, in their order.
+    """
     for part in parts:
         table = part.table
         for name, pattern in LINE_BREAKERS.items():
@@ -69,7 +75,7 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write CSV with a header line: name (if any), sequence, prediction."""
+    """Write CSV with a header line: name (if any), sequence, prediction, or prediction_NAME of several labels."""
     for part in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -80,7 +86,10 @@ def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
 
 
 def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null)."""
+    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null).
+
+    With several labels there is a column prediction_NAME per label.
+    """
     first = next(parts, None)
     if first is None:
         return
@@ -161,10 +170,11 @@ def check_leaderboard_rows(sample: Path, parts: Iterator[Part]) -> None:
 class ProblemReport:
     """Report of rows without a prediction: it counts all rows, and lists the rows with a problem.
 
-    limit: maximum number of listed rows, which get a title; None: all rows are listed, without a title.
+    file: None for no list. limit: maximum number of listed rows, which get a title; None: all rows are listed, without
+    a title.
     """
 
-    def __init__(self, file: TextIO, limit: int | None = None) -> None:
+    def __init__(self, file: TextIO | None = None, limit: int | None = None) -> None:
         self.rows = 0
         self.counts: Counter[str] = Counter()
         """Reason -> number of rows without a prediction."""
@@ -181,19 +191,20 @@ class ProblemReport:
         self._add_lengths(part.valid_sequences)
         if part.table["problem"].null_count == len(part):
             return
-        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), strict=True)
-        for number, (problem, sequence) in enumerate(problems, part.first + 1):
+        places = part.table["place"].to_pylist() if "place" in part.table.column_names else [""] * len(part)
+        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), places, strict=True)
+        for number, (problem, sequence, place) in enumerate(problems, part.first + 1):
             if problem is None:
                 continue
-            if not self.counts:
+            if not self.counts and self._file is not None:
                 title = "" if self._limit is None else "rows without a prediction:\n"
                 self._file.write(title + PROBLEM_HEADER)
             self.counts[problem] += 1
             if self.counts[problem] <= TRIAL_ROWS:
                 self.examples.setdefault(problem, []).append(sequence)
-            if self._limit is None or self.counts.total() <= self._limit:
+            if self._file is not None and (self._limit is None or self.counts.total() <= self._limit):
                 wrong = re.search("[^ACGTN]", sequence)
-                place = f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else ""
+                place = place or (f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else "")
                 text = re.sub(LINE_BREAKERS["sequence"], " ", sequence)
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{text}\n")
 
@@ -209,7 +220,7 @@ class ProblemReport:
 
     def finish(self) -> None:
         """Write how many rows were counted but not listed."""
-        if self._limit is not None and (hidden := self.counts.total() - self._limit) > 0:
+        if self._file is not None and self._limit is not None and (hidden := self.counts.total() - self._limit) > 0:
             self._file.write(
                 f"... and {hidden:,} more; fix: -o NAME.tsv, which lists all of them in NAME.problems.tsv\n"
             )

@@ -206,6 +206,8 @@ def _scores(runs: Sequence[_Run]) -> Section:
         scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
     heads = ["run", f"{_name(runs)}s", *SCORE_COLUMNS]
     contents: list[Content] = [Table(heads, rows, frozenset(range(1, len(heads))))]
+    if labels := list(dict.fromkeys(label for run in runs for label in run.files.labels)):
+        contents.append(_label_scores(runs, labels))
     if scored:
         height = 0.9 + 0.32 * len(scored)
         draw = bars(scored, f"Pearson correlation on held-out {_name(runs)}s (no unit)")
@@ -217,6 +219,17 @@ def _scores(runs: Sequence[_Run]) -> Section:
         "recorded them.",
         contents,
     )
+
+
+def _label_scores(runs: Sequence[_Run], labels: Sequence[str]) -> Table:
+    """Make a table of the Pearson of each label: a row per label, a column per run, empty without a score."""
+    scores = [run.files.scores.get(_held_out_split(run.files.scores) or "", {}) for run in runs]
+    names = [f"pearson/{label}" for label in labels]
+    rows = [
+        [label, *(score_text(score, name) if name in score else "" for score in scores)]
+        for label, name in zip(labels, names, strict=True)
+    ]
+    return Table(["Pearson of label", *(run.name for run in runs)], rows, frozenset(range(1, len(runs) + 1)))
 
 
 def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:

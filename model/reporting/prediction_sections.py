@@ -7,8 +7,8 @@ from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import FEW, calibration, density, residuals
 from model.reporting.run_sections import SPLITS
 from pipeline.dataset.query import Columns
-from pipeline.reporting.html import Fold, Section, Table
-from pipeline.reporting.svg import MIDDLE_WIDTH, query_section
+from pipeline.reporting.html import Figures, Fold, Section, Table
+from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, query_section, render_svg
 from pipeline.reporting.text import EXPRESSION
 from pipeline.runtime.text import name_sequences
 
@@ -37,8 +37,11 @@ HEADS = {
 def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section]:
     """Show predicted against measured expression, calibration, and residuals by properties of the promoters.
 
-    name: assay.name.
+    With several labels only the first, in a figure per label. name: assay.name.
     """
+    if held_out.labels:
+        yield _label_section(held_out, name)
+        return
     results = held_out.results
     cells = results["predicted_and_measured"]
     yield query_section(
@@ -65,6 +68,22 @@ def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section
         [_numbers(groups, columns, name)],
     )
     yield from _residual_sections(results, name)
+
+
+def _label_section(held_out: HeldOutResults, name: str) -> Section:
+    figures = [
+        render_svg(f"predicted_and_measured-{number}", f"Label {label}", density(cells, name, label), 3.6, HALF_WIDTH)
+        for number, (label, cells) in enumerate(held_out.labels.items())
+        if cells["promoters"]
+    ]
+    return Section(
+        "Predicted and measured expression",
+        f"{held_out.rows:,} {name}s of the {SPLITS[held_out.split]} split, in one figure per label, counted in "
+        f"cells. {name_sequences('Promoters without', name)} a measured value of a label are not in its figure. On the "
+        f"dashed line, prediction equals measurement. Predictions usually span a smaller range than measurements. {NOISE}",
+        [Figures(figures)],
+        "sql/queries/predicted_and_measured.sql",
+    )
 
 
 def _residual_sections(results: dict[str, Columns], name: str) -> Iterator[Section]:

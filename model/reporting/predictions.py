@@ -1,6 +1,6 @@
 """Queries of a run's dataset: labels and held-out predictions, by the files of sql/queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -26,14 +26,16 @@ QUERIES = (
 class HeldOutResults:
     """Results for the predictions of one held-out split.
 
-    rows: promoters of the split. results: query of QUERIES -> its columns. ceiling: Pearson of the noise-free
-    expression with the labels; None unless the promoters are synthetic.
+    rows: promoters of the split. results: query of QUERIES -> its columns; empty for several labels. ceiling: Pearson
+    of the noise-free expression with the labels; None unless the promoters are synthetic. labels: of several, name ->
+    result of QUERIES[0].
     """
 
     split: str
     rows: int
     results: dict[str, Columns]
     ceiling: float | None
+    labels: dict[str, Columns] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,7 @@ def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> Hel
     splits = set(table["split"].unique().to_pylist())
     split = "test" if "test" in splits else "valid"
     table = table.filter(pa.compute.equal(table["split"], split))
-    # The queries read relation `predictions`; this view replaces the dataset's own, which holds all published runs.
-    connection.register("predictions", table.append_column("run", pa.array([run.name] * table.num_rows)))
+    _replace_predictions(connection, run, table)
     rows = rows_of(connection, "select sequence, expression from predictions join promoters using (id) order by id")
     if len(rows) != table.num_rows:
         missing = table.num_rows - len(rows)
@@ -94,5 +95,16 @@ def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> Hel
             "expected the file that train.py wrote for this dataset"
         )
     sequences, labels = (list(column) for column in zip(*rows, strict=True))
+    if run.labels:
+        cells = {}
+        for label in run.labels:
+            _replace_predictions(connection, run, table.filter(pa.compute.equal(table["label"], label)))
+            cells[label] = answer(connection, QUERIES[0])
+        return HeldOutResults(split, len(rows) // len(run.labels), {}, None, cells)
     results = {name: answer(connection, name) for name in QUERIES}
     return HeldOutResults(split, len(rows), results, ceiling_of(sequences, labels))
+
+
+def _replace_predictions(connection: duckdb.DuckDBPyConnection, run: RunFiles, table: pa.Table) -> None:
+    """Replace relation `predictions`, which holds all published runs, by rows of a run for this connection."""
+    connection.register("predictions", table.append_column("run", pa.array([run.name] * table.num_rows)))

@@ -138,10 +138,10 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
 
 
 @plot
-def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME) -> None:
+def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME, label: str = "") -> None:
     """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal.
 
-    name: assay.name.
+    name: assay.name; label: name of one of several labels, as the title.
     """
     axes = figure.subplots()
     half = cells["step"][0] / 2
@@ -158,6 +158,8 @@ def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME) -> None:
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
+    if label:
+        axes.set_title(label)
     boxes = [Patch(color=shade, label=text) for shade, text in zip(shades, _class_names(limits), strict=True)]
     figure.legend(handles=boxes, loc="outside right upper", title=f"{name}s\nper cell", handlelength=1.2)
 

@@ -61,6 +61,7 @@ SPLITS = {"valid": "validation", "test": "test"}
 INTERVALS = (
     " In parentheses and as a line on the bar: 95 % confidence intervals, from resampling promoters (bootstrap)."
 )
+MEANS_TEXT = "The first table has the means over the labels. The others have one row per label."
 MEAN_PREDICTOR = "Mean predictor: always predicts the mean expression. It has no correlation, which is shown as 0."
 MASKED = {
     "accuracy": "accuracy",
@@ -115,6 +116,8 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     word = run.sequence_name
     rows = [(name_sequences(name, word), *map(show, run.scores.values())) for name, show in SCORES.items()]
     table = Table(heads, [row for row in rows if all(row)], frozenset(range(1, len(heads))))
+    if run.labels:
+        return Section("Scores", f"{_best_text(run)} {MEANS_TEXT}", [table, *_label_tables(run)])
     if held_out is None or held_out.split not in run.scores:
         return Section("Scores", _best_text(run), [table])
     score = run.scores[held_out.split]
@@ -130,6 +133,25 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
         f"{_best_text(run)}\n\n{name_sequences(_ceiling_text(held_out.ceiling), word)}",
         [table, Figures([figure])],
     )
+
+
+def _label_tables(run: RunFiles) -> list[Content]:
+    """Make a table per split with a row per label, and a figure of the labels of the last split."""
+    contents: list[Content] = []
+    for split, score in run.scores.items():
+        scored = [name for name in run.labels if f"pearson/{name}" in score]
+        rows = [
+            (name, *(score_text(score, f"{metric}/{name}") for metric in ("pearson", "spearman")),
+             f"{score[f'mse/{name}']:.4f}", f"{score[f'r2/{name}']:.4f}")
+            for name in scored
+        ]  # fmt: skip
+        heads = (f"label ({SPLITS.get(split, split)} split)", *list(SCORES)[1:])
+        contents.append(Table(heads, rows, frozenset(range(1, len(heads)))))
+    names = [f"pearson/{name}" for name in scored]
+    drawn = [Bar(label, score[name], interval_of(score, name)) for label, name in zip(scored, names, strict=True)]
+    draw = bars(drawn, f"Pearson correlation, {SPLITS.get(split, split)} split (no unit)")
+    height = 0.9 + 0.32 * len(drawn)
+    return [*contents, Figures([render_svg("scores", "Scores of the labels", draw, height, MIDDLE_WIDTH)])]
 
 
 def _best_text(run: RunFiles) -> str:

@@ -71,6 +71,11 @@ class RunFiles:
         """Return the scores by split; empty while the run is not finished."""
         return dict(self.summary["scores"]) if self.summary else {}
 
+    @property
+    def labels(self) -> list[str]:
+        """Return the names of the labels of a finished run if there are several, else an empty list."""
+        return list(self.summary.get("units", {}).get("labels", [])) if self.summary else []
+
     @cached_property
     def state(self) -> str:
         """Describe the state of the run in a few sentences: finished, or its last logged step."""
@@ -102,16 +107,20 @@ class RunFiles:
         return list(dict.fromkeys(folder / path for folder in (*folders, Path())))
 
     def predictions(self) -> pa.Table | None:
-        """Read id, split and prediction of the held-out promoters. Returns None if there are none.
+        """Read id, split, prediction and label (null for one label) of the held-out promoters.
 
+        With several labels there is one row per promoter and label. Returns None if there are no rows.
         Raises UserError if predictions.parquet cannot be read.
         """
         path = self.folder / "predictions.parquet"
         if not path.exists():
             return None
         try:
-            table = pa.parquet.read_table(path, columns=["id", "split", "prediction"])
-        except (pa.ArrowException, OSError) as error:
+            table = pa.parquet.read_table(path)
+            if "label" not in table.column_names:
+                table = table.append_column("label", pa.nulls(table.num_rows, pa.string()))
+            table = table.select(["id", "split", "prediction", "label"])
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
         return table if table.num_rows else None
 

@@ -1,4 +1,4 @@
-"""95 % intervals of Pearson's r and Spearman's rho: percentile bootstrap over rows.
+"""95 % intervals of Pearson's r, Spearman's rho, MSE and R2: percentile bootstrap over rows.
 
 Source: Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 1979 (doi 10.1214/aos/1176344552).
 
@@ -33,14 +33,27 @@ def correlation_intervals(
     The same seed gives the same intervals. Resamples without a defined correlation are ignored; if all are, the
     interval is (0, 0), because the correlation itself is then 0.
     """
+    intervals = regression_intervals(x, y, resamples, seed)
+    return {name: intervals[name] for name in ("pearson", "spearman")}
+
+
+def regression_intervals(
+    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Interval]:
+    """Compute the 95 % intervals of `pearson`, `spearman`, `mse` and `r2`, as `correlation_intervals`.
+
+    x: predictions, y: labels, float (rows,) each.
+    """
     rows = len(x)
     if rows < 2:
-        return {"pearson": (0.0, 0.0), "spearman": (0.0, 0.0)}
+        return dict.fromkeys(("pearson", "spearman", "mse", "r2"), (0.0, 0.0))
     order = np.argsort(x, kind="stable")  # sorted by x, so that its groups of ties are contiguous
-    moments = _moments(x[order].astype(np.float64), y[order].astype(np.float64))
-    ties_x, ties_y = _tie_groups(x[order]), _tie_groups(y[order])
+    x, y = x[order], y[order]
+    moments = _moments(x.astype(np.float64), y.astype(np.float64))
+    errors = _error_moments(x.astype(np.float64), y.astype(np.float64))
+    ties_x, ties_y = _tie_groups(x), _tie_groups(y)
     generator = np.random.default_rng(seed)
-    values = np.empty((resamples, 2))
+    values = np.empty((resamples, 4))
     for number in range(resamples):
         counts = np.bincount(generator.integers(rows, size=rows), minlength=rows).astype(np.float64)
         values[number, 0] = _correlation(counts @ moments / rows)
@@ -48,7 +61,23 @@ def correlation_intervals(
         weighted = counts * ranks_x
         sums = weighted @ ranks_y, weighted @ ranks_x, counts @ ranks_y**2
         values[number, 1] = _ratio(*map(float, sums))
-    return {"pearson": _interval(values[:, 0]), "spearman": _interval(values[:, 1])}
+        values[number, 2:] = _mse_and_r2(counts @ errors / rows)
+    return {
+        name: _interval(column) for name, column in zip(("pearson", "spearman", "mse", "r2"), values.T, strict=True)
+    }
+
+
+def _error_moments(x: Numbers, y: Numbers) -> Numbers:
+    """Compute (x - y)^2, and y and y^2 of the centred y, of each row: (rows, 3)."""
+    centred = y - y.mean()
+    return np.stack([(x - y) ** 2, centred, centred**2], axis=1)
+
+
+def _mse_and_r2(means: Numbers) -> tuple[float, float]:
+    """Return the mean squared error and r2; r2 is NaN if the labels are constant."""
+    error, y, yy = (float(value) for value in means)
+    variance = yy - y * y
+    return error, 1 - error / variance if variance > 1e-15 else np.nan
 
 
 def _tie_groups(values: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """Metrics of predictions: correlations, squared errors, and the perplexity of a masked language model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,39 @@ def regression_scores(prediction: Vector, label: Vector) -> dict[str, float]:
         "mse": mse(prediction, label),
         "r2": r2(prediction, label),
     }
+
+
+def scores_of_labels(
+    prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32], names: Sequence[str]
+) -> dict[str, float]:
+    """Compute the scores of several labels: `pearson/NAME` and so on per label, and their means as `pearson` and so on.
+
+    prediction, label: (rows, labels), NaN for a missing label. A label without values has no scores. The means are over
+    the labels with scores.
+    """
+    scores = {
+        name: regression_scores(predicted, measured)
+        for name, predicted, measured in values_of_labels(prediction, label, names)
+        if len(measured)
+    }
+    empty = np.empty(0, np.float32)
+    means = {
+        metric: float(np.mean([score[metric] for score in scores.values()] or [0.0]))
+        for metric in regression_scores(empty, empty)
+    }
+    return means | {f"{metric}/{name}": score[metric] for metric in means for name, score in scores.items()}
+
+
+def values_of_labels(
+    prediction: npt.NDArray[np.float32], label: npt.NDArray[np.float32], names: Sequence[str]
+) -> Iterator[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Yield name, predictions and labels, (values,) each, of the rows where a label is present.
+
+    prediction, label: (rows, labels), NaN for a missing label.
+    """
+    for place, name in enumerate(names):
+        present = np.isfinite(label[:, place])
+        yield name, prediction[present, place], label[present, place]
 
 
 def pearson(x: Vector, y: Vector) -> float:

@@ -11,11 +11,12 @@ import torch
 from model.bert.device_batch import batch_to_device
 from model.bert.rng import make_generator
 from model.distributed.process_group import all_gather, sum_over_ranks
-from model.scoring.metrics import base_perplexity, regression_scores
+from model.scoring.metrics import base_perplexity, regression_scores, scores_of_labels
 from model.training.prepare import RankData
 
 Output = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32], torch.Tensor]
-"""Output of a batch, each (rows,): whether a row is a real promoter, ids, labels, predictions."""
+"""Output of a batch: whether a row is a real promoter and ids, (rows,); labels and predictions, (rows,) or
+(rows, labels)."""
 
 
 class StopRequestError(Exception):
@@ -27,8 +28,8 @@ class Evaluation:
     """Metrics of a split, and its predictions in the order of the ids.
 
     metric: the stage's validation metric, higher is better; values: all metrics by name; id: (rows,) int64, of the
-    dataset; expression, prediction: (rows,) float32, label and prediction on the scale of the labels. In pretraining
-    there are no rows.
+    dataset; expression, prediction: float32, label and prediction on the scale of the labels, (rows,) or (rows, labels)
+    for several labels. In pretraining there are no rows.
     """
 
     metric: float
@@ -45,7 +46,8 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
     all ranks after each step. Raises StopRequestError if it returns true.
 
     Metrics of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
-    with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2.
+    with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2;
+    with several labels see scores_of_labels. The mean Pearson is then the validation metric.
     """
     module = getattr(task, "module", task)
     was_training = module.training
@@ -57,7 +59,8 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
     totals = sum_over_ranks(*sums)
     rows = _gather_rows(outputs)
     if len(rows[0]):
-        scores = regression_scores(rows[2], rows[1])
+        labels = data.index.labels
+        scores = scores_of_labels(rows[2], rows[1], labels) if labels else regression_scores(rows[2], rows[1])
         return Evaluation(scores["pearson"], {"loss": totals[0] / max(totals[1], 1.0), **scores}, *rows)
     values = _compute_masked_scores("", totals[:3], module.k) | _compute_masked_scores("insert_", totals[3:], module.k)
     return Evaluation(values["accuracy"], values, *rows)
@@ -100,9 +103,12 @@ def _compute_masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, 
 def _gather_rows(
     outputs: list[Output],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Gather ids, labels and predictions of all ranks on every rank, each (rows,), in the order of the ids."""
-    parts = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
-    parts += [(ids[real], labels[real], values.cpu().numpy()[real]) for real, ids, labels, values in outputs]
+    """Gather ids, labels and predictions of all ranks on every rank, in the order of the ids.
+
+    Without outputs, in pretraining, they are empty.
+    """
+    parts = [(ids[real], labels[real], values.cpu().numpy()[real]) for real, ids, labels, values in outputs]
+    parts = parts or [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
     mine = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
     ids, labels, predictions = (np.concatenate(columns) for columns in zip(*all_gather(mine), strict=True))
     order = np.argsort(ids)

@@ -49,8 +49,11 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
     if settings.note:
         lines.append(f"note       {settings.note}")
-    if "finetune" in config.stages(stages) and has_constant_labels(index):
-        lines.append(f"warning    all training labels are {index.label_mean:g}: there is nothing to learn from them")
+    if "finetune" in config.stages(stages):
+        lines += [
+            f"warning    all training labels{of_label} are {mean:g}: there is nothing to learn from them"
+            for of_label, mean in find_constant_labels(index).items()
+        ]
     days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
     if world.device.type == "cpu" and days > 2:
         lines.append(
@@ -60,9 +63,14 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     return "\n".join(lines)
 
 
-def has_constant_labels(index: Index) -> bool:
-    """Whether all labels of fine-tuning's train split are equal. Without labels, the deviation in the index is 1."""
-    return index.label_sd == 0
+def find_constant_labels(index: Index) -> dict[str, float]:
+    """Find labels that are all equal in fine-tuning's train split: ` of NAME` (empty for one label) -> their value.
+
+    Without labels, the deviation in the index is 1.
+    """
+    means, sds = (value if isinstance(value, list) else [value] for value in (index.label_mean, index.label_sd))
+    names = [f" of {name}" for name in index.labels] or [""]
+    return {name: mean for name, mean, sd in zip(names, means, sds, strict=True) if sd == 0}
 
 
 def describe_summary(summary: dict[str, Any]) -> str:
@@ -76,14 +84,16 @@ def describe_summary(summary: dict[str, Any]) -> str:
     ]
     if summary.get("masked"):
         lines += _describe_masked_scores(summary["masked"])
+    labels = summary.get("units", {}).get("labels", [])
     for split, score in summary.get("scores", {}).items():
         correlations = ", ".join(
             f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
-        lines.append(
-            f"{split:10} {correlations}{errors}({format_count(score['rows'], sequence_name(summary['config']))})"
-        )
+        mean = "mean of the labels: " if labels else ""
+        rows = format_count(score["rows"], sequence_name(summary["config"]))
+        lines.append(f"{split:10} {mean}{correlations}{errors}({rows})")
+        lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
     if summary.get("scores"):
         lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
@@ -110,8 +120,16 @@ def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
     return [*lines, f"warning    {warning}"] if warning else lines
 
 
+def _describe_label(score: dict[str, Any], label: str) -> str:
+    """Describe the scores of one of several labels."""
+    correlations = (
+        f"{name.capitalize()} {_format_score(score, f'{name}/{label}')}" for name in ("pearson", "spearman")
+    )
+    return f"{label}: {', '.join(correlations)}, R2 {score[f'r2/{label}']:.4f}, MSE {score[f'mse/{label}']:.4f}"
+
+
 def _format_score(score: dict[str, Any], name: str) -> str:
-    if "intervals" not in score:  # a run of an earlier version
+    if name not in score.get("intervals", {}):  # a run of an earlier version, or a mean over labels
         return f"{score[name]:.4f}"
     low, high = score["intervals"][name]
     return f"{score[name]:.4f} (95 % {low:.4f} to {high:.4f})"

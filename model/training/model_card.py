@@ -1,7 +1,8 @@
 """Write the model card: README.md of a Hugging Face model directory, with the values of its run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,19 @@ def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Ind
     environment.filters["name_sequences"] = name_sequences
     return environment.get_template("model_card.md").render(
         metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
-        summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS, metrics=METRICS,
+        summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
+        metrics_of=partial(_title_metrics, labels=index.labels),
     )  # fmt: skip
+
+
+def _title_metrics(score: Mapping[str, Any], labels: Sequence[str]) -> dict[str, str]:
+    """Choose the metrics of a split for the table of scores: name -> title. labels: of several, with rows of their own.
+
+    For one label these are METRICS, for several their means first.
+    """
+    means = {name: f"{title}, mean of the labels" if labels else title for name, title in METRICS.items()}
+    each = {f"{name}/{label}": f"{title}, {label}" for label in labels for name, title in METRICS.items()}
+    return {name: title for name, title in (means | each).items() if name in score}
 
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:

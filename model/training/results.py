@@ -2,8 +2,8 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from model.runs.directory import read_summary
 from model.runs.metric_log import read_long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
+from model.scoring.metrics import values_of_labels
 from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
@@ -28,6 +29,7 @@ from model.training.prepare import TrainingRun
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import emit
+from pipeline.shards.index import Index
 
 Summary = dict[str, Any]
 """Result of train. `note`: further information for the user; `stopped`: position in the run after a stop request,
@@ -75,7 +77,7 @@ def compute_results(
     summary = _summarize(run, results, evaluations)
     if run.world.is_rank0:
         write_card(run.best_model("finetune").folder, summary, run.index)
-        _write(run.config.run.directory, evaluations, summary)
+        _write(run, evaluations, summary)
     return _publish(run, summary)
 
 
@@ -120,10 +122,10 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
     config, index = run.config, run.index
     scores: Summary = {}
     for split, evaluation in evaluations.items():
-        loss = evaluation.values["loss"] / (index.label_sd**2 or 1.0)
+        loss = _standardize_loss(evaluation, index)
         scores[split] = {**evaluation.values, "loss": loss, "rows": len(evaluation.id)}
         if run.world.is_rank0:
-            intervals = correlation_intervals(evaluation.prediction, evaluation.expression)
+            intervals = _compute_intervals(evaluation, index.labels)
             scores[split]["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as JSON reads them
     return {
         "run": config.run.name,
@@ -137,6 +139,7 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
         "scores": scores,
         "units": {
             "loss": "squared error of standardised labels",
+            **({"labels": index.labels} if index.labels else {}),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
         },
@@ -144,12 +147,41 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
     }
 
 
-def _write(folder: Path, evaluations: dict[str, Evaluation], summary: Summary) -> None:
+def _standardize_loss(evaluation: Evaluation, index: Index) -> float:
+    """Compute the mean squared error of standardized labels from an evaluation on the scale of the labels."""
+    if not isinstance(index.label_sd, list):
+        return evaluation.values["loss"] / (index.label_sd**2 or 1.0)
+    errors = (evaluation.prediction - evaluation.expression) / (np.array(index.label_sd) + np.equal(index.label_sd, 0))
+    return float(np.mean(errors[np.isfinite(evaluation.expression)] ** 2))
+
+
+def _compute_intervals(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Compute the 95 % intervals of the correlations; with several labels, of each label as `pearson/NAME`."""
+    prediction, expression = evaluation.prediction, evaluation.expression
+    if not labels:
+        return correlation_intervals(prediction, expression)
+    return {
+        f"{metric}/{name}": ends
+        for name, predicted, measured in values_of_labels(prediction, expression, labels)
+        if len(measured)
+        for metric, ends in correlation_intervals(predicted, measured).items()
+    }
+
+
+def _tabulate_predictions(split: str, evaluation: Evaluation, labels: Sequence[str]) -> pa.Table:
+    """Make the rows of predictions.parquet: one per promoter, or with several labels one per promoter and label."""
+    ids, prediction = evaluation.id, evaluation.prediction.astype(np.float64)
+    columns: dict[str, Any] = {}
+    if labels:
+        columns["label"] = list(labels) * len(ids)
+        ids, prediction = np.repeat(ids, len(labels)), prediction.ravel()
+    return pa.table({"id": ids, "split": [split] * len(ids), "prediction": prediction, **columns})
+
+
+def _write(run: TrainingRun, evaluations: dict[str, Evaluation], summary: Summary) -> None:
     """Write predictions.parquet; then summary.json, which marks the run as finished."""
-    parts = [
-        pa.table({"id": e.id, "split": [split] * len(e.id), "prediction": e.prediction.astype(np.float64)})
-        for split, e in evaluations.items()
-    ]
+    folder = run.config.run.directory
+    parts = [_tabulate_predictions(split, evaluation, run.index.labels) for split, evaluation in evaluations.items()]
     with new_file(folder / "predictions.parquet") as temporary:
         pa.parquet.write_table(pa.concat_tables(parts), temporary)
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from model.training.engine import start_engine
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
+from pipeline.dataset.database import training_insert_lengths
 from pipeline.runtime.progress import emit, progress
 
 
@@ -47,6 +49,9 @@ def run_stage(
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
     task = build_task(config, index, name, _choose_initial_weights(run, name, last, report))
+    if name == "finetune":
+        bert: Any = task.model.config
+        bert.promoter_bert["insert_lengths"] = run_on_rank0(world, lambda: _read_insert_lengths(run))
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
@@ -61,6 +66,11 @@ def run_stage(
     with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress
+
+
+def _read_insert_lengths(run: TrainingRun) -> list[int]:
+    """Read the range of the insert lengths that fine-tuning trains on; the exported model records it."""
+    return list(training_insert_lengths(run.config.dataset.path))
 
 
 def _choose_initial_weights(

@@ -45,7 +45,7 @@ def _columns(built: "BuildResult") -> Iterator[str]:
         yield from _labels(built.labels)
     else:
         low, high = built.label_range
-        yield f"labels: {_title(built.label_column)} ({low:g} … {high:g})"
+        yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g})"
         if low == high:
             yield f"warning    all labels are {low:g}: there is nothing to learn from them"
 
@@ -72,11 +72,11 @@ def column_of_sequences(column: str | None, lengths: tuple[int, int]) -> str:
     """Describe the column of sequences and their lengths: 'seq' (80 … 110 bases)."""
     shortest, longest = lengths
     bases = format_count(longest, "base") if shortest == longest else f"{shortest:,} … {longest:,} bases"
-    return f"{_title(column)} ({bases})"
+    return f"{column_title(column)} ({bases})"
 
 
-def _title(column: str | None) -> str:
-    """Name a column by its name in quotes, or by its number; FASTA has none for sequences."""
+def column_title(column: str | None) -> str:
+    """Name a column in quotes, or by its number; FASTA has none for sequences."""
     if column is None:
         return "FASTA entries"
     return f"column {column}" if column.isdecimal() else repr(column)
@@ -171,9 +171,16 @@ def describe_preview(promoter: "PreviewRow", index: "Index") -> list[str]:
     """Describe a promoter of a shard: its place, bases and first tokens."""
     from pipeline.shards.preview import format_insert
 
-    label = "no label" if promoter.expression is None else f"expression {promoter.expression:g}"
+    label = _describe_labels(promoter.expression)
     return [
         f"{promoter.file} record {promoter.record}, id {promoter.id}, {label}",
         f"  {format_insert(promoter, index)}",
         f"  tokens {' '.join(map(str, promoter.tokens))} ...",
     ]
+
+
+def _describe_labels(labels: float | dict[str, float | None] | None) -> str:
+    """Describe the label of a promoter, or its several labels by name; None for a missing one."""
+    if isinstance(labels, dict):
+        return ", ".join(f"{name} {'missing' if value is None else f'{value:g}'}" for name, value in labels.items())
+    return "no label" if labels is None else f"expression {labels:g}"

@@ -12,6 +12,7 @@ from pipeline.config.loader import load_config
 from pipeline.config.schema import DataConfig
 
 INPUT_FILES = ".tsv, .csv, .txt, .fasta, .jsonl (also .gz, .zst, .bz2, .xz, .zip), .parquet or .arrow"
+TABLE_FILES = INPUT_FILES.replace(" .fasta,", "")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.")]
 DatasetFile = Annotated[

@@ -16,7 +16,7 @@ import duckdb
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.audit import audit, check_header_lines, check_promoters, check_sizes
 from pipeline.dataset.built_settings import dataset_settings, source_hash
-from pipeline.dataset.database import create_dataset, open_dataset, row_count, statement
+from pipeline.dataset.database import create_dataset, dataset_info, open_dataset, row_count, statement
 from pipeline.dataset.hints import hints_of_rejects
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input, resolve_files
@@ -24,7 +24,7 @@ from pipeline.dataset.input.row_count import count_rows
 from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
-from pipeline.dataset.results import BuildResult, carry_over, existing_result, read_result
+from pipeline.dataset.results import BuildResult, carry_over, define_measurements, existing_result, read_result
 from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.rows.given_split import count_given_rows
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
@@ -163,6 +163,7 @@ def _run_statements(
     check_sizes(connection)
     for name in ("09_sequence_macros.sql", "10_results.sql", "11_comments.sql"):
         connection.execute(statement(name))
+    define_measurements(connection, dataset_info(connection).several_labels)
     return marks
 
 

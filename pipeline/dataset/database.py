@@ -70,6 +70,11 @@ class DatasetInfo:
         return str(assay.get("name", SEQUENCE_NAME))
 
     @property
+    def several_labels(self) -> list[str]:
+        """Names of the label columns if there are several, which are columns of `promoters`; else empty."""
+        return self.labels if len(self.labels) > 1 else []
+
+    @property
     def split_rows(self) -> dict[str, int]:
         """Rows of each split, such as finetune/train."""
         return {
@@ -201,3 +206,13 @@ def explain(error: Exception) -> UserError:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
+
+
+def training_insert_lengths(path: Path | str) -> tuple[int, int]:
+    """Read the length of the shortest and longest insert of the fine-tuning training split of a dataset, in bases."""
+    with open_dataset(path) as connection:
+        info = dataset_info(connection)
+        lengths = "select min(strlen(sequence)), max(strlen(sequence)) from finetune where split = 'train'"
+        ((shortest, longest),) = rows_of(connection, lengths)
+    adapters = len(info.left_adapter) + len(info.right_adapter)
+    return shortest - adapters, longest - adapters

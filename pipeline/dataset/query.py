@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.database import explain, open_dataset, statement
+from pipeline.dataset.database import explain, open_dataset, rows_of, statement
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
@@ -27,6 +28,11 @@ READ_ROWS = 100_000
 """Rows per batch while a result is written."""
 DIGITS = 9
 """Decimals that `answer` keeps. Further decimals of a mean depend on the order of the sum over threads."""
+OLDER = """
+create temp view predictions as select *, null::varchar as label from {database}.predictions;
+create temp view measurements as select id, null::varchar as label, expression from {database}.promoters
+"""
+"""Relations of a dataset of one label that an earlier version built, as queries of predictions read them."""
 
 Columns = dict[str, list[Any]]
 """A query result: the values of each column, in the order of the rows."""
@@ -55,6 +61,8 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
         connection = files.enter_context(
             open_dataset(dataset, other_files=other_files) if needs_dataset else duckdb.connect()
         )
+        if needs_dataset:
+            add_missing_relations(connection)
         relation = _relation(connection, sql)
         try:
             if form == "table":
@@ -72,6 +80,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
 def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
     """Run sql/queries/NAME.sql. Raises UserError if the dataset lacks a relation or column that the query reads."""
     try:
+        add_missing_relations(connection)
         result = connection.execute(statement(f"queries/{name}.sql"))
         columns = [column for column, *_ in result.description or ()]
         rows = result.fetchall()
@@ -81,6 +90,14 @@ def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:
         column: [round(row[place], DIGITS) if isinstance(row[place], float) else row[place] for row in rows]
         for place, column in enumerate(columns)
     }
+
+
+def add_missing_relations(connection: duckdb.DuckDBPyConnection) -> None:
+    """Define what queries of predictions need but datasets of earlier versions lack, for this connection only."""
+    relations = {name for (name,) in rows_of(connection, "select table_name from information_schema.tables")}
+    if "predictions" in relations and "measurements" not in relations:
+        ((database,),) = rows_of(connection, "select current_database()")
+        connection.execute(OLDER.format(database=quoted(database)))
 
 
 def format_of(output: Path) -> str:

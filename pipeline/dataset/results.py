@@ -1,5 +1,6 @@
 """Results of a build, and results of later steps (shards, runs, predictions) stored in the dataset."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,6 +106,20 @@ def existing_result(files: DatasetFiles, source: str | None) -> BuildResult | No
                 result = read_result(connection, files, reused=True)
                 return result if has_parquet(files, result.info, source) else None
     return None
+
+
+def define_measurements(connection: duckdb.DuckDBPyConnection, labels: Sequence[str]) -> None:
+    """Create view `measurements`, the labels in long form, so that queries fit any number of labels.
+
+    One label: one row per promoter, whose label is null. Several: one row per promoter and label that is present.
+    labels: names of several; empty for one.
+    """
+    rows = "select id, null::varchar as label, expression from promoters"
+    if labels:
+        names = ", ".join(map(quoted, labels))
+        rows = f"unpivot (select id, {names} from promoters) on {names} into name label value expression"
+    connection.execute(f"create or replace view measurements as {rows}")
+    connection.execute("comment on view measurements is 'one row per promoter, or with several labels one per label'")
 
 
 def replace_rows(dataset: str, column: str, value: int | str, tables: dict[str, pa.Table]) -> None:

@@ -19,7 +19,17 @@ from pipeline.io.remote import is_remote
 
 RESULTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of sql/10_results.sql."""
-RELATIONS = {"promoters", "rejects", "repairs", "near_duplicates", "dataset", "finetune", "pretrain", *RESULTS}
+RELATIONS = {
+    "promoters",
+    "rejects",
+    "repairs",
+    "near_duplicates",
+    "dataset",
+    "finetune",
+    "pretrain",
+    "measurements",
+    *RESULTS,
+}
 """All relations of a dataset."""
 PARQUET_NAMES = {"train.parquet", "valid.parquet", "test.parquet", "unused.parquet"}
 PARQUET_COLUMNS = ["id", "sequence", "expression", "split", "position", "pretrain_split", "pretrain_position"]

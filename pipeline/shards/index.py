@@ -7,8 +7,8 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +35,7 @@ Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=2**53)]
 Crc32 = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,19 @@ class Index:
     record_promoters: Positive
     shard_megabytes: Number
     compression: Literal["none", "zstd"]
-    label_mean: Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    """Mean of the fine-tuning training labels, to six decimals."""
-    label_sd: Number
+    label_mean: Finite | list[Finite]
+    """Mean of the fine-tuning training labels, to six decimals; with several labels, one per label."""
+    label_sd: Number | list[Number]
     """Population standard deviation of the same labels."""
     splits: Annotated[dict[str, Annotated[list[ShardEntry], Field(min_length=1)]], Field(min_length=1)]
     format: Annotated[int, Field(strict=True)] = FORMAT
+    labels: list[Annotated[str, Field(strict=True, min_length=1)]] = field(default_factory=list)
+    """Names of several labels, in the order of the columns of the records; empty for one label."""
+
+    @property
+    def label_count(self) -> int | None:
+        """Number of columns of the labels in a record; None for one label, which has no column axis."""
+        return len(self.labels) or None
 
     def rows(self, split: str) -> int:
         """Count the promoters of a split, such as finetune/train."""
@@ -108,8 +116,9 @@ _EXPECTED = {
     "left_flank": "bases over ACGTN",
     "right_flank": "bases over ACGTN",
     "shard_megabytes": "a number of at least 0",
-    "label_mean": "a finite number",
-    "label_sd": "a number of at least 0",
+    "label_mean": "a finite number, or a list of one per label",
+    "label_sd": "a number of at least 0, or a list of one per label",
+    "labels": "names of at least two labels, each once",
     "splits": "shards of at least one split",
     "records": "a list of at least one record",
 }
@@ -118,14 +127,18 @@ _SHOWN_CHARACTERS = 60
 """Length at which a wrong value is cut in an error."""
 
 
-def shard_key(dataset_key: str, config: DataConfig) -> str:
-    """Hash everything that determines the bytes of the shards of a dataset and configuration."""
+def shard_key(dataset_key: str, config: DataConfig, labels: Sequence[str] = ()) -> str:
+    """Hash everything that determines the bytes of the shards of a dataset and configuration.
+
+    labels: names of several labels; empty for one label.
+    """
     assay, shards = config.assay, config.shards
     parts = [dataset_key, shards.k, assay.left_flank, assay.right_flank, shards.record_promoters]
-    return _hash_settings([*parts, shards.shard_megabytes, shards.compression])
+    return _hash_settings([*parts, shards.shard_megabytes, shards.compression], labels)
 
 
-def _hash_settings(parts: list[Any]) -> str:
+def _hash_settings(parts: list[Any], labels: Sequence[str]) -> str:
+    parts = [*parts, list(labels)] if labels else parts
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
 
 
@@ -139,6 +152,8 @@ def shard_name(shard: ShardEntry) -> str:
 def serialize_index(index: Index) -> str:
     """Serialize an index, with a hash of its content."""
     values = asdict(index)
+    if not index.labels:  # the file of one label stays as earlier versions wrote it
+        del values["labels"]
     return json.dumps({**values, "sha256": _hash_content(values)}, indent=1) + "\n"
 
 
@@ -201,8 +216,21 @@ def _check_index(index: Index) -> None:
         for number, shard in enumerate(shards):
             _check_shard(shard, f"{split}-{number:06d}.tar", f"{_name_field(['splits', split])}[{number}]")
     parts = [index.dataset_key, index.k, index.left_flank, index.right_flank, index.record_promoters]
-    key = _hash_settings([*parts, index.shard_megabytes, index.compression])
+    _check_labels(index)
+    key = _hash_settings([*parts, index.shard_megabytes, index.compression], index.labels)
     _check_equal("key", key, index.key, "the hash of the settings in the index")
+
+
+def _check_labels(index: Index) -> None:
+    """Check that several labels have names, means and deviations, and one label has no name. Raises ValueError."""
+    count = len(index.labels)
+    if count == 1 or len(set(index.labels)) != count:
+        raise ValueError(f"labels: expected {_EXPECTED['labels']}, got {_show(index.labels)}")
+    for name, values in (("label_mean", index.label_mean), ("label_sd", index.label_sd)):
+        if not isinstance(values, list):
+            _check_equal(name, 0, count, "labels of an index with one number")
+        else:
+            _check_equal(name, f"{count} numbers", f"{len(values)} numbers", "one per label")
 
 
 def _check_shard(shard: ShardEntry, file: str, where: str) -> None:
@@ -225,6 +253,8 @@ def _describe_first(error: ValidationError) -> str:
     """Describe the first error of pydantic as `field: expected X, got Y`."""
     first = error.errors(include_url=False, include_context=False)[0]
     location = first["loc"]
+    if location and location[0] in ("label_mean", "label_sd"):
+        location = location[:1]  # without the branch of the union: a number, or a list
     if first["type"] == "missing":
         return f"{_name_field(location)}: missing"
     expected = _EXPECTED.get(str(location[-1])) if location else None

@@ -8,12 +8,15 @@ import duckdb
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, rows_of
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.tokens.kmers import id_dtype
 
 SPLITS = ("pretrain/train", "pretrain/valid", "finetune/train", "finetune/valid", "finetune/test")
 ROW_OVERHEAD = 16
 """Bytes per promoter in addition to its tokens: offset, label, id."""
+LABEL_BYTES = 4
+"""Bytes per promoter of each further label."""
 
 
 def select_splits(stage: str | None = None, part: str | None = None) -> list[str]:
@@ -54,11 +57,13 @@ def plan_shards(
 ) -> list[ShardTask]:
     """Plan the shards of some splits. The shards of one split differ by at most one record."""
     assay, size = config.assay, config.shards.record_promoters
+    info = dataset_info(connection)
     ((bases,),) = rows_of(connection, "select avg(length(sequence)) from promoters")
     extended = float(bases) - len(assay.left_adapter) - len(assay.right_adapter) + 2 * assay.flank
-    mean_bytes = ROW_OVERHEAD + extended * id_dtype(config.shards.k).itemsize
+    more_labels = LABEL_BYTES * max(len(info.labels) - 1, 0)
+    mean_bytes = ROW_OVERHEAD + more_labels + extended * id_dtype(config.shards.k).itemsize
     records_per_shard = config.shards.shard_megabytes * 1e6 / mean_bytes / size
-    cut = dataset_info(connection).cut
+    cut = info.cut
     tasks: list[ShardTask] = []
     for split in splits:
         stage, part = split.split("/")
@@ -86,11 +91,17 @@ def plan_shards(
     return tasks
 
 
-def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float]:
+def compute_label_scale(connection: duckdb.DuckDBPyConnection) -> tuple[float, float] | tuple[list[float], list[float]]:
     """Compute mean and population standard deviation of the fine-tuning training labels; 0 and 1 if there are none.
 
-    Both are rounded to six decimals, so that they do not depend on the order of summation.
+    With several labels: one of both per label, over its rows that are not missing. All are rounded to six decimals, so
+    that they do not depend on the order of summation.
     """
-    moments = "coalesce(round(avg(expression), 6), 0), coalesce(round(stddev_pop(expression), 6), 1)"
-    ((mean, sd),) = rows_of(connection, f"select {moments} from finetune where split = 'train'")
-    return float(mean), float(sd)
+    names = dataset_info(connection).several_labels
+    moments = [
+        f"coalesce(round(avg({name}), 6), 0), coalesce(round(stddev_pop({name}), 6), 1)"
+        for name in (map(quoted, names) if names else ["expression"])
+    ]
+    (row,) = rows_of(connection, f"select {', '.join(moments)} from finetune where split = 'train'")
+    means, sds = list(map(float, row[::2])), list(map(float, row[1::2]))
+    return (means, sds) if names else (means[0], sds[0])

@@ -1,9 +1,11 @@
 """Preview of shards: the first promoters, decoded to bases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
@@ -20,14 +22,14 @@ SHOWN_FLANK = 10
 class PreviewRow:
     """One promoter of a shard.
 
-    file, record: its shard, and number of its record; id: of the dataset; expression: None without a label; extended:
-    its bases with the flanks; tokens: the first ids of frame 0.
+    file, record: its shard, and number of its record; id: of the dataset; expression: None without a label, a
+    dictionary by name for several labels; extended: its bases with the flanks; tokens: the first ids of frame 0.
     """
 
     file: str
     record: int
     id: int
-    expression: float | None
+    expression: float | dict[str, float | None] | None
     extended: str
     tokens: list[int]
 
@@ -45,7 +47,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
     rows: list[PreviewRow] = []
     for shard in index.splits[split]:
         for number in range(len(shard.records)):
-            record = read_record(folder, shard, number, index.k)
+            record = read_record(folder, shard, number, index.k, index.label_count)
             for row in range(min(len(record), promoters - len(rows))):
                 ids = record.tokens.row(row)
                 rows.append(
@@ -53,7 +55,7 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
                         file=shard.file,
                         record=number,
                         id=int(record.id[row]),
-                        expression=None if np.isnan(record.expression[row]) else float(record.expression[row]),
+                        expression=_show_labels(record.expression[row], index.labels),
                         extended=decode_ids(ids, index.k),
                         tokens=ids[:: index.k][:SHOWN_TOKENS].tolist(),
                     )
@@ -61,6 +63,12 @@ def peek(folder: Path | str, index: Index, split: str | None = None, promoters: 
             if len(rows) == promoters:
                 return rows
     return rows
+
+
+def _show_labels(values: npt.NDArray[np.float32], names: Sequence[str]) -> float | dict[str, float | None] | None:
+    """Convert the labels of a promoter, () or (labels,), for JSON: a number, or a dictionary; None if missing."""
+    plain = [None if np.isnan(value) else float(value) for value in np.atleast_1d(values)]
+    return dict(zip(names, plain, strict=True)) if names else plain[0]
 
 
 def format_insert(promoter: PreviewRow, index: Index) -> str:

@@ -2,7 +2,7 @@
 
     KEY.tokens.npy      concatenated ids of all promoters (uint8, uint16 or uint32), one per base
     KEY.offsets.npy     promoter i is tokens[offsets[i]:offsets[i + 1]] (uint32, one more than promoters)
-    KEY.expression.npy  labels (float32)
+    KEY.expression.npy  labels (float32): (promoters,), or (promoters, labels) for several labels; NaN if missing
     KEY.id.npy          promoters.id of the dataset (int64)
 
 Compressed, each member is a Zstandard frame and its name ends in .npy.zst.
@@ -37,10 +37,10 @@ ZSTD_LEVEL = 1
 _DTYPES = {"tokens": ("|u1", "<u2", "<u4"), "offsets": ("<u4",), "expression": ("<f4",), "id": ("<i8",)}
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00(?P<size>..)(?P<header>\{'descr': '(?P<dtype>[|<][uif][1248])', "
-    rb"'fortran_order': False, 'shape': \((?P<rows>[0-9]{1,12}),\), \} *\n)",
+    rb"'fortran_order': False, 'shape': \((?P<rows>[0-9]{1,12}),(?: (?P<columns>[0-9]{1,6}))?\), \} *\n)",
     re.DOTALL,
 )
-"""Header of a .npy file, version 1.0, of an array of one dimension."""
+"""Header of a .npy file, version 1.0, of an array of one or two dimensions."""
 NPY_HEADER_BYTES = 128
 """Size of the header of a .npy file as np.save writes it."""
 MAX_ZSTD_RATIO = 1_000
@@ -56,7 +56,8 @@ REWRITE = "fix: delete the file and run promoter-bert shards with the options it
 class Record:
     """Promoters of one record.
 
-    tokens: ids, one per base; expression: (rows,) float32, NaN without a label; id: (rows,) int64, of the dataset.
+    tokens: ids, one per base; expression: float32, (rows,) or (rows, labels) for several labels, NaN without a label;
+    id: (rows,) int64, of the dataset.
     """
 
     tokens: Ragged
@@ -95,11 +96,14 @@ def serialize_record(number: int, record: Record, zstd: bool = False) -> Iterato
         yield bytes(-size % tarfile.BLOCKSIZE)
 
 
-def read_record(folder: Path | str, shard: ShardEntry, number: int, k: int) -> Record:
-    """Read record `number` of a shard in a folder or URL. Raises UserError if it differs from the index."""
+def read_record(folder: Path | str, shard: ShardEntry, number: int, k: int, labels: int | None = None) -> Record:
+    """Read record `number` of a shard in a folder or URL; labels: see parse_record.
+
+    Raises UserError if it differs from the index.
+    """
     entry = shard.records[number]
     data = read_range(folder, shard, entry.offset, entry.offset + entry.bytes)
-    return check_record(data, folder, shard, number, k)
+    return check_record(data, folder, shard, number, k, labels)
 
 
 def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | None) -> bytes:
@@ -118,10 +122,13 @@ def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
     return UserError(f"{folder}/{shard.file}: no such file; fix: promoter-bert shards")
 
 
-def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int, k: int) -> Record:
+def check_record(
+    data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int, k: int, labels: int | None = None
+) -> Record:
     """Parse record `number` of a shard and check it against the index. Uncompressed arrays are views of `data`.
 
-    Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are wrong.
+    labels: see parse_record. Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are
+    wrong.
     """
     entry = shard.records[number]
     place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
@@ -131,7 +138,7 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
     if crc32 != entry.crc32:
         raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
     try:
-        record = parse_record(data, entry.rows)
+        record = parse_record(data, entry.rows, labels)
         _check_ids(record, k)
     except ValueError as error:
         raise UserError(f"{place}: {error}; {REWRITE}") from None
@@ -140,17 +147,18 @@ def check_record(data: bytes | memoryview, folder: Path | str, shard: ShardEntry
     return record
 
 
-def parse_record(data: bytes | memoryview, rows: int) -> Record:
+def parse_record(data: bytes | memoryview, rows: int, labels: int | None = None) -> Record:
     """Parse the tar members of a record. Uncompressed arrays are views of `data`.
 
-    rows: promoters of the record; they bound the memory of compressed arrays. Raises ValueError if the bytes are not a
-    record, or hold more.
+    rows: promoters of the record; they bound the memory of compressed arrays. labels: columns of the labels, None for
+    one label, which has no column axis. Raises ValueError if the bytes are not a record, or hold more.
     """
     try:
         members = _split_members(memoryview(data))
+        row_bytes = max(np.int64().itemsize, (labels or 1) * np.float32().itemsize)
         arrays = {
-            name: _parse_array(_decompress(members, name, (rows + 1) * np.int64().itemsize), name)
-            for name in ("offsets", "expression", "id")
+            name: _parse_array(_decompress(members, name, (rows + 1) * row_bytes), name, columns)
+            for name, columns in (("offsets", None), ("expression", labels), ("id", None))
         }
         offsets = arrays["offsets"].astype(np.int64)
         tokens_bytes = int(offsets[-1]) * np.uint32().itemsize if len(offsets) else 0
@@ -221,15 +229,23 @@ def _serialize_array(array: npt.NDArray[Any]) -> list[bytes | memoryview]:
     return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
-def _parse_array(data: bytes | memoryview, name: str) -> npt.NDArray[Any]:
-    """View the bytes of a .npy file as an array of one dimension. name: of its member, which determines the dtype."""
+def _parse_array(data: bytes | memoryview, name: str, columns: int | None = None) -> npt.NDArray[Any]:
+    """View the bytes of a .npy file as an array (rows,), or (rows, columns).
+
+    name: of its member, which determines the dtype. Raises ValueError for another shape or dtype.
+    """
     # The parser of numpy evaluates the header, and raises errors of many types for an invalid one.
     match = _NPY.match(data)
     if not match or int.from_bytes(match["size"], "little") != len(match["header"]):
-        raise ValueError(f"{name}: expected an array as np.save writes it, of one dimension")
+        raise ValueError(f"{name}: expected an array as np.save writes it, of one or two dimensions")
+    if match["columns"] != (None if columns is None else str(columns).encode()):
+        shape = "(rows,)" if columns is None else f"(rows, {columns})"
+        got = "(rows,)" if match["columns"] is None else f"(rows, {match['columns'].decode()})"
+        raise ValueError(f"{name}: expected an array of shape {shape}, got {got}")
     if match["dtype"].decode() not in _DTYPES[name]:
         raise ValueError(f"{name}: expected dtype {' or '.join(_DTYPES[name])}, got {match['dtype'].decode()}")
     array = np.frombuffer(data, match["dtype"].decode(), offset=match.end())
-    if len(array) != int(match["rows"]):
-        raise ValueError(f"{name}: expected {int(match['rows']):,} values, got {len(array):,}")
-    return array
+    values = int(match["rows"]) * (columns or 1)
+    if len(array) != values:
+        raise ValueError(f"{name}: expected {values:,} values, got {len(array):,}")
+    return array if columns is None else array.reshape(-1, columns)

@@ -23,7 +23,7 @@ def list_differences(index: Index, config: DataConfig, info: DatasetInfo) -> lis
         "shards.compression": (index.compression, shards.compression),
     }
     changed = [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
-    if not changed and index.key != shard_key(info.key, config):
+    if not changed and index.key != shard_key(info.key, config, info.several_labels):
         changed = ["assay.upstream or assay.downstream"]
     return changed
 
@@ -48,7 +48,7 @@ def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
     """Raise UserError if shards are missing, incomplete or stale. Any compression is accepted."""
     config = adopt_compression(config, index)
     location, command = shard_location(config), shards_command(config)
-    if index.key != shard_key(info.key, config):
+    if index.key != shard_key(info.key, config, info.several_labels):
         stale = "; ".join(list_differences(index, config, info))
         raise UserError(f"{location}: these shards are stale ({stale}); fix: {command}")
     wrong = list_wrong_totals(index, info)

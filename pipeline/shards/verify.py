@@ -48,7 +48,7 @@ def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
         end = entry.offset + entry.bytes
         data = read_range(folder, shard, entry.offset, end)
         sha256.update(data)
-        check_record(data, folder, shard, number, index.k)
+        check_record(data, folder, shard, number, index.k, index.label_count)
     rest = read_range(folder, shard, end, None)
     if rest != END:
         raise UserError(

@@ -77,7 +77,7 @@ def write_shards(
     # Writers on other nodes may have another working directory.
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": _make_absolute(dataset)})})
     absolute = _make_absolute(location)
-    store = make_store(absolute, shard_key(info.key, config))
+    store = make_store(absolute, shard_key(info.key, config, info.several_labels))
     with hold_lock(_name_lock_file(absolute, config), f"is writing shards to {location}; fix: wait for it"):
         if not is_remote(absolute):
             recover_folder(Path(absolute))
@@ -153,6 +153,7 @@ def _write(
         label_mean=mean,
         label_sd=sd,
         splits={split: [entries[task.file] for task in group] for split, group in tasks_by_split},
+        labels=info.several_labels,
     )
     store.publish(index)
     return index, written

@@ -9,9 +9,12 @@ from typing import BinaryIO
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.config.schema import DataConfig
 from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
@@ -37,12 +40,13 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     if existing is not None:
         return existing, False
     with open_dataset(config.dataset.path) as connection:
-        if shard_key(dataset_info(connection).key, config) != store.key:
+        info = dataset_info(connection)
+        if shard_key(info.key, config, info.several_labels) != store.key:
             host = socket.gethostname()
             raise UserError(f"{config.dataset.path}: another dataset on {host}; fix: copy the dataset to that host")
         # Closed even after an error: DuckDB can open the file again only if no result is open.
         with (
-            closing(_encode_records(connection, task, config)) as records,
+            closing(_encode_records(connection, task, config, info.several_labels)) as records,
             store.new_shard(task.file) as path,
             path.open("wb") as file,
         ):
@@ -51,12 +55,18 @@ def write_shard(task: ShardTask, config: DataConfig, store: ShardStore) -> Shard
     return entry, True
 
 
-def _encode_records(connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig) -> Generator[Record]:
-    """Encode the promoters of a shard by record. A record is valid until the next one is requested."""
+def _encode_records(
+    connection: duckdb.DuckDBPyConnection, task: ShardTask, config: DataConfig, labels: list[str]
+) -> Generator[Record]:
+    """Encode the promoters of a shard by record. A record is valid until the next one is requested.
+
+    labels: columns of several labels; empty for one label.
+    """
     connection.execute("set threads = 1")
     # The table is stored in the order of its ids, which is checked below. Sorting it would take longer than reading.
+    columns = "".join(f", {quoted(name)} as label_{number}" for number, name in enumerate(labels))
     rows = connection.sql(
-        "select id, sequence, expression from promoters "
+        f"select id, sequence, expression{columns} from promoters "
         "where id between $1 and $2 and ($3 is null or expression >= $3)",
         params=[task.first_id, task.last_id, task.at_or_above],
     )
@@ -65,7 +75,7 @@ def _encode_records(connection: duckdb.DuckDBPyConnection, task: ShardTask, conf
     for table in rebatch(rows.to_arrow_reader(config.shards.record_promoters), config.shards.record_promoters):
         record = Record(
             tokens=encode_promoters(table["sequence"], config.assay, config.shards.k, buffer),
-            expression=table["expression"].to_numpy().astype(np.float32),  # NaN for a missing label
+            expression=_read_labels(table, len(labels)),
             id=table["id"].to_numpy().astype(np.int64),
         )
         if record.id[0] <= last or (np.diff(record.id) <= 0).any():
@@ -78,6 +88,14 @@ def _encode_records(connection: duckdb.DuckDBPyConnection, task: ShardTask, conf
         raise UserError(
             f"{task.file}: the dataset changed: expected {task.rows:,} rows, got {read:,}; fix: run the command again"
         )
+
+
+def _read_labels(table: pa.Table, labels: int) -> npt.NDArray[np.float32]:
+    """Read the labels of a table: (rows,), or (rows, labels) for several; NaN for a missing label."""
+    values = np.empty((table.num_rows, labels or 1), np.float32)
+    for number, name in enumerate([f"label_{number}" for number in range(labels)] or ["expression"]):
+        values[:, number] = table[name].to_numpy()
+    return values if labels else values[:, 0]
 
 
 def write_tar(file: BinaryIO, name: str, first_record: int, records: Iterator[Record], zstd: bool) -> ShardEntry:

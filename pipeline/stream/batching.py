@@ -21,10 +21,12 @@ Strands = Callable[[Numbers], npt.NDArray[np.bool_]]
 class Batch:
     """One micro-batch, padded with id 0 to the width of the global batch.
 
-    tokens: (rows, width) ids, one per base, uint8, uint16 or uint32; lengths: (rows,) int64, bases; expression: (rows,)
-    float32, NaN without a label; id: (rows,) int64, of the dataset; weight: (rows,) float32, 0 for a padding row;
-    first_row: index of the first row in the global batch; global_rows: promoters in the global batch; global_lengths:
-    (global_rows,) int64, their bases. The arrays are views into larger arrays that hold several steps.
+    tokens: (rows, width) ids, one per base, uint8, uint16 or uint32; lengths: (rows,) int64, bases; expression:
+    float32, (rows,) or (rows, labels) for several labels, NaN without a label; id: (rows,) int64, of the dataset;
+    weight: (rows,) float32, 0 for a padding row; first_row: index of the first row in the global batch; global_rows:
+    promoters in the global batch; global_lengths: (global_rows,) int64, their bases; global_values: labels in the
+    global batch, without missing ones if there are several per promoter. The arrays are views into larger arrays that
+    hold several steps.
     """
 
     tokens: Ids
@@ -35,6 +37,7 @@ class Batch:
     first_row: int
     global_rows: int
     global_lengths: Numbers
+    global_values: int
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def collate(
     own_lengths = lengths[own_rows]
     expression = np.concatenate([window.expression for window in selected])
     ids = np.concatenate([window.id for window in selected])
+    values = _count_values(windows, len(by_step))
 
     def micro_batch(step: int, part: slice, first_row: int) -> Batch:
         first = step * len(assignment.rows)
@@ -124,9 +128,19 @@ def collate(
             first_row=first_row,
             global_rows=global_rows,
             global_lengths=by_step[step],
+            global_values=values[step],
         )
 
     return [[micro_batch(step, *bounds) for bounds in assignment.micro_batches] for step in range(len(by_step))]
+
+
+def _count_values(windows: Sequence[Window], steps: int) -> list[int]:
+    """Count the labels of each step, over all ranks: promoters, or present values if a promoter has several labels."""
+    if windows[0].expression.ndim == 1:
+        return [sum(map(len, windows)) // steps] * steps
+    present = np.concatenate([np.isfinite(window.expression).sum(1) for window in windows])
+    counts: list[int] = present.reshape(steps, -1).sum(1).tolist()
+    return counts
 
 
 def _pad_window(window: Window, width: int, k: int, strands: Strands | None) -> Ids:

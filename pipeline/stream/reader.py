@@ -24,7 +24,8 @@ class Window:
     """Promoters of some records. Promoter i is values[starts[i] : starts[i] + lengths[i]].
 
     values: (ids,), one id per base, with space after the last promoter for the width of the longest; starts, lengths,
-    id, position: (rows,) int64; expression: (rows,) float32. position: index of the promoter in its split.
+    id, position: (rows,) int64; expression: float32, (rows,) or (rows, labels) for several labels. position: index of
+    the promoter in its split.
     """
 
     values: Ids
@@ -52,8 +53,8 @@ class Window:
 class RecordReader:
     """Reader of the records of a split. Their numbers run through all shards of the split."""
 
-    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int) -> None:
-        self._source, self._k = source, k
+    def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int, labels: int | None = None) -> None:
+        self._source, self._k, self._labels = source, k, labels
         self._records = [(shard, number) for shard in shards for number in range(len(shard.records))]
         self._first_positions = [0, *accumulate(record.rows for shard in shards for record in shard.records)]
 
@@ -94,7 +95,7 @@ class RecordReader:
             data = os.pread(file.fileno(), min(entry.bytes, available), entry.offset)
         except OSError as error:
             raise UserError(f"{shard.file}: record {number}: cannot read: {error.strerror}") from None
-        return check_record(data, str(self._source), shard, number, self._k)
+        return check_record(data, str(self._source), shard, number, self._k, self._labels)
 
 
 def join_records(records: Sequence[Record], first_positions: Sequence[int]) -> Window:

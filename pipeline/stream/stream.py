@@ -118,7 +118,7 @@ class ShardStream:
         if self.split not in self.index.splits:
             raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
         source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
-        self._reader = RecordReader(source, self.index.splits[self.split], self.index.k)
+        self._reader = RecordReader(source, self.index.splits[self.split], self.index.k, self.index.label_count)
         self.rows = self.index.rows(self.split)
 
     def __len__(self) -> int:

@@ -1,15 +1,17 @@
 -- Compare predicted and measured expression. The held-out promoters of each run and split are sorted by prediction and
 -- divided into twenty groups of equal size. For a calibrated model, the mean label of a group differs from its mean
--- prediction by at most a few standard errors.
+-- prediction by at most a few standard errors. With several labels, each
+-- label is a group of its own: column split then names split and label.
 with grouped as (
     select
         run,
-        split,
+        concat_ws(', ', predictions.split, predictions.label) as split,
         prediction,
         expression,
-        ntile(20) over (partition by run, split order by prediction, id) as quantile
+        ntile(20) over (partition by run, predictions.split, predictions.label order by prediction, id) as quantile
     from predictions
-    join promoters using (id)
+    join measurements using (id)
+    where predictions.label is not distinct from measurements.label
 )
 select
     run,

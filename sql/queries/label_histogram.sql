@@ -5,5 +5,6 @@ select
     count(*) as promoters,
     count(*) filter (promoters.expression >= cut) as pretrained_on
 from promoters, dataset
+where expression is not null
 group by all
 order by all;

@@ -7,6 +7,7 @@ with counts as (
         count(*) filter (split = 'valid') as valid,
         count(*) filter (split = 'test') as test
     from finetune
+    where expression is not null
     group by value
 )
 select

@@ -1,15 +1,18 @@
 -- Residuals of held-out promoters by label. A residual is label minus prediction: above 0, the prediction is too low.
 -- Labels are rounded to a step of about 1/18 of their range: 1 in the yeast assay.
 -- Even a perfect model has a positive slope: with noisy labels, the highest labels are partly high by chance.
--- A weak model has one, too.
+-- A weak model has one, too. With several labels, column split names split and label.
 with width as (
-    select greatest(max(expression) - min(expression), 1e-6) / 18 as exact_step from promoters
+    select label, greatest(max(expression) - min(expression), 1e-6) / 18 as exact_step
+    from measurements
+    group by label
 ),
 decade as (
-    select exact_step, power(10, floor(log10(exact_step))) as power_of_ten from width
+    select label, exact_step, power(10, floor(log10(exact_step))) as power_of_ten from width
 ),
 round_number as (
     select
+        label,
         power_of_ten * case
             when exact_step <= power_of_ten then 1
             when exact_step <= 2 * power_of_ten then 2
@@ -21,11 +24,13 @@ round_number as (
 held_out as (
     select
         run,
-        split,
-        round(promoters.expression / step) * step as expression,
-        promoters.expression - prediction as residual
+        concat_ws(', ', predictions.split, predictions.label) as split,
+        round(measurements.expression / step) * step as expression,
+        measurements.expression - prediction as residual
     from predictions
-    join promoters using (id), round_number
+    join measurements using (id), round_number
+    where predictions.label is not distinct from measurements.label
+        and predictions.label is not distinct from round_number.label
 )
 select
     run,

@@ -1,9 +1,16 @@
 -- Residuals of held-out promoters by length of the insert in bases.
--- A residual is label minus prediction: above 0, the prediction is too low.
+-- A residual is label minus prediction: above 0, the prediction is too low. With several labels,
+-- column split names split and label.
 with held_out as (
-    select run, split, length(insert_of(sequence)) as bases, expression - prediction as residual
+    select
+        predictions.run,
+        concat_ws(', ', predictions.split, predictions.label) as split,
+        length(insert_of(promoters.sequence)) as bases,
+        measurements.expression - predictions.prediction as residual
     from predictions
     join promoters using (id)
+    join measurements using (id)
+    where predictions.label is not distinct from measurements.label
 )
 select
     run,

@@ -8,6 +8,7 @@ select
     expression = floor(expression) as is_whole,
     sum(count(*) filter (expression = floor(expression))) over () / sum(count(*)) over () as whole_numbers
 from promoters
+where expression is not null
 group by expression
 qualify count(*) > 1
 order by promoters desc, expression

@@ -1,7 +1,16 @@
 -- Held-out promoters with the largest errors of each run. An error is prediction minus label: above 0, the prediction is
--- too high.
-select run, split, id, sequence, expression, prediction, prediction - expression as error
+-- too high. With several labels, column split names split and label.
+select
+    predictions.run,
+    concat_ws(', ', predictions.split, predictions.label) as split,
+    id,
+    promoters.sequence,
+    measurements.expression,
+    predictions.prediction,
+    predictions.prediction - measurements.expression as error
 from predictions
 join promoters using (id)
-order by abs(error) desc, run, id
+join measurements using (id)
+where predictions.label is not distinct from measurements.label
+order by abs(error) desc, predictions.run, id, predictions.label
 limit 20;

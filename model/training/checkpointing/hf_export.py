@@ -84,8 +84,9 @@ def export_model(
     is_regression = isinstance(model, BertForSequenceClassification)
     if is_regression:
         with torch.no_grad():
-            model.classifier.weight.mul_(index.label_sd)
-            model.classifier.bias.mul_(index.label_sd).add_(index.label_mean)
+            mean, sd = torch.tensor(index.label_mean), torch.tensor(index.label_sd)
+            model.classifier.weight.mul_(sd.view(-1, 1))  # one row per label
+            model.classifier.bias.mul_(sd).add_(mean)
     try:
         model.save_pretrained(folder)
         build_stock_tokenizer(config, is_regression and config.finetune.tokens == "overlapping").save_pretrained(folder)

@@ -82,10 +82,10 @@ def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     labels = tuple(filter(None, (_label_field(table, name, sequence) for name in requested)))
     if twice := [field for place, field in enumerate(labels) if field in labels[:place]]:
         raise UserError(f"{table.file}: {table.title(twice[0])} is named twice as a label; fix: name each label once")
-    return Choice(sequence, labels, _requested_field(table, columns.name) if columns.name else 0)
+    return Choice(sequence, labels, find_field(table, columns.name) if columns.name else 0)
 
 
-def _requested_field(table: Table, requested: str) -> int:
+def find_field(table: Table, requested: str) -> int:
     """Find a column by its name as written, by its name in any case, or by its number."""
     for name in (str, str.casefold):
         fields = [field for field in table.fields if name(table.name(field)) == name(requested)]
@@ -105,7 +105,7 @@ def _sequence_field(table: Table, requested: str | None) -> int:
     Of several columns of DNA it is the one that is much longer than the others, which are barcodes.
     """
     if requested is not None:
-        field = _requested_field(table, requested)
+        field = find_field(table, requested)
     else:
         known = [field for field in table.fields if table.name(field).lower() in SEQUENCE_NAMES]
         with_dna = [field for field in known if table.mean(field, is_sequence) > 0.5]
@@ -168,7 +168,7 @@ def _ambiguous_sequence(table: Table, fields: list[int]) -> UserError:
 def _label_field(table: Table, requested: str | None, sequence: int) -> int:
     """Find the column of labels, 0 if there is none. Raises UserError if it is ambiguous or holds no numbers."""
     if requested is not None:
-        field = _requested_field(table, requested)
+        field = find_field(table, requested)
         if field == sequence:
             raise UserError(f"{table.file}: {table.title(field)} cannot be both the sequence and the label")
     else:

@@ -11,13 +11,14 @@ from typing import Literal
 
 import pyarrow as pa
 
-from pipeline.dataset.input.cells import HEAD_LINES
+from pipeline.dataset.input.cells import HEAD_LINES, Table, is_long_sequence
 from pipeline.dataset.input.columns import Columns, choose_columns
 from pipeline.dataset.input.compression import COMPRESSED_SUFFIXES, decompressed_name, read_chunks
 from pipeline.dataset.input.fasta_labels import check_fasta_columns, find_fasta_label
-from pipeline.dataset.input.format import Layout, common_layout, without_comments
+from pipeline.dataset.input.format import Layout, common_layout, split_cells, without_comments
 from pipeline.dataset.input.lines import first_lines
 from pipeline.dataset.input.stream import RowStream, fasta_files, line_files
+from pipeline.dataset.input.table_head import find_delimiter, with_row_names
 from pipeline.dataset.input.tables import (
     JSON_SUFFIXES,
     common_types,
@@ -118,6 +119,25 @@ def find_input(
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
     return Input(files, layout, labelled, stream=stream, columns=_text_columns(layout) if keep_columns else ())
+
+
+def read_head(names: list[str]) -> Table:
+    """Read the first rows of the first of some files, to choose columns by their names.
+
+    Raises UserError for an unreadable file, and for FASTA, which has no columns.
+    """
+    file = resolve_files(names)[0]
+    kind = _kind(file)
+    if kind == "table":
+        return read_table_head(file, HEAD_LINES)
+    if kind == "FASTA":
+        raise UserError(f"{file}: FASTA has no columns; expected a table")
+    _, lines = without_comments(file, first_lines(file, read_chunks(file), HEAD_LINES, HEAD_BYTES), Columns())
+    delimiter = find_delimiter(file, lines)
+    rows = [[cell.strip() for cell in split_cells(line, delimiter)] for line in lines]
+    header, body = ([], rows) if any(map(is_long_sequence, rows[0])) else (rows[0], rows[1:])
+    header = with_row_names(file, header, body)
+    return Table(file, header, body, len(header) or len(rows[0]))
 
 
 def _text_columns(layout: Layout) -> tuple[InputColumn, ...]:

@@ -75,7 +75,7 @@ def without_comments(file: str, lines: list[str], columns: Columns) -> tuple[int
         return 0, lines
     named = [lines[count - 1].lstrip("# "), *lines[count:]]
     delimiter = find_delimiter(file, lines[count:])
-    is_header = _has_header([[cell.strip() for cell in _cells(line, delimiter)] for line in named], columns)
+    is_header = _has_header([[cell.strip() for cell in split_cells(line, delimiter)] for line in named], columns)
     return (count - 1, named) if is_header else (count, lines[count:])
 
 
@@ -102,7 +102,7 @@ def common_layout(
             raise UserError(
                 f"{file}: its layout differs from that of {first_file} ({difference}); fix: build from one of them"
             )
-    rows = (_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
+    rows = (split_cells(line, first.delimiter) for lines in heads.values() for line in lines[first.skip_lines :])
     has_label = any(
         len(row) >= field and not is_missing(row[field - 1])
         for row in (rows if first.label_fields else ())
@@ -124,7 +124,7 @@ def text_layout(file: str, lines: list[str], columns: Columns, labelled: bool) -
     if _begins_with_header(lines):
         raise UserError(f"{file}: FASTA without its suffix; fix: rename it to end in .fasta")
     delimiter = find_delimiter(file, lines)
-    rows = [[cell.strip() for cell in _cells(line, delimiter)] for line in lines]
+    rows = [[cell.strip() for cell in split_cells(line, delimiter)] for line in lines]
     header = rows[0] if _has_header(rows, columns) else []
     body = rows[1:] if header else rows
     header = with_row_names(file, header, body)
@@ -170,7 +170,8 @@ def _has_header(rows: list[list[str]], columns: Columns) -> bool:
     return any(body.mean(field, is_number) > 0.5 for field in body.fields)
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def split_cells(line: str, delimiter: str) -> list[str]:
+    """Split a line into its cells; quoted cells may hold delimiters."""
     if '"' in line:
         with suppress(csv.Error):  # for a field longer than the limit of module csv
             return next(csv.reader([line], delimiter=delimiter), [""])

@@ -55,7 +55,7 @@ def test_relaunch_passes_on_all_arguments_after_its_options(tmp_path, capsys):
 
 def test_only_commands_that_run_as_ranks_take_the_launchers_option(capsys):
     ranked = {name for name, command in COMMANDS.items() if isinstance(command, DistributedCommand)}
-    assert ranked == {"predict"}
+    assert ranked == {"predict", "variants", "evaluate"}
     for name in COMMANDS:
         code, *_ = run(capsys, "--local_rank=1", name, "--help")
         assert code == (0 if name in ranked else 2)

@@ -79,7 +79,8 @@ def toy(tmp_path_factory):
     text = "".join(line(*row) for row in TOY) + f"bad\n{L}ACGT{R}\tnan\nbad\n"
     build_dataset([write(folder / "toy.tsv", text)], config)
     with open_dataset(config.dataset.path, read_only=False) as connection:
-        connection.execute("insert into predictions select 'a', id, 'test', expression + id - 1 from promoters")
+        rows = "select 'a' as run, id, 'test' as split, expression + id - 1 as prediction from promoters"
+        connection.execute(f"insert into predictions by name {rows}")
     return config.dataset.path
 
 

@@ -1,0 +1,114 @@
+"""The command evaluate."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model.cli.options import MODEL_FOLDER, BothStrands, Workers
+from pipeline.cli.options import TABLE_FILES, Json, SequenceColumn, print_result
+from pipeline.runtime.progress import add_speed, emit, progress
+from pipeline.runtime.text import format_count, format_interval
+
+if TYPE_CHECKING:
+    from model.prediction.evaluate import EvaluationResult
+    from model.scoring.scores import RegressionScores
+
+
+def evaluate(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
+    files: Annotated[list[str], typer.Argument(help=f"Labelled rows: {TABLE_FILES}.")],
+    by: Annotated[str | None, typer.Option(help="Column whose values divide the rows into groups.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML page to write. [default: none]")] = None,
+    sequence_column: SequenceColumn = None,
+    expression_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label column: its name, or its number from 1; can be repeated, once per label of the model. "
+            "[default: detected; with several labels, the columns of their names]"
+        ),
+    ] = None,
+    both_strands: BothStrands = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on labelled rows.
+
+    Prints Pearson, Spearman, mean squared error and R2 with 95 % intervals, per label and per group of rows. With -o,
+    the same command resumes an interrupted evaluation.
+
+    Overrides can request repairs of sequences, as in predict.
+
+    Example: promoter-bert evaluate runs/demo labelled.tsv --by chrom -o evaluation.html
+    """
+    from model.prediction.evaluation_request import EvaluationRequest, check_evaluation
+    from pipeline.dataset.input.columns import Columns
+
+    request = EvaluationRequest(
+        model,
+        files,
+        str(output or "-"),
+        Columns(sequence_column),
+        both_strands,
+        workers,
+        overrides=context.obj.overrides,
+        label_columns=tuple(expression_column or ()),
+        group=by,
+    )
+    if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
+        check_evaluation(request)
+
+    from model.prediction.evaluate import evaluate as run
+
+    is_rank0 = os.environ.get("RANK", "0") == "0"
+    with progress("evaluate", "rows", quiet=as_json or not is_rank0) as show:
+        evaluated = run(request, add_speed(show), lambda text: emit(f"warning: {text}"))
+    if evaluated is None:  # not rank 0
+        return
+    result, rows = evaluated
+    if output is not None:
+        from model.reporting.evaluation_page import write_evaluation
+
+        result = write_evaluation(result, rows, model, output)
+    print_result(result.as_dict(), as_json, list(describe_evaluation(result)))
+
+
+def describe_evaluation(result: "EvaluationResult") -> Iterator[str]:
+    """Describe the rows, the columns that were read, and the scores as tables of text."""
+    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
+    yield (
+        f"{format_count(result.rows, 'row')} in {result.seconds:,.1f} s{resumed} "
+        f"({result.rows_per_second:,.0f} per second)"
+    )
+    labels = ", ".join(map(repr, result.label_columns.values()))
+    yield f"columns: sequence {result.sequence_column!r}, label {labels}"
+    yield from (f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items())
+    if result.hint:
+        yield result.hint
+    yield from _table("label", result.scores)
+    if len(result.scores) > 1:
+        yield f"mean Pearson over the labels: {result.mean_pearson:.4f}"
+    for label in result.scores if result.groups else ():
+        yield ""
+        yield f"{label} by {result.group_column}"
+        yield from _table("group", {group: scores[label] for group, scores in result.groups.items()})
+    if result.page:
+        yield f"page: {result.page}"
+
+
+def _table(head: str, scores: "Mapping[str, RegressionScores]") -> Iterator[str]:
+    """Format one line per label or group: rows, and the scores with their intervals."""
+    width = max(len(head), *map(len, scores))
+    heads = "".join(f"{name + ' (95 %)':31}" for name in ("Pearson", "Spearman", "MSE", "R2"))
+    yield f"{head:{width}}{'rows':>11}  {heads}".rstrip()
+    for name, row in scores.items():
+        intervals = (
+            format_interval(row.pearson, row.pearson_interval),
+            format_interval(row.spearman, row.spearman_interval),
+            format_interval(row.mse, row.mse_interval),
+            format_interval(row.r2, row.r2_interval),
+        )
+        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in intervals)}".rstrip()

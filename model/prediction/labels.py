@@ -1,0 +1,54 @@
+"""Labels of a model, the columns of their predictions, and scores of the predictions on labelled rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.artifacts.model_directory import ONE_LABEL, labels_of
+from model.prediction.inputs import Part
+from model.scoring.metrics import pearson, spearman
+
+
+def model_labels(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the labels that a model directory records; ONE_LABEL for a model with one label."""
+    return tuple(labels_of(facts) or [ONE_LABEL])
+
+
+def label_columns(name: str, labels: tuple[str, ...]) -> list[str]:
+    """Name the columns of a value per label: `effect_Dev`, `effect_Hk`, or `effect` for one label."""
+    return [f"{name}_{label}" for label in labels] if len(labels) > 1 else [name]
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Correlations of predictions with labels. rows: with both."""
+
+    rows: int
+    pearson: float
+    spearman: float
+
+
+class LabelScorer:
+    """Collects predictions and labels of the rows that have both, if the model has one label."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]] = []
+
+    def add(self, part: Part, values: npt.NDArray[np.float32]) -> None:
+        """Add the rows of a part. values: predictions of its valid rows."""
+        if part.label is None or values.ndim > 1:
+            return
+        labels = part.label[part.table["problem"].is_null().to_numpy()]
+        present = np.isfinite(labels)
+        self._pairs.append((values[present], labels[present]))
+
+    def scores(self) -> LabelScores | None:
+        """Return the scores; None if there are fewer than two rows."""
+        rows = sum(len(labels) for _, labels in self._pairs)
+        if rows < 2:
+            return None
+        predictions, labels = (np.concatenate(side) for side in zip(*self._pairs, strict=True))
+        return LabelScores(rows, pearson(predictions, labels), spearman(predictions, labels))

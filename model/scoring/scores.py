@@ -1,0 +1,64 @@
+"""Scores of predictions with their 95 % intervals, over the rows that have a prediction and a label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model.scoring.bootstrap import RESAMPLES, Interval, correlation_intervals, regression_intervals
+from model.scoring.metrics import pearson, regression_scores, spearman
+
+MOST_DRAWS = 10**8
+"""Rows times resamples, at most: intervals of millions of rows are narrow, and a resample of them takes 0.2 s."""
+FEWEST_RESAMPLES = 100
+
+Vector = npt.NDArray[np.floating]
+"""Floats of any width: (rows,)."""
+
+
+@dataclass(frozen=True)
+class CorrelationScores:
+    """Correlations of two vectors with 95 % intervals. rows: with both values."""
+
+    rows: int
+    pearson: float
+    pearson_interval: Interval
+    spearman: float
+    spearman_interval: Interval
+
+
+@dataclass(frozen=True)
+class RegressionScores(CorrelationScores):
+    """Scores of predictions. mse: in squared units of the labels; r2: coefficient of determination."""
+
+    mse: float
+    mse_interval: Interval
+    r2: float
+    r2_interval: Interval
+
+
+def score_correlations(prediction: Vector, label: Vector) -> CorrelationScores:
+    """Correlate predictions with labels, (rows,) each; rows without either (NaN) are left out."""
+    x, y = _both(prediction, label)
+    intervals = correlation_intervals(x, y, _resamples(len(x)))
+    return CorrelationScores(len(x), pearson(x, y), intervals["pearson"], spearman(x, y), intervals["spearman"])
+
+
+def score_regression(prediction: Vector, label: Vector) -> RegressionScores:
+    """Score predictions against labels on one scale, (rows,) each; rows without either (NaN) are left out."""
+    x, y = _both(prediction, label)
+    scores, intervals = regression_scores(x, y), regression_intervals(x, y, _resamples(len(x)))
+    values = {
+        key: value for name in scores for key, value in ((name, scores[name]), (f"{name}_interval", intervals[name]))
+    }
+    return RegressionScores(len(x), **values)  # type: ignore[arg-type]
+
+
+def _both(prediction: Vector, label: Vector) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    present = np.isfinite(prediction) & np.isfinite(label)
+    return prediction[present].astype(np.float64), label[present].astype(np.float64)
+
+
+def _resamples(rows: int) -> int:
+    """Return the number of resamples: fewer for very many rows."""
+    return max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // max(rows, 1)))
