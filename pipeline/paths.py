@@ -8,7 +8,11 @@ SQL = ROOT / "sql"
 """The SQL statements."""
 
 
-def shipped(name: str) -> Path:
-    """Locate a settings file such as config.yaml: that of the working directory if it exists, else the project's."""
-    here = Path(name)
-    return here if here.exists() else ROOT / name
+ASSAYS = ROOT / "configs" / "assays"
+"""The presets of assays."""
+
+
+def shipped(name: str, folder: Path = Path()) -> Path:
+    """Locate a settings file such as config.yaml: that of a folder if it exists, else the project's if that exists."""
+    here = folder / name
+    return ROOT / name if not here.exists() and (ROOT / name).exists() else here

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.artifacts.json_files import read_json
 from model.artifacts.manifest import NAME, find_corruption
-from pipeline.config.schema import Assay
+from pipeline.config.schema import SEQUENCE_NAME, Assay
 from pipeline.errors import UserError
 from pipeline.tokens.kmers import vocabulary_size
 
@@ -46,6 +46,11 @@ def labels_of(facts: Mapping[str, Any]) -> list[str]:
 def find_model_folder(folder: Path) -> Path:
     """Find the model directory: the folder itself, or `model` inside a run directory."""
     return folder / "model" if (folder / "run.json").exists() else folder
+
+
+def read_sequence_name(folder: Path) -> str:
+    """Read the word of a model's assay for one sequence (assay.name). Raises UserError as read_model_facts does."""
+    return str(read_model_facts(folder)["assay"].get("name", SEQUENCE_NAME))
 
 
 def read_model_facts(folder: Path) -> dict[str, Any]:

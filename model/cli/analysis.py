@@ -146,6 +146,7 @@ def onnx(
 
     Example: promoter-bert onnx runs/demo -o model.onnx
     """
+    from model.artifacts.model_directory import read_sequence_name
     from model.export.onnx import STEPS, export_onnx
 
     with progress("onnx", "steps", quiet=as_json) as show:
@@ -153,8 +154,8 @@ def onnx(
     compared = (
         "predictions not compared with the model's: onnxruntime is not installed"
         if written.difference is None
-        else f"predictions for {format_count(written.promoters_compared, 'promoter')} differ from the model's by at "
-        f"most {written.difference:.1g}"
+        else f"predictions for {format_count(written.promoters_compared, read_sequence_name(model))} differ from the "
+        f"model's by at most {written.difference:.1g}"
     )
     print_result(written, as_json, [f"{written.file}: {written.bytes / 1e6:,.1f} MB", compared])
 

@@ -15,6 +15,7 @@ from model.cli.variants import variants
 from model.config import Config
 from pipeline.cli import dataset, shards
 from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation, refuse_repeated
+from pipeline.cli.init import init
 
 
 class PanelGroup(TyperGroup):
@@ -46,6 +47,7 @@ class WrapperCommand(TyperCommand):
 
 PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = {
     "Data": (
+        (Command, init),
         (Command, dataset.generate),
         (Command, dataset.download),
         (ConfiguredCommand, dataset.build),

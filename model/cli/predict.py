@@ -72,17 +72,19 @@ def predict(
     if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
         check_request(request)
 
+    from model.artifacts.model_directory import read_sequence_name
     from model.prediction.files import predict_files
 
     is_rank0 = os.environ.get("RANK", "0") == "0"
-    with progress("predict", "promoters", quiet=as_json or not is_rank0) as show:
+    name = read_sequence_name(model)
+    with progress("predict", f"{name}s", quiet=as_json or not is_rank0) as show:
         result = predict_files(request, add_speed(show), lambda text: emit(f"warning: {text}"))
     if result is None:  # not rank 0
         return
     place = "standard output" if output == "-" else output
     resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
     lines = [
-        f"{place}: {format_count(result.rows, 'promoter')} in {result.seconds:,.1f} s{resumed} "
+        f"{place}: {format_count(result.rows, name)} in {result.seconds:,.1f} s{resumed} "
         f"({result.rows_per_second:,.0f} per second)",
         f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}",
         *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
@@ -92,7 +94,7 @@ def predict(
     if (scores := result.label_scores) is not None:
         lines.append(
             f"labels in {column_title(result.label_column)}: Pearson {scores.pearson:.4f}, Spearman "
-            f"{scores.spearman:.4f}, {format_count(scores.rows, 'promoter')}; promoter-bert evaluate adds intervals"
+            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}; promoter-bert evaluate adds intervals"
         )
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():

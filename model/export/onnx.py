@@ -27,6 +27,7 @@ from model.artifacts.model_directory import read_model_facts
 from pipeline.config.schema import Assay
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
+from pipeline.runtime.text import name_sequences
 from pipeline.tokens.kmers import ALPHABET
 
 if TYPE_CHECKING:
@@ -168,14 +169,15 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
 
     expression: of the example promoter, a scalar, or (labels,) for several labels.
     """
-    assay, several = predictor.assay, len(predictor.labels) > 1
-    shape = f"(promoters, {len(predictor.labels)}), a column per label ({', '.join(predictor.labels)})"
+    assay, name, several = predictor.assay, predictor.assay.name, len(predictor.labels) > 1
+    shape = f"({name}s, {len(predictor.labels)}), a column per label ({', '.join(predictor.labels)})"
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
-        "Expression of promoters, on the scale of the training labels. Input bases: uint8 (promoters, columns), each "
-        f"row the ASCII bases of a promoter, {assay.left_adapter}...insert...{assay.right_adapter}, then zeros; both "
-        "sizes are free, but there must be one promoter at least. Output expression: float32 "
-        f"{shape if several else '(promoters,)'}; NaN for a "
+        f"Expression of {name}s, on the scale of the training labels. Input bases: uint8 ({name}s, columns), each "
+        f"row the ASCII bases of {name_sequences('a promoter', name)}, {assay.left_adapter}...insert..."
+        f"{assay.right_adapter}, then zeros; both sizes are free, but there must be one {name} at least. Output "
+        "expression: float32 "
+        f"{shape if several else f'({name}s,)'}; NaN for a "
         f"row that is invalid: bases other than {ALPHABET}, an adapter missing, or an insert of other than "
         f"{assay.min_insert} to {assay.max_insert} bases. Flanks, k-mers and the mean over reading frames are in the "
         "graph. Properties: promoter_bert, the model's assay and tokens as JSON; example_promoter and "

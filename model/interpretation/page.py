@@ -8,15 +8,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.artifacts.model_directory import ONE_LABEL, find_model_folder, labels_of, read_model_facts
+from model.artifacts.model_directory import (
+    ONE_LABEL,
+    find_model_folder,
+    labels_of,
+    read_model_facts,
+    read_sequence_name,
+)
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, choose_label, mutagenesis_by_label
 from model.prediction.validate import repaired
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
 from pipeline.reporting.text import EXPRESSION_UNIT, format_percent
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, name_sequences
 
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet")
 MIN_VISIBLE_EFFECT = 0.0005
@@ -110,7 +117,7 @@ def _write(results: Mapping[str, MutagenesisResult], model: Path, file: Path) ->
         pq.write_table(table, file)
         return
     if file.suffix == ".html":
-        text = _render_page(results, model)
+        text = _render_page(results, model, read_sequence_name(model))
     elif file.suffix == ".svg":
         (result,) = results.values()
         text = _plot(result, "").replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
@@ -121,29 +128,32 @@ def _write(results: Mapping[str, MutagenesisResult], model: Path, file: Path) ->
     file.write_text(text, encoding="utf-8")
 
 
-def mutagenesis_page(result: MutagenesisResult, model: Path) -> str:
-    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page."""
-    return _render_page({"": result}, model)
+def mutagenesis_page(result: MutagenesisResult, model: Path, name: str = SEQUENCE_NAME) -> str:
+    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page; name: assay.name."""
+    return _render_page({"": result}, model, name)
 
 
-def _render_page(results: Mapping[str, MutagenesisResult], model: Path) -> str:
+def _render_page(results: Mapping[str, MutagenesisResult], model: Path, name: str) -> str:
     """Render a page with sections per label. results: by label; the label of a model with one is empty."""
     sections = [
         replace(section, heading=f"{section.heading}: {label}") if label else section
         for label, result in results.items()
-        for section in _sections(result, model, label)
+        for section in _sections(result, model, label, name)
     ]
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
-        "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
-        "expression of each changed promoter. The effect of a substitution is the prediction for the changed promoter "
-        "minus the prediction for the original one. These are predictions, not measurements.",
+        name_sequences(
+            "Each base of the insert is replaced by each of the other bases, one at a time. The model predicts the "
+            "expression of each changed promoter. The effect of a substitution is the prediction for the changed "
+            "promoter minus the prediction for the original one. These are predictions, not measurements.",
+            name,
+        ),
         sections,
         f"Model {model}",
     )
 
 
-def _sections(result: MutagenesisResult, model: Path, label: str) -> list[Section]:
+def _sections(result: MutagenesisResult, model: Path, label: str, name: str) -> list[Section]:
     insert = result.insert
     facts = [
         ("predicted expression", f"{result.prediction:.3f}"),
@@ -158,7 +168,7 @@ def _sections(result: MutagenesisResult, model: Path, label: str) -> list[Sectio
     return [
         Section(
             "Prediction",
-            f"{EXPRESSION_UNIT} The lowest and highest predictions include the original promoter.",
+            f"{EXPRESSION_UNIT} The lowest and highest predictions include the original {name}.",
             [Table((), facts)],
             str(model),
         ),

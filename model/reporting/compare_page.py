@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from model.config import STAGES
 from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
-from model.reporting.run_sections import SCORES, SPLITS, TITLES, explain_stage, interval_of, label_y_axis, score_text
+from model.reporting.run_sections import (
+    SCORES,
+    SPLITS,
+    TITLES,
+    common_name,
+    explain_stage,
+    interval_of,
+    label_y_axis,
+    score_text,
+)
 from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
 from pipeline.errors import UserError
@@ -17,7 +26,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import SHORT_KEY
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, name_sequences
 
 IGNORED_SETTINGS = ("run.name", "run.path")
 """Settings that differ between any two runs: name and path."""
@@ -134,6 +143,10 @@ def score_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
+def _name(runs: Sequence[_Run]) -> str:
+    return common_name([run.files for run in runs])
+
+
 def _held_out_split(scores: dict[str, Any]) -> str | None:
     return "test" if "test" in scores else next(iter(scores), None)
 
@@ -169,11 +182,11 @@ def _as_dict(run: _Run) -> dict[str, Any]:
 def _page(runs: Sequence[_Run], differing: dict[str, list[Any]], same: bool) -> str:
     sections = [_scores(runs), _differences([run.name for run in runs], differing)]
     sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
-    promoters = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
+    scored = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
     unfinished = [f"{run.name} is not finished." for run in runs if run.files.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",
-        " ".join([f"{format_count(len(runs), 'run')}.", promoters, *unfinished]),
+        " ".join([f"{format_count(len(runs), 'run')}.", name_sequences(scored, _name(runs)), *unfinished]),
         sections,
         ", ".join(str(run.files.folder) for run in runs),
     )
@@ -191,17 +204,17 @@ def _scores(runs: Sequence[_Run]) -> Section:
             [run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in SCORE_COLUMNS)]
         )
         scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
-    heads = ["run", "promoters", *SCORE_COLUMNS]
+    heads = ["run", f"{_name(runs)}s", *SCORE_COLUMNS]
     contents: list[Content] = [Table(heads, rows, frozenset(range(1, len(heads))))]
     if labels := list(dict.fromkeys(label for run in runs for label in run.files.labels)):
         contents.append(_label_scores(runs, labels))
     if scored:
         height = 0.9 + 0.32 * len(scored)
-        draw = bars(scored, "Pearson correlation on held-out promoters (no unit)")
+        draw = bars(scored, f"Pearson correlation on held-out {_name(runs)}s (no unit)")
         contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
     return Section(
         "Scores",
-        "Pearson and Spearman are correlations of predicted with measured expression on held-out promoters: 1 is "
+        f"Pearson and Spearman are correlations of predicted with measured expression on held-out {_name(runs)}s: 1 is "
         "perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % confidence intervals, if the run "
         "recorded them.",
         contents,
@@ -259,7 +272,8 @@ def _reason(run: _Run, stage: str) -> str:
 def _figures(runs: Sequence[_Run], stage: str, panels: Mapping[str, str]) -> list[str]:
     """Draw the curves of all runs. panels: metric -> title of its figure."""
     figures: list[str] = []
-    for metric, title in panels.items():
+    for metric, text in panels.items():
+        title = name_sequences(text, _name(runs))
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
         figures += curve_figure(
             f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False

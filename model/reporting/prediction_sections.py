@@ -10,6 +10,7 @@ from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Figures, Fold, Section, Table
 from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, query_section, render_svg
 from pipeline.reporting.text import EXPRESSION
+from pipeline.runtime.text import name_sequences
 
 RESIDUALS = (
     "A residual is measured minus predicted expression: above 0, the prediction is too low. The three figures below "
@@ -33,23 +34,23 @@ HEADS = {
 """Column of a query -> its head in a table; other columns keep their names."""
 
 
-def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
+def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section]:
     """Show predicted against measured expression, calibration, and residuals by properties of the promoters.
 
-    With several labels only the first, in a figure per label.
+    With several labels only the first, in a figure per label. name: assay.name.
     """
     if held_out.labels:
-        yield _label_section(held_out)
+        yield _label_section(held_out, name)
         return
     results = held_out.results
     cells = results["predicted_and_measured"]
     yield query_section(
         "predicted_and_measured",
         "Predicted and measured expression",
-        f"{held_out.rows:,} promoters of the {SPLITS[held_out.split]} split, counted in cells of {cells['step'][0]:g} "
+        f"{held_out.rows:,} {name}s of the {SPLITS[held_out.split]} split, counted in cells of {cells['step'][0]:g} "
         f"by {cells['step'][0]:g} units. On the dashed line, prediction equals measurement. Predictions usually span a "
         f"smaller range than measurements. {NOISE}",
-        density(cells),
+        density(cells, name),
         4.6,
         MIDDLE_WIDTH,
     )
@@ -58,68 +59,75 @@ def prediction_sections(held_out: HeldOutResults) -> Iterator[Section]:
     yield query_section(
         "calibration",
         "Calibration",
-        "Calibration shows whether predictions are right on average. The promoters are sorted by prediction and "
+        f"Calibration shows whether predictions are right on average. The {name}s are sorted by prediction and "
         "divided into twenty groups of equal size; each dot is one group. On the dashed line, the mean prediction of a "
         "group equals its mean measurement. Vertical lines are 95 % confidence intervals of the mean measurement.",
         calibration(groups),
         3.4,
         MIDDLE_WIDTH,
-        [_numbers(groups, columns)],
+        [_numbers(groups, columns, name)],
     )
-    yield from _residual_sections(results)
+    yield from _residual_sections(results, name)
 
 
-def _label_section(held_out: HeldOutResults) -> Section:
+def _label_section(held_out: HeldOutResults, name: str) -> Section:
     figures = [
-        render_svg(f"predicted_and_measured-{number}", f"Label {name}", density(cells, name), 3.6, HALF_WIDTH)
-        for number, (name, cells) in enumerate(held_out.labels.items())
+        render_svg(f"predicted_and_measured-{number}", f"Label {label}", density(cells, name, label), 3.6, HALF_WIDTH)
+        for number, (label, cells) in enumerate(held_out.labels.items())
         if cells["promoters"]
     ]
     return Section(
         "Predicted and measured expression",
-        f"{held_out.rows:,} promoters of the {SPLITS[held_out.split]} split, in one figure per label, counted in "
-        "cells. Promoters without a measured value of a label are not in its figure. On the dashed line, prediction "
-        f"equals measurement. Predictions usually span a smaller range than measurements. {NOISE}",
+        f"{held_out.rows:,} {name}s of the {SPLITS[held_out.split]} split, in one figure per label, counted in "
+        f"cells. {name_sequences('Promoters without', name)} a measured value of a label are not in its figure. On the "
+        f"dashed line, prediction equals measurement. Predictions usually span a smaller range than measurements. {NOISE}",
         [Figures(figures)],
         "sql/queries/predicted_and_measured.sql",
     )
 
 
-def _residual_sections(results: dict[str, Columns]) -> Iterator[Section]:
-    yield Section("Residuals", RESIDUALS)
+def _residual_sections(results: dict[str, Columns], name: str) -> Iterator[Section]:
+    yield Section("Residuals", name_sequences(RESIDUALS, name))
     labels = results["residuals_by_expression"]["expression"]
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
-        results, "expression", "Residuals by expression", labels, step, EXPRESSION,
+        results, name, "expression", "Residuals by expression", labels, step, EXPRESSION,
         f"Residuals usually rise from left to right. {NOISE}",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
     yield _residuals(
-        results, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
+        results, name, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
         "If an interval does not include 0, predictions for inserts of this length are probably wrong on average.",
     )  # fmt: skip
     middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # middles of steps 5 % wide
     if middles:  # empty if all inserts are empty
         yield _residuals(
-            results, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
+            results, name, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
             "A slope means that the model misses part of the relation between GC content and expression.",
         )  # fmt: skip
 
 
 def _residuals(
-    results: dict[str, Columns], by: str, heading: str, places: Sequence[float], step: float, x: str, text: str
+    results: dict[str, Columns],
+    name: str,
+    by: str,
+    heading: str,
+    places: Sequence[float],
+    step: float,
+    x: str,
+    text: str,
 ) -> Section:
-    name = f"residuals_by_{by}"
-    groups = results[name]
-    numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")])
-    draw = residuals(groups, places, x, 0.88 * step)
-    return query_section(name, heading, text, draw, 4.0, MIDDLE_WIDTH, [numbers])
+    query = f"residuals_by_{by}"
+    groups = results[query]
+    numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")], name)
+    draw = residuals(groups, places, x, 0.88 * step, name)
+    return query_section(query, heading, text, draw, 4.0, MIDDLE_WIDTH, [numbers])
 
 
-def _numbers(groups: Columns, names: Sequence[str]) -> Fold:
-    """Make a folded table of columns, in the units of the figure."""
+def _numbers(groups: Columns, names: Sequence[str], word: str) -> Fold:
+    """Make a folded table of columns, in the units of the figure. word: assay.name."""
     columns = [[_number(name, value) for value in groups[name]] for name in names]
-    heads = [HEADS.get(name, name.replace("_", " ")) for name in names]
+    heads = [name_sequences(HEADS.get(name, name.replace("_", " ")), word) for name in names]
     return Fold("Numbers of this figure", Table(heads, list(zip(*columns, strict=True)), frozenset(range(len(names)))))
 
 

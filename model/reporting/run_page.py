@@ -75,7 +75,7 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
     elif results.held_out is not None and results.held_out.split != "test":
         lines.append(
             "There is no test split. The predictions shown are those of the validation split, which was also used to "
-            "select the best saved model. Scores on new promoters are expected to be slightly lower."
+            f"select the best saved model. Scores on new {run.sequence_name}s are expected to be slightly lower."
         )
     return lines
 
@@ -85,10 +85,10 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
     if run.scores:
         sections.append(scores_section(run, results.held_out))
     if results.info is not None and results.labels is not None:
-        sections.append(data_section(results.info, results.labels))
+        sections.append(data_section(results.info, results.labels, run.sequence_name))
     sections += [stage_section(run, stage) for stage in run.stages]
     if results.held_out is not None:
-        sections += prediction_sections(results.held_out)
+        sections += prediction_sections(results.held_out, run.sequence_name)
     if score is not None:
         sections.append(dream_section(score, run.name))
     sections.append(run_section(run))

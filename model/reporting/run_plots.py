@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from model.runs.read import RunFiles
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
@@ -137,10 +138,10 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
 
 
 @plot
-def density(figure: Figure, cells: Columns, label: str = "") -> None:
+def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME, label: str = "") -> None:
     """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal.
 
-    label: name of one of several labels, as the title.
+    name: assay.name; label: name of one of several labels, as the title.
     """
     axes = figure.subplots()
     half = cells["step"][0] / 2
@@ -159,8 +160,8 @@ def density(figure: Figure, cells: Columns, label: str = "") -> None:
     axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
     if label:
         axes.set_title(label)
-    boxes = [Patch(color=shade, label=name) for shade, name in zip(shades, _class_names(limits), strict=True)]
-    figure.legend(handles=boxes, loc="outside right upper", title="promoters\nper cell", handlelength=1.2)
+    boxes = [Patch(color=shade, label=text) for shade, text in zip(shades, _class_names(limits), strict=True)]
+    figure.legend(handles=boxes, loc="outside right upper", title=f"{name}s\nper cell", handlelength=1.2)
 
 
 def class_limits(most: int) -> list[int]:
@@ -192,12 +193,15 @@ def calibration(figure: Figure, groups: Columns) -> None:
 
 
 @plot
-def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, width: float) -> None:
+def residuals(
+    figure: Figure, groups: Columns, places: Sequence[float], x: str, width: float, name: str = SEQUENCE_NAME
+) -> None:
     """Plot mean residual and middle half by a property of promoters; below, the number of promoters of each group.
 
-    places: x positions of the groups; x: label of the x axis; width: width of a bar in units of the x axis.
+    places: x positions of the groups; x: label of the x axis; width: width of a bar in units of the x axis;
+    name: assay.name.
     """
-    upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x)
+    upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x, name)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
     low, high = groups["lower_quartile"], groups["upper_quartile"]
     upper.vlines(places, low, high, color=PALE_BLUE, linewidth=7, label="middle half of the residuals")
@@ -206,7 +210,7 @@ def residuals(figure: Figure, groups: Columns, places: Sequence[float], x: str, 
     if not few.all():
         upper.errorbar(at[~few], means[~few], yerr=half_intervals(groups)[~few], **MEANS)
     if few.any():
-        upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of fewer than {FEW} promoters")
+        upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of fewer than {FEW} {name}s")
     if width >= 0.5:  # steps of 1 or more
         whole_number_axis(lower)
     upper.set_ylabel("residual\n(arbitrary units)")

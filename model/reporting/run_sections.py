@@ -18,7 +18,7 @@ from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Ta
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY
-from pipeline.runtime.text import format_count, format_interval
+from pipeline.runtime.text import format_count, format_interval, name_sequences
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
 EXPLANATIONS = {
@@ -113,7 +113,8 @@ UNITS = {
 def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     """Show the scores of each split with their 95 % intervals, beside the mean predictor and the noise ceiling."""
     heads = ("", *(SPLITS.get(split, split) for split in run.scores))
-    rows = [(name, *map(show, run.scores.values())) for name, show in SCORES.items()]
+    word = run.sequence_name
+    rows = [(name_sequences(name, word), *map(show, run.scores.values())) for name, show in SCORES.items()]
     table = Table(heads, [row for row in rows if all(row)], frozenset(range(1, len(heads))))
     if run.labels:
         return Section("Scores", f"{_best_text(run)} {MEANS_TEXT}", [table, *_label_tables(run)])
@@ -127,7 +128,11 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     ]
     draw = bars(scores, f"Pearson correlation, {SPLITS[held_out.split]} split (no unit)")
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
-    return Section("Scores", f"{_best_text(run)}\n\n{_ceiling_text(held_out.ceiling)}", [table, Figures([figure])])
+    return Section(
+        "Scores",
+        f"{_best_text(run)}\n\n{name_sequences(_ceiling_text(held_out.ceiling), word)}",
+        [table, Figures([figure])],
+    )
 
 
 def _label_tables(run: RunFiles) -> list[Content]:
@@ -154,7 +159,11 @@ def _best_text(run: RunFiles) -> str:
     best = run.summary["training"].get("finetune")
     if best is None:
         return ""
-    intervals = f" {INTERVALS}" if any("intervals" in score for score in run.scores.values()) else ""
+    intervals = (
+        f" {name_sequences(INTERVALS, run.sequence_name)}"
+        if any("intervals" in score for score in run.scores.values())
+        else ""
+    )
     return (
         f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
         "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
@@ -238,8 +247,8 @@ def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> s
     return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{digest}{frozen}"
 
 
-def data_section(info: DatasetInfo, labels: Columns) -> Section:
-    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold."""
+def data_section(info: DatasetInfo, labels: Columns, name: str) -> Section:
+    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold. name: assay.name."""
     assert info.cut is not None
     sizes = {name: f"{rows:,}" for name, rows in info.split_rows.items()}
     rows = [
@@ -247,12 +256,16 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
         for stage in TITLES
     ]
     histogram = render_svg(
-        "labels", "Labels and the threshold", plots.label_histogram(labels, info.cut), 2.8, MIDDLE_WIDTH
+        "labels",
+        "Labels and the threshold",
+        plots.label_histogram(labels, info.cut, name),
+        2.8,
+        MIDDLE_WIDTH,
     )
     return Section(
         "Data",
-        f"{format_count(info.promoters, 'promoter')}. {threshold_text(info, info.cut)} {EXPRESSION_UNIT} The table "
-        "shows the number of promoters per split.",
+        f"{format_count(info.promoters, name)}. {threshold_text(info, info.cut, name)} {EXPRESSION_UNIT} "
+        f"The table shows the number of {name}s per split.",
         [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )
 
@@ -260,7 +273,7 @@ def data_section(info: DatasetInfo, labels: Columns) -> Section:
 def stage_section(run: RunFiles, stage: str) -> Section:
     """Show the curves of a stage; folded: its speed, and its evaluations as numbers."""
     does, reading = explain_stage([run], stage)
-    paragraphs = [f"{does} {_length_text(run, stage)}", f"{reading} {CURVES_TEXT}"]
+    paragraphs = [f"{does} {_length_text(run, stage)}", f"{reading} {name_sequences(CURVES_TEXT, run.sequence_name)}"]
     contents: list[Content] = [Figures(_stage_figures(run, stage, PANELS[stage]))]
     masked = run.summary.get("masked") if run.summary is not None and stage == "pretrain" else None
     if masked:
@@ -277,7 +290,8 @@ def stage_section(run: RunFiles, stage: str) -> Section:
 def _stage_figures(run: RunFiles, stage: str, panels: Mapping[str, Sequence[tuple[str, str, str]]]) -> list[str]:
     """Draw the curves of a stage. panels: title of each figure -> label, metric and colour of its curves."""
     figures: list[str] = []
-    for title, metrics in panels.items():
+    for text, metrics in panels.items():
+        title = name_sequences(text, run.sequence_name)
         lines = without_repeats(read_curve(run, stage, metric, label, colour) for label, metric, colour in metrics)
         name, log = f"{stage}-{title.replace(' ', '-')}", title == "learning rate"
         figures += curve_figure(name, f"{TITLES[stage]}: {title}", lines, label_y_axis(title), logarithmic=log)
@@ -293,11 +307,17 @@ def explain_stage(runs: Sequence[RunFiles], stage: str) -> tuple[str, str]:
     """Explain a stage and its curves, and warn if the runs were fine-tuned with different losses."""
     # A dictionary keeps the order; older runs have no such setting.
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
-    does, reading = EXPLANATIONS[stage]
+    does, reading = (name_sequences(text, common_name(runs)) for text in EXPLANATIONS[stage])
     reading = reading.format(loss=" or the ".join(LOSSES[loss] for loss in losses))
     if stage == "pretrain" or len(losses) == 1:
         return does, reading
     return does, f"{reading} The curves of different losses (finetune.loss) cannot be compared."
+
+
+def common_name(runs: Sequence[RunFiles]) -> str:
+    """Return the word of the runs' assay for one sequence; `sequence` if their assays have different words."""
+    names = {run.sequence_name for run in runs}
+    return names.pop() if len(names) == 1 else "sequence"
 
 
 def _masked_table(masked: dict[str, Any]) -> Table:

@@ -14,6 +14,7 @@ from model.artifacts.json_files import read_run_json
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
 
 SUMMARY_KEYS: dict[str, type] = {
@@ -54,6 +55,11 @@ class RunFiles:
         """Return the configuration. For a finished run, it is the configuration of its last start."""
         values: Mapping[str, Mapping[str, Any]] = (self.summary or self.facts)["config"]
         return values
+
+    @property
+    def sequence_name(self) -> str:
+        """Return the word of the run's assay for one sequence (assay.name)."""
+        return sequence_name(self.config)
 
     @property
     def stages(self) -> list[str]:
@@ -132,6 +138,11 @@ def read_run(folder: Path) -> RunFiles:
         read_run_json(summary, SUMMARY_KEYS, REWRITE_NOTE) if summary.exists() else None,
         read_metrics(folder / "metrics.jsonl"),
     )
+
+
+def sequence_name(config: Mapping[str, Any]) -> str:
+    """Read assay.name from a recorded configuration; older runs do not record it."""
+    return str(config["assay"].get("name", SEQUENCE_NAME))
 
 
 BASELINES = {

@@ -8,7 +8,7 @@ import numpy as np
 from model.bert.build import ARCHITECTURES, count_parameters, make_bert_config
 from model.bert.flops import make_stage_cost
 from model.config import Stages
-from model.runs.read import BASELINES, warn_below_baseline
+from model.runs.read import BASELINES, sequence_name, warn_below_baseline
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from model.training.small_batch import FIX, describe_small_batch
@@ -43,9 +43,9 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
         total += in_stage
         lines.append(
-            f"{name:10} {stage.global_batch} promoters per step = {format_count(world.ranks, 'rank')} x "
+            f"{name:10} {stage.global_batch} {config.assay.name}s per step = {format_count(world.ranks, 'rank')} x "
             f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
-            f"{per_promoter:.1e} FLOP per promoter, {in_stage:.1e} in {stage.max_epochs:g} "
+            f"{per_promoter:.1e} FLOP per {config.assay.name}, {in_stage:.1e} in {stage.max_epochs:g} "
             f"epoch{'' if stage.max_epochs == 1 else 's'}"
         )
     clipping = settings.values.get("gradient_clipping", 0.0)
@@ -103,7 +103,8 @@ def describe_summary(summary: dict[str, Any]) -> str:
         )
         errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
         mean = "mean of the labels: " if labels else ""
-        lines.append(f"{split:10} {mean}{correlations}{errors}({format_count(score['rows'], 'promoter')})")
+        rows = format_count(score["rows"], sequence_name(summary["config"]))
+        lines.append(f"{split:10} {mean}{correlations}{errors}({rows})")
         lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
     if summary.get("scores"):
         lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")

@@ -9,7 +9,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from model.runs.read import sequence_name
 from pipeline.io.atomic import write_text
+from pipeline.runtime.text import name_sequences
 from pipeline.shards.index import Index
 
 NAME = "README.md"
@@ -34,8 +36,9 @@ def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Ind
     environment = Environment(
         loader=PackageLoader("model.training"), trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
+    environment.filters["name_sequences"] = name_sequences
     return environment.get_template("model_card.md").render(
-        metadata=_make_metadata(summary).to_yaml(),
+        metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
         metrics_of=partial(_title_metrics, labels=index.labels),
     )  # fmt: skip
@@ -53,11 +56,12 @@ def _title_metrics(score: Mapping[str, Any], labels: Sequence[str]) -> dict[str,
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
+    word = sequence_name(summary["config"])
     held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [
         EvalResult(
-            task_type="text-classification", task_name="Expression of a promoter (regression)",
-            dataset_type="promoters", dataset_name=f"promoters, {SPLITS[held_out]}", dataset_split=held_out,
+            task_type="text-classification", task_name=name_sequences("Expression of a promoter (regression)", word),
+            dataset_type=f"{word}s", dataset_name=f"{word}s, {SPLITS[held_out]}", dataset_split=held_out,
             metric_type=HUB_METRICS[name], metric_name=title, metric_value=round(scores[held_out][name], 6),
         )
         for name, title in METRICS.items()
@@ -66,7 +70,7 @@ def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["biology", "genomics", "dna", "promoter", "gene-expression", "regression", "bert", "k-mers"],
+        tags=["biology", "genomics", "dna", word, "gene-expression", "regression", "bert", "k-mers"],
         metrics=["pearsonr", "spearmanr"],
         model_name=f"promoter-bert-{summary['run']}" if results else None,
         eval_results=results or None,

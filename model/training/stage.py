@@ -64,7 +64,7 @@ def run_stage(
     stream = run.open_training_stream(name, settings, engine.plan)
     if state.adopt_order(stream.lanes, stream.rows):
         report(f"the order of promoters has changed since the checkpoint; epoch {state.epoch} starts again")
-    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate)
+    meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate, config.assay.name)
     with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress

@@ -16,6 +16,7 @@ from model.distributed.process_group import sum_over_ranks
 from model.runs.metric_log import Tracker
 from model.training.checkpointing.checkpoints import StageState
 from model.training.engine import StageEngine, make_divergence_error
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.stream.stream import ShardStream, Step
 
 
@@ -30,16 +31,22 @@ class Meter:
     """Meter of a stage that logs its readings.
 
     stream: the training split; sums: (3,) float64 on the device, loss, count and correct of this rank; line: the last
-    reading as text; matmul_rate: operations per second of all devices in matrix products.
+    reading as text; matmul_rate: operations per second of all devices in matrix products; name: assay.name.
     """
 
     def __init__(
-        self, engine: StageEngine, stream: ShardStream, tracker: Tracker, cost: StageCost, matmul_rate: float
+        self,
+        engine: StageEngine,
+        stream: ShardStream,
+        tracker: Tracker,
+        cost: StageCost,
+        matmul_rate: float,
+        name: str = SEQUENCE_NAME,
     ) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=engine.world.device)
         self.line = ""
         self._engine, self.stream, self._tracker = engine, stream, tracker
-        self._cost, self._matmul_rate = cost, matmul_rate
+        self._cost, self._matmul_rate, self._name = cost, matmul_rate, name
         self.restart()
 
     def steps(self, epoch: int, consumed: int) -> Iterator[Step]:
@@ -93,7 +100,7 @@ class Meter:
         self.log(state, values)
         self.line = (
             f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
-            f"{values['promoters_per_second']:,.0f} promoters/s, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"{values['promoters_per_second']:,.0f} {self._name}s/s, {values['tokens_per_second']:,.0f} tokens/s, "
             f"FLOP utilization {values['flop_utilisation']:.1%}, data wait {values['data_wait']:.1%}, "
             f"memory {values['memory_gigabytes']:.1f} GB"
             + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")

@@ -211,5 +211,5 @@ def stats(
     settings = configuration(context, config, dataset__path=dataset)
     with progress("stats", "steps", quiet=as_json) as show:
         written = write_stats(settings.dataset.path, out, count_steps(show, STEPS))
-    lines = [f"{written.page}: {format_count(written.promoters, 'promoter')}, {written.bytes / 1e3:,.0f} kB"]
+    lines = [f"{written.page}: {format_count(written.promoters, settings.assay.name)}, {written.bytes / 1e3:,.0f} kB"]
     print_result(written, as_json, lines)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def describe_build(built: "BuildResult") -> list[str]:
     info = built.info
     reused = " (already built from these files and settings: nothing to do)" if built.reused else ""
     return [
-        f"{built.dataset}: {format_count(info.promoters, 'promoter')} of {format_count(info.input_rows, 'row')}; "
-        f"Parquet in {built.parquet}{reused}",
+        f"{built.dataset}: {format_count(info.promoters, info.sequence_name)} of "
+        f"{format_count(info.input_rows, 'row')}; Parquet in {built.parquet}{reused}",
         *_columns(built),
         *_kept(built),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
@@ -38,7 +39,7 @@ def _columns(built: "BuildResult") -> Iterator[str]:
     """Describe the columns of sequences and labels, by the rows that became promoters."""
     yield f"sequences: {column_of_sequences(built.sequence_column, built.sequence_lengths)}"
     if built.label_range is None:
-        promoters = format_count(built.info.promoters, "promoter")
+        promoters = format_count(built.info.promoters, built.info.sequence_name)
         yield f"labels: none; for predictions only: {promoters}, all test rows of finetune"
         return
     if len(built.labels) > 1:
@@ -130,7 +131,7 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         )
     if built.held_out_pretrained:
         yield (
-            f"note       pretraining sees {format_count(built.held_out_pretrained, 'promoter')} held out from "
+            f"note       pretraining sees {format_count(built.held_out_pretrained, info.sequence_name)} held out from "
             "fine-tuning (without labels); to keep them out, raise dataset.pretrain_valid"
         )
     # build itself refuses an empty pretrain/train, and training does not need finetune/test.
@@ -153,13 +154,13 @@ def _larger_size(info: "DatasetInfo", split: str) -> str:
     return "0.1" if rows >= 10 else "1"
 
 
-def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str:
-    """Describe the shards that are about to be replaced, and why."""
+def describe_replacement(folder: str, index: "Index", reasons: list[str], name: str = SEQUENCE_NAME) -> str:
+    """Describe the shards that are about to be replaced, and why. name: assay.name."""
     records = sum(len(shard.records) for shard in index.shards)
     rows = sum(shard.rows for shard in index.shards)
     return (
         f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
-        f"({format_count(records, 'record')}, {format_count(rows, 'promoter')}); changed: {'; '.join(reasons)}"
+        f"({format_count(records, 'record')}, {format_count(rows, name)}); changed: {'; '.join(reasons)}"
     )
 
 
@@ -181,13 +182,13 @@ def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
     return "; ".join(parts)
 
 
-def describe_shards(written: "WriteResult") -> list[str]:
-    """Describe the shards of one k: what was replaced and what was written."""
+def describe_shards(written: "WriteResult", name: str = SEQUENCE_NAME) -> list[str]:
+    """Describe the shards of one k: what was replaced and what was written. name: assay.name."""
     present = "all present; promoter-bert verify reads every byte of them"
     state = f"{written.written:,} written now" if written.written else present
     return [
         *(f"replaced stale shards ({difference})" for difference in written.replaced),
-        f"{written.folder}: {format_count(written.shards, 'shard')} ({state}), {format_count(written.rows, 'promoter')}"
+        f"{written.folder}: {format_count(written.shards, 'shard')} ({state}), {format_count(written.rows, name)}"
         f", {written.bytes / 1e6:,.1f} MB",
         *([f"note: {written.note}"] if written.note else []),
     ]

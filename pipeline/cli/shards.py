@@ -57,15 +57,16 @@ def shards(
     settings = configuration(
         context, config, dataset__path=dataset, shards__k=k, shards__path=out, shards__workers=workers
     )
-    with progress("shards", "promoters", quiet=as_json) as show:
+    name = settings.assay.name
+    with progress("shards", f"{name}s", quiet=as_json) as show:
         written = write_shards(
             settings,
             select_splits(stage, split),
             EXECUTORS[executor],
             add_speed(show),
-            lambda index, reasons: emit(describe_replacement(shard_location(settings), index, reasons)),
+            lambda index, reasons: emit(describe_replacement(shard_location(settings), index, reasons, name)),
         )
-    print_result(written, as_json, describe_shards(written))
+    print_result(written, as_json, describe_shards(written, name))
 
 
 def verify(folder: ShardFolder, as_json: Json = False) -> None:

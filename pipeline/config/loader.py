@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
+from pipeline.paths import shipped
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -22,7 +23,7 @@ C = TypeVar("C", bound=DataConfig)
 def load_config(path: Path | str, overrides: Sequence[str], schema: type[C]) -> C:
     """Load a config file with `section.key=value` overrides.
 
-    A file may name a `base:` file, relative to itself, and then holds only the values that differ from it.
+    A file may name a `base:` file, relative to itself or to the project, and then holds only the values that differ.
     Raises UserError for a file that cannot be read, and for unknown, missing or invalid keys, with the name of each.
     """
     values = _read_file(Path(path))
@@ -77,9 +78,10 @@ def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected a file name, got {base!r}")
     chain = (*chain, path.resolve())
-    if (path.parent / base).resolve() in chain:
+    source = shipped(base, path.parent)
+    if source.resolve() in chain:
         raise UserError(f"{path}: base: {base} is itself based on this file; expected no cycle")
-    return _merge(_read_file(path.parent / base, chain), values)
+    return _merge(_read_file(source, chain), values)
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

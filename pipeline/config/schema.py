@@ -21,6 +21,8 @@ from pipeline.paths import shipped
 MIN_OVERLAP, MAX_OVERLAP = 15, 500
 """Limits of dataset.group_overlap. Shorter runs occur in unrelated inserts by chance."""
 DEFAULT_CONFIG = shipped("config.yaml")
+SEQUENCE_NAME = "promoter"
+"""Word for one measured sequence, unless assay.name says otherwise."""
 
 Bases = Annotated[str, Field(pattern="^[ACGTN]*$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -75,7 +77,7 @@ class Section(BaseModel):
 class Assay(Section):
     """The measured construct. Another reporter assay needs other values here, but no other code."""
 
-    LATER_SETTINGS = ("adapter_mismatches",)
+    LATER_SETTINGS = ("adapter_mismatches", "name")
 
     left_adapter: Bases
     """Bases before the insert in every sequence; removed before the flanks are added."""
@@ -107,6 +109,8 @@ class Assay(Section):
     """Sequences without either adapter: add treats them as bare inserts."""
     adapter_mismatches: Annotated[int, Field(ge=0, le=5)] = 0
     """Adapters with up to this many substitutions each are recognised, and replaced by the exact ones."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9'’′ -]{0,39}$")] = SEQUENCE_NAME
+    """Word for one sequence in output and pages, such as enhancer or 5' UTR. Its plural ends in s."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Assay":

@@ -53,7 +53,8 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
     if held_out >= info.promoters:
         raise UserError(
             f"dataset.finetune_valid + dataset.finetune_test = {held_out:,} rows, but there are only "
-            f"{info.promoters:,} promoters; fix: fractions, dataset.finetune_valid=0.1 dataset.finetune_test=0.1"
+            f"{info.promoters:,} {info.sequence_name}s; fix: fractions, dataset.finetune_valid=0.1 "
+            "dataset.finetune_test=0.1"
         )
     if info.finetune_train_rows > info.promoters - held_out:
         raise UserError(
@@ -63,7 +64,7 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
     if info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(
             f"dataset.pretrain_valid = {info.pretrain_valid_rows:,} rows, but only {info.pretrain_rows:,} "
-            "promoters reach the threshold; fix: a fraction, such as dataset.pretrain_valid=0.05"
+            f"{info.sequence_name}s reach the threshold; fix: a fraction, such as dataset.pretrain_valid=0.05"
         )
 
 

@@ -1,5 +1,6 @@
 """Connect to dataset.duckdb as reader, as writer, or as the build that creates it."""
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
 from pipeline.paths import SQL
 
@@ -60,6 +62,12 @@ class DatasetInfo:
     """JSON of the settings of the build; None if it was built by hand."""
     labels: list[str] = field(default_factory=lambda: ["expression"])
     """Names of the label columns in order; one label is in column expression. Empty without labels."""
+
+    @property
+    def sequence_name(self) -> str:
+        """Word of the dataset's assay for one sequence (assay.name)."""
+        assay = {} if self.settings is None else json.loads(self.settings)["assay"]
+        return str(assay.get("name", SEQUENCE_NAME))
 
     @property
     def several_labels(self) -> list[str]:

@@ -9,7 +9,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from pipeline.reporting.palette import GREY
 
-LOG_COUNT = "promoters\n(log scale)"
 CHARACTER, HANDLE = 6.2, 42
 """Estimated width in points of a character of a legend, and of the line or box beside each of its texts."""
 
@@ -45,6 +44,11 @@ def log_count_axis(axes: Axes, highest: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def log_count_label(name: str) -> str:
+    """Label the y axis of a number of promoters, on a logarithmic scale. name: assay.name."""
+    return f"{name}s\n(log scale)"
+
+
 def share_axis(axes: Axes) -> None:
     """Scale y from 0, and show shares in per cent; the label of the axis names the unit."""
     axes.set_ylim(bottom=0)
@@ -53,13 +57,16 @@ def share_axis(axes: Axes) -> None:
 
 
 def panels_with_counts(
-    figure: Figure, places: Sequence[float], counts: Sequence[int], width: float, x: str
+    figure: Figure, places: Sequence[float], counts: Sequence[int], width: float, x: str, name: str
 ) -> tuple[Axes, Axes]:
-    """Make two panels on one x axis: an empty upper one, and bars of the number of promoters at each place below."""
+    """Make two panels on one x axis: an empty upper one, and bars of the number of promoters at each place below.
+
+    name: assay.name, for the label of the lower y axis.
+    """
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     lower.bar(places, counts, width=width, color=GREY)
     log_count_axis(lower, max(counts, default=1))
-    lower.set(xlabel=x, ylabel=LOG_COUNT)
+    lower.set(xlabel=x, ylabel=log_count_label(name))
     return upper, lower
 
 

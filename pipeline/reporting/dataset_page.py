@@ -14,7 +14,7 @@ from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import query_section
 from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY, format_percent
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, name_sequences
 
 QUERIES = (
     "splits",
@@ -28,6 +28,13 @@ QUERIES = (
 )
 STEPS = len(QUERIES) + 1
 """Steps that `write_stats` reports: each query, and the drawing."""
+KMERS_TEXT = (
+    "The figure shows 5-base words (k-mers), computed from the data, not by the model. Strong promoters are those "
+    "used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A value of "
+    "1 means twice as frequent as in the other promoters, -1 half as frequent. Every occurrence is counted, but "
+    "only on the strand that is stored. A binding site that works in both orientations appears as two words; one "
+    "is the reverse complement of the other."
+)
 WITHOUT_LABELS = ("splits", "rejects_by_reason", "insert_lengths", "bases_by_position")
 
 
@@ -65,15 +72,16 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
 
 
 def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
+    name = info.sequence_name
     sections = [_summary(info), _splits(info, results["splits"]), _rejects(info, results["rejects_by_reason"])]
     if info.cut is not None:
         sections += _label_figures(info, info.cut, results)
-    sections += _sequence_figures(results)
+    sections += _sequence_figures(results, name)
     if info.cut is not None:
-        sections += _effect_figures(results)
+        sections += _effect_figures(results, name)
     return render_page(
         "promoter-bert: the dataset",
-        f"{format_count(info.promoters, 'promoter')} from {format_count(info.input_rows, 'input row')}. The small grey "
+        f"{format_count(info.promoters, name)} from {format_count(info.input_rows, 'input row')}. The small grey "
         "line below each figure names the query behind it; promoter-bert query NAME prints the numbers.",
         sections,
         f"Dataset {info.key}",
@@ -81,12 +89,13 @@ def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
 
 
 def _summary(info: DatasetInfo) -> Section:
+    name = info.sequence_name
     rows = [
         ("input rows", f"{info.input_rows:,}"),
-        ("promoters", f"{info.promoters:,}"),
+        (f"{name}s", f"{info.promoters:,}"),
         ("rejected rows", f"{info.input_rows - info.promoters:,}"),
         ("pretraining threshold (expression)", "no expression" if info.cut is None else f"{info.cut:g}"),
-        ("promoters at or above the threshold", f"{info.pretrain_rows:,} ({_percent(info.pretrain_rows, info)})"),
+        (f"{name}s at or above the threshold", f"{info.pretrain_rows:,} ({_percent(info.pretrain_rows, info)})"),
         ("split method", f"{info.split} (seed {info.seed}: repeatable)"),
         ("dataset key (checksum: equal keys mean equal data)", info.key[:SHORT_KEY]),
     ]
@@ -102,20 +111,24 @@ def _splits(info: DatasetInfo, result: Columns) -> Section:
         (stage, split, f"{n:,}", *("" if value is None else f"{value:.3f}" for value in mean_and_sd))
         for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
     ]
-    heads = ("stage", "split", "promoters", "mean expression", "standard deviation of expression")
+    heads = ("stage", "split", f"{info.sequence_name}s", "mean expression", "standard deviation of expression")
     return Section("Splits", _splits_text(info), [Table(heads, rows, frozenset({2, 3, 4}))], "sql/queries/splits.sql")
 
 
 def _splits_text(info: DatasetInfo) -> str:
     if info.cut is None:
-        return "The promoters have no measured expression. A trained model can predict it; training needs measurements."
+        return (
+            f"The {info.sequence_name}s have no measured expression. A trained model can predict it; training needs "
+            "measurements."
+        )
     grouped = " Near-duplicates are always in the same split." if info.split == "grouped" else ""
-    return (
+    return name_sequences(
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
         "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "
         "test are kept apart for checking. The splits of a stage should have nearly the same mean expression, because "
         "rows were assigned to splits "
-        f"without regard to expression.{grouped}"
+        f"without regard to expression.{grouped}",
+        info.sequence_name,
     )
 
 
@@ -138,12 +151,14 @@ def _rejects(info: DatasetInfo, result: Columns) -> Section:
 
 
 def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
+    name = info.sequence_name
     yield query_section(
         "label_histogram",
         "Labels and the pretraining threshold",
-        f"A label is the measured expression of a promoter. {EXPRESSION_UNIT} {threshold_text(info, cut)} Each bar is "
-        "one unit wide. A label on the edge between two bars is counted in the right-hand bar.",
-        plots.label_histogram(results["label_histogram"], cut),
+        f"{name_sequences('A label is the measured expression of a promoter.', name)} {EXPRESSION_UNIT} "
+        f"{threshold_text(info, cut, name)} Each bar is one unit wide. A label on the edge between two bars is counted "
+        "in the right-hand bar.",
+        plots.label_histogram(results["label_histogram"], cut, name),
         3.2,
     )
     yield query_section(
@@ -151,35 +166,38 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "Labels in each fine-tuning split",
         "The lines of splits valid and test should follow the grey area of split train. Small splits differ more, by "
         "chance.",
-        plots.labels_by_split(results["labels_by_split"]),
+        plots.labels_by_split(results["labels_by_split"], name),
         3.2,
     )
 
 
-def threshold_text(info: DatasetInfo, cut: float) -> str:
-    """Say how many promoters are used for pretraining, and why their share differs from the requested one."""
+def threshold_text(info: DatasetInfo, cut: float, name: str) -> str:
+    """Say how many promoters are used for pretraining, and why their share differs from the requested one.
+
+    name: assay.name.
+    """
     share, requested = _percent(info.pretrain_rows, info), format_percent(info.top_fraction)
     used = (
-        f"The {format_count(info.pretrain_rows, 'promoter')} at or above the threshold of {cut:g} ({share}) are used "
-        "for pretraining."
+        f"The {format_count(info.pretrain_rows, name)} at or above the threshold of {cut:g} ({share}) "
+        "are used for pretraining."
     )
     if share == requested:
         return used
-    return f"{used} {requested} was requested; all promoters with exactly the threshold are included, so it is {share}."
+    return f"{used} {requested} was requested; all {name}s with exactly the threshold are included, so it is {share}."
 
 
-def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
+def _sequence_figures(results: dict[str, Columns], name: str) -> Iterator[Section]:
     lengths = results["insert_lengths"]
     share = max(lengths["share"])
     bases = lengths["bases"][lengths["share"].index(share)]
     yield query_section(
         "insert_lengths",
         "Insert lengths",
-        "The insert is the variable part of a promoter, between the adapters. "
+        f"{name_sequences('The insert is the variable part of a promoter, between the adapters.', name)} "
         f"{format_percent(share)} of the inserts are {format_count(bases, 'base')} long. If one length was ordered, "
         "the other lengths are probably errors of synthesis, cloning or sequencing. The vertical axis is logarithmic, "
         "so that rare lengths are visible.",
-        plots.insert_lengths(lengths),
+        plots.insert_lengths(lengths, name),
         2.8,
     )
     positions = results["bases_by_position"]
@@ -195,24 +213,23 @@ def _sequence_figures(results: dict[str, Columns]) -> Iterator[Section]:
     )
 
 
-def _effect_figures(results: dict[str, Columns]) -> Iterator[Section]:
+def _effect_figures(results: dict[str, Columns], name: str) -> Iterator[Section]:
     yield query_section(
         "gc_against_expression",
         "GC content and expression",
-        "Promoters are grouped by GC content (width 5 percentage points). The line is the mean expression of each "
-        "group; the middle half of each group lies in the band. The wider the band, the less GC content explains. The "
-        "bars show the number of promoters in each group; means of few promoters are uncertain.",
-        plots.gc_against_expression(results["gc_against_expression"]),
+        name_sequences(
+            "Promoters are grouped by GC content (width 5 percentage points). The line is the mean expression of each "
+            "group; the middle half of each group lies in the band. The wider the band, the less GC content explains. "
+            "The bars show the number of promoters in each group; means of few promoters are uncertain.",
+            name,
+        ),
+        plots.gc_against_expression(results["gc_against_expression"], name),
         4.2,
     )
     yield query_section(
         "kmer_enrichment",
-        "k-mers of strong promoters",
-        "The figure shows 5-base words (k-mers), computed from the data, not by the model. Strong promoters are those "
-        "used for pretraining. Blue bars: the words most enriched in them. Orange bars: the most depleted. A value of "
-        "1 means twice as frequent as in the other promoters, -1 half as frequent. Every occurrence is counted, but "
-        "only on the strand that is stored. A binding site that works in both orientations appears as two words; one "
-        "is the reverse complement of the other.",
-        plots.kmer_enrichment(results["kmer_enrichment"]),
+        f"k-mers of strong {name}s",
+        name_sequences(KMERS_TEXT, name),
+        plots.kmer_enrichment(results["kmer_enrichment"], name),
         5.0,
     )

@@ -1,13 +1,17 @@
-"""Plot the results of queries of a dataset: each function takes the columns of one query."""
+"""Plot the results of queries of a dataset: each function takes the columns of one query.
+
+name: assay.name, for the labels of axes.
+"""
 
 from matplotlib.figure import Figure
 
+from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import (
-    LOG_COUNT,
     count_axis,
     legend,
     log_count_axis,
+    log_count_label,
     panels_with_counts,
     share_axis,
     whole_number_axis,
@@ -21,7 +25,7 @@ MOST_KMERS = 12
 
 
 @plot
-def label_histogram(figure: Figure, columns: Columns, cut: float) -> None:
+def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SEQUENCE_NAME) -> None:
     """Plot the number of promoters by label. Colour: used for pretraining; dashed line: the pretraining threshold."""
     axes = figure.subplots()
     left, top = columns["expression"], columns["pretrained_on"]
@@ -31,12 +35,12 @@ def label_histogram(figure: Figure, columns: Columns, cut: float) -> None:
     axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
     count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel="number of promoters")
+    axes.set(xlabel=EXPRESSION, ylabel=f"number of {name}s")
     legend(figure)
 
 
 @plot
-def labels_by_split(figure: Figure, columns: Columns) -> None:
+def labels_by_split(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
     """Plot the share of the promoters of each split by label."""
     axes = figure.subplots()
     first, last = int(columns["expression"][0]), int(columns["expression"][-1])
@@ -51,25 +55,25 @@ def labels_by_split(figure: Figure, columns: Columns) -> None:
     axes.stairs(shares["test"], edges, color=ORANGE, linewidth=2, linestyle="--", label="test")
     share_axis(axes)
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel="promoters of the split (%)")
+    axes.set(xlabel=EXPRESSION, ylabel=f"{name}s of the split (%)")
     legend(figure)
 
 
 @plot
-def insert_lengths(figure: Figure, columns: Columns) -> None:
+def insert_lengths(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
     """Plot the number of promoters by length of the insert, on a logarithmic scale."""
     axes = figure.subplots()
     axes.bar(columns["bases"], columns["promoters"], width=0.8, color=BLUE)
     log_count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
-    axes.set(xlabel="insert length (bases)", ylabel=LOG_COUNT)
+    axes.set(xlabel="insert length (bases)", ylabel=log_count_label(name))
 
 
 @plot
-def gc_against_expression(figure: Figure, columns: Columns) -> None:
+def gc_against_expression(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
     """Plot mean and quartiles of expression by GC content; below, the number of promoters of each step."""
     middle = [100 * gc + 2.5 for gc in columns["gc"]]  # of steps that are 5 % wide
-    upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)")
+    upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)", name)
     low, high = columns["lower_quartile"], columns["upper_quartile"]
     upper.fill_between(middle, low, high, color=PALE_BLUE, linewidth=0, label="middle half of the group")
     upper.plot(
@@ -95,7 +99,7 @@ def bases_by_position(figure: Figure, columns: Columns) -> None:
 
 
 @plot
-def kmer_enrichment(figure: Figure, columns: Columns) -> None:
+def kmer_enrichment(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
     """Plot the k-mers most enriched and most depleted among the promoters used for pretraining."""
     axes = figure.subplots()
     pairs = list(zip(columns["kmer"], columns["log2_ratio"], strict=True))
@@ -113,4 +117,4 @@ def kmer_enrichment(figure: Figure, columns: Columns) -> None:
     axes.set(xlim=(-reach, reach), ylim=(len(pairs) - 0.4, -0.6), yticks=[])
     axes.axvline(0, color=LINE_GREY, linewidth=1)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("log2(frequency in strong promoters / frequency in the others)")
+    axes.set_xlabel(f"log2(frequency in strong {name}s / frequency in the others)")

@@ -1,11 +1,27 @@
-"""Numbers as text, for messages and pages."""
+"""Numbers and nouns as text, for messages and pages."""
 
+import re
 from collections.abc import Sequence
+
+_WORD = re.compile(r"\b(?:(?P<article>[Aa]) )?(?P<first>[Pp])romoter(?=s?\b)(?![-_])")
 
 
 def format_count(n: int, one: str, many: str = "") -> str:
     """Format a count with its noun, such as 1 row or 2 rows. many: an irregular plural."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or f'{one}s'}"
+
+
+def name_sequences(text: str, name: str) -> str:
+    """Write the word of an assay, such as enhancer, for `promoter` in a text of this project; the article follows.
+
+    name: assay.name. Give it texts before names of files and runs are inserted: it would change them, too.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        article = match["article"] and f"{match['article']}{'n' if name[0].lower() in 'aeio' else ''} "
+        return f"{article or ''}{name[0].upper() if match['first'] == 'P' else name[0]}{name[1:]}"
+
+    return _WORD.sub(replace, text)
 
 
 def format_interval(value: float, interval: Sequence[float] | None) -> str:

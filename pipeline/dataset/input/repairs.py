@@ -75,7 +75,7 @@ def suggest_repairs(examples: Mapping[str, Sequence[str | None]], assay: Assay) 
         for override in find_repairs(sequences, assay):
             key = override.partition("=")[0]
             hints[key] = max(hints.get(key, ""), override)  # the larger number of mismatches
-    other = "; promoters of another assay need a model of that assay" if ADD_ADAPTERS in hints.values() else ""
+    other = f"; {assay.name}s of another assay need a model of that assay" if ADD_ADAPTERS in hints.values() else ""
     return f"repair them with {describe_repairs(hints.values())}{other}" if hints else ""
 
 

@@ -56,7 +56,7 @@ def test_another_command_refuses_overrides(arguments):
         parse(Command, arguments)
 
 
-@pytest.mark.parametrize("arguments", [["my.file=1.tsv"], ["name=1"], ["-o", "x", "--", "shards.k=4"]])
+@pytest.mark.parametrize("arguments", [["my.file=1.tsv"], ["title=1"], ["-o", "x", "--", "shards.k=4"]])
 def test_command_without_configuration_gets_all_arguments(arguments):
     assert parse(Command, arguments)[0] == [arguments[-1]]
 

@@ -1,0 +1,63 @@
+"""The command init: a configuration file to start from."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import Json, print_result
+from pipeline.errors import UserError
+from pipeline.paths import ASSAYS
+
+
+def init(
+    assay: Annotated[str | None, typer.Option(help="Name of the assay. [default: list the assays]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write. [default: ASSAY.yaml in this folder]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a commented configuration file of an assay, to start from.
+
+    Without --assay, the assays are listed. An existing file is not overwritten.
+
+    Example: promoter-bert init --assay human-lentimpra -o my.yaml
+    """
+    if assay is None:
+        if output is not None:
+            raise typer.BadParameter("needs --assay NAME", param_hint="--output")
+        assays = describe_assays()
+        width = max(map(len, assays))
+        print_result({"assays": assays}, as_json, [f"{name:{width}}  {about}" for name, about in assays.items()])
+        return
+    written = write_config(assay, output or Path(f"{assay}.yaml"))
+    lines = [
+        f"{written}: edit it, then",
+        f"  promoter-bert build FILES --config {written}",
+        f"  promoter-bert shards --config {written}",
+        f"  deepspeed train.py --config {written}",
+    ]
+    print_result({"config": str(written), "assay": assay}, as_json, lines)
+
+
+def describe_assays() -> dict[str, str]:
+    """Return the first comment of each preset, by the name of its assay."""
+    files = sorted(ASSAYS.glob("*.yaml"))
+    return {file.stem: file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for file in files}
+
+
+def write_config(assay: str, output: Path) -> Path:
+    """Copy the preset of an assay. Raises UserError for an unknown assay, and for a file that exists or is no .yaml."""
+    if assay not in describe_assays():
+        raise UserError(f"--assay {assay}: no such assay; expected {', '.join(describe_assays())}")
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{output}: expected a name ending in .yaml")
+    try:
+        with output.open("xb") as file, (ASSAYS / f"{assay}.yaml").open("rb") as preset:
+            shutil.copyfileobj(preset, file)
+    except FileExistsError:
+        raise UserError(f"{output}: exists already and is not overwritten; fix: another name, -o OTHER.yaml") from None
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    return output
