@@ -9,7 +9,7 @@ import pytest
 
 from model.config import Config, load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
 

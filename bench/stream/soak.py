@@ -24,7 +24,7 @@ import numpy as np
 
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards

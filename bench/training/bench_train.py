@@ -33,7 +33,7 @@ from model.training.engine import start_engine
 from model.training.throughput import measure_peak_memory
 from model.watchdog.client import start_watchdog
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
 from pipeline.paths import shipped

@@ -222,7 +222,7 @@ def ceiling(
 
     Example: promoter-bert ceiling --config configs/demo.yaml run.name=demo
     """
-    from pipeline.dataset.synthetic_ceiling import score_against_ceiling
+    from pipeline.dataset.synthetic.ceiling import score_against_ceiling
 
     settings = configuration(context, config, dataset__path=dataset)
     score = score_against_ceiling(settings.dataset.path, settings.run.name)

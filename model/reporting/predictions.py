@@ -10,7 +10,7 @@ import pyarrow.compute
 from model.runs.read import RunFiles
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, rows_of
 from pipeline.dataset.query import Columns, answer
-from pipeline.dataset.synthetic_ceiling import ceiling_of
+from pipeline.dataset.synthetic.ceiling import ceiling_of
 from pipeline.errors import UserError
 
 QUERIES = (

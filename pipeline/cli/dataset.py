@@ -28,7 +28,7 @@ def generate(
 
     Example: promoter-bert generate rows.tsv --rows 50000
     """
-    from pipeline.dataset.synthetic import generate as run
+    from pipeline.dataset.synthetic.generate import generate as run
 
     with progress("generate", "rows", quiet=as_json) as show:
         result = run(out, rows, seed, count_units(show, rows), kind)

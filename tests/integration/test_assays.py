@@ -11,7 +11,7 @@ from pipeline.cli.init import describe_assays, write_config
 from pipeline.config.schema import DEFAULT_CONFIG
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, rows_of
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.errors import UserError
 from pipeline.paths import ASSAYS, ROOT
 from tests.integration.assay_rows import FLY, GENERIC, HUMAN, PLANT, write_table

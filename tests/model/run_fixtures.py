@@ -10,7 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 from model.runs.directory import open_run
 from model.runs.metric_log import Tracker
 from pipeline.dataset.database import open_dataset
-from pipeline.dataset.synthetic import true_expression_of
+from pipeline.dataset.synthetic.generate import true_expression_of
 from pipeline.shards.index import read_index
 from tests.conftest import small_config
 from tests.pipeline.reporting.test_dataset_page import Reader

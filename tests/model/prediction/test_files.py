@@ -18,7 +18,7 @@ from model.prediction.files import predict_files
 from model.prediction.predictor import BATCH, Predictor
 from model.prediction.request import PredictionRequest, check_request
 from model.prediction.writers import as_text
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from tests.conftest import ROOT

@@ -19,7 +19,7 @@ from model.runs.metric_log import Tracker, read_metrics
 from model.scoring.dream import Correlation, DreamScore
 from model.training.messages import describe_summary
 from pipeline.dataset.database import open_dataset
-from pipeline.dataset.synthetic import true_expression_of
+from pipeline.dataset.synthetic.generate import true_expression_of
 from pipeline.errors import UserError
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE, PALE_BLUE
 from tests.model.reporting.svg_reader import read_figures

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset import synthetic as g
-from pipeline.dataset.synthetic_ceiling import ceiling_of
-from pipeline.dataset.synthetic_inserts import SITES
+from pipeline.dataset.synthetic import generate as g
+from pipeline.dataset.synthetic.ceiling import ceiling_of
+from pipeline.dataset.synthetic.inserts import SITES
 from pipeline.errors import UserError
 
 

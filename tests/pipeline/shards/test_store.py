@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import dataset_info, open_dataset, rows_of
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder, shard_location

@@ -15,7 +15,7 @@ import webdataset as wds
 from model.config import load_config
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import dataset_info, open_dataset
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index, shard_key
 from pipeline.shards.location import shard_folder

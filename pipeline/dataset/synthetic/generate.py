@@ -1,6 +1,6 @@
 """Generate promoters in the format of the DREAM Challenge, with learnable expression and a known ceiling.
 
-1. Draw inserts with the lengths and N of the challenge's training rows (synthetic_inserts).
+1. Draw inserts with the lengths and N of the challenge's training rows (synthetic/inserts.py).
 2. Compute noise-free expression: sum the gains and losses of motif hits, weighted by position, then saturate.
 3. Simulate the assay: add noise; a promoter seen in one sorting bin only gets a whole number.
 
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.dataset.synthetic_inserts import BASES, Kind, draw_inserts
+from pipeline.dataset.synthetic.inserts import BASES, Kind, draw_inserts
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 

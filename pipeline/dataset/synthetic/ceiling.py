@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dataset.database import open_dataset, rows_of
-from pipeline.dataset.synthetic import Values, true_expression_of
+from pipeline.dataset.synthetic.generate import Values, true_expression_of
 from pipeline.errors import UserError
 
 USUAL_CEILING = 0.84
