@@ -1,8 +1,8 @@
 -- Descriptions of relations and columns. To read them: select table_name, column_name, comment from duckdb_columns().
-comment on table promoters is 'one row per valid input row, in random order';
+comment on table promoters is 'one row per valid input row, in random order; further columns are several labels and the other columns of the input';
 comment on column promoters.id is 'row number in the random order, from 0; each split of finetune is a range of ids';
 comment on column promoters.sequence is 'left adapter, insert and right adapter; letters ACGTN';
-comment on column promoters.expression is 'label: measured expression in the units of the input (yeast assay: mean sorting bin, 0 to 17)';
+comment on column promoters.expression is 'label: measured expression in the units of the input (yeast assay: mean sorting bin, 0 to 17); of several labels, the one that pretraining selects by (dataset.cut_label)';
 comment on table rejects is 'one row per input row that breaks a rule';
 comment on column rejects.line is 'line number in the file, or row number in a Parquet file, from 1';
 comment on column rejects.text is 'the input row, unchanged';
@@ -13,13 +13,15 @@ comment on column dataset.key is 'dataset key: sha256 of rows and splits; shards
 comment on column dataset.source is 'hash of input files and settings; a build of the same source keeps the dataset';
 comment on column dataset.settings is 'settings of the build, as JSON';
 comment on column dataset.files is 'input files, relative to the folder of the dataset, or URLs';
-comment on column dataset.split is 'random, or grouped: near-duplicates are in one split';
+comment on column dataset.split is 'random; grouped: near-duplicates are in one split; or column: given by the input';
+comment on column dataset.labels is 'names of the label columns, in order; one label is in column expression, whatever its name';
+comment on column dataset.pretrain_from is 'lowest id of pretrain: 0, or for a given split that of its first validation row';
 comment on column dataset.random_split_leaks is 'for split = grouped: held-out rows that would have a near-duplicate in training if the split were random';
 comment on column dataset.cut is 'pretraining threshold: promoters with labels at or above it are in pretrain';
 comment on view finetune is 'one row per promoter of fine-tuning, with its split and position';
 comment on column finetune.split is 'train, valid or test; each is a range of ids';
 comment on column finetune.position is 'row number in the split, from 0; the order of rows in the shards';
-comment on view pretrain is 'one row per promoter of pretraining, with its split and position: labels at or above the threshold';
+comment on view pretrain is 'one row per promoter of pretraining, with its split and position: labels at or above the threshold; for a given split, no test row';
 comment on column pretrain.split is 'train or valid; valid rows have the lower ids';
 comment on column pretrain.position is 'row number in the split, from 0; the order of rows in the shards';
 comment on column rejects.file is 'name or URL of the input file';

@@ -203,7 +203,9 @@ class Dataset(Section):
         if max(held_out) < 1 <= sum(held_out):
             raise ValueError(f"finetune_valid {held_out[0]} and finetune_test {held_out[1]} leave nothing to train on")
         if self.split_column and self.split != "column":
-            raise ValueError(f"split_column {self.split_column!r} has no effect with split {self.split!r}; fix: split=column")
+            raise ValueError(
+                f"split_column {self.split_column!r} has no effect with split {self.split!r}; fix: split=column"
+            )
         return self
 
 

@@ -158,7 +158,9 @@ def create_dataset(
 
 def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
     """Read the sizes, pretraining threshold and key of an open dataset. Raises UserError if there is none."""
-    present = {name for (name,) in rows_of(connection, "select column_name from duckdb_columns() where table_name = 'dataset'")}
+    present = {
+        name for (name,) in rows_of(connection, "select column_name from duckdb_columns() where table_name = 'dataset'")
+    }
     # Datasets of earlier versions lack the last columns.
     names = [each.name for each in fields(DatasetInfo) if each.name in present or each.default_factory is MISSING]
     try:

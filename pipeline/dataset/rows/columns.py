@@ -129,16 +129,16 @@ def _define_raw_input(connection: duckdb.DuckDBPyConnection, source: Input, colu
     connection.execute(f"create or replace temp view raw_input as select * exclude (cells), {cells} from all_cells")
 
 
-def _define_typed_input(
-    connection: duckdb.DuckDBPyConnection, columns: BuildColumns, given: GivenSplit | None
-) -> None:
+def _define_typed_input(connection: duckdb.DuckDBPyConnection, columns: BuildColumns, given: GivenSplit | None) -> None:
     """Define view `typed_input`: `raw_input` with typed cells, the given split, and the code of the rule they break."""
     types = _find_types(connection, [column for column in columns.kept if column.source.is_text])
     kept = [f"{_typed(column.cell, types.get(column.code, ''))} as {column.code}" for column in columns.kept]
     labels = [f"label_of_cell({column.cell}) as {column.code}" for column in columns.labels]
     codes = ["null", *(f"label_code_of_cell({column.cell})" for column in columns.labels)]
     if columns.labels:
-        codes.append(f"if({' and '.join(f'is_missing_cell({column.cell})' for column in columns.labels)}, 'no_label', null)")
+        codes.append(
+            f"if({' and '.join(f'is_missing_cell({column.cell})' for column in columns.labels)}, 'no_label', null)"
+        )
     split = "null as split_cell, null as given_split"
     if given is not None:
         split = f"{given.cell} as split_cell, {given.split} as given_split"
@@ -172,7 +172,8 @@ def _define_filtered_input(
     connection.execute(
         f"create or replace temp view named_input as select {prefixed}, {_list(named.values())} from typed_input"
     )
-    check_columns(connection, where, "named_input", PREFIX)
+    names = {column.code: column.source.name for column in (*columns.labels, *columns.kept)}
+    check_columns(connection, where, "named_input", PREFIX, names)
     rule = f"if(({checked_filter(where)})::boolean, {quoted(PREFIX + 'rule')}, 'filtered')"
     restored = _list(rule if name == "rule" else quoted(PREFIX + name) for name in own)
     connection.execute(

@@ -1,7 +1,8 @@
 """The filter of rows by an SQL expression over the columns of the input (dataset.where)."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -51,10 +52,12 @@ def _classes(tree: Any) -> Iterator[str]:
             yield from _classes(value)
 
 
-def check_columns(connection: duckdb.DuckDBPyConnection, expression: str, relation: str, prefix: str) -> None:
+def check_columns(
+    connection: duckdb.DuckDBPyConnection, expression: str, relation: str, prefix: str, names: Mapping[str, str]
+) -> None:
     """Evaluate a filter over a relation of all rows. Raises UserError with the columns if that fails.
 
-    prefix: of the columns that the filter is not meant to use.
+    prefix: of the columns that the filter is not meant to use. names: for the columns that DuckDB names in its error.
     """
     try:
         sql = f"select count(*) filter (({checked_filter(expression)})::boolean) from {relation}"
@@ -62,10 +65,11 @@ def check_columns(connection: duckdb.DuckDBPyConnection, expression: str, relati
     except duckdb.Error as error:
         types = rows_of(connection, f"select column_name, column_type from (describe {relation})")
         columns = ", ".join(f"{name} ({kind.lower()})" for name, kind in types if not name.startswith(prefix))
-        raise _error(expression, str(error).strip().split("\n")[0], f"; the columns are {columns}") from None
+        problem = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), str(error).strip().split("\n")[0])
+        raise _error(expression, problem, f"; the columns are {columns}") from None
 
 
 def _error(expression: str, problem: str, more: str = "") -> UserError:
     return UserError(
-        f"dataset.where={expression}: {problem}; expected an expression over the columns, such as \"x < 1\"{more}"
+        f'dataset.where={expression}: {problem}; expected an expression over the columns, such as "x < 1"{more}'
     )

@@ -52,7 +52,8 @@ def find_given_split(source: Input, dataset: Dataset, split_files: Mapping[str, 
         return None
     if split_files:
         cases = " ".join(
-            f"when file in ({', '.join(map(quoted_text, files))}) then '{split}'" for split, files in split_files.items()
+            f"when file in ({', '.join(map(quoted_text, files))}) then '{split}'"
+            for split, files in split_files.items()
         )
         sql = f"case {cases} end"
         return GivenSplit("one file per split", sql, sql)
@@ -123,9 +124,7 @@ def check_values(connection: duckdb.DuckDBPyConnection, given: GivenSplit, valid
     present = {value for value, _, _ in counts}
     absent = [repr(value) for value in given.listed if value not in present]
     if unknown or absent:
-        problem = (
-            f"unknown {_list(unknown)}" if unknown else f"no row has the {_list(absent)} that the settings name"
-        )
+        problem = f"unknown {_list(unknown)}" if unknown else f"no row has the {_list(absent)} that the settings name"
         values = ", ".join(f"{value!r} ({format_count(count, 'row')})" for value, _, count in counts[:MOST_VALUES])
         more = f" and {len(counts) - MOST_VALUES:,} more" if len(counts) > MOST_VALUES else ""
         raise UserError(f"{given.title}: {problem}; its values are {values}{more}; {FIX_VALUES}")

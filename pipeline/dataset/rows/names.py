@@ -13,10 +13,10 @@ def distinct_names(names: Iterable[str]) -> list[str]:
     results: list[str] = []
     taken = set(RESERVED)
     for name in names:
-        result = f"{name}_input" if name.casefold() in RESERVED else name
+        result = base = f"{name}_input" if name.casefold() in RESERVED else name
         number = 2
         while result.casefold() in taken:
-            result = f"{name}_{number}"
+            result = f"{base}_{number}"
             number += 1
         taken.add(result.casefold())
         results.append(result)
