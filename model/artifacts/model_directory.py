@@ -84,8 +84,7 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         raise UserError(f"{path}: {name}: {first['msg']}, got {first['input']!a:.100}; {RESTORE}") from None
     vocabulary, positions = vocabulary_size(facts.k), count_positions(facts.assay, facts.k, facts.tokens)
     layers = settings.get("num_hidden_layers")
-    names = settings.get("id2label")
-    outputs = len(names) if isinstance(names, dict) else 2  # the default of transformers
+    labels, names = len(facts.labels) or 1, settings.get("id2label")
     size = settings.get("max_position_embeddings")
     if settings.get("vocab_size") != vocabulary:
         problem = f"vocab_size: expected {vocabulary:,} for k = {facts.k}, got {settings.get('vocab_size')!a:.100}"
@@ -95,8 +94,8 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         )
     elif not isinstance(layers, int) or layers < 1:
         problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"
-    elif outputs != (len(facts.labels) or 1):
-        problem = f"id2label: expected {len(facts.labels) or 1} outputs, one per label, got {outputs}"
+    elif isinstance(names, dict) and len(names) != labels:
+        problem = f"id2label: expected one output per label, {labels}, got {len(names)}"
     else:
         return
     raise UserError(f"{path}: {problem}; {RESTORE}")

@@ -104,6 +104,22 @@ def test_predictions_are_queried_beside_promoters(trained):
     assert json.loads(logged.stdout)[0]["n"] == 4
 
 
+def test_models_record_their_assay_and_only_the_final_one_its_insert_lengths(trained):
+    facts = [
+        json.loads((trained.folder / "runs/paper" / name / "config.json").read_text())["promoter_bert"]
+        for name in ("pretrained", "model")
+    ]
+    names = ["assay", "dataset_key", "k", "label_mean", "label_sd", "reverse_complement", "shard_key", "tokens"]
+    assert [sorted(values) for values in facts] == [names, sorted([*names, "insert_lengths"])]
+    shortest, longest = facts[1].pop("insert_lengths")
+    assert facts[0] == facts[1]
+    select = "select strlen(sequence) - 30 as bases from finetune where split = 'train'"
+    rows = json.loads(
+        trained.run("promoter-bert", "query", "--json", f"select min(bases), max(bases) from ({select})").stdout
+    )
+    assert [list(row.values()) for row in rows] == [[shortest, longest]]
+
+
 STOCK = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoModelForMaskedLM, AutoTokenizer

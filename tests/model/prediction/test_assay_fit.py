@@ -12,6 +12,7 @@ from model.prediction.assay_fit import EARLY_ROWS, AssayFit
 from model.prediction.files import predict_files
 from model.prediction.request import PredictionRequest
 from pipeline.config.schema import Assay
+from pipeline.dataset.database import open_dataset, training_insert_lengths
 from pipeline.errors import UserError
 from tests.conftest import small_config
 from tests.model.saved_model import save_model
@@ -97,3 +98,11 @@ def test_invalid_lengths_in_a_model_directory_raise(tmp_path, value):
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match=r"promoter_bert\.insert_lengths"):
         read_model_facts(folder)
+
+
+def test_training_insert_lengths_are_those_of_the_training_split(made):
+    with open_dataset(made.config.dataset.path) as connection:
+        rows = connection.execute("select sequence from finetune where split = 'train'").fetchall()
+    lengths = [len(sequence) - len(L) - len(R) for (sequence,) in rows]
+    assert training_insert_lengths(made.config.dataset.path) == (min(lengths), max(lengths))
+    assert min(lengths) < max(lengths)

@@ -77,6 +77,26 @@ def test_scores_are_those_of_predictions_in_memory(folder, form, labels):
     )
 
 
+def test_several_labels_are_read_by_their_names_and_scored_each(folder, tmp_path):
+    model = save_model(tmp_path / "model", small_config(Path()).assay, labels=("count", "log2"))
+    request = replace(request_of(folder, "parquet", group="chrom"), model=model)
+    result, rows = evaluate(request)
+    table = pq.read_table(folder / "rows.parquet")
+    assert result.label_columns == {"count": "count", "log2": "log2"}
+    assert rows.labels[:, 0].tolist() == table["count"].to_pylist()
+    for place, label in enumerate(("count", "log2")):
+        assert result.scores[label] == score_regression(rows.predictions[:, place], rows.labels[:, place])
+        assert set(result.groups["chr2"]) == {"count", "log2"}
+    assert result.mean_pearson == pytest.approx(np.mean([score.pearson for score in result.scores.values()]))
+    swapped, _ = evaluate(replace(request, label_columns=("log2", "count")))
+    assert swapped.scores["count"] == score_regression(rows.predictions[:, 0], rows.labels[:, 1])
+    assert "mean Pearson over the labels" in "\n".join(describe_evaluation(result))
+    with pytest.raises(UserError, match="no column Dev"):
+        check_evaluation(
+            replace(request, model=save_model(tmp_path / "fly", small_config(Path()).assay, labels=("Dev", "x")))
+        )
+
+
 def test_page_and_lines_show_every_group(folder, tmp_path):
     result, rows = evaluate(request_of(folder, group="chrom"))
     result = write_evaluation(result, rows, folder / "model", tmp_path / "page.html")

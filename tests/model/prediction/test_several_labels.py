@@ -118,5 +118,5 @@ def test_refusals(model, rows, tmp_path):
     settings["promoter_bert"]["labels"] = ["Dev"]
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
-    with pytest.raises(UserError, match="id2label: expected 1 outputs"):
+    with pytest.raises(UserError, match="id2label: expected one output per label, 1, got 2"):
         Predictor(tmp_path)

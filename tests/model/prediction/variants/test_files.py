@@ -250,3 +250,27 @@ def test_python_effects_of_invalid_rows_are_nan(model):
     assert np.isnan(result.effect).tolist() == [False, True, True]
     with pytest.raises(UserError, match="two lists of equal length"):
         variant_effects(model, [good], [])
+
+
+def test_several_labels_have_three_columns_each(tmp_path):
+    model = save_model(tmp_path / "model", small_config(Path()).assay, labels=("Dev", "Hk"))
+    rows = valid_variants()[:70]
+    rows[2]["alt_sequence"] = "acgt"
+    path = write(tmp_path / "rows.tsv", rows, PAIRS)
+    effects = VariantColumns(effects=("effect", "effect"))
+    request = VariantRequest(model, [path], str(tmp_path / "out.parquet"), workers=1, variants=effects)
+    result = predict_variants(request)
+    with pytest.warns(UserWarning, match="lower-case"):
+        alternative = Predictor(model).predict([row["alt_sequence"] for row in rows])
+    reference = Predictor(model).predict([row["sequence"] for row in rows])
+    table = pq.read_table(tmp_path / "out.parquet")
+    for place, label in enumerate(("Dev", "Hk")):
+        effect = table[f"effect_{label}"].to_numpy()
+        assert effect == pytest.approx((alternative - reference)[:, place], abs=1e-5, nan_ok=True)
+        reference_prediction = table[f"reference_prediction_{label}"].to_numpy()
+        assert np.isnan(reference_prediction).tolist() == [number == 2 for number in range(70)]
+        assert result.scores[label] == score_correlations(effect, np.array([row["measured"] for row in rows]))
+    assert table.column_names[4:7] == ["reference_prediction_Dev", "alternative_prediction_Dev", "effect_Dev"]
+    memory = variant_effects(model, [row["sequence"] for row in rows], [row["alt_sequence"] for row in rows])
+    assert memory.effect.shape == (70, 2)
+    assert memory.effect == pytest.approx(alternative - reference, abs=1e-5, nan_ok=True)
