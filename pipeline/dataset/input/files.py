@@ -117,13 +117,15 @@ def find_input(
     layout, labelled = common_layout(bodies, columns, labelled, keep_columns)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
-    return Input(files, layout, labelled, stream=stream, columns=_text_columns(layout) if keep_columns else ())
+    return Input(files, layout, labelled, stream=stream, columns=text_columns(layout, columns.by_name) if keep_columns else ())
 
 
-def _text_columns(layout: Layout) -> tuple[InputColumn, ...]:
+def text_columns(layout: Layout, by_name: bool = False) -> tuple[InputColumn, ...]:
+    """List the columns of rows of text. by_name: sequences are in files of their own, so all but labels are kept."""
     header = layout.header or ("",) * layout.columns
     roles: dict[int, Literal["sequence", "label"]] = dict.fromkeys(layout.label_fields, "label")
-    roles[layout.sequence_field] = "sequence"
+    if not by_name:
+        roles[layout.sequence_field] = "sequence"
     return tuple(
         InputColumn(name or f"column{field}", field, roles.get(field, "kept"), is_text=True)
         for field, name in enumerate(header, 1)
@@ -206,7 +208,9 @@ def _table_input(files: list[str], columns: Columns, labelled: bool, keep_column
         schemas.append(table_schema(file))
     sequence, name, *labels = first
     types = common_types(schemas)
-    roles: dict[str, Literal["sequence", "label"]] = {**dict.fromkeys(labels, "label"), sequence: "sequence"}
+    roles: dict[str, Literal["sequence", "label"]] = dict.fromkeys(labels, "label")
+    if not columns.by_name:
+        roles[sequence] = "sequence"
     are_text = any(decompressed_name(file).endswith(JSON_SUFFIXES) for file in files)
     inputs = tuple(
         InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in labels)
