@@ -46,7 +46,11 @@ def as_text(value: float | None) -> str:
 def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
     """Yield the cells of each row as text, up to the prediction."""
     *texts, prediction, _ = (column.to_pylist() for column in table.columns)
-    return zip(*texts, map(as_text, prediction), strict=True)
+    return zip(*(map(_text, cells) for cells in texts), map(as_text, prediction), strict=True)
+
+
+def _text(cell: object) -> str:
+    return cell if isinstance(cell, str) else "" if cell is None else str(cell)
 
 
 LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
@@ -68,14 +72,24 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
         file.flush()  # so that the reader of a pipe gets each part at once
 
 
+def write_table(file: BinaryIO, parts: Iterator[Part]) -> None:
+    """Write all columns of the input and the predictions as TSV with a header line."""
+    for part in parts:
+        table = part.output
+        rows = [] if part.first else [table.column_names[:-1]]
+        rows += [[re.sub(LINE_BREAKERS["sequence"], " ", cell) for cell in cells] for cells in _cells(table)]
+        file.write("".join("\t".join(cells) + "\n" for cells in rows).encode())
+        file.flush()
+
+
 def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
     """Write CSV with a header line: name (if any), sequence, prediction."""
     for part in parts:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if part.first == 0:
-            writer.writerow(part.table.column_names[:-1])
-        writer.writerows(_cells(part.table))
+            writer.writerow(part.output.column_names[:-1])
+        writer.writerows(_cells(part.output))
         file.write(text.getvalue().encode())
 
 
@@ -84,8 +98,8 @@ def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
     first = next(parts, None)
     if first is None:
         return
-    batches = (batch for part in chain([first], parts) for batch in part.table.to_batches())
-    with pq.ParquetWriter(file, first.table.schema, compression="zstd") as writer:
+    batches = (batch for part in chain([first], parts) for batch in part.output.to_batches())
+    with pq.ParquetWriter(file, first.output.schema, compression="zstd") as writer:
         for group in rebatch(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
 

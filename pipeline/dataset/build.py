@@ -87,7 +87,8 @@ def build_dataset(
         url_of = {file: url for url, file in local.items()}
         try:
             with create_dataset(working.database, threads, memory_limit) as connection:
-                recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
+                inputs = [*source.files, *(design.files if design is not None else ())]
+                recorded = recorded_names([url_of.get(file, file) for file in inputs], files.database.parent)
                 settings = json.dumps(dataset_settings(config))
                 set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
                 marks = _run_statements(connection, config, source, split_of, design, on_step)

@@ -50,7 +50,7 @@ class BuildResult:
     repeated_held_out: int = 0
     """For a given split: held-out rows whose sequence is also in training, kept as given."""
     designs: DesignCounts | None = None
-    """Sequences of files of their own, and those without a row; None without such files, and for an existing dataset."""
+    """Sequences of files of their own, and those without a row; None without such files and for a kept dataset."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
     hints: dict[str, str] = field(default_factory=dict)
