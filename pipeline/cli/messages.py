@@ -121,8 +121,8 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         )
     if built.repeated_held_out:
         yield (
-            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits: the sequence is also "
-            "in training; kept as given"
+            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits: the sequence is "
+            "also in training; kept as given"
         )
     if built.held_out_pretrained:
         yield (
