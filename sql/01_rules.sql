@@ -49,6 +49,7 @@ create or replace temp macro reason_texts() as map {
     'no_number': 'expression is not a number',
     'nan': 'expression is NaN',
     'label_range': 'expression out of the assay''s range',
+    'no_design': 'no sequence has the name of the row',
     'no_label': 'no label',
     'filtered': 'filtered out by dataset.where',
     'no_split': 'no value in the column of splits',
@@ -92,7 +93,8 @@ end;
 -- The code of the first rule that a row of the input breaks. copy: 2 or more for a duplicate; rule: the code of a rule
 -- for several labels, dataset.where or a given split (inputs/cells.sql).
 create or replace temp macro reject_code(fields, sequence, expression, copy, rule := null) as case
-    when sequence is null or sequence = '' then 'no_sequence'
+    when sequence is null or sequence = ''
+        then if(coalesce(getvariable('with_design'), false), 'no_design', 'no_sequence')
     when fields < 0 then 'quotes'
     when fields <> getvariable('columns') then 'columns'
     else coalesce(

@@ -42,6 +42,13 @@ def predict(
         str | None,
         typer.Option(help="Copy this input column (its name, or its number from 1) to the first output column."),
     ] = None,
+    keep_columns: Annotated[
+        bool,
+        typer.Option(
+            "--keep-columns",
+            help="Write all columns of the input, in their order, before the prediction; .tsv gets a header line, too.",
+        ),
+    ] = False,
     both_strands: Annotated[
         bool,
         typer.Option(
@@ -74,8 +81,11 @@ def predict(
     from pipeline.dataset.input.columns import Columns
 
     columns = Columns(sequence_column, name=name_column)
+    if keep_columns and (names or name_column is not None):
+        message = "cannot be combined with --names or --name-column; fix: omit them, the names are kept"
+        raise typer.BadParameter(message, param_hint="--keep-columns")
     request = PredictionRequest(
-        model, files, output, columns, both_strands, workers, leaderboard, context.obj.overrides, names
+        model, files, output, columns, both_strands, workers, leaderboard, context.obj.overrides, names, keep_columns
     )
     if "RANK" not in os.environ:  # report a wrong request before torch is loaded, which takes seconds
         check_request(request)

@@ -16,10 +16,11 @@ import pyarrow as pa
 from model.prediction.validate import VALIDATED
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.columns import Columns
-from pipeline.dataset.input.files import Input, find_input
+from pipeline.dataset.input.files import FASTA_COLUMNS, Input, InputColumn, find_input, text_columns
 from pipeline.dataset.input.format import layout_of_text
 from pipeline.dataset.input.stream import fasta_input, line_input
 from pipeline.dataset.input.view import define_input, input_error
+from pipeline.dataset.rows.columns import define_raw_input
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 
@@ -35,11 +36,14 @@ class Part:
     """Successive rows of the input, in a table.
 
     first: number of the first row, from 0; table: columns name (where the input has names), sequence (as read),
-    repaired, and problem (null for a valid row).
+    repaired, and problem (null for a valid row). cells: all columns of the input, if they are kept. predictions:
+    columns of predictions in place of repaired, one per label.
     """
 
     first: int
     table: pa.Table
+    cells: pa.Table | None = None
+    predictions: int = 1
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -59,21 +63,35 @@ class Part:
         place, table = self.table.column_names.index("repaired"), self.table.drop_columns("repaired")
         for number, name in enumerate([f"prediction_{label}" for label in labels] or ["prediction"]):
             table = table.add_column(place + number, name, pa.array(prediction[:, number], from_pandas=True))
-        return Part(self.first, table)
+        return Part(self.first, table, self.cells, len(labels) or 1)
+
+    @property
+    def output(self) -> pa.Table:
+        """The columns to write: name, if any, sequence, predictions and problem; or all of the input in place of these.
+
+        A column of the input with the name of a later one gets NAME_input.
+        """
+        if self.cells is None:
+            return self.table
+        results = self.table.select(range(self.table.column_names.index("sequence") + 1, self.table.num_columns))
+        names = [f"{name}_input" if name in results.column_names else name for name in self.cells.column_names]
+        return pa.Table.from_arrays([*self.cells.columns, *results.columns], names=[*names, *results.column_names])
 
 
-def find_prediction_input(names: list[str], columns: Columns | None, header_names: bool = False) -> Input:
+def find_prediction_input(
+    names: list[str], columns: Columns | None, header_names: bool = False, keep_columns: bool = False
+) -> Input:
     """Resolve file names and glob patterns, or standard input by "-", and infer the layout.
 
-    header_names: also read the first word of each FASTA header. Raises UserError for an unreadable input, and for
-    names requested of a format that has none.
+    header_names: also read the first word of each FASTA header; keep_columns: read all columns. Raises UserError for an
+    unreadable input, and for names requested of a format that has none.
     """
     if names == [STANDARD_INPUT]:
-        source = _standard_input(sys.stdin.buffer, columns)
+        source = _standard_input(sys.stdin.buffer, columns, keep_columns)
     elif STANDARD_INPUT in names:
         raise UserError("-: standard input together with files; expected - alone, or files only")
     else:
-        source = find_input(names, columns, labelled=False, keep_columns=False)
+        source = find_input(names, columns, labelled=False, keep_columns=keep_columns)
     if source.layout is None or source.layout.kind != "fasta":
         if header_names:
             raise UserError("--names: reads FASTA headers, got a table; fix: --name-column NAME, for a column of names")
@@ -85,7 +103,7 @@ def find_prediction_input(names: list[str], columns: Columns | None, header_name
     return replace(source, layout=replace(source.layout, name_field=int(header_names)))
 
 
-def _standard_input(stream: BinaryIO, columns: Columns | None) -> Input:
+def _standard_input(stream: BinaryIO, columns: Columns | None, keep_columns: bool) -> Input:
     head = b""
     while len(head) < HEAD_BYTES and (chunk := stream.read(HEAD_BYTES - len(head))):
         head += chunk
@@ -93,9 +111,10 @@ def _standard_input(stream: BinaryIO, columns: Columns | None) -> Input:
     layout = layout_of_text(name, head, columns)
     chunks = chain([head], iter(lambda: stream.read(HEAD_BYTES), b""))
     if layout.kind == "fasta":
-        return Input([], layout, labelled=False, stream=fasta_input(name, chunks))
+        names = FASTA_COLUMNS if keep_columns else ()
+        return Input([], layout, labelled=False, stream=fasta_input(name, chunks), columns=names)
     rows = line_input(name, chunks, layout.comment_lines + layout.skip_lines)
-    return Input([], layout, labelled=False, stream=rows)
+    return Input([], layout, labelled=False, stream=rows, columns=text_columns(layout) if keep_columns else ())
 
 
 def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:
@@ -105,12 +124,29 @@ def read_parts(source: Input, assay: Assay, rows: int) -> Generator[Part]:
     """
     named = source.name_column is not None or (source.layout is not None and source.layout.name_field > 0)
     name = "coalesce(name, '') as name, " if named else ""
-    query = f"select {name}coalesce(sequence, '') as sequence, {VALIDATED} from input"
+    names = [column.name for column in source.columns]
+    cells = "".join(f", {_cell(column)} as cell_of_input_{place}" for place, column in enumerate(source.columns))
+    query = (
+        f"select {name}coalesce(sequence, '') as sequence, {VALIDATED}{cells} from {'raw_input' if names else 'input'}"
+    )
     first = 0
     with _open_input(source, assay) as connection:
+        if names:
+            define_raw_input(connection, source, [column.field for column in source.columns if column.field])
         for table in rebatch(connection.sql(query).to_arrow_reader(READ_ROWS), rows):
-            yield Part(first, table)
+            own = table.num_columns - len(names)
+            kept = table.select(range(own, table.num_columns)).rename_columns(names) if names else None
+            yield Part(first, table.select(range(own)), kept)
             first += table.num_rows
+
+
+def _cell(column: InputColumn) -> str:
+    """Return the SQL of a cell of the input in view `raw_input`, as it is written there."""
+    if column.role == "sequence":
+        return "sequence"
+    if not column.field:
+        return "name"
+    return f"coalesce(cell_{column.field}, '')" if column.is_text else f"cell_{column.field}"
 
 
 @contextmanager

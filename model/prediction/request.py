@@ -5,7 +5,15 @@ from pathlib import Path
 
 from model.artifacts.model_directory import labels_of, read_model_facts
 from model.prediction.inputs import STANDARD_INPUT, find_prediction_input
-from model.prediction.writers import WRITERS, Writer, is_stream, leaderboard_writer, problems_file, write_lines
+from model.prediction.writers import (
+    WRITERS,
+    Writer,
+    is_stream,
+    leaderboard_writer,
+    problems_file,
+    write_lines,
+    write_table,
+)
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input
 from pipeline.dataset.input.repairs import with_repairs
@@ -20,7 +28,7 @@ class PredictionRequest:
     model: folder of a model or of its run. inputs: files, glob patterns, or - for standard input. output: a .tsv, .txt,
     .csv or .parquet file, - for standard output, or a device or pipe. workers: processes, see predict_here.
     leaderboard: a sample submission; the output is the leaderboard's JSON. overrides: repairs of sequences, see
-    with_repairs. header_names: read the names in FASTA headers.
+    with_repairs. header_names: read the names in FASTA headers. keep_columns: write all columns of the input.
     """
 
     model: Path
@@ -32,10 +40,11 @@ class PredictionRequest:
     leaderboard: Path | None = None
     overrides: tuple[str, ...] = ()
     header_names: bool = False
+    keep_columns: bool = False
 
     def find_input(self) -> Input:
         """Resolve the input files and infer their layout; for standard input, from its head."""
-        return find_prediction_input(self.inputs, self.columns, self.header_names)
+        return find_prediction_input(self.inputs, self.columns, self.header_names, self.keep_columns)
 
     def find_writer(self) -> Writer:
         """Choose the writer by the suffix of the output; lines for a stream.
@@ -50,7 +59,10 @@ class PredictionRequest:
             if path.suffix not in suffixes:
                 raise UserError(f"{path}: expected a name ending in {', '.join(suffixes)}, or - for standard output")
         if self.leaderboard is None:
-            return write_lines if is_stream(self.output) else WRITERS[path.suffix]
+            writer = write_lines if is_stream(self.output) else WRITERS[path.suffix]
+            return write_table if self.keep_columns and writer is write_lines else writer
+        if self.keep_columns:
+            raise UserError("--leaderboard: its rows have numbers only; fix: omit --keep-columns")
         if self.header_names or (self.columns is not None and self.columns.name is not None):
             raise UserError("--leaderboard: its rows have numbers, not names; fix: omit --names and --name-column")
         if labels := labels_of(read_model_facts(self.model)):

@@ -43,13 +43,15 @@ def as_text(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
 
 
-def _cells(table: pa.Table) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each row as text, up to the last prediction."""
-    *columns, _ = (
-        map(as_text, column.to_pylist()) if pa.types.is_floating(column.type) else column.to_pylist()
-        for column in table.columns
-    )
-    return zip(*columns, strict=True)
+def _cells(table: pa.Table, predictions: int) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each row as text, up to the last prediction. predictions: columns of these."""
+    *columns, _ = (column.to_pylist() for column in table.columns)
+    texts, numbers = columns[:-predictions], columns[-predictions:]
+    return zip(*(map(_text, cells) for cells in texts), *(map(as_text, cells) for cells in numbers), strict=True)
+
+
+def _text(cell: object) -> str:
+    return cell if isinstance(cell, str) else "" if cell is None else str(cell)
 
 
 LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
@@ -70,8 +72,19 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
             if name in table.column_names:
                 text = pc.replace_substring_regex(table[name], pattern, " ")
                 table = table.set_column(table.column_names.index(name), name, text)
-        file.write("".join("\t".join(cells) + "\n" for cells in _cells(table)).encode())
+        file.write("".join("\t".join(cells) + "\n" for cells in _cells(table, part.predictions)).encode())
         file.flush()  # so that the reader of a pipe gets each part at once
+
+
+def write_table(file: BinaryIO, parts: Iterator[Part]) -> None:
+    """Write all columns of the input and the predictions as TSV with a header line."""
+    for part in parts:
+        table = part.output
+        rows = [] if part.first else [table.column_names[:-1]]
+        lines = _cells(table, part.predictions)
+        rows += [[re.sub(LINE_BREAKERS["sequence"], " ", cell) for cell in cells] for cells in lines]
+        file.write("".join("\t".join(cells) + "\n" for cells in rows).encode())
+        file.flush()
 
 
 def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
@@ -80,8 +93,8 @@ def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if part.first == 0:
-            writer.writerow(part.table.column_names[:-1])
-        writer.writerows(_cells(part.table))
+            writer.writerow(part.output.column_names[:-1])
+        writer.writerows(_cells(part.output, part.predictions))
         file.write(text.getvalue().encode())
 
 
@@ -93,8 +106,8 @@ def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
     first = next(parts, None)
     if first is None:
         return
-    batches = (batch for part in chain([first], parts) for batch in part.table.to_batches())
-    with pq.ParquetWriter(file, first.table.schema, compression="zstd") as writer:
+    batches = (batch for part in chain([first], parts) for batch in part.output.to_batches())
+    with pq.ParquetWriter(file, first.output.schema, compression="zstd") as writer:
         for group in rebatch(batches, GROUP_ROWS):
             writer.write_table(group, GROUP_ROWS)
 

@@ -87,6 +87,16 @@ def build(
             "field. Repeat the option for several labels. [default: detected]"
         ),
     ] = None,
+    sequences: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FASTA or table of sequences, for FILES that hold their names in column --sequence-name. Repeatable."
+        ),
+    ] = None,
+    sequence_name: Annotated[
+        str | None,
+        typer.Option(help="With --sequences: column of names in FILES, and in a table of sequences."),
+    ] = None,
     no_labels: Annotated[
         bool, typer.Option("--no-labels", help="Ignore labels: all promoters become test rows, for predictions.")
     ] = False,
@@ -112,6 +122,9 @@ def build(
     split_files = {name: each for name, each in (("train", train), ("valid", valid), ("test", test)) if each}
     if bool(files) == bool(split_files):
         raise typer.BadParameter("expected FILES, or one file per split: --train FILE --valid FILE", param_hint="FILES")
+    if bool(sequences) != bool(sequence_name) or (sequences and sequence_column):
+        message = "expected --sequences FILE together with --sequence-name COLUMN, and no --sequence-column"
+        raise typer.BadParameter(message, param_hint="--sequences")
     settings = configuration(
         context,
         config,
@@ -119,13 +132,14 @@ def build(
         dataset__sequence_column=sequence_column,
         dataset__labels=expression_column or None,
     )
-    columns = Columns(unlabelled=no_labels)
+    columns = Columns(sequence_name, unlabelled=no_labels)
     with progress("build", "steps", quiet=as_json) as show:
         built = build_dataset(
             files or [],
             settings,
             columns=columns,
             split_files=split_files,
+            sequences=sequences,
             replace=replace,
             threads=threads,
             memory_limit=memory,

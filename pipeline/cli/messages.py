@@ -60,7 +60,12 @@ def _labels(labels: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _kept(built: "BuildResult") -> Iterator[str]:
-    """Describe the columns that were kept, and those that were renamed."""
+    """Describe the sequences that were joined by name, the columns that were kept, and those that were renamed."""
+    if built.designs is not None:
+        yield (
+            f"joined     {format_count(built.designs.sequences, 'sequence')} by name; "
+            f"{built.designs.without_row:,} of them have no row"
+        )
     if built.kept_columns:
         yield f"kept       {', '.join(built.kept_columns)}: columns of promoters and of the Parquet files"
     for name, new in built.renamed_columns.items():
@@ -116,8 +121,8 @@ def _notes(built: "BuildResult") -> Iterator[str]:
         )
     if built.repeated_held_out:
         yield (
-            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits have a sequence that "
-            "is also in training; kept as given"
+            f"warning    {format_count(built.repeated_held_out, 'held-out row')} of the given splits: the sequence is "
+            "also in training; kept as given"
         )
     if built.held_out_pretrained:
         yield (

@@ -26,8 +26,10 @@ from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, define_measurements, existing_result, read_result
 from pipeline.dataset.rows.columns import define_columns, name_columns
+from pipeline.dataset.rows.design import count_designs, find_design, join_design, load_design
 from pipeline.dataset.rows.given_split import count_given_rows
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
+from pipeline.errors import UserError
 from pipeline.io.remote import fetch, is_remote
 
 STEPS = 4
@@ -42,6 +44,7 @@ def build_dataset(
     *,
     columns: Columns | None = None,
     split_files: Mapping[str, list[str]] | None = None,
+    sequences: list[str] | None = None,
     replace: bool = False,
     threads: int | None = None,
     memory_limit: str | None = None,
@@ -51,7 +54,8 @@ def build_dataset(
 
     Every input row ends in promoters or in rejects. An existing dataset stays valid until the new one replaces it; one
     of the same files and settings is kept. split_files: files or URLs of each split (train, valid, test) in place of
-    names: a given split, as with dataset.split=column. replace: also replace a dataset with labels that the new one lacks, with
+    names: a given split, as with dataset.split=column. sequences: files of sequences, whose names the column
+    `columns.sequence` of the rows holds. replace: also replace a dataset with labels that the new one lacks, with
     recorded runs on other rows, or of other files. Raises UserError for such a dataset without `replace`, for invalid
     input, and while another process builds the same dataset.
     """
@@ -60,26 +64,35 @@ def build_dataset(
     if split_files:
         names = [*names, *(name for each in split_files.values() for name in each)]
         config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"split": "column"})})
+    names = [*names, *(sequences or [])]
     check_inputs(files, names)
     check_replaceable(files)
     with working_files(files) as working:
         local = fetch([name for name in names if is_remote(name)], working.database.parent / "fetched")
-        source = find_input([local.get(name, name) for name in names], _requested_columns(columns, config))
+        rows = [local.get(name, name) for name in (names[: -len(sequences)] if sequences else names)]
+        requested = _requested_columns(columns, config, by_name=bool(sequences))
+        source = find_input(rows, requested)
+        design = None
+        if sequences:
+            design = find_design([local.get(name, name) for name in sequences], requested.sequence or "")
+            check_inputs(files, design.files)
         split_of = {
             split: resolve_files([local.get(name, name) for name in each]) for split, each in split_files.items()
         }
         check_inputs(files, source.files)
-        source_key = None if local else source_hash(names, source, config, split_of)
+        source_key = None if local else source_hash(names, source, config, split_of, design)
         if (existing := existing_result(files, source_key)) is not None:
             with open_dataset(files.database) as connection:
                 return _with_notes(existing, connection, source, config)
         url_of = {file: url for url, file in local.items()}
         try:
             with create_dataset(working.database, threads, memory_limit) as connection:
-                recorded = recorded_names([url_of.get(file, file) for file in source.files], files.database.parent)
+                inputs = [*source.files, *(design.files if design is not None else ())]
+                recorded = recorded_names([url_of.get(file, file) for file in inputs], files.database.parent)
                 settings = json.dumps(dataset_settings(config))
                 set_variables(connection, {"source": source_key, "settings": settings, "files": recorded})
-                marks = _run_statements(connection, config, source, split_of, on_step)
+                marks = _run_statements(connection, config, source, split_of, design, on_step)
+                designs = count_designs(connection) if design is not None else None
                 for file, url in url_of.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
@@ -88,7 +101,7 @@ def build_dataset(
                     check_replacement(connection, files.database)
                 runs_left_out = carry_over(connection, files.database)
                 layout = None if source.layout is None else source.layout.as_dict()
-                result = read_result(connection, files, runs_left_out=runs_left_out, layout=layout)
+                result = read_result(connection, files, runs_left_out=runs_left_out, layout=layout, designs=designs)
                 result = _with_notes(result, connection, source, config)
                 on_step("writing Parquet")
                 write_parquet(connection, working, result.info, source_key, marks)
@@ -115,9 +128,14 @@ def _with_notes(
     )
 
 
-def _requested_columns(columns: Columns | None, config: DataConfig) -> Columns:
-    """Return the requested columns: those of the call, else those of the settings."""
-    columns, dataset = columns or Columns(), config.dataset
+def _requested_columns(columns: Columns | None, config: DataConfig, by_name: bool) -> Columns:
+    """Return the requested columns: those of the call, else those of the settings.
+
+    by_name: the column of sequences holds their names. Raises UserError if it is then not named.
+    """
+    columns, dataset = dataclasses.replace(columns or Columns(), by_name=by_name), config.dataset
+    if by_name and not (columns.sequence or dataset.sequence_column):
+        raise UserError("--sequences: no column of names; fix: --sequence-name NAME, the column that holds them")
     if columns.unlabelled:
         return dataclasses.replace(columns, sequence=columns.sequence or dataset.sequence_column or None)
     return dataclasses.replace(
@@ -132,6 +150,7 @@ def _run_statements(
     config: DataConfig,
     source: Input,
     split_files: Mapping[str, list[str]],
+    design: Input | None,
     on_step: OnStep,
 ) -> dict[str, str]:
     """Create the relations of the dataset. Returns the SQL for the marks in later statements."""
@@ -139,7 +158,11 @@ def _run_statements(
     set_variables(connection, {name: value for name, value in config.dataset if name != "path"})
     on_step(f"reading {', '.join(source.files)}")
     set_variables(connection, {"input_rows": count_rows(source)})
+    if design is not None:
+        load_design(connection, config.assay, design)
     labelled = _define_labelled_input(connection, config, source)
+    if design is not None:
+        join_design(connection)
     columns = define_columns(connection, source, config.dataset, labelled, split_files)
     marks = columns.marks
     if config.dataset.duplicates != "keep":

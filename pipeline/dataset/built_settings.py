@@ -22,14 +22,19 @@ def dataset_settings(config: DataConfig) -> dict[str, dict[str, Any]]:
 
 
 def source_hash(
-    names: list[str], source: Input, config: DataConfig, split_files: Mapping[str, list[str]] | None = None
+    names: list[str],
+    source: Input,
+    config: DataConfig,
+    split_files: Mapping[str, list[str]] | None = None,
+    design: Input | None = None,
 ) -> str:
     """Hash all that a dataset depends on: files by size and modification time, layout, settings and SQL."""
-    stats = [(Path(file).resolve(), Path(file).stat()) for file in source.files]
+    stats = [(Path(file).resolve(), Path(file).stat()) for file in (*source.files, *(design.files if design else ()))]
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     statements = [path for path in SQL.rglob("*.sql") if path.parent.name not in ("audits", "queries")]
     texts = {str(path.relative_to(SQL)): path.read_text(encoding="utf-8") for path in statements}
     parts = [names, files, asdict(replace(source, stream=None)), dataset_settings(config), texts, split_files]
+    parts += [asdict(replace(design, stream=None))] if design else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

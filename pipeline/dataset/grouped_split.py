@@ -20,8 +20,9 @@ def create_grouped_promoters(
 ) -> int:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    marks: SQL for the marks of further columns. Returns the number of held-out rows of a random split of the same sizes that would have a near-duplicate in
-    training. Raises UserError if too few promoters without near-duplicates are left to fill the splits.
+    marks: SQL for the marks of further columns. Returns the number of held-out rows of a random split of the same sizes
+    that would have a near-duplicate in training. Raises UserError if too few promoters without near-duplicates are left
+    to fill the splits.
     """
     connection.execute(statement("splits/inserts.sql", marks))
     rows = connection.sql('select "insert", place from inserts').to_arrow_table()

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.rows.design import DesignCounts
 from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
@@ -49,6 +50,8 @@ class BuildResult:
     """Columns of the input whose name is taken -> their names in relation promoters."""
     repeated_held_out: int = 0
     """For a given split: held-out rows whose sequence is also in training, kept as given."""
+    designs: DesignCounts | None = None
+    """Sequences of files of their own, and those without a row; None without such files and for a kept dataset."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """For each label: name, count of values, missing values, low and high (lowest and highest value)."""
     hints: dict[str, str] = field(default_factory=dict)

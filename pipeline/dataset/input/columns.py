@@ -42,13 +42,14 @@ class Columns:
 
     expression: the column of labels, or several of them. In FASTA it is a key of the headers, or the number of a header
     field. name: the column that is copied to the predictions. unlabelled: the rows have no labels, whatever numbers
-    they hold.
+    they hold. by_name: column sequence holds names of sequences, which are in files of their own.
     """
 
     sequence: str | None = None
     expression: str | tuple[str, ...] | None = None
     name: str | None = None
     unlabelled: bool = False
+    by_name: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,7 +78,10 @@ def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
 
     Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
     """
-    sequence = _sequence_field(table, columns.sequence)
+    if columns.by_name and columns.sequence is not None:
+        sequence = _requested_field(table, columns.sequence)
+    else:
+        sequence = _sequence_field(table, columns.sequence)
     requested: tuple[str | None, ...] = (columns.labels or (None,)) if labelled else ()
     labels = tuple(filter(None, (_label_field(table, name, sequence) for name in requested)))
     if twice := [field for place, field in enumerate(labels) if field in labels[:place]]:

@@ -54,6 +54,10 @@ class InputColumn:
     is_text: bool
 
 
+FASTA_COLUMNS = (InputColumn("name", 0, "kept", is_text=True), InputColumn("sequence", 0, "sequence", is_text=True))
+"""The columns of FASTA: the first word of each header, and the sequence."""
+
+
 @dataclass(frozen=True)
 class Input:
     """Rows of one layout (None: a table with typed columns). labelled: whether they have labels.
@@ -98,8 +102,9 @@ def find_input(
 ) -> Input:
     """Resolve names and glob patterns to files, and infer their layout.
 
-    labelled: False if labels are not needed; keep_columns: False if only sequences and labels are. Raises UserError for a file that is missing, empty, of an unknown kind or
-    unreadable, for files that differ in layout, and for columns that do not exist.
+    labelled: False if labels are not needed; keep_columns: False if only sequences and labels are. Raises UserError for
+    a file that is missing, empty, of an unknown kind or unreadable, for files that differ in layout, and for columns
+    that do not exist.
     """
     files = resolve_files(names)
     kinds = {_kind(file) for file in files}
@@ -117,13 +122,17 @@ def find_input(
     layout, labelled = common_layout(bodies, columns, labelled, keep_columns)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
-    return Input(files, layout, labelled, stream=stream, columns=_text_columns(layout) if keep_columns else ())
+    return Input(
+        files, layout, labelled, stream=stream, columns=text_columns(layout, columns.by_name) if keep_columns else ()
+    )
 
 
-def _text_columns(layout: Layout) -> tuple[InputColumn, ...]:
+def text_columns(layout: Layout, by_name: bool = False) -> tuple[InputColumn, ...]:
+    """List the columns of rows of text. by_name: sequences are in files of their own, so all but labels are kept."""
     header = layout.header or ("",) * layout.columns
     roles: dict[int, Literal["sequence", "label"]] = dict.fromkeys(layout.label_fields, "label")
-    roles[layout.sequence_field] = "sequence"
+    if not by_name:
+        roles[layout.sequence_field] = "sequence"
     return tuple(
         InputColumn(name or f"column{field}", field, roles.get(field, "kept"), is_text=True)
         for field, name in enumerate(header, 1)
@@ -186,8 +195,8 @@ def _fasta_input(
         lines = (line for head in heads.values() for line in head)
         key, field, labelled = find_fasta_label(files[0], lines, columns)
         layout = replace(layout, expression_name=key, expression_field=field)
-    names = (InputColumn("name", 0, "kept", is_text=True),) if keep_columns else ()
-    return Input(files, layout, labelled, stream=fasta_files(files), columns=names)
+    kept = FASTA_COLUMNS if keep_columns else ()
+    return Input(files, layout, labelled, stream=fasta_files(files), columns=kept)
 
 
 def _table_input(files: list[str], columns: Columns, labelled: bool, keep_columns: bool) -> Input:
@@ -206,7 +215,9 @@ def _table_input(files: list[str], columns: Columns, labelled: bool, keep_column
         schemas.append(table_schema(file))
     sequence, name, *labels = first
     types = common_types(schemas)
-    roles: dict[str, Literal["sequence", "label"]] = {**dict.fromkeys(labels, "label"), sequence: "sequence"}
+    roles: dict[str, Literal["sequence", "label"]] = dict.fromkeys(labels, "label")
+    if not columns.by_name:
+        roles[sequence] = "sequence"
     are_text = any(decompressed_name(file).endswith(JSON_SUFFIXES) for file in files)
     inputs = tuple(
         InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in labels)

@@ -84,7 +84,8 @@ def common_layout(
 ) -> tuple[Layout, bool]:
     """Infer the layout of tables from the first lines of each file, and whether any of these rows has a label.
 
-    labelled: whether a column of labels is needed; keep_columns: whether all columns must agree in name. Raises UserError for files that differ in layout.
+    labelled: whether a column of labels is needed; keep_columns: whether all columns must agree in name. Raises
+    UserError for files that differ in layout.
     """
     layouts = {file: text_layout(file, lines, columns, labelled) for file, lines in heads.items()}
     (first_file, first), *others = layouts.items()

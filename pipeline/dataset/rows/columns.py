@@ -99,8 +99,8 @@ def define_columns(
     if not columns.labels and not columns.kept and given is None and not dataset.where:
         return columns
     connection.execute(statement("inputs/cells.sql"))
-    connection.execute("alter view input rename to narrow_input")
-    _define_raw_input(connection, source, columns)
+    fields = dict.fromkeys(column.source.field for column in (*columns.labels, *columns.kept))
+    define_raw_input(connection, source, fields)
     _define_typed_input(connection, columns, given)
     _define_filtered_input(connection, source, columns, dataset.where)
     valid_rows = f"(from filtered_input where {VALID})"
@@ -118,14 +118,14 @@ def define_columns(
     return replace(columns, given=given, marks=_marks(columns, dataset, given))
 
 
-def _define_raw_input(connection: duckdb.DuckDBPyConnection, source: Input, columns: BuildColumns) -> None:
-    """Define view `raw_input`: view `input` of one label, with a column of cells for each further column."""
+def define_raw_input(connection: duckdb.DuckDBPyConnection, source: Input, fields: Iterable[int]) -> None:
+    """Define view `raw_input`: view `input` with a column cell_N for each of the fields N, if the input is text."""
+    connection.execute("alter view input rename to narrow_input")
     if source.layout is None or source.layout.kind == "fasta":
         connection.execute("create or replace temp view raw_input as from narrow_input")
         return
     connection.execute(CELLS_OF_TEXT)
-    fields = {column.source.field: column.cell for column in (*columns.labels, *columns.kept)}
-    cells = _list(f"trim(cells[{number}]) as {cell}" for number, cell in fields.items())
+    cells = _list(f"trim(cells[{field}]) as cell_{field}" for field in fields)
     connection.execute(f"create or replace temp view raw_input as select * exclude (cells), {cells} from all_cells")
 
 

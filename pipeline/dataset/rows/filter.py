@@ -11,8 +11,21 @@ from pipeline.dataset.database import rows_of
 from pipeline.errors import UserError
 
 ALLOWED = frozenset(
-    ("COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "FUNCTION", "CAST", "BETWEEN", "CASE", "LAMBDA")
-    + ("COLLATE", "POSITIONAL_REFERENCE", "LAMBDA_REF", "TYPE")
+    (
+        "COLUMN_REF",
+        "CONSTANT",
+        "COMPARISON",
+        "CONJUNCTION",
+        "OPERATOR",
+        "FUNCTION",
+        "CAST",
+        "BETWEEN",
+        "CASE",
+        "LAMBDA",
+        "LAMBDA_REF",
+        "COLLATE",
+        "TYPE",
+    )
 )
 """Classes of DuckDB's parsed expressions that read nothing but the row: no sub-select, window or parameter."""
 

@@ -2,6 +2,7 @@
 
 import random
 
+import duckdb
 import pytest
 
 from pipeline.dataset.build import build_dataset
@@ -14,6 +15,9 @@ WORDS = {
     "test": ("test", "Testing"),
 }
 HEADER = ("seq", "activity", "set")
+SPLITS_OF_PRETRAIN = """
+select pretrain.split, finetune.split, count(*) from pretrain join finetune using (id) group by all order by 1
+"""
 
 
 def draw_rows(seed, weights=(6, 2, 2)):
@@ -30,10 +34,7 @@ def check_pretraining(config, rows, fraction=0.2):
     cut = labels[int(fraction * len(labels))]
     expected = {"train": sum(label >= cut for label in labels)}
     expected["valid"] = sum(label >= cut for _, label, _, split in rows if split == "valid")
-    found = select(
-        config,
-        "select pretrain.split, finetune.split, count(*) from pretrain join finetune using (id) group by all order by 1",
-    )
+    found = select(config, SPLITS_OF_PRETRAIN)
     assert found == [(split, split, expected[split]) for split in ("train", "valid")]
 
 
@@ -56,7 +57,7 @@ def test_given_splits_are_kept_exactly(tmp_path, seed, duplicates):
         groups = {}
         for sequence, label, _, split in rows:
             groups.setdefault((sequence, split), []).append(label)
-        assert [(row[0], row[2]) for row in found] == sorted(groups)
+        assert sorted((row[0], row[2]) for row in found) == sorted(groups)
         assert all(label == pytest.approx(sum(values) / len(values))
                    for sequence, label, split in found for values in [groups[sequence, split]])  # fmt: skip
     assert select(config, "select count(*) from pretrain join finetune using (id) where finetune.split = 'test'") == [
@@ -77,8 +78,7 @@ def test_one_file_per_split_equals_a_column(tmp_path):
         files[split] = [str(tmp_path / f"{split}?.tsv")]
     single = bare_config(tmp_path / "files")
     built = build_dataset([], single, split_files=files)
-    everything = "select id, split, position, sequence, expression, promoters.set from finetune join promoters using (id) order by id"
-    everything = everything.replace("sequence, expression", "finetune.sequence, finetune.expression")
+    everything = "select finetune.*, promoters.set from finetune join promoters using (id) order by id"
     assert select(single, everything) == select(column, everything)
     assert built.info.key == select(column, "select key from dataset")[0][0]
     assert build_dataset([], single, split_files=files).reused
@@ -131,10 +131,7 @@ def test_pretraining_without_given_validation_rows_above_the_threshold(tmp_path)
     rows += [(sequence, -1, "valid") for sequence in sequences(10, 1)]
     config = bare_config(tmp_path, "dataset.split=column", "dataset.split_column=set", "dataset.pretrain_valid=5")
     build_dataset([write_table(tmp_path / "a.tsv", HEADER, rows)], config)
-    found = select(
-        config,
-        "select pretrain.split, finetune.split, count(*) from pretrain join finetune using (id) group by all order by 1",
-    )
+    found = select(config, SPLITS_OF_PRETRAIN)
     assert found == [("train", "train", 25), ("valid", "train", 5)]
 
 
@@ -150,7 +147,6 @@ def test_validation_rows_of_pretraining_are_limited(tmp_path):
         ("train", info.pretrain_rows - 3, info.pretrain_rows - 4),
         ("valid", 3, 2),
     ]
-    copied = f"select pretrain_split, count(*) from '{config.dataset.path.replace('duckdb', 'parquet')}/*.parquet' where pretrain_split is not null group by all order by 1"
-    import duckdb
-
-    assert duckdb.sql(copied).fetchall() == [("train", info.pretrain_rows - 3), ("valid", 3)]
+    copied = duckdb.sql(f"from '{tmp_path}/dataset.parquet/*.parquet' where pretrain_split is not null")
+    counts = copied.aggregate("pretrain_split, count(*)").order("pretrain_split").fetchall()
+    assert counts == [("train", info.pretrain_rows - 3), ("valid", 3)]
