@@ -37,13 +37,15 @@ class Part:
 
     first: number of the first row, from 0; table: columns name (where the input has names), sequence (as read),
     repaired, and problem (null for a valid row). label: float64 (rows,), NaN where there is none; None if the input has
-    no clear column of labels. cells: all columns of the input, if they are kept.
+    no clear column of labels. cells: all columns of the input, if they are kept. predictions: columns of predictions in
+    place of repaired, one per label.
     """
 
     first: int
     table: pa.Table
     label: npt.NDArray[np.float64] | None = field(default=None, compare=False)
     cells: pa.Table | None = None
+    predictions: int = 1
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -63,12 +65,7 @@ class Part:
         place, table = self.table.column_names.index("repaired"), self.table.drop_columns("repaired")
         for number, name in enumerate([f"prediction_{label}" for label in labels] or ["prediction"]):
             table = table.add_column(place + number, name, pa.array(prediction[:, number], from_pandas=True))
-        return Part(self.first, table, cells=self.cells)
-
-    @property
-    def predictions(self) -> int:
-        """Number of the columns of predictions, between sequence and problem."""
-        return len(self.table.column_names) - self.table.column_names.index("sequence") - 2
+        return Part(self.first, table, cells=self.cells, predictions=len(labels) or 1)
 
     @property
     def output(self) -> pa.Table:

@@ -44,10 +44,10 @@ def as_text(value: float | None) -> str:
 
 
 def _cells(table: pa.Table, predictions: int) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each row as text, up to the last prediction."""
+    """Yield the cells of each row as text, up to the last prediction. predictions: columns of these."""
     *columns, _ = (column.to_pylist() for column in table.columns)
-    texts = (map(_text, cells) for cells in columns[:-predictions])
-    return zip(*texts, *(map(as_text, values) for values in columns[-predictions:]), strict=True)
+    texts, numbers = columns[:-predictions], columns[-predictions:]
+    return zip(*(map(_text, cells) for cells in texts), *(map(as_text, cells) for cells in numbers), strict=True)
 
 
 def _text(cell: object) -> str:
@@ -81,7 +81,8 @@ def write_table(file: BinaryIO, parts: Iterator[Part]) -> None:
     for part in parts:
         table = part.output
         rows = [] if part.first else [table.column_names[:-1]]
-        rows += [[re.sub(LINE_BREAKERS["sequence"], " ", cell) for cell in cells] for cells in _cells(table, part.predictions)]
+        lines = _cells(table, part.predictions)
+        rows += [[re.sub(LINE_BREAKERS["sequence"], " ", cell) for cell in cells] for cells in lines]
         file.write("".join("\t".join(cells) + "\n" for cells in rows).encode())
         file.flush()
 

@@ -82,6 +82,19 @@ def test_files_have_a_column_per_label(model, rows, tmp_path, form):
     assert got == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_kept_columns_are_beside_the_predictions_of_all_labels(model, rows, tmp_path):
+    table = tmp_path / "rows.csv"
+    lines = [f"{row},{number},{number / 7}" for number, row in enumerate(rows[:20])]
+    table.write_text("\n".join(["sequence,prediction_Hk,prediction_old", *lines]) + "\n")
+    output = tmp_path / "out.csv"
+    predict_files(PredictionRequest(model, [str(table)], str(output), workers=1, keep_columns=True))
+    head, *cells = csv.reader(output.open())
+    assert head == ["sequence", "prediction_Hk_input", "prediction_old", "prediction_Dev", "prediction_Hk"]
+    assert [",".join(row[:3]) for row in cells] == lines
+    got = np.array([row[3:] for row in cells], float)
+    assert got == pytest.approx(Predictor(model).predict(rows[:20]), rel=1e-4, abs=1e-5)
+
+
 def test_journal_returns_the_values_of_all_labels(tmp_path, model, rows):
     (tmp_path / "rows.txt").write_text("\n".join(rows) + "\n")
     from model.prediction.inputs import find_prediction_input, read_parts

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from model.scoring.bootstrap import _correlation, _moments, _ranks, _ratio, _tie_groups, correlation_intervals
-from model.scoring.metrics import base_perplexity, mse, pearson, r2, regression_scores, spearman
+from model.scoring.metrics import base_perplexity, mse, pearson, r2, regression_scores, scores_of_labels, spearman
 
 LABELS = np.array([1.0, 2, 3, 4])
 
@@ -20,6 +20,20 @@ def test_errors_by_hand():
     assert r2(np.full(4, 9.0), LABELS) < 0
     assert r2(LABELS, np.ones(4)) == 0  # undefined
     assert mse(np.empty(0), np.empty(0)) == r2(np.empty(0), np.empty(0)) == 0
+
+
+def test_scores_of_labels_use_present_values_and_leave_out_labels_without_any():
+    draws = np.random.default_rng(0)
+    prediction, label = draws.normal(size=(2, 50, 3)).astype(np.float32)
+    label[::3, 0] = label[:, 2] = np.nan
+    scores = scores_of_labels(prediction, label, ["a", "b", "c"])
+    present = np.arange(50) % 3 > 0
+    each = {"a": regression_scores(prediction[present, 0], label[present, 0]),
+            "b": regression_scores(prediction[:, 1], label[:, 1])}  # fmt: skip
+    expected = {f"{metric}/{name}": value for name, values in each.items() for metric, value in values.items()}
+    expected |= {metric: (each["a"][metric] + each["b"][metric]) / 2 for metric in each["a"]}
+    assert scores == pytest.approx(expected)
+    assert set(scores_of_labels(prediction, np.full_like(label, np.nan), ["a", "b", "c"]).values()) == {0.0}
 
 
 def test_float32_input_keeps_precision():
