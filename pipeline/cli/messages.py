@@ -25,6 +25,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         *_kept(built),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_splits(info),
+        *_leaks(built),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
             f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
@@ -115,8 +116,6 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
             f"{format_count(info.random_split_leaks, 'held-out row')} would"
         )
-    if info.cut is not None and built.leaks is not None:
-        yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
     cluster = built.largest_cluster
     if cluster is not None and 2 * cluster.rows > info.promoters:
         yield (
@@ -161,6 +160,11 @@ def describe_replacement(folder: str, index: "Index", reasons: list[str]) -> str
         f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
         f"({format_count(records, 'record')}, {format_count(rows, 'promoter')}); changed: {'; '.join(reasons)}"
     )
+
+
+def _leaks(built: "BuildResult") -> Iterator[str]:
+    if built.info.cut is not None and built.leaks is not None:
+        yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
 
 
 def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
