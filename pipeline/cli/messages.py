@@ -8,7 +8,7 @@ from pipeline.runtime.text import format_count
 if TYPE_CHECKING:
     from pipeline.dataset.database import DatasetInfo
     from pipeline.dataset.results import BuildResult
-    from pipeline.dataset.split_leaks import SplitLeaks
+    from pipeline.dataset.splits.split_leaks import SplitLeaks
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult

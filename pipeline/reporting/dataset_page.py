@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
-from pipeline.dataset.split_leaks import SplitLeaks, recorded_leaks
 from pipeline.dataset.query import Columns, answer
+from pipeline.dataset.splits.split_leaks import SplitLeaks, recorded_leaks
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
@@ -123,7 +123,9 @@ def _leaks(leaks: SplitLeaks) -> Table:
 def _splits_text(info: DatasetInfo) -> str:
     if info.cut is None:
         return "The promoters have no measured expression. A trained model can predict it; training needs measurements."
-    grouped = " Near-duplicates and reverse complements are always in the same split." if info.split == "grouped" else ""
+    grouped = (
+        " Near-duplicates and reverse complements are always in the same split." if info.split == "grouped" else ""
+    )
     return (
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
         "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from pipeline.dataset.database import open_dataset, rows_of, set_memory_limit
-from pipeline.dataset.insert_rows import read_inserts, reserve_workspace
+from pipeline.dataset.splits.insert_rows import read_inserts, reserve_workspace
 from pipeline.near_duplicates.leaks import LeakCounter, Split
 from pipeline.near_duplicates.runs import find_shared_runs
 from pipeline.near_duplicates.search import find_near_duplicates

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pipeline.cli.messages import describe_build, describe_leaks
-from pipeline.dataset import split_leaks
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
-from pipeline.dataset.split_leaks import SplitLeaks, examine_dataset
+from pipeline.dataset.splits import split_leaks
+from pipeline.dataset.splits.split_leaks import SplitLeaks, examine_dataset
 from pipeline.errors import UserError
 from tests.conftest import small_config
 from tests.pipeline.dataset.toy_dataset import L, R, line, write
