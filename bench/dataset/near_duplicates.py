@@ -3,8 +3,8 @@
 python -m bench.dataset.near_duplicates 1000000 6739258 --memory 512      numbers of inserts, MiB of the search
 python -m bench.dataset.near_duplicates 1000000 --overlap 40              also the inserts that share 40 bases
 
-2 % of the inserts are near another one, half of them on the other strand. The inserts are generated as they are read, so
-the peak memory is that of the search. Each number runs in a process of its own.
+2 % of the inserts are near another one, half of them on the other strand. The inserts are generated as they are read,
+so the peak memory is that of the search. Each number runs in a process of its own.
 """
 
 import argparse
