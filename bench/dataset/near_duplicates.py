@@ -1,76 +1,92 @@
-"""Measure the search for near-duplicates among generated inserts: wall and CPU seconds, peak memory.
+"""Measure the search for near-duplicates and shared runs among generated inserts: CPU seconds, peak memory.
 
-python -m bench.dataset.near_duplicates 6739258      number of inserts, 2 % of them near another one
+python -m bench.dataset.near_duplicates 1000000 6739258 --memory 512      numbers of inserts, MiB of the search
+python -m bench.dataset.near_duplicates 1000000 --overlap 40              also the inserts that share 40 bases
+
+2 % of the inserts are near another one, half of them on the other strand. The inserts are generated as they are read,
+so the peak memory is that of the search. Each number runs in a process of its own.
 """
 
 import argparse
+import multiprocessing
 import resource
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.near_duplicates.clusters import find_clusters
+from pipeline.near_duplicates.clusters import DisjointSets
+from pipeline.near_duplicates.runs import find_shared_runs
+from pipeline.near_duplicates.search import Equal, find_near_duplicates
+from pipeline.near_duplicates.spill import Workspace
 
-LENGTHS = np.array([60, 70, 77, 78, 79, 80, 81, 82, 100])
-SHARES = np.array([0.004, 0.004, 0.01, 0.024, 0.128, 0.82, 0.005, 0.003, 0.002])
+SHARES = {60: 0.004, 70: 0.004, 77: 0.01, 78: 0.024, 79: 0.128, 80: 0.82, 81: 0.005, 82: 0.003, 100: 0.002}
+"""Share of each length among the inserts of the yeast assay, about."""
 BASES = np.frombuffer(b"ACGTN", np.uint8)
 BASE_SHARES = (0.226, 0.192, 0.281, 0.301)
 HOLDS_N = 0.004
-PLANTED = 0.02
+PLANTED = 50
+"""Every 50th insert is near the one before it."""
 PART = 50_000
 
 
-def inserts(number: int, seed: int = 0) -> pa.ChunkedArray:
-    """Generate inserts of the assay's lengths and bases; every 50th is its predecessor with a base changed."""
-    random = np.random.default_rng(seed)
-    return pa.chunked_array([_part(random, min(PART, number - start)) for start in range(0, number, PART)])
+def inserts(number: int) -> Iterator[tuple[npt.NDArray[np.int64], pa.Array]]:
+    """Generate rows and inserts of the assay's lengths and bases, shortest first."""
+    row = 0
+    for length, share in SHARES.items():
+        end = number if length == max(SHARES) else row + round(number * share)
+        while row < end:
+            rows = np.arange(row, min(row + PART, end))
+            yield rows, _part(np.random.default_rng(row), len(rows), length)
+            row += len(rows)
 
 
-def _part(random: np.random.Generator, rows: int) -> pa.Array:
-    width = int(LENGTHS.max())
-    lengths = random.choice(LENGTHS, rows, p=SHARES)
-    edges = np.cumsum(BASE_SHARES)[:3]
-    bases = BASES[np.searchsorted(edges, random.random((rows, width), np.float32))]
+def _part(random: np.random.Generator, rows: int, length: int) -> pa.Array:
+    codes = np.searchsorted(np.cumsum(BASE_SHARES)[:3], random.random((rows, length), np.float32)).astype(np.uint8)
     some = np.flatnonzero(random.random(rows) < HOLDS_N)
-    bases[some, random.integers(0, 57, len(some))] = ord("N")
-    _plant(random, bases, lengths, np.arange(1, rows, round(1 / PLANTED)))
-    data = bases[np.arange(width) < lengths[:, None]]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def _plant(
-    random: np.random.Generator, bases: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64], copies: npt.NDArray
-) -> None:
-    """Replace some rows by the row before, with two bases redrawn or, in every third one, a base deleted."""
-    bases[copies], lengths[copies] = bases[copies - 1], lengths[copies - 1]
+    codes[some, random.integers(0, length, len(some))] = 4
+    copies = np.arange(1, rows, PLANTED)
+    codes[copies] = codes[copies - 1]
+    codes[copies[::2]] = np.array([3, 2, 1, 0, 4], np.uint8)[codes[copies[::2], ::-1]]
     for _ in range(2):
-        bases[copies, random.integers(0, 57, len(copies))] = random.choice(BASES[:4], len(copies))
-    shorter = copies[::3]
-    bases[shorter] = bases[shorter - 1]
-    for row, place in zip(shorter, random.integers(0, 57, len(shorter)), strict=True):
-        bases[row, place:-1] = bases[row, place + 1 :]
-    lengths[shorter] -= 1
+        codes[copies, random.integers(0, length, len(copies))] = random.integers(0, 4, len(copies))
+    offsets = np.arange(0, (rows + 1) * length, length, dtype=np.int32)
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(BASES[codes]))
+
+
+def measure(number: int, memory_mib: int, overlap: int, folder: str | None) -> None:
+    """Run the search once and print a row of the table."""
+    start, workspace = time.perf_counter(), Workspace(memory_mib << 20, folder)
+    sets = DisjointSets(number)
+    for relation in find_near_duplicates(inserts(number), 2, workspace):
+        sets.join(*((relation.rows, relation.first) if isinstance(relation, Equal) else (relation.i, relation.j)))
+    if overlap:
+        for runs in find_shared_runs(lambda: inserts(number), overlap, number, workspace):
+            sets.join(np.repeat(runs.members[runs.starts], runs.sizes), runs.members)
+    rows = sum(len(batch) for batch, _ in sets.shared())
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
+    wall = time.perf_counter() - start
+    print(f"| {number:,} | {memory_mib:,} | {rows:,} | {wall:.1f} | {cpu:.1f} | {peak:.2f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("number", type=int)
-    column = inserts(parser.parse_args().number)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    start = time.perf_counter()
-    groups = find_clusters(column)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    leaders = len(np.unique(groups.leaders))
-    print(f"{len(column):,} inserts: {len(groups.rows):,} have near-duplicates, in {leaders:,} groups")
-    print(f"wall {wall:.1f} s, CPU {cpu:.1f} s")
-    print(
-        f"peak memory {after.ru_maxrss / 2**10:,.0f} MiB, of which {before.ru_maxrss / 2**10:,.0f} MiB were the inserts"
-    )
+    parser.add_argument("numbers", type=int, nargs="+")
+    parser.add_argument("--memory", type=int, default=512, help="memory of the search, MiB")
+    parser.add_argument("--overlap", type=int, default=0, help="bases of shared runs")
+    parser.add_argument("--folder", help="folder of temporary files")
+    arguments = parser.parse_args()
+    print("| inserts | memory of the search, MiB | in clusters | wall s | CPU s | peak GB |")
+    print("|--:|--:|--:|--:|--:|--:|")
+    for number in arguments.numbers:
+        process = multiprocessing.get_context("spawn").Process(
+            target=measure, args=(number, arguments.memory, arguments.overlap, arguments.folder)
+        )
+        process.start()
+        process.join()
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def leaks(
 
     Example: promoter-bert leaks --dataset my.duckdb
     """
-    from pipeline.dataset.split_leaks import examine_dataset
+    from pipeline.dataset.splits.split_leaks import examine_dataset
 
     path = configuration(context, config, dataset__path=dataset).dataset.path
     found = examine_dataset(path, memory)

@@ -9,7 +9,7 @@ from pipeline.runtime.text import format_count
 if TYPE_CHECKING:
     from pipeline.dataset.database import DatasetInfo
     from pipeline.dataset.results import BuildResult
-    from pipeline.dataset.split_leaks import SplitLeaks
+    from pipeline.dataset.splits.split_leaks import SplitLeaks
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult
@@ -26,6 +26,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         *_kept(built),
         *(_layout(built.layout, info.cut is not None) if built.layout else ()),
         *_splits(info),
+        *_leaks(built),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
             f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
@@ -121,8 +122,6 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"grouped    no held-out row has a near-duplicate in training; with a random split "
             f"{format_count(info.random_split_leaks, 'held-out row')} would"
         )
-    if info.cut is not None and built.leaks is not None:
-        yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
     cluster = built.largest_cluster
     if cluster is not None and 2 * cluster.rows > info.promoters:
         yield (
@@ -167,6 +166,11 @@ def describe_replacement(folder: str, index: "Index", reasons: list[str], name: 
         f"{folder}: replacing {format_count(len(index.shards), 'shard')} of k = {index.k} "
         f"({format_count(records, 'record')}, {format_count(rows, name)}); changed: {'; '.join(reasons)}"
     )
+
+
+def _leaks(built: "BuildResult") -> Iterator[str]:
+    if built.info.cut is not None and built.leaks is not None:
+        yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
 
 
 def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:

@@ -29,7 +29,7 @@ from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.rows.design import count_designs, find_design, join_design, load_design
 from pipeline.dataset.rows.given_split import count_given_rows
 from pipeline.dataset.rows.group_column import group_code
-from pipeline.dataset.split_leaks import record_leaks
+from pipeline.dataset.splits.split_leaks import record_leaks
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.errors import UserError
 from pipeline.io.remote import fetch, is_remote
@@ -173,7 +173,7 @@ def _run_statements(
     if columns.given is not None:
         count_given_rows(connection, columns.given, config.dataset)
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
-        from pipeline.dataset.grouped_split import create_grouped_promoters
+        from pipeline.dataset.splits.grouped_split import create_grouped_promoters
 
         group = group_code(source, columns, config.dataset.group_column)
         leaks, largest = create_grouped_promoters(connection, config.dataset, marks, group)

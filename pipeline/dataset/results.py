@@ -13,7 +13,7 @@ from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_d
 from pipeline.dataset.parquet import has_parquet
 from pipeline.dataset.rows.design import DesignCounts
 from pipeline.dataset.rows.names import quoted
-from pipeline.dataset.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
+from pipeline.dataset.splits.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 

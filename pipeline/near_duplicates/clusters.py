@@ -18,7 +18,8 @@ class DisjointSets:
 
     def __init__(self, rows: int) -> None:
         """Create one set per row."""
-        self._parents = np.arange(rows, dtype=np.int32 if rows < 1 << 31 else np.int64)
+        dtype = np.int32 if rows < 1 << 31 else np.int64
+        self._parents: npt.NDArray[np.signedinteger] = np.arange(rows, dtype=dtype)
 
     def join(self, i: Indices, j: Indices) -> None:
         """Join the sets of rows i and j, pair by pair: (pairs,) int64 each."""

@@ -20,7 +20,7 @@ class Workspace:
     """Memory for the records of one search, in bytes, and the folder of its temporary files (None: the system's)."""
 
     memory_bytes: int = 1 << 30
-    folder: Path | None = None
+    folder: Path | str | None = None
 
 
 class Records:

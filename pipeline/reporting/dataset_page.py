@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
 from pipeline.dataset.query import Columns, answer
+from pipeline.dataset.splits.split_leaks import SplitLeaks, recorded_leaks
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
@@ -57,7 +58,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
     out = Path(out)
     expect_page_name(out)
     with open_dataset(dataset) as connection:
-        info = dataset_info(connection)
+        info, leaks = dataset_info(connection), recorded_leaks(connection)
         with new_file(out) as file:
             file.touch()  # fails before the work where the folder is read-only
             results = {}
@@ -65,15 +66,15 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
                 step(name)
                 results[name] = answer(connection, name)
             step("drawing")
-            content = _page(info, results).encode()
+            content = _page(info, leaks, results).encode()
             file.write_bytes(content)
             step("")
     return Stats(str(out), info.promoters, len(content))
 
 
-def _page(info: DatasetInfo, results: dict[str, Columns]) -> str:
+def _page(info: DatasetInfo, leaks: SplitLeaks | None, results: dict[str, Columns]) -> str:
     name = info.sequence_name
-    sections = [_summary(info), _splits(info, results["splits"]), _rejects(info, results["rejects_by_reason"])]
+    sections = [_summary(info), _splits(info, leaks, results["splits"]), _rejects(info, results["rejects_by_reason"])]
     if info.cut is not None:
         sections += _label_figures(info, info.cut, results)
     sections += _sequence_figures(results, name)
@@ -106,13 +107,26 @@ def _percent(promoters: int, info: DatasetInfo) -> str:
     return format_percent(promoters / info.promoters)
 
 
-def _splits(info: DatasetInfo, result: Columns) -> Section:
+def _splits(info: DatasetInfo, leaks: SplitLeaks | None, result: Columns) -> Section:
     rows = [
         (stage, split, f"{n:,}", *("" if value is None else f"{value:.3f}" for value in mean_and_sd))
         for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
     ]
     heads = ("stage", "split", f"{info.sequence_name}s", "mean expression", "standard deviation of expression")
-    return Section("Splits", _splits_text(info), [Table(heads, rows, frozenset({2, 3, 4}))], "sql/queries/splits.sql")
+    tables = [Table(heads, rows, frozenset({2, 3, 4}))]
+    if info.cut is not None and leaks is not None:
+        tables.append(_leaks(leaks))
+    return Section("Splits", _splits_text(info), tables, "sql/queries/splits.sql")
+
+
+def _leaks(leaks: SplitLeaks) -> Table:
+    counts = (
+        ("have a near-duplicate in training, on either strand", leaks.near_duplicates),
+        ("have their reverse complement in training", leaks.reverse_complements),
+        ("share a run of 40 bases with a training row", leaks.shared_runs),
+    )
+    rows = [(what, "not examined: promoter-bert leaks" if n is None else f"{n:,}") for what, n in counts]
+    return Table((f"of {format_count(leaks.held_out, 'held-out row')} of finetune", "rows"), rows, frozenset({1}))
 
 
 def _splits_text(info: DatasetInfo) -> str:
@@ -121,7 +135,9 @@ def _splits_text(info: DatasetInfo) -> str:
             f"The {info.sequence_name}s have no measured expression. A trained model can predict it; training needs "
             "measurements."
         )
-    grouped = " Near-duplicates are always in the same split." if info.split == "grouped" else ""
+    grouped = (
+        " Near-duplicates and reverse complements are always in the same split." if info.split == "grouped" else ""
+    )
     return name_sequences(
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
         "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "

@@ -1,6 +1,6 @@
 -- Clusters of near-duplicate inserts, largest first, of a dataset that was built with dataset.split=grouped.
--- One row per insert and the leader of its cluster: the number of mismatches if both have the same length, the split of
--- the cluster, and both expressions. Large differences of expression within a cluster show measurement noise or an
+-- One row per insert and the leader of its cluster: the number of mismatches on the nearer strand if both have the same
+-- length, the split of the cluster, and both expressions. Large differences of expression within a cluster show measurement noise or an
 -- important base.
 with measured as (
     select insert_of(sequence) as "insert", avg(expression) as expression
@@ -16,7 +16,11 @@ select
     families.inserts as family,
     leader,
     "insert",
-    if(length(leader) = length("insert"), hamming(leader, "insert"), null) as mismatches,
+    if(
+        length(leader) = length("insert"),
+        least(hamming(leader, "insert"), hamming(leader, reverse_complement("insert"))),
+        null
+    ) as mismatches,
     split,
     round(own.expression, 2) as expression,
     round(of_leader.expression, 2) as expression_of_leader

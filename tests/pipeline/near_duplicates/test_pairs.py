@@ -355,10 +355,6 @@ def test_slices_and_types_of_columns():
         found = find_near_duplicates([(np.arange(7), column)], 1, Workspace())
         pairs_found = {pair for near in found for pair in zip(near.i.tolist(), near.j.tolist(), strict=True)}
         assert pairs_found == {(2, 3), (3, 4), (5, 6)}
-            (2, 3),
-            (3, 4),
-            (5, 6),
-        }
     assert list(find_near_duplicates([], 1, Workspace())) == []
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from pipeline.config.schema import Dataset
 from pipeline.dataset.database import rows_of, statement
 from pipeline.dataset.input.view import set_variables
-from pipeline.dataset.insert_rows import READ_ROWS, read_inserts, reserve_workspace
-from pipeline.dataset.split_leaks import LargestCluster
+from pipeline.dataset.splits.insert_rows import READ_ROWS, read_inserts, reserve_workspace
+from pipeline.dataset.splits.split_leaks import LargestCluster
 from pipeline.errors import UserError
 from pipeline.near_duplicates.candidates import Buckets
 from pipeline.near_duplicates.clusters import DisjointSets

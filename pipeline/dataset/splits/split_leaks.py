@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from pipeline.dataset.database import open_dataset, rows_of, set_memory_limit
-from pipeline.dataset.insert_rows import read_inserts, reserve_workspace
+from pipeline.dataset.splits.insert_rows import read_inserts, reserve_workspace
 from pipeline.near_duplicates.leaks import LeakCounter, Split
 from pipeline.near_duplicates.runs import find_shared_runs
 from pipeline.near_duplicates.search import find_near_duplicates
@@ -19,7 +19,7 @@ from pipeline.runtime.text import format_count
 
 RUN_BASES = 40
 MAX_BUILD_ROWS = 100_000
-"""The build examines datasets of at most this many promoters: the search takes 10 CPU seconds per million."""
+"""The build examines datasets of at most this many promoters: the search takes 13 CPU seconds per million."""
 
 _INSERTS = """
     select
@@ -62,7 +62,7 @@ class LargestCluster:
 
 
 def examine(connection: duckdb.DuckDBPyConnection) -> SplitLeaks:
-    """Examine all held-out rows of an open dataset. Memory: the limit of the connection, and 12 bytes per row."""
+    """Examine all held-out rows of an open dataset. Memory: the limit of the connection, and 9 bytes per row."""
     held_out, rows, max_mismatches = _sizes(connection)
     splits = np.full(rows, Split.TRAIN, np.uint8)
     splits[:held_out] = Split.HELD_OUT
