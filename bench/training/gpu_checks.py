@@ -14,6 +14,7 @@ any part failed.
 """
 
 import argparse
+import copy
 import json
 import os
 import signal
@@ -34,8 +35,8 @@ from pipeline.paths import ROOT
 LIMITS = {"attention": 60, "resume": 180, "rates": 210, "job": 150}
 """Seconds per part: ten minutes in all."""
 WIDTHS = (128, 136, 144)
-TOLERANCE = 2e-2
-"""Largest accepted difference of an fp16 output from MATH, in standard deviations of the outputs."""
+TOLERANCE = 3.0
+"""Largest accepted error of fp16 outputs, as a multiple of the error of the MATH backend in fp16."""
 SMALL = [
     "dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.1", "model.hidden=64",
     "model.heads=4", "model.layers=2", "model.intermediate=128", "finetune.start=scratch", "finetune.max_epochs=1",
@@ -45,7 +46,10 @@ SMALL = [
 
 
 def check_attention(tiny: bool) -> str:
-    """Compare fp16 outputs with the MATH backend's, and list the kernels. Returns lines; raises if one differs."""
+    """Compare errors of fp16 outputs with the MATH backend's, and list the kernels. Errors are those against float32.
+
+    Returns lines; raises if an error is too large.
+    """
     from transformers import BertConfig, BertForSequenceClassification
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,7 +59,8 @@ def check_attention(tiny: bool) -> str:
         vocab_size=130, hidden_size=hidden, num_hidden_layers=3, num_attention_heads=8, intermediate_size=4 * hidden,
         max_position_embeddings=272, num_labels=1,
     )  # fmt: skip
-    model = BertForSequenceClassification(size).eval().half().to(device)
+    whole = BertForSequenceClassification(size).eval().to(device)
+    model = copy.deepcopy(whole).half()
     fuse_projections(model)
     lines, worst = [], 0.0
     for width in WIDTHS:
@@ -66,18 +71,18 @@ def check_attention(tiny: bool) -> str:
             lengths = lengths.to(device)
             with torch.inference_mode():
                 with sdpa_kernel(SDPBackend.MATH):
-                    expected = average_over_frames(model, tokens, lengths, 3, is_full=False)
+                    expected, math = (average_over_frames(one, tokens, lengths, 3) for one in (whole, model))
                 with torch.profiler.profile() as profiler:
                     output = average_over_frames(model, tokens, lengths, 3, is_full=is_full)
-            difference = float((output - expected).abs().max() / expected.std())
-            worst = max(worst, difference)
+            error, of_math = (float((one - expected).abs().max()) for one in (output, math))
+            worst = max(worst, error / of_math)
             kernels = {event.key for event in profiler.key_averages() if is_attention(event.key)}
             lines.append(
                 f"{width} tokens, {'full' if is_full else 'padded'}: difference {difference:.1e} sd; {kernels}"
             )
     text = "\n".join(lines)
     if not worst < TOLERANCE:
-        raise AssertionError(f"{text}\nexpected differences below {TOLERANCE}")
+        raise AssertionError(f"{text}\nexpected errors below {TOLERANCE} times those of MATH")
     return text
 
 
