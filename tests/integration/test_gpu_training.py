@@ -33,7 +33,7 @@ def copy(prepared, tmp_path):
 
 def start(copy, ranks, zero, name, **environment):
     arguments = (*SCRATCH, f"run.name={name}", "--deepspeed_config", f"zero-{zero}.json")
-    return train(copy, ranks, *arguments, script="gpu_train.py", **environment)
+    return train(copy, ranks, *arguments, script="gpu_train.py", timeout=400, **environment)
 
 
 def test_fp16_training_resumes_on_other_ranks_and_zero_stages(copy):
