@@ -43,12 +43,12 @@ def evaluations(run):
     return {line["step"]: line for line in read_metrics(run / "metrics.jsonl") if "valid_loss" in line}
 
 
-def train(workspace, ranks, *arguments, before=(), check=True, **environment):
+def train(workspace, ranks, *arguments, before=(), check=True, script="recording_train.py", timeout=120, **environment):
     (workspace.folder / "recording_train.py").write_text((Path(__file__).parent / "recording_train.py").read_text())
     done = subprocess.run(
-        [*before, *launched(ranks), "recording_train.py", *arguments],
+        [*before, *launched(ranks), script, *arguments],
         cwd=workspace.folder, capture_output=True, text=True,
-        env={**ENVIRONMENT, **environment}, timeout=120, check=False,
+        env={**ENVIRONMENT, **environment}, timeout=timeout, check=False,
     )  # fmt: skip
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
