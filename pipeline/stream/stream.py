@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
@@ -50,7 +51,8 @@ ErrorConsensus = Callable[[str | None], str | None]
 
 FactExchange = Callable[[str | None, Numbers | None, Numbers], tuple[str | None, Numbers]]
 """The error of this rank, or None; int64 facts of its promoters, or None after an error; and the number of facts of
-each rank -> the error of any rank, or None; and the facts of all ranks, joined. All ranks call it at the same points.
+each rank -> the error of any rank, or None; and the facts of all ranks, joined, or a single one if all are equal. All
+ranks call it at the same points.
 """
 
 
@@ -208,7 +210,7 @@ class ShardStream:
         else:
             counts = steps * np.diff(partition(global_rows, self.rank_slice.ranks))
             any_problem, joined = self._exchange(problem, block.own_facts() if block else None, counts)
-            facts = np.concatenate([part.reshape(steps, -1) for part in np.split(joined, np.cumsum(counts)[:-1])], 1)
+            facts = _arrange(joined, counts, steps, global_rows)
         if block is None:
             raise own_error
         if any_problem is not None:
@@ -242,3 +244,10 @@ class ShardStream:
                 done += steps
         finally:
             self._reader.prefetch([])
+
+
+def _arrange(facts: Numbers, counts: Numbers, steps: int, global_rows: int) -> Numbers:
+    """Arrange the facts of all ranks by step: (steps, global_rows). A single one is that of all promoters."""
+    if len(facts) == 1:
+        return as_strided(np.full(global_rows, facts[0]), (steps, global_rows), (0, facts.itemsize))
+    return np.concatenate([part.reshape(steps, -1) for part in np.split(facts, np.cumsum(counts)[:-1])], axis=1)
