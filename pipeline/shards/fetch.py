@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,12 +45,52 @@ def fetch_file(
     silent_seconds: timeout of a connection that receives no bytes. Raises UserError if the file is missing, refused,
     or repeatedly corrupt, and OSError for an error of the local disk.
     """
-    corrupt = 0
     system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
+    size_bytes = SMALL_FILE_BYTES if expected is None else expected[0]
+
+    def attempt() -> str | None:
+        copy_file(system, path, target, size_bytes)
+        return _describe_difference(target, expected)
+
+    _retry(url, attempt, waits, str(target))
+
+
+class NoRangesError(Exception):
+    """A store that returns whole files instead of byte ranges."""
+
+
+def fetch_range(
+    url: str, start: int, size_bytes: int, waits: Sequence[float] = WAITS, silent_seconds: float = SILENT_SECONDS
+) -> bytes:
+    """Fetch some bytes of the file of a URL, with retries as in fetch_file.
+
+    Raises NoRangesError if the store returns more, and UserError as fetch_file does.
+    """
+    system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
+    content = b""
+
+    def attempt() -> str | None:
+        nonlocal content
+        content = system.cat_file(path, start=start, end=start + size_bytes)
+        short = f"expected {size_bytes:,} bytes from {start:,} on, got {len(content):,}"
+        return short if len(content) < size_bytes else None
+
+    _retry(url, attempt, waits)
+    if len(content) > size_bytes:
+        raise NoRangesError(url)
+    return content
+
+
+def _retry(url: str, attempt: Callable[[], str | None], waits: Sequence[float], target: str = "") -> None:
+    """Repeat an attempt, which returns a problem of the received bytes or None, after each of `waits` seconds.
+
+    Raises UserError if the file is missing, refused, or repeatedly corrupt, and OSError for an error of the local disk.
+    target: local file of the attempt.
+    """
+    corrupt = 0
     for wait in [*waits, None]:
         try:
-            copy_file(system, path, target, SMALL_FILE_BYTES if expected is None else expected[0])
-            problem = _describe_difference(target, expected)
+            problem = attempt()
             if problem is None:
                 return
             corrupt += 1
@@ -58,7 +98,7 @@ def fetch_file(
             problem = str(error)
             corrupt += 1
         except (FileNotFoundError, PermissionError) as error:
-            if getattr(error, "filename", None) == str(target):
+            if target and getattr(error, "filename", None) == target:
                 raise
             refused = "access denied" if isinstance(error, PermissionError) else "no such file"
             raise UserError(f"{url}: {refused}: {error}; fix: check shards.path, or write the shards there") from None

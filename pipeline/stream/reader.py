@@ -87,9 +87,9 @@ class RecordReader:
         self._label_shape: tuple[int, ...] = ()
         self._thread = threading.local()
 
-    def prefetch(self, shards: Sequence[int]) -> None:
-        """Prefetch shards that will be read soon, in this order."""
-        self._source.prefetch([self._shards[shard] for shard in dict.fromkeys(shards)])
+    def prefetch(self, records: Sequence[Sequence[int]]) -> None:
+        """Prefetch records that will be read soon, in this order. records: (shard, record of the shard) of each."""
+        self._source.prefetch_records([(self._shards[shard], number) for shard, number in records])
 
     def read_window(self, pieces: Numbers, picks: Numbers) -> tuple[Window, Numbers]:
         """Read promoters of a window. Raises UserError if one of its records is missing or corrupt.
@@ -101,7 +101,7 @@ class RecordReader:
         with ExitStack() as stack:
             # An open file stays readable if another process removes it from the cache.
             files = {
-                shard: stack.enter_context(self._source.open(self._shards[shard]))
+                shard: stack.enter_context(self._source.open(self._shards[shard], [n for s, n in places if s == shard]))
                 for shard in dict.fromkeys(shard for shard, _ in places)
             }
             sizes = [self._count_bytes(files[shard], shard, number) for shard, number in places]
@@ -132,7 +132,7 @@ class RecordReader:
         except UserError:
             if not self._source.discard(entry):
                 raise
-        with self._source.open(entry) as fresh:
+        with self._source.open(entry, [number]) as fresh:
             return self._read_checked(fresh, shard, number, np.empty(entry.records[number].bytes, np.uint8))
 
     def _read_checked(self, file: BinaryIO, shard: int, number: int, data: Bytes) -> Record:

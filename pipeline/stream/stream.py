@@ -38,7 +38,7 @@ from pipeline.tokens.reverse_complement import draw_strands
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
 PREFETCHED_RECORDS = 512
-"""Records of this rank from the next one on whose shards are prefetched."""
+"""Records of this rank from the next one on that are prefetched from a URL, or whose shards are."""
 PREFETCHED_BLOCKS = 2
 """Complete blocks that wait to be consumed."""
 MAX_EPOCH = 2**31
@@ -235,7 +235,7 @@ class ShardStream:
         try:
             for steps, global_rows in self._plan_blocks(consumed):
                 next_piece = np.searchsorted(upcoming[:, 0], done)
-                self._reader.prefetch(upcoming[next_piece : next_piece + PREFETCHED_RECORDS, 1].tolist())
+                self._reader.prefetch(upcoming[next_piece : next_piece + PREFETCHED_RECORDS, 1:].tolist())
                 is_tail = global_rows == rest
                 own = [rows for lane in lanes if (rows := lane.take(steps, is_tail))]
                 block = collate(own, assignments[global_rows], global_rows, steps, self.index.k, strands)
