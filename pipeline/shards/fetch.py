@@ -4,6 +4,7 @@ import errno
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +30,18 @@ def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
         fetch_file(name, target, waits=waits)
-        return parse_index(target.read_bytes(), name)
+        return parse_index(target.read_bytes(), name, partial(_read_table, waits=waits))
+
+
+def _read_table(url: str, name: str, start: int, end: int, waits: Sequence[float]) -> bytes:
+    """Read rows of a table of records, with retries; from the whole file if the store ignores byte ranges."""
+    try:
+        return fetch_range(f"{url}/{name}", start, end - start, waits)
+    except NoRangesError:
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "table.npy"
+            fetch_file(f"{url}/{name}", target, waits=waits)
+            return target.read_bytes()[start:end]
 
 
 def fetch_file(
