@@ -102,10 +102,12 @@ class Counter:
         self.requests, self.bytes, self._lock = 0, 0, threading.Lock()
 
     def fetch_file(self, url: str, target: Path, expected: tuple[int, str]) -> None:
+        """Fetch a file, see pipeline.shards.fetch."""
         fetch_file(url, target, expected, WAITS)
         self._add(expected[0])
 
     def fetch_range(self, url: str, start: int, size_bytes: int) -> bytes:
+        """Fetch a byte range, see pipeline.shards.fetch."""
         data = fetch_range(url, start, size_bytes, WAITS)
         self._add(len(data))
         return data
