@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,7 +53,7 @@ class RecordCache:
         return self.url
 
     def open(self, shard: ShardEntry, records: Sequence[int] = ()) -> BinaryIO:
-        """Open the file of a shard, and fetch some of its records first if needed.
+        """Open the file of a shard, and fetch some of its records first if needed; other records may be missing.
 
         Raises UserError if a record cannot be fetched.
         """
@@ -68,9 +69,10 @@ class RecordCache:
         if self.whole is not None:
             self.whole.prefetch_records(records)
             return
+        totals = accumulate(shard.records[number].bytes for shard, number in records)
         with self._lock:
-            self._queue = deque(records)
-            for _ in range(min(CONNECTIONS, len(records)) - self._fetchers):
+            self._queue = deque(place for place, total in zip(records, totals, strict=True) if total <= self.limit // 2)
+            for _ in range(min(CONNECTIONS, len(self._queue)) - self._fetchers):
                 self._fetchers += 1
                 threading.Thread(target=self._fetch_queue, name="fetch records", daemon=True).start()
 

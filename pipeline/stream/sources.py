@@ -54,7 +54,8 @@ ShardSource = LocalShards | ShardCache | RecordCache
 def choose_source(config: DataConfig, index: Index, hosts: int = 1) -> Path | ShardCache | RecordCache:
     """Choose the source of the shards of a configuration. Raises UserError if the cache is too small.
 
-    hosts: number of hosts whose ranks read the shards. A single one needs all records, so it fetches whole shards.
+    hosts: number of hosts whose ranks read the shards. A single one needs all records, so it fetches whole shards if
+    its cache can hold those of a split: lanes read many shards at a time.
     """
     place, shards = shard_location(config), config.shards
     if not is_remote(place):
@@ -67,4 +68,6 @@ def choose_source(config: DataConfig, index: Index, hosts: int = 1) -> Path | Sh
             f"shards.cache_gigabytes: too small for {SHARDS_TOGETHER} shards of {place} that are read together and "
             f"{FETCHERS} that are prefetched; expected at least {needed / 1e9:.3g}, got {shards.cache_gigabytes:g}"
         )
-    return (ShardCache if hosts == 1 else RecordCache)(place, Path(shards.cache), limit)
+    largest_split = max((sum(shard.bytes for shard in split) for split in index.splits.values()), default=0)
+    fetches_whole = hosts == 1 and limit >= largest_split
+    return (ShardCache if fetches_whole else RecordCache)(place, Path(shards.cache), limit)
