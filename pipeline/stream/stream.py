@@ -8,7 +8,8 @@
 All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume starts at
 the windows of its position.
 
-Memory of a rank: its part of the windows of its lanes and of two more blocks (26 MB and 7 MB at k = 3 and flank 150).
+Memory of a rank: one window per lane that it reads, of 16 records divided by the number of lanes, but at least one
+record (1.7 MB at k = 3 and flank 150), of which it keeps its own promoters; and four blocks of 7 MB.
 """
 
 import contextlib
