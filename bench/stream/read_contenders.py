@@ -3,8 +3,8 @@
     python -m bench.stream.read_contenders NAME FOLDER [--seconds 3] [--ranks 1]
 
 FOLDER: the contender's own files, from read.py. Prints JSON: samples per second over whole epochs, seconds to the first
-batch, CPU microseconds per sample, also without the first epoch, and the rise of peak memory in MB. Imports are not timed; all files are read once
-before. For several ranks: the sum of rates and memory, and the latest first batch.
+batch, CPU microseconds per sample, also without the first epoch, and the rise of peak memory in MB. Imports are not
+timed; all files are read once before. For several ranks: the sum of rates and memory, and the latest first batch.
 """
 
 import argparse

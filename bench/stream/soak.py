@@ -133,8 +133,8 @@ def main() -> None:
             memory.append(resident_megabytes())
     early = args.epochs // 10
     print(
-        f"{args.epochs} epochs of {alone.rows:,} promoters in {alone.lanes} lanes: each read exactly once, in the order\n"
-        f"of a process that was not killed\n"
+        f"{args.epochs} epochs of {alone.rows:,} promoters in {alone.lanes} lanes: each read exactly once, in the\n"
+        f"order of a process that was not killed\n"
         f"{worlds} groups of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
         f"memory of the process that read all epochs: {memory[early]:.0f} MB after {early + 1} epochs, "
         f"{memory[-1]:.0f} MB after all\n{time.monotonic() - start:.0f} s"
