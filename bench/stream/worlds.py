@@ -3,8 +3,8 @@
     python -m bench.stream.worlds [--rows 10000000,1000000000] [--worlds 64,512] [--global-batch 4096]
 
 The index is split (pipeline/shards/record_tables.py) if it is large; it is then written to a temporary folder and read
-back, so that time and memory include it. Some ranks of each world run, each in a process of its own: the table shows
-the one that reads most.
+back, so that time and memory include it. Time and memory are those of one rank in a process of its own, bytes and
+shards those of the rank that reads most, of up to 16 ranks.
 """
 
 import argparse
@@ -28,6 +28,7 @@ SPLIT = "finetune/train"
 RECORD, RECORDS_PER_SHARD, BYTES_PER_ROW = 4096, 41, 428
 """Promoters per record, records in a shard of 64 MB at k = 3 and flank 150, and bytes of a promoter."""
 TAR_END = 1024
+OTHER_RANKS = 16
 
 
 def make_index(rows: int) -> Index:
@@ -47,27 +48,35 @@ def make_index(rows: int) -> Index:
     return Index(key, "dataset", 3, "uint8", "", "", RECORD, 64.0, "none", 0.0, 1.0, {SPLIT: shards})
 
 
-def measure_rank(folder: Path, rank: int, ranks: int, batch: int, queue) -> None:
-    """Read the index, and compute what a rank reads in an epoch."""
-    before, began = peak_megabytes(), time.process_time()
-    index = read_index(folder)
-    read_s, began = time.process_time() - began, time.process_time()
+def list_records(index: Index, rank: int, ranks: int, batch: int) -> set[tuple[int, int]]:
+    """List the records that a rank reads in an epoch, as (shard, record of the shard)."""
     shards, rows = index.splits[SPLIT], index.rows(SPLIT)
-    lanes = count_lanes(rows, batch)
     order = EpochOrder(
         [shard.rows for shard in shards],
         lambda shard: [record.rows for record in shards[shard].records],
-        0, 0, batch, lanes,
+        0, 0, batch, count_lanes(rows, batch),
     )  # fmt: skip
     rest = rows % batch
     tail = assign_rows(RankSlice(rank, ranks), rest).range if rest else (0, 0)
     slices = slice_lanes(order, 0, assign_rows(RankSlice(rank, ranks), batch).range, tail, reads_all=False)
-    upcoming = list_upcoming(slices)
-    order_s = time.process_time() - began
-    met = {(shard, number) for shard, number in np.unique(upcoming[:, 1:], axis=0).tolist()}
-    size = sum(shards[shard].records[number].bytes for shard, number in met)
-    total = sum(shard.bytes for shard in shards)
-    queue.put((lanes, read_s, order_s, peak_megabytes() - before, size, total, len({shard for shard, _ in met})))
+    return {(shard, number) for shard, number in np.unique(list_upcoming(slices)[:, 1:], axis=0).tolist()}
+
+
+def measure_world(folder: Path, ranks: int, batch: int, queue) -> None:
+    """Read the index and compute the order of the first rank, then what some other ranks read."""
+    before, began = peak_megabytes(), time.process_time()
+    index = read_index(folder)
+    read_s, began = time.process_time() - began, time.process_time()
+    met = list_records(index, 0, ranks, batch)
+    order_s, memory = time.process_time() - began, peak_megabytes() - before
+    shards = index.splits[SPLIT]
+    results = []
+    for rank in np.unique(np.linspace(0, ranks - 1, OTHER_RANKS).astype(int)).tolist():
+        met = list_records(index, rank, ranks, batch)
+        size = sum(shards[shard].records[number].bytes for shard, number in met)
+        results.append((size, len({shard for shard, _ in met})))
+    lanes = count_lanes(index.rows(SPLIT), batch)
+    queue.put((lanes, read_s, order_s, memory, sum(shard.bytes for shard in shards), *max(results)))
 
 
 def main() -> None:
@@ -86,16 +95,11 @@ def main() -> None:
                 (Path(name) / file).write_bytes(content)
                 sizes[file] = len(content) / 1e6
             for ranks in map(int, args.worlds.split(",")):
-                results = []
-                for rank in sorted({0, ranks // 3, ranks // 2, ranks - 1}):
-                    queue = context.Queue()
-                    worker = context.Process(
-                        target=measure_rank, args=(Path(name), rank, ranks, args.global_batch, queue)
-                    )
-                    worker.start()
-                    results.append(queue.get())
-                    worker.join()
-                lanes, read_s, order_s, memory, size, total, shards = max(results, key=lambda result: result[4])
+                queue = context.Queue()
+                worker = context.Process(target=measure_world, args=(Path(name), ranks, args.global_batch, queue))
+                worker.start()
+                lanes, read_s, order_s, memory, total, size, shards = queue.get()
+                worker.join()
                 table.append([
                     f"{rows:,}", f"{ranks}", f"{lanes}", " + ".join(f"{size:.1f}" for size in sizes.values()),
                     f"{read_s:.2f}", f"{order_s:.3f}", f"{memory:.0f}", f"{size / 1e9:.2f}", f"{size / total:.2%}",
