@@ -68,7 +68,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         write_files(Path(name), args.rows)
         results = medians(contenders(Path(name), args.seconds), args.times)
-    head = ["", "samples/s", "ours / this", "first batch, ms", "CPU us per sample", "MB over imports"]
+    head = [
+        "",
+        "samples/s",
+        "ours / this",
+        "first batch, ms",
+        "CPU us per sample",
+        "in later epochs",
+        "MB over imports",
+    ]
     print(markdown(head, ([name, *cells(results, name)] for name in results)))
     share = FEED * results[OURS]["cpu"] / 1e6
     print(f"\nEight GPUs at 20,000 samples/s each use {share:.0%} of one core.")
@@ -78,7 +86,7 @@ def cells(results: dict[str, dict[str, float]], name: str) -> list[str]:
     """Format the row of a contender."""
     numbers = results[name]
     ratio = results[OURS]["rate"] / numbers["rate"]
-    times = f"{1000 * numbers['first']:,.0f}", f"{numbers['cpu']:.2f}"
+    times = f"{1000 * numbers['first']:,.0f}", f"{numbers['cpu']:.2f}", f"{numbers['later']:.2f}"
     return [f"{numbers['rate']:,.0f}", f"{ratio:.2f}", *times, f"{numbers['over']:,.0f}"]
 
 

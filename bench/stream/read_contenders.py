@@ -3,8 +3,8 @@
     python -m bench.stream.read_contenders NAME FOLDER [--seconds 3] [--ranks 1]
 
 FOLDER: the contender's own files, from read.py. Prints JSON: samples per second over whole epochs, seconds to the first
-batch, CPU microseconds per sample, and the rise of peak memory in MB. Imports are not timed; all files are read once
-before. For several ranks: the sum of rates and memory, and the latest first batch.
+batch, CPU microseconds per sample, also without the first epoch, and the rise of peak memory in MB. Imports are not
+timed; all files are read once before. For several ranks: the sum of rates and memory, and the latest first batch.
 """
 
 import argparse
@@ -190,7 +190,7 @@ CONTENDERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Loader]]] = {
 def measure(make: Callable[[], Loader], seconds: float) -> dict[str, float]:
     """Read whole epochs for at least `seconds`."""
     memory, cpu, start = peak_megabytes(), time.process_time(), time.monotonic()
-    samples, first, number, sizes = 0, 0.0, 0, set()
+    samples, first, number, sizes, checked = 0, 0.0, 0, set(), cpu
     loader = make()
     while time.monotonic() - start < seconds or not number:
         earlier = samples
@@ -200,12 +200,15 @@ def measure(make: Callable[[], Loader], seconds: float) -> dict[str, float]:
             samples += len(labels)
         number += 1
         sizes.add(samples - earlier)
+        if number == 1:
+            checked = time.process_time()
     seconds_total = time.monotonic() - start
     assert len(sizes) == 1, f"epochs of {sizes} samples"
     return {
         "rate": samples / seconds_total,
         "first": first,
         "cpu": 1e6 * (time.process_time() - cpu) / samples,
+        "later": 1e6 * (time.process_time() - checked) / max(samples * (number - 1) // number, 1),
         "over": peak_megabytes() - memory,
         "rows": samples / number,
     }
@@ -237,8 +240,8 @@ def run_ranks(folder: Path, ranks: int, seconds: float) -> dict[str, float]:
         process.join()
     rates = np.array([one["rate"] for one in results])
     totals = {name: sum(one[name] for one in results) for name in ("over", "rows")}
-    cpu = float(np.average([one["cpu"] for one in results], weights=rates))
-    return {"rate": float(rates.sum()), "first": max(one["first"] for one in results), "cpu": cpu, **totals}
+    cpu = {name: float(np.average([one[name] for one in results], weights=rates)) for name in ("cpu", "later")}
+    return {"rate": float(rates.sum()), "first": max(one["first"] for one in results), **cpu, **totals}
 
 
 def fill_cache(folder: Path) -> None:

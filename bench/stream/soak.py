@@ -5,7 +5,7 @@
 Each rank is a process, which reports the promoters of each step. At a random step one rank is killed with signal 9,
 which ends all ranks. The next group of ranks resumes from a state saved some steps earlier, as training does from a
 checkpoint. At the end, each promoter must have been read exactly once per epoch, in the order of one process that reads
-all epochs without interruption. The memory of that process is printed as well.
+all epochs without interruption. The memory of that process is printed as well. Lanes are short, so that there are 12.
 """
 
 import argparse
@@ -28,12 +28,15 @@ from pipeline.dataset.synthetic.generate import generate
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
+from pipeline.stream import shuffle
 from pipeline.stream.stream import RankSlice, ShardStream, StreamState
 
 SPLIT = "finetune/train"
 BATCH = 96
 WORLDS = (1, 2, 3, 4, 8)
 SEED = 7
+LANE_ROWS = 200
+"""Least promoters per lane, instead of 65,536."""
 
 Steps = list[tuple[StreamState, bytes]]
 """State after each step, and the dataset ids of its global batch as int64 bytes."""
@@ -49,6 +52,7 @@ class Report:
 
 def open_stream(folder: Path, rank_slice: RankSlice) -> ShardStream:
     """Open the stream of one rank."""
+    shuffle.LANE_ROWS = LANE_ROWS
     return ShardStream(folder, read_index(folder), SPLIT, BATCH, rank_slice, SEED, reverse_complement=True)
 
 
@@ -129,8 +133,9 @@ def main() -> None:
             memory.append(resident_megabytes())
     early = args.epochs // 10
     print(
-        f"{args.epochs} epochs of {alone.rows:,} promoters: each read exactly once, in the order of a process that was "
-        f"not killed\n{worlds} groups of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
+        f"{args.epochs} epochs of {alone.rows:,} promoters in {alone.lanes} lanes: each read exactly once, in the\n"
+        f"order of a process that was not killed\n"
+        f"{worlds} groups of {', '.join(map(str, WORLDS))} ranks, {kills} of them killed\n"
         f"memory of the process that read all epochs: {memory[early]:.0f} MB after {early + 1} epochs, "
         f"{memory[-1]:.0f} MB after all\n{time.monotonic() - start:.0f} s"
     )

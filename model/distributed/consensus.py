@@ -63,9 +63,9 @@ def make_fact_exchange(rank: int) -> FactExchange:
         dist.all_reduce(extremes, dist.ReduceOp.MAX, group=group)
         failed, high, low = bool(extremes[0]), int(extremes[1]), -int(extremes[2])
         if failed:
-            return _gather_problem(rank, problem, group), np.zeros(counts.sum(), np.int64)
+            return _gather_problem(rank, problem, group), np.zeros(1, np.int64)
         if low == high:
-            return None, np.full(counts.sum(), low)
+            return None, np.array([low])
         dtype = np.int32 if high < 2**31 else np.int64
         own = torch.zeros(int(counts.max()), dtype=torch.int32 if high < 2**31 else torch.int64)
         own[: len(facts)] = torch.from_numpy(facts.astype(dtype))

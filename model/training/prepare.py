@@ -1,5 +1,6 @@
 """Prepare a training run: find and check the shards, open the run directory, compare the hosts."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agree_on_index, make_error_consensus, make_fact_exchange
-from model.distributed.process_group import World, run_on_rank0
+from model.distributed.process_group import World, all_gather, run_on_rank0
 from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
@@ -105,7 +106,8 @@ def prepare(
 
         built = run_on_rank0(world, open_directory)
         index = agree_on_index(config, settings.values, rank0_index or find_complete_index(config))
-        shards, agree = choose_source(config, index), make_error_consensus(world.rank)
+        hosts = len(set(all_gather(socket.gethostname())))
+        shards, agree = choose_source(config, index, hosts), make_error_consensus(world.rank)
         exchange = make_fact_exchange(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings, exchange=exchange)
 

@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,7 +30,18 @@ def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
         fetch_file(name, target, waits=waits)
-        return parse_index(target.read_bytes(), name)
+        return parse_index(target.read_bytes(), name, partial(_read_table, waits=waits))
+
+
+def _read_table(url: str, name: str, start: int, end: int, waits: Sequence[float]) -> bytes:
+    """Read rows of a table of records, with retries; from the whole file if the store ignores byte ranges."""
+    try:
+        return fetch_range(f"{url}/{name}", start, end - start, waits)
+    except NoRangesError:
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "table.npy"
+            fetch_file(f"{url}/{name}", target, waits=waits)
+            return target.read_bytes()[start:end]
 
 
 def fetch_file(
@@ -45,12 +57,52 @@ def fetch_file(
     silent_seconds: timeout of a connection that receives no bytes. Raises UserError if the file is missing, refused,
     or repeatedly corrupt, and OSError for an error of the local disk.
     """
-    corrupt = 0
     system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
+    size_bytes = SMALL_FILE_BYTES if expected is None else expected[0]
+
+    def attempt() -> str | None:
+        copy_file(system, path, target, size_bytes)
+        return _describe_difference(target, expected)
+
+    _retry(url, attempt, waits, str(target))
+
+
+class NoRangesError(Exception):
+    """A store that returns whole files instead of byte ranges."""
+
+
+def fetch_range(
+    url: str, start: int, size_bytes: int, waits: Sequence[float] = WAITS, silent_seconds: float = SILENT_SECONDS
+) -> bytes:
+    """Fetch some bytes of the file of a URL, with retries as in fetch_file.
+
+    Raises NoRangesError if the store returns more, and UserError as fetch_file does.
+    """
+    system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
+    content = b""
+
+    def attempt() -> str | None:
+        nonlocal content
+        content = system.cat_file(path, start=start, end=start + size_bytes)
+        short = f"expected {size_bytes:,} bytes from {start:,} on, got {len(content):,}"
+        return short if len(content) < size_bytes else None
+
+    _retry(url, attempt, waits)
+    if len(content) > size_bytes:
+        raise NoRangesError(url)
+    return content
+
+
+def _retry(url: str, attempt: Callable[[], str | None], waits: Sequence[float], target: str = "") -> None:
+    """Repeat an attempt, which returns a problem of the received bytes or None, after each of `waits` seconds.
+
+    Raises UserError if the file is missing, refused, or repeatedly corrupt, and OSError for an error of the local disk.
+    target: local file of the attempt.
+    """
+    corrupt = 0
     for wait in [*waits, None]:
         try:
-            copy_file(system, path, target, SMALL_FILE_BYTES if expected is None else expected[0])
-            problem = _describe_difference(target, expected)
+            problem = attempt()
             if problem is None:
                 return
             corrupt += 1
@@ -58,7 +110,7 @@ def fetch_file(
             problem = str(error)
             corrupt += 1
         except (FileNotFoundError, PermissionError) as error:
-            if getattr(error, "filename", None) == str(target):
+            if target and getattr(error, "filename", None) == target:
                 raise
             refused = "access denied" if isinstance(error, PermissionError) else "no such file"
             raise UserError(f"{url}: {refused}: {error}; fix: check shards.path, or write the shards there") from None

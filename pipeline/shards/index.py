@@ -1,14 +1,16 @@
 """index.json: the shards in a folder, and the key of everything that determines their bytes.
 
-An index from a URL is untrusted input. Its types, names, hashes and sums are validated before any shard is opened.
+An index from a URL is untrusted input. Its types, names, hashes and sums are validated before any shard is opened. An
+index of very many records is split (record_tables.py): the records of a shard are validated when they are first used.
 """
 
 import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,34 +20,32 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
+from pipeline.shards.record_tables import (
+    MOST_RECORDS,
+    Positive,
+    RecordEntry,
+    RecordTable,
+    Sha256,
+    TableSlice,
+    pack_records,
+    table_name,
+)  # fmt: skip
 from pipeline.tokens.kmers import id_dtype
 
 FORMAT = 2
 """Version of the format. It increases when the same settings give other bytes."""
+SPLIT_FORMAT = 3
+"""Version of an index whose records are in tables. The shards are those of FORMAT."""
 INDEX = "index.json"
 SHARD_FILE = r"(pretrain/(train|valid)|finetune/(train|valid|test))-[0-9]{6,}\.tar"
 """Name of a shard, relative to its folder or URL."""
 TAR_END_BYTES = 2 * tarfile.BLOCKSIZE
 """Size of the empty blocks that end a tar."""
 
-Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 ShardFile = Annotated[str, Field(strict=True, pattern=f"^{SHARD_FILE}$")]
 Bases = Annotated[str, Field(strict=True, pattern="^[ACGTN]*$")]
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-Positive = Annotated[int, Field(strict=True, ge=1, le=2**53)]
-Crc32 = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class RecordEntry:
-    """One record of a shard. offset, bytes: its range in the file; rows: promoters; crc32: of its bytes."""
-
-    offset: Count
-    bytes: Positive
-    rows: Positive
-    crc32: Crc32
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ShardEntry:
     rows: Positive
     bytes: Positive
     sha256: Sha256
-    records: Annotated[list[RecordEntry], Field(min_length=1)]
+    records: Annotated[Sequence[RecordEntry], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Index:
 
 
 _SHARD_ENTRY, _INDEX = TypeAdapter(ShardEntry), TypeAdapter(Index)
+_TABLE_SLICE = TypeAdapter(TableSlice)
 _REWRITE = "fix: promoter-bert shards"
 _EXPECTED = {
     "file": "a name such as finetune/train-000000.tar",
@@ -150,11 +151,36 @@ def shard_name(shard: ShardEntry) -> str:
 
 
 def serialize_index(index: Index) -> str:
-    """Serialize an index, with a hash of its content."""
-    values = asdict(index)
+    """Serialize an index to one file, with a hash of its content."""
+    splits = {
+        split: [replace(shard, records=list(shard.records)) for shard in shards]
+        for split, shards in index.splits.items()
+    }
+    values = asdict(replace(index, splits=splits))
     if not index.labels:  # the file of one label stays as earlier versions wrote it
         del values["labels"]
     return json.dumps({**values, "sha256": _hash_content(values)}, indent=1) + "\n"
+
+
+def serialize_files(index: Index) -> dict[str, bytes]:
+    """Serialize an index to files, by name; index.json comes last.
+
+    With more than MOST_RECORDS records, their entries are in a table per split.
+    """
+    if sum(len(shard.records) for shard in index.shards) <= MOST_RECORDS:
+        return {INDEX: serialize_index(index).encode()}
+    files: dict[str, bytes] = {}
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for split, shards in index.splits.items():
+        files[table_name(split)], slices = pack_records([shard.records for shard in shards])
+        splits[split] = [
+            {**{name: getattr(shard, name) for name in ("file", "rows", "bytes", "sha256")}, "table": asdict(part)}
+            for shard, part in zip(shards, slices, strict=True)
+        ]
+    values = json.loads(serialize_index(replace(index, splits={})))
+    del values["sha256"]
+    values |= {"splits": splits, "format": SPLIT_FORMAT}
+    return {**files, INDEX: json.dumps({**values, "sha256": _hash_content(values)}, indent=1).encode() + b"\n"}
 
 
 def _hash_content(values: dict[str, Any]) -> str:
@@ -174,8 +200,10 @@ def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Ind
         raise UserError(f"{path}: no shards here; fix: {command}") from None
 
 
-def parse_index(data: bytes, path: str) -> Index:
-    """Parse and validate the bytes of an index. path: its name in errors.
+def parse_index(data: bytes, path: str, read: Callable[..., bytes] = read_bytes) -> Index:
+    """Parse and validate the bytes of an index.
+
+    path: of index.json; read: reads a byte range of a table, see read_bytes.
 
     Raises UserError that names the first invalid field: a type, a file name, a hash, or a sum that does not match.
     """
@@ -184,12 +212,13 @@ def parse_index(data: bytes, path: str) -> Index:
         if not isinstance(values, dict):
             raise UserError(f"{path}: expected a JSON object, got {_show(values)}; {_REWRITE}")
         format_number, sha256 = values.get("format"), values.pop("sha256", None)
-        if format_number != FORMAT:
+        if format_number not in (FORMAT, SPLIT_FORMAT):
             raise UserError(f"{path}: expected format {FORMAT}, got {_show(format_number)}; {_REWRITE}")
         digest = _hash_content(values)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON, or truncated: {error}; {_REWRITE}") from None
     try:
+        tables = _fold_tables(values) if format_number == SPLIT_FORMAT else {}
         index = _INDEX.validate_python(values)
         _check_index(index)
     except ValidationError as error:
@@ -199,7 +228,53 @@ def parse_index(data: bytes, path: str) -> Index:
     if sha256 != digest:
         got = f"expected sha256 {digest[:16]}..., got {_show(sha256)}"
         raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {_REWRITE}")
-    return index
+    return _attach_tables(index, tables, path.removesuffix(f"/{INDEX}"), read) if tables else index
+
+
+def _fold_tables(values: dict[str, Any]) -> dict[str, list[TableSlice]]:
+    """Replace the table slice of each shard of a split index by one record, so that all other rules can be checked.
+
+    Returns the slices. Raises ValueError for an invalid one; other errors are left to the check of the whole index.
+    """
+    tables: dict[str, list[TableSlice]] = {}
+    splits = values.get("splits")
+    for split, shards in splits.items() if isinstance(splits, dict) else ():
+        tables[split] = []
+        for number, shard in enumerate(shards if isinstance(shards, list) else ()):
+            if isinstance(shard, dict):
+                try:
+                    tables[split].append(_TABLE_SLICE.validate_python(shard.pop("table", None)))
+                except ValidationError as error:
+                    raise ValueError(
+                        f"{_name_field(['splits', split, number])}.table: {_describe_first(error)}"
+                    ) from None
+                size = shard.get("bytes")
+                whole = size - TAR_END_BYTES if isinstance(size, int) else None
+                shard["records"] = [{"offset": 0, "bytes": whole, "rows": shard.get("rows"), "crc32": 0}]
+    values["format"] = FORMAT
+    return tables
+
+
+def _attach_tables(index: Index, tables: dict[str, list[TableSlice]], folder: str, read: Callable[..., bytes]) -> Index:
+    """Attach the tables to the shards of a split index."""
+
+    def attach(split: str, shard: ShardEntry, part: TableSlice) -> ShardEntry:
+        name = table_name(split)
+        check = partial(_check_records, shard, f"{folder}/{name}: {shard.file}")
+        return replace(shard, records=RecordTable(f"{folder}/{name}", part, partial(read, folder, name), check))
+
+    pairs = {split: zip(shards, tables[split], strict=True) for split, shards in index.splits.items()}
+    return replace(index, splits={split: [attach(split, *pair) for pair in those] for split, those in pairs.items()})
+
+
+def _check_records(shard: ShardEntry, place: str, records: Any) -> None:
+    """Check the records of a shard in a table. Raises UserError."""
+    try:
+        parse_shard_entry({**asdict(shard), "records": records}, shard.file)
+    except ValidationError as error:
+        raise UserError(f"{place}: {_describe_first(error)}; {_REWRITE}") from None
+    except ValueError as error:
+        raise UserError(f"{place}: {error}; {_REWRITE}") from None
 
 
 def parse_shard_entry(values: Any, file: str) -> ShardEntry:

@@ -17,7 +17,7 @@ import math
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +47,15 @@ NPY_HEADER_BYTES = 128
 MAX_ZSTD_RATIO = 1_000
 """Limit of the compression of arrays above FREE_BYTES: far above that of promoters, far below that of a bomb."""
 FREE_BYTES = 1 << 30
+_NUMBER_END, _CHECKSUM = 9, slice(148, 156)
+"""In the tar header of a member: end of the number of its record, and place of the checksum of the header."""
 END = bytes(TAR_END_BYTES)
 """Two empty blocks end a tar."""
 REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
 """The fix in the error for a corrupt shard."""
+
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -69,44 +74,59 @@ class Record:
         return len(self.id)
 
 
-class ArrayPlace(NamedTuple):
-    """Place of an array in the bytes of an uncompressed record: index of its first byte, dtype, shape."""
+class RecordPlaces(NamedTuple):
+    """Places of the arrays in the bytes of an uncompressed record: index of the first byte of each.
 
-    start: int
-    dtype: str
-    shape: tuple[int, ...]
+    rows: its promoters; ids: its tokens; size_bytes: of the record.
+    """
 
-    def view(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """View the array in the bytes of a record."""
-        dtype = np.dtype(self.dtype)
-        size = math.prod(self.shape) * dtype.itemsize
-        return data[self.start : self.start + size].view(dtype).reshape(self.shape)
+    tokens: int
+    offsets: int
+    expression: int
+    id: int
+    rows: int
+    ids: int
+    size_bytes: int
+
+    def view(self, data: Bytes, k: int, label_shape: tuple[int, ...]) -> Record:
+        """View the bytes of a record as its arrays; the offsets stay uint32. label_shape: of the labels of a row."""
+
+        def view(start: int, dtype: npt.DTypeLike, *shape: int) -> npt.NDArray[Any]:
+            end = start + math.prod(shape) * np.dtype(dtype).itemsize
+            return data[start:end].view(dtype).reshape(shape)
+
+        rows = self.rows
+        tokens = Ragged(view(self.tokens, id_dtype(k), self.ids), view(self.offsets, "<u4", rows + 1))
+        return Record(tokens, view(self.expression, "<f4", rows, *label_shape), view(self.id, "<i8", rows))
+
+    def read_headers(self, data: Bytes) -> bytes:
+        """Read the tar and npy headers of the members, without the number of the record and the checksums of the tar.
+
+        Records of one size with the same headers have the same places.
+        """
+        starts = self.tokens, self.offsets, self.expression, self.id
+        headers = [data[start - tarfile.BLOCKSIZE - NPY_HEADER_BYTES : start].tobytes() for start in starts]
+        return b"".join(header[_NUMBER_END : _CHECKSUM.start] + header[_CHECKSUM.stop :] for header in headers)
 
 
-class RecordLayout(NamedTuple):
-    """Places of the arrays in the bytes of an uncompressed record."""
+def find_places(record: Record, data: Bytes) -> RecordPlaces | None:
+    """Find the places of the arrays of a record in its bytes.
 
-    tokens: ArrayPlace
-    offsets: ArrayPlace
-    expression: ArrayPlace
-    id: ArrayPlace
-
-    def view(self, data: npt.NDArray[np.uint8]) -> Record:
-        """View the bytes of a record as its arrays; the offsets stay uint32. The bytes must be those of the layout."""
-        tokens = Ragged(self.tokens.view(data), self.offsets.view(data))
-        return Record(tokens, self.expression.view(data), self.id.view(data))
-
-
-def find_layout(record: Record, data: npt.NDArray[np.uint8]) -> RecordLayout | None:
-    """Find the places of the arrays of a record in its bytes. Returns None if they are compressed."""
-    content, is_compressed = _split_members(data.data)["offsets"]
-    if is_compressed:
+    Returns None if they are compressed, or if their headers have another size than those of np.save.
+    """
+    members = _split_members(data.data)
+    if any(is_compressed for _, is_compressed in members.values()):
         return None
-    begin = data.__array_interface__["data"][0]
-    arrays = record.tokens.values, _parse_array(content, "offsets"), record.expression, record.id
-    return RecordLayout(
-        *(ArrayPlace(array.__array_interface__["data"][0] - begin, array.dtype.str, array.shape) for array in arrays)
-    )
+    arrays = record.tokens.values, _parse_array(members["offsets"][0], "offsets"), record.expression, record.id
+    tokens, offsets, expression, ids = starts = [_find_address(array) - _find_address(data) for array in arrays]
+    contents = [_find_address(np.frombuffer(members[name][0], np.uint8)) - _find_address(data) for name in MEMBERS]
+    if any(start - content != NPY_HEADER_BYTES for start, content in zip(starts, contents, strict=True)):
+        return None
+    return RecordPlaces(tokens, offsets, expression, ids, len(record), len(record.tokens.values), len(data))
+
+
+def _find_address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def serialize_record(number: int, record: Record, zstd: bool = False) -> Iterator[bytes | memoryview]:
@@ -164,12 +184,18 @@ def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
 
 
 def check_record(
-    data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int, k: int, labels: int | None = None
+    data: bytes | memoryview,
+    folder: Path | str,
+    shard: ShardEntry,
+    number: int,
+    k: int,
+    labels: int | None = None,
+    parse: Callable[[bytes | memoryview, int], Record] | None = None,
 ) -> Record:
     """Parse record `number` of a shard and check it against the index. Uncompressed arrays are views of `data`.
 
-    labels: see parse_record. Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are
-    wrong.
+    labels: see parse_record; parse: function (bytes, rows) -> record in place of parse_record. Raises UserError that
+    names file, record and byte range if size, CRC-32, rows or ids are wrong.
     """
     entry = shard.records[number]
     place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
@@ -179,7 +205,7 @@ def check_record(
     if crc32 != entry.crc32:
         raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
     try:
-        record = parse_record(data, entry.rows, labels)
+        record = parse(data, entry.rows) if parse else parse_record(data, entry.rows, labels)
         _check_ids(record, k)
     except ValueError as error:
         raise UserError(f"{place}: {error}; {REWRITE}") from None
@@ -207,7 +233,7 @@ def parse_record(data: bytes | memoryview, rows: int, labels: int | None = None)
         record = Record(Ragged(tokens, offsets), arrays["expression"], arrays["id"])
     except (tarfile.TarError, KeyError, OSError) as error:
         raise ValueError(f"not a record: {error!r}") from None
-    _check_rows(record)
+    check_rows(record)
     return record
 
 
@@ -238,7 +264,7 @@ def _decompress(members: dict[str, tuple[memoryview, bool]], name: str, limit: i
     return decompressed
 
 
-def _check_rows(record: Record) -> None:
+def check_rows(record: Record) -> None:
     """Raise ValueError if the arrays of a record are not of the same rows."""
     offsets = record.tokens.offsets
     if not len(offsets) == len(record.expression) + 1 == len(record.id) + 1:

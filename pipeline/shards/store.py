@@ -19,14 +19,17 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file, replace_folder, write_text
 from pipeline.io.remote import is_remote, open_file_system, remote_error
-from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, parse_shard_entry, serialize_index
+from pipeline.shards.index import INDEX, SHARD_FILE, Index, ShardEntry, parse_shard_entry, serialize_files
+from pipeline.shards.plan import SPLITS
+from pipeline.shards.record_tables import table_name
 
 _NOTE = re.compile(r"\.[0-9a-f]{16}\.partial/")
 """Names of note files at a URL, one per finished shard. Only note files, shards and the index are ever changed."""
 
 
-def _is_shard(file: str) -> bool:
-    return re.fullmatch(SHARD_FILE, file) is not None
+def _is_own(file: str) -> bool:
+    """Return whether a file is one of those that are published: a shard, a table of records, the index."""
+    return file == INDEX or file in map(table_name, SPLITS) or re.fullmatch(SHARD_FILE, file) is not None
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class FolderStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder}: is a file; expected a folder of shards; fix: set shards.path")
         files = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir())
-        foreign = sorted(file for file in files if file != INDEX and not _is_shard(file))
+        foreign = sorted(file for file in files if not _is_own(file))
         if foreign:
             raise UserError(f"{self.folder}: contains {foreign[0]}, which is not a shard; fix: move it elsewhere")
         for file in self.find_present(existing) if existing else ():
@@ -93,7 +96,9 @@ class FolderStore:
         for path in self.work.rglob("*"):  # note files, files of killed writers, shards of other splits
             if path.is_file() and path not in shards:
                 path.unlink()
-        write_text(self.work / INDEX, serialize_index(index))
+        for name, content in serialize_files(index).items():
+            with new_file(self.work / name) as path:
+                path.write_bytes(content)
         replace_folder(self.work, self.folder)
         work = re.compile(rf"\.{re.escape(self.folder.name)}\.[0-9a-f]{{16}}\.partial")
         for leftover in self.folder.parent.iterdir():
@@ -143,15 +148,17 @@ class RemoteStore:
     def note_finished(self, entry: ShardEntry) -> None:
         with self._open_file_system("read", entry.file) as files:
             version = files.ukey(entry.file)  # of the file that was just written
-        self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}))
+        self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}).encode())
 
     def publish(self, index: Index) -> None:
         files = self._list_sizes()
         if any(self._is_note_of_others(file) for file in files):  # written after `begin` removed them
             raise UserError(f"{self.url}: another run writes other shards there; fix: run this command again later")
-        self._put(INDEX, serialize_index(index))
-        kept = {entry.file for entry in index.shards}
-        self._remove([file for file in files if _NOTE.match(file) or (_is_shard(file) and file not in kept)])
+        contents = serialize_files(index)
+        for name, content in contents.items():
+            self._put(name, content)
+        kept = {entry.file for entry in index.shards} | set(contents)
+        self._remove([file for file in files if _NOTE.match(file) or (_is_own(file) and file not in kept)])
 
     def _is_note_of_others(self, file: str) -> bool:
         return bool(_NOTE.match(file)) and not file.startswith(f"{self._notes}/")
@@ -162,9 +169,9 @@ class RemoteStore:
             return {name: entry["size"] for name, entry in files.find("", detail=True).items()}
         return {}
 
-    def _put(self, file: str, text: str) -> None:
+    def _put(self, file: str, content: bytes) -> None:
         with self._open_file_system("write", file) as files:
-            files.pipe_file(file, text.encode())
+            files.pipe_file(file, content)
 
     def _remove(self, names: list[str]) -> None:
         for name in names:

@@ -17,8 +17,9 @@ from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
-from pipeline.shards.index import RecordEntry, ShardEntry, shard_key
+from pipeline.shards.index import ShardEntry, shard_key
 from pipeline.shards.plan import ShardTask
+from pipeline.shards.record_tables import RecordEntry
 from pipeline.shards.records import END, Record, serialize_record
 from pipeline.shards.store import ShardStore
 from pipeline.tokens.kmers import encode_promoters

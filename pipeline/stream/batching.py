@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -157,7 +158,7 @@ def collate(
     lanes: per lane, in the order of its columns, the same number of promoters for each step; strands: promoters to read
     from the other strand, none by default.
     """
-    tokens, numbers, expression = _join_lanes([_join_rows(rows) for rows in lanes], steps)
+    tokens, numbers, expression = _join_lanes(lanes, steps)
     if len(assignment.rows) != len(numbers) // steps:  # an empty micro-batch has the row of another one
         first = np.arange(steps)[:, None] * (len(numbers) // steps) - assignment.rows[0]
         rows = (first + assignment.rows).ravel()
@@ -169,38 +170,37 @@ def collate(
     return Block(assignment, global_rows, tokens, lengths, ids, expression)
 
 
-def _join_rows(parts: Sequence[Rows]) -> Arrays:
-    """Join the promoters of one lane. A single part is not copied."""
-    if len(parts) == 1:
-        return parts[0].arrays
-    width = max(part.window.tokens.shape[1] for part in parts)
-    tokens, numbers, expression = zip(*(part.arrays for part in parts), strict=True)
-    fitted = [_fit_width(part, width) for part in tokens]
-    return np.concatenate(fitted), np.concatenate(numbers), np.concatenate(expression)
-
-
-def _join_lanes(lanes: Sequence[Arrays], steps: int) -> Arrays:
-    """Join the promoters of lanes step by step. Those of a single lane are not copied."""
-    if len(lanes) == 1:
-        return lanes[0]
-    columns = np.cumsum([0, *(len(numbers) // steps for _, numbers, _ in lanes)]).tolist()
-    width = max(tokens.shape[1] for tokens, _, _ in lanes)
-    first_tokens, first_numbers, first_expression = lanes[0]
-    shape = steps, columns[-1]
-    tokens = np.empty((*shape, width), first_tokens.dtype)
-    numbers = np.empty((*shape, first_numbers.shape[1]), np.int64)
-    expression = np.empty((*shape, *first_expression.shape[1:]), np.float32)
-    for lane, begin, end in zip(lanes, columns, columns[1:], strict=False):
-        lane_tokens, lane_numbers, lane_expression = lane
-        own = lane_tokens.shape[1]
-        tokens[:, begin:end, :own] = lane_tokens.reshape(steps, end - begin, own)
-        tokens[:, begin:end, own:] = 0
-        numbers[:, begin:end] = lane_numbers.reshape(steps, end - begin, -1)
-        expression[:, begin:end] = lane_expression.reshape(steps, end - begin, *expression.shape[2:])
+def _join_lanes(lanes: Sequence[Sequence[Rows]], steps: int) -> Arrays:
+    """Join the promoters of lanes step by step. A single window is not copied."""
+    if len(lanes) == len(lanes[0]) == 1:
+        return lanes[0][0].arrays
+    columns = np.cumsum([0, *(sum(map(len, parts)) // steps for parts in lanes)]).tolist()
+    widths = {part.window.tokens.shape[1] for parts in lanes for part in parts}
+    first, shape = lanes[0][0].window, (steps, columns[-1])
+    tokens = (np.empty if len(widths) == 1 else np.zeros)((*shape, max(widths)), first.tokens.dtype)
+    numbers = np.empty((*shape, first.numbers.shape[1]), np.int64)
+    expression = np.empty((*shape, *first.expression.shape[1:]), np.float32)
+    for parts, begin, end in zip(lanes, columns, columns[1:], strict=False):
+        row = 0
+        for part in parts:
+            own_tokens, own_numbers, own_expression = part.arrays
+            _fill(tokens[:, begin:end, : own_tokens.shape[1]], row, own_tokens)
+            _fill(numbers[:, begin:end], row, own_numbers)
+            _fill(expression[:, begin:end], row, own_expression)
+            row += len(part)
     rows = steps * columns[-1]
-    return tokens.reshape(rows, width), numbers.reshape(rows, -1), expression.reshape(rows, *expression.shape[2:])
+    return tokens.reshape(rows, -1), numbers.reshape(rows, -1), expression.reshape(rows, *expression.shape[2:])
 
 
-def _fit_width(tokens: Ids, width: int) -> Ids:
-    """Zero-pad ids (rows, columns) to (rows, width)."""
-    return tokens if tokens.shape[1] == width else np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])))
+def _fill(joined: npt.NDArray[Any], row: int, part: npt.NDArray[Any]) -> None:
+    """Fill the rows of a lane from number `row` on. joined: (steps, rows per step, ...); part: (n, ...)."""
+    quota = joined.shape[1]
+    step, column = divmod(row, quota)
+    head = min(-column % quota, len(part))  # the rest of a step
+    whole, tail = divmod(len(part) - head, quota)
+    body = part[head : len(part) - tail]
+    joined[step, column : column + head] = part[:head]
+    step += column > 0
+    joined[step : step + whole] = body.reshape(whole, quota, *part.shape[1:])
+    if tail:
+        joined[step + whole, :tail] = part[len(part) - tail :]

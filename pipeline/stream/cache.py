@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -23,8 +24,9 @@ from pipeline.shards.index import ShardEntry, shard_name
 
 FETCHERS = 2
 """Files prefetched concurrently, per process."""
-_FILE = re.compile(r"[0-9a-f]{64}\.tar")
-"""Names of the files in the cache. Other files in its folder are left alone."""
+_FILE = re.compile(r"[0-9a-f]{64}\.(tar|records)")
+"""Names of the files in the cache: whole shards, and shards of which some records are there (record_cache.py). Other
+files in its folder are left alone."""
 _POLL_SECONDS = 0.05
 """Seconds between two attempts to lock a file that another process fetches."""
 
@@ -51,15 +53,18 @@ class ShardCache:
     def __str__(self) -> str:
         return self.url
 
-    def open(self, shard: ShardEntry) -> BinaryIO:
-        """Open the file of a shard; fetch it first if needed. Raises UserError if it cannot be fetched."""
+    def open(self, shard: ShardEntry, records: Sequence[int] = ()) -> BinaryIO:
+        """Open the file of a shard; fetch it first if needed. Raises UserError if it cannot be fetched.
+
+        records: that will be read; the file holds all.
+        """
+        del records
         path = self._path(shard)
         while True:
             with contextlib.suppress(FileNotFoundError):
                 file = path.open("rb", buffering=0)
                 if os.fstat(file.fileno()).st_size == shard.bytes:
-                    with contextlib.suppress(OSError):  # another process removed it; it stays open
-                        os.utime(path)
+                    note_use(file)
                     return file
                 file.close()  # truncated: the disk was full, or a process crashed
                 path.unlink(missing_ok=True)
@@ -75,17 +80,17 @@ class ShardCache:
                 self._fetchers += 1
                 threading.Thread(target=self._fetch_queue, name="fetch shards", daemon=True).start()
 
+    def prefetch_records(self, records: Sequence[tuple[ShardEntry, int]]) -> None:
+        """Prefetch the shards of records that will be read soon."""
+        self.prefetch(list({shard.file: shard for shard, _ in records}.values()))
+
     def discard(self, shard: ShardEntry) -> bool:
         """Remove the file of a corrupt shard, so that `open` fetches it again. Returns True: the URL has a copy."""
         self._path(shard).unlink(missing_ok=True)
         return True
 
     def _path(self, shard: ShardEntry) -> Path:
-        """Name the local file of a shard. Raises UserError for a hash of another form: it could leave the folder."""
-        name = f"{shard.sha256}.tar"
-        if not _FILE.fullmatch(name):
-            raise UserError(f"{self.url}: {shard.file!a}: sha256: expected 64 hex digits, got {shard.sha256!a}")
-        return self.folder / name
+        return name_file(self.folder, self.url, shard, "tar")
 
     def _fetch_queue(self) -> None:
         """Fetch the files of the queue. Errors are ignored, because `open` raises them again."""
@@ -103,14 +108,14 @@ class ShardCache:
         path, name = self._path(shard), shard_name(shard)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _hold_lock(path.with_name(f".{path.name}.lock")):
+            with hold_lock_file(path.with_name(f".{path.name}.lock")):
                 if path.exists():
                     return
                 _clear_leftovers(self.folder)
                 partial = path.with_name(f".{path.name}.partial")
                 try:
                     self._fetch_file(f"{self.url}/{name}", partial, (shard.bytes, shard.sha256))
-                    with _hold_lock(self.folder / ".room.lock"):
+                    with hold_lock_file(self.folder / ".room.lock"):
                         make_room(self.folder, self.limit - shard.bytes)
                         partial.replace(path)
                 finally:
@@ -119,15 +124,31 @@ class ShardCache:
             raise UserError(f"{self.folder}: cannot store {name}: {error.strerror or error}") from None
 
 
+def name_file(folder: Path, url: str, shard: ShardEntry, suffix: str) -> Path:
+    """Name the local file of a shard. Raises UserError for a hash of another form: it could leave the folder."""
+    name = f"{shard.sha256}.{suffix}"
+    if not _FILE.fullmatch(name):
+        raise UserError(f"{url}: {shard.file!a}: sha256: expected 64 hex digits, got {shard.sha256!a}")
+    return folder / name
+
+
+def note_use(file: BinaryIO) -> None:
+    """Set the time of access of a file to now. The time of change stays: it tells whether the content has changed."""
+    status = os.fstat(file.fileno())
+    with contextlib.suppress(OSError):
+        os.utime(file.fileno(), ns=(time.time_ns(), status.st_mtime_ns))
+
+
 def make_room(folder: Path, limit: int) -> None:
-    """Remove the least recently used files until the others take at most `limit` bytes."""
+    """Remove the least recently used files until the others take at most `limit` bytes on the disk."""
     files = []
-    for path in folder.glob("*.tar"):
+    for path in [*folder.glob("*.tar"), *folder.glob("*.records")]:
         if not _FILE.fullmatch(path.name):
             continue  # not of the cache
         with contextlib.suppress(FileNotFoundError):  # removed by another process
             status = path.stat()
-            files.append((status.st_mtime_ns, path, status.st_size))
+            size = status.st_size if path.suffix == ".tar" else status.st_blocks * 512
+            files.append((status.st_atime_ns, path, size))
     total = sum(size for _, _, size in files)
     for _, path, size in sorted(files):
         if total <= limit:
@@ -147,7 +168,7 @@ def _clear_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _hold_lock(path: Path) -> Iterator[None]:
+def hold_lock_file(path: Path) -> Iterator[None]:
     """Wait for a lock file, hold it during the block, and remove it afterwards."""
     # No soft lock on file systems without flock: it would remain after a killed holder.
     with FileLock(path, poll_interval=_POLL_SECONDS, fallback_to_soft=False):

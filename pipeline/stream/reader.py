@@ -1,14 +1,15 @@
 """Reader of windows: promoters that are shuffled together, padded, from records that are checked against the index.
 
-A record is parsed, and its CRC-32 checked, when this process first meets it in a file. Later its arrays are read where
-they lay before. The records of a file that was replaced or written to since then are checked again.
+A record is parsed, and its CRC-32 checked, when a reader first meets it in a file. Later its arrays are read where they
+lay before. The records of a file that was replaced or written to since then are checked again.
 """
 
 import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any, BinaryIO
 
@@ -17,14 +18,14 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
-from pipeline.shards.records import Record, RecordLayout, check_record, find_layout, parse_record
+from pipeline.shards.records import Bytes, Record, RecordPlaces, check_record, check_rows, find_places, parse_record
 from pipeline.stream.sources import ShardSource
-from pipeline.tokens.kmers import Ids, Numbers
+from pipeline.tokens.kmers import Ids, Numbers, Ragged, id_dtype
 from pipeline.tokens.padding import pad_rows, round_up_width
 
-Bytes = npt.NDArray[np.uint8]
-
 LABEL_BITS = 20
+_UNCHECKED, _PARSED = -1, -2
+_KNOWN_SIZES = 64
 _BUFFER_BYTES = 1 << 16
 """The buffer grows in steps of this size, and has at least half of it after the last record."""
 
@@ -73,20 +74,22 @@ Version = tuple[int, int, int]
 
 
 class RecordReader:
-    """Reader of the records of a split. Several threads can use it."""
+    """Reader of the records of a split. Several iterators can use it, each in its own thread."""
 
     def __init__(self, source: ShardSource, shards: Sequence[ShardEntry], k: int, labels: int | None = None) -> None:
         self._source, self._shards, self._k, self._labels = source, shards, k, labels
         self._first_positions = [0, *accumulate(shard.rows for shard in shards)]
-        self._checked: dict[int, tuple[Version, dict[int, RecordLayout | None]]] = {}
-        """Shard -> version of its file, and layouts of its checked records; None for one that is not read in place."""
-        self._layouts: dict[RecordLayout, RecordLayout] = {}
-        """Each layout once, as most records have the same one."""
+        self._checked: dict[int, tuple[Version, Numbers]] = {}
+        """Shard -> version of its file, and places of the arrays of each record: (records, 7) int64, see RecordPlaces;
+        the first one is _UNCHECKED, or _PARSED for a record that cannot be read in place."""
+        self._known: dict[int, tuple[RecordPlaces, bytes]] = {}
+        """Size of a record in bytes -> places and headers of the last new one of this size, for some sizes."""
+        self._label_shape: tuple[int, ...] = ()
         self._thread = threading.local()
 
-    def prefetch(self, shards: Sequence[int]) -> None:
-        """Prefetch shards that will be read soon, in this order."""
-        self._source.prefetch([self._shards[shard] for shard in dict.fromkeys(shards)])
+    def prefetch(self, records: Sequence[Sequence[int]]) -> None:
+        """Prefetch records that will be read soon, in this order. records: (shard, record of the shard) of each."""
+        self._source.prefetch_records([(self._shards[shard], number) for shard, number in records])
 
     def read_window(self, pieces: Numbers, picks: Numbers) -> tuple[Window, Numbers]:
         """Read promoters of a window. Raises UserError if one of its records is missing or corrupt.
@@ -98,7 +101,7 @@ class RecordReader:
         with ExitStack() as stack:
             # An open file stays readable if another process removes it from the cache.
             files = {
-                shard: stack.enter_context(self._source.open(self._shards[shard]))
+                shard: stack.enter_context(self._source.open(self._shards[shard], [n for s, n in places if s == shard]))
                 for shard in dict.fromkeys(shard for shard, _ in places)
             }
             sizes = [self._count_bytes(files[shard], shard, number) for shard, number in places]
@@ -129,32 +132,56 @@ class RecordReader:
         except UserError:
             if not self._source.discard(entry):
                 raise
-        with self._source.open(entry) as fresh:
+        with self._source.open(entry, [number]) as fresh:
             return self._read_checked(fresh, shard, number, np.empty(entry.records[number].bytes, np.uint8))
 
     def _read_checked(self, file: BinaryIO, shard: int, number: int, data: Bytes) -> Record:
         """Read a record into `data`, and check it if it is new. Raises UserError if it is corrupt."""
         entry = self._shards[shard]
-        checked = self._find_checked(file, shard)
+        places = self._find_places(file, shard)
         try:
             read = os.preadv(file.fileno(), [data.data], entry.records[number].offset)
         except OSError as error:
             raise UserError(f"{entry.file}: record {number}: cannot read: {error.strerror}") from None
-        if number in checked and read == entry.records[number].bytes:
-            layout = checked[number]
-            return layout.view(data) if layout else parse_record(data.data, entry.records[number].rows, self._labels)
-        record = check_record(data[:read].data, str(self._source), entry, number, self._k, self._labels)
-        layout = find_layout(record, data)
-        checked[number] = layout and self._layouts.setdefault(layout, layout)
+        rows, size_bytes = entry.records[number].rows, entry.records[number].bytes
+        if read == size_bytes and places[number, 0] != _UNCHECKED:
+            if places[number, 0] == _PARSED:
+                return parse_record(data.data, rows, self._labels)
+            return RecordPlaces(*places[number].tolist()).view(data, self._k, self._label_shape)
+        found: list[RecordPlaces | None] = []
+        parse = partial(self._parse, found)
+        record = check_record(data[:read].data, str(self._source), entry, number, self._k, parse=parse)
+        places[number] = found[0] or _PARSED
         return record
 
-    def _find_checked(self, file: BinaryIO, shard: int) -> dict[int, RecordLayout | None]:
-        """Find the layouts of the checked records of a file; empty for a version that this process has not read."""
+    def _parse(self, found: list[RecordPlaces | None], data: bytes | memoryview, rows: int) -> Record:
+        """Parse a record, and add its places to `found`. One that has the headers of another one needs no parser."""
+        content = np.frombuffer(data, np.uint8)
+        known = self._known.get(len(content))
+        if known is not None and known[0].rows == rows and known[0].read_headers(content) == known[1]:
+            found.append(known[0])
+            record = known[0].view(content, self._k, self._label_shape)
+            record = replace(record, tokens=Ragged(record.tokens.values, record.tokens.offsets.astype(np.int64)))
+            check_rows(record)
+            return record
+        record = parse_record(data, rows, self._labels)
+        places = find_places(record, content)
+        found.append(places)
+        if places is not None and record.tokens.values.dtype == id_dtype(self._k):
+            if len(self._known) >= _KNOWN_SIZES:
+                self._known.clear()
+            self._label_shape = record.expression.shape[1:]
+            self._known[len(content)] = places, places.read_headers(content)
+        return record
+
+    def _find_places(self, file: BinaryIO, shard: int) -> Numbers:
+        """Find the places in the records of a file; all are unchecked for a version that this process has not read."""
         status = os.fstat(file.fileno())
         version = status.st_ino, status.st_size, status.st_mtime_ns
         known = self._checked.get(shard)
         if known is None or known[0] != version:
-            known = self._checked[shard] = version, {}
+            size = len(self._shards[shard].records), len(RecordPlaces._fields)
+            known = self._checked[shard] = version, np.full(size, _UNCHECKED)
         return known[1]
 
 

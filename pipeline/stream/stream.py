@@ -8,7 +8,8 @@
 All ranks make the same number of steps. The state is a position: epoch, and promoters consumed. A resume starts at
 the windows of its position.
 
-Memory of a rank: its part of the windows of its lanes and of two more blocks (26 MB and 7 MB at k = 3 and flank 150).
+Memory of a rank: one window per lane that it reads, of 16 records divided by the number of lanes, but at least one
+record (1.7 MB at k = 3 and flank 150), of which it keeps its own promoters; and four blocks of 7 MB.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
@@ -37,7 +39,7 @@ from pipeline.tokens.reverse_complement import draw_strands
 __all__ = ["Batch", "ErrorConsensus", "RankSlice", "ShardStream", "Step", "StreamState"]
 
 PREFETCHED_RECORDS = 512
-"""Records of this rank from the next one on whose shards are prefetched."""
+"""Records of this rank from the next one on that are prefetched from a URL, or whose shards are."""
 PREFETCHED_BLOCKS = 2
 """Complete blocks that wait to be consumed."""
 MAX_EPOCH = 2**31
@@ -50,7 +52,8 @@ ErrorConsensus = Callable[[str | None], str | None]
 
 FactExchange = Callable[[str | None, Numbers | None, Numbers], tuple[str | None, Numbers]]
 """The error of this rank, or None; int64 facts of its promoters, or None after an error; and the number of facts of
-each rank -> the error of any rank, or None; and the facts of all ranks, joined. All ranks call it at the same points.
+each rank -> the error of any rank, or None; and the facts of all ranks, joined, or a single one if all are equal. All
+ranks call it at the same points.
 """
 
 
@@ -208,7 +211,7 @@ class ShardStream:
         else:
             counts = steps * np.diff(partition(global_rows, self.rank_slice.ranks))
             any_problem, joined = self._exchange(problem, block.own_facts() if block else None, counts)
-            facts = np.concatenate([part.reshape(steps, -1) for part in np.split(joined, np.cumsum(counts)[:-1])], 1)
+            facts = _arrange(joined, counts, steps, global_rows)
         if block is None:
             raise own_error
         if any_problem is not None:
@@ -233,7 +236,7 @@ class ShardStream:
         try:
             for steps, global_rows in self._plan_blocks(consumed):
                 next_piece = np.searchsorted(upcoming[:, 0], done)
-                self._reader.prefetch(upcoming[next_piece : next_piece + PREFETCHED_RECORDS, 1].tolist())
+                self._reader.prefetch(upcoming[next_piece : next_piece + PREFETCHED_RECORDS, 1:].tolist())
                 is_tail = global_rows == rest
                 own = [rows for lane in lanes if (rows := lane.take(steps, is_tail))]
                 block = collate(own, assignments[global_rows], global_rows, steps, self.index.k, strands)
@@ -242,3 +245,10 @@ class ShardStream:
                 done += steps
         finally:
             self._reader.prefetch([])
+
+
+def _arrange(facts: Numbers, counts: Numbers, steps: int, global_rows: int) -> Numbers:
+    """Arrange the facts of all ranks by step: (steps, global_rows). A single one is that of all promoters."""
+    if len(facts) == 1:
+        return as_strided(np.full(global_rows, facts[0]), (steps, global_rows), (0, facts.itemsize))
+    return np.concatenate([part.reshape(steps, -1) for part in np.split(facts, np.cumsum(counts)[:-1])], axis=1)

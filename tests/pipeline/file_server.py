@@ -67,11 +67,10 @@ def _answer(handler: BaseHTTPRequestHandler, answers: Answers) -> None:
     if status != 200 or body is None:
         handler.send_error(status)
         return
-    start = (
-        int(requested.removeprefix("bytes=").removesuffix("-")) + answers.shift
-        if requested and answers.ranges
-        else None
-    )
+    first, _, last = (requested or "").removeprefix("bytes=").partition("-")
+    start = int(first) + answers.shift if requested and answers.ranges else None
+    if body is not None and last and answers.ranges:
+        body = body[: int(last) + 1]
     if start is not None and start >= len(body):
         handler.send_error(416)
         return

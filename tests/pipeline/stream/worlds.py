@@ -27,8 +27,9 @@ class Exchange:
             self.sent[rank] += counts[rank]
             problems = [text for text, _ in slots if text is not None]
             if problems:
-                return problems[0], np.zeros(counts.sum(), np.int64)
-            return None, np.concatenate([part for _, part in slots])
+                return problems[0], np.zeros(1, np.int64)
+            facts = np.concatenate([part for _, part in slots])
+            return None, facts[:1] if len(set(facts.tolist())) == 1 else facts
 
         return exchange
 
