@@ -103,15 +103,15 @@ def compose_embeddings(model: Any, k: int, start: Path | None) -> None:
     """
     embedding = ComposedKmerEmbedding(k, model.config.hidden_size)
     if start is not None:
-        embedding.load_state_dict(read_composition(start, embedding))
+        embedding.load_state_dict(read_composition(start, k, model.config.hidden_size))
     model.set_input_embeddings(embedding)
     decoder = model.get_output_embeddings()
     if decoder is not None:
         model.set_output_embeddings(TiedDecoder(embedding, decoder.bias))
 
 
-def read_composition(folder: Path, embedding: ComposedKmerEmbedding) -> Weights:
-    """Read the weights of the network from a model folder. embedding: of the shapes to expect.
+def read_composition(folder: Path, k: int, width: int) -> Weights:
+    """Read the weights of the network from a model folder.
 
     Raises UserError if the file is missing, corrupt, or of another size.
     """
@@ -126,13 +126,19 @@ def read_composition(folder: Path, embedding: ComposedKmerEmbedding) -> Weights:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; fix: restore the file that train.py wrote") from None
     shapes = {name: value.shape for name, value in weights.items()}
-    expected = {name: value.shape for name, value in embedding.state_dict().items()}
+    expected = {name: value.shape for name, value in _make_empty(k, width).state_dict().items()}
     if shapes != expected:
         raise UserError(
             f"{path}: not the k-mer network of this model; expected {_describe(expected)}, got {_describe(shapes)}; "
             "fix: use the same shards.k and model.hidden in both runs"
         )
     return weights
+
+
+def _make_empty(k: int, width: int) -> ComposedKmerEmbedding:
+    """Make an embedding without weights, and without drawing random numbers."""
+    with torch.device("meta"):
+        return ComposedKmerEmbedding(k, width)
 
 
 def _describe(shapes: dict[str, torch.Size]) -> str:
@@ -150,8 +156,8 @@ def split_composition(model: nn.Module, weights: Weights) -> tuple[Weights, Weig
     prefix, trained = found[0][0] + ".", found[0][1]
     network = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     stock = {name: value for name, value in weights.items() if not name.startswith(prefix)}
-    embedding = ComposedKmerEmbedding(trained.k, trained.projection.out_features)
-    embedding.load_state_dict(network)
+    embedding = _make_empty(trained.k, trained.projection.out_features)
+    embedding.load_state_dict(network, assign=True)
     with torch.inference_mode():
         ids = torch.arange(vocabulary_size(trained.k))
         blocks = [embedding(ids[first : first + BLOCK_IDS]) for first in range(0, len(ids), BLOCK_IDS)]

@@ -101,7 +101,7 @@ def test_exported_stock_model_has_the_outputs_of_the_trained_one(made, tmp_path,
             ours, expected = compute_expression_logits(model, ids, attention), expected[:, 0]
     assert expected.std() > 1e-2
     assert (ours - expected).abs().max() <= 1e-6 * max(1.0, float(expected.abs().max()))
-    assert set(read_composition(tmp_path / "model", ComposedKmerEmbedding(3, 16))) == set(network)
+    assert set(read_composition(tmp_path / "model", 3, 16)) == set(network)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -168,7 +168,7 @@ def test_a_folder_without_the_network_is_refused_in_one_line(tmp_path, damage, m
     write_composition(tmp_path, ComposedKmerEmbedding(3, 16).state_dict())
     damage(tmp_path / COMPOSITION)
     with pytest.raises(UserError, match=message) as error:
-        read_composition(tmp_path, ComposedKmerEmbedding(3, 16))
+        read_composition(tmp_path, 3, 16)
     assert "\n" not in str(error.value)
 
 
