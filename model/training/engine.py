@@ -12,6 +12,7 @@ from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
+from model.training.kmer_statistics import set_batch_statistics
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.stream.stream import Step
@@ -55,6 +56,7 @@ class StageEngine:
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
         torch.manual_seed(derive_seed(*position, world.rank))  # dropout
+        set_batch_statistics(task, step.micro_batches, world.device)
         width = task.choose_width(first, world.device)
         draws = task.draw(first, make_generator(world.device, *position))
         # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.

@@ -19,6 +19,7 @@ from model.training.checkpointing.checkpoints import Checkpoints, find_checkpoin
 from model.training.checkpointing.hf_export import export_stage
 from model.training.checkpointing.reshard import UNIVERSAL
 from model.training.engine import start_engine
+from model.training.kmer_statistics import fit_embedding
 from model.training.loop import StageLoop
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
@@ -46,7 +47,10 @@ def run_stage(
     torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
-    task = build_task(config, index, name, _choose_initial_weights(run, name, last, report))
+    start = _choose_initial_weights(run, name, last, report)
+    task = build_task(config, index, name, start)
+    if start is None:
+        fit_embedding(task, run, f"{name}/train")
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:
