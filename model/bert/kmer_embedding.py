@@ -201,7 +201,7 @@ def split_composition(model: nn.Module, weights: Weights) -> tuple[Weights, Weig
     network = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     network["pairs"] = trained.pairs.cpu()
     stock = {name: value for name, value in weights.items() if not name.startswith(prefix)}
-    embedding = _make_empty(trained.k, trained.projection.out_features)
+    embedding = _make_empty(trained.k, trained.projection.out_features).eval()
     embedding.load_state_dict(network, assign=True)
     with torch.inference_mode():
         ids = torch.arange(vocabulary_size(trained.k))

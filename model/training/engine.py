@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from model.bert.device_batch import batch_to_device
+from model.bert.kmer_statistics import set_batch_statistics
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
-from model.training.kmer_statistics import set_batch_statistics
 from model.training.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.stream.stream import Step

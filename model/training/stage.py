@@ -9,6 +9,7 @@ import torch
 from model.artifacts.manifest import Layout, StageProgress
 from model.bert.build import build_task
 from model.bert.flops import make_stage_cost
+from model.bert.kmer_statistics import fit_embedding
 from model.bert.rng import derive_seed
 from model.config import StageName
 from model.distributed.process_group import run_on_rank0
@@ -19,9 +20,8 @@ from model.training.checkpointing.checkpoints import Checkpoints, find_checkpoin
 from model.training.checkpointing.hf_export import export_stage
 from model.training.checkpointing.reshard import UNIVERSAL
 from model.training.engine import start_engine
-from model.training.kmer_statistics import fit_embedding
 from model.training.loop import StageLoop
-from model.training.prepare import TrainingRun
+from model.training.prepare import EVALUATION_BATCH, TrainingRun
 from model.training.throughput import Meter
 from pipeline.runtime.progress import emit, progress
 
@@ -50,7 +50,7 @@ def run_stage(
     start = _choose_initial_weights(run, name, last, report)
     task = build_task(config, index, name, start)
     if start is None:
-        fit_embedding(task, run, f"{name}/train")
+        fit_embedding(task, run.open_evaluation_stream(f"{name}/train", EVALUATION_BATCH).epoch(0), world.device)
     universal = last is not None and last.parent.name == UNIVERSAL
     engine = start_engine(name, settings, task, run.settings, world, config.run.seed, universal)
     if config.model.compile:

@@ -78,6 +78,8 @@ def test_statistics_are_those_of_the_counted_kmers(k):
     normal = F.batch_norm(z, None, None, embedding.gain, embedding.shift, training=True)
     expected = embedding.projection(F.gelu(normal)) * SCALE
     assert embedding.pairs[-1, -1] == len(expected)
+    parts = [count_pairs(ids[row : row + 1], lengths[row : row + 1], k) for row in range(len(rows))]
+    assert torch.equal(sum(parts), embedding.pairs)  # whatever the micro-batches
     complete = torch.cat([torch.from_numpy(row[: len(row) - k + 1]) for row in encoded])
     assert torch.allclose(embedding(complete), expected, atol=1e-4)
     copy = embedding.pairs.clone()

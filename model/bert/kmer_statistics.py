@@ -11,27 +11,26 @@ import torch.distributed as dist
 
 from model.bert.device_batch import to_device
 from model.bert.kmer_embedding import count_pairs, find_composed_embedding, uniform_pairs
-from model.training.prepare import EVALUATION_BATCH, RankData
-from pipeline.stream.stream import Batch
+from pipeline.stream.stream import Batch, Step
 
 COUNTED = 4096
 """Promoters of the training split whose bases are counted."""
 
 
-def fit_embedding(task: torch.nn.Module, data: RankData, split: str) -> None:
+def fit_embedding(task: torch.nn.Module, steps: Iterable[Step], device: torch.device) -> None:
     """Set the counts of a composed embedding, if the task has one, from the first COUNTED promoters of a split.
 
-    All ranks call this. A resumed run counts the same promoters.
+    All ranks call this. steps: of the training split, in the same order when a run is resumed.
     """
     embedding = find_composed_embedding(task)
     if embedding is None:
         return
-    batches = []
-    for step in data.open_evaluation_stream(split, EVALUATION_BATCH).epoch(0):
+    batches: list[Batch] = []
+    for step in steps:
         batches += step.micro_batches
         if step.consumed >= COUNTED:
             break
-    embedding.pairs.copy_(_count_over_ranks(batches, embedding.k, data.world.device))
+    embedding.pairs.copy_(_count_over_ranks(batches, embedding.k, device))
 
 
 def set_batch_statistics(task: torch.nn.Module, batches: Iterable[Batch], device: torch.device) -> None:
