@@ -218,4 +218,4 @@ def check_pretrained(folder: Path, required: Size, is_composed: bool = False) ->
             "fix: use the same shards.k, assay.flank and model section in both runs"
         )
     if is_composed:
-        read_composition(folder, ComposedKmerEmbedding(required.promoter_bert["k"], required.hidden_size))
+        read_composition(folder, required.promoter_bert["k"], required.hidden_size)

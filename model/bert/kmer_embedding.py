@@ -5,9 +5,10 @@ A table gives each k-mer a vector of its own, so nothing learned about one k-mer
     z = shift + sum over positions p of w[p, base at p]       a convolution of width k over one-hot bases
     vector = SCALE * projection(gelu(z))
 
-with w standardized per channel: mean 0 over the bases of a position, variance 1 over random k-mers. This is a batch
-normalization by the exact statistics of random DNA, so a vector depends on its k-mer alone. N adds nothing, as an
-average base does. Special tokens have vectors of their own.
+with w standardized per channel: mean 0 over the bases of a position, variance 1 over k-mers. In training these are the
+k-mers of the global batch, otherwise those of the training split. So this is a batch normalization, but its statistics
+are exact functions of w and of counts: they do not depend on ranks and micro-batches, and need no running means. N adds
+nothing, as an average base does. Special tokens have vectors of their own.
 
 After training the vectors of all ids are written as the embedding table of a stock model. Its folder also holds the
 weights of the network, COMPOSITION, from which fine-tuning starts.
@@ -43,12 +44,22 @@ Weights = dict[str, torch.Tensor]
 
 
 class ComposedKmerEmbedding(nn.Module):
-    """Embedding of k-mer ids that replaces nn.Embedding. width: of the vectors."""
+    """Embedding of k-mer ids that replaces nn.Embedding. width: of the vectors.
+
+    `pairs`: int64 (k * BASES + 1, k * BASES + 1), counts of k-mers that have two bases at their positions; the last row
+    and column stand for any k-mer. `batch_pairs`: those of the global batch, used in training. Integers keep their
+    values when a model is cast to half precision.
+    """
+
+    pairs: torch.Tensor
+    batch_pairs: torch.Tensor
 
     def __init__(self, k: int, width: int) -> None:
         super().__init__()
         channels = CHANNELS * width
         self.k = k
+        self.register_buffer("pairs", uniform_pairs(k))
+        self.register_buffer("batch_pairs", uniform_pairs(k), persistent=False)
         self.specials = nn.Parameter(torch.randn(len(SPECIALS), width) * 0.02)
         self.bases = nn.Parameter(torch.empty(k, BASES, channels).uniform_(-1, 1) / (BASES * k) ** 0.5)
         self.gain = nn.Parameter(torch.ones(channels))
@@ -61,25 +72,52 @@ class ComposedKmerEmbedding(nn.Module):
         Only the given ids are computed, without a table of all k-mers and without waiting for the device.
         """
         device, dtype = ids.device, self.bases.dtype
-        powers = DIGITS ** torch.arange(self.k - 1, -1, -1, device=device)
-        digits = (ids[..., None] - len(SPECIALS)) // powers % DIGITS
-        one_hot = (digits[..., None] == torch.arange(BASES, device=device)).flatten(-2).to(dtype)
-        z = F.linear(one_hot, self._standardized().to(dtype), self.shift)
+        z = F.linear(_one_hot(ids, self.k).to(dtype), self._standardized().to(dtype), self.shift)
         composed = self.projection(F.gelu(z)) * SCALE
         which = (ids[..., None] == torch.arange(len(SPECIALS), device=device)).to(dtype)
         return torch.where(ids[..., None] < len(SPECIALS), which @ self.specials, composed)
 
     def _standardized(self) -> torch.Tensor:
-        """Standardize w over random k-mers, times the gain: float32 (channels, k * BASES)."""
+        """Standardize w over the counted k-mers, times the gain: float32 (channels, k * BASES)."""
+        pairs = (self.batch_pairs if self.training else self.pairs).float()
+        moments, counts = pairs[:-1, :-1] / pairs[-1, -1], pairs[-1, :-1].view(self.k, BASES, 1)
         w = self.bases.float()
-        w = w - w.mean(1, keepdim=True)
-        deviation = (w.square().mean(1).sum(0) + 1e-5).sqrt()
-        return (w * (self.gain.float() / deviation)).flatten(0, 1).T
+        w = (w - (w * counts).sum(1, keepdim=True) / counts.sum(1, keepdim=True)).flatten(0, 1)
+        deviation = ((w * (moments @ w)).sum(0) + 1e-5).sqrt()
+        return (w * (self.gain.float() / deviation)).T
 
     def all_vectors(self) -> torch.Tensor:
         """Compute the vectors of all ids, as the rows of a table: (vocabulary, width)."""
         vectors: torch.Tensor = self(torch.arange(vocabulary_size(self.k), device=self.bases.device))
         return vectors
+
+
+def count_pairs(ids: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tensor:
+    """Count the pairs of bases in complete k-mers, see ComposedKmerEmbedding: int64 (k * BASES + 1, k * BASES + 1).
+
+    ids: (rows, width) ids, one per base; lengths: (rows,) bases.
+    """
+    complete = torch.arange(ids.shape[1], device=ids.device) <= lengths[:, None] - k
+    bases = F.pad(_one_hot(ids.long(), k).float(), (0, 1), value=1.0) * complete[..., None]
+    flat = bases.flatten(0, 1)
+    return (flat.T @ flat).long()  # exact: float32 holds all integers up to 2^24
+
+
+def _one_hot(ids: torch.Tensor, k: int) -> torch.Tensor:
+    """Encode k-mer ids (...) by their bases: bool (..., k * BASES). N has no base."""
+    powers = DIGITS ** torch.arange(k - 1, -1, -1, device=ids.device)
+    digits = (ids[..., None] - len(SPECIALS)) // powers % DIGITS
+    return (digits[..., None] == torch.arange(BASES, device=ids.device)).flatten(-2)
+
+
+def uniform_pairs(k: int) -> torch.Tensor:
+    """Make the counts of random k-mers, in which all bases are equally frequent."""
+    pairs = torch.ones(k * BASES + 1, k * BASES + 1, dtype=torch.long)
+    within = torch.block_diag(*[torch.ones(BASES, BASES, dtype=torch.long)] * k)
+    pairs[:-1, :-1] += BASES * torch.eye(k * BASES, dtype=torch.long) - within
+    pairs[-1] = pairs[:, -1] = BASES
+    pairs[-1, -1] = BASES**2
+    return pairs
 
 
 class TiedDecoder(nn.Module):
@@ -103,15 +141,16 @@ def compose_embeddings(model: Any, k: int, start: Path | None) -> None:
     """
     embedding = ComposedKmerEmbedding(k, model.config.hidden_size)
     if start is not None:
-        embedding.load_state_dict(read_composition(start, embedding))
+        embedding.load_state_dict(read_composition(start, k, model.config.hidden_size))
+        embedding.batch_pairs.copy_(embedding.pairs)
     model.set_input_embeddings(embedding)
     decoder = model.get_output_embeddings()
     if decoder is not None:
         model.set_output_embeddings(TiedDecoder(embedding, decoder.bias))
 
 
-def read_composition(folder: Path, embedding: ComposedKmerEmbedding) -> Weights:
-    """Read the weights of the network from a model folder. embedding: of the shapes to expect.
+def read_composition(folder: Path, k: int, width: int) -> Weights:
+    """Read the weights of the network from a model folder.
 
     Raises UserError if the file is missing, corrupt, or of another size.
     """
@@ -126,13 +165,24 @@ def read_composition(folder: Path, embedding: ComposedKmerEmbedding) -> Weights:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; fix: restore the file that train.py wrote") from None
     shapes = {name: value.shape for name, value in weights.items()}
-    expected = {name: value.shape for name, value in embedding.state_dict().items()}
+    expected = {name: value.shape for name, value in _make_empty(k, width).state_dict().items()}
     if shapes != expected:
         raise UserError(
             f"{path}: not the k-mer network of this model; expected {_describe(expected)}, got {_describe(shapes)}; "
             "fix: use the same shards.k and model.hidden in both runs"
         )
     return weights
+
+
+def _make_empty(k: int, width: int) -> ComposedKmerEmbedding:
+    """Make an embedding without weights, and without drawing random numbers."""
+    with torch.device("meta"):
+        return ComposedKmerEmbedding(k, width)
+
+
+def find_composed_embedding(model: nn.Module) -> ComposedKmerEmbedding | None:
+    """Find the composed embedding of a model or task. Returns None if it has a table."""
+    return next((part for part in model.modules() if isinstance(part, ComposedKmerEmbedding)), None)
 
 
 def _describe(shapes: dict[str, torch.Size]) -> str:
@@ -149,9 +199,10 @@ def split_composition(model: nn.Module, weights: Weights) -> tuple[Weights, Weig
         return weights, {}
     prefix, trained = found[0][0] + ".", found[0][1]
     network = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    network["pairs"] = trained.pairs.cpu()
     stock = {name: value for name, value in weights.items() if not name.startswith(prefix)}
-    embedding = ComposedKmerEmbedding(trained.k, trained.projection.out_features)
-    embedding.load_state_dict(network)
+    embedding = _make_empty(trained.k, trained.projection.out_features).eval()
+    embedding.load_state_dict(network, assign=True)
     with torch.inference_mode():
         ids = torch.arange(vocabulary_size(trained.k))
         blocks = [embedding(ids[first : first + BLOCK_IDS]) for first in range(0, len(ids), BLOCK_IDS)]

@@ -10,6 +10,7 @@ import torch
 from model.artifacts.manifest import Layout, StageProgress
 from model.bert.build import build_task
 from model.bert.flops import make_stage_cost
+from model.bert.kmer_statistics import fit_embedding
 from model.bert.rng import derive_seed
 from model.config import StageName
 from model.distributed.process_group import run_on_rank0
@@ -21,7 +22,7 @@ from model.training.checkpointing.hf_export import export_stage
 from model.training.checkpointing.reshard import UNIVERSAL
 from model.training.engine import start_engine
 from model.training.loop import StageLoop
-from model.training.prepare import TrainingRun
+from model.training.prepare import EVALUATION_BATCH, TrainingRun
 from model.training.throughput import Meter
 from pipeline.dataset.database import training_insert_lengths
 from pipeline.runtime.progress import emit, progress
@@ -48,7 +49,11 @@ def run_stage(
     torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
     last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
-    task = build_task(config, index, name, _choose_initial_weights(run, name, last, report))
+    start = _choose_initial_weights(run, name, last, report)
+    task = build_task(config, index, name, start)
+    if start is None:
+        size = EVALUATION_BATCH[world.device.type]
+        fit_embedding(task, run.open_evaluation_stream(f"{name}/train", size).epoch(0), world.device)
     if name == "finetune":
         bert: Any = task.model.config
         bert.promoter_bert["insert_lengths"] = run_on_rank0(world, lambda: _read_insert_lengths(run))

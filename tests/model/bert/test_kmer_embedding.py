@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from model.bert.kmer_embedding import (
     COMPOSITION,
     SCALE,
     ComposedKmerEmbedding,
+    count_pairs,
     read_composition,
     split_composition,
     write_composition,
@@ -57,6 +59,31 @@ def test_vectors_are_a_standardized_convolution_over_one_hot_bases(k):
     table = embedding.all_vectors()
     assert torch.equal(table[: len(SPECIALS)], embedding.specials)
     assert torch.allclose(table[ids], embedding(ids), atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_statistics_are_those_of_the_counted_kmers(k):
+    """Batch normalization over all complete k-mers of sequences rich in A, with runs of A and without N."""
+    embedding = random_embedding(k)
+    draws = np.random.default_rng(k)
+    rows = ["A" * 5 + "".join(draws.choice(list("AAACGT"), length)) for length in (30, 12, 25)]
+    encoded = [encode_text(row, k).astype(np.int64) for row in rows]
+    width = max(map(len, encoded))
+    ids = torch.from_numpy(np.stack([np.pad(row, (0, width - len(row))) for row in encoded]))
+    lengths = torch.tensor([len(row) for row in rows])
+    embedding.eval().pairs.copy_(count_pairs(ids, lengths, k))
+    one_hot = F.one_hot(torch.tensor(["ACGT".index(b) for row in rows for b in row]), BASES).float()
+    parts = one_hot.split(lengths.tolist())
+    z = torch.cat([F.conv1d(part.T[None], embedding.bases.permute(2, 1, 0))[0].T for part in parts])
+    normal = F.batch_norm(z, None, None, embedding.gain, embedding.shift, training=True)
+    expected = embedding.projection(F.gelu(normal)) * SCALE
+    assert embedding.pairs[-1, -1] == len(expected)
+    parts = [count_pairs(ids[row : row + 1], lengths[row : row + 1], k) for row in range(len(rows))]
+    assert torch.equal(sum(parts), embedding.pairs)  # whatever the micro-batches
+    complete = torch.cat([torch.from_numpy(row[: len(row) - k + 1]) for row in encoded])
+    assert torch.allclose(embedding(complete), expected, atol=1e-4)
+    copy = embedding.pairs.clone()
+    assert torch.equal(embedding.half().pairs, copy)  # half precision does not round them
 
 
 def test_n_is_no_base():
@@ -101,7 +128,7 @@ def test_exported_stock_model_has_the_outputs_of_the_trained_one(made, tmp_path,
             ours, expected = compute_expression_logits(model, ids, attention), expected[:, 0]
     assert expected.std() > 1e-2
     assert (ours - expected).abs().max() <= 1e-6 * max(1.0, float(expected.abs().max()))
-    assert set(read_composition(tmp_path / "model", ComposedKmerEmbedding(3, 16))) == set(network)
+    assert set(read_composition(tmp_path / "model", 3, 16)) == set(network)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -168,7 +195,7 @@ def test_a_folder_without_the_network_is_refused_in_one_line(tmp_path, damage, m
     write_composition(tmp_path, ComposedKmerEmbedding(3, 16).state_dict())
     damage(tmp_path / COMPOSITION)
     with pytest.raises(UserError, match=message) as error:
-        read_composition(tmp_path, ComposedKmerEmbedding(3, 16))
+        read_composition(tmp_path, 3, 16)
     assert "\n" not in str(error.value)
 
 

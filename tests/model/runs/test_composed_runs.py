@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from model.bert.kmer_embedding import COMPOSITION
@@ -52,6 +53,9 @@ def test_killed_run_resumes_with_the_same_bits(trainer, whole, tmp_path, monkeyp
     before_step(0, kill)
     trainer.train(*SETTINGS, "run.name=composed", stages="finetune")
     assert weights(RUN) == weights(whole)
+    pretrained, tuned = (load_torch(whole / part / COMPOSITION)["pairs"] for part in ("pretrained", "model"))
+    assert pretrained[-1, -1] > 1000  # k-mers of the pretraining split, from which fine-tuning starts
+    assert torch.equal(pretrained, tuned)
     network = [(run / "model" / COMPOSITION).read_bytes() for run in (RUN, whole)]
     assert network[0] == network[1]
     tables = [pyarrow.parquet.read_table(run / "predictions.parquet") for run in (RUN, whole)]
