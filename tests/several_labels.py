@@ -33,10 +33,7 @@ def make_two_labels(folder, rows=400, *overrides):
     bare = ("assay.left_adapter=", "assay.right_adapter=", "assay.flank=0")
     config = small_config(folder, *bare, names, *overrides)
     cells = [["" if np.isnan(value) else str(value) for value in values] for values in labels]
-    lines = [
-        "\t".join(("sequence", *LABELS)),
-        *("\t".join(row) for row in zip(inserts, *zip(*cells, strict=True), strict=True)),
-    ]
+    lines = ["\t".join(("sequence", *LABELS)), *("\t".join(row) for row in zip(inserts, *zip(*cells, strict=True), strict=True))]
     table = folder / "rows.tsv"
     table.write_text("\n".join(lines) + "\n")
     build_dataset([str(table)], config)
