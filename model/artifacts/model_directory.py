@@ -90,7 +90,8 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         problem = f"vocab_size: expected {vocabulary:,} for k = {facts.k}, got {settings.get('vocab_size')!a:.100}"
     elif not isinstance(size, int) or size < positions:
         problem = (
-            f"max_position_embeddings: expected at least {positions:,} for promoters of this assay, got {size!a:.100}"
+            f"max_position_embeddings: expected at least {positions:,} for {facts.assay.name}s of this assay, got "
+            f"{size!a:.100}"
         )
     elif not isinstance(layers, int) or layers < 1:
         problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from model.artifacts.model_directory import read_sequence_name
 from model.prediction.evaluate import EvaluationResult, LabelledRows
 from model.reporting.run_plots import DIAGONAL, DOTS, PREDICTED, Bar, bars, density
 from model.scoring.scores import RegressionScores
@@ -37,13 +38,13 @@ def write_evaluation(result: EvaluationResult, rows: LabelledRows, model: Path, 
     title = f"promoter-bert: evaluation of {model}"
     counted = format_count(result.rows, "row")
     lead = f"{counted}; sequences in column {result.sequence_column!r}. Intervals are 95 % bootstrap intervals."
-    content = render_page(title, lead, list(_sections(result, rows)), f"Model {model}")
+    content = render_page(title, lead, list(_sections(result, rows, read_sequence_name(model))), f"Model {model}")
     with new_file(out) as file:
         file.write_text(content, encoding="utf-8")
     return replace(result, page=str(out))
 
 
-def _sections(result: EvaluationResult, rows: LabelledRows) -> Iterator[Section]:
+def _sections(result: EvaluationResult, rows: LabelledRows, name: str) -> Iterator[Section]:
     yield Section(
         "Scores",
         "Scores of the predictions on the rows that have a label. MSE and R² need labels on the scale of the training "
@@ -54,7 +55,7 @@ def _sections(result: EvaluationResult, rows: LabelledRows) -> Iterator[Section]
         heading = f"Predicted and measured {label}"
         predicted, measured = rows.predictions[:, number], rows.labels[:, number]
         present = np.isfinite(predicted) & np.isfinite(measured)
-        figure = _figure(f"values {number}", heading, predicted[present], measured[present])
+        figure = _figure(f"values {number}", heading, predicted[present], measured[present], name)
         yield Section(
             heading,
             f"{format_count(int(present.sum()), 'row')} with a label in column {column!r}. On the dashed line, "
@@ -84,10 +85,13 @@ def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
     return Table((head, *HEADS), rows, NUMBERS)
 
 
-def _figure(name: str, title: str, predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating]) -> Figures:
+def _figure(
+    svg: str, title: str, predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating], name: str
+) -> Figures:
     if len(predicted) <= MOST_DOTS:
-        return Figures([render_svg(name, title, dots(measured, predicted), 4.6, MIDDLE_WIDTH)])
-    return Figures([render_svg(name, title, density(count_cells(measured, predicted)), 4.6, MIDDLE_WIDTH)])
+        return Figures([render_svg(svg, title, dots(measured, predicted), 4.6, MIDDLE_WIDTH)])
+    draw = density(count_cells(measured, predicted), name)
+    return Figures([render_svg(svg, title, draw, 4.6, MIDDLE_WIDTH)])
 
 
 @plot

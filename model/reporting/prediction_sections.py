@@ -80,7 +80,8 @@ def _label_section(held_out: HeldOutResults, name: str) -> Section:
         "Predicted and measured expression",
         f"{held_out.rows:,} {name}s of the {SPLITS[held_out.split]} split, in one figure per label, counted in "
         f"cells. {name_sequences('Promoters without', name)} a measured value of a label are not in its figure. On the "
-        f"dashed line, prediction equals measurement. Predictions usually span a smaller range than measurements. {NOISE}",
+        "dashed line, prediction equals measurement. Predictions usually span a smaller range than measurements. "
+        f"{NOISE}",
         [Figures(figures)],
         "sql/queries/predicted_and_measured.sql",
     )

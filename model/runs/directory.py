@@ -201,4 +201,5 @@ def describe_held_out_difference(folder: Path, config: Config) -> str:
         return ""
     pairs = [(name, others.get(name), getattr(config.dataset, name)) for name in SPLIT_SETTINGS]
     text = "; ".join(f"dataset.{name} {other}, here {own}" for name, other, own in pairs if other != own)
-    return f"note: {folder} may have been trained on promoters that are held out here ({text})" if text else ""
+    name = config.assay.name
+    return f"note: {folder} may have been trained on {name}s that are held out here ({text})" if text else ""

@@ -66,8 +66,7 @@ class DatasetInfo:
     @property
     def sequence_name(self) -> str:
         """Word of the dataset's assay for one sequence (assay.name)."""
-        assay = {} if self.settings is None else json.loads(self.settings)["assay"]
-        return str(assay.get("name", SEQUENCE_NAME))
+        return read_sequence_name(self.settings)
 
     @property
     def several_labels(self) -> list[str]:
@@ -84,6 +83,12 @@ class DatasetInfo:
             "finetune/valid": self.finetune_valid_rows,
             "finetune/test": self.finetune_test_rows,
         }
+
+
+def read_sequence_name(settings: str | None) -> str:
+    """Read assay.name from the settings that relation `dataset` records as JSON; older datasets do not record it."""
+    assay = {} if settings is None else json.loads(settings)["assay"]
+    return str(assay.get("name", SEQUENCE_NAME))
 
 
 def statement(name: str, marks: Mapping[str, str] | None = None) -> str:

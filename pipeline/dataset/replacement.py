@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.dataset.database import open_dataset, rows_of
+from pipeline.dataset.database import open_dataset, read_sequence_name, rows_of
 from pipeline.dataset.workspace import RESULTS
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
@@ -19,13 +19,17 @@ MOST_NAMES = 3
 
 @dataclass(frozen=True)
 class DatasetContent:
-    """The parts of a dataset that a replacement could lose. files: None if the dataset does not record them."""
+    """The parts of a dataset that a replacement could lose, and its assay.name.
+
+    files: None if the dataset does not record them.
+    """
 
     key: str | None
     promoters: int
     labelled: bool
     files: list[str] | None
     runs: list[str]
+    name: str
 
 
 def recorded_names(names: Sequence[str], folder: Path) -> list[str]:
@@ -74,13 +78,18 @@ def _read_content(connection: duckdb.DuckDBPyConnection) -> DatasetContent:
         for (run,) in rows_of(connection, f"select distinct run from {relation}")
     }
     return DatasetContent(
-        row.get("key"), row.get("promoters") or 0, row.get("cut") is not None, row.get("files"), sorted(runs)
+        row.get("key"),
+        row.get("promoters") or 0,
+        row.get("cut") is not None,
+        row.get("files"),
+        sorted(runs),
+        read_sequence_name(row.get("settings")),
     )
 
 
 def _describe(content: DatasetContent) -> str:
     labels = "with" if content.labelled else "without"
-    return f"{format_count(content.promoters, 'promoter')} {labels} labels"
+    return f"{format_count(content.promoters, content.name)} {labels} labels"
 
 
 def _list(names: list[str]) -> str:

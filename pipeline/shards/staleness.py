@@ -32,7 +32,9 @@ def list_wrong_totals(index: Index, info: DatasetInfo) -> list[str]:
     """List the splits with another number of promoters in the index than in the dataset."""
     counts = {split: (index.rows(split), info.split_rows.get(split, 0)) for split in index.splits}
     return [
-        f"{split}: expected {rows:,} promoters, got {got:,}" for split, (got, rows) in counts.items() if got != rows
+        f"{split}: expected {rows:,} {info.sequence_name}s, got {got:,}"
+        for split, (got, rows) in counts.items()
+        if got != rows
     ]
 
 

@@ -41,11 +41,10 @@ def test_rows_of_its_form(tmp_path, assay):
     assert tuple(built.info.split_rows[f"finetune/{split}"] for split in ("train", "valid", "test")) == splits
     with open_dataset(config.dataset.path) as connection:
         ((labels,),) = rows_of(connection, "select labels from dataset")
-        assert labels == LABELS.get(
-            assay, [next(name for name in ("mean_value", "enrichment", "activity") if name in FORMS[assay])]
-        )
+        assert labels == LABELS[assay]
         columns = {name for name, *_ in rows_of(connection, "describe promoters")}
-        assert {name for name in FORMS[assay] if name not in ("sequence", "seq", "Sequence", *labels)} <= columns
+    kept = {name for name in FORMS[assay] if name.lower() not in ("seq", "sequence") and name not in labels}
+    assert {f"{name}_input" if name == "ID" else name for name in kept} <= columns
 
 
 def test_yeast_rows(tmp_path):
