@@ -7,8 +7,9 @@ with size as (
     select 5 as k
 ),
 inserts as (
-    select insert_of(sequence) as bases, expression >= cut as is_top
-    from promoters, dataset
+    select insert_of(promoters.sequence) as bases, pretrain.id is not null as is_top
+    from promoters
+    left join pretrain using (id)
 ),
 starts as (
     select bases, is_top, unnest(range(1, length(bases) + 1, 4)) as start

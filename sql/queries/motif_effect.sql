@@ -20,7 +20,7 @@ matches as (
         site,
         contains(insert_of(sequence), site) or contains(insert_of(sequence), reverse_complement(site)) as has_site,
         expression
-    from promoters, sites
+    from (select sequence, expression from promoters), sites
 )
 select
     factor,
