@@ -1,9 +1,11 @@
-"""CPU time of one epoch, summed over ranks that run side by side and share lengths by torch.distributed (gloo).
+"""CPU time of one epoch, summed over ranks: one after the other, and side by side.
 
     python -m bench.stream.ranks FOLDER [--worlds 1,2,4,8] [--global-batch 2048] [--epochs 3]
 
-FOLDER: shards of one k. In the first epoch, every record is checked once, by the rank that reads it. In later epochs a
-process checks only the records that it has not met before.
+FOLDER: shards of one k whose promoters all have one length. In the first epoch, every record is checked once, by the
+rank that reads it. In later epochs a process checks only the records that it has not met before. Ranks side by side are
+processes that share lengths by torch.distributed (gloo). With more processes than cores they also wait for each other
+and for memory. The first column shows the work alone: the ranks run one after the other, without an exchange.
 """
 
 import argparse
@@ -46,6 +48,21 @@ def run_rank(folder: Path, rank: int, ranks: int, batch: int, epochs: int, port:
     queue.put((seconds, share, rows))
 
 
+def read_in_turn(folder: Path, ranks: int, batch: int, times: int) -> float:
+    """Read the first epoch as each rank, one after the other. Returns the median of the summed CPU seconds."""
+    index, totals = read_index(folder), []
+    for _ in range(times):
+        totals.append(0.0)
+        for rank in range(ranks):
+            part = RankSlice(rank, ranks)
+            stream = ShardStream(folder, index, SPLIT, batch, part, exchange=lambda error, facts, _: (error, facts[:1]))
+            began = time.process_time()
+            for _step in stream.epoch(0):
+                pass
+            totals[-1] += time.process_time() - began
+    return float(np.median(totals))
+
+
 def read_bytes(stream: ShardStream) -> int:
     """Sum the bytes of the records that a stream has met."""
     shards = stream.index.splits[SPLIT]
@@ -78,7 +95,8 @@ def run_world(folder: Path, ranks: int, batch: int, epochs: int) -> list[str]:
     totals = [sum(column) for column in zip(*(seconds for seconds, *_ in results), strict=True)]
     later = sum(totals[1:]) / max(len(totals) - 1, 1)
     share = max(share for _, share, _ in results)
-    return [str(ranks), f"{totals[0]:.2f}", f"{later:.2f}", f"{share:.1%}"]
+    alone = read_in_turn(folder, ranks, batch, 3)
+    return [str(ranks), f"{alone:.2f}", f"{totals[0]:.2f}", f"{later:.2f}", f"{share:.1%}"]
 
 
 def main() -> None:
@@ -88,10 +106,15 @@ def main() -> None:
     cli.add_argument("--global-batch", type=int, default=2048, help="default: 2048")
     cli.add_argument("--epochs", type=int, default=3, help="default: 3")
     args = cli.parse_args()
+    read_in_turn(args.folder, 1, args.global_batch, 1)
     worlds = [int(ranks) for ranks in args.worlds.split(",")]
     rows = [run_world(args.folder, ranks, args.global_batch, args.epochs) for ranks in worlds]
     print(f"{read_index(args.folder).rows(SPLIT):,} promoters, global batch {args.global_batch:,}\n")
-    print(markdown(["ranks", "CPU s, first epoch", "CPU s, later epochs", "most bytes of a rank"], rows))
+    print(
+        markdown(
+            ["ranks", "in turn, CPU s", "side by side, CPU s", "later epochs, CPU s", "most bytes of a rank"], rows
+        )
+    )
 
 
 if __name__ == "__main__":
