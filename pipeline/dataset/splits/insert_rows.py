@@ -1,5 +1,6 @@
 """Read the inserts of a dataset for the search of near-duplicates, and set the memory of the search."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +27,16 @@ def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
 def reserve_workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[Workspace]:
     """Divide the memory limit of a connection: a quarter for a search, at most 1 GiB, and DuckDB two quarters less.
 
-    The last quarter is for the fixed memory per row. Temporary files go to the folder of the database.
+    The last quarter is for the fixed memory per row. Temporary files go to the folder of the database if it is writable,
+    else to that of the system.
     """
     ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
     limit = memory_limit_bytes(connection)
-    workspace = Workspace(min(limit // 4, MAX_WORKSPACE_BYTES), Path(temporary).parent)
-    connection.execute(f"set memory_limit = '{(limit - 2 * workspace.memory_bytes) >> 20}MiB'")
+    folder = Path(temporary).parent
+    writable = os.access(folder, os.W_OK)
+    workspace = Workspace(min(limit // 4, MAX_WORKSPACE_BYTES), folder if writable else None)
+    connection.execute(f"set memory_limit = '{limit - 2 * workspace.memory_bytes}B'")
     try:
         yield workspace
     finally:
-        connection.execute(f"set memory_limit = '{limit >> 20}MiB'")
+        connection.execute(f"set memory_limit = '{limit}B'")
