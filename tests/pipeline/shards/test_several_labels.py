@@ -20,11 +20,10 @@ from tests.several_labels import LABELS, make_two_labels
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return make_two_labels(tmp_path_factory.mktemp("two"), 300, "shards.compression=zstd")
+    return make_two_labels(tmp_path_factory.mktemp("two"), 250)
 
 
-def test_plain_webdataset_reads_the_labels_of_the_dataset(tmp_path):
-    two = make_two_labels(tmp_path, 250)
+def test_plain_webdataset_reads_the_labels_of_the_dataset(two):
     columns = ", ".join(f'"{name}"' for name in LABELS)
     with open_dataset(two.config.dataset.path) as connection:
         rows = connection.execute(f"select id, {columns} from finetune where split = 'train' order by id").fetchall()
