@@ -18,7 +18,9 @@ class Split(IntFlag):
 
 
 class LeakCounter:
-    """Held-out rows with relations to training rows, counted as the relations are found. Memory: 9 bytes per row below 2^31 rows, else 13.
+    """Held-out rows with relations to training rows, counted as the relations are found.
+
+    Memory: 9 bytes per row below 2^31 rows, else 13.
 
     splits: (rows,) uint8, values of Split.
     """
