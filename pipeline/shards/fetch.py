@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.io.http import CONNECT_SECONDS, SILENT_SECONDS, WAITS
+from pipeline.io.http import CHUNK_BYTES, CONNECT_SECONDS, HEADERS, SILENT_SECONDS, WAITS
 from pipeline.io.remote import SMALL_FILE_BYTES, OverlongError, copy_file, open_file_system
 from pipeline.shards.index import INDEX, Index, parse_index
 
@@ -78,12 +78,11 @@ def fetch_range(
 
     Raises NoRangesError if the store returns more, and UserError as fetch_file does.
     """
-    system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
     content = b""
 
     def attempt() -> str | None:
         nonlocal content
-        content = system.cat_file(path, start=start, end=start + size_bytes)
+        content = _read_range(url, start, start + size_bytes, silent_seconds)
         short = f"expected {size_bytes:,} bytes from {start:,} on, got {len(content):,}"
         return short if len(content) < size_bytes else None
 
@@ -91,6 +90,38 @@ def fetch_range(
     if len(content) > size_bytes:
         raise NoRangesError(url)
     return content
+
+
+class _StatusError(Exception):
+    """An HTTP response with a status that is an error."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+
+
+def _read_range(url: str, start: int, end: int, silent_seconds: float) -> bytes:
+    """Read a byte range of the file of a URL. Of a whole file, it reads at most one byte more than the range has."""
+    if not url.startswith(("http://", "https://")):
+        system, path = open_file_system(url, **_make_time_limits(url, silent_seconds))
+        content: bytes = system.cat_file(path, start=start, end=end)
+        return content
+    import requests  # fsspec would read the whole response of a server that ignores the range
+
+    headers = HEADERS | {"Range": f"bytes={start}-{end - 1}"}
+    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, silent_seconds)) as response:
+        if response.status_code == 404:
+            raise FileNotFoundError(url)
+        if response.status_code >= 400:
+            raise _StatusError(response.status_code, response.reason)
+        if response.status_code != 206:
+            raise NoRangesError(url)
+        received = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            received += chunk
+            if len(received) > end - start:
+                break
+        return bytes(received)
 
 
 def _retry(url: str, attempt: Callable[[], str | None], waits: Sequence[float], target: str = "") -> None:
@@ -109,6 +140,8 @@ def _retry(url: str, attempt: Callable[[], str | None], waits: Sequence[float], 
         except OverlongError as error:
             problem = str(error)
             corrupt += 1
+        except NoRangesError:
+            raise
         except (FileNotFoundError, PermissionError) as error:
             if target and getattr(error, "filename", None) == target:
                 raise
