@@ -191,7 +191,10 @@ def trace_step(config: Config, stage: StageName) -> tuple[Trace, int]:
     trace = Trace()
     collect = partial(add_graph, trace)
     backend = aot_autograd(fw_compiler=collect, bw_compiler=collect, partition_fn=min_cut_rematerialization_partition)
-    with patch.object(objectives, "find_masked_positions", find_expected_positions), suppress(TraceEndError):
+    # Otherwise the graph of the backward pass is made only when it runs.
+    both = torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
+    expected = patch.object(objectives, "find_masked_positions", find_expected_positions)
+    with both, expected, suppress(TraceEndError):
         torch.compile(task.compute_sums, backend=backend, fullgraph=True)(batch)
     trace.fused.seconds = trace.fused.moved / (RATES["memory"] * BANDWIDTH)
     return trace, sum(parameter.numel() for parameter in task.parameters())

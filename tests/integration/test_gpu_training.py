@@ -12,7 +12,7 @@ from model.runs.status import read_status
 from tests.integration.conftest import Workspace
 from tests.integration.test_resume import SCRATCH, evaluations, train
 
-pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(1800)]
 
 TOLERANCE = 5e-3
 """Relative tolerance of validation losses: the weights of the model are rounded to fp16."""
