@@ -112,9 +112,9 @@ def _one_hot(ids: torch.Tensor, k: int) -> torch.Tensor:
 
 def uniform_pairs(k: int) -> torch.Tensor:
     """Make the counts of random k-mers, in which all bases are equally frequent."""
+    position = torch.arange(k * BASES) // BASES
     pairs = torch.ones(k * BASES + 1, k * BASES + 1, dtype=torch.long)
-    within = torch.block_diag(*[torch.ones(BASES, BASES, dtype=torch.long)] * k)
-    pairs[:-1, :-1] += BASES * torch.eye(k * BASES, dtype=torch.long) - within
+    pairs[:-1, :-1] = torch.where(position[:, None] == position, BASES * torch.eye(k * BASES), 1).long()
     pairs[-1] = pairs[:, -1] = BASES
     pairs[-1, -1] = BASES**2
     return pairs
