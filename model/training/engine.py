@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from model.bert.device_batch import batch_to_device
-from model.bert.kmer_statistics import set_batch_statistics
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
@@ -56,7 +55,6 @@ class StageEngine:
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
         torch.manual_seed(derive_seed(*position, world.rank))  # dropout
-        set_batch_statistics(task, step.micro_batches, world.device)
         width = task.choose_width(first, world.device)
         draws = task.draw(first, make_generator(world.device, *position))
         # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.
