@@ -175,10 +175,12 @@ def load_regression_model(folder: Path) -> Any:
     read_model_facts(folder)
     if not (folder / WEIGHTS).is_file():  # transformers would also read pickles, and the files that an index names
         raise UserError(f"{folder / WEIGHTS}: no such file; expected the weights of train.py")
-    (name,) = read_model_settings(folder, "")["architectures"]
+    settings = read_model_settings(folder, "")
+    (name,) = settings["architectures"]
     model = next(one.regression_model for one in ARCHITECTURES.values() if one.regression_model.__name__ == name)
     try:
-        return model.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
+        attention = settings.get("_attn_implementation", "sdpa")  # transformers rejects values that it does not know
+        return model.from_pretrained(folder, use_safetensors=True, attn_implementation=attention)
     except Exception as error:  # transformers raises errors of many types for an invalid config.json
         raise UserError(f"{folder}: the model cannot be loaded: {error}; {RESTORE}") from None
 

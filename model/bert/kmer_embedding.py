@@ -5,10 +5,9 @@ A table gives each k-mer a vector of its own, so nothing learned about one k-mer
     z = shift + sum over positions p of w[p, base at p]       a convolution of width k over one-hot bases
     vector = SCALE * projection(gelu(z))
 
-with w standardized per channel: mean 0 over the bases of a position, variance 1 over k-mers. In training these are the
-k-mers of the global batch, otherwise those of the training split. So this is a batch normalization, but its statistics
-are exact functions of w and of counts: they do not depend on ranks and micro-batches, and need no running means. N adds
-nothing, as an average base does. Special tokens have vectors of their own.
+with w standardized per channel: mean 0 over the bases of a position, variance 1 over the k-mers of the training split.
+This is a batch normalization whose statistics are exact functions of w and of base counts, which are constant. So a
+vector depends on its k-mer alone. N adds nothing, as an average base does. Special tokens have vectors of their own.
 
 After training the vectors of all ids are written as the embedding table of a stock model. Its folder also holds the
 weights of the network, COMPOSITION, from which fine-tuning starts.
@@ -47,19 +46,16 @@ class ComposedKmerEmbedding(nn.Module):
     """Embedding of k-mer ids that replaces nn.Embedding. width: of the vectors.
 
     `pairs`: int64 (k * BASES + 1, k * BASES + 1), counts of k-mers that have two bases at their positions; the last row
-    and column stand for any k-mer. `batch_pairs`: those of the global batch, used in training. Integers keep their
-    values when a model is cast to half precision.
+    and column stand for any k-mer. Integers keep their values when a model is cast to half precision.
     """
 
     pairs: torch.Tensor
-    batch_pairs: torch.Tensor
 
     def __init__(self, k: int, width: int) -> None:
         super().__init__()
         channels = CHANNELS * width
         self.k = k
         self.register_buffer("pairs", uniform_pairs(k))
-        self.register_buffer("batch_pairs", uniform_pairs(k), persistent=False)
         self.specials = nn.Parameter(torch.randn(len(SPECIALS), width) * 0.02)
         self.bases = nn.Parameter(torch.empty(k, BASES, channels).uniform_(-1, 1) / (BASES * k) ** 0.5)
         self.gain = nn.Parameter(torch.ones(channels))
@@ -79,7 +75,7 @@ class ComposedKmerEmbedding(nn.Module):
 
     def _standardized(self) -> torch.Tensor:
         """Standardize w over the counted k-mers, times the gain: float32 (channels, k * BASES)."""
-        pairs = (self.batch_pairs if self.training else self.pairs).float()
+        pairs = self.pairs.float()
         moments, counts = pairs[:-1, :-1] / pairs[-1, -1], pairs[-1, :-1].view(self.k, BASES, 1)
         w = self.bases.float()
         w = (w - (w * counts).sum(1, keepdim=True) / counts.sum(1, keepdim=True)).flatten(0, 1)
@@ -112,9 +108,9 @@ def _one_hot(ids: torch.Tensor, k: int) -> torch.Tensor:
 
 def uniform_pairs(k: int) -> torch.Tensor:
     """Make the counts of random k-mers, in which all bases are equally frequent."""
+    position = torch.arange(k * BASES) // BASES
     pairs = torch.ones(k * BASES + 1, k * BASES + 1, dtype=torch.long)
-    within = torch.kron(torch.eye(k, dtype=torch.long), torch.ones(BASES, BASES, dtype=torch.long))
-    pairs[:-1, :-1] += BASES * torch.eye(k * BASES, dtype=torch.long) - within
+    pairs[:-1, :-1] = torch.where(position[:, None] == position, BASES * torch.eye(k * BASES), 1).long()
     pairs[-1] = pairs[:, -1] = BASES
     pairs[-1, -1] = BASES**2
     return pairs
@@ -142,7 +138,6 @@ def compose_embeddings(model: Any, k: int, start: Path | None) -> None:
     embedding = ComposedKmerEmbedding(k, model.config.hidden_size)
     if start is not None:
         embedding.load_state_dict(read_composition(start, k, model.config.hidden_size))
-        embedding.batch_pairs.copy_(embedding.pairs)
     model.set_input_embeddings(embedding)
     decoder = model.get_output_embeddings()
     if decoder is not None:
@@ -201,7 +196,7 @@ def split_composition(model: nn.Module, weights: Weights) -> tuple[Weights, Weig
     network = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     network["pairs"] = trained.pairs.cpu()
     stock = {name: value for name, value in weights.items() if not name.startswith(prefix)}
-    embedding = _make_empty(trained.k, trained.projection.out_features).eval()
+    embedding = _make_empty(trained.k, trained.projection.out_features)
     embedding.load_state_dict(network, assign=True)
     with torch.inference_mode():
         ids = torch.arange(vocabulary_size(trained.k))

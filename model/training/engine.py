@@ -8,7 +8,6 @@ import torch
 
 from model.bert.device_batch import pass_to_device
 from model.bert.fused_attention import fuse_projections
-from model.bert.kmer_statistics import set_batch_statistics
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
@@ -64,7 +63,6 @@ class StageEngine:
         task, world, first = self.task, self.world, step.micro_batches[0]
         position = (self.seed, self.stage, step.epoch, step.number)
         torch.manual_seed(derive_seed(*position, world.rank))  # dropout
-        set_batch_statistics(task, step.micro_batches, world.device)
         draws = task.draw(first, make_generator(world.device, *position))
         # DeepSpeed divides by the number of micro-batches and averages over ranks, so undo both.
         scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
