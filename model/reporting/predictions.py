@@ -107,4 +107,5 @@ def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> Hel
 
 def _replace_predictions(connection: duckdb.DuckDBPyConnection, run: RunFiles, table: pa.Table) -> None:
     """Replace relation `predictions`, which holds all published runs, by rows of a run for this connection."""
+    connection.execute("drop view if exists temp.predictions")  # a query of a dataset of an earlier version made it
     connection.register("predictions", table.append_column("run", pa.array([run.name] * table.num_rows)))

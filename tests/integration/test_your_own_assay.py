@@ -43,7 +43,7 @@ def test_all_commands_are_known():
         if program == "promoter-bert":
             commands[name].make_context(name, list(arguments), obj=Invocation(Config))
         else:
-            assert (program, name, arguments[0]) == ("deepspeed", "train.py", "--config")
+            assert (program, name, arguments[0]) == ("python", "train.py", "--config")
 
 
 def test_datasets_and_shards(tmp_path, monkeypatch, capsys):
@@ -54,7 +54,7 @@ def test_datasets_and_shards(tmp_path, monkeypatch, capsys):
             with pytest.raises(SystemExit) as end:
                 main([name, *arguments])
             assert end.value.code == 0, (name, arguments, capsys.readouterr().err)
-        elif program == "deepspeed":
+        elif program == "python":
             config = load_config(arguments[1], arguments[2:])
             assert (tmp_path / config.shards.path / f"k{config.shards.k}").exists()
             assert (tmp_path / config.dataset.path).exists()
@@ -67,7 +67,7 @@ def test_all_commands_run(tmp_path):
     workspace = make_workspace(tmp_path / "work")
     write_files(workspace.folder)
     for program, *arguments in COMMANDS:
-        words = ["pretrain.max_epochs=1", "finetune.max_epochs=1"] if program == "deepspeed" else []
+        words = ["pretrain.max_epochs=1", "finetune.max_epochs=1"] if program == "python" else []
         workspace.run(program, *arguments, *words)
     lines = (workspace.folder / "predictions.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["name", "candidate0", "candidate1", "candidate2"]

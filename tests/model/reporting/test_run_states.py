@@ -11,6 +11,7 @@ import pytest
 from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
 from model.runs.read import read_run
+from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from tests.model.reporting.svg_reader import read_figures
 from tests.model.run_fixtures import finish, log, section_text, start, text_of
@@ -95,6 +96,15 @@ def test_dataset_is_found_from_any_working_directory(made, finished_run, tmp_pat
         UserError, match=rf"nowhere: no such dataset; .*trained on; fix: omit --dataset to use {dataset}$"
     ):
         write_report(folder, dataset=tmp_path / "nowhere")
+
+
+def test_a_dataset_of_an_earlier_version_gives_the_same_results(made, finished_run, tmp_path):
+    """It has neither the column `label` of `predictions` nor the view `measurements`."""
+    run, older = read_run(finished_run), tmp_path / "older.duckdb"
+    shutil.copy(made.config.dataset.path, older)
+    with open_dataset(older, read_only=False) as connection:
+        connection.execute("drop view measurements; alter table predictions drop column label")
+    assert query_dataset(run, older) == query_dataset(run, None)
 
 
 def test_invalid_input_raises(made, finished_run, tmp_path):
