@@ -8,7 +8,8 @@ from pathlib import Path
 from model.reporting.dream_section import dream_section, read_score
 from model.reporting.prediction_sections import prediction_sections
 from model.reporting.predictions import DatasetResults, query_dataset
-from model.reporting.run_sections import data_section, run_section, scores_section, stage_section
+from model.reporting.run_sections import data_section, scores_section, stage_section
+from model.reporting.settings_section import settings_section
 from model.runs.read import RunFiles, read_run
 from model.scoring.dream import DreamScore
 from pipeline.io.atomic import new_file
@@ -91,7 +92,7 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
         sections += prediction_sections(results.held_out, run.sequence_name)
     if score is not None:
         sections.append(dream_section(score, run.name))
-    sections.append(run_section(run))
+    sections.append(settings_section(run))
     return render_page(
         f"promoter-bert: run {run.name}",
         " ".join([run.state, *missing]),

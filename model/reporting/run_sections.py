@@ -1,11 +1,7 @@
-"""Sections of a run's page: scores, settings, data and training."""
+"""Sections of a run's page: scores, data and training."""
 
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import yaml
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
@@ -14,10 +10,10 @@ from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.dataset_page import threshold_text
-from pipeline.reporting.html import Content, Figures, Fold, Listing, Section, Table
+from pipeline.reporting.html import Content, Figures, Fold, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
-from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY
+from pipeline.reporting.text import EXPRESSION_UNIT
 from pipeline.runtime.text import format_count, format_interval, name_sequences
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
@@ -193,58 +189,6 @@ def interval_of(score: dict[str, Any], name: str) -> list[float] | None:
 def score_text(score: dict[str, Any], name: str) -> str:
     """Format a score with its 95 % interval."""
     return format_interval(score[name], interval_of(score, name))
-
-
-def run_section(run: RunFiles) -> Section:
-    """Show command, model size, keys and machine; folded: all settings and versions."""
-    facts, config = run.facts, run.config
-    size, gpus = config["model"], facts["gpus"]
-    rows = [
-        ("command", _format_command(facts["command"])),
-        *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
-        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
-                  f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
-                  f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
-                  f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
-        ("initial weights", _initial_weights(config["finetune"], facts)),
-        ("dataset file", config["dataset"]["path"]),
-        ("split method", f"{config['dataset']['split']} (seed {config['dataset']['seed']}: repeatable)"),
-        ("training seed", str(config["run"]["seed"])),
-        ("machine", facts["machine"]),
-        ("GPUs", ", ".join(gpus) if gpus else "none"),
-        ("git commit", facts["git_commit"] or "not a git checkout"),
-        ("dataset key", facts["dataset_key"][:SHORT_KEY]),
-        ("shard key", facts["shard_key"][:SHORT_KEY]),
-    ]  # fmt: skip
-    versions = {"python": facts["python"], **facts["packages"]}
-    folds = [
-        Fold("All settings", Listing(yaml.safe_dump(dict(config), sort_keys=False, width=100).rstrip())),
-        Fold("DeepSpeed settings", Listing(json.dumps(facts["ds_config"], indent=1))),
-        Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
-    ]
-    return Section("Settings and machine", "", [Table((), rows), *folds])
-
-
-def _format_command(arguments: list[str]) -> str:
-    return shlex.join(argument for argument in arguments if not argument.startswith("--local_rank"))
-
-
-def _describe_resume(resume: Mapping[str, Any]) -> str:
-    """Describe a resume with changed settings: an entry of `history` in run.json."""
-    changes = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in resume["changes"].items())
-    return f"{_format_command(resume['command'])} (on {resume['time']}; {changes})"
-
-
-def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Describe the weights that fine-tuning started from."""
-    if finetune["start"] == "scratch":
-        return "fine-tuned from random weights, without pretraining"
-    frozen = ", encoder frozen" if finetune["start"] == "frozen" else ""
-    if finetune.get("pretrained", "own") == "own":
-        return f"fine-tuned from the pretrained weights{frozen}"
-    sha256 = facts.get("pretrained_sha256")
-    digest = f" (sha256 {sha256[:16]})" if sha256 else ""
-    return f"fine-tuned from the pretrained weights of another run, {finetune['pretrained']}{digest}{frozen}"
 
 
 def data_section(info: DatasetInfo, labels: Columns, name: str) -> Section:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
+from pipeline.shards.index_errors import EXPECTED, check_equal, describe_first, name_field, show_value
 from pipeline.shards.record_tables import (
     MOST_RECORDS,
     Positive,
@@ -104,28 +105,6 @@ class Index:
 _SHARD_ENTRY, _INDEX = TypeAdapter(ShardEntry), TypeAdapter(Index)
 _TABLE_SLICE = TypeAdapter(TableSlice)
 _REWRITE = "fix: promoter-bert shards"
-_EXPECTED = {
-    "file": "a name such as finetune/train-000000.tar",
-    "sha256": "64 hex digits",
-    "key": "64 hex digits",
-    "offset": "an integer of at least 0",
-    "bytes": "an integer of at least 1",
-    "rows": "an integer of at least 1",
-    "record_promoters": "an integer of at least 1",
-    "crc32": "an integer of 32 bits",
-    "k": "an integer from 1 to 8",
-    "left_flank": "bases over ACGTN",
-    "right_flank": "bases over ACGTN",
-    "shard_megabytes": "a number of at least 0",
-    "label_mean": "a finite number, or a list of one per label",
-    "label_sd": "a number of at least 0, or a list of one per label",
-    "labels": "names of at least two labels, each once",
-    "splits": "shards of at least one split",
-    "records": "a list of at least one record",
-}
-"""Expected values of fields, for errors."""
-_SHOWN_CHARACTERS = 60
-"""Length at which a wrong value is cut in an error."""
 
 
 def shard_key(dataset_key: str, config: DataConfig, labels: Sequence[str] = ()) -> str:
@@ -146,7 +125,7 @@ def _hash_settings(parts: list[Any], labels: Sequence[str]) -> str:
 def shard_name(shard: ShardEntry) -> str:
     """Return the file name of a shard, relative to its folder or URL. Raises UserError for a name of another form."""
     if not re.fullmatch(SHARD_FILE, shard.file):
-        raise UserError(f"{_show(shard.file)}: expected {_EXPECTED['file']}; {_REWRITE}")
+        raise UserError(f"{show_value(shard.file)}: expected {EXPECTED['file']}; {_REWRITE}")
     return shard.file
 
 
@@ -210,10 +189,10 @@ def parse_index(data: bytes, path: str, read: Callable[..., bytes] = read_bytes)
     try:
         values = json.loads(data)
         if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object, got {_show(values)}; {_REWRITE}")
+            raise UserError(f"{path}: expected a JSON object, got {show_value(values)}; {_REWRITE}")
         format_number, sha256 = values.get("format"), values.pop("sha256", None)
         if format_number not in (FORMAT, SPLIT_FORMAT):
-            raise UserError(f"{path}: expected format {FORMAT}, got {_show(format_number)}; {_REWRITE}")
+            raise UserError(f"{path}: expected format {FORMAT}, got {show_value(format_number)}; {_REWRITE}")
         digest = _hash_content(values)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON, or truncated: {error}; {_REWRITE}") from None
@@ -222,11 +201,11 @@ def parse_index(data: bytes, path: str, read: Callable[..., bytes] = read_bytes)
         index = _INDEX.validate_python(values)
         _check_index(index)
     except ValidationError as error:
-        raise UserError(f"{path}: {_describe_first(error)}; {_REWRITE}") from None
+        raise UserError(f"{path}: {describe_first(error)}; {_REWRITE}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}; {_REWRITE}") from None
     if sha256 != digest:
-        got = f"expected sha256 {digest[:16]}..., got {_show(sha256)}"
+        got = f"expected sha256 {digest[:16]}..., got {show_value(sha256)}"
         raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {_REWRITE}")
     return _attach_tables(index, tables, path.removesuffix(f"/{INDEX}"), read) if tables else index
 
@@ -246,7 +225,7 @@ def _fold_tables(values: dict[str, Any]) -> dict[str, list[TableSlice]]:
                     tables[split].append(_TABLE_SLICE.validate_python(shard.pop("table", None)))
                 except ValidationError as error:
                     raise ValueError(
-                        f"{_name_field(['splits', split, number])}.table: {_describe_first(error)}"
+                        f"{name_field(['splits', split, number])}.table: {describe_first(error)}"
                     ) from None
                 size = shard.get("bytes")
                 whole = size - TAR_END_BYTES if isinstance(size, int) else None
@@ -272,7 +251,7 @@ def _check_records(shard: ShardEntry, place: str, records: Any) -> None:
     try:
         parse_shard_entry({**asdict(shard), "records": records}, shard.file)
     except ValidationError as error:
-        raise UserError(f"{place}: {_describe_first(error)}; {_REWRITE}") from None
+        raise UserError(f"{place}: {describe_first(error)}; {_REWRITE}") from None
     except ValueError as error:
         raise UserError(f"{place}: {error}; {_REWRITE}") from None
 
@@ -286,67 +265,34 @@ def parse_shard_entry(values: Any, file: str) -> ShardEntry:
 
 def _check_index(index: Index) -> None:
     """Check the rules that types cannot express. Raises ValueError that names the field."""
-    _check_equal("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
+    check_equal("dtype", id_dtype(index.k).name, index.dtype, f"for k = {index.k}")
     for split, shards in index.splits.items():
         for number, shard in enumerate(shards):
-            _check_shard(shard, f"{split}-{number:06d}.tar", f"{_name_field(['splits', split])}[{number}]")
+            _check_shard(shard, f"{split}-{number:06d}.tar", f"{name_field(['splits', split])}[{number}]")
     parts = [index.dataset_key, index.k, index.left_flank, index.right_flank, index.record_promoters]
     _check_labels(index)
     key = _hash_settings([*parts, index.shard_megabytes, index.compression], index.labels)
-    _check_equal("key", key, index.key, "the hash of the settings in the index")
+    check_equal("key", key, index.key, "the hash of the settings in the index")
 
 
 def _check_labels(index: Index) -> None:
     """Check that several labels have names, means and deviations, and one label has no name. Raises ValueError."""
     count = len(index.labels)
     if count == 1 or len(set(index.labels)) != count:
-        raise ValueError(f"labels: expected {_EXPECTED['labels']}, got {_show(index.labels)}")
+        raise ValueError(f"labels: expected {EXPECTED['labels']}, got {show_value(index.labels)}")
     for name, values in (("label_mean", index.label_mean), ("label_sd", index.label_sd)):
         if not isinstance(values, list):
-            _check_equal(name, 0, count, "labels of an index with one number")
+            check_equal(name, 0, count, "labels of an index with one number")
         else:
-            _check_equal(name, f"{count} numbers", f"{len(values)} numbers", "one per label")
+            check_equal(name, f"{count} numbers", f"{len(values)} numbers", "one per label")
 
 
 def _check_shard(shard: ShardEntry, file: str, where: str) -> None:
     """Check the name and sums of an entry. Raises ValueError that names the field."""
-    _check_equal(f"{where}.file", file, shard.file, "in the order of the shards")
+    check_equal(f"{where}.file", file, shard.file, "in the order of the shards")
     end = 0
     for number, record in enumerate(shard.records):
-        _check_equal(f"{where}.records[{number}].offset", end, record.offset, "the end of the previous record")
+        check_equal(f"{where}.records[{number}].offset", end, record.offset, "the end of the previous record")
         end += record.bytes
-    _check_equal(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
-    _check_equal(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")
-
-
-def _check_equal(name: str, expected: Any, got: Any, reason: str) -> None:
-    if got != expected:
-        raise ValueError(f"{name}: expected {_show(expected)} ({reason}), got {_show(got)}")
-
-
-def _describe_first(error: ValidationError) -> str:
-    """Describe the first error of pydantic as `field: expected X, got Y`."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    location = first["loc"]
-    if location and location[0] in ("label_mean", "label_sd"):
-        location = location[:1]  # without the branch of the union: a number, or a list
-    if first["type"] == "missing":
-        return f"{_name_field(location)}: missing"
-    expected = _EXPECTED.get(str(location[-1])) if location else None
-    return f"{_name_field(location)}: expected {expected or first['msg']}, got {_show(first['input'])}"
-
-
-def _name_field(location: Iterable[int | str]) -> str:
-    """Name a field as `splits.finetune/train[0].rows`."""
-    plain = re.compile(r"[\w/]+", re.ASCII)
-    parts = (f".{part}" if isinstance(part, str) and plain.fullmatch(part) else f"[{_show(part)}]" for part in location)
-    return "".join(parts).removeprefix(".")
-
-
-def _show(value: Any) -> str:
-    """Show a value of an untrusted file in an error: as ASCII, shortened."""
-    try:
-        text = ascii(value)
-    except RecursionError:
-        text = "deeply nested values"
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    check_equal(f"{where}.rows", sum(record.rows for record in shard.records), shard.rows, "the sum of its records")
+    check_equal(f"{where}.bytes", end + TAR_END_BYTES, shard.bytes, "the end of its records and of the tar")

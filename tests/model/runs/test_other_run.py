@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from model.artifacts.manifest import put_manifest, read_manifest
-from model.reporting.run_sections import run_section
+from model.reporting.settings_section import settings_section
 from model.runs.directory import describe_held_out_difference
 from model.runs.read import read_run
 from pipeline.dataset.build import build_dataset
@@ -40,7 +40,7 @@ def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_ano
     card = (whole / "model" / "README.md").read_text()
     assert f"model of another run, `{other}` (sha256 `{sha256}`), and was fine-tuned" in card
     assert "| finetune/train | 300 |" in card
-    assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(run_section(read_run(whole)))
+    assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(settings_section(read_run(whole)))
     assert "may have been trained on" not in capsys.readouterr().err
 
     def kill():
