@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.bert.fused_attention import fuse_projections
 from model.bert.objectives import average_over_frames
-from pipeline.dataset.synthetic import generate
+from pipeline.dataset.synthetic.generate import generate
 from pipeline.paths import ROOT
 
 LIMITS = {"attention": 60, "resume": 180, "rates": 210, "job": 150}
@@ -40,8 +40,7 @@ TOLERANCE = 3.0
 SMALL = [
     "dataset.finetune_valid=0.1", "dataset.finetune_test=0.1", "dataset.pretrain_valid=0.1", "model.hidden=64",
     "model.heads=4", "model.layers=2", "model.intermediate=128", "finetune.start=scratch", "finetune.max_epochs=1",
-    "finetune.warm_up=0", "model.dropout=0.0",
-    "assay.flank=0",
+    "finetune.warm_up=0", "model.dropout=0.0", "assay.flank=0",
 ]  # fmt: skip
 """Model and stages of the parts 2 and 4 in a rehearsal, and of part 2 in any case."""
 

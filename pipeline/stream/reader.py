@@ -203,7 +203,6 @@ def join_records(
     if len(starts) and int(starts.max()) + width > len(values):
         values = np.concatenate([values, np.zeros(width, values.dtype)])
     expression = concatenate([record.expression[first:end] for record, (first, end), *_ in pieces])
-    expression = concatenate([record.expression[first:end] for record, (first, end), *_ in pieces])
     ids = concatenate([record.id[first:end] for record, (first, end), *_ in pieces])
     numbers = np.empty((len(picks), 3), np.int64)
     numbers[:, 0], numbers[:, 1] = lengths, ids[picks]
