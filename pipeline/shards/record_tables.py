@@ -22,6 +22,7 @@ MOST_RECORDS = 100_000
 _HEADER_BYTES = 128
 """Size of the header of a .npy file as np.save writes it."""
 _ROW_BYTES = 4 * 8
+_REWRITE = "fix: promoter-bert shards"
 
 Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
@@ -88,15 +89,18 @@ class RecordTable(Sequence[RecordEntry]):
 
     def _load(self) -> npt.NDArray[np.int64]:
         if self._table is None:
-            first = _HEADER_BYTES + self._part.first * _ROW_BYTES
-            data = self._read(first, first + self._part.records * _ROW_BYTES)
-            sha256, rows = (
-                hashlib.sha256(data).hexdigest(),
-                f"{self._part.first} to {self._part.first + self._part.records}",
-            )
-            if sha256 != self._part.sha256:
-                got = f"expected sha256 {self._part.sha256[:16]}..., got {sha256[:16]}..."
-                raise UserError(f"{self._name}: rows {rows}: {got}; fix: promoter-bert shards")
+            part, size = self._part, self._part.records * _ROW_BYTES
+            first = _HEADER_BYTES + part.first * _ROW_BYTES
+            try:
+                data = self._read(first, first + size)
+            except FileNotFoundError:
+                raise UserError(f"{self._name}: no such file; {_REWRITE}") from None
+            place, sha256 = f"{self._name}: rows {part.first} to {part.first + part.records}", hashlib.sha256(data)
+            if sha256.hexdigest() != part.sha256:
+                got = f"expected sha256 {part.sha256[:16]}..., got {sha256.hexdigest()[:16]}..."
+                raise UserError(f"{place}: {got}; {_REWRITE}")
+            if len(data) != size:  # the hash may be that of a truncated table
+                raise UserError(f"{place}: expected {size:,} bytes, got {len(data):,}; {_REWRITE}")
             table = np.frombuffer(data, "<i8").reshape(-1, 4)
             names = RecordEntry.__dataclass_fields__
             self._check([dict(zip(names, row, strict=True)) for row in table.tolist()])

@@ -123,8 +123,8 @@ class RecordCache:
         if needs_room:
             make_room(self.folder, self.limit - min(ROOM_BYTES, self.limit // 2))
         first = data[: tarfile.BLOCKSIZE]
-        os.pwrite(file.fileno(), data[len(first) :], entry.offset + len(first))
-        os.pwrite(file.fileno(), first, entry.offset)
+        _write(file, data[len(first) :], entry.offset + len(first))
+        _write(file, first, entry.offset)
 
     def _fetch_queue(self) -> None:
         """Fetch the records of the queue. Errors are ignored, because `open` raises them again."""
@@ -141,3 +141,11 @@ class RecordCache:
 def _is_there(file: BinaryIO, shard: ShardEntry, number: int) -> bool:
     """Return whether a record is in the sparse file of its shard: the name in its tar header is no zero."""
     return os.pread(file.fileno(), 1, shard.records[number].offset) != b"\0"
+
+
+def _write(file: BinaryIO, data: bytes, offset: int) -> None:
+    """Write all bytes at an offset. A disk that is nearly full takes some of them before it reports an error."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(file.fileno(), rest, offset)
+        rest, offset = rest[written:], offset + written

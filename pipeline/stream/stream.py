@@ -151,7 +151,9 @@ class ShardStream:
         another global batch.
         """
         state.check(self.state())
-        if self.lanes > 1 and state.global_batch != self.global_batch and 0 < state.consumed < self.rows:
+        saved_lanes = count_lanes(self.rows, state.global_batch, self.shuffle) if state.global_batch else 1
+        depends = max(self.lanes, saved_lanes) > 1  # either order depends on its global batch
+        if depends and state.global_batch != self.global_batch and 0 < state.consumed < self.rows:
             saved = f"global batch {state.global_batch}" if state.global_batch else "an order without lanes"
             raise UserError(
                 f"the saved state is within an epoch of {saved}, but this stream has global batch {self.global_batch}; "

@@ -1,5 +1,6 @@
 """Indexes of very many records: the records are in tables, of which a reader reads the rows of its shards."""
 
+import hashlib
 import json
 from dataclasses import asdict
 
@@ -105,8 +106,6 @@ def test_invalid_slices_are_named(split, change, message):
 @pytest.mark.parametrize(("column", "value"), [(0, 512), (1, -512), (2, 0), (2, 99), (3, 2**32)])
 def test_invalid_records_of_a_stranger_are_named(split, column, value):
     """The hashes match, but not the rules of an index."""
-    import hashlib
-
     folder, _ = split
     table = np.load(folder / TABLE)
     table[3, column] = value
@@ -116,6 +115,27 @@ def test_invalid_records_of_a_stranger_are_named(split, column, value):
     (folder / "index.json").write_bytes(signed(values))
     with pytest.raises(UserError, match=r"records\.npy: finetune/train-000001\.tar: .*expected"):
         ids(folder, read_index(folder))
+
+
+@pytest.mark.parametrize("size", [128 + 3 * 32 + 2, 128 + 3 * 32 + 32, 128])
+def test_truncated_table_of_a_stranger_is_named(split, size):
+    """The hash is that of the bytes that are left."""
+    folder, _ = split
+    data = (folder / TABLE).read_bytes()[:size]
+    (folder / TABLE).write_bytes(data)
+    values = json.loads((folder / "index.json").read_bytes())
+    values["splits"][SPLIT][1]["table"]["sha256"] = hashlib.sha256(data[128 + 3 * 32 :]).hexdigest()
+    (folder / "index.json").write_bytes(signed(values))
+    with pytest.raises(UserError, match=rf"{TABLE}: rows 3 to 5: expected 64 bytes, got {max(size - 224, 0)}"):
+        list(read_index(folder).shards[1].records)
+
+
+def test_missing_table_is_named(split):
+    folder, _ = split
+    (folder / TABLE).unlink()
+    for read in (lambda: ids(folder, read_index(folder)), lambda: verify_shards(folder)):
+        with pytest.raises(UserError, match=rf"{TABLE}: no such file; fix: promoter-bert shards"):
+            read()
 
 
 def test_invalid_split_index_is_rejected_as_a_whole_one(split):

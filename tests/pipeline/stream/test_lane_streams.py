@@ -166,3 +166,8 @@ def test_state_within_an_epoch_needs_its_global_batch(folders, monkeypatch):
     assert small.lanes == 1
     rows = [int(i) for step in small.epoch(1) for i in step.micro_batches[0].id]
     assert [int(i) for step in smaller.resume(small.state(1, 16)) for i in step.micro_batches[0].id] == rows[16:]
+    monkeypatch.setattr("pipeline.stream.shuffle.LANE_ROWS", 4)
+    lanes, single = (ShardStream(folder, index, SPLIT, batch, RankSlice()) for batch in (8, 1))
+    assert lanes.lanes > single.lanes == 1
+    with pytest.raises(UserError, match="within an epoch of global batch 8, but this stream has global batch 1"):
+        single.resume(lanes.state(1, 16))

@@ -1,5 +1,6 @@
 """Records from a local HTTP server by byte range, with dropped, silent, truncated and corrupt responses."""
 
+import os
 import threading
 from functools import partial
 
@@ -123,6 +124,15 @@ def test_unfinished_and_corrupt_records_are_fetched_again(tiny, server, tmp_path
     server.requests.clear()
     assert equal(steps_of(cache, index), expected)
     assert 0 < len(server.requests) <= 6 + 4  # of one shard
+
+
+def test_record_is_written_whole_by_partial_writes(tiny, server, tmp_path, monkeypatch):
+    """A disk that is nearly full takes some bytes of a write."""
+    folder, index = tiny
+    expected, write = steps_of(folder, index), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: write(file, data[: max(len(data) // 2, 1)], offset))
+    assert equal(steps_of(cached(server.url, tmp_path), index), expected)
+    assert len(server.requests) == sum(len(shard.records) for shard in index.shards)
 
 
 def test_cache_keeps_its_limit(tiny, server, tmp_path, monkeypatch):
