@@ -77,7 +77,7 @@ def test_presets_differ_from_their_base_in_listed_settings_only():
     )
     assert {name: best[name] for name in best if best[name] != paper.get(name)} == {
         "run.name": "best",
-        "assay.flank": 0,
+        "assay.flank": 6,
         "shards.path": "best-shards",
         "shards.k": 7,
         "model.architecture": "modernbert",
