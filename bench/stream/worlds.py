@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.measure import markdown
 from bench.stream.read_contenders import peak_megabytes
-from pipeline.shards.index import FORMAT, Index, RecordEntry, ShardEntry, read_index, serialize_files
+from pipeline.shards.index import FORMAT, TAR_END_BYTES, Index, RecordEntry, ShardEntry, read_index, serialize_files
 from pipeline.stream.batching import RankSlice, assign_rows
 from pipeline.stream.lanes import list_upcoming, slice_lanes
 from pipeline.stream.shuffle import EpochOrder, count_lanes
@@ -27,7 +27,6 @@ from pipeline.stream.shuffle import EpochOrder, count_lanes
 SPLIT = "finetune/train"
 RECORD, RECORDS_PER_SHARD, BYTES_PER_ROW = 4096, 41, 428
 """Promoters per record, records in a shard of 64 MB at k = 3 and flank 150, and bytes of a promoter."""
-TAR_END = 1024
 OTHER_RANKS = 16
 
 
@@ -42,7 +41,7 @@ def make_index(rows: int) -> Index:
             offset += records[-1].bytes
         name = f"{SPLIT}-{number:06d}.tar"
         digest = hashlib.sha256(name.encode()).hexdigest()
-        shards.append(ShardEntry(name, sum(r.rows for r in records), offset + TAR_END, digest, records))
+        shards.append(ShardEntry(name, sum(r.rows for r in records), offset + TAR_END_BYTES, digest, records))
     settings = [FORMAT, "dataset", 3, "", "", RECORD, 64.0, "none"]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     return Index(key, "dataset", 3, "uint8", "", "", RECORD, 64.0, "none", 0.0, 1.0, {SPLIT: shards})

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 
 MOST_RECORDS = 100_000
 """Most records that index.json lists itself: 400 million promoters, 12 MB."""
-_HEADER_BYTES = 128
+NPY_HEADER_BYTES = 128
 """Size of the header of a .npy file as np.save writes it."""
 _ROW_BYTES = 4 * 8
 _REWRITE = "fix: promoter-bert shards"
@@ -90,7 +90,7 @@ class RecordTable(Sequence[RecordEntry]):
     def _load(self) -> npt.NDArray[np.int64]:
         if self._table is None:
             part, size = self._part, self._part.records * _ROW_BYTES
-            first = _HEADER_BYTES + part.first * _ROW_BYTES
+            first = NPY_HEADER_BYTES + part.first * _ROW_BYTES
             try:
                 data = self._read(first, first + size)
             except FileNotFoundError:
@@ -124,5 +124,5 @@ def pack_records(shards: Sequence[Sequence[RecordEntry]]) -> tuple[bytes, list[T
     file = io.BytesIO()
     np.save(file, np.concatenate(tables))
     content = file.getvalue()
-    assert len(content) == _HEADER_BYTES + firsts[-1] * _ROW_BYTES
+    assert len(content) == NPY_HEADER_BYTES + firsts[-1] * _ROW_BYTES
     return content, slices

@@ -29,6 +29,7 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
 from pipeline.shards.index import TAR_END_BYTES, ShardEntry, shard_name
+from pipeline.shards.record_tables import NPY_HEADER_BYTES
 from pipeline.tokens.kmers import SPECIALS, Ragged, id_dtype, vocabulary_size
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
@@ -42,8 +43,6 @@ _NPY = re.compile(
     re.DOTALL,
 )
 """Header of a .npy file, version 1.0, of an array of one or two dimensions."""
-NPY_HEADER_BYTES = 128
-"""Size of the header of a .npy file as np.save writes it."""
 MAX_ZSTD_RATIO = 1_000
 """Limit of the compression of arrays above FREE_BYTES: far above that of promoters, far below that of a bomb."""
 FREE_BYTES = 1 << 30
@@ -118,14 +117,15 @@ def find_places(record: Record, data: Bytes) -> RecordPlaces | None:
     if any(is_compressed for _, is_compressed in members.values()):
         return None
     arrays = record.tokens.values, _parse_array(members["offsets"][0], "offsets"), record.expression, record.id
-    tokens, offsets, expression, ids = starts = [_find_address(array) - _find_address(data) for array in arrays]
-    contents = [_find_address(np.frombuffer(members[name][0], np.uint8)) - _find_address(data) for name in MEMBERS]
+    tokens, offsets, expression, ids = starts = [find_address(array) - find_address(data) for array in arrays]
+    contents = [find_address(np.frombuffer(members[name][0], np.uint8)) - find_address(data) for name in MEMBERS]
     if any(start - content != NPY_HEADER_BYTES for start, content in zip(starts, contents, strict=True)):
         return None
     return RecordPlaces(tokens, offsets, expression, ids, len(record), len(record.tokens.values), len(data))
 
 
-def _find_address(array: npt.NDArray[Any]) -> int:
+def find_address(array: npt.NDArray[Any]) -> int:
+    """Find the address of the first byte of an array in memory."""
     return int(array.__array_interface__["data"][0])
 
 

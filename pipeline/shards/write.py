@@ -83,7 +83,10 @@ def write_shards(
             recover_folder(Path(absolute))
         existing, changed = None, list[str]()
         with suppress(UserError):  # missing, or invalid
-            existing = read_index(absolute)
+            index = read_index(absolute)
+            for shard in index.shards:
+                list(shard.records)  # those in tables are read only now
+            existing = index
         if existing is not None:
             changed = list_differences(existing, config, info)
             if reasons := changed or list_wrong_totals(existing, info):

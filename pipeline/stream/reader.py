@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
-from pipeline.shards.records import Bytes, Record, RecordPlaces, check_record, check_rows, find_places, parse_record
+from pipeline.shards.records import (
+    Bytes,
+    Record,
+    RecordPlaces,
+    check_record,
+    check_rows,
+    find_address,
+    find_places,
+    parse_record,
+)
 from pipeline.stream.sources import ShardSource
 from pipeline.tokens.kmers import Ids, Numbers, Ragged, id_dtype
 from pipeline.tokens.padding import pad_rows, round_up_width
@@ -224,14 +233,10 @@ def _find_values(records: Sequence[Record], buffer: Bytes) -> tuple[Ids, list[in
     ids = [record.tokens.values for record in records]
     size = ids[0].itemsize
     whole = buffer[: len(buffer) // size * size].view(ids[0].dtype)
-    places = [_address(values) - _address(buffer) for values in ids]
+    places = [find_address(values) - find_address(buffer) for values in ids]
     if all(0 <= place < len(buffer) and place % size == 0 for place in places):
         return whole, [place // size for place in places]
     return concatenate(ids), [0, *accumulate(map(len, ids))][:-1]
-
-
-def _address(array: npt.NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
 
 
 def concatenate(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

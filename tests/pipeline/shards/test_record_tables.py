@@ -11,11 +11,13 @@ from pipeline.errors import UserError
 from pipeline.shards import index as index_module
 from pipeline.shards.fetch import fetch_index
 from pipeline.shards.index import parse_index, read_index, serialize_files, serialize_index
+from pipeline.shards.location import shard_folder
 from pipeline.shards.store import FolderStore
 from pipeline.shards.verify import verify_shards
+from pipeline.shards.write import write_shards
 from pipeline.stream.stream import RankSlice, ShardStream
 from tests.pipeline.file_server import Answers, serving
-from tests.pipeline.shards.shard_files import signed
+from tests.pipeline.shards.shard_files import hashes, signed, with_shards_in
 from tests.pipeline.stream.tiny_shards import SPLIT, write_tiny
 
 SHAPE = [[5, 7, 3], [4, 4], [9], [6, 1, 1, 2]]
@@ -136,6 +138,18 @@ def test_missing_table_is_named(split):
     for read in (lambda: ids(folder, read_index(folder)), lambda: verify_shards(folder)):
         with pytest.raises(UserError, match=rf"{TABLE}: no such file; fix: promoter-bert shards"):
             read()
+
+
+def test_missing_table_is_written_again(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "MOST_RECORDS", 3)
+    config = with_shards_in(made.config, tmp_path, "shards.workers=1")
+    write_shards(config)
+    folder = shard_folder(config)
+    before = hashes(folder)
+    assert write_shards(config).written == 0
+    (folder / TABLE).unlink()
+    assert write_shards(config).note == ""
+    assert hashes(folder) == before
 
 
 def test_invalid_split_index_is_rejected_as_a_whole_one(split):
