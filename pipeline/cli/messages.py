@@ -125,8 +125,8 @@ def _notes(built: "BuildResult") -> Iterator[str]:
     cluster = built.largest_cluster
     if cluster is not None and 2 * cluster.rows > info.promoters:
         yield (
-            f"warning    the largest cluster holds more than half of the promoters: {cluster.describe()}; it is in "
-            "training as a whole"
+            f"warning    the largest cluster holds more than half of the {info.sequence_name}s: {cluster.describe()}; "
+            "it is in training as a whole"
         )
     if built.repeated_held_out:
         yield (
