@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
+from pipeline.shards.index import read_index, serialize_files
 from pipeline.stream.batching import RankSlice, assign_rows
 from pipeline.stream.lanes import slice_lanes
 from pipeline.stream.shuffle import LANES, WINDOW_RECORDS, EpochOrder, count_lanes
 from pipeline.stream.stream import ShardStream, StreamState
 from tests.pipeline.stream.test_stream_properties import equal, joined
-from tests.pipeline.stream.tiny_shards import SPLIT, ids_of, write_tiny
+from tests.pipeline.stream.tiny_shards import SPLIT, ids_of, labels_of, write_tiny
 from tests.pipeline.stream.worlds import run_world
 
 SHAPES = [
@@ -145,6 +146,30 @@ def test_corrupt_record_of_one_rank_ends_all_ranks(folders, tmp_path, monkeypatc
     assert len({steps for steps, _ in outcomes}) == 1
     assert all("CRC-32" in str(error) for _, error in outcomes)
     assert all(str(tmp_path / "copy") in str(error) for _, error in outcomes)
+
+
+@pytest.mark.parametrize("zstd", [False, True])
+def test_several_labels_in_lanes(tmp_path, monkeypatch, zstd):
+    """Each rank has the labels of its own promoters, and the number of present labels in the global batch."""
+    index = write_tiny(tmp_path, SHAPES[2], 14, 3, zstd, labels=("a", "b"))
+    monkeypatch.setattr("pipeline.stream.stream.count_lanes", lambda *_: 4)
+    for name, content in serialize_files(index).items():
+        (tmp_path / name).write_bytes(content)
+
+    def make(_rank, rank_slice):
+        return ShardStream(tmp_path, read_index(tmp_path), SPLIT, 25, rank_slice, seed=2)
+
+    alone = [step.micro_batches[0] for step in make(0, RankSlice()).epoch(1)]
+    for ranks, micro in ((2, 1), (3, 2), (7, 4)):
+        _, outcomes = run_world(make, ranks, micro, epoch=1)
+        for whole, steps in zip(alone, zip(*outcomes, strict=True), strict=True):
+            parts = [part for step in steps for part in step.micro_batches]
+            expression = np.concatenate([part.expression[part.weight > 0] for part in parts])
+            numbers = np.concatenate([part.id[part.weight > 0] for part in parts]) // 10
+            assert numbers.tolist() == (whole.id // 10).tolist()
+            np.testing.assert_array_equal(expression, labels_of(numbers, 2))
+            assert {part.global_values for part in parts} == {np.isfinite(expression).sum(), whole.global_values}
+            assert all(part.global_lengths.tolist() == whole.lengths.tolist() for part in parts)
 
 
 def test_state_within_an_epoch_needs_its_global_batch(folders, monkeypatch):
