@@ -30,18 +30,23 @@ def fetch_index(url: str, waits: Sequence[float] = WAITS) -> Index:
     with TemporaryDirectory() as folder:
         target = Path(folder) / INDEX
         fetch_file(name, target, waits=waits)
-        return parse_index(target.read_bytes(), name, partial(_read_table, waits=waits))
+        return parse_index(target.read_bytes(), name, partial(_read_table, waits=waits, whole={}))
 
 
-def _read_table(url: str, name: str, start: int, end: int, waits: Sequence[float]) -> bytes:
-    """Read rows of a table of records, with retries; from the whole file if the store ignores byte ranges."""
-    try:
-        return fetch_range(f"{url}/{name}", start, end - start, waits)
-    except NoRangesError:
-        with TemporaryDirectory() as folder:
-            target = Path(folder) / "table.npy"
-            fetch_file(f"{url}/{name}", target, waits=waits)
-            return target.read_bytes()[start:end]
+def _read_table(url: str, name: str, start: int, end: int, waits: Sequence[float], whole: dict[str, bytes]) -> bytes:
+    """Read rows of a table of records, with retries; from the whole file if the store ignores byte ranges.
+
+    whole: by name, the tables that were fetched whole; each is fetched once.
+    """
+    if name not in whole:
+        try:
+            return fetch_range(f"{url}/{name}", start, end - start, waits)
+        except NoRangesError:
+            with TemporaryDirectory() as folder:
+                target = Path(folder) / "table.npy"
+                fetch_file(f"{url}/{name}", target, waits=waits)
+                whole[name] = target.read_bytes()
+    return whole[name][start:end]
 
 
 def fetch_file(

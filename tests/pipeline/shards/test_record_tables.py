@@ -83,6 +83,8 @@ def test_split_index_from_a_server(split, ranges):
         server.statuses = [503]
         assert list(again.shards[2].records) == index.shards[2].records
         assert [name for name, _ in server.requests[:2]] == ["/files/index.json", f"/files/{TABLE}"]
+        assert [list(shard.records) for shard in again.shards] == [shard.records for shard in index.shards]
+        assert len([name for name, wanted in server.requests[1:] if wanted is None]) == (not ranges)
 
 
 @pytest.mark.parametrize(
