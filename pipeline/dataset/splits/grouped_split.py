@@ -37,20 +37,21 @@ class _Sizes:
 
 
 def create_grouped_promoters(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, marks: dict[str, str], group: str
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, marks: dict[str, str]
 ) -> tuple[int, LargestCluster]:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    marks: SQL for the marks of further columns; group: column of `usable` whose values lie together, or "". Returns the
-    number of held-out rows of a random split of the same sizes that would have an equal insert or a near-duplicate in
-    training, and the largest cluster. Raises UserError if clusters leave more than half of a split empty.
+    marks: SQL for the marks of the statements; with group_code, the rows of one value of that column lie together.
+    Returns the number of held-out rows of a random split of the same sizes that would have an equal insert or a
+    near-duplicate in training, and the largest cluster. Raises UserError if clusters leave more than half of a split
+    empty.
     """
     with reserve_workspace(connection) as workspace:
-        return _create(connection, dataset, workspace, marks, group)
+        return _create(connection, dataset, workspace, marks)
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace, marks: dict[str, str], group: str
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace, marks: dict[str, str]
 ) -> tuple[int, LargestCluster]:
     connection.execute(statement("splits/inserts.sql"))
     sizes = _Sizes(*rows_of(connection, statement("splits/requested_sizes.sql"))[0])
@@ -68,8 +69,8 @@ def _create(
         ):
             sets.join(np.repeat(runs.members[runs.starts], runs.sizes), runs.members)
             largest_run = _larger(largest_run, runs)
-    if group:
-        for first, row in _read_pairs(connection, statement("splits/group_pairs.sql", {"group": group})):
+    if "group_code" in marks:
+        for first, row in _read_pairs(connection, statement("splits/group_pairs.sql", marks)):
             sets.join(first, row)
     members = pa.RecordBatchReader.from_batches(
         pa.schema([("row", pa.int64()), ("root", pa.int64())]), map(_batch, sets.shared())
