@@ -139,7 +139,7 @@ def count_given_rows(connection: duckdb.DuckDBPyConnection, given: GivenSplit, d
     """Count the rows of each given split in view `usable`, as variables for the statements and the audit.
 
     given_rows: per split its rows and the sum of their hashes; given_test, given_valid and given_train: sizes. Raises
-    UserError for a split without training or validation rows.
+    UserError for a split without training or validation rows, and for a valid_from_train that leaves no training rows.
     """
     counts = rows_of(
         connection,
@@ -155,6 +155,13 @@ def count_given_rows(connection: duckdb.DuckDBPyConnection, given: GivenSplit, d
         raise UserError(
             f"dataset.valid_from_train={dataset.valid_from_train:g}: {given.title} gives {rows['valid']:,} validation "
             "rows; fix: dataset.valid_from_train=0"
+        )
+    train = rows.get("train", 0)
+    ((taken,),) = rows_of(connection, "select rows_of(?, ?)", [dataset.valid_from_train, train])
+    if counts and taken >= train:
+        raise UserError(
+            f"dataset.valid_from_train={dataset.valid_from_train:g}: leaves none of the {train:,} training rows; "
+            "expected fewer rows; fix: a fraction, such as dataset.valid_from_train=0.1"
         )
     set_variables(connection, {f"given_{split}": rows.get(split, 0) for split in SPLITS})
     names, numbers, sums = ([row[place] for row in counts] for place in range(3))

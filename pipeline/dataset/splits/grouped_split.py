@@ -85,13 +85,23 @@ def _create(
     cluster = LargestCluster(largest, *_name_run(connection, largest_run, dataset.group_overlap))
     if 2 * test < sizes.test or 2 * valid < sizes.valid:
         raise UserError(
-            f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {sizes.test:,} test and "
+            f"dataset.split: too few promoters are in no cluster or in small ones; expected {sizes.test:,} test and "
             f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has "
-            f"{cluster.describe()}; fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
+            f"{cluster.describe()}; fix: {_suggest_smaller_clusters(dataset)}"
         )
     set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
     connection.execute(statement("splits/grouped.sql", marks))
     return leaks, cluster
+
+
+def _suggest_smaller_clusters(dataset: Dataset) -> str:
+    """Suggest to change the settings that form the clusters."""
+    settings = {
+        "a lower dataset.max_mismatches": dataset.max_mismatches,
+        "a larger dataset.group_overlap": dataset.group_overlap,
+        "another dataset.group_column": dataset.group_column,
+    }
+    return ", ".join(["smaller sizes", *(fix for fix, value in settings.items() if value), "or dataset.split=random"])
 
 
 def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.NDArray[np.uint8]:
