@@ -233,3 +233,11 @@ def test_filters_that_are_no_condition_of_a_row(tmp_path, where, problem):
     with pytest.raises(UserError, match=problem) as raised:
         build_dataset([file], config, columns=Columns(expression="activity"))
     assert "\n" not in str(raised.value)
+
+
+def test_settings_of_labels_do_not_matter_without_labels(tmp_path):
+    rows = [(sequence, i, i) for i, sequence in enumerate(sequences(ROWS))]
+    file = write_table(tmp_path / "a.tsv", ("seq", "a", "b"), rows)
+    config = bare_config(tmp_path, "dataset.labels=[a, b]", "dataset.cut_label=b")
+    built = build_dataset([file], config, columns=Columns(unlabelled=True))
+    assert (built.info.labels, built.info.split_rows["finetune/test"]) == ([], ROWS)

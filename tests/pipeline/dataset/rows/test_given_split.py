@@ -128,6 +128,8 @@ def test_missing_splits(tmp_path):
         bare_config(tmp_path, "dataset.valid_values=[8]")
     with pytest.raises(UserError, match="valid_from_train=40: leaves none of the 40 training rows"):
         build_dataset([file], bare_config(tmp_path / "e", *given, "dataset.valid_from_train=40"))
+    with pytest.raises(UserError, match="split_column=activity: holds labels"):
+        build_dataset([file], bare_config(tmp_path, "dataset.split=column", "dataset.split_column=activity"))
     few = build_dataset([file], bare_config(tmp_path / "f", *given, "dataset.valid_from_train=0.01"))
     assert "build again with dataset.valid_from_train=0.1" in " ".join(describe_build(few))
 
