@@ -149,12 +149,17 @@ def test_what_was_not_examined_is_said(tmp_path, inserts, monkeypatch):
         assert ("near-duplicates" in text) == (near_duplicates is None)
 
 
-def test_an_error_while_inserts_are_read_is_not_hidden():
-    """The connection of an open reader refuses statements."""
-    with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt), reserve_workspace(connection):
+def interrupt_search(connection):
+    with reserve_workspace(connection):
         reader = connection.sql("from range(1_000_000)").to_arrow_reader(10)
         reader.read_next_batch()
         raise KeyboardInterrupt
+
+
+def test_an_error_while_inserts_are_read_is_not_hidden():
+    """The connection of an open reader refuses statements."""
+    with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
+        interrupt_search(connection)
 
 
 def test_settings_of_groups_are_checked(tmp_path, inserts):
