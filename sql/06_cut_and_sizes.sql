@@ -142,3 +142,13 @@ select
     coalesce(getvariable('labels'), if(getvariable('labelled'), ['expression'], []))::varchar[] as labels,
     (select pretrain_from from first_row) as pretrain_from
 from sizes, training, content;
+
+-- One row: the held-out rows of finetune by what they have in common with training rows. Null: not examined; the build
+-- examines small datasets (pipeline/dataset/splits/split_leaks.py).
+create or replace table split_leaks as
+select
+    finetune_test_rows + finetune_valid_rows as held_out,
+    null::bigint as near_duplicates,
+    null::bigint as reverse_complements,
+    null::bigint as shared_runs
+from dataset;

@@ -142,7 +142,7 @@ def _notes(built: "BuildResult") -> Iterator[str]:
     needed = () if info.cut is None else ("pretrain/valid", "finetune/train", "finetune/valid")
     empty = [split for split in needed if not info.split_rows[split]]
     if empty:
-        larger = " ".join(f"dataset.{split.replace('/', '_')}={_larger_size(info, split)}" for split in empty)
+        larger = " ".join(f"dataset.{_size_setting(info, split)}={_larger_size(info, split)}" for split in empty)
         verb = "has" if len(empty) == 1 else "have"
         yield f"note       {', '.join(empty)} {verb} no rows, which train.py needs; build again with {larger}"
     if built.runs_left_out:
@@ -150,6 +150,11 @@ def _notes(built: "BuildResult") -> Iterator[str]:
             f"note       {format_count(built.runs_left_out, 'run')} of the dataset replaced here had other rows or "
             "splits, so relation runs does not list them; their run directories are kept"
         )
+
+
+def _size_setting(info: "DatasetInfo", split: str) -> str:
+    """Name the setting of the size of a split. A given split gets validation rows from training rows only."""
+    return "valid_from_train" if (info.split, split) == ("column", "finetune/valid") else split.replace("/", "_")
 
 
 def _larger_size(info: "DatasetInfo", split: str) -> str:

@@ -216,10 +216,10 @@ class Dataset(Section):
             raise ValueError(f"finetune_valid {held_out[0]} and finetune_test {held_out[1]} leave nothing to train on")
         if self.split != "grouped" and (self.group_column or self.group_overlap):
             raise ValueError(f"group_column and group_overlap need split=grouped, got split={self.split}")
-        if self.split_column and self.split != "column":
-            raise ValueError(
-                f"split_column {self.split_column!r} has no effect with split {self.split!r}; fix: split=column"
-            )
+        # Files per split, as in build --train, need no split_column: valid_from_train applies to them, too.
+        for name in ("split_column", "train_values", "valid_values", "test_values"):
+            if (value := getattr(self, name)) and self.split != "column":
+                raise ValueError(f"{name} {value!r} has no effect with split {self.split!r}; fix: split=column")
         return self
 
 

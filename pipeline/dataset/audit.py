@@ -1,9 +1,11 @@
 """Checks of a dataset during its build: of the requested sizes, and of the build's own statements (sql/audits)."""
 
+from collections.abc import Mapping
+
 import duckdb
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.database import dataset_info, row_count, rows_of
+from pipeline.dataset.database import dataset_info, row_count, rows_of, statement
 from pipeline.dataset.hints import fix_of_all_rows
 from pipeline.dataset.input.cells import is_long_sequence, is_number
 from pipeline.dataset.input.columns import SEQUENCE_NAMES
@@ -12,10 +14,13 @@ from pipeline.errors import UserError
 from pipeline.paths import SQL
 
 
-def audit(connection: duckdb.DuckDBPyConnection) -> None:
-    """Run every statement of sql/audits. A returned row is a bug of the build: raises UserError."""
+def audit(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, str] | None = None) -> None:
+    """Run every statement of sql/audits. A returned row is a bug of the build: raises UserError.
+
+    marks: SQL for the marks of the statements.
+    """
     for path in sorted((SQL / "audits").glob("*.sql")):
-        failures = rows_of(connection, path.read_text(encoding="utf-8"))[:3]
+        failures = rows_of(connection, statement(f"audits/{path.name}", marks))[:3]
         if failures:
             raise UserError(
                 f"audit {path.name}: expected no rows, got {failures}; no dataset was made; fix: report this"

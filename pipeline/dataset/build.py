@@ -28,7 +28,8 @@ from pipeline.dataset.results import BuildResult, carry_over, define_measurement
 from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.rows.design import count_designs, find_design, join_design, load_design
 from pipeline.dataset.rows.given_split import count_given_rows
-from pipeline.dataset.rows.group_column import group_code
+from pipeline.dataset.rows.group_column import find_group_column
+from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.splits.split_leaks import record_leaks
 from pipeline.dataset.workspace import check_inputs, check_replaceable, dataset_files, publish, working_files
 from pipeline.errors import UserError
@@ -98,7 +99,7 @@ def build_dataset(
                 for file, url in url_of.items():
                     connection.execute("update rejects set file = ? where file = ?", [url, file])
                 on_step("auditing")
-                audit(connection)
+                audit(connection, marks)
                 if not replace:
                     check_replacement(connection, files.database)
                 runs_left_out = carry_over(connection, files.database)
@@ -175,8 +176,9 @@ def _run_statements(
     if config.dataset.split == "grouped" and labelled:  # without labels there is one split only
         from pipeline.dataset.splits.grouped_split import create_grouped_promoters
 
-        group = group_code(source, columns, config.dataset.group_column)
-        leaks, largest = create_grouped_promoters(connection, config.dataset, marks, group)
+        if (group := find_group_column(source, columns, config.dataset.group_column)) is not None:
+            marks = {**marks, "group_code": group.code, "group_name": f", promoters.{quoted(group.name)}"}
+        leaks, largest = create_grouped_promoters(connection, config.dataset, marks)
         set_variables(connection, {"random_split_leaks": leaks, "largest_cluster": dataclasses.asdict(largest)})
     else:
         connection.execute(statement("splits/random.sql", marks))

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.config.schema import DataConfig
+from pipeline.config.schema import DataConfig, Section
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
@@ -52,14 +52,23 @@ def as_built(config: C, info: DatasetInfo) -> C:
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
-    for section, requested in dataset_settings(config).items():
-        for name, value in requested.items():
-            if value != built[section].get(name, 0) and config.was_overridden(f"{section}.{name}"):
-                built_with = _plain(built[section].get(name, 0))
+    recorded = {
+        "assay": _with_later_settings(config.assay, built["assay"]),
+        "dataset": _with_later_settings(config.dataset, built["dataset"]),
+    }
+    for section, values in recorded.items():
+        for name, value in getattr(config, section):
+            if name in values and value != values[name] and config.was_overridden(f"{section}.{name}"):
+                built_with = _plain(values[name])
                 problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
                 raise UserError(f"{problem}; {_another_dataset(config)}")
-    assay = config.assay.model_copy(update={"adapter_mismatches": 0, **built["assay"]})
-    return config.model_copy(update={"assay": assay, "dataset": config.dataset.model_copy(update=built["dataset"])})
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in recorded.items()}
+    return config.model_copy(update=sections)
+
+
+def _with_later_settings(section: Section, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Add the defaults of settings that a dataset does not record; see Section.LATER_SETTINGS."""
+    return {**{name: type(section).model_fields[name].default for name in section.LATER_SETTINGS}, **recorded}
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,27 @@ STORAGE_VERSION = "v1.2.0"
 KNOWN_HASH = ("ACGT", 7, 17626680035712261508)
 """A text, a seed and their hash. The hash function decides the splits and may change with the DuckDB version."""
 
-_MARK = re.compile(r"/\* (\w+) \*/")
+MARKS = frozenset(
+    (
+        "cells",
+        "columns",
+        "copied",
+        "first",
+        "group",
+        "group_code",
+        "group_name",
+        "groups",
+        "key",
+        "labels",
+        "means",
+        "names",
+        "rest",
+        "rule",
+        "ties",
+    )
+)
+"""Comments of statements that stand for further SQL (sql/README.md)."""
+_MARK = re.compile(r"/\*\s*(\w+)\s*\*/")
 
 PROBLEMS = {
     "gzip": "a compressed input file is corrupt or truncated; fix: copy it again",
@@ -92,9 +112,14 @@ def read_sequence_name(settings: str | None) -> str:
 
 
 def statement(name: str, marks: Mapping[str, str] | None = None) -> str:
-    """Read the statements of a file below sql/. marks: SQL to put in place of comments, such as /* cells */."""
-    text = (SQL / name).read_text(encoding="utf-8")
-    return _MARK.sub(lambda mark: (marks or {}).get(mark[1], ""), text)
+    """Read the statements of a file below sql/. marks: SQL to put in place of comments, such as /* cells */.
+
+    Raises ValueError for a mark that is none of MARKS: it would be omitted without a word.
+    """
+    text, marks = (SQL / name).read_text(encoding="utf-8"), marks or {}
+    if unknown := {*marks, *_MARK.findall(text)} - MARKS:
+        raise ValueError(f"{name}: unknown marks {', '.join(sorted(unknown))}; expected those of sql/README.md")
+    return _MARK.sub(lambda mark: marks.get(mark[1], ""), text)
 
 
 def is_duckdb(path: Path | str) -> bool:

@@ -135,15 +135,18 @@ def _splits_text(info: DatasetInfo) -> str:
             f"The {info.sequence_name}s have no measured expression. A trained model can predict it; training needs "
             "measurements."
         )
-    grouped = (
-        " Near-duplicates and reverse complements are always in the same split." if info.split == "grouped" else ""
+    method = (
+        "The splits of a stage should have nearly the same mean expression, because rows were assigned to splits "
+        "without regard to expression."
     )
+    if info.split == "grouped":
+        method += " Near-duplicates and reverse complements are always in the same split."
+    if info.split == "column":
+        method = "The input gives the splits of finetune, so their mean expression may differ."
     return name_sequences(
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
         "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "
-        "test are kept apart for checking. The splits of a stage should have nearly the same mean expression, because "
-        "rows were assigned to splits "
-        f"without regard to expression.{grouped}",
+        f"test are kept apart for checking. {method}",
         info.sequence_name,
     )
 

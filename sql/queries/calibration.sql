@@ -1,7 +1,6 @@
 -- Compare predicted and measured expression. The held-out promoters of each run and split are sorted by prediction and
 -- divided into twenty groups of equal size. For a calibrated model, the mean label of a group differs from its mean
--- prediction by at most a few standard errors. With several labels, each
--- label is a group of its own: column split then names split and label.
+-- prediction by at most a few standard errors. With several labels, column split names split and label.
 with grouped as (
     select
         run,

@@ -1,7 +1,7 @@
 -- Clusters of near-duplicate inserts, largest first, of a dataset that was built with dataset.split=grouped.
 -- One row per insert and the leader of its cluster: the number of mismatches on the nearer strand if both have the same
--- length, the split of the cluster, and both expressions. Large differences of expression within a cluster show measurement noise or an
--- important base.
+-- length, the split of the cluster, and both expressions. Large differences of expression within a cluster show
+-- measurement noise or an important base.
 with measured as (
     select insert_of(sequence) as "insert", avg(expression) as expression
     from promoters

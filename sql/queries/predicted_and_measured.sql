@@ -1,6 +1,6 @@
 -- Number of held-out promoters of each run and split by prediction and label, for a heat map. Both values are rounded to
--- a step of about 1/36 of the range of the labels: 0.5 in the yeast assay. With several labels,
--- column split names split and label.
+-- a step of about 1/36 of the range of the labels: 0.5 in the yeast assay. With several labels, column split names split
+-- and label.
 with width as (
     select label, greatest(max(expression) - min(expression), 1e-6) / 36 as exact_step
     from measurements

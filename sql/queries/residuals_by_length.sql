@@ -1,6 +1,6 @@
 -- Residuals of held-out promoters by length of the insert in bases.
--- A residual is label minus prediction: above 0, the prediction is too low. With several labels,
--- column split names split and label.
+-- A residual is label minus prediction: above 0, the prediction is too low.
+-- With several labels, column split names split and label.
 with held_out as (
     select
         predictions.run,

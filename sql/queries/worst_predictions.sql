@@ -1,5 +1,5 @@
--- Held-out promoters with the largest errors of each run. An error is prediction minus label: above 0, the prediction is
--- too high. With several labels, column split names split and label.
+-- The 20 largest errors on held-out promoters, over all runs. An error is prediction minus label: above 0, the
+-- prediction is too high. With several labels, column split names split and label.
 select
     predictions.run,
     concat_ws(', ', predictions.split, predictions.label) as split,

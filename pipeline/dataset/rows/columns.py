@@ -94,7 +94,8 @@ def define_columns(
     columns = name_columns(source)
     names = [column.name for column in columns.labels] or [_label_name(source)]
     set_variables(connection, {"labels": names if labelled else [], "several_labels": bool(columns.labels)})
-    check_cut_label(dataset.cut_label, names)
+    if labelled:
+        check_cut_label(dataset.cut_label, names)
     given = find_given_split(source, dataset, split_files) if labelled else None
     if not columns.labels and not columns.kept and given is None and not dataset.where:
         return columns

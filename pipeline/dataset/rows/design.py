@@ -41,17 +41,22 @@ def load_design(connection: duckdb.DuckDBPyConnection, assay: Assay, design: Inp
 
 
 def join_design(connection: duckdb.DuckDBPyConnection) -> None:
-    """Replace the names in column sequence of view `input` by the sequences of table `designs`; null without one."""
+    """Replace the names in column sequence of view `input` by the sequences of table `designs`; null without one.
+
+    A join may change the order of the rows, which duplicates=first depends on: they are sorted once, into a table.
+    """
     connection.execute("alter view input rename to input_of_names")
     connection.execute(
-        "create or replace temp view input as "
-        "select input_of_names.* replace (designs.sequence as sequence) "
-        "from input_of_names left join designs on designs.name = trim(input_of_names.sequence)"
+        "create temp table joined_input as "
+        "with numbered as (select row_number() over () as place, * from input_of_names) "
+        "select numbered.* exclude (place) replace (designs.sequence as sequence) "
+        "from numbered left join designs on designs.name = trim(numbered.sequence) order by place"
     )
+    connection.execute("create or replace temp view input as from joined_input")
     set_variables(connection, {"with_design": True})
 
 
 def count_designs(connection: duckdb.DuckDBPyConnection) -> DesignCounts:
     """Count the sequences of a design, and those whose name no row of the input has."""
-    names = "(select trim(sequence) from input_of_names)"
-    return DesignCounts(row_count(connection, "designs"), row_count(connection, f"designs where name not in {names}"))
+    without_row = "designs anti join input_of_names on designs.name = trim(input_of_names.sequence)"
+    return DesignCounts(row_count(connection, "designs"), row_count(connection, without_row))

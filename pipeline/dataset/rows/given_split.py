@@ -46,7 +46,7 @@ class GivenSplit:
 def find_given_split(source: Input, dataset: Dataset, split_files: Mapping[str, Sequence[str]]) -> GivenSplit | None:
     """Find the given split of an input; None for another split. split_files: the files of each split.
 
-    Raises UserError if neither a column nor files are named, or if the column does not exist.
+    Raises UserError if neither a column nor files are named, or if the column does not exist or holds labels.
     """
     if dataset.split != "column":
         return None
@@ -63,6 +63,8 @@ def find_given_split(source: Input, dataset: Dataset, split_files: Mapping[str, 
             "FILE --valid FILE --test FILE"
         )
     column = find_column(source, dataset.split_column, "dataset.split_column")
+    if column.role == "label":
+        raise UserError(f"dataset.split_column={dataset.split_column}: holds labels; expected another column")
     cell = cell_text(column)
     values = {split: list(getattr(dataset, f"{split}_values")) for split in SPLITS}
     title = f"column {column.name!r}"
@@ -96,7 +98,7 @@ def find_column(source: Input, requested: str, setting: str) -> InputColumn:
 def cell_text(column: InputColumn) -> str:
     """Return the SQL of the cells of a column as text, in view `raw_input`; 1 for a number 1.0."""
     if column.role != "kept":
-        return "expression" if column.role == "label" else "sequence"
+        return "sequence"
     cell = f"trim(cell_{column.field})" if column.field else "name"
     return cell if column.is_text else rf"regexp_replace(cell_{column.field}::varchar, '^(-?\d+)\.0$', '\1')"
 
@@ -139,7 +141,7 @@ def count_given_rows(connection: duckdb.DuckDBPyConnection, given: GivenSplit, d
     """Count the rows of each given split in view `usable`, as variables for the statements and the audit.
 
     given_rows: per split its rows and the sum of their hashes; given_test, given_valid and given_train: sizes. Raises
-    UserError for a split without training or validation rows.
+    UserError for a split without training or validation rows, and for a valid_from_train that leaves no training rows.
     """
     counts = rows_of(
         connection,
@@ -155,6 +157,13 @@ def count_given_rows(connection: duckdb.DuckDBPyConnection, given: GivenSplit, d
         raise UserError(
             f"dataset.valid_from_train={dataset.valid_from_train:g}: {given.title} gives {rows['valid']:,} validation "
             "rows; fix: dataset.valid_from_train=0"
+        )
+    train = rows.get("train", 0)
+    ((taken,),) = rows_of(connection, "select rows_of(?, ?)", [dataset.valid_from_train, train])
+    if counts and taken >= train:
+        raise UserError(
+            f"dataset.valid_from_train={dataset.valid_from_train:g}: leaves none of the {train:,} training rows; "
+            "expected fewer rows; fix: a fraction, such as dataset.valid_from_train=0.1"
         )
     set_variables(connection, {f"given_{split}": rows.get(split, 0) for split in SPLITS})
     names, numbers, sums = ([row[place] for row in counts] for place in range(3))

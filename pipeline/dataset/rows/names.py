@@ -3,7 +3,18 @@
 from collections.abc import Iterable
 
 RESERVED = frozenset(
-    ("id", "sequence", "expression", "split", "position", "pretrain_split", "pretrain_position", "run", "prediction")
+    (
+        "id",
+        "sequence",
+        "expression",
+        "split",
+        "position",
+        "pretrain_split",
+        "pretrain_position",
+        "run",
+        "prediction",
+        "label",
+    )
 )
 """Columns of the relations and Parquet files that are joined with `promoters`, in lower case."""
 

@@ -37,20 +37,21 @@ class _Sizes:
 
 
 def create_grouped_promoters(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, marks: dict[str, str], group: str
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, marks: dict[str, str]
 ) -> tuple[int, LargestCluster]:
     """Create relations `promoters` and `near_duplicates` from view `usable`, with the settings of the connection.
 
-    marks: SQL for the marks of further columns; group: column of `usable` whose values lie together, or "". Returns the
-    number of held-out rows of a random split of the same sizes that would have an equal insert or a near-duplicate in
-    training, and the largest cluster. Raises UserError if clusters leave more than half of a split empty.
+    marks: SQL for the marks of the statements; with group_code, the rows of one value of that column lie together.
+    Returns the number of held-out rows of a random split of the same sizes that would have an equal insert or a
+    near-duplicate in training, and the largest cluster. Raises UserError if clusters leave more than half of a split
+    empty.
     """
     with reserve_workspace(connection) as workspace:
-        return _create(connection, dataset, workspace, marks, group)
+        return _create(connection, dataset, workspace, marks)
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace, marks: dict[str, str], group: str
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, workspace: Workspace, marks: dict[str, str]
 ) -> tuple[int, LargestCluster]:
     connection.execute(statement("splits/inserts.sql"))
     sizes = _Sizes(*rows_of(connection, statement("splits/requested_sizes.sql"))[0])
@@ -68,8 +69,8 @@ def _create(
         ):
             sets.join(np.repeat(runs.members[runs.starts], runs.sizes), runs.members)
             largest_run = _larger(largest_run, runs)
-    if group:
-        for first, row in _read_pairs(connection, statement("splits/group_pairs.sql", {"group": group})):
+    if "group_code" in marks:
+        for first, row in _read_pairs(connection, statement("splits/group_pairs.sql", marks)):
             sets.join(first, row)
     members = pa.RecordBatchReader.from_batches(
         pa.schema([("row", pa.int64()), ("root", pa.int64())]), map(_batch, sets.shared())
@@ -84,13 +85,23 @@ def _create(
     cluster = LargestCluster(largest, *_name_run(connection, largest_run, dataset.group_overlap))
     if 2 * test < sizes.test or 2 * valid < sizes.valid:
         raise UserError(
-            f"dataset.split: too few promoters are in no cluster of near-duplicates; expected {sizes.test:,} test and "
+            f"dataset.split: too few promoters are in no cluster or in small ones; expected {sizes.test:,} test and "
             f"{sizes.valid:,} validation rows, got {test:,} and {valid:,}; the largest cluster has "
-            f"{cluster.describe()}; fix: smaller sizes, a lower dataset.max_mismatches or dataset.split=random"
+            f"{cluster.describe()}; fix: {_suggest_smaller_clusters(dataset)}"
         )
     set_variables(connection, {"finetune_test": test, "finetune_valid": valid})
     connection.execute(statement("splits/grouped.sql", marks))
     return leaks, cluster
+
+
+def _suggest_smaller_clusters(dataset: Dataset) -> str:
+    """Suggest to change the settings that form the clusters."""
+    settings = {
+        "a lower dataset.max_mismatches": dataset.max_mismatches,
+        "a larger dataset.group_overlap": dataset.group_overlap,
+        "another dataset.group_column": dataset.group_column,
+    }
+    return ", ".join(["smaller sizes", *(fix for fix, value in settings.items() if value), "or dataset.split=random"])
 
 
 def _random_split(connection: duckdb.DuckDBPyConnection, sizes: _Sizes) -> npt.NDArray[np.uint8]:

@@ -36,7 +36,6 @@ def reserve_workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[Workspa
     writable = os.access(folder, os.W_OK)
     workspace = Workspace(min(limit // 4, MAX_WORKSPACE_BYTES), folder if writable else None)
     connection.execute(f"set memory_limit = '{limit - 2 * workspace.memory_bytes}B'")
-    try:
-        yield workspace
-    finally:
-        connection.execute(f"set memory_limit = '{limit}B'")
+    yield workspace
+    # Not after an error: a reader may still be open, and the connection would then raise an error of its own.
+    connection.execute(f"set memory_limit = '{limit}B'")

@@ -84,7 +84,7 @@ def examine_dataset(path: Path | str, memory_limit: str | None = None) -> SplitL
 
 
 def record_leaks(connection: duckdb.DuckDBPyConnection, group_overlap: int) -> None:
-    """Create relation split_leaks of a dataset in its build: examined if it is small, or as far as the split implies.
+    """Fill relation split_leaks of a dataset in its build: examined if it is small, or as far as the split implies.
 
     group_overlap: bases of the runs that a grouped split keeps together; 0: none.
     """
@@ -99,11 +99,9 @@ def record_leaks(connection: duckdb.DuckDBPyConnection, group_overlap: int) -> N
     else:
         leaks = SplitLeaks(held_out)
     connection.execute(
-        "create or replace table split_leaks (held_out bigint, near_duplicates bigint, reverse_complements bigint, "
-        "shared_runs bigint)"
+        "update split_leaks set near_duplicates = ?, reverse_complements = ?, shared_runs = ?",
+        [leaks.near_duplicates, leaks.reverse_complements, leaks.shared_runs],
     )
-    values = [leaks.held_out, leaks.near_duplicates, leaks.reverse_complements, leaks.shared_runs]
-    connection.execute("insert into split_leaks values (?, ?, ?, ?)", values)
 
 
 def recorded_leaks(connection: duckdb.DuckDBPyConnection) -> SplitLeaks | None:

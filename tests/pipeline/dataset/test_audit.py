@@ -1,13 +1,17 @@
 """Each condition of each audit is broken once, and exactly that audit reports it."""
 
+import re
+
 import duckdb
 import pytest
 
+from pipeline.dataset import database
 from pipeline.dataset.audit import audit
 from pipeline.dataset.build import build_dataset
-from pipeline.dataset.database import statement
+from pipeline.dataset.database import MARKS, statement
 from pipeline.errors import UserError
 from tests.conftest import ROOT
+from tests.pipeline.dataset.rows.small_tables import bare_config, sequences, write_table
 from tests.pipeline.dataset.toy_dataset import GOOD, L, R, toy_config, write
 
 AUDITS = sorted(path.name for path in (ROOT / "sql" / "audits").glob("*.sql"))
@@ -130,3 +134,37 @@ def test_a_row_outside_its_given_split_is_reported(tmp_path, corruption):
         connection.execute(corruption)
         reported = connection.execute(statement("audits/given_splits_are_kept.sql")).fetchall()
     assert bool(reported) == bool(corruption)
+
+
+def test_a_value_of_the_group_column_in_two_splits_is_reported(tmp_path):
+    rows = [(bases, row, f"g{row // 2}") for row, bases in enumerate(sequences(12))]
+    file = write_table(tmp_path / "grouped.tsv", ("sequence", "expression", "gene"), rows)
+    grouped = ("dataset.split=grouped", "dataset.group_column=gene", "dataset.max_mismatches=0")
+    config = bare_config(tmp_path, *grouped, "dataset.finetune_valid=0.2", "dataset.finetune_test=0.2")
+    build_dataset([file], config)
+    query = statement("audits/clusters_stay_together.sql", {"group_name": ", promoters.gene"})
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{config.dataset.path}' as built (read_only)")
+        for name in ("promoters", "dataset", "finetune", "near_duplicates"):
+            connection.execute(f"create table {name} as from built.{name}")
+        connection.execute(statement("09_sequence_macros.sql"))
+        assert connection.execute(query).fetchall() == []
+        connection.execute("delete from near_duplicates")  # the other part of the audit
+        connection.execute("update finetune set split = 'other' where id = 11")
+        assert len(connection.execute(query).fetchall()) == 1
+
+
+def test_the_marks_of_the_statements_are_those_of_the_table():
+    described = re.findall(r"^\| `(\w+)` \|", (ROOT / "sql" / "README.md").read_text(), re.MULTILINE)
+    comments = {text for path in ROOT.glob("sql/**/*.sql") for text in re.findall(r"/\*.*?\*/", path.read_text())}
+    assert set(described) == MARKS
+    assert comments == {f"/* {mark} */" for mark in MARKS}
+
+
+def test_an_unknown_mark_is_an_error(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown marks cels"):
+        statement("splits/random.sql", {"cels": ", kept_1"})
+    write(tmp_path / "x.sql", "select 1/*cels*/")
+    monkeypatch.setattr(database, "SQL", tmp_path)
+    with pytest.raises(ValueError, match="unknown marks cels"):
+        statement("x.sql")

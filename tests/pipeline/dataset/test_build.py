@@ -331,6 +331,17 @@ def test_setting_of_a_built_dataset_cannot_change(tmp_path):
     assert config.dataset.path not in again
     with pytest.raises(UserError, match=r"assay.upstream is '.*TTT', but .* was built with"):
         as_built(toy_config(tmp_path, "assay.upstream=ACGTTTTT"), info)
+    with pytest.raises(UserError, match=r"dataset.cut_label is max, but .* was built with ; for another"):
+        as_built(toy_config(tmp_path, "dataset.cut_label=max"), info)
+    # A default is a request, too, and settings that a dataset does not record have their defaults.
+    filtered = toy_config(tmp_path / "filtered", "dataset.where=strlen(sequence) > 35")
+    build_dataset([str(tmp_path / "toy.tsv")], filtered)
+    with open_dataset(filtered.dataset.path) as connection:
+        of_filter = dataset_info(connection)
+    with pytest.raises(UserError, match=r"dataset.where is , but .* was built with strlen"):
+        as_built(toy_config(tmp_path, "dataset.where="), of_filter)
+    filtered._applied_overrides = ()
+    assert as_built(filtered, info).dataset.where == ""
     # A changed file without a request in this call yields to the settings of the build.
     today = load_config(ROOT / "config.yaml", [f"dataset.path={config.dataset.path}"])
     assert as_built(today, info).dataset == config.dataset

@@ -30,6 +30,7 @@ def test_types_come_from_the_whole_column(tmp_path):
         "gene": [f"{i:03}" for i in range(ROWS)],
         "empty": [""] * ROWS,
         "Split": [i % 3 for i in range(ROWS)],
+        "label": ["strong"] * ROWS,
         "ID": [f"name {i}" for i in range(ROWS)],
         "id": list(range(ROWS)),
         'a "quoted" name': [f"v{i}" if i else "" for i in range(ROWS)],
@@ -38,18 +39,30 @@ def test_types_come_from_the_whole_column(tmp_path):
     rows = list(zip(sequences(ROWS), [i % 9 for i in range(ROWS)], *cells.values(), strict=True))
     config = bare_config(tmp_path, *SIZES, "dataset.pretrain_valid=0.2")
     built = build_dataset([write_table(tmp_path / "a.tsv", header, rows)], config)
-    names = ["whole", "number", "late", "gene", "empty", "Split_input", "ID_input", "id_input_2", 'a "quoted" name']
+    names = [
+        "whole",
+        "number",
+        "late",
+        "gene",
+        "empty",
+        "Split_input",
+        "label_input",
+        "ID_input",
+        "id_input_2",
+        'a "quoted" name',
+    ]
     assert built.kept_columns == names
-    kinds = ["BIGINT", "DOUBLE", "VARCHAR", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR", "BIGINT", "VARCHAR"]
+    kinds = ["BIGINT", "DOUBLE", "VARCHAR", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR"]
     assert list(types_of(config).items())[3:] == list(zip(names, kinds, strict=True))
     found = select(
         config, "select sequence, columns(* exclude (id, sequence, expression)) from promoters order by whole"
     )
-    assert found[0] == (rows[0][0], 0, 0.0, "0", "000", None, 0, "name 0", 0, None)
-    assert found[-1][1:] == (None, 1.5, "x1", "059", None, 2, "name 59", 59, "v59")
+    assert found[0] == (rows[0][0], 0, 0.0, "0", "000", None, 0, "strong", "name 0", 0, None)
+    assert found[-1][1:] == (None, 1.5, "x1", "059", None, 2, "strong", "name 59", 59, "v59")
     # Joined with other relations, and in Parquet.
     joined = "select count(*) from promoters join finetune using (id) join pretrain using (id)"
     assert select(config, joined) == [(built.info.pretrain_rows,)]
+    assert select(config, "select label, label_input from predictions join promoters using (id)") == []
     copied = duckdb.sql(f"from '{built.parquet}/*.parquet'")
     copied = copied.select(f"id, columns(* exclude ({', '.join(PARQUET_COLUMNS)}))").order("id").fetchall()
     assert copied == select(config, "select * exclude (sequence, expression) from promoters order by id")
@@ -220,3 +233,11 @@ def test_filters_that_are_no_condition_of_a_row(tmp_path, where, problem):
     with pytest.raises(UserError, match=problem) as raised:
         build_dataset([file], config, columns=Columns(expression="activity"))
     assert "\n" not in str(raised.value)
+
+
+def test_settings_of_labels_do_not_matter_without_labels(tmp_path):
+    rows = [(sequence, i, i) for i, sequence in enumerate(sequences(ROWS))]
+    file = write_table(tmp_path / "a.tsv", ("seq", "a", "b"), rows)
+    config = bare_config(tmp_path, "dataset.labels=[a, b]", "dataset.cut_label=b")
+    built = build_dataset([file], config, columns=Columns(unlabelled=True))
+    assert (built.info.labels, built.info.split_rows["finetune/test"]) == ([], ROWS)

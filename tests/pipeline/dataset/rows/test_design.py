@@ -1,5 +1,7 @@
 """Sequences from files of their own, joined to rows by their names."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -48,6 +50,18 @@ def test_a_name_of_two_sequences_is_an_error(tmp_path):
     design = write_design(tmp_path / "d.fa", [*ROWS, ("e7", "ACGT" * 8, 0)])
     with pytest.raises(UserError, match="2 sequences have the name 'e7'"):
         build_dataset(write_activities(tmp_path / "a.tsv"), bare_config(tmp_path), columns=NAME, sequences=design)
+
+
+def test_the_first_row_of_a_name_is_kept(tmp_path):
+    design = write_design(tmp_path / "d.fa", [*reversed(ROWS), ("unused", "ACGT" * 8, 0)])
+    names = [None, *(name for name, *_ in ROWS)] * 5
+    rows = pa.table({"name": names, "activity": [n / 100 for n in range(len(names))]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    config = bare_config(tmp_path, "dataset.duplicates=first")
+    built = build_dataset([str(tmp_path / "a.parquet")], config, columns=NAME, sequences=design)
+    found = select(config, "select expression from promoters order by all")
+    assert found == [(n / 100,) for n in range(1, len(ROWS) + 1)]
+    assert (built.designs.sequences, built.designs.without_row) == (61, 1)
 
 
 def test_the_command_joins_given_splits(tmp_path):

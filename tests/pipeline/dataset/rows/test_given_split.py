@@ -5,6 +5,7 @@ import random
 import duckdb
 import pytest
 
+from pipeline.cli.messages import describe_build
 from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from tests.pipeline.dataset.rows.small_tables import bare_config, select, sequences, write_table
@@ -123,6 +124,14 @@ def test_missing_splits(tmp_path):
         build_dataset([file], bare_config(tmp_path / "d", "dataset.split=column"))
     with pytest.raises(UserError, match="split_column 'set' has no effect with split 'random'"):
         bare_config(tmp_path, "dataset.split_column=set")
+    with pytest.raises(UserError, match=r"valid_values \['8'\] has no effect with split 'random'"):
+        bare_config(tmp_path, "dataset.valid_values=[8]")
+    with pytest.raises(UserError, match="valid_from_train=40: leaves none of the 40 training rows"):
+        build_dataset([file], bare_config(tmp_path / "e", *given, "dataset.valid_from_train=40"))
+    with pytest.raises(UserError, match="split_column=activity: holds labels"):
+        build_dataset([file], bare_config(tmp_path, "dataset.split=column", "dataset.split_column=activity"))
+    few = build_dataset([file], bare_config(tmp_path / "f", *given, "dataset.valid_from_train=0.01"))
+    assert "build again with dataset.valid_from_train=0.1" in " ".join(describe_build(few))
 
 
 def test_pretraining_without_given_validation_rows_above_the_threshold(tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from pipeline.cli.messages import describe_build, describe_leaks
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.splits import split_leaks
+from pipeline.dataset.splits.insert_rows import reserve_workspace
 from pipeline.dataset.splits.split_leaks import SplitLeaks, examine_dataset
 from pipeline.errors import UserError
 from tests.conftest import small_config
@@ -145,6 +147,19 @@ def test_what_was_not_examined_is_said(tmp_path, inserts, monkeypatch):
         text = describe_leaks(leaks, config.dataset.path)
         assert ("not examined" in text) == (runs is None)
         assert ("near-duplicates" in text) == (near_duplicates is None)
+
+
+def interrupt_search(connection):
+    with reserve_workspace(connection):
+        reader = connection.sql("from range(1_000_000)").to_arrow_reader(10)
+        reader.read_next_batch()
+        raise KeyboardInterrupt
+
+
+def test_an_error_while_inserts_are_read_is_not_hidden():
+    """The connection of an open reader refuses statements."""
+    with duckdb.connect() as connection, pytest.raises(KeyboardInterrupt):
+        interrupt_search(connection)
 
 
 def test_settings_of_groups_are_checked(tmp_path, inserts):
