@@ -29,7 +29,7 @@ ALLOWED = frozenset(
 )
 """Classes of DuckDB's parsed expressions that read nothing but the row: no sub-select, window or parameter."""
 
-VOLATILE = "stability = 'VOLATILE'"
+VOLATILE_FUNCTIONS = "select function_name from duckdb_functions() where stability = 'VOLATILE'"
 """Functions with another value in each call, such as random, or with side effects."""
 
 
@@ -41,9 +41,7 @@ def checked_filter(expression: str) -> str:
     statement = f"select (\n{expression}\n) from cells"  # on lines of its own, so that a comment ends with it
     with duckdb.connect(config={"enable_external_access": False}) as connection:
         ((text,),) = rows_of(connection, "select json_serialize_sql(?::varchar)", [statement])
-        volatile = dict(
-            rows_of(connection, f"select function_name, stability from duckdb_functions() where {VOLATILE}")
-        )
+        volatile = {name for (name,) in rows_of(connection, VOLATILE_FUNCTIONS)}
     parsed = json.loads(text)
     if parsed["error"]:
         raise _error(expression, parsed["error_message"])

@@ -186,5 +186,5 @@ def test_files_of_splits_are_not_grouped(tmp_path):
     config = bare_config(tmp_path, "dataset.split=grouped")
     with pytest.raises(UserError, match="the files give the split"):
         build_dataset([], config, split_files={"train": [file]})
-    with pytest.raises(UserError, match="no training rows.*fix: --train FILE"):
+    with pytest.raises(UserError, match=r"no training rows.*fix: --train FILE"):
         build_dataset([], bare_config(tmp_path), split_files={"valid": [file]})
