@@ -240,16 +240,17 @@ def _table_input(files: list[str], columns: Columns, labelled: bool, keep_column
     roles: dict[str, Literal["sequence", "label"]] = dict.fromkeys(labels, "label")
     if not columns.by_name:
         roles[sequence] = "sequence"
+    several = labels if len(labels) > 1 else []  # read as text; one label is also kept with its type, for predictions
     are_text = any(decompressed_name(file).endswith(JSON_SUFFIXES) for file in files)
     inputs = tuple(
-        InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in labels)
+        InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in several)
         for field, column in enumerate(types, 1)
         if keep_columns
     )
     cells = {
         f"cell_{column.field}": (title, pa.string() if column.is_text else types[title])
         for title, column in zip(types, inputs, strict=False)
-        if column.role == "kept" or (column.role == "label" and len(labels) > 1)
+        if column.role != "sequence"
     }
     expression = labels[0] if labels else None
     stream = table_files(files, (sequence, expression, name or None), cells)
