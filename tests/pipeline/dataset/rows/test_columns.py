@@ -260,3 +260,12 @@ def test_cells_and_names_that_are_hard_to_keep(tmp_path):
     config = bare_config(tmp_path / "text", *SIZES)
     build_dataset([write_table(tmp_path / "a.tsv", ("seq", "activity", "barcode"), rows)], config)
     assert select(config, "select barcode from promoters order by 1") == [(str(barcode),) for barcode in barcodes]
+
+
+def test_a_first_label_without_values_is_an_error(tmp_path):
+    rows = [(sequence, "NA", i % 9) for i, sequence in enumerate(sequences(ROWS))]
+    file = write_table(tmp_path / "a.tsv", ("seq", "a", "b"), rows)
+    with pytest.raises(UserError, match=r"label 'a' has no values.*fix: dataset.cut_label=max"):
+        build_dataset([file], bare_config(tmp_path, *SIZES, "dataset.labels=[a, b]"))
+    config = bare_config(tmp_path, *SIZES, "dataset.labels=[a, b]", "dataset.cut_label=b")
+    assert build_dataset([file], config).info.promoters == ROWS
