@@ -27,8 +27,8 @@ def read_inserts(connection: duckdb.DuckDBPyConnection, query: str) -> Batches:
 def reserve_workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[Workspace]:
     """Divide the memory limit of a connection: a quarter for a search, at most 1 GiB, and DuckDB two quarters less.
 
-    The last quarter is for the fixed memory per row. Temporary files go to the folder of the database if it can be
-    written to, else to that of the system.
+    The last quarter is for the fixed memory per row. Temporary files go to the folder of the database if it is
+    writable, else to that of the system.
     """
     ((temporary,),) = rows_of(connection, "select current_setting('temp_directory')")
     limit = memory_limit_bytes(connection)
