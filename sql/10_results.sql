@@ -17,3 +17,12 @@ create table if not exists metrics (
 create table if not exists predictions (
     run varchar, id bigint, split varchar, prediction double, label varchar
 );
+
+-- What held-out rows have in common with training rows. A build fills it before; by hand, nothing is examined.
+create table if not exists split_leaks as
+select
+    (finetune_test_rows + finetune_valid_rows)::bigint as held_out,
+    null::bigint as near_duplicates,
+    null::bigint as reverse_complements,
+    null::bigint as shared_runs
+from dataset;

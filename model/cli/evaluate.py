@@ -10,7 +10,7 @@ import typer
 from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.options import TABLE_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
-from pipeline.runtime.text import format_count, format_interval
+from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
     from model.prediction.evaluate import EvaluationResult
@@ -105,10 +105,4 @@ def _table(head: str, scores: "Mapping[str, RegressionScores]") -> Iterator[str]
     heads = "".join(f"{name + ' (95 %)':31}" for name in ("Pearson", "Spearman", "MSE", "R2"))
     yield f"{head:{width}}{'rows':>11}  {heads}".rstrip()
     for name, row in scores.items():
-        intervals = (
-            format_interval(row.pearson, row.pearson_interval),
-            format_interval(row.spearman, row.spearman_interval),
-            format_interval(row.mse, row.mse_interval),
-            format_interval(row.r2, row.r2_interval),
-        )
-        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in intervals)}".rstrip()
+        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in row.cells())}".rstrip()

@@ -58,7 +58,7 @@ class EvaluationResult:
 
     rows, rows_resumed, problems, hint, seconds, rows_per_second, sequence_column: as in PredictionResult.
     label_columns: label of the model -> column of the input. scores: by label; groups: by group, then by label.
-    mean_pearson: over the labels. page: the file written, or None.
+    mean_pearson: over the labels with at least two rows. page: the file written, or None.
     """
 
     rows: int
@@ -137,7 +137,7 @@ def _evaluate(
         label_columns={label: table.names[number - 1] for label, number in zip(labels, layout.labels, strict=True)},
         group_column=table.names[layout.group - 1] if layout.group else None,
         scores=scores,
-        mean_pearson=float(np.mean([score.pearson for score in scores.values()])),
+        mean_pearson=float(np.mean([score.pearson for score in scores.values() if score.rows > 1] or [0.0])),
         groups=_group_scores(rows, labels),
     ), rows
 

@@ -58,7 +58,7 @@ class EvaluationRequest(PredictionRequest):
             fields = tuple(find_field(head, name) for name in requested)
             chosen = choose_columns(head, Columns(sequence), labelled=False).sequence
         else:
-            choice = choose_columns(head, Columns(sequence), labelled=True)
+            choice = choose_columns(head, Columns(sequence), labelled=True, optional=False)
             fields, chosen = (choice.expression,), choice.sequence
         if not all(fields):
             raise UserError(f"{head.file}: no column of labels; fix: --expression-column NAME")

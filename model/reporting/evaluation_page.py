@@ -17,14 +17,13 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import MIDDLE_WIDTH, plot, render_svg
 from pipeline.reporting.text import EXPRESSION
-from pipeline.runtime.text import format_count, format_interval
+from pipeline.runtime.text import format_count
 
 MOST_DOTS = 3000
 """More rows are drawn as counts in cells, because dots would cover each other."""
 MOST_BARS = 40
 CELLS = 36
 """Cells per axis, roughly, in a figure of counts."""
-SCORES = ("pearson", "spearman", "mse", "r2")
 HEADS = ("rows", "Pearson (95 %)", "Spearman (95 %)", "MSE (95 %)", "R² (95 %)")
 NUMBERS = frozenset(range(1, len(HEADS) + 1))
 
@@ -78,10 +77,7 @@ def _group_section(heading: str, name: str, groups: Mapping[str, RegressionScore
 
 def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
     """Make the table of scores by label or group. head: of the first column."""
-    rows = [
-        (name, f"{row.rows:,}", *(format_interval(getattr(row, s), getattr(row, f"{s}_interval")) for s in SCORES))
-        for name, row in scores.items()
-    ]
+    rows = [(name, f"{row.rows:,}", *row.cells()) for name, row in scores.items()]
     return Table((head, *HEADS), rows, NUMBERS)
 
 

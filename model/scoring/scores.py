@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from model.scoring.bootstrap import RESAMPLES, Interval, correlation_intervals, regression_intervals
 from model.scoring.metrics import pearson, regression_scores, spearman
+from pipeline.runtime.text import format_interval
 
 MOST_DRAWS = 10**8
 """Rows times resamples, at most: intervals of millions of rows are narrow, and a resample of them takes 0.2 s."""
@@ -35,6 +36,17 @@ class RegressionScores(CorrelationScores):
     mse_interval: Interval
     r2: float
     r2_interval: Interval
+
+    def cells(self) -> list[str]:
+        """Format the scores with their intervals for a table: Pearson, Spearman, MSE, R2. Fewer than two rows: none."""
+        if self.rows < 2:
+            return ["-"] * 4
+        return [
+            format_interval(self.pearson, self.pearson_interval),
+            format_interval(self.spearman, self.spearman_interval),
+            format_interval(self.mse, self.mse_interval),
+            format_interval(self.r2, self.r2_interval),
+        ]
 
 
 def score_correlations(prediction: Vector, label: Vector) -> CorrelationScores:

@@ -24,7 +24,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         f"{format_count(info.input_rows, 'row')}; Parquet in {built.parquet}{reused}",
         *_columns(built),
         *_kept(built),
-        *(_layout(built.layout, info.cut is not None) if built.layout else ()),
+        *(_layout(built.layout, len(built.labels), info.cut is not None) if built.layout else ()),
         *_splits(info),
         *_leaks(built),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
@@ -101,14 +101,13 @@ def _splits(info: "DatasetInfo") -> list[str]:
     ]
 
 
-def _layout(layout: dict[str, Any], labelled: bool) -> Iterator[str]:
+def _layout(layout: dict[str, Any], labels: int, labelled: bool) -> Iterator[str]:
     """Describe the columns that were read, if the file has several candidates, and the lines before the first row."""
     if layout["kind"] == "text" and (layout["skip_lines"] or layout["columns"] > 2):
         header = "a header line and " if layout["skip_lines"] else ""
-        labels = f"labels in column {layout['expression_field']}" if labelled else "no labels"
-        yield (
-            f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {labels}"
-        )
+        first = "the first label" if labels > 1 else "labels"
+        found = f"{first} in column {layout['expression_field']}" if labelled else "no labels"
+        yield f"read       {header}{layout['columns']} columns: sequences in column {layout['sequence_field']}, {found}"
     if layout["row_names"]:
         yield "read       column 1 as row names, as R writes them: the header line has no name for it"
     if layout["comment_lines"]:

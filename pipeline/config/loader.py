@@ -47,12 +47,15 @@ def load_data_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str]
 def _apply_override(override: str, values: dict[str, Any], schema: type[BaseModel]) -> None:
     """Set the value of an override `section.key=value` in nested values."""
     key, _, text = override.partition("=")
+    is_text = _find_type(key.split("."), schema) is str
     try:
         value = _parse_yaml(text) if text else ""  # an adapter may be empty
     except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: invalid value; expected YAML: {error}") from None
+        if not is_text:
+            raise UserError(f"override {override!r}: invalid value; expected YAML: {error}") from None
+        value = text  # the filter "a b" < 1 is no YAML
     *sections, leaf = key.split(".")
-    if not isinstance(value, str) and _find_type(key.split("."), schema) is str:
+    if not isinstance(value, str) and is_text:
         value = text  # run.name=5 is the name "5"
     target = values
     for section in sections:

@@ -65,6 +65,11 @@ def build_dataset(
     files = dataset_files(config.dataset.path)
     split_files = split_files or {}
     if split_files:
+        if config.dataset.split == "grouped":
+            raise UserError(
+                "dataset.split=grouped: the files give the split (--train, --valid, --test); fix: name the files "
+                "without these options to group their rows, or dataset.split=column"
+            )
         names = [*names, *(name for each in split_files.values() for name in each)]
         config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"split": "column"})})
     names = [*names, *(sequences or [])]

@@ -29,6 +29,7 @@ EXPRESSION_NAMES = LABEL_NAMES + WEAK_LABEL_NAMES
 AMBIGUOUS_NAME = "exp"
 """Expression, or the number of an experiment: not chosen over other numbers that could be labels."""
 
+OMIT_LABELS = ", or --no-labels"
 _NEVER_LABELS = re.compile(
     r"(.*[^a-z])?(chrom|tx|cds|thick)?(start|end|stop|pos|position|strand|chr|chrom|chromosome|"
     r"counts?|reads|umis?|index|idx|row|rownames?)[_.]?\d*|(row|n)_?(id|names?|counts?|reads|umis?|obs|barcodes?)"
@@ -73,8 +74,8 @@ class Choice:
         return self.labels[0] if self.labels else 0
 
 
-def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
-    """Choose the columns of a table. labelled: whether a column of labels is needed.
+def choose_columns(table: Table, columns: Columns, labelled: bool, optional: bool = True) -> Choice:
+    """Choose the columns of a table. labelled: whether labels are read; optional: whether --no-labels can omit them.
 
     Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
     """
@@ -83,7 +84,7 @@ def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     else:
         sequence = _sequence_field(table, columns.sequence)
     requested: tuple[str | None, ...] = (columns.labels or (None,)) if labelled else ()
-    labels = tuple(filter(None, (_label_field(table, name, sequence) for name in requested)))
+    labels = tuple(filter(None, (_label_field(table, name, sequence, optional) for name in requested)))
     if twice := [field for place, field in enumerate(labels) if field in labels[:place]]:
         raise UserError(f"{table.file}: {table.title(twice[0])} is named twice as a label; fix: name each label once")
     return Choice(sequence, labels, find_field(table, columns.name) if columns.name else 0)
@@ -169,30 +170,30 @@ def _ambiguous_sequence(table: Table, fields: list[int]) -> UserError:
     return UserError(f"{table.file}: ambiguous columns {names}; fix: choose one: --sequence-column NUMBER")
 
 
-def _label_field(table: Table, requested: str | None, sequence: int) -> int:
+def _label_field(table: Table, requested: str | None, sequence: int, optional: bool) -> int:
     """Find the column of labels, 0 if there is none. Raises UserError if it is ambiguous or holds no numbers."""
     if requested is not None:
         field = find_field(table, requested)
         if field == sequence:
             raise UserError(f"{table.file}: {table.title(field)} cannot be both the sequence and the label")
     else:
-        field = _find_label(table, [field for field in table.fields if field != sequence])
+        field = _find_label(table, [field for field in table.fields if field != sequence], optional)
     if field and table.mean(field, is_decimal_comma) > 0:
         raise UserError(f"{table.file}: numbers with a decimal comma, such as 12,5; expected a point")
     is_named = requested is not None or table.name(field).lower() in EXPRESSION_NAMES
     if field and is_named:
-        _check_numbers(table, field)
+        _check_numbers(table, field, optional)
     return field
 
 
-def _find_label(table: Table, others: list[int]) -> int:
+def _find_label(table: Table, others: list[int], optional: bool) -> int:
     """Find the label by name, or as the only column of numbers. Returns 0 if no column can be the label."""
     numbers = [field for field in others if _holds_numbers(table, field) and not _is_index(table, field)]
     candidates = [field for field in numbers if not _NEVER_LABELS.fullmatch(table.name(field).lower())]
     named = [field for field in others if table.name(field).lower() in LABEL_NAMES]
     with_numbers = [field for field in named if field in numbers]
     if [table.name(field).lower() for field in with_numbers] == [AMBIGUOUS_NAME] and len(candidates) > 1:
-        raise _ambiguous_label(table, candidates, is_likely=True)
+        raise _ambiguous_label(table, candidates, optional, is_likely=True)
     if len(with_numbers) == 1 or (len(named) == 1 and not candidates):
         return (with_numbers or named)[0]
     if len(numbers) == 1 and numbers == candidates and not named:
@@ -201,8 +202,8 @@ def _find_label(table: Table, others: list[int]) -> int:
         return candidates[0]  # beside coordinates and counts
     if numbers or named:
         fields = named + [field for field in candidates or numbers if field not in named]
-        raise _ambiguous_label(table, fields, is_likely=bool(candidates))
-    return _label_without_numbers(table, others)
+        raise _ambiguous_label(table, fields, optional, is_likely=bool(candidates))
+    return _label_without_numbers(table, others, optional)
 
 
 def _holds_numbers(table: Table, field: int) -> bool:
@@ -211,14 +212,14 @@ def _holds_numbers(table: Table, field: int) -> bool:
     return sum(map(is_number, values)) > 0.2 * len(values) or field in table.number_fields
 
 
-def _label_without_numbers(table: Table, others: list[int]) -> int:
+def _label_without_numbers(table: Table, others: list[int], optional: bool) -> int:
     """Find the column whose labels are missing or invalid; 0 if there is none."""
     for field in others:
         is_weak = table.name(field).lower() in WEAK_LABEL_NAMES
         if is_weak or table.mean(field, is_decimal_comma) > 0.5:
             return field
         if table.mean(field, is_no_number) > 0.5:
-            _check_numbers(table, field)
+            _check_numbers(table, field, optional)
     missing = [field for field in others if table.mean(field, is_missing) > 0.5 and table.cells(field)]
     # The challenge's own form has two columns and no header line: an invalid label is a reject there.
     is_plain = not table.header and table.width == 2
@@ -232,24 +233,26 @@ def _is_index(table: Table, field: int) -> bool:
     return name not in EXPRESSION_NAMES and (is_unnamed or is_row_index(table.cells(field)))
 
 
-def _check_numbers(table: Table, field: int) -> None:
+def _check_numbers(table: Table, field: int, optional: bool) -> None:
     """Raise UserError for a column of labels with values, none of which is a number."""
     values = [cell for cell in table.cells(field) if not is_missing(cell)]
     if values and not any(map(is_number, values)):
         raise UserError(
             f"{table.file}: {table.title(field)} holds no numbers; expected one number per row as the label, got "
-            f"{table.example(field)}; fix: --expression-column NAME, or --no-labels"
+            f"{table.example(field)}; fix: --expression-column NAME{OMIT_LABELS if optional else ''}"
         )
 
 
-def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> UserError:
+def _ambiguous_label(table: Table, fields: list[int], optional: bool, is_likely: bool) -> UserError:
     """Make the error for a table in which several columns of numbers, or none that is likely, could be the label."""
     columns = ", ".join(f"{table.title(field)} ({_number_range(table, field)})" for field in fields)
     # Labels are hardly ever whole numbers; counts and row numbers are.
     numbers = [field for field in fields if table.mean(field, is_number) > 0]
     example = next((field for field in numbers if table.mean(field, str.isdecimal) < 1), (numbers or fields)[0])
     named = f"--expression-column {shlex.quote(table.option(example))}"
-    fix = f"name it, such as {named}, or --no-labels" if is_likely else "--no-labels, or --expression-column NAME"
+    fix = f"name it, such as {named}{OMIT_LABELS if optional else ''}"
+    if optional and not is_likely:
+        fix = "--no-labels, or --expression-column NAME"
     return UserError(f"{table.file}: ambiguous label column: {columns}; fix: {fix}")
 
 

@@ -63,7 +63,8 @@ FASTA_COLUMNS = (InputColumn("name", 0, "kept", is_text=True), InputColumn("sequ
 class Input:
     """Rows of one layout (None: a table with typed columns). labelled: whether they have labels.
 
-    columns: all columns in order; empty if only sequences are read.
+    columns: all columns in order; empty if only sequences are read. label_fields: numbers of the columns of labels, in
+    the order in which they are requested.
     """
 
     files: list[str]
@@ -74,6 +75,7 @@ class Input:
     name_column: str | None = None
     stream: RowStream | None = None
     columns: tuple[InputColumn, ...] = ()
+    label_fields: tuple[int, ...] = ()
 
     @property
     def kept_columns(self) -> tuple[InputColumn, ...]:
@@ -82,8 +84,9 @@ class Input:
 
     @property
     def label_columns(self) -> tuple[InputColumn, ...]:
-        """Return the columns of labels."""
-        return tuple(column for column in self.columns if column.role == "label")
+        """Return the columns of labels, in the order in which they are requested."""
+        labels = {column.field: column for column in self.columns if column.role == "label"}
+        return tuple(labels[field] for field in self.label_fields if field in labels)
 
     @property
     def column_names(self) -> tuple[str | None, str | None]:
@@ -123,9 +126,8 @@ def find_input(
     layout, labelled = common_layout(bodies, columns, labelled, keep_columns)
     stream = line_files({file: comments + layout.skip_lines for file, (comments, _) in tables.items()})
     layout = replace(layout, comment_lines=sum(lines for lines, _ in tables.values()))
-    return Input(
-        files, layout, labelled, stream=stream, columns=text_columns(layout, columns.by_name) if keep_columns else ()
-    )
+    kept = text_columns(layout, columns.by_name) if keep_columns else ()
+    return Input(files, layout, labelled, stream=stream, columns=kept, label_fields=layout.label_fields)
 
 
 def read_head(names: list[str]) -> Table:
@@ -238,17 +240,19 @@ def _table_input(files: list[str], columns: Columns, labelled: bool, keep_column
     roles: dict[str, Literal["sequence", "label"]] = dict.fromkeys(labels, "label")
     if not columns.by_name:
         roles[sequence] = "sequence"
+    several = labels if len(labels) > 1 else []  # read as text; one label is also kept with its type, for predictions
     are_text = any(decompressed_name(file).endswith(JSON_SUFFIXES) for file in files)
     inputs = tuple(
-        InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in labels)
+        InputColumn(column or f"column{field}", field, roles.get(column, "kept"), are_text or column in several)
         for field, column in enumerate(types, 1)
         if keep_columns
     )
     cells = {
         f"cell_{column.field}": (title, pa.string() if column.is_text else types[title])
         for title, column in zip(types, inputs, strict=False)
-        if column.role == "kept" or (column.role == "label" and len(labels) > 1)
+        if column.role != "sequence"
     }
     expression = labels[0] if labels else None
     stream = table_files(files, (sequence, expression, name or None), cells)
-    return Input(files, None, expression is not None, sequence, expression, name or None, stream, inputs)
+    fields = tuple(list(types).index(label) + 1 for label in labels)
+    return Input(files, None, expression is not None, sequence, expression, name or None, stream, inputs, fields)

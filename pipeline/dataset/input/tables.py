@@ -190,7 +190,8 @@ def _cells(
     line = 1
     present = set(table_schema(file).names) if cells else set()
     further = [(column if column in present else None, kind) for column, kind in cells.values()]
-    names = list(dict.fromkeys(filter(None, [*columns, *(column for column, _ in further)])))
+    read = [*columns, *(column for column, _ in further)]
+    names = list(dict.fromkeys(name for name in read if name is not None))  # a name may be empty
     try:
         for batch in table_batches(file, names):
             sequence, expression, name = (_as_text(file, column, batch) for column in columns)

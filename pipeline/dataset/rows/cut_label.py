@@ -40,10 +40,16 @@ def steering_label(
     """Return the SQL of column expression for several labels: one of them, or the highest standardized one.
 
     valid_rows: SQL of a relation with the labels of the valid rows. Rows that are given as held out do not count for
-    mean and standard deviation.
+    mean and standard deviation. Raises UserError for a chosen label without any value.
     """
     if cut_label != HIGHEST:
-        return next((label.code for label in labels if label.name == cut_label), labels[0].code)
+        chosen = next((label for label in labels if label.name == cut_label), labels[0])
+        if rows_of(connection, f"select count(*) > 0 and count({chosen.code}) = 0 from {valid_rows}")[0][0]:
+            raise UserError(
+                f"label {chosen.name!r} has no values; expected values for the threshold of pretraining; fix: "
+                f"dataset.cut_label={HIGHEST}, or the name of another label"
+            )
+        return chosen.code
     moments = [_moments(connection, label.code, valid_rows) for label in labels]
     scaled = (f"({label.code} - {mean!r}) / {sd!r}" for label, (mean, sd) in zip(labels, moments, strict=True))
     return f"greatest({', '.join(scaled)})"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from pipeline.config.schema import Assay
-from pipeline.dataset.database import row_count, rows_of
+from pipeline.dataset.database import row_count, rows_of, statement
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input, find_input
 from pipeline.dataset.input.view import define_input, set_variables
@@ -32,7 +32,10 @@ def find_design(names: Sequence[str], name_column: str) -> Input:
 def load_design(connection: duckdb.DuckDBPyConnection, assay: Assay, design: Input) -> None:
     """Create temp table `designs`: the sequences by their names. Raises UserError for a name of two sequences."""
     define_input(connection, assay, design)
-    connection.execute("create temp table designs as select trim(name) as name, sequence from input where name <> ''")
+    connection.execute(statement("inputs/cells.sql"))
+    connection.execute(
+        "create temp table designs as select trim(name) as name, sequence from input where not is_missing_cell(name)"
+    )
     repeated = rows_of(
         connection, "select name, count(*) from designs group by name having count(*) > 1 order by all limit 1"
     )

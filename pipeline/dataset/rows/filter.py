@@ -29,6 +29,9 @@ ALLOWED = frozenset(
 )
 """Classes of DuckDB's parsed expressions that read nothing but the row: no sub-select, window or parameter."""
 
+VOLATILE_FUNCTIONS = "select function_name from duckdb_functions() where stability = 'VOLATILE'"
+"""Functions with another value in each call, such as random, or with side effects."""
+
 
 def checked_filter(expression: str) -> str:
     """Return the SQL of a filter. Raises UserError if it is not one expression over the columns of a row.
@@ -38,6 +41,7 @@ def checked_filter(expression: str) -> str:
     statement = f"select (\n{expression}\n) from cells"  # on lines of its own, so that a comment ends with it
     with duckdb.connect(config={"enable_external_access": False}) as connection:
         ((text,),) = rows_of(connection, "select json_serialize_sql(?::varchar)", [statement])
+        volatile = {name for (name,) in rows_of(connection, VOLATILE_FUNCTIONS)}
     parsed = json.loads(text)
     if parsed["error"]:
         raise _error(expression, parsed["error_message"])
@@ -49,20 +53,23 @@ def checked_filter(expression: str) -> str:
     is_plain = tree["from_table"].get("table_name") == "cells" and not tree["modifiers"] and not tree["where_clause"]
     if not is_plain or tree["cte_map"]["map"] or tree["group_expressions"] or tree["having"] or tree["qualify"]:
         raise _error(expression, "not one expression")
-    if others := sorted({kind for kind in _classes(value) if kind not in ALLOWED}):
+    if others := sorted({kind for kind in _values(value, "class") if kind not in ALLOWED}):
         raise _error(expression, f"{', '.join(others).lower()} is not allowed in a filter")
+    if others := sorted({name for name in _values(value, "function_name") if name in volatile}):
+        raise _error(expression, f"{', '.join(others)} does not depend on the row only")
     return f"(\n{expression}\n)"
 
 
-def _classes(tree: Any) -> Iterator[str]:
+def _values(tree: Any, key: str) -> Iterator[str]:
+    """Find the texts of one key at all levels of a parsed expression."""
     if isinstance(tree, dict):
-        if isinstance(tree.get("class"), str):
-            yield tree["class"]
+        if isinstance(tree.get(key), str):
+            yield tree[key]
         for value in tree.values():
-            yield from _classes(value)
+            yield from _values(value, key)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _classes(value)
+            yield from _values(value, key)
 
 
 def check_columns(

@@ -1,5 +1,6 @@
 """Splits that the input gives (dataset.split=column): by a column, or by one file per split."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,12 @@ KNOWN_VALUES = {
     "train": ("train", "training"),
 }
 """Values that are understood in any case if the settings name none."""
+WHOLE_NUMBER = r"^(-?\d+)\.0+$"
+"""A whole number with a decimal point: 8.0 is the value 8, as in a column that becomes DOUBLE."""
 MOST_VALUES = 20
 """Values in a message."""
 FIX_VALUES = "fix: dataset.train_values=[...] dataset.valid_values=[...] dataset.test_values=[...]"
+FILES = "one file per split"
 FIX_VALID = (
     "fix: name them (dataset.valid_values=[...], or --valid FILE), or take a tenth of the training rows: "
     "dataset.valid_from_train=0.1"
@@ -56,7 +60,7 @@ def find_given_split(source: Input, dataset: Dataset, split_files: Mapping[str, 
             for split, files in split_files.items()
         )
         sql = f"case {cases} end"
-        return GivenSplit("one file per split", sql, sql)
+        return GivenSplit(FILES, sql, sql)
     if not dataset.split_column:
         raise UserError(
             "dataset.split=column: no column is named; fix: dataset.split_column=NAME, or one file per split: --train "
@@ -65,8 +69,11 @@ def find_given_split(source: Input, dataset: Dataset, split_files: Mapping[str, 
     column = find_column(source, dataset.split_column, "dataset.split_column")
     if column.role == "label":
         raise UserError(f"dataset.split_column={dataset.split_column}: holds labels; expected another column")
-    cell = cell_text(column)
-    values = {split: list(getattr(dataset, f"{split}_values")) for split in SPLITS}
+    cell = cell_text(column, len(source.label_columns) > 1)
+    values = {
+        split: [re.sub(WHOLE_NUMBER, r"\1", value.strip()) for value in getattr(dataset, f"{split}_values")]
+        for split in SPLITS
+    }
     title = f"column {column.name!r}"
     if not any(values.values()):
         return GivenSplit(title, cell, _cases(f"lower({cell})", KNOWN_VALUES, ""))
@@ -95,12 +102,14 @@ def find_column(source: Input, requested: str, setting: str) -> InputColumn:
     raise UserError(f"{setting}={requested}: {problem}; expected one of {names}")
 
 
-def cell_text(column: InputColumn) -> str:
+def cell_text(column: InputColumn, several_labels: bool) -> str:
     """Return the SQL of the cells of a column as text, in view `raw_input`; 1 for a number 1.0."""
-    if column.role != "kept":
+    if column.role == "sequence":
         return "sequence"
-    cell = f"trim(cell_{column.field})" if column.field else "name"
-    return cell if column.is_text else rf"regexp_replace(cell_{column.field}::varchar, '^(-?\d+)\.0$', '\1')"
+    cell = f"cell_{column.field}" if column.field else "name"
+    if column.role == "label" and not several_labels:
+        cell = "expression"
+    return rf"regexp_replace(trim({cell}::varchar), '{WHOLE_NUMBER}', '\1')"
 
 
 def _cases(cell: str, values: Mapping[str, Sequence[str]], rest: str) -> str:
@@ -150,7 +159,8 @@ def count_given_rows(connection: duckdb.DuckDBPyConnection, given: GivenSplit, d
     rows = {split: count for split, count, _ in counts}
     sizes = ", ".join(f"{split} {rows.get(split, 0):,}" for split in reversed(SPLITS))
     if counts and "train" not in rows:
-        raise UserError(f"{given.title}: no training rows; got {sizes}; expected rows to train on; {FIX_VALUES}")
+        fix = "fix: --train FILE" if given.title == FILES else FIX_VALUES
+        raise UserError(f"{given.title}: no training rows; got {sizes}; expected rows to train on; {fix}")
     if counts and "valid" not in rows and not dataset.valid_from_train:
         raise UserError(f"{given.title}: no validation rows, which training needs; got {sizes}; {FIX_VALID}")
     if "valid" in rows and dataset.valid_from_train:

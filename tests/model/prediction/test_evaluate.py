@@ -103,7 +103,7 @@ def test_page_and_lines_show_every_group(folder, tmp_path):
     page = (tmp_path / "page.html").read_text()
     lines = "\n".join(describe_evaluation(result))
     for group, scores in result.groups.items():
-        shown = f"{scores['expression'].pearson:.4f}"
+        shown = f"{scores['expression'].pearson:.4f}" if scores["expression"].rows > 1 else "-"
         assert re.search(rf"^{re.escape(group)} .*{shown}", lines, re.MULTILINE)
         assert f"{group}</td>" in page
         assert shown in page

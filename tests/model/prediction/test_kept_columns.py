@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_types_of_parquet_are_kept(tmp_path):
     assert kept.select(["fold", "seq", "tags"]).equals(table)
     assert kept.column_names == ["fold", "seq", "tags", "prediction", "problem"]
     assert kept["prediction"].null_count == 1
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_clear_label_is_kept_too(tmp_path, suffix):
+    rows = [{"activity": n, "seq": sequence} for n, sequence in enumerate(SEQUENCES)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    inputs = [str(tmp_path / f"rows.{suffix}")]
+    kept = pq.read_table(predictions(tmp_path, "o.parquet", inputs=inputs, keep_columns=True))
+    assert kept["seq"].to_pylist() == SEQUENCES
+    assert kept["activity"].to_pylist() == [
+        row["activity"] if suffix == "parquet" else str(row["activity"]) for row in rows
+    ]
 
 
 @pytest.mark.parametrize("piped", [False, True])

@@ -52,3 +52,12 @@ def test_very_many_rows_take_fewer_resamples(monkeypatch):
     for rows in (10, MOST_DRAWS // 500):
         score_correlations(np.zeros(rows), np.zeros(rows))
     assert taken == [1000, 500]
+
+
+def test_one_row_has_no_scores():
+    """A correlation of 0 or an error of 0 would be a claim."""
+    for rows in (0, 1):
+        assert score_regression(np.ones(rows), np.zeros(rows)).cells() == ["-"] * 4
+    pearson, _, mse, _ = score_regression(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])).cells()
+    assert pearson.startswith("1.0000 (")
+    assert mse.startswith("0.0000 (")

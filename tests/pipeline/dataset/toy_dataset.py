@@ -35,12 +35,34 @@ def write(path, text):
     return str(path)
 
 
+class Rows:
+    """Rows of a relation. Equal to other rows if the columns that both have are equal."""
+
+    def __init__(self, names, rows):
+        self.names, self.rows = names, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __eq__(self, other):
+        shared = [name for name in self.names if name in other.names]
+        return self.select(shared) == other.select(shared)
+
+    def select(self, names):
+        places = [self.names.index(name) for name in names]
+        return [tuple(row[place] for place in places) for row in self.rows]
+
+
 def everything(path):
-    """Read all contents of a dataset, except the places of its rejects and the columns that only some files have."""
+    """Read all contents of a dataset, except the places of its rejects and what files it came from.
+
+    Files may differ in further columns: relation promoters compares those that both have.
+    """
     with open_dataset(path) as connection:
-        relations = ("promoters", "finetune", "pretrain", "dataset")
-        results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations[:-1]}
-        results["promoters"] = [row[:3] for row in results["promoters"]]
+        relations = ("finetune", "pretrain")
+        results = {name: connection.execute(f"from {name} order by all").fetchall() for name in relations}
+        promoters = connection.sql("from promoters order by all")
+        results["promoters"] = Rows(promoters.columns, promoters.fetchall())
         # All of the one row but what files it came from.
         results["dataset"] = connection.execute("select * exclude (source, files, labels) from dataset").fetchall()
         results["rejects"] = connection.execute("select reason, text from rejects order by all").fetchall()

@@ -223,6 +223,7 @@ def test_filtered_rows_are_rejects(tmp_path, where, count):
         ("row_number() over () < 5", "window"),
         ("max(lfcSE) < 5", "aggregate"),
         ("cast(seq as integer) < 5", "seq"),
+        ("lfcSE < 5 and random() < 0.5", "random does not depend on the row"),
     ],
 )
 def test_filters_that_are_no_condition_of_a_row(tmp_path, where, problem):
@@ -241,3 +242,51 @@ def test_settings_of_labels_do_not_matter_without_labels(tmp_path):
     config = bare_config(tmp_path, "dataset.labels=[a, b]", "dataset.cut_label=b")
     built = build_dataset([file], config, columns=Columns(unlabelled=True))
     assert (built.info.labels, built.info.split_rows["finetune/test"]) == ([], ROWS)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "parquet"])
+def test_labels_are_in_the_requested_order(tmp_path, kind):
+    """The first one is that of the threshold."""
+    columns = {"seq": sequences(ROWS), "a": [i % 7 / 2 for i in range(ROWS)], "b": [i % 9 / 4 for i in range(ROWS)]}
+    file = str(tmp_path / f"a.{kind}")
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), file)
+    else:
+        write_table(tmp_path / "a.tsv", columns, zip(*columns.values(), strict=True))
+    keys = set()
+    for labels in (["b", "a"], ["a", "b"]):
+        config = bare_config(tmp_path / labels[0], *SIZES, f"dataset.labels=[{', '.join(labels)}]")
+        built = build_dataset([file], config)
+        keys.add(built.info.key)
+        assert built.info.labels == labels == [label["name"] for label in built.labels]
+        assert list(types_of(config))[3:] == labels
+        found = select(config, "select sequence, a, b, expression from promoters")
+        rows = zip(*columns.values(), columns[labels[0]], strict=True)
+        assert sorted(found) == sorted(rows)
+    assert len(keys) == 2
+
+
+def test_cells_and_names_that_are_hard_to_keep(tmp_path):
+    """Numbers of more digits than a double holds, a filter that is no YAML, and a column without a name."""
+    table = pa.table(
+        [sequences(ROWS), [i % 9 for i in range(ROWS)], range(ROWS), range(ROWS)],
+        ["seq", "activity", "", 'a "b"'],
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    config = bare_config(tmp_path / "parquet", *SIZES, 'dataset.where="a ""b""" < 40')
+    assert build_dataset([str(tmp_path / "a.parquet")], config).kept_columns == ["column3", 'a "b"']
+    assert select(config, "select column3 from promoters order by 1") == [(i,) for i in range(40)]
+    barcodes = [10**19 + i for i in range(ROWS)]
+    rows = zip(sequences(ROWS), [i % 9 for i in range(ROWS)], barcodes, strict=True)
+    config = bare_config(tmp_path / "text", *SIZES)
+    build_dataset([write_table(tmp_path / "a.tsv", ("seq", "activity", "barcode"), rows)], config)
+    assert select(config, "select barcode from promoters order by 1") == [(str(barcode),) for barcode in barcodes]
+
+
+def test_a_first_label_without_values_is_an_error(tmp_path):
+    rows = [(sequence, "NA", i % 9) for i, sequence in enumerate(sequences(ROWS))]
+    file = write_table(tmp_path / "a.tsv", ("seq", "a", "b"), rows)
+    with pytest.raises(UserError, match=r"label 'a' has no values.*fix: dataset.cut_label=max"):
+        build_dataset([file], bare_config(tmp_path, *SIZES, "dataset.labels=[a, b]"))
+    config = bare_config(tmp_path, *SIZES, "dataset.labels=[a, b]", "dataset.cut_label=b")
+    assert build_dataset([file], config).info.promoters == ROWS

@@ -75,3 +75,15 @@ def test_the_command_joins_given_splits(tmp_path):
     assert "train 40, valid 20, test 0" in result.output
     for arguments in ([*train, "--valid", *valid], [], [*train, "--sequences", *design]):
         assert CliRunner().invoke(app, ["build", *arguments, *options]).exit_code == 2
+
+
+def test_missing_names_are_not_joined(tmp_path):
+    rows = [("NA" if n == 3 else name, bases, label) for n, (name, bases, label) in enumerate(ROWS)]
+    built = build_dataset(
+        write_activities(tmp_path / "a.tsv", rows),
+        bare_config(tmp_path),
+        columns=NAME,
+        sequences=write_design(tmp_path / "d.tsv", rows),
+    )
+    assert built.rejects == {"no sequence has the name of the row": 1}
+    assert built.designs.sequences == len(ROWS) - 1

@@ -3,6 +3,8 @@
 import random
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli.messages import describe_build
@@ -159,3 +161,37 @@ def test_validation_rows_of_pretraining_are_limited(tmp_path):
     copied = duckdb.sql(f"from '{tmp_path}/dataset.parquet/*.parquet' where pretrain_split is not null")
     counts = copied.aggregate("pretrain_split, count(*)").order("pretrain_split").fetchall()
     assert counts == [("train", info.pretrain_rows - 3), ("valid", 3)]
+
+
+@pytest.mark.parametrize("kind", ["tsv", "parquet"])
+def test_one_number_is_one_value_however_it_is_written(tmp_path, kind):
+    words = ["1", "8", "8.0", "9 "]
+    columns = {"seq": sequences(40), "activity": [i % 7 for i in range(40)], "set": [words[i % 4] for i in range(40)]}
+    file = str(tmp_path / f"a.{kind}")
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), file)
+    else:
+        write_table(tmp_path / "a.tsv", columns, zip(*columns.values(), strict=True))
+    given = ["dataset.split=column", "dataset.split_column=set", "dataset.valid_values=[8]"]
+    config = bare_config(tmp_path, *given, "dataset.test_values=['9.0']")
+    build_dataset([file], config)
+    splits = dict(zip(words, ("train", "valid", "valid", "test"), strict=True))
+    found = select(config, "select sequence, split from finetune")
+    assert sorted(found) == sorted((s, splits[w]) for s, w in zip(columns["seq"], columns["set"], strict=True))
+
+
+def test_a_second_label_is_no_split(tmp_path):
+    rows = [(sequence, i % 4, i % 3) for i, sequence in enumerate(sequences(60))]
+    file = write_table(tmp_path / "a.tsv", ("seq", "a", "fold"), rows)
+    given = ["dataset.split=column", "dataset.split_column=fold", "dataset.valid_values=[1]", "dataset.test_values=[2]"]
+    with pytest.raises(UserError, match="split_column=fold: holds labels"):
+        build_dataset([file], bare_config(tmp_path, *given, "dataset.labels=[a, fold]"))
+
+
+def test_files_of_splits_are_not_grouped(tmp_path):
+    file = write_table(tmp_path / "a.tsv", ("seq", "activity"), [(s, 1) for s in sequences(20)])
+    config = bare_config(tmp_path, "dataset.split=grouped")
+    with pytest.raises(UserError, match="the files give the split"):
+        build_dataset([], config, split_files={"train": [file]})
+    with pytest.raises(UserError, match=r"no training rows.*fix: --train FILE"):
+        build_dataset([], bare_config(tmp_path), split_files={"valid": [file]})
