@@ -58,7 +58,7 @@ class EvaluationResult:
 
     rows, rows_resumed, problems, hint, seconds, rows_per_second, sequence_column: as in PredictionResult.
     label_columns: label of the model -> column of the input. scores: by label; groups: by group, then by label.
-    mean_pearson: over the labels. page: the file written, or None.
+    mean_pearson: over the labels with values. page: the file written, or None.
     """
 
     rows: int
@@ -120,10 +120,10 @@ def _evaluate(
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)
-    rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups)
-    if not np.isfinite(rows.labels).any():
-        names = ", ".join(table.names[number - 1] for number in layout.labels)
-        raise UserError(f"{', '.join(request.inputs)}: no number in column {names}; fix: --expression-column NAME")
+        rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups)
+        if not np.isfinite(rows.labels).any():  # the journal is kept, so that other columns need no new predictions
+            names = ", ".join(table.names[number - 1] for number in layout.labels)
+            raise UserError(f"{', '.join(request.inputs)}: no number in column {names}; fix: --expression-column NAME")
     seconds = time.monotonic() - start
     scores = _scores(rows, labels, slice(None))
     return EvaluationResult(
@@ -137,7 +137,7 @@ def _evaluate(
         label_columns={label: table.names[number - 1] for label, number in zip(labels, layout.labels, strict=True)},
         group_column=table.names[layout.group - 1] if layout.group else None,
         scores=scores,
-        mean_pearson=float(np.mean([score.pearson for score in scores.values()])),
+        mean_pearson=float(np.mean([score.pearson for score in scores.values() if score.rows] or [0.0])),
         groups=_group_scores(rows, labels),
     ), rows
 
@@ -199,4 +199,4 @@ def _group_scores(rows: LabelledRows, labels: tuple[str, ...]) -> dict[str, dict
 
 def _natural_key(name: str) -> list[str | int]:
     """Return a key that sorts chr2 before chr10."""
-    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"([0-9]+)", name)]
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"([0-9]+)", name))]

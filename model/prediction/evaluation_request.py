@@ -9,7 +9,7 @@ from model.prediction.labels import model_labels
 from model.prediction.request import PredictionRequest
 from model.prediction.tables import TableInput, find_table
 from pipeline.dataset.input.cells import Table
-from pipeline.dataset.input.columns import Columns, choose_columns, find_field
+from pipeline.dataset.input.columns import Columns, LabelChoiceError, choose_columns, find_field
 from pipeline.dataset.input.files import read_head
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
@@ -58,7 +58,10 @@ class EvaluationRequest(PredictionRequest):
             fields = tuple(find_field(head, name) for name in requested)
             chosen = choose_columns(head, Columns(sequence), labelled=False).sequence
         else:
-            choice = choose_columns(head, Columns(sequence), labelled=True)
+            try:
+                choice = choose_columns(head, Columns(sequence), labelled=True)
+            except LabelChoiceError as error:
+                raise UserError(f"{error.problem}; fix: --expression-column NAME") from None
             fields, chosen = (choice.expression,), choice.sequence
         if not all(fields):
             raise UserError(f"{head.file}: no column of labels; fix: --expression-column NAME")

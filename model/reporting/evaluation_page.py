@@ -22,6 +22,7 @@ from pipeline.runtime.text import format_count, format_interval
 MOST_DOTS = 3000
 """More rows are drawn as counts in cells, because dots would cover each other."""
 MOST_BARS = 40
+"""More groups are shown in the table only."""
 CELLS = 36
 """Cells per axis, roughly, in a figure of counts."""
 SCORES = ("pearson", "spearman", "mse", "r2")

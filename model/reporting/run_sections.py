@@ -145,6 +145,8 @@ def _label_tables(run: RunFiles) -> list[Content]:
         contents.append(Table(heads, rows, frozenset(range(1, len(heads)))))
     names = [f"pearson/{name}" for name in scored]
     drawn = [Bar(label, score[name], interval_of(score, name)) for label, name in zip(scored, names, strict=True)]
+    if not drawn:  # no label has a value in this split
+        return contents
     draw = bars(drawn, f"Pearson correlation, {SPLITS.get(split, split)} split (no unit)")
     height = 0.9 + 0.32 * len(drawn)
     return [*contents, Figures([render_svg("scores", "Scores of the labels", draw, height, MIDDLE_WIDTH)])]

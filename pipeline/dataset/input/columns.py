@@ -73,10 +73,19 @@ class Choice:
         return self.labels[0] if self.labels else 0
 
 
+class LabelChoiceError(UserError):
+    """Table without a clear column of labels. problem: the message without its fix, which names --no-labels."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem}; fix: {fix}")
+        self.problem = problem
+
+
 def choose_columns(table: Table, columns: Columns, labelled: bool) -> Choice:
     """Choose the columns of a table. labelled: whether a column of labels is needed.
 
-    Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous.
+    Raises UserError if a requested column does not exist or has the wrong type, or if the choice is ambiguous; for the
+    label, it is a LabelChoiceError.
     """
     if columns.by_name and columns.sequence is not None:
         sequence = find_field(table, columns.sequence)
@@ -236,13 +245,14 @@ def _check_numbers(table: Table, field: int) -> None:
     """Raise UserError for a column of labels with values, none of which is a number."""
     values = [cell for cell in table.cells(field) if not is_missing(cell)]
     if values and not any(map(is_number, values)):
-        raise UserError(
+        raise LabelChoiceError(
             f"{table.file}: {table.title(field)} holds no numbers; expected one number per row as the label, got "
-            f"{table.example(field)}; fix: --expression-column NAME, or --no-labels"
+            f"{table.example(field)}",
+            "--expression-column NAME, or --no-labels",
         )
 
 
-def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> UserError:
+def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> LabelChoiceError:
     """Make the error for a table in which several columns of numbers, or none that is likely, could be the label."""
     columns = ", ".join(f"{table.title(field)} ({_number_range(table, field)})" for field in fields)
     # Labels are hardly ever whole numbers; counts and row numbers are.
@@ -250,7 +260,7 @@ def _ambiguous_label(table: Table, fields: list[int], is_likely: bool) -> UserEr
     example = next((field for field in numbers if table.mean(field, str.isdecimal) < 1), (numbers or fields)[0])
     named = f"--expression-column {shlex.quote(table.option(example))}"
     fix = f"name it, such as {named}, or --no-labels" if is_likely else "--no-labels, or --expression-column NAME"
-    return UserError(f"{table.file}: ambiguous label column: {columns}; fix: {fix}")
+    return LabelChoiceError(f"{table.file}: ambiguous label column: {columns}", fix)
 
 
 def _number_range(table: Table, field: int) -> str:
