@@ -44,7 +44,7 @@ def settings_section(run: RunFiles) -> Section:
 
 
 def _architecture(model: Mapping[str, Any]) -> str:
-    """Name the architecture, and composed k-mers. model: section of a configuration; older ones have neither setting."""
+    """Name the architecture, and composed k-mers. model: section of a configuration, without them if it is older."""
     name = "ModernBERT" if model.get("architecture") == "modernbert" else "BERT"
     return f"{name} with composed k-mers" if model.get("kmer_embedding") == "composed" else name
 

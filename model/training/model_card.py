@@ -56,7 +56,7 @@ def _title_metrics(score: Mapping[str, Any], labels: Sequence[str]) -> dict[str,
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
-    word = sequence_name(summary["config"])
+    word, architecture = sequence_name(summary["config"]), summary["config"]["model"].get("architecture", "bert")
     titles = _title_metrics(METRICS, summary.get("units", {}).get("labels", []))
     held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [
@@ -71,16 +71,7 @@ def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=[
-            "biology",
-            "genomics",
-            "dna",
-            word,
-            "gene-expression",
-            "regression",
-            summary["config"]["model"].get("architecture", "bert"),
-            "k-mers",
-        ],
+        tags=["biology", "genomics", "dna", word, "gene-expression", "regression", architecture, "k-mers"],
         metrics=["pearsonr", "spearmanr"],
         model_name=f"promoter-bert-{summary['run']}" if results else None,
         eval_results=results or None,

@@ -110,7 +110,9 @@ class _VariantPrediction:
                     on_progress(report.rows, total, journal.rows_resumed // 2)
 
             predicted = tables()
-            self.write(file, buffer_until_valid(predicted) if is_stream(request.output) else predicted, len(names))
+            if is_stream(request.output):
+                predicted = buffer_until_valid(predicted, lambda table: table.columns[-1])
+            self.write(file, predicted, len(names))
             report.finish()
             self.fit.finish()
             hint = self._hint(report)
