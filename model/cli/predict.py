@@ -59,7 +59,8 @@ def predict(
 ) -> None:
     """Predict the expression of promoters, in input order.
 
-    If a column of the files is clearly that of the labels, the correlations of predictions and labels are printed, too.
+    For a model of one label, also prints the correlations of predictions and labels if a column of the files is clearly
+    that of the labels. For other columns and models: promoter-bert evaluate.
 
     Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
 

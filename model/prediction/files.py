@@ -48,8 +48,8 @@ class PredictionResult:
     sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
     promoter after repairs, in bases, adapters included.
 
-    label_scores: of the predictions on the rows that have a label in label_column; None if no column is clearly that of
-    the labels.
+    label_scores: of the predictions on the rows that have a label in label_column. None if no column is clearly that of
+    the labels, for standard input, and for a model of several labels.
     """
 
     output: str

@@ -164,8 +164,9 @@ def _best_text(run: RunFiles) -> str:
     )
     return (
         f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
-        "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
-        f"relation. R² is the share of the variance of expression that the predictions explain.{intervals}"
+        f"Pearson{' (mean over the labels)' if run.labels else ''}. Pearson and Spearman are correlations of predicted "
+        "with measured expression: 1 is perfect, 0 is no relation. R² is the share of the variance of "
+        f"expression that the predictions explain.{intervals}"
     )
 
 
