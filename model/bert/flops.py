@@ -11,10 +11,10 @@ tokens for ModernBERT. For L layers of width H, feed-forward width I and V token
     composed k-mers    2 n (4 k C + C H)                     with C channels; of the tokens that are read
 
 The backward pass costs twice as much, for trained weights only. Padding, recomputation, embedding look-ups, norms and
-the optimizer are not counted, nor the table of all composed k-mers that the head of pretraining needs per micro-batch:
-2 V (4 k C + C H). Local layers compute all n^2 pairs and mask them, so these count. This is the model-FLOP count of
-PaLM (Chowdhery et al. 2022, appendix B) without the layers' unread outputs. FLOP utilization is this count per second,
-relative to the rate of measure_matmul_rate.
+the optimizer are not counted. The head of pretraining needs the table of all composed k-mers once per micro-batch; its
+2 V (4 k C + C H) operations are not counted, either. Local layers compute all n^2 pairs and mask them, so these count.
+This is the model-FLOP count of PaLM (Chowdhery et al. 2022, appendix B) without the layers' unread outputs. FLOP
+utilization is this count per second, relative to the rate of measure_matmul_rate.
 """
 
 import time

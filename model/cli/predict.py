@@ -59,8 +59,8 @@ def predict(
 ) -> None:
     """Predict the expression of promoters, in input order.
 
-    For a model of one label, also prints the correlations of predictions and labels if a column of the files is clearly
-    that of the labels. For other columns and models: promoter-bert evaluate.
+    For a model of one label, prints the correlations with a column of the files that is clearly that of the labels.
+    For other columns and models: promoter-bert evaluate.
 
     Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
 
