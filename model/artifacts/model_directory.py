@@ -45,6 +45,11 @@ def labels_of(facts: Mapping[str, Any]) -> list[str]:
     return list(facts.get("labels", []))
 
 
+def model_labels(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a model's labels; ONE_LABEL for a model with one. facts: of read_model_facts."""
+    return tuple(labels_of(facts) or [ONE_LABEL])
+
+
 def find_model_folder(folder: Path) -> Path:
     """Find the model directory: the folder itself, or `model` inside a run directory."""
     return folder / "model" if (folder / "run.json").exists() else folder

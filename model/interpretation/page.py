@@ -12,6 +12,7 @@ from model.artifacts.model_directory import (
     ONE_LABEL,
     find_model_folder,
     labels_of,
+    model_labels,
     read_model_facts,
     read_sequence_name,
 )
@@ -80,7 +81,7 @@ def explain_labels(
     repaired([promoter], with_repairs(facts["assay"], overrides))
     several = labels_of(facts)
     if label is not None or any(output.suffix == ".svg" for output in outputs):
-        label = choose_label(several or [ONE_LABEL], label)
+        label = choose_label(model_labels(facts), label)
     results = mutagenesis_by_label(model, promoter, overrides)
     chosen = results if label is None else {label: results[label]}
     shown = chosen if several else {"": results[ONE_LABEL]}  # one label is not named

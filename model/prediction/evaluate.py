@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder
+from model.artifacts.model_directory import find_model_folder, model_labels
 from model.prediction.assay_fit import AssayFit
 from model.prediction.evaluation_request import EvaluationLayout, EvaluationRequest
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.inputs import Part
 from model.prediction.journal import PredictParts, open_journal
-from model.prediction.labels import model_labels
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.tables import TableInput, as_texts, read_batches, read_numbers
 from model.prediction.validate import validate_more

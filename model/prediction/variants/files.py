@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder
+from model.artifacts.model_directory import find_model_folder, model_labels
 from model.prediction.assay_fit import AssayFit
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.journal import Journal, PredictParts, open_journal
-from model.prediction.labels import label_columns, model_labels
+from model.prediction.labels import label_columns
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import check_output_is_no_input
 from model.prediction.row_writers import buffer_until_valid, rename_clashes
