@@ -17,8 +17,10 @@ from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
 """A file by which transformers loads the model of another folder, or one from the network."""
-REGRESSION_MODELS = ("BertForSequenceClassification", "ModernBertForSequenceClassification")
-"""Classes of transformers that a fine-tuned model may have."""
+REGRESSION_MODELS = {"BertForSequenceClassification": "bert", "ModernBertForSequenceClassification": "modernbert"}
+"""Classes of transformers that a fine-tuned model may have, with their `model_type`."""
+LAYER_TYPES = ("full_attention", "sliding_attention")
+"""Names of a ModernBERT's global and local layers in config.json; transformers 4 does not write them."""
 ONE_LABEL = "expression"
 """Name of the label of a model that has one."""
 RESTORE = "fix: restore the config.json that train.py wrote"
@@ -41,6 +43,11 @@ class ModelFacts(BaseModel):
 def labels_of(facts: Mapping[str, Any]) -> list[str]:
     """Return the names of a model's labels if there are several; empty for one label. facts: of read_model_facts."""
     return list(facts.get("labels", []))
+
+
+def model_labels(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a model's labels; ONE_LABEL for a model with one. facts: of read_model_facts."""
+    return tuple(labels_of(facts) or [ONE_LABEL])
 
 
 def find_model_folder(folder: Path) -> Path:
@@ -86,6 +93,7 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
     layers = settings.get("num_hidden_layers")
     labels, names = len(facts.labels) or 1, settings.get("id2label")
     size = settings.get("max_position_embeddings")
+    (architecture,) = settings["architectures"]
     if settings.get("vocab_size") != vocabulary:
         problem = f"vocab_size: expected {vocabulary:,} for k = {facts.k}, got {settings.get('vocab_size')!a:.100}"
     elif not isinstance(size, int) or size < positions:
@@ -97,9 +105,28 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"
     elif isinstance(names, dict) and len(names) != labels:
         problem = f"id2label: expected one output per label, {labels}, got {len(names)}"
+    elif settings.get("model_type") != REGRESSION_MODELS[architecture]:
+        problem = f"model_type: expected {REGRESSION_MODELS[architecture]}, got {settings.get('model_type')!a:.100}"
     else:
+        problem = _find_modernbert_problem(settings) if settings["model_type"] == "modernbert" else ""
+    if not problem:
         return
     raise UserError(f"{path}: {problem}; {RESTORE}")
+
+
+def _find_modernbert_problem(settings: dict[str, Any]) -> str:
+    """Describe the first setting with which predictions would fail, or differ from those of stock transformers."""
+    window, every = settings.get("local_attention"), settings.get("global_attn_every_n_layers")
+    kinds, pooling = settings.get("layer_types"), settings.get("classifier_pooling")
+    if not isinstance(window, int) or window < 2:
+        return f"local_attention: expected at least 2, got {window!a:.100}"
+    if not isinstance(every, int) or every < 1:
+        return f"global_attn_every_n_layers: expected at least 1, got {every!a:.100}"
+    if pooling != "mean":
+        return f"classifier_pooling: expected mean, got {pooling!a:.100}"
+    if isinstance(kinds, list) and kinds == [LAYER_TYPES[place % every > 0] for place in range(len(kinds))]:
+        return ""
+    return "" if kinds is None else f"layer_types: expected global layers every {every}, got {kinds!a:.100}"
 
 
 def describe_unfinished_run(folder: Path) -> str:

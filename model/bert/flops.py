@@ -7,14 +7,14 @@ tokens for ModernBERT. For L layers of width H, feed-forward width I and V token
     attention          L (2 n 3 H^2 + 4 n^2 H)
     rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)       ModernBERT: 3 H I, as its feed-forward blocks are gated
     head, pretraining  2 m (H^2 + H V)                       transform, then the logits of all ids
-    head, fine-tuning  2 (H^2 + H)                           pooler, then one output
+    head, fine-tuning  2 (H^2 + H E)                         pooler, then E outputs, one per label
     composed k-mers    2 n (4 k C + C H)                     with C channels; of the tokens that are read
 
 The backward pass costs twice as much, for trained weights only. Padding, recomputation, embedding look-ups, norms and
-the optimizer are not counted, nor the table of all composed k-mers that the head of pretraining needs per micro-batch:
-2 V (4 k C + C H). Local layers compute all n^2 pairs and mask them, so these count. This is the model-FLOP count of
-PaLM (Chowdhery et al. 2022, appendix B) without the layers' unread outputs. FLOP utilization is this count per second,
-relative to the rate of measure_matmul_rate.
+the optimizer are not counted. The head of pretraining needs the table of all composed k-mers once per micro-batch; its
+2 V (4 k C + C H) operations are not counted, either. Local layers compute all n^2 pairs and mask them, so these count.
+This is the model-FLOP count of PaLM (Chowdhery et al. 2022, appendix B) without the layers' unread outputs. FLOP
+utilization is this count per second, relative to the rate of measure_matmul_rate.
 """
 
 import time
@@ -70,7 +70,7 @@ class StageCost:
         kmers = bases - self.k + 1 if self.overlapping else (bases - np.arange(self.k)) // self.k
         tokens = np.maximum(kmers, 0) + 2.0
         is_gated = size.model_type == "modernbert"
-        heads, outputs, frames = np.ones_like(tokens), 1, 1
+        heads, outputs, frames = np.ones_like(tokens), size.num_labels, 1
         read = tokens if is_gated else heads
         if self.mask_share is not None:
             heads = read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)

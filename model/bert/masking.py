@@ -1,7 +1,7 @@
 """Mask k-mers for the language model, as in BERT (Devlin et al. 2019): 80 % [MASK], 10 % random, 10 % unchanged.
 
-The masks do not depend on how the global batch is split: the random numbers of a token are a function of the step, its
-row in the global batch and its place in the row, and each rank computes those of its rows. The k-mers of one reading
+The masks do not depend on how the global batch is split. The random numbers of a token are a function of the step, its
+row in the global batch and its place in the row. Each rank computes those of its rows. The k-mers of one reading
 frame do not overlap, so adjacent tokens do not reveal a masked k-mer.
 """
 

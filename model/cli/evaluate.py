@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.cli.messages import describe_problems, describe_speed
 from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.options import TABLE_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
-from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
     from model.prediction.evaluate import EvaluationResult
@@ -78,16 +78,10 @@ def evaluate(
 
 def describe_evaluation(result: "EvaluationResult") -> Iterator[str]:
     """Describe the rows, the columns that were read, and the scores as tables of text."""
-    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
-    yield (
-        f"{format_count(result.rows, 'row')} in {result.seconds:,.1f} s{resumed} "
-        f"({result.rows_per_second:,.0f} per second)"
-    )
+    yield describe_speed(result, "row")
     labels = ", ".join(map(repr, result.label_columns.values()))
     yield f"columns: sequence {result.sequence_column!r}, label {labels}"
-    yield from (f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items())
-    if result.hint:
-        yield result.hint
+    yield from describe_problems(result)
     yield from _table("label", result.scores)
     if len(result.scores) > 1:
         yield f"mean Pearson over the labels: {result.mean_pearson:.4f}"

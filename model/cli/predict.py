@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from model.cli.messages import describe_problems, describe_speed
 from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.messages import column_of_sequences, column_title
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
@@ -59,7 +60,8 @@ def predict(
 ) -> None:
     """Predict the expression of promoters, in input order.
 
-    If a column of the files is clearly that of the labels, the correlations of predictions and labels are printed, too.
+    For a model of one label, prints the correlations with a column of the files that is clearly that of the labels.
+    For other columns and models: promoter-bert evaluate.
 
     Run the same command to resume. Several GPUs: deepspeed --module model.cli predict ...
 
@@ -92,14 +94,10 @@ def predict(
     if result is None:  # not rank 0
         return
     place = "standard output" if output == "-" else output
-    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
     lines = [
-        f"{place}: {format_count(result.rows, name)} in {result.seconds:,.1f} s{resumed} "
-        f"({result.rows_per_second:,.0f} per second)",
+        f"{place}: {describe_speed(result, name)}",
         f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}",
-        *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
-        *([result.hint] if result.hint else []),
-        *([f"listed by row in {result.problems_file}"] if result.problems_file else []),
+        *describe_problems(result, result.problems_file),
     ]
     if (scores := result.label_scores) is not None:
         lines.append(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.cli.messages import describe_problems, describe_speed
 from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.options import TABLE_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
@@ -98,16 +99,12 @@ def variants(
 def describe_variants(result: "VariantResult") -> list[str]:
     """Describe the output, the columns that were read, the rows without a prediction, and the scores of effects."""
     place = "standard output" if result.output == "-" else result.output
-    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
     columns = ", ".join(f"{role} {name!r}" for role, name in result.columns.items())
     positions = "" if result.first_position is None else f"; the first base of a sequence is {result.first_position}"
     lines = [
-        f"{place}: {format_count(result.rows, 'variant')} in {result.seconds:,.1f} s{resumed} "
-        f"({result.rows_per_second:,.0f} per second)",
+        f"{place}: {describe_speed(result, 'variant')}",
         f"columns: {columns}{positions}",
-        *(f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items()),
-        *([result.hint] if result.hint else []),
-        *([f"listed by row in {result.problems_file}"] if result.problems_file else []),
+        *describe_problems(result, result.problems_file),
     ]
     for label, scores in result.scores.items():
         pearson = format_interval(scores.pearson, scores.pearson_interval)

@@ -115,15 +115,18 @@ def _estimate_disk_space(config: Config) -> dict[str, Any]:
     while not folder.exists():
         folder = folder.parent
     model, vocabulary = config.model, 5 + 5**config.shards.k
-    layer = 4 * model.hidden**2 + 2 * model.hidden * model.intermediate
-    weights = model.layers * layer + (vocabulary + 512) * model.hidden
+    projections = 3 if model.architecture == "modernbert" else 2  # of a feed-forward block, gated or not
+    layer = 4 * model.hidden**2 + projections * model.hidden * model.intermediate
+    table, weights = vocabulary * model.hidden, model.layers * layer + 512 * model.hidden
+    is_composed = model.kmer_embedding == "composed"  # then only exported models hold the table
+    weights += 0 if is_composed else table
     checkpoints = 2 * (config.run.keep_checkpoints + 1)  # of two stages, each with one more while it is written
     return {
         "run_folder": str(folder),
         "free_bytes": shutil.disk_usage(folder).free,
         "writable": os.access(folder, os.W_OK),
         # Per weight: 16 bytes in a checkpoint (weight, two moments, working copy), 4 in each of four exported models.
-        "needed_bytes": weights * (16 * checkpoints + 4 * 4),
+        "needed_bytes": weights * (16 * checkpoints + 4 * 4) + is_composed * table * 4 * (checkpoints + 4),
     }
 
 

@@ -12,12 +12,12 @@ from model.artifacts.model_directory import (
     ONE_LABEL,
     find_model_folder,
     labels_of,
+    model_labels,
     read_model_facts,
     read_sequence_name,
 )
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, choose_label, mutagenesis_by_label
 from model.prediction.validate import repaired
-from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
@@ -81,7 +81,7 @@ def explain_labels(
     repaired([promoter], with_repairs(facts["assay"], overrides))
     several = labels_of(facts)
     if label is not None or any(output.suffix == ".svg" for output in outputs):
-        label = choose_label(several or [ONE_LABEL], label)
+        label = choose_label(model_labels(facts), label)
     results = mutagenesis_by_label(model, promoter, overrides)
     chosen = results if label is None else {label: results[label]}
     shown = chosen if several else {"": results[ONE_LABEL]}  # one label is not named
@@ -117,7 +117,7 @@ def _write(results: Mapping[str, MutagenesisResult], model: Path, file: Path) ->
         pq.write_table(table, file)
         return
     if file.suffix == ".html":
-        text = _render_page(results, model, read_sequence_name(model))
+        text = render_effects_page(results, model, read_sequence_name(model))
     elif file.suffix == ".svg":
         (result,) = results.values()
         text = _plot(result, "").replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
@@ -128,13 +128,11 @@ def _write(results: Mapping[str, MutagenesisResult], model: Path, file: Path) ->
     file.write_text(text, encoding="utf-8")
 
 
-def mutagenesis_page(result: MutagenesisResult, model: Path, name: str = SEQUENCE_NAME) -> str:
-    """Render the page of a saturation mutagenesis as HTML. model: folder named on the page; name: assay.name."""
-    return _render_page({"": result}, model, name)
+def render_effects_page(results: Mapping[str, MutagenesisResult], model: Path, name: str) -> str:
+    """Render the page of a saturation mutagenesis as HTML, with sections per label.
 
-
-def _render_page(results: Mapping[str, MutagenesisResult], model: Path, name: str) -> str:
-    """Render a page with sections per label. results: by label; the label of a model with one is empty."""
+    results: by label; the label of a model with one is empty. model: folder named on the page; name: assay.name.
+    """
     sections = [
         replace(section, heading=f"{section.heading}: {label}") if label else section
         for label, result in results.items()

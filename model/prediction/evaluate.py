@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder
+from model.artifacts.model_directory import find_model_folder, model_labels
 from model.prediction.assay_fit import AssayFit
 from model.prediction.evaluation_request import EvaluationLayout, EvaluationRequest
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.inputs import Part
 from model.prediction.journal import PredictParts, open_journal
-from model.prediction.labels import model_labels
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.tables import TableInput, as_texts, read_batches, read_numbers
 from model.prediction.validate import validate_more
@@ -120,10 +119,10 @@ def _evaluate(
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
             raise nothing_predicted(request.inputs, report.counts, hint)
-    rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups)
-    if not np.isfinite(rows.labels).any():
-        names = ", ".join(table.names[number - 1] for number in layout.labels)
-        raise UserError(f"{', '.join(request.inputs)}: no number in column {names}; fix: --expression-column NAME")
+        rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups)
+        if not np.isfinite(rows.labels).any():  # the journal is kept, so that other columns need no new predictions
+            names = ", ".join(table.names[number - 1] for number in layout.labels)
+            raise UserError(f"{', '.join(request.inputs)}: no number in column {names}; fix: --expression-column NAME")
     seconds = time.monotonic() - start
     scores = _scores(rows, labels, slice(None))
     return EvaluationResult(
@@ -199,4 +198,4 @@ def _group_scores(rows: LabelledRows, labels: tuple[str, ...]) -> dict[str, dict
 
 def _natural_key(name: str) -> list[str | int]:
     """Return a key that sorts chr2 before chr10."""
-    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"([0-9]+)", name)]
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"([0-9]+)", name))]

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.artifacts.model_directory import read_model_facts
+from model.artifacts.model_directory import model_labels, read_model_facts
 from model.prediction.inputs import STANDARD_INPUT
-from model.prediction.labels import model_labels
 from model.prediction.request import PredictionRequest
 from model.prediction.tables import TableInput, find_table
 from pipeline.dataset.input.cells import Table

@@ -17,6 +17,7 @@ from model.prediction.labels import LabelScorer, LabelScores
 from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank_0
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
+from model.prediction.row_writers import BUFFER_ROWS, buffer_until_valid
 from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
 from pipeline.config.schema import Assay
@@ -25,8 +26,6 @@ from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
 
-BUFFER_ROWS = 65_536
-"""Most rows without a prediction that are buffered before a stream is written: if no row is valid, it stays empty."""
 PREFETCH_PARTS = 2
 """Parts that are prefetched, so that a GPU does not wait for the reader."""
 ONE_STRAND = (
@@ -49,8 +48,8 @@ class PredictionResult:
     sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
     promoter after repairs, in bases, adapters included.
 
-    label_scores: of the predictions on the rows that have a label in label_column; None if no column is clearly that of
-    the labels.
+    label_scores: of the predictions on the rows that have a label in label_column. None if no column is clearly that of
+    the labels, for standard input, and for a model of several labels.
     """
 
     output: str
@@ -143,7 +142,12 @@ def _predict(
                 on_progress(report.rows, total, journal.rows_resumed)
 
         predicted = predicted_parts()
-        write(file, _buffer_until_predicted(predicted) if is_stream(request.output) else predicted)
+        write(
+            file,
+            buffer_until_valid(predicted, lambda part: part.table["problem"])
+            if is_stream(request.output)
+            else predicted,
+        )
         report.finish()
         fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
@@ -165,14 +169,3 @@ def _predict(
         label_column=source.column_names[1] if source.labelled else None,
         label_scores=scorer.scores(),
     )
-
-
-def _buffer_until_predicted(parts: Iterator[Part]) -> Iterator[Part]:
-    """Buffer rows until one has a prediction, because output to a stream cannot be undone."""
-    buffer: list[Part] = []
-    for part in parts:
-        buffer.append(part)
-        if part.table["problem"].null_count or sum(map(len, buffer)) > BUFFER_ROWS:
-            yield from buffer
-            buffer.clear()
-            yield from parts

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model.prediction.row_writers import rename_clashes
 from model.prediction.validate import VALIDATED
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.columns import EXPRESSION_NAMES, Columns
@@ -71,12 +72,12 @@ class Part:
     def output(self) -> pa.Table:
         """The columns to write: name, if any, sequence, predictions and problem; or all of the input in place of these.
 
-        A column of the input with the name of a later one gets NAME_input.
+        A column of the input with the name of a later one, in any case, gets NAME_input.
         """
         if self.cells is None:
             return self.table
         results = self.table.select(range(self.table.column_names.index("sequence") + 1, self.table.num_columns))
-        names = [f"{name}_input" if name in results.column_names else name for name in self.cells.column_names]
+        names = rename_clashes(self.cells.column_names, results.column_names)
         return pa.Table.from_arrays([*self.cells.columns, *results.columns], names=[*names, *results.column_names])
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from model.artifacts.model_directory import labels_of, read_model_facts
+from model.artifacts.model_directory import model_labels, read_model_facts
 from model.prediction.inputs import Part
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import PredictionRequest
@@ -109,8 +109,8 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
                 partial.unlink(missing_ok=True)
         path.touch()
         with path.open("r+b") as file:
-            labels = labels_of(read_model_facts(request.model))
-            journal = Journal(file, _model_key(request), len(labels) or 1)
+            labels = model_labels(read_model_facts(request.model))
+            journal = Journal(file, _model_key(request), len(labels))
             try:
                 yield journal
             except BaseException as error:

@@ -1,20 +1,12 @@
-"""Labels of a model, the columns of their predictions, and scores of the predictions on labelled rows."""
+"""Columns of the predictions of several labels, and scores of the predictions on labelled rows."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from model.artifacts.model_directory import ONE_LABEL, labels_of
 from model.prediction.inputs import Part
 from model.scoring.metrics import pearson, spearman
-
-
-def model_labels(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """List the labels that a model directory records; ONE_LABEL for a model with one label."""
-    return tuple(labels_of(facts) or [ONE_LABEL])
 
 
 def label_columns(name: str, labels: tuple[str, ...]) -> list[str]:

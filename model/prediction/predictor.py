@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel
 
-from model.artifacts.model_directory import ONE_LABEL, find_model_folder, labels_of
+from model.artifacts.model_directory import find_model_folder, model_labels
 from model.bert.build import load_regression_model
 from model.bert.device_batch import fit_width, to_device
 from model.bert.frames import choose_width
@@ -58,7 +58,7 @@ class Predictor:
         self.model = load_regression_model(find_model_folder(Path(folder)))
         facts = self.model.config.promoter_bert
         self.k = int(facts["k"])
-        self.labels: tuple[str, ...] = tuple(labels_of(facts)) or (ONE_LABEL,)
+        self.labels = model_labels(facts)
         self.token_mode = str(facts.get("tokens", "frames"))
         self.assay = with_repairs(facts["assay"], overrides)
         self.both_strands = both_strands

@@ -1,17 +1,18 @@
-"""Writers of tables with predictions: the columns of the input, then the predictions, with a header line."""
+"""Writers of tables with predictions: columns of the input, then the predictions, with a header line."""
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.prediction.writers import GROUP_ROWS, as_text
 from pipeline.io.arrow import rebatch
 
+GROUP_ROWS = 65_536
+"""Rows per row group of a Parquet file."""
 BUFFER_ROWS = 65_536
 """Most rows without a prediction that are buffered before a stream is written: if no row is valid, it stays empty."""
 LINE_BREAKERS = re.compile(r"[\t\n\r]")
@@ -19,6 +20,7 @@ LINE_BREAKERS = re.compile(r"[\t\n\r]")
 INPUT_SUFFIX = "_input"
 """Added to the name of an input column that a prediction also has."""
 
+Rows = TypeVar("Rows", bound=Sized)
 RowWriter = Callable[[BinaryIO, Iterator[pa.Table], int], None]
 """Writes tables to an open binary file as they arrive.
 
@@ -27,15 +29,27 @@ that of the columns of predictions.
 """
 
 
-def buffer_until_valid(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Buffer tables until a row has no problem, because output to a stream cannot be undone."""
-    buffer: list[pa.Table] = []
-    for table in tables:
-        buffer.append(table)
-        if table.columns[-1].null_count or sum(map(len, buffer)) > BUFFER_ROWS:
+def as_text(value: float | None) -> str:
+    """Format a prediction for text output with six significant digits; nan for None.
+
+    float32 holds seven. The last one or two depend on the processor, the number of threads and the other rows of the
+    batch. Parquet stores the float32 unchanged.
+    """
+    return "nan" if value is None else f"{value:.6g}"
+
+
+def buffer_until_valid(parts: Iterator[Rows], problems_of: Callable[[Rows], pa.ChunkedArray]) -> Iterator[Rows]:
+    """Buffer parts until a row has no problem, because output to a stream cannot be undone.
+
+    problems_of: returns the column of problems of a part, null for a valid row.
+    """
+    buffer: list[Rows] = []
+    for part in parts:
+        buffer.append(part)
+        if problems_of(part).null_count or sum(map(len, buffer)) > BUFFER_ROWS:
             yield from buffer
             buffer.clear()
-            yield from tables
+            yield from parts
 
 
 def rename_clashes(names: Sequence[str], added: Sequence[str]) -> list[str]:
@@ -47,8 +61,8 @@ def rename_clashes(names: Sequence[str], added: Sequence[str]) -> list[str]:
 def write_tsv(file: BinaryIO, tables: Iterator[pa.Table], predictions: int) -> None:
     """Write tab-separated lines with a header line, without the column problem."""
     for names, rows in _text_rows(tables, predictions):
-        lines = [LINE_BREAKERS.sub(" ", "\0".join(cells)).replace("\0", "\t") + "\n" for cells in [*names, *rows]]
-        file.write("".join(lines).encode())
+        lines = ("\t".join(LINE_BREAKERS.sub(" ", cell) for cell in cells) for cells in [*names, *rows])
+        file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()  # so that the reader of a pipe gets each part at once
 
 
@@ -88,12 +102,15 @@ def _text_rows(
     """Yield the cells of each table as text, and before those of the first table the names of its columns."""
     names: list[list[str]] | None = None
     for table in tables:
-        *columns, _ = table.columns
-        kept = len(columns) - predictions
-        texts = [map(_cell, column.to_pylist()) for column in columns[:kept]]
-        numbers = [map(as_text, column.to_pylist()) for column in columns[kept:]]
         names = [table.column_names[:-1]] if names is None else []
-        yield names, zip(*texts, *numbers, strict=True)
+        yield names, text_cells(table, predictions)
+
+
+def text_cells(table: pa.Table, predictions: int) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each row as text, up to the last prediction. predictions: columns of these."""
+    *columns, _ = (column.to_pylist() for column in table.columns)
+    texts, numbers = columns[:-predictions], columns[-predictions:]
+    return zip(*(map(_cell, cells) for cells in texts), *(map(as_text, cells) for cells in numbers), strict=True)
 
 
 def _cell(value: Any) -> str:

@@ -3,14 +3,13 @@
 Rows without a prediction are also listed in a problems file beside the output, or on standard error for a stream.
 """
 
-import csv
-import io
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -18,40 +17,17 @@ from typing import BinaryIO, TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
+from model.prediction.row_writers import RowWriter, as_text, text_cells, write_csv, write_parquet, write_tsv
 from pipeline.dataset.input.repairs import TRIAL_ROWS
 from pipeline.errors import UserError
-from pipeline.io.arrow import rebatch
 from pipeline.io.atomic import new_file
 
-GROUP_ROWS = 65_536
-"""Rows per row group of a Parquet file."""
 PROBLEM_HEADER = "row\tproblem\tbases\tfirst_wrong_base\tsequence\n"
 MAX_LISTED_ROWS = 20
 """Most rows without a prediction that are listed on standard error, if the output is a stream."""
-
-
-def as_text(value: float | None) -> str:
-    """Format a prediction for text output with six significant digits; nan for None.
-
-    float32 holds seven. The last one or two depend on the processor, the number of threads and the other rows of the
-    batch. Parquet stores the float32 unchanged.
-    """
-    return "nan" if value is None else f"{value:.6g}"
-
-
-def _cells(table: pa.Table, predictions: int) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each row as text, up to the last prediction. predictions: columns of these."""
-    *columns, _ = (column.to_pylist() for column in table.columns)
-    texts, numbers = columns[:-predictions], columns[-predictions:]
-    return zip(*(map(_text, cells) for cells in texts), *(map(as_text, cells) for cells in numbers), strict=True)
-
-
-def _text(cell: object) -> str:
-    return cell if isinstance(cell, str) else "" if cell is None else str(cell)
 
 
 LINE_BREAKERS = {"name": r"\s", "sequence": r"[\t\n\r]"}
@@ -72,47 +48,24 @@ def write_lines(file: BinaryIO, parts: Iterator[Part]) -> None:
             if name in table.column_names:
                 text = pc.replace_substring_regex(table[name], pattern, " ")
                 table = table.set_column(table.column_names.index(name), name, text)
-        file.write("".join("\t".join(cells) + "\n" for cells in _cells(table, part.predictions)).encode())
+        file.write("".join("\t".join(cells) + "\n" for cells in text_cells(table, part.predictions)).encode())
         file.flush()  # so that the reader of a pipe gets each part at once
 
 
-def write_table(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write all columns of the input and the predictions as TSV with a header line."""
-    for part in parts:
-        table = part.output
-        rows = [] if part.first else [table.column_names[:-1]]
-        lines = _cells(table, part.predictions)
-        rows += [[re.sub(LINE_BREAKERS["sequence"], " ", cell) for cell in cells] for cells in lines]
-        file.write("".join("\t".join(cells) + "\n" for cells in rows).encode())
-        file.flush()
+def write_outputs(write: RowWriter, file: BinaryIO, parts: Iterator[Part]) -> None:
+    """Write the columns of `Part.output` with a writer of tables."""
+    if (first := next(parts, None)) is not None:
+        write(file, (part.output for part in chain([first], parts)), first.predictions)
 
 
-def write_csv(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write CSV with a header line: name (if any), sequence, prediction, or prediction_NAME of several labels."""
-    for part in parts:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if part.first == 0:
-            writer.writerow(part.output.column_names[:-1])
-        writer.writerows(_cells(part.output, part.predictions))
-        file.write(text.getvalue().encode())
-
-
-def write_parquet(file: BinaryIO, parts: Iterator[Part]) -> None:
-    """Write Parquet: name (if any), sequence, prediction (float32 or null), problem (text or null).
-
-    With several labels there is a column prediction_NAME per label.
-    """
-    first = next(parts, None)
-    if first is None:
-        return
-    batches = (batch for part in chain([first], parts) for batch in part.output.to_batches())
-    with pq.ParquetWriter(file, first.output.schema, compression="zstd") as writer:
-        for group in rebatch(batches, GROUP_ROWS):
-            writer.write_table(group, GROUP_ROWS)
-
-
-WRITERS: dict[str, Writer] = {".tsv": write_lines, ".txt": write_lines, ".csv": write_csv, ".parquet": write_parquet}
+write_table: Writer = partial(write_outputs, write_tsv)
+"""Writes the columns of `Part.output` as TSV with a header line."""
+WRITERS: dict[str, Writer] = {
+    ".tsv": write_lines,
+    ".txt": write_lines,
+    ".csv": partial(write_outputs, write_csv),
+    ".parquet": partial(write_outputs, write_parquet),
+}
 """Suffix of the output -> its writer."""
 
 

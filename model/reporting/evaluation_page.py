@@ -22,6 +22,7 @@ from pipeline.runtime.text import format_count
 MOST_DOTS = 3000
 """More rows are drawn as counts in cells, because dots would cover each other."""
 MOST_BARS = 40
+"""More groups are shown in the table only."""
 CELLS = 36
 """Cells per axis, roughly, in a figure of counts."""
 HEADS = ("rows", "Pearson (95 %)", "Spearman (95 %)", "MSE (95 %)", "R² (95 %)")

@@ -145,6 +145,8 @@ def _label_tables(run: RunFiles) -> list[Content]:
         contents.append(Table(heads, rows, frozenset(range(1, len(heads)))))
     names = [f"pearson/{name}" for name in scored]
     drawn = [Bar(label, score[name], interval_of(score, name)) for label, name in zip(scored, names, strict=True)]
+    if not drawn:  # no label has a value in this split
+        return contents
     draw = bars(drawn, f"Pearson correlation, {SPLITS.get(split, split)} split (no unit)")
     height = 0.9 + 0.32 * len(drawn)
     return [*contents, Figures([render_svg("scores", "Scores of the labels", draw, height, MIDDLE_WIDTH)])]
@@ -162,8 +164,9 @@ def _best_text(run: RunFiles) -> str:
     )
     return (
         f"Scores of the best saved model (after training step {best['best_step']:,}), which has the highest validation "
-        "Pearson. Pearson and Spearman are correlations of predicted with measured expression: 1 is perfect, 0 is no "
-        f"relation. R² is the share of the variance of expression that the predictions explain.{intervals}"
+        f"Pearson{' (mean over the labels)' if run.labels else ''}. Pearson and Spearman are correlations of predicted "
+        "with measured expression: 1 is perfect, 0 is no relation. R² is the share of the variance of "
+        f"expression that the predictions explain.{intervals}"
     )
 
 

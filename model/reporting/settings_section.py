@@ -20,7 +20,7 @@ def settings_section(run: RunFiles) -> Section:
     rows = [
         ("command", _format_command(facts["command"])),
         *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
-        ("model", f"BERT: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
+        ("model", f"{_architecture(size)}: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
                   f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
                   f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
                   f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
@@ -41,6 +41,12 @@ def settings_section(run: RunFiles) -> Section:
         Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
     ]
     return Section("Settings and machine", "", [Table((), rows), *folds])
+
+
+def _architecture(model: Mapping[str, Any]) -> str:
+    """Name the architecture, and composed k-mers. model: section of a configuration, without them if it is older."""
+    name = "ModernBERT" if model.get("architecture") == "modernbert" else "BERT"
+    return f"{name} with composed k-mers" if model.get("kmer_embedding") == "composed" else name
 
 
 def _format_command(arguments: list[str]) -> str:

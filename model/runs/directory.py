@@ -20,6 +20,7 @@ from model.config import STAGES, Config
 from model.runs.fingerprint import find_package_version, flatten
 from model.runs.read import SUMMARY_KEYS
 from model.runs.status import STATUS
+from pipeline.config.schema import Dataset
 from pipeline.errors import UserError
 from pipeline.io.atomic import recover_folder, write_text
 from pipeline.io.locks import hold_lock
@@ -39,7 +40,10 @@ ATOMIC_FILES = (
     "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
 )  # fmt: skip
 """Files and folders that are written under a hidden name and then renamed."""
-SPLIT_SETTINGS = ("seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test")
+SPLIT_SETTINGS = (
+    "seed", "split", "max_mismatches", "duplicates", "finetune_valid", "finetune_test", "split_column", "train_values",
+    "valid_values", "test_values", "valid_from_train", "where", "group_column", "group_overlap",
+)  # fmt: skip
 """Settings of a dataset that determine which promoters are held out. finetune_train does not."""
 
 
@@ -199,7 +203,9 @@ def describe_held_out_difference(folder: Path, config: Config) -> str:
         others = json.loads((folder.parent / "run.json").read_text(encoding="utf-8"))["config"]["dataset"]
     except (OSError, ValueError, KeyError, TypeError):  # the model may have been moved, for example
         return ""
-    pairs = [(name, others.get(name), getattr(config.dataset, name)) for name in SPLIT_SETTINGS]
+    # Older runs do not record a setting that came later: they used its default.
+    default = {name: each.get_default(call_default_factory=True) for name, each in Dataset.model_fields.items()}
+    pairs = [(name, others.get(name, default[name]), getattr(config.dataset, name)) for name in SPLIT_SETTINGS]
     text = "; ".join(f"dataset.{name} {other}, here {own}" for name, other, own in pairs if other != own)
     name = config.assay.name
     return f"note: {folder} may have been trained on {name}s that are held out here ({text})" if text else ""

@@ -136,7 +136,7 @@ def _fill_by_sequence(path: Path, values: Values, labels: Labels) -> None:
             f"{path}: predictions by sequence, but {labels.name} has labels by row number; fix: the test file that "
             "these row numbers refer to: --test test_sequences.txt"
         )
-    sequences, predictions = _read_lines(path)
+    sequences, predictions = _read_lines(path, one_value=True)
     row_of = {sequence: row for row, sequence in enumerate(labels.sequences)}
     rows = np.array([row_of.get(sequence, -1) for sequence in sequences], np.int64)
     unknown = np.flatnonzero(rows < 0)
@@ -165,13 +165,22 @@ def _fill_by_row(path: Path, values: Values, by_row: dict[int, float]) -> None:
     values[rows] = list(by_row.values())
 
 
-def _read_lines(path: Path, labelled: bool = True) -> tuple[list[str], Values]:
-    """Read sequences and float64 values (rows,) of a text file without a header line; each sequence once."""
+def _read_lines(path: Path, labelled: bool = True, one_value: bool = False) -> tuple[list[str], Values]:
+    """Read sequences and float64 values (rows,) of a text file without a header line; each sequence once.
+
+    one_value: whether a line with a second number is an error, as of a model with several labels.
+    """
     line_of: dict[str, int] = {}
     values: list[float] = []
     for number, line in enumerate(_text_lines(path), 1):
         sequence, _, rest = line.partition("\t")
-        value = _parse_number(rest.partition("\t")[0])
+        first_cell, _, others = rest.partition("\t")
+        value = _parse_number(first_cell)
+        if one_value and _parse_number(others.partition("\t")[0]) is not None:
+            raise UserError(
+                f"{path}, line {number}: expected one prediction, got several; fix: write sequence and prediction of "
+                "one label, such as cut -f 1,2"
+            )
         if labelled and value is None:
             raise UserError(f"{path}, line {number}: expected a sequence, a tab and a number, got {line[:200]!r}")
         first = line_of.setdefault(sequence, number)

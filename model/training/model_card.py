@@ -56,7 +56,8 @@ def _title_metrics(score: Mapping[str, Any], labels: Sequence[str]) -> dict[str,
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
     scores = summary["scores"]
-    word = sequence_name(summary["config"])
+    word, architecture = sequence_name(summary["config"]), summary["config"]["model"].get("architecture", "bert")
+    titles = _title_metrics(METRICS, summary.get("units", {}).get("labels", []))
     held_out = next((split for split in SPLITS if split in scores), None)  # the test split, or the validation split
     results = [
         EvalResult(
@@ -64,13 +65,13 @@ def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:
             dataset_type=f"{word}s", dataset_name=f"{word}s, {SPLITS[held_out]}", dataset_split=held_out,
             metric_type=HUB_METRICS[name], metric_name=title, metric_value=round(scores[held_out][name], 6),
         )
-        for name, title in METRICS.items()
+        for name, title in titles.items()
         if held_out and name in scores[held_out]
     ]  # fmt: skip
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["biology", "genomics", "dna", word, "gene-expression", "regression", "bert", "k-mers"],
+        tags=["biology", "genomics", "dna", word, "gene-expression", "regression", architecture, "k-mers"],
         metrics=["pearsonr", "spearmanr"],
         model_name=f"promoter-bert-{summary['run']}" if results else None,
         eval_results=results or None,

@@ -18,7 +18,7 @@ def describe_small_batch(config: Config, name: StageName, gpus: int) -> str:
         return ""
     return (
         f"{name}.global_batch={stage.global_batch} is {per_gpu} per GPU, so the host limits the speed; a GPU needs at "
-        f"least {enough:,} promoters per step"
+        f"least {enough:,} {config.assay.name}s per step"
     )
 
 

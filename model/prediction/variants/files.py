@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model.artifacts.model_directory import find_model_folder
+from model.artifacts.model_directory import find_model_folder, model_labels
 from model.prediction.assay_fit import AssayFit
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
 from model.prediction.journal import Journal, PredictParts, open_journal
-from model.prediction.labels import label_columns, model_labels
+from model.prediction.labels import label_columns
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.request import check_output_is_no_input
 from model.prediction.row_writers import buffer_until_valid, rename_clashes
@@ -110,7 +110,9 @@ class _VariantPrediction:
                     on_progress(report.rows, total, journal.rows_resumed // 2)
 
             predicted = tables()
-            self.write(file, buffer_until_valid(predicted) if is_stream(request.output) else predicted, len(names))
+            if is_stream(request.output):
+                predicted = buffer_until_valid(predicted, lambda table: table.columns[-1])
+            self.write(file, predicted, len(names))
             report.finish()
             self.fit.finish()
             hint = self._hint(report)

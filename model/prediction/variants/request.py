@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.artifacts.model_directory import read_model_facts
+from model.artifacts.model_directory import model_labels, read_model_facts
 from model.prediction.inputs import STANDARD_INPUT
-from model.prediction.labels import model_labels
 from model.prediction.request import PredictionRequest, check_output_is_no_input, expect_output
 from model.prediction.row_writers import ROW_WRITERS, RowWriter, write_tsv
 from model.prediction.tables import TableInput, find_table

@@ -51,6 +51,14 @@ FACTS = [
     (("vocab_size",), "x", "vocab_size: expected"), (("num_hidden_layers",), 0, "num_hidden_layers: expected"),
     (("architectures",), ["../x"], "pretrained only"),
 ]  # fmt: skip
+MODERNBERT = [
+    (("model_type",), "bert", "model_type: expected modernbert"),
+    (("local_attention",), None, "local_attention: expected"), (("local_attention",), 0, "local_attention: expected"),
+    (("global_attn_every_n_layers",), 0, "global_attn_every_n_layers: expected at least 1"),
+    (("global_attn_every_n_layers",), "x", "global_attn_every_n_layers: expected at least 1"),
+    (("global_attn_every_n_layers",), 1, "layer_types: expected global layers every 1"),
+    (("layer_types",), "x", "layer_types: expected"), (("classifier_pooling",), "cls", "classifier_pooling: expected"),
+]  # fmt: skip
 WEIGHTS = [
     (("hidden_size",), 0), (("hidden_size",), 10**30), (("num_attention_heads",), "x"), (("hidden_act",), "evil"),
     (("dtype",), "evil"), (("dtype",), [1]), (("quantization_config",), {"a": 1}), (("id2label",), "x"),
@@ -60,6 +68,15 @@ WEIGHTS = [
 
 @pytest.mark.parametrize(("place", "value", "message"), FACTS)
 def test_invalid_facts_are_named(folder, place, value, message):
+    change(folder, place, value)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_model_facts(folder)
+
+
+@pytest.mark.parametrize(("place", "value", "message"), MODERNBERT)
+def test_settings_with_which_a_modernbert_would_predict_other_values_are_named(tmp_path, assay, place, value, message):
+    folder = save_model(tmp_path / "model", assay, modernbert=True)
+    read_model_facts(folder)
     change(folder, place, value)
     with pytest.raises(UserError, match=re.escape(message)):
         read_model_facts(folder)

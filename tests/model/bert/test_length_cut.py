@@ -93,8 +93,12 @@ def small_passes(monkeypatch):
     monkeypatch.setattr(length_cut, "ROW_STEP", 4)
 
 
-def make_step(made, stage, ranks, **changes):
-    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
+MODERN = {"architecture": "modernbert", "kmer_embedding": "composed", "layers": 2, "attention_window": 6}
+
+
+def make_step(made, stage, ranks, model=None, **changes):
+    size = {"dropout": 0.0, **(model or {})}
+    config = made.config.model_copy(update={"model": made.config.model.model_copy(update=size)})
     config = config.model_copy(update={stage: config.stage(stage).model_copy(update=changes)})
     index = read_index(made.shards)
     torch.manual_seed(0)
@@ -106,8 +110,11 @@ def make_step(made, stage, ranks, **changes):
 
 @pytest.mark.parametrize(
     ("stage", "changes"),
-    [("pretrain", {}), ("pretrain", {"masked": "insert"}), ("finetune", {}), ("finetune", {"tokens": "overlapping"})],
-)
+    [
+        ("pretrain", {}), ("pretrain", {"masked": "insert"}), ("finetune", {}), ("finetune", {"tokens": "overlapping"}),
+        ("pretrain", {"model": MODERN}), ("finetune", {"model": MODERN}),
+    ],
+)  # fmt: skip
 def test_sums_and_gradients_do_not_depend_on_the_cut(made, small_passes, stage, changes):
     """Masks belong to the promoters. Only the order of summation differs: 1e-5 of the loss, 1e-4 of a gradient."""
     task, batches = make_step(made, stage, 2, **changes)

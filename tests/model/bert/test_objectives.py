@@ -165,6 +165,13 @@ def test_operation_count_equals_that_of_torch(made, stage, architecture):
     assert counter.get_total_flops() == pytest.approx(operations, rel=0.07)
 
 
+def test_each_further_label_costs_a_product_per_frame(made):
+    index, lengths = read_index(made.shards), np.array([100, 110])
+    several = replace(index, labels=["a", "b", "c"], label_mean=[0.0] * 3, label_sd=[1.0] * 3)
+    (_, one), (_, three) = (make_stage_cost(made.config, each, "finetune").count(lengths) for each in (index, several))
+    assert three - one == 3 * 2 * made.config.model.hidden * 2 * len(lengths) * index.k
+
+
 def test_squared_error_on_standardized_labels_equals_numpy(made):
     torch.manual_seed(0)
     model = build_regression_model(without_dropout(made.config), read_index(made.shards), None)

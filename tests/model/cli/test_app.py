@@ -88,9 +88,15 @@ def test_version_option_prints_the_installed_version(capsys):
     assert run(capsys, "--version") == (0, f"promoter-bert {version('promoter-bert')}\n", "")
 
 
-@pytest.mark.parametrize(("command", "resumes"), [("shards", True), ("build", False)])
+@pytest.mark.parametrize(
+    ("command", "resumes"),
+    [
+        ("shards", True), ("build", False), ("evaluate -o e.html", True), ("evaluate --output=e.html", True),
+        ("evaluate --by chrom", False),
+    ],
+)  # fmt: skip
 def test_an_interrupted_command_says_whether_it_resumes(command, resumes, capsys):
-    with pytest.raises(SystemExit) as end, exit_codes(["--local_rank=0", command]):
+    with pytest.raises(SystemExit) as end, exit_codes(["--local_rank=0", *command.split()]):
         raise KeyboardInterrupt
     assert end.value.code == 130
     assert ("to resume" in capsys.readouterr().err) == resumes

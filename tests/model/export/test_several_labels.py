@@ -15,10 +15,10 @@ from model.prediction.predictor import Predictor
 from tests.model.saved_model import save_model
 
 
-@pytest.fixture(scope="module")
-def predictor(made, tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["bert", "modernbert"])
+def predictor(request, made, tmp_path_factory):
     assay = made.config.assay.model_copy(update={"max_insert": 40})
-    folder = save_model(tmp_path_factory.mktemp("model"), assay, labels=("Dev", "Hk"))
+    folder = save_model(tmp_path_factory.mktemp("model"), assay, labels=("Dev", "Hk"), modernbert=request.param)
     return Predictor(folder, device=torch.device("cpu"))
 
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertForSequenceClassification
 
-from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain, mutagenesis_page
+from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain, render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
@@ -70,7 +70,7 @@ def test_most_important_base_has_the_largest_absolute_effect(loss, direction):
     predictions[2] = [5, 5 - loss / 2, 5 - loss / 2, 5 + loss / 3]
     result = MutagenesisResult("AGA", 5.0, predictions)
     assert result.most_important == 1
-    page = mutagenesis_page(result, Path("runs/demo"))
+    page = render_effects_page({"": result}, Path("runs/demo"), "promoter")
     assert f"G2: {direction} predicted expression (mean effect of its substitutions {-loss:+.3f})" in page
 
 

@@ -88,6 +88,8 @@ def test_several_labels_are_read_by_their_names_and_scored_each(folder, tmp_path
         assert result.scores[label] == score_regression(rows.predictions[:, place], rows.labels[:, place])
         assert set(result.groups["chr2"]) == {"count", "log2"}
     assert result.mean_pearson == pytest.approx(np.mean([score.pearson for score in result.scores.values()]))
+    empty, _ = evaluate(replace(request, label_columns=("chrom", "log2")))  # a label without values has no score
+    assert (empty.scores["count"].rows, empty.mean_pearson) == (0, empty.scores["log2"].pearson)
     swapped, _ = evaluate(replace(request, label_columns=("log2", "count")))
     assert swapped.scores["count"] == score_regression(rows.predictions[:, 0], rows.labels[:, 1])
     assert "mean Pearson over the labels" in "\n".join(describe_evaluation(result))
@@ -155,6 +157,13 @@ def test_rows_without_groups_or_labels_raise(folder, tmp_path, monkeypatch):
         evaluate(request_of(folder, group="count"))
     with pytest.raises(UserError, match="no number in column chrom"):
         evaluate(request_of(folder, label_columns=("chrom",)))
+
+
+def test_doubtful_labels_need_an_option_that_the_command_has(folder, tmp_path):
+    (tmp_path / "rows.tsv").write_text(f"seq\ta\tb\n{L}ACGT{R}\t1.5\t2.5\n{L}AAAT{R}\t2.5\t3.5\n")
+    request = replace(request_of(folder), inputs=[str(tmp_path / "rows.tsv")])
+    with pytest.raises(UserError, match=r"ambiguous label column: .*; fix: --expression-column NAME$"):
+        check_evaluation(request)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.model.saved_model import save_model
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 ASSAY = small_config(Path()).assay
-HEADER = ["chrom", "Sequence", "prediction", "note", "fold"]
+HEADER = ["chrom", "Sequence", "Prediction", "note", "fold"]
 SEQUENCES = [f"{L}{'ACGT' * (n + 1)}{R}" if n != 3 else "acgtacgtacgtacgtacgtac" for n in range(6)]
 ROWS = [[f"chr{n}", s, f"{n}.50", "a b" if n % 2 else "", f"0{n}"] for n, s in enumerate(SEQUENCES)]
 
@@ -38,7 +38,7 @@ def test_columns_of_text_are_written_unchanged_and_in_order(tmp_path, form):
     plain = predictions(tmp_path, "plain.csv", inputs=rows).read_text().splitlines()[1:]
     kept = predictions(tmp_path, f"kept.{form}", inputs=rows, keep_columns=True).read_text()
     heads, *lines = csv.reader(io.StringIO(kept), delimiter=delimiter)
-    assert heads == ["chrom", "Sequence", "prediction_input", "note", "fold", "prediction"]
+    assert heads == ["chrom", "Sequence", "Prediction_input", "note", "fold", "prediction"]
     assert [line[:-1] for line in lines] == ROWS
     assert [line[-1] for line in lines] == [line.split(",")[-1] for line in plain]
     assert lines[3][-1] == "nan"

@@ -10,6 +10,7 @@ import pytest
 
 from model.reporting.predictions import query_dataset
 from model.reporting.run_page import write_report
+from model.reporting.settings_section import settings_section
 from model.runs.read import read_run
 from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
@@ -27,6 +28,18 @@ def test_run_that_has_just_started(made, tmp_path):
     assert "Settings and machine" in text
     assert "Labels and the threshold" in text
     assert not {"Scores", "Pretraining", "Calibration"} & set(re.findall(r"<h2>(.*?)</h2>", text))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ([], "BERT"), (["model.architecture=modernbert"], "ModernBERT"),
+        (["model.architecture=modernbert", "model.kmer_embedding=composed"], "ModernBERT with composed k-mers"),
+    ],
+)  # fmt: skip
+def test_settings_name_the_architecture(made, tmp_path, settings, name):
+    rows = dict(settings_section(read_run(start(made, tmp_path, *settings))).contents[0].rows)
+    assert rows["model"].startswith(f"{name}: 1 layer")
 
 
 def test_interrupted_run_shows_its_curves(made, tmp_path):

@@ -74,6 +74,7 @@ def test_other_run_must_have_finished_pretraining_on_the_same_split(trainer, run
     config = trainer.made.config
     for changes, expected in (
         ({"finetune_train": 300.0}, ""),
+        ({"group_overlap": 40}, "(dataset.group_overlap 0, here 40)"),
         ({"seed": 5, "finetune_test": 0.2}, "(dataset.seed 0, here 5; dataset.finetune_test 0.1, here 0.2)"),
     ):
         dataset = config.dataset.model_copy(update=changes)

@@ -171,6 +171,7 @@ def lines_of(toy):
         (lambda lines: ["ACGT\t1\n", *lines], r"line 1: .* 'ACGT' \(1 such lines\)"),
         (lambda lines: [*lines[:2], "\n", *lines[2:]], "line 3: expected a sequence, a tab and a number, got ''"),
         (lambda lines: ["sequence\tprediction\n", *lines], "line 1: expected a sequence, a tab and a number"),
+        (lambda lines: [line.replace("\n", "\t2\n") for line in lines], "line 1: expected one prediction, got several"),
         (lambda lines: [line.replace("\t", ",") for line in lines], "line 1: expected a sequence, a tab and a number"),
     ],
 )

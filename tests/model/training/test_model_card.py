@@ -20,9 +20,9 @@ def card(made, finished_run, tmp_path):
     return summary, (tmp_path / NAME).read_text()
 
 
-def render_other(made, summary, **settings):
-    """Render the card of the same run with other fine-tuning settings."""
-    config = {**summary["config"], "finetune": {**summary["config"]["finetune"], **settings}}
+def render_other(made, summary, section="finetune", **settings):
+    """Render the card of the same run with other settings of a section."""
+    config = {**summary["config"], section: {**summary["config"][section], **settings}}
     facts = json.loads((folder_of(summary) / "run.json").read_text())
     return render_card({**summary, "config": config}, facts, read_index(made.shards))
 
@@ -71,6 +71,19 @@ def test_text_holds_the_values_of_the_run(made, card):
         assert expected in text, expected
     assert len(index.splits) == 5
     assert not re.search(r"\bNone\b|\bnan\b", text)
+
+
+def test_card_names_the_kind_of_splits(made, card):
+    summary, _ = card
+
+    def render(**settings):
+        return render_other(made, summary, "dataset", **settings)
+
+    given, grouped = render(split="column"), render(split="grouped", group_overlap=40, group_column="gene")
+    assert "Splits are those of the data." in given
+    assert "mismatches or one indel" not in given
+    assert "mismatches or one indel" in grouped
+    assert re.search(r"share 40 consecutive bases\.\n- So are rows with one value in column gene\.", grouped)
 
 
 def test_card_describes_tokens_start_and_splits_of_the_run(made, card):
