@@ -25,7 +25,9 @@ MOST_BARS = 40
 """More groups are shown in the table only."""
 CELLS = 36
 """Cells per axis, roughly, in a figure of counts."""
-HEADS = ("rows", "Pearson (95 %)", "Spearman (95 %)", "MSE (95 %)", "R² (95 %)")
+HEADS = ("rows", "Pearson", "Spearman", "MSE", "R²")
+DIGITS = 3
+"""Digits after the decimal point, with which four scores and their intervals fit on the page."""
 NUMBERS = frozenset(range(1, len(HEADS) + 1))
 
 
@@ -78,7 +80,7 @@ def _group_section(heading: str, name: str, groups: Mapping[str, RegressionScore
 
 def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
     """Make the table of scores by label or group. head: of the first column."""
-    rows = [(name, f"{row.rows:,}", *row.cells()) for name, row in scores.items()]
+    rows = [(name, f"{row.rows:,}", *row.cells(DIGITS)) for name, row in scores.items()]
     return Table((head, *HEADS), rows, NUMBERS)
 
 

@@ -283,7 +283,8 @@ def _masked_table(masked: dict[str, Any]) -> Table:
 
 def _length_text(run: RunFiles, stage: str) -> str:
     last = [line for line in run.metrics if line["stage"] == stage][-1]
-    text = f"Training took {format_count(last['step'], 'step')} ({last['epoch']:.3g} epochs"
+    epochs = f"{last['epoch']:.3g} epoch{'' if last['epoch'] == 1 else 's'}"
+    text = f"Training took {format_count(last['step'], 'step')} ({epochs}"
     result = run.summary["training"].get(stage) if run.summary is not None else None
     if result is None:
         return f"{text} so far)."

@@ -37,16 +37,20 @@ class RegressionScores(CorrelationScores):
     r2: float
     r2_interval: Interval
 
-    def cells(self) -> list[str]:
-        """Format the scores with their intervals for a table: Pearson, Spearman, MSE, R2. Fewer than two rows: none."""
+    def cells(self, digits: int = 4) -> list[str]:
+        """Format the scores with their intervals for a table: Pearson, Spearman, MSE, R2. Fewer than two rows: none.
+
+        digits: after the decimal point.
+        """
         if self.rows < 2:
             return ["-"] * 4
-        return [
-            format_interval(self.pearson, self.pearson_interval),
-            format_interval(self.spearman, self.spearman_interval),
-            format_interval(self.mse, self.mse_interval),
-            format_interval(self.r2, self.r2_interval),
-        ]
+        scores = (
+            (self.pearson, self.pearson_interval),
+            (self.spearman, self.spearman_interval),
+            (self.mse, self.mse_interval),
+            (self.r2, self.r2_interval),
+        )
+        return [format_interval(value, interval, digits) for value, interval in scores]
 
 
 def score_correlations(prediction: Vector, label: Vector) -> CorrelationScores:

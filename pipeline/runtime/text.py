@@ -24,9 +24,9 @@ def name_sequences(text: str, name: str) -> str:
     return _WORD.sub(replace, text)
 
 
-def format_interval(value: float, interval: Sequence[float] | None) -> str:
-    """Format a score with its interval, such as 0.7012 (0.6950 to 0.7071)."""
-    return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+def format_interval(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
+    """Format a score with its interval, such as 0.7012 (0.6950 to 0.7071). digits: after the decimal point."""
+    return f"{value:.{digits}f}" + (f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else "")
 
 
 def escape_controls(text: str) -> str:
