@@ -31,6 +31,7 @@ pytestmark = [
 
 LONG = ("finetune.max_epochs=24", "finetune.early_stop=1000", "finetune.evaluate_every=1")
 """Enough steps to be killed several times, at little cost each."""
+SHORT = ("finetune.max_epochs=4", "finetune.evaluate_every=1")
 BOUND = 60
 """Seconds in which everything has ended on every host."""
 
@@ -45,12 +46,11 @@ def workspace(prepared, tmp_path_factory) -> Workspace:
     return Workspace(folder)
 
 
-@pytest.fixture(scope="module")
-def one_host(workspace) -> Path:
-    """The run directory of the same training, uninterrupted, on one host."""
+def train_on_one_host(workspace, name: str, *overrides: str) -> Path:
+    """Train without interruption on one host with two ranks. Returns the run directory."""
     ranks = ("--num_accelerators", "2", "--master_port", free_port())
-    workspace.run("deepspeed", *ranks, "train.py", "run.name=one-host", *LONG)
-    return workspace.folder / "runs" / "one-host"
+    workspace.run("deepspeed", *ranks, "train.py", f"run.name={name}", *overrides)
+    return workspace.folder / "runs" / name
 
 
 def check_same(run: Path, other: Path) -> None:
@@ -65,10 +65,11 @@ def check_same(run: Path, other: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_two_hosts_train_the_same_weights_as_one_host(workspace, one_host):
+def test_two_hosts_train_the_same_weights_as_one_host(workspace):
+    one_host = train_on_one_host(workspace, "one-host", *SHORT)
     with lab.two_hosts() as hosts:
         before = hosts.received(2)
-        workspace.run(*hosts.on(1, "deepspeed", "--hostfile", "hostfile", "train.py", *LONG), timeout=300)
+        workspace.run(*hosts.on(1, "deepspeed", "--hostfile", "hostfile", "train.py", *SHORT), timeout=300)
         assert hosts.received(2) - before > 1_000_000  # gradients went over the cable
     check_same(workspace.folder / "runs" / "paper", one_host)
 
@@ -101,12 +102,9 @@ def kill_pdsh(hosts, _command):
 Event = tuple[Callable[[lab.Hosts, subprocess.Popen], None], str]
 """What happens, and what the output of `relaunch` then says."""
 
-USUAL: list[Event] = [
+EVENTS: list[Event] = [
     (kill_rank_1, "lost: rank 0 on host1 (process "),
     (pull_cable, "no heartbeat for 20 s; its host or the link is down"),
-]
-ALL: list[Event] = [
-    *USUAL,
     (stop_rank_2, "stopped (SIGSTOP) for 20 s"),
     (kill_launcher_2, "relaunch: the run was interrupted"),  # it may save a checkpoint before it ends
     (kill_rank_2, "lost: rank 1 on host2 (process "),
@@ -115,16 +113,16 @@ ALL: list[Event] = [
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("events", [USUAL, pytest.param(ALL, marks=pytest.mark.long)], ids=["usual", "all"])
-def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights(workspace, one_host, events):
-    name = f"relaunched-{len(events)}"
-    run, log = workspace.folder / "runs" / name, workspace.folder / f"{name}.log"
-    training = ("deepspeed", "--hostfile", "hostfile", "train.py", f"run.name={name}", *LONG)
-    command = ("promoter-bert", "relaunch", "--max-restarts", str(len(events)), *training)
+@pytest.mark.long
+def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights(workspace):
+    one_host = train_on_one_host(workspace, "one-host-long", *LONG)
+    run, log = workspace.folder / "runs" / "relaunched", workspace.folder / "relaunched.log"
+    training = ("deepspeed", "--hostfile", "hostfile", "train.py", "run.name=relaunched", *LONG)
+    command = ("promoter-bert", "relaunch", "--max-restarts", str(len(EVENTS)), *training)
     with lab.two_hosts() as hosts, log.open("w") as out:
         loop = subprocess.Popen(hosts.on(1, *command), cwd=workspace.folder, env=ENVIRONMENT, stdout=out, stderr=out)
         try:
-            for number, (event, _) in enumerate(events):
+            for number, (event, _) in enumerate(EVENTS):
                 wait_for(lambda n=number: trained(run) > 40 + 100 * n and hosts.ranks(2), loop, log, 120)
                 victims = {
                     pid
@@ -140,9 +138,9 @@ def test_lost_processes_and_links_end_the_run_and_it_resumes_to_the_same_weights
             loop.kill()
     assert read_status(run / "status.json").items() >= {"state": "finished", "exit_code": 0}.items()
     output = log.read_text()
-    for _, message in events:
+    for _, message in EVENTS:
         assert message in output
-    assert output.count("; restart ") == len(events)
+    assert output.count("; restart ") == len(EVENTS)
     check_same(run, one_host)
 
 

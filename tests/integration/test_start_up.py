@@ -13,7 +13,7 @@ import pytest
 from tests.integration.conftest import ENVIRONMENT, Workspace
 from tests.integration.test_resume import free_port
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 BOUND = 60
 """Seconds within which all processes of the run have ended."""

@@ -36,7 +36,7 @@ MODERN = {
 }  # fmt: skip
 CASES = {
     "pretrain modernbert": ("pretrain", {"model": MODERN}),
-    "finetune modernbert": ("finetune", {"model": MODERN, "finetune": {"tokens": "overlapping"}}),
+    "finetune modernbert overlapping": ("finetune", {"model": MODERN, "finetune": {"tokens": "overlapping"}}),
     "pretrain composed": ("pretrain", {"model": {"kmer_embedding": "composed"}}),
     "pretrain": ("pretrain", {}),
     "pretrain insert": ("pretrain", {"pretrain": {"masked": "insert"}}),
