@@ -21,7 +21,7 @@ def test_runs_are_trained_and_recognized_as_finished_in_one_process(made, tmp_pa
     environment, texts = dict(os.environ), []
     summary = train(config, emit=texts.append)
     assert os.environ == environment
-    assert [text.split()[0] for text in texts] == ["run", "finetune"]
+    assert [text.split()[0] for text in texts] == ["run", "matmul", "finetune"]
     written = json.loads((config.run.directory / "summary.json").read_text())
     assert summary == written
     assert summary["training"]["finetune"]["steps"] == 19
