@@ -45,7 +45,7 @@ def train(
     Without a launcher this process trains alone. With a launcher all ranks call this.
 
     stages: "pretrain", "finetune" or "both". ds_config: file of DeepSpeed's settings, None for ds_config.json.
-    watchdog: of this rank. emit: receives, on rank 0, descriptions of the run, of the matmul rate, and later of the results.
+    watchdog: of this rank. emit: receives descriptions of run, matmul rate and results on rank 0.
     Raises UserError if data, settings or hosts are invalid, the disk is full, or the training diverges.
     """
     settings = read_ds_config(ds_config or DEFAULT_DS_CONFIG, torch.cuda.is_available())
