@@ -188,14 +188,17 @@ def test_loss_that_is_not_finite_ends_the_run(copy):
     assert not tags(copy.folder / "runs/paper")
 
 
+TWO = ("--num_accelerators", "2")
+
+
 @pytest.mark.parametrize(
     ("launcher", "number", "to_all", "code"),
     [
         (["python"], signal.SIGTERM, False, 0),
-        (["python"], signal.SIGUSR1, False, 0),
-        (["deepspeed", "--num_accelerators", "2"], signal.SIGTERM, False, -signal.SIGTERM),
-        (["deepspeed", "--num_accelerators", "2"], signal.SIGINT, True, -signal.SIGINT),
-        (["torchrun", "--nproc-per-node", "2"], signal.SIGTERM, False, 1),
+        pytest.param(["python"], signal.SIGUSR1, False, 0, marks=pytest.mark.long),
+        pytest.param(["deepspeed", *TWO], signal.SIGTERM, False, -signal.SIGTERM, marks=pytest.mark.long),
+        (["deepspeed", *TWO], signal.SIGINT, True, -signal.SIGINT),
+        pytest.param(["torchrun", "--nproc-per-node", "2"], signal.SIGTERM, False, 1, marks=pytest.mark.long),
     ],
 )
 def test_signal_to_the_launcher_ends_the_run_with_a_checkpoint(copy, launcher, number, to_all, code):

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.conftest import by_the_model_card
 from tests.integration.test_train import copy  # noqa: F401
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 STOCK = """
 import json

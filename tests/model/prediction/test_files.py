@@ -367,6 +367,7 @@ def test_errors_are_printed_after_a_closed_pipe(monkeypatch, error, message):
     assert (process.returncode, process.stderr) == (1, f"error: {message}\n")
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_standard_input(folder, tmp_path):
     """Inputs of 48 and 240 MB; only the last row is valid, so that prediction is fast."""
     good = sequences(folder)[0]
