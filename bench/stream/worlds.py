@@ -1,4 +1,4 @@
-"""What ranks of large worlds would read: orders and byte counts from a made-up index, without processes or files.
+"""Count the bytes that the ranks of large worlds would read, from a made-up index, without processes or files.
 
     python -m bench.stream.worlds [--rows 10000000,1000000000] [--worlds 64,512] [--global-batch 4096]
 

@@ -39,17 +39,12 @@ OnProgress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
-class PredictionResult:
-    """Rows and speed of one call of `predict_files`.
+class OutputResult:
+    """Rows and speed of one call that predicts rows of files to an output.
 
     rows_resumed: rows that an interrupted run predicted. problems: reason -> number of rows without a prediction. hint:
     the repairs that would make some of these rows valid, or an empty text. problems_file: list of these rows; None for
     a stream or if there are none. rows_per_second: without rows_resumed.
-    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest
-    promoter after repairs, in bases, adapters included.
-
-    label_scores: of the predictions on the rows that have a label in label_column. None if no column is clearly that of
-    the labels, for standard input, and for a model of several labels.
     """
 
     output: str
@@ -60,6 +55,19 @@ class PredictionResult:
     problems_file: str | None
     seconds: float
     rows_per_second: float
+
+
+@dataclass(frozen=True)
+class PredictionResult(OutputResult):
+    """Result of `predict_files`.
+
+    sequence_column: its name or number; None for FASTA. sequence_lengths: shortest and longest promoter after repairs,
+    in bases, adapters included.
+
+    label_scores: of the predictions on the rows that have a label in label_column. None if no column is clearly that of
+    the labels, for standard input, and for a model of several labels.
+    """
+
     sequence_column: str | None
     sequence_lengths: tuple[int, int]
     label_column: str | None = None

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.scoring.bootstrap import Interval, correlation_intervals
-from model.scoring.metrics import pearson, spearman
+from model.scoring.scores import CorrelationScores, score_correlations
 from pipeline.errors import UserError
 
 WEIGHTS = {
@@ -43,21 +42,13 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Correlations of one subset with their 95 % intervals. rows: number of rows, or of pairs."""
-
-    rows: int
-    pearson: float
-    spearman: float
-    pearson_interval: Interval
-    spearman_interval: Interval
-
-
-@dataclass(frozen=True)
 class DreamScore:
-    """Correlations by subset, in the order of WEIGHTS, and both total scores; these are None if a subset is missing."""
+    """Correlations by subset, in the order of WEIGHTS, and both total scores; these are None if a subset is missing.
 
-    subsets: dict[str, Correlation]
+    In a subset of pairs, `rows` of its correlations is the number of pairs.
+    """
+
+    subsets: dict[str, CorrelationScores]
     pearson_score: float | None
     spearman_score: float | None
     missing: list[str]
@@ -106,21 +97,14 @@ def _pair_ids(pairs: Rows) -> npt.NDArray[np.int64]:
     return ids
 
 
-def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> Correlation:
+def _correlation(name: str, prediction: Values, label: Values, rows: Rows) -> CorrelationScores:
     unit = "pairs" if rows.ndim == 2 else "rows"
     if len(rows) < 2:
         fix = "pass the labels of all test rows: --labels FILE"
         raise UserError(f"subset {name}: expected at least 2 {unit}, got {len(rows)}; fix: {fix}")
     measured = _subset_values(name, "label", label, rows)
     predicted = _subset_values(name, "prediction", prediction, rows)
-    intervals = correlation_intervals(predicted, measured)
-    return Correlation(
-        len(rows),
-        pearson(predicted, measured),
-        spearman(predicted, measured),
-        intervals["pearson"],
-        intervals["spearman"],
-    )
+    return score_correlations(predicted, measured)
 
 
 def _subset_values(name: str, what: str, values: Values, rows: Rows) -> Values:

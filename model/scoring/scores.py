@@ -23,8 +23,8 @@ class CorrelationScores:
 
     rows: int
     pearson: float
-    pearson_interval: Interval
     spearman: float
+    pearson_interval: Interval
     spearman_interval: Interval
 
 
@@ -57,7 +57,7 @@ def score_correlations(prediction: Vector, label: Vector) -> CorrelationScores:
     """Correlate predictions with labels, (rows,) each; rows without either (NaN) are left out."""
     x, y = _both(prediction, label)
     intervals = correlation_intervals(x, y, _resamples(len(x)))
-    return CorrelationScores(len(x), pearson(x, y), intervals["pearson"], spearman(x, y), intervals["spearman"])
+    return CorrelationScores(len(x), pearson(x, y), spearman(x, y), intervals["pearson"], intervals["spearman"])
 
 
 def score_regression(prediction: Vector, label: Vector) -> RegressionScores:

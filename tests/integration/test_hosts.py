@@ -100,7 +100,7 @@ def kill_pdsh(hosts, _command):
 
 
 Event = tuple[Callable[[lab.Hosts, subprocess.Popen], None], str]
-"""What happens, and what the output of `relaunch` then says."""
+"""Failure to cause, and the text that the output of `relaunch` must have then."""
 
 EVENTS: list[Event] = [
     (kill_rank_1, "lost: rank 0 on host1 (process "),

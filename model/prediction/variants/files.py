@@ -12,7 +12,14 @@ import pyarrow as pa
 
 from model.artifacts.model_directory import find_model_folder, model_labels
 from model.prediction.assay_fit import AssayFit
-from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings, run_on_ranks
+from model.prediction.files import (
+    PREFETCH_PARTS,
+    OnProgress,
+    OutputResult,
+    nothing_predicted,
+    read_settings,
+    run_on_ranks,
+)
 from model.prediction.journal import Journal, PredictParts, open_journal
 from model.prediction.labels import label_columns
 from model.prediction.predictor import BATCH, Values, default_device
@@ -39,22 +46,13 @@ NAMES = ("reference_prediction", "alternative_prediction", "effect")
 
 
 @dataclass(frozen=True)
-class VariantResult:
-    """Rows, columns and scores of one call of `predict_variants`.
+class VariantResult(OutputResult):
+    """Result of `predict_variants`.
 
-    rows_resumed, problems, hint, problems_file, rows_per_second: as in PredictionResult. columns: the names of the
-    columns that were read, by their role. first_position: number of a sequence's first base, None for whole sequences.
-    scores: of predicted and measured effects, by label.
+    columns: the names of the columns that were read, by their role. first_position: number of a sequence's first base,
+    None for whole sequences. scores: of predicted and measured effects, by label.
     """
 
-    output: str
-    rows: int
-    rows_resumed: int
-    problems: dict[str, int]
-    hint: str
-    problems_file: str | None
-    seconds: float
-    rows_per_second: float
     columns: dict[str, str]
     first_position: int | None
     scores: dict[str, CorrelationScores]

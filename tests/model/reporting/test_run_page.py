@@ -16,7 +16,8 @@ from model.reporting.dream_section import LEADERBOARD
 from model.reporting.run_page import write_report
 from model.reporting.run_plots import FEW, POINTS, SHADES, Curve, class_limits, without_repeats
 from model.runs.metric_log import Tracker, read_metrics
-from model.scoring.dream import Correlation, DreamScore
+from model.scoring.dream import DreamScore
+from model.scoring.scores import CorrelationScores
 from model.training.messages import describe_summary
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.synthetic.generate import true_expression_of
@@ -275,7 +276,7 @@ def test_same_run_gives_same_bytes(run, page, tmp_path):
 
 
 SUBSETS = {
-    name: Correlation(rows, r, r - 0.1, (r - 0.05, r + 0.05), (r - 0.2, r + 0.07))
+    name: CorrelationScores(rows, r, r - 0.1, (r - 0.05, r + 0.05), (r - 0.2, r + 0.07))
     for name, rows, r in (("all", 9045, 0.71), ("high", 96, 0.13), ("motif_tiling", 263, -0.02))
 }
 SCORE = asdict(DreamScore(SUBSETS, 0.76, 0.6, []))
