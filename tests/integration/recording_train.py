@@ -1,7 +1,7 @@
 """train.py that records the promoters of each rank, and triggers an event before one step.
 
 python recording_train.py [arguments of train.py]; in the environment, at EPOCH:STEP: STOP_AT sends SIGTERM to rank 0,
-SPOIL_AT writes over the shards that are trained on.
+SPOIL_AT writes over the shards that are trained on. LANE_ROWS: least promoters per lane, so that few rows have lanes.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, "")
 
+from pipeline.stream import shuffle
 from pipeline.stream.stream import ShardStream
 
 epoch_of_stream = ShardStream.epoch
@@ -34,4 +35,5 @@ def recorded(self, epoch, consumed=0):
 
 
 ShardStream.epoch = recorded
+shuffle.LANE_ROWS = int(os.environ.get("LANE_ROWS", shuffle.LANE_ROWS))
 runpy.run_path("train.py", run_name="__main__")
