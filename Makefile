@@ -1,4 +1,4 @@
-# make setup | demo | test | test-fast | check | bench | clean
+# make setup | demo | test | test-fast | check | docs | bench | clean
 # Each target first installs .venv; bench installs bench/.venv.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ SET ?=
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 DEMO := --config configs/demo.yaml $(SET)
 
-.PHONY: setup demo test test-fast test-long check bench clean
+.PHONY: setup demo test test-fast test-long check docs bench clean
 
 setup: .venv/core
 
@@ -65,6 +65,10 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documents as a site, in the folder site/. A broken link is an error.
+docs: .venv/dev
+	$(BIN)/mkdocs build -q
+
 # Each takes some minutes. ridge needs the dataset of `make demo`.
 BENCH := bench/.venv/bin/python -m bench
 bench: bench/.venv/ready
@@ -78,4 +82,4 @@ bench: bench/.venv/ready
 	$(BENCH).quality.ridge demo/dataset.duckdb
 
 clean:
-	rm -rf .venv bench/.venv demo runs shards/k[1-8]
+	rm -rf .venv bench/.venv site demo runs shards/k[1-8]
