@@ -16,7 +16,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -105,19 +105,19 @@ class ShardStream:
     """Stream of the batches of one split for one rank.
 
     shards: a folder, or another source; global_batch: promoters per step, over all ranks; rank_slice: the slice of this
-    rank; reverse_complement: read half of the promoters, drawn again per epoch, from the other strand; agree:
-    collective function that shares the first error of any rank, called before each block of steps; exchange: one that
-    also shares the lengths of the promoters, used instead if there are several lanes. Without it, each rank reads the
-    lanes of all ranks to know these lengths.
+    rank, by default the whole batch; reverse_complement: read half of the promoters, drawn again per epoch, from the
+    other strand; agree: collective function that shares the first error of any rank, called before each block of steps;
+    exchange: one that also shares the lengths of the promoters, used instead if there are several lanes. Without it,
+    each rank reads the lanes of all ranks to know these lengths.
 
     Raises UserError for an unknown split.
     """
 
-    shards: Path | ShardSource
+    shards: Path | str | ShardSource
     index: Index
     split: str
     global_batch: int
-    rank_slice: RankSlice
+    rank_slice: RankSlice = field(default_factory=RankSlice)
     seed: int = 0
     shuffle: bool = True
     reverse_complement: bool = False
@@ -127,7 +127,7 @@ class ShardStream:
     def __post_init__(self) -> None:
         if self.split not in self.index.splits:
             raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
-        source = LocalShards(self.shards) if isinstance(self.shards, Path) else self.shards
+        source = LocalShards(Path(self.shards)) if isinstance(self.shards, Path | str) else self.shards
         self._shards = self.index.splits[self.split]
         self._reader = RecordReader(source, self._shards, self.index.k, self.index.label_count)
         self.rows = self.index.rows(self.split)
