@@ -1,14 +1,12 @@
 """Compare the training steps of two checkouts of this project on a CPU, in turn, on the same measured promoters.
 
-    python -m bench.training.before_after BEFORE AFTER --rows train_sequences.txt
-    ... model.hidden=32 model.heads=4 model.layers=2 model.intermediate=64     a rehearsal with a small model
+    python -m bench.training.before_after BEFORE AFTER --rows train_sequences.txt [--only NAME] [key=value ...]
 
-Eager, float32, one thread, no dropout, whose draws depend on the order of the rows. Each checkout runs in a process of
-its own and takes a step when it is asked to. The first step is not timed. CPU s per promoter: median of the timed steps.
-Operations: calls of operators of torch in a step; waits: those whose value the host reads. Padding: tokens that the
-model reads per token of the promoters. MB per promoter: activations that the forward pass keeps, in float32. Loss
-difference: the largest one to the other checkout, relative, over all steps. In pretraining it is that of the first
-step, for which both get the same masks.
+Eager, float32, one thread, no dropout, as its draws depend on the order of the rows. Each checkout runs in a process of
+its own and takes one step at a time. The first step is not timed. CPU s per promoter: median of the timed steps.
+Operations: operator calls of torch in a step; waits: those whose value the host reads. Padding: tokens that the model
+reads per token of the promoters. MB per promoter: activations that the forward pass keeps, in float32. Loss difference:
+the largest one of a step, relative. In pretraining it is that of the first step, in which both have the same masks.
 """
 
 import argparse
@@ -21,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -64,19 +63,19 @@ class Preset:
 
 
 PRESETS = {
-    "default, fine-tuning": Preset("config.yaml", "finetune", 64, 64, 3, False),
-    "default, pretraining": Preset("config.yaml", "pretrain", 128, 64, 3, False),
-    "H200, fine-tuning": Preset("configs/h200.yaml", "finetune", 512, 256, 2, True),
-    "H200, pretraining": Preset("configs/h200.yaml", "pretrain", 512, 512, 2, True),
+    "default-finetune": Preset("config.yaml", "finetune", 64, 64, 3, False),
+    "default-pretrain": Preset("config.yaml", "pretrain", 128, 64, 3, False),
+    "h200-finetune": Preset("configs/h200.yaml", "finetune", 512, 256, 2, True),
+    "h200-pretrain": Preset("configs/h200.yaml", "pretrain", 512, 512, 2, True),
 }
 """Steps of the H200's preset have 512 promoters in place of 4,096, so that they fit into 12 GB in float32."""
 
 
-class Counts(TorchDispatchMode):
+class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Operator calls, host waits, activations and input tokens of a step."""
 
     def __init__(self, task: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = self.waits = self.tokens = self.passes = self.saved_bytes = 0
         self._kept: dict[int, int] = {}
         self._own = {weights.untyped_storage().data_ptr() for weights in task.parameters()}
@@ -134,13 +133,13 @@ def shape_as_on_gpu(task: Any) -> None:
     def choose_width(longest: int, mode: str, k: int, _device: torch.device) -> int:
         return frames.choose_width(longest, mode, k, torch.device("cuda"))
 
-    objectives.choose_width = choose_width
+    objectives.choose_width = choose_width  # type: ignore[assignment, attr-defined]
     try:
         from model.bert import length_cut
         from model.bert.fused_attention import fuse_projections
     except ImportError:
         return
-    length_cut.choose_width = choose_width
+    length_cut.choose_width = choose_width  # type: ignore[assignment, attr-defined]
     length_cut.MASK_COST["cpu"] = length_cut.MASK_COST["cuda"]
     fuse_projections(task.model)
 
@@ -157,6 +156,16 @@ def make_step(rows: Batch, chosen: Any, micro_batches: int, number: int) -> Step
     return Step(0, number, first, parts)
 
 
+def read_split(config: Config, stage: StageName) -> tuple[Batch, Any]:
+    """Read the training split of a stage. Returns its rows, and an order that is the same for all checkouts."""
+    folder = shard_folder(config)
+    index, split = read_index(folder), f"{stage}/train"
+    (one,) = ShardStream(folder, index, split, index.rows(split), RankSlice()).epoch(0)
+    (rows,) = one.micro_batches
+    keys = [(tokens.tobytes(), value) for tokens, value in zip(rows.tokens, rows.expression.tolist(), strict=True)]
+    return rows, np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
 def take_steps(config: Config, preset: Preset, ds_config: Path, world: World) -> Iterator[dict[str, float]]:
     """Take the steps of a preset: yield loss and CPU time per promoter of each, and the counts of one."""
     index, stage = read_index(shard_folder(config)), preset.stage
@@ -166,27 +175,20 @@ def take_steps(config: Config, preset: Preset, ds_config: Path, world: World) ->
         shape_as_on_gpu(task)
     engine = start_engine(stage, config.stage(stage), task, read_ds_config(ds_config, False), world, 0)
     engine.deepspeed.train()
-    size, k, per_row = index.rows(f"{stage}/train"), index.k, 1 if stage == "pretrain" else index.k
-    (one,) = ShardStream(shard_folder(config), index, f"{stage}/train", size, RankSlice()).epoch(0)
-    (rows,) = one.micro_batches
-    # Checkouts may differ in the order of an epoch, so the rows are sorted, and drawn here.
-    keys = [(tokens.tobytes(), value) for tokens, value in zip(rows.tokens, rows.expression.tolist(), strict=True)]
-    order, random = np.array(sorted(range(size), key=keys.__getitem__)), np.random.default_rng(0)
+    rows, order = read_split(config, stage)
+    random, draw = np.random.default_rng(0), objectives.draw  # type: ignore[attr-defined]
     for number in range(1 + preset.steps):
-        chosen = order[random.choice(size, preset.batch, replace=False)]
+        chosen = order[random.choice(len(order), preset.batch, replace=False)]
         step, sums = make_step(rows, chosen, engine.plan.micro_batches, number), torch.zeros(3, dtype=torch.float64)
-        counts, start = {}, time.process_time()
-        if number == 0:
-            with patch.object(objectives, "draw", SharedDraws):
-                engine.train_step(step, sums)
-        elif number == 1:
-            counts = Counts(task).count(lambda step=step, sums=sums: engine.train_step(step, sums))  # type: ignore
-            counts["padding"] = counts["tokens"] / float(sum(((rows.lengths[chosen] - f) // k + 2).sum() for f in range(k)))
-            counts["padding"] *= k / per_row
-        else:
-            engine.train_step(step, sums)
+        work, counts, start = partial(engine.train_step, step, sums), {}, time.process_time()
+        with patch.object(objectives, "draw", draw if number else SharedDraws):
+            if number == 1:
+                counts = Counts(task).count(work)
+            else:
+                work()
         seconds = (time.process_time() - start) / preset.batch
-        yield {"seconds": seconds, "loss": float(sums[0] / sums[1]), **counts}
+        own = sum(((rows.lengths[chosen] - frame) // index.k + 2).sum() for frame in range(index.k))
+        yield {"seconds": seconds, "loss": float(sums[0] / sums[1]), "own_tokens": float(own), **counts}
 
 
 def run_child(name: str, rows: str, overrides: list[str]) -> None:
@@ -242,7 +244,9 @@ def compare(checkouts: list[Path], name: str, rows: Path, overrides: list[str]) 
         counts, seconds = steps[1], statistics.median(step["seconds"] for step in steps[1:])
         whole = [f"{counts[key]:,}" for key in ("operations", "waits", "passes")]
         memory = counts["saved_bytes"] / PRESETS[name].batch / 1e6
-        lines.append([f"{name}, {which}", f"{seconds:.4f}", *whole, f"{counts['padding']:.3f}", f"{memory:.1f}",
+        frames = 1 if PRESETS[name].stage == "finetune" else 3  # pretraining reads one of the three reading frames
+        padding = counts["tokens"] * frames / counts["own_tokens"]
+        lines.append([f"{name}, {which}", f"{seconds:.4f}", *whole, f"{padding:.3f}", f"{memory:.1f}",
                       f"{difference:.0e}"])  # fmt: skip
     return lines
 
@@ -255,10 +259,11 @@ def main() -> None:
     cli.add_argument("before", type=Path, help="folder of a checkout")
     cli.add_argument("after", type=Path, help="folder of a checkout")
     cli.add_argument("--rows", type=Path, required=True, help="text file of promoters and labels")
+    cli.add_argument("--only", choices=PRESETS, action="append", help="default: all")
     cli.add_argument("overrides", nargs="*", metavar="key=value")
     args = cli.parse_intermixed_args()
-    lines = [line for name in PRESETS for line in compare([args.before, args.after], name, args.rows, args.overrides)]
-    print(markdown(HEAD, lines))
+    checkouts, names = [args.before, args.after], args.only or PRESETS
+    print(markdown(HEAD, [line for name in names for line in compare(checkouts, name, args.rows, args.overrides)]))
 
 
 if __name__ == "__main__":
