@@ -2,7 +2,7 @@
 
     python -m bench.training.deterministic [key=value ...]
 
-The paper's model on synthetic promoters, in float32, 16 promoters per step. The median of the ratios of pairs of steps
+The paper's model on synthetic promoters, in float32, 8 promoters per step. The median of the ratios of pairs of steps
 is shown, with the range of its middle half.
 """
 
@@ -28,8 +28,8 @@ from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
 
-PAIRS, ROWS = 15, 4000
-BATCH = ("pretrain.global_batch=16", "finetune.global_batch=16", "finetune.start=scratch")
+PAIRS, ROWS = 7, 2000
+BATCH = ("pretrain.global_batch=8", "finetune.global_batch=8", "finetune.start=scratch")
 
 
 def measure(config: Config, stage: StageName, world: World) -> list[str]:
