@@ -65,10 +65,10 @@ class Preset:
 PRESETS = {
     "default-finetune": Preset("config.yaml", "finetune", 64, 64, 3, False),
     "default-pretrain": Preset("config.yaml", "pretrain", 128, 64, 3, False),
-    "h200-finetune": Preset("configs/h200.yaml", "finetune", 256, 256, 1, True),
-    "h200-pretrain": Preset("configs/h200.yaml", "pretrain", 512, 512, 1, True),
+    "h200-finetune": Preset("configs/h200.yaml", "finetune", 512, 256, 2, True),
+    "h200-pretrain": Preset("configs/h200.yaml", "pretrain", 512, 512, 2, True),
 }
-"""Steps of the H200's preset have 256 and 512 promoters in place of 4,096: minutes, and 8 GB in float32."""
+"""Steps of the H200's preset have 512 promoters in place of 4,096, and micro-batches that fit into 9 GB in float32."""
 
 
 class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -175,10 +175,10 @@ def take_steps(config: Config, preset: Preset, ds_config: Path, world: World) ->
         shape_as_on_gpu(task)
     engine = start_engine(stage, config.stage(stage), task, read_ds_config(ds_config, False), world, 0)
     engine.deepspeed.train()
-    rows, order = read_split(config, stage)
+    (rows, order), size = read_split(config, stage), config.stage(stage).global_batch
     random, draw = np.random.default_rng(0), objectives.draw  # type: ignore[attr-defined]
     for number in range(1 + preset.steps):
-        chosen = order[random.choice(len(order), preset.batch, replace=False)]
+        chosen = order[random.choice(len(order), size, replace=False)]
         step, sums = make_step(rows, chosen, engine.plan.micro_batches, number), torch.zeros(3, dtype=torch.float64)
         work, counts, start = partial(engine.train_step, step, sums), {}, time.process_time()
         with patch.object(objectives, "draw", draw if number else SharedDraws):
@@ -186,9 +186,9 @@ def take_steps(config: Config, preset: Preset, ds_config: Path, world: World) ->
                 counts = Counts(task).count(work)
             else:
                 work()
-        seconds = (time.process_time() - start) / preset.batch
+        seconds = (time.process_time() - start) / size
         own = sum(((rows.lengths[chosen] - frame) // index.k + 2).sum() for frame in range(index.k))
-        yield {"seconds": seconds, "loss": float(sums[0] / sums[1]), "own_tokens": float(own), **counts}
+        yield {"seconds": seconds, "loss": float(sums[0] / sums[1]), "rows": size, "own_tokens": float(own), **counts}
 
 
 def run_child(name: str, rows: str, overrides: list[str]) -> None:
@@ -243,7 +243,7 @@ def compare(checkouts: list[Path], name: str, rows: Path, overrides: list[str]) 
     for which, steps in zip(("before", "after"), zip(*both, strict=True), strict=True):
         counts, seconds = steps[1], statistics.median(step["seconds"] for step in steps[1:])
         whole = [f"{counts[key]:,}" for key in ("operations", "waits", "passes")]
-        memory = counts["saved_bytes"] / PRESETS[name].batch / 1e6
+        memory = counts["saved_bytes"] / counts["rows"] / 1e6
         frames = 1 if PRESETS[name].stage == "finetune" else 3  # pretraining reads one of the three reading frames
         padding = counts["tokens"] * frames / counts["own_tokens"]
         lines.append([f"{name}, {which}", f"{seconds:.4f}", *whole, f"{padding:.3f}", f"{memory:.1f}",
