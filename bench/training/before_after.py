@@ -3,10 +3,11 @@
     python -m bench.training.before_after BEFORE AFTER --rows train_sequences.txt [--only NAME] [key=value ...]
 
 Eager, float32, one thread, no dropout, as its draws depend on the order of the rows. Each checkout runs in a process of
-its own and takes one step at a time. The first step is not timed. CPU s per promoter: median of the timed steps.
-Operations: operator calls of torch in a step; waits: those whose value the host reads. Padding: tokens that the model
-reads per token of the promoters. MB per promoter: activations that the forward pass keeps, in float32. Loss difference:
-the largest one of a step, relative. In pretraining it is that of the first step, in which both have the same masks.
+its own and takes one step at a time. The first step is not timed, the second one is also counted. CPU s per promoter:
+median of the timed steps. Operations: operator calls of torch in a step; waits: those whose value the host reads.
+Padding: tokens that the model reads per token of the promoters. MB per promoter: activations that the forward pass
+keeps, in float32. Loss difference: the largest one of a step, relative. In pretraining it is that of the first step, in
+which both have the same masks.
 """
 
 import argparse
