@@ -49,7 +49,7 @@ def module(name: str, *arguments: str) -> list[str]:
 def run_json(command: Sequence[str], paths: Sequence[Path] = ()) -> dict[str, float]:
     """Run a command that prints a JSON object, with one thread per library, and return it. paths: see run_command."""
     output, _ = run_command(command, ONE_THREAD, paths=paths)
-    return json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
+    return dict(json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{"))))
 
 
 def run_command(

@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from bench.measure import COMMAND, FULL, Cost, cost_of, markdown, medians, module, run
@@ -44,7 +45,7 @@ def compare_peers(file: Path, work: Path, times: int) -> None:
         return cost_of(module("dataset.build_contenders", peer, str(file), str(work / peer)))
 
     contenders = {OURS: lambda: cost_of(own_command(file, work))}
-    contenders |= {f"{name} (Parquet)": lambda peer=peer: peer_cost(peer) for peer, name in PEERS.items()}
+    contenders |= {f"{name} (Parquet)": partial(peer_cost, peer) for peer, name in PEERS.items()}
     costs = medians(contenders, times)
     rows = (
         [

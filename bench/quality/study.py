@@ -108,6 +108,8 @@ class Studio:
 
     def public(self, run: Path) -> dict[str, Any]:
         """Compute the DREAM Challenge score on the public rows."""
+        assert self.test is not None
+        assert self.labels is not None
         out = run / "test_sequences.tsv"
         run_single_threaded((COMMAND, "predict", str(run / "model"), str(self.test), "-o", str(out)))
         labels = ("--labels", str(self.labels / "ground.json"), "--subsets", str(self.labels))

@@ -97,7 +97,8 @@ def dream(results: Results) -> str:
         values = [scores(trials, metric, variant=name) for metric in ("pearson", "spearman")]
         rows.append([f"{LABELS[name]}: held-out rows", *map(cell, values)])
     public = {one["seed"]: one["public"] for one in trials if "public" in one}
-    for subset in next(iter(public.values()), {}).get("subsets", {}):
+    first: dict[str, Any] = next(iter(public.values()), {})
+    for subset in first.get("subsets", {}):
         parts = {seed: score["subsets"][subset] for seed, score in public.items()}
         rows.append(
             [

@@ -11,6 +11,8 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from bench.measure import ONE_THREAD, markdown, medians
 
@@ -61,7 +63,7 @@ def copier(blocks: list[np.ndarray]) -> Callable[[], None]:
     return copy
 
 
-def own_encoder(columns: list, k: int) -> Callable[[], None]:
+def own_encoder(columns: list[Any], k: int) -> Callable[[], None]:
     buffer = np.empty(BUFFER_BYTES, np.uint8)  # reused from call to call, as in the shard writer
 
     def encode_columns() -> None:
@@ -114,7 +116,7 @@ def main() -> None:
     lines = []
     for k in map(int, args.k.split(",")):
         each = contenders(args.rows, k)
-        results = medians({name: lambda name=name, each=each: measure_rate(each[name]) for name in each}, args.times)
+        results = medians({name: partial(measure_rate, encoder) for name, encoder in each.items()}, args.times)
         for name, numbers in results.items():
             rate = numbers["rate"]
             lines.append([f"k = {k}, {name}", f"{rate:,.0f}", f"{rate * BASES / 1e6:,.1f}", ratio(results, name)])

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,12 @@ CONTENDERS = {  # name in write_contenders.py, and the divisor of the number of 
 def contenders(work: Path, rows: int, processes: int) -> dict[str, Callable[[], dict[str, float]]]:
     """Make all contenders: row of the table -> function that measures it."""
     measures: dict[str, Callable[[], dict[str, float]]] = {
-        name: lambda key=key, share=share: write(work, key, max(rows // share, 1), processes, work / "out")
+        name: partial(write, work, key, max(rows // share, 1), processes, work / "out")
         for name, (key, share) in CONTENDERS.items()
     }
     for compression in ("none", "zstd"):
         name = "promoter-bert, the command" + (f", {compression}" if compression != "none" else "")
-        measures[name] = lambda compression=compression: write_by_command(work, compression, processes)
+        measures[name] = partial(write_by_command, work, compression, processes)
     return measures
 
 

@@ -13,6 +13,7 @@ Needs Linux and 3 GB of disk.
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.measure import COMMAND, STUBS, markdown, medians, module, run, run_json
@@ -43,14 +44,14 @@ def write_files(work: Path, rows: int) -> None:
 def contenders(work: Path, seconds: float) -> dict[str, Callable[[], dict[str, float]]]:
     """Make all contenders: row of the table -> function that measures it."""
     ours = work / "shards" / f"k{K}"
-    folders = {
+    folders: dict[str, tuple[str, Path, int]] = {
         OURS: ("ours", ours, 1),
         "promoter-bert's shards through webdataset alone": ("plain-webdataset", ours, 1),
         **{name: (reader, work / folder, 1) for name, (reader, folder, _) in PEERS.items()},
         "promoter-bert, 2 ranks side by side": ("ours", ours, 2),
         "promoter-bert, 4 ranks side by side": ("ours", ours, 4),
     }
-    return {name: lambda arguments=arguments: read(*arguments, seconds) for name, arguments in folders.items()}
+    return {name: partial(read, *arguments, seconds) for name, arguments in folders.items()}
 
 
 def read(contender: str, folder: Path, ranks: int, seconds: float) -> dict[str, float]:

@@ -74,7 +74,7 @@ def serve_s3(folder: Path) -> Iterator[str]:
     """Serve a folder by moto's S3."""
     import logging
 
-    import s3fs
+    import s3fs  # type: ignore[import-untyped]
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -14,12 +14,14 @@ import multiprocessing
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.measure import markdown
 from bench.stream.read_contenders import peak_megabytes
-from pipeline.shards.index import FORMAT, TAR_END_BYTES, Index, RecordEntry, ShardEntry, read_index, serialize_files
+from pipeline.shards.index import FORMAT, TAR_END_BYTES, Index, ShardEntry, read_index, serialize_files
+from pipeline.shards.record_tables import RecordEntry
 from pipeline.stream.batching import RankSlice, assign_rows
 from pipeline.stream.lanes import list_upcoming, slice_lanes
 from pipeline.stream.shuffle import EpochOrder, count_lanes
@@ -61,7 +63,7 @@ def list_records(index: Index, rank: int, ranks: int, batch: int) -> set[tuple[i
     return {(shard, number) for shard, number in np.unique(list_upcoming(slices)[:, 1:], axis=0).tolist()}
 
 
-def measure_world(folder: Path, ranks: int, batch: int, queue) -> None:
+def measure_world(folder: Path, ranks: int, batch: int, queue: Any) -> None:
     """Read the index and compute the order of the first rank, then what some other ranks read."""
     before, began = peak_megabytes(), time.process_time()
     index = read_index(folder)

@@ -21,6 +21,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -30,7 +32,7 @@ from bench.measure import markdown
 from bench.training.bench_train import Measurement, MeasurementSpec, check_trace, make_shards, measure, synthetic_config
 from bench.training.gpu_contenders import Bench, Variant, hugging_face, original_team, prediction, spec_of
 from bench.training.timing import Rates, StepPlan
-from model.config import Config, load_config
+from model.config import Config, StageName, load_config
 from model.distributed.process_group import init_group, leave_group
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
@@ -44,11 +46,11 @@ HEAD = ["", "promoters/s", "slowest to fastest", "TFLOP/s", "of matmul", "data w
 def variants(tiny: bool) -> Iterable[Variant]:
     """List the configurations to measure, the base first."""
     if tiny:
-        return [Variant(stage, "fp32", zero, 32, compiled) for stage, zero, compiled in (
-            ("finetune", 1, ""), ("pretrain", 1, ""), ("finetune", 0, ""), ("finetune", 1, "aot_eager"),
-        )]  # fmt: skip
+        few = Variant("finetune", "fp32", 1, 32)
+        return [few, replace(few, stage="pretrain"), replace(few, zero=0), replace(few, compiled="aot_eager")]
     rows = []
-    for stage in ("finetune", "pretrain"):
+    stages: tuple[StageName, ...] = ("finetune", "pretrain")
+    for stage in stages:
         base = Variant(stage, BASE.precision, BASE.zero, BASE.batch)
         rows += [base, Variant(stage, "fp16", 1, 4096, "inductor"), Variant(stage, "bf16", 1, 4096)]
         rows += [Variant(stage, "bf16", 1, 4096, "inductor"), Variant(stage, "tf32", 1, 4096)]
@@ -190,7 +192,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     ]
     for variant, spec in ours:
         if not variant.compiled:
-            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
+            add(spec.name, partial(own_rows, variant, spec))
     alone("predict", prediction_rows)
     batch, precision = (32, "fp32") if args.tiny else (BASE.batch, BASE.precision)
     name = f"Hugging Face Trainer, finetune, {precision}, batch {batch}"
@@ -200,7 +202,7 @@ def measure_all(config: Config, work: Path, args: argparse.Namespace) -> None:
     alone(team, lambda: [row(team, (result := original_team(bench, few)).rates, result.gigabytes)])
     for variant, spec in ours:  # last, because compilation can take many minutes
         if variant.compiled:
-            add(spec.name, lambda variant=variant, spec=spec: own_rows(variant, spec))
+            add(spec.name, partial(own_rows, variant, spec))
     leave_group()
 
 

@@ -167,7 +167,7 @@ def hugging_face(bench: Bench, batch: int, precision: str) -> Peer:
     ends: list[float] = []
     micro_batch = min(TRAINER_MICRO_BATCH, batch)
 
-    class Clock(TrainerCallback):
+    class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if len(ends) in range(plan.warm_up - 1, plan.total, plan.part):
                 synchronize(world.device)

@@ -28,7 +28,7 @@ import numpy as np
 
 from bench.measure import COMMAND, markdown
 from bench.parallel import TRAIN, run_parallel, run_single_threaded
-from model.config import Config, load_config
+from model.config import Config, StageName, load_config
 from pipeline.paths import ROOT
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
@@ -117,7 +117,7 @@ def main() -> None:
     run_single_threaded([COMMAND, "shards", "--config", str(args.config), *settings])
     config = load_config(args.config, settings)
     index = read_index(shard_folder(config))
-    stages = ["pretrain", "finetune"] if args.pretrain else ["finetune"]
+    stages: list[StageName] = ["pretrain", "finetune"] if args.pretrain else ["finetune"]
     rows = {stage: index.rows(f"{stage}/train") for stage in ("pretrain", "finetune")}
     length = [
         setting

@@ -185,7 +185,8 @@ def trace_step(config: Config, stage: StageName) -> tuple[Trace, int]:
             elif type(child) is torch.nn.Dropout:
                 setattr(parent, name, GpuDropout(child.p))
     lengths = torch.full((ROWS,), BASES)
-    draws = draw(ROWS, BASES // 3 + 2, 3, torch.Generator().manual_seed(0)) if stage == "pretrain" else None
+    drawn = draw(ROWS, BASES // 3 + 2, 3, torch.Generator().manual_seed(0))
+    draws = drawn.slice_rows(0, ROWS) if stage == "pretrain" else None
     tokens = torch.randint(5, 130, (ROWS, BASES // 3 * 3), dtype=torch.uint8)
     batch = DeviceBatch(tokens, lengths, torch.zeros(ROWS), torch.ones(ROWS), draws, is_full=True)
     trace = Trace()

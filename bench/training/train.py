@@ -42,8 +42,8 @@ def prepare(work: Path) -> None:
     """Write dataset and shards, and the same promoters as token arrays."""
     (work / "bench.yaml").write_text(yaml.safe_dump(SETTINGS))
     for arguments in (["generate", "rows.tsv", "--rows", str(ROWS)], ["build", "rows.tsv"], ["shards"]):
-        config = [] if arguments[0] == "generate" else ["--config", "bench.yaml"]
-        subprocess.run([COMMAND, *arguments, *config], cwd=work, check=True, capture_output=True)
+        preset = [] if arguments[0] == "generate" else ["--config", "bench.yaml"]
+        subprocess.run([COMMAND, *arguments, *preset], cwd=work, check=True, capture_output=True)
     config = load_config(work / "bench.yaml", [f"shards.path={work}/shards"])
     folder = shard_folder(config)
     index = read_index(folder)

@@ -92,7 +92,7 @@ def trainer(work: Path) -> None:
             predictions = flat.view(len(input_ids), -1).mean(1)
             return {"loss": torch.nn.functional.mse_loss(predictions, labels), "logits": predictions}
 
-    class Clock(TrainerCallback):
+    class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_, **__):  # type: ignore[no-untyped-def]
             ends.append(read_clocks())
 
