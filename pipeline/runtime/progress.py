@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.runtime.text import escape_controls
+from pipeline.runtime.text import escape_controls, format_duration
 
 PLAIN_SECONDS = 5.0, 60.0
 """Seconds between two plain lines: at the start, and at most."""
+LINE_WIDTH = 120
+"""Most characters of a plain line: the last comma-separated parts of a note that do not fit are omitted."""
 
 Update = Callable[[int, int, str], None]
-"""Called with the units done, the total (0 if unknown), and a note that is printed after them."""
+"""Called with the units done, the total (0 if unknown), and a note that is printed after them, unless the line before
+had the same one."""
 
 
 def emit(line: str) -> None:
@@ -84,19 +87,30 @@ class _Lines:
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
         self._began = self._last = time.monotonic()
-        self._first_done: int | None = None
+        self._first: tuple[float, int] | None = None  # time and units of the first call
+        self._note = ""
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        elapsed_s = max(now - self._began, 1e-9)
-        at_once = (bool(note) and self._first_done is None) or 0 < total <= done
-        if self._first_done is None:
-            self._first_done = done
+        at_once = (bool(note) and self._first is None) or 0 < total <= done
+        first_time, first_done = self._first = self._first or (now, done)
         least_s, most_s = PLAIN_SECONDS
-        if not at_once and now - self._last < min(max(least_s, elapsed_s / 20), most_s):
+        if not at_once and now - self._last < min(max(least_s, (now - self._began) / 20), most_s):
             return
         self._last = now
-        rate = (done - self._first_done) / elapsed_s
-        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
+        rate = (done - first_done) / max(now - first_time, 1e-9)
         count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
-        emit(f"{self._title}: {done:,} {count}{left} {note}".rstrip())
+        left = [f"{format_duration((total - done) / rate)} left"] if rate > 0 and done < total else []
+        emit(_fit(", ".join([f"{self._title}: {done:,} {count}", *left]), note if note != self._note else ""))
+        self._note = note
+
+
+def _fit(line: str, note: str) -> str:
+    """Append a note to a line, without the last parts that would not fit; its first part is always kept."""
+    first, *others = [part for part in note.split(", ") if part] or [""]
+    line = f"{line}, {first}" if first else line
+    for part in others:
+        if len(line) + len(part) + 2 > LINE_WIDTH:
+            break
+        line = f"{line}, {part}"
+    return line
