@@ -14,6 +14,7 @@ from model.artifacts.json_files import read_run_json
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
+from model.scoring.scale import describe_scale_problem
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
 
@@ -161,3 +162,9 @@ def warn_below_baseline(masked: Mapping[str, Any]) -> str:
     if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
         return ""
     return "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"
+
+
+def warn_of_scale(score: Mapping[str, Any]) -> list[str]:
+    """Warn of predictions on another scale than the labels, per label. score: of a split, in summary.json."""
+    problems: dict[str, dict[str, float]] = score.get("scale_problems", {})  # older runs do not record it
+    return [f"{name}{': ' if name else ''}{describe_scale_problem(each)}" for name, each in problems.items()]
