@@ -97,6 +97,8 @@ UNITS = {
     "accuracy": "share of k-mers",
     "learning rate": "no unit",
     "loss": "no unit",
+    "training perplexity per base": "no unit",
+    "validation perplexity per base": "no unit",
     "training loss": "no unit",
     "validation accuracy": "share of k-mers",
     "validation correlation": "no unit",

@@ -94,7 +94,8 @@ class Meter:
         On a GPU, this would wait for the device: it returns the last reading there.
         """
         if self._promoters and self._engine.world.device.type == "cpu":
-            self.line = self._describe(self._measure(*self.sums.tolist(), time.monotonic() - self._began))
+            loss, count, correct = self.sums.tolist()
+            self.line = self._describe(self._measure(loss, count, correct, time.monotonic() - self._began))
         return self.line
 
     def _measure(self, loss: float, count: float, correct: float, seconds: float) -> dict[str, float]:

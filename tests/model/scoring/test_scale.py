@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from model.runs.read import warn_of_scale
+from model.reporting.run_sections import scores_section
+from model.runs.read import read_run, warn_of_scale
 from model.scoring.scale import describe_scale_problem, find_scale_problem
+from model.training.messages import describe_summary
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +57,13 @@ def test_description_names_the_cause_with_its_numbers(fitted, label):
     assert warn_of_scale({"scale_problems": {"": found}}) == [text]
     assert warn_of_scale({"scale_problems": {"dev": found}}) == [f"dev: {text}"]
     assert warn_of_scale({"pearson": 0.5}) == []
+
+
+def test_summary_and_report_warn(finished_run, label, fitted):
+    run = read_run(finished_run)
+    assert "Warning" not in str(scores_section(run, None))
+    problem = find_scale_problem(rescale(fitted, label, 0.01), label)
+    run.summary["scores"]["test"]["scale_problems"] = {"": problem}
+    assert "Warning, test split: predictions nearly constant, scale not learned: R2 " in str(scores_section(run, None))
+    (line,) = [line for line in describe_summary(run.summary).splitlines() if line.startswith("warning")]
+    assert describe_scale_problem(problem) in line
