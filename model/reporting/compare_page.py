@@ -48,8 +48,8 @@ PER_BASE = {"loss": "training perplexity per base", "valid_loss": "validation pe
 """Metric -> title of its figure, for the pretraining of runs of different k."""
 PER_BASE_TEXT = (
     "The k-mers of these runs have different lengths. A longer k-mer is harder to predict, so losses and accuracies "
-    "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that the "
-    "model still considers, 1 for perfect predictions and 4 for random guesses."
+    "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that "
+    "the model still considers, 1 for perfect predictions and 4 for random guesses."
 )
 SPEED = {"promoters_per_second": "promoters per second"}
 """Metric -> title of its folded figure."""

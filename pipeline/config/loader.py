@@ -138,6 +138,8 @@ def _describe_error(problem: Any, schema: type[BaseModel]) -> str:
     """Describe one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
         *sections, key = problem["loc"]
+        if not sections and (names := find_keys(str(key), schema)):
+            return f"the section is missing; expected {' or '.join(names)} as the key"
         known = list(_find_type(sections, schema).model_fields)
         near = difflib.get_close_matches(str(key), known, 1)
         return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; expected one of {', '.join(known)}"
