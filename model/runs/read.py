@@ -17,6 +17,7 @@ from model.runs.status import STATUS, State, read_status
 from model.scoring.scale import describe_scale_problem
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 
 SUMMARY_KEYS: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
@@ -129,7 +130,9 @@ class RunFiles:
 def read_run(folder: Path) -> RunFiles:
     """Read a run directory. Raises UserError if the folder is not a run directory, or its files are corrupt."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a run directory of train.py, such as runs/demo")
+        raise UserError(
+            f"{folder}: no such folder{looked_in(folder)}; expected a run directory of train.py, such as runs/demo"
+        )
     if not (folder / "run.json").exists():
         raise UserError(f"{folder}: holds no run.json; expected a run directory of train.py, such as runs/demo")
     summary = folder / "summary.json"

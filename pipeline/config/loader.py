@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
-from pipeline.paths import shipped
+from pipeline.paths import looked_in, shipped
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -70,7 +70,7 @@ def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}{looked_in(path)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: invalid YAML: {error}") from None
     if not isinstance(values, dict):

@@ -17,6 +17,7 @@ from pipeline.dataset.database import explain, open_dataset, rows_of, statement
 from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
+from pipeline.paths import looked_in
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
@@ -52,7 +53,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
         try:
             sql = Path(sql).read_text(encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{sql}: {error.strerror}") from None
+            raise UserError(f"{sql}: {error.strerror}{looked_in(sql)}") from None
     if output is not None:
         expect_folder(output)
     needs_dataset = Path(dataset).exists() or not _reads_files_only(sql)
@@ -156,7 +157,8 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
             raise UserError("the dataset is read-only; expected a select; fix: for a file of the result, -o NAME.csv")
         relation = connection.sql(sql)
     except duckdb.Error as error:
-        raise UserError(str(error).strip()) from None
+        place = f"; relative paths start in {Path.cwd()}" if isinstance(error, duckdb.IOException) else ""
+        raise UserError(f"{str(error).strip()}{place}") from None
     if relation is None:
         raise UserError("the statement returns no rows; the dataset is read-only; expected a select")
     return relation
