@@ -69,6 +69,8 @@ def test_outputs_of_the_examples_are_ignored_by_git():
         }
     names = sorted(f"{name}/x" if "." not in name else name for name in outputs if "://" not in name)
     assert len(names) > 20
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
     done = subprocess.run(
         ["git", "check-ignore", "--no-index", *names], cwd=ROOT, capture_output=True, text=True, check=False
     )
