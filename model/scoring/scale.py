@@ -38,19 +38,13 @@ def find_scale_problem(prediction: Vector, label: Vector) -> dict[str, float] | 
 
 def describe_scale_problem(problem: Mapping[str, float]) -> str:
     """Describe a problem of find_scale_problem with its numbers, and what helps. Without a full stop."""
-    best_sd = problem["pearson"] * problem["label_sd"]
-    shift = problem["prediction_mean"] - problem["label_mean"]
-    if abs(shift) > abs(best_sd - problem["prediction_sd"]):
-        cause, fact = (
-            "level not learned",
-            f"mean {problem['prediction_mean']:.3g}, of the labels {problem['label_mean']:.3g}",
-        )
+    sd, best_sd = problem["prediction_sd"], problem["pearson"] * problem["label_sd"]
+    fact = f"their sd is {sd:.3g}, and r x sd of the labels is {best_sd:.3g}"
+    if abs(problem["prediction_mean"] - problem["label_mean"]) > abs(best_sd - sd):
+        cause, fix = "level not learned", "compare the labels of the splits"
+        fact = f"their mean is {problem['prediction_mean']:.3g}, and that of the labels {problem['label_mean']:.3g}"
+    elif sd > best_sd:
+        cause, fix = "predictions vary too much, scale not learned", "train shorter, or on more rows"
     else:
-        cause = "predictions nearly constant, scale not learned"
-        if problem["prediction_sd"] > best_sd:
-            cause = "predictions vary too much, scale not learned"
-        fact = f"sd {problem['prediction_sd']:.3g}, expected about r x sd of the labels = {best_sd:.3g}"
-    return (
-        f"{cause}: R2 {problem['r2']:.3f} is far below r^2 = {problem['pearson'] ** 2:.3f} ({fact}); the order of the "
-        "predictions is useful, their values are not; train longer, or with a higher finetune.learning_rate"
-    )
+        cause, fix = "predictions nearly constant, scale not learned", "train longer, or raise finetune.learning_rate"
+    return f"{cause}: R2 {problem['r2']:.3f}, but r^2 = {problem['pearson'] ** 2:.3f}; {fact}; fix: {fix}"

@@ -9,6 +9,7 @@ from pipeline.runtime.text import escape_controls, format_duration
 
 PLAIN_SECONDS = 5.0, 60.0
 """Seconds between two plain lines: at the start, and at most."""
+BAR_WIDTH = 20
 LINE_WIDTH = 120
 """Most characters of a plain line: the last comma-separated parts of a note that do not fit are omitted."""
 
@@ -75,10 +76,17 @@ def _bar(title: str) -> Iterator[Update]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     description, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns = description, BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeRemainingColumn(), note
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None, note="")
-        yield lambda done, total, note: bar.update(task, completed=done, total=total or None, note=note)
+
+        def show(done: int, total: int, note: str) -> None:
+            others = f"{title} {total}/{total} 0:00:00 "
+            fitting = _fit("", note, console.width - BAR_WIDTH - len(others) - 1)
+            bar.update(task, completed=done, total=total or None, note=fitting)
+
+        yield show
 
 
 class _Lines:
@@ -101,16 +109,17 @@ class _Lines:
         rate = (done - first_done) / max(now - first_time, 1e-9)
         count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
         left = [f"{format_duration((total - done) / rate)} left"] if rate > 0 and done < total else []
-        emit(_fit(", ".join([f"{self._title}: {done:,} {count}", *left]), note if note != self._note else ""))
+        line = ", ".join([f"{self._title}: {done:,} {count}", *left])
+        emit(_fit(line, note if note != self._note else "", LINE_WIDTH))
         self._note = note
 
 
-def _fit(line: str, note: str) -> str:
+def _fit(line: str, note: str, width: int) -> str:
     """Append a note to a line, without the last parts that would not fit; its first part is always kept."""
-    first, *others = [part for part in note.split(", ") if part] or [""]
-    line = f"{line}, {first}" if first else line
+    first, *others = note.split(", ")
+    line = ", ".join(filter(None, (line, first)))
     for part in others:
-        if len(line) + len(part) + 2 > LINE_WIDTH:
+        if len(line) + len(part) + 2 > width:
             break
         line = f"{line}, {part}"
     return line

@@ -99,6 +99,17 @@ def test_terminal_shows_a_progress_bar(monkeypatch, capsys):
     assert "cutting" in shown
 
 
+def test_a_long_note_leaves_room_for_the_count_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress("finetune", "steps") as update:
+        update(12_345, 67_890, "loss 0.5, lr 1e-3, 600 promoters/s, FLOP utilization 20 %")
+    shown = capsys.readouterr().err
+    assert "12345/67890" in shown
+    assert "loss 0.5, lr 1e-3" in shown
+    assert "FLOP" not in shown
+
+
 def test_control_characters_in_messages_are_escaped(capsys):
     emit("a\x1b[31m\r\x07\ud800é\t1\n2")
     assert capsys.readouterr().err == "a\\x1b[31m\\r\\x07\\ud800é\t1\n2\n"
