@@ -46,7 +46,16 @@ def parse_arguments() -> argparse.Namespace:
     cli.add_argument(
         "--local_rank", type=int, metavar="N", help="Number of this process on its host; set by launchers."
     )
-    args = cli.parse_intermixed_args()
+    cli.add_argument("--version", action="store_true", help="Show the version and exit.")
+    args, unknown = cli.parse_known_intermixed_args()
+    if args.version:
+        from importlib.metadata import version
+
+        cli.exit(message=f"promoter-bert {version('promoter-bert')}\n")
+    if unknown:
+        from model.config import suggest_setting
+
+        cli.error(f"{unknown[0]}: no such option; {suggest_setting(unknown[0], args.overrides)}")
     invalid = [text for text in args.overrides if "=" not in text]
     if invalid:
         cli.error(f"expected section.key=value, got {invalid[0]}")

@@ -186,3 +186,27 @@ class Config(DataConfig):
 def load_config(path: Path | str = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> Config:
     """Load a config file with `section.key=value` overrides; see pipeline.config.loader.load_config."""
     return loader.load_config(path, overrides, Config)
+
+
+OPTION_SETTINGS = {
+    "batch-size": "global_batch", "data": "dataset.path", "dataset": "dataset.path", "epochs": "max_epochs",
+    "lr": "learning_rate", "name": "run.name", "num-epochs": "max_epochs", "o": "run.path", "out": "run.path",
+    "output": "run.path", "output-dir": "run.path", "run": "run.name", "run-name": "run.name", "seed": "run.seed",
+    "shards": "shards.path", "workers": "shards.workers",
+}  # fmt: skip
+"""Options of other programs, and of promoter-bert's commands, that people try on train.py -> their setting."""
+
+
+def suggest_setting(option: str, values: Sequence[str] = ()) -> str:
+    """Suggest the override for an option that train.py does not have, such as --k or --learning-rate=1e-3.
+
+    values: the other arguments; one without = is taken as the option's value.
+    """
+    name, _, given = option.lstrip("-").partition("=")
+    name = name.replace("_", "-").lower()
+    setting = OPTION_SETTINGS.get(name, name.replace("-", "_"))
+    keys = [setting] if "." in setting else loader.find_keys(setting, Config)
+    if not keys:
+        return "expected overrides, section.key=value; fix: config.yaml lists the settings"
+    value = given or next((value for value in values if "=" not in value), "VALUE")
+    return f"fix: use {' or '.join(f'{key}={value}' for key in keys)}"

@@ -1,12 +1,17 @@
 """Documents name files that exist, and their links are valid."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipeline.dataset.query import run_query
 from tests.conftest import ROOT
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "shards" / "README.md"]
@@ -54,3 +59,50 @@ def test_the_figures_are_those_of_their_script(tmp_path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
+
+
+def test_the_query_of_metrics_shows_the_run_that_is_training(tmp_path, monkeypatch, capfd):
+    """A pretraining without any evaluation so far, whose name comes first or last; the other run is finished."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"^promoter-bert query (.*metrics\.jsonl.*)$", page, re.MULTILINE)
+    lines = [f'{{"stage": "pretrain", "step": {step}, "epoch": 0.1, "loss": 4.0}}' for step in range(20, 200, 20)]
+    finished = [*lines, '{"stage": "finetune", "step": 9, "epoch": 1, "valid_loss": 0.5, "valid_pearson": 0.6}']
+    monkeypatch.chdir(tmp_path)
+    for training, other in (("a", "b"), ("c", "b")):
+        for run, content in ((other, finished), (training, lines)):
+            folder = tmp_path / training / "runs" / run
+            folder.mkdir(parents=True)
+            (folder / "metrics.jsonl").write_text("\n".join(content) + "\n")
+            age_s = 60 * (run == other)
+            os.utime(folder / "metrics.jsonl", (time.time() - age_s,) * 2)
+        monkeypatch.chdir(tmp_path / training)
+        run_query("none.duckdb", shlex.split(query)[0], "csv")
+        rows = [row.split(",") for row in capfd.readouterr().out.replace('"', "").splitlines()[1:]]
+        assert [row[:3] for row in rows] == [
+            [f"runs/{training}/metrics.jsonl", "pretrain", str(step)] for step in (180, 160, 140, 120, 100)
+        ]
+
+
+def test_outputs_of_the_examples_are_ignored_by_git():
+    """Files named by -o in a document, default files, and the paths of the configurations."""
+    texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    commands = [line for text in texts for line in text.splitlines() if line.startswith("promoter-bert ")]
+    outputs = {
+        name for command in commands for name in re.findall(r"(?:-o|--dataset|[a-z]+\.path=) ?([^ =]+)", command)
+    }
+    outputs |= {"explain.html", "compare.html", "stats.html", "model.onnx", "predictions.problems.tsv", "slurm-7.out"}
+    for path in (ROOT / "config.yaml", *ROOT.glob("configs/**/*.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        outputs |= {
+            str(config[section]["path"])
+            for section in ("dataset", "shards", "run")
+            if "path" in config.get(section, {})
+        }
+    names = sorted(f"{name}/x" if "." not in name else name for name in outputs if "://" not in name)
+    assert len(names) > 20
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert set(names) - set(done.stdout.splitlines()) == set()

@@ -13,6 +13,7 @@ from model.artifacts.json_files import read_json
 from model.artifacts.manifest import NAME, find_corruption
 from pipeline.config.schema import SEQUENCE_NAME, Assay
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
@@ -152,7 +153,7 @@ def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
         )
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no model here; {expected}")
+        raise UserError(f"{folder}: no model here{looked_in(folder)}; {expected}")
     settings = read_json(path)
     if not isinstance(settings, dict) or "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")

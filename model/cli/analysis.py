@@ -88,7 +88,7 @@ def explain(
             "--output",
             help="File to write: page (.html), figure (.svg) or table (.tsv, .parquet); can be repeated.",
         ),
-    ],
+    ] = [Path("explain.html")],  # noqa: B006
     model: Annotated[
         Path | None, typer.Option(help="Run directory, or its model folder. [default: run.path/run.name of the config]")
     ] = None,
@@ -163,7 +163,8 @@ def onnx(
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory runs/NAME.")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="HTML file to write. [default: report.html in the run directory]")
+        Path | None,
+        typer.Option("-o", "--output", help="HTML file to write. [default: report.html in the run directory]"),
     ] = None,
     dataset: Annotated[
         Path | None,
@@ -192,7 +193,7 @@ def report(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run directories: runs/ONE runs/OTHER.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("compare.html"),
     as_json: Json = False,
 ) -> None:
     """Write a comparison of runs as one HTML page.

@@ -14,7 +14,14 @@ from model.cli.predict import predict
 from model.cli.variants import variants
 from model.config import Config
 from pipeline.cli import dataset, shards
-from pipeline.cli.command_types import Command, ConfiguredCommand, DistributedCommand, Invocation, refuse_repeated
+from pipeline.cli.command_types import (
+    Command,
+    ConfiguredCommand,
+    DistributedCommand,
+    Invocation,
+    print_version,
+    refuse_repeated,
+)
 from pipeline.cli.init import init
 
 
@@ -41,6 +48,8 @@ class WrapperCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command's own options; raises a usage error for a repeated one."""
+        if args[:1] == ["--version"]:
+            print_version()
         refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)
 
@@ -90,20 +99,17 @@ for panel, commands in PANELS.items():
         app.command(cls=kind, rich_help_panel=panel)(function)
 
 
-def print_version(requested: bool) -> None:
-    """Print the installed version and exit."""
-    if requested:
-        from importlib.metadata import version
-
-        print(f"promoter-bert {version('promoter-bert')}")
-        raise typer.Exit
-
-
 @app.callback()
 def program(
     context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda requested: requested and print_version(),
+            is_eager=True,
+            help="Show the version and exit.",
+        ),
     ] = False,
     local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
 ) -> None:

@@ -54,7 +54,7 @@ def _interrupt(arguments: Sequence[str]) -> NoReturn:
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     resumes = command in RESUMABLE and "-" not in arguments  # standard input can be read only once
     if command == "evaluate":  # without an output there is no file beside which it keeps its predictions
-        resumes = any(argument.startswith(("-o", "--output")) for argument in arguments)
+        resumes = any(argument.startswith(("-o", "--out")) for argument in arguments)
     _exit(
         INTERRUPTED, f"interrupted; run the same command to {'resume' if resumes else 'start again from the beginning'}"
     )

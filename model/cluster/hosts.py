@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 
 LINE = re.compile(r"^(\S+)\s+slots=(\d+)")
 """A host in DeepSpeed's hostfile. As in DeepSpeed, the rest of the line is ignored."""
@@ -39,7 +40,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise UserError(f"{path}: cannot read the hostfile: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read the hostfile: {error.strerror}{looked_in(path)}") from None
     hosts: dict[str, int] = {}
     for number, text in enumerate(lines, 1):
         line = text.strip()

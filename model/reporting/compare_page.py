@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from model.reporting.run_sections import (
 )
 from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
+from model.scoring.metrics import base_perplexity
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table, expect_page_name, render_page
@@ -43,6 +44,13 @@ PANELS = {
     },
 }
 """Stage -> metric -> title of its figure."""
+PER_BASE = {"loss": "training perplexity per base", "valid_loss": "validation perplexity per base"}
+"""Metric -> title of its figure, for the pretraining of runs of different k."""
+PER_BASE_TEXT = (
+    "The k-mers of these runs have different lengths. A longer k-mer is harder to predict, so losses and accuracies "
+    "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that "
+    "the model still considers, 1 for perfect predictions and 4 for random guesses."
+)
 SPEED = {"promoters_per_second": "promoters per second"}
 """Metric -> title of its folded figure."""
 STARTS = {
@@ -255,12 +263,23 @@ def _value_text(name: str, value: Any) -> str:
 def _stage(runs: Sequence[_Run], stage: str) -> Section:
     trained = [run for run in runs if stage in run.files.stages]
     without = [f"{run.name} {_reason(run, stage)}, so it has no curve." for run in runs if run not in trained]
-    texts = [*explain_stage([run.files for run in trained], stage), " ".join(without)]
-    contents: list[Content] = [Figures([_legend(trained, stage)]), Figures(_figures(trained, stage, PANELS[stage]))]
+    per_base = stage == "pretrain" and len({_k_of(run) for run in trained}) > 1
+    texts = [*explain_stage([run.files for run in trained], stage), PER_BASE_TEXT * per_base, " ".join(without)]
+    figures = _figures(trained, stage, PER_BASE if per_base else PANELS[stage], per_base)
+    contents: list[Content] = [Figures([_legend(trained, stage)]), Figures(figures)]
     speed = _figures(trained, stage, SPEED)
     if speed:
         contents.append(Fold("Speed", Figures(speed)))
     return Section(TITLES[stage], "\n\n".join(texts), contents)
+
+
+def _k_of(run: _Run) -> int:
+    return int(run.files.config["shards"]["k"])
+
+
+def _per_base(curve: Curve | None, k: int) -> Curve | None:
+    """Convert a curve of losses per masked k-mer, in nats, to perplexities per base; see base_perplexity."""
+    return curve and replace(curve, values=[base_perplexity(loss, k) for loss in curve.values])
 
 
 def _reason(run: _Run, stage: str) -> str:
@@ -269,12 +288,14 @@ def _reason(run: _Run, stage: str) -> str:
     return NOT_TRAINED[stage] if later or run.files.summary is not None else f"has not logged stage {stage} yet"
 
 
-def _figures(runs: Sequence[_Run], stage: str, panels: Mapping[str, str]) -> list[str]:
-    """Draw the curves of all runs. panels: metric -> title of its figure."""
+def _figures(runs: Sequence[_Run], stage: str, panels: Mapping[str, str], per_base: bool = False) -> list[str]:
+    """Draw the curves of all runs. panels: metric -> title of its figure; per_base: losses as perplexity per base."""
     figures: list[str] = []
     for metric, text in panels.items():
         title = name_sequences(text, _name(runs))
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
+        if per_base:
+            lines = [_per_base(line, _k_of(run)) for line, run in zip(lines, runs, strict=True)]
         figures += curve_figure(
             f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
         )

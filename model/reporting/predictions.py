@@ -12,6 +12,7 @@ from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, r
 from pipeline.dataset.query import Columns, answer
 from pipeline.dataset.synthetic.ceiling import ceiling_of
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 
 QUERIES = (
     "predicted_and_measured",
@@ -64,7 +65,8 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
             else f"--dataset PATH/{Path(run.config['dataset']['path']).name}"
         )
         raise UserError(
-            f"{path}: no such dataset; expected the DuckDB file that {run.folder} was trained on; fix: {fix}"
+            f"{path}: no such dataset{looked_in(path)}; expected the DuckDB file that {run.folder} was trained on; "
+            f"fix: {fix}"
         )
     with open_dataset(path) as connection:
         info = dataset_info(connection)

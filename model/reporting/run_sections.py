@@ -5,7 +5,7 @@ from typing import Any
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
-from model.runs.read import BASELINES, RunFiles, warn_below_baseline
+from model.runs.read import BASELINES, RunFiles, warn_below_baseline, warn_of_scale
 from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.query import Columns
 from pipeline.reporting import dataset_plots as plots
@@ -97,6 +97,8 @@ UNITS = {
     "accuracy": "share of k-mers",
     "learning rate": "no unit",
     "loss": "no unit",
+    "training perplexity per base": "no unit",
+    "validation perplexity per base": "no unit",
     "training loss": "no unit",
     "validation accuracy": "share of k-mers",
     "validation correlation": "no unit",
@@ -167,6 +169,11 @@ def _best_text(run: RunFiles) -> str:
         f"Pearson{' (mean over the labels)' if run.labels else ''}. Pearson and Spearman are correlations of predicted "
         "with measured expression: 1 is perfect, 0 is no relation. R² is the share of the variance of "
         f"expression that the predictions explain.{intervals}"
+        + "".join(
+            f"\n\nWarning, {SPLITS.get(split, split)} split: {warning}."
+            for split, score in run.scores.items()
+            for warning in warn_of_scale(score)
+        )
     )
 
 

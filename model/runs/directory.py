@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import yaml
 
 from model.artifacts.json_files import read_run_json
+from model.artifacts.manifest import read_manifest
 from model.config import STAGES, Config
 from model.runs.fingerprint import find_package_version, flatten
 from model.runs.read import SUMMARY_KEYS
@@ -35,7 +37,9 @@ CHANGEABLE_SETTINGS = (
     "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
     "shards.cache", "shards.cache_gigabytes", *LENGTH_SETTINGS,
 )  # fmt: skip
-"""Settings that may change when a run is resumed: they do not affect what was computed before."""
+"""Settings that may change when a run is resumed: they do not affect what was computed before. README.md lists them."""
+FIXED_DS_SETTINGS = ("ds_config.gradient_clipping",)
+"""Settings of DeepSpeed that may not change. The others affect speed, memory and rounding."""
 ATOMIC_FILES = (
     "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
 )  # fmt: skip
@@ -64,7 +68,7 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
     with hold_lock(folder / ".lock", busy) as lock:
         _remove_leftovers(folder)
         if (folder / "run.json").exists():
-            recorded = _check_same(config, index)
+            recorded = _check_same(config, index, ds_config)
             if read_summary(config) is None:
                 _record_changes(folder, recorded, config, ds_config)
         else:
@@ -118,10 +122,11 @@ def _remove_leftovers(folder: Path) -> None:
                 leftover.unlink(missing_ok=True)
 
 
-def _check_same(config: Config, index: Index) -> dict[str, Any]:
+def _check_same(config: Config, index: Index, ds_config: dict[str, Any]) -> dict[str, Any]:
     """Check that the run was started with these shards, settings and weights. Returns the content of run.json.
 
-    Raises UserError if not. Also raises UserError if the run is finished and the settings would train it longer.
+    Raises UserError if not, with the settings to resume it. Also raises UserError if the run or one of its stages has
+    ended, and the settings determine another end.
     """
     folder = config.run.directory
     next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
@@ -130,17 +135,28 @@ def _check_same(config: Config, index: Index) -> dict[str, Any]:
     if recorded["shard_key"] != index.key:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
         raise UserError(f"{folder}: this run was started with other shards; {keys}; {fix}")
-    now = flatten(config.model_dump())
-    if changes := _list_changes(flatten(recorded["config"]), now, now.keys() - list_changeable_settings(config)):
-        raise UserError(f"{folder}: this run was started with another configuration ({changes}); {fix}")
+    now, before = flatten(config.model_dump()), flatten(recorded["config"])
+    if changes := _find_changes(before, now, now.keys() - list_changeable_settings(config)):
+        raise UserError(f"{folder}: this run was started with another configuration {_describe(changes)}")
+    ds_before, ds_now = (flatten(values, "ds_config.") for values in (recorded["ds_config"], ds_config))
+    if changes := _find_changes(ds_before, ds_now, ds_before.keys() & set(FIXED_DS_SETTINGS)):
+        raise UserError(f"{folder}: this run was started with another DeepSpeed config {_describe(changes)}")
     weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:
         raise UserError(
             f"{folder}: the weights in {config.finetune.pretrained} have changed since this run was started; {fix}"
         )
     summary = read_summary(config)
-    if summary is not None and (changes := _list_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):
-        raise UserError(f"{folder}: this run is finished and cannot be trained longer ({changes}); {fix}")
+    if summary is not None and (changes := _find_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):
+        raise UserError(f"{folder}: this run is finished and cannot be trained longer {_describe(changes)}")
+    for stage, model in zip(STAGES, ("pretrained", "model"), strict=True):
+        manifest = read_manifest(folder / model)
+        if manifest is None or manifest.progress is None or not manifest.progress.ended:
+            continue
+        if changes := _find_changes(before, now, [name for name in LENGTH_SETTINGS if name.startswith(stage)]):
+            raise UserError(
+                f"{folder}: stage {stage} has ended and cannot be trained longer {_describe(changes)}; {fix}"
+            )
     return recorded
 
 
@@ -160,10 +176,22 @@ def _record_changes(folder: Path, recorded: dict[str, Any], config: Config, ds_c
         write_text(folder / "run.json", json.dumps({**recorded, **used, "history": history}, indent=1) + "\n")
 
 
-def _list_changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> str:
-    """List the changes of the named settings, as text; empty if there are none."""
-    changes = [name for name in now if name in names and before.get(name) != now[name]]
-    return ", ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changes)
+def _find_changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> dict[str, tuple[Any, Any]]:
+    """Find the changes of the named settings: name -> (before, now)."""
+    return {name: (before.get(name), now[name]) for name in now if name in names and before.get(name) != now[name]}
+
+
+def _describe(changes: dict[str, tuple[Any, Any]]) -> str:
+    """Describe changes in parentheses, with the overrides that undo them. Settings of DeepSpeed have a file instead."""
+    text = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in changes.items())
+    overrides = [
+        f"without {name}" if before is None else shlex.quote(f"{name}={before}")
+        for name, (before, _) in changes.items()
+    ]
+    return (
+        f"({text}); fix: to go on with this run, use {' '.join(overrides)}; otherwise give it another name "
+        "(run.name=...), or remove the folder to start over"
+    )
 
 
 def _write_records(config: Config, index: Index, ds_config: dict[str, Any]) -> None:

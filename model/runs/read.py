@@ -14,8 +14,10 @@ from model.artifacts.json_files import read_run_json
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
+from model.scoring.scale import describe_scale_problem
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 
 SUMMARY_KEYS: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
@@ -128,7 +130,9 @@ class RunFiles:
 def read_run(folder: Path) -> RunFiles:
     """Read a run directory. Raises UserError if the folder is not a run directory, or its files are corrupt."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a run directory of train.py, such as runs/demo")
+        raise UserError(
+            f"{folder}: no such folder{looked_in(folder)}; expected a run directory of train.py, such as runs/demo"
+        )
     if not (folder / "run.json").exists():
         raise UserError(f"{folder}: holds no run.json; expected a run directory of train.py, such as runs/demo")
     summary = folder / "summary.json"
@@ -161,3 +165,9 @@ def warn_below_baseline(masked: Mapping[str, Any]) -> str:
     if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
         return ""
     return "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"
+
+
+def warn_of_scale(score: Mapping[str, Any]) -> list[str]:
+    """Warn of predictions on another scale than the labels, per label. score: of a split, in summary.json."""
+    problems: dict[str, dict[str, float]] = score.get("scale_problems", {})  # older runs do not record it
+    return [f"{name}{': ' if name else ''}{describe_scale_problem(each)}" for name, each in problems.items()]

@@ -14,6 +14,7 @@ from model.scoring.dream import PAIRED, DreamScore, Rows, Values, dream_score, f
 from pipeline.dataset.input.compression import read_chunks
 from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
+from pipeline.paths import looked_in
 
 SUBSET_FILES = {
     "high": ("high_exp_seqs.csv", "high_exp_indices.json"),
@@ -44,7 +45,7 @@ def score_files(
     """
     for path in (predictions, labels, subsets, public, test_rows):
         if path is not None and not path.exists():
-            raise UserError(f"{path}: no such {'folder' if path in (subsets, public) else 'file'}")
+            raise UserError(f"{path}: no such {'folder' if path in (subsets, public) else 'file'}{looked_in(path)}")
     measured = read_labels(labels, test_rows)
     scored = {"all": np.flatnonzero(np.isfinite(measured.values)), **read_subsets(subsets, measured)}
     if public is not None:

@@ -89,9 +89,12 @@ def r2(prediction: Vector, label: Vector) -> float:
 def base_perplexity(loss: float, k: int) -> float:
     """Compute the perplexity per base from the mean cross-entropy per masked k-mer in nats: exp(loss / k).
 
-    The k-mers of a reading frame do not overlap, so each one represents k bases. Random bases with equal frequencies
-    give 4. BERT's masking leaves 10 % of the selected tokens visible (Devlin et al. 2019, arXiv 1810.04805), so a model
-    can score below the entropy of the sequence.
+    Perplexity is the exponential of the cross-entropy per unit (Jelinek et al. 1977, J. Acoust. Soc. Am. 62, S63). By
+    the chain rule, the cross-entropy of a k-mer is the sum over its k bases. The k-mers of a reading frame do not
+    overlap, so a masked one hides k bases of its own, also inside a run of masked ones: loss / k is the mean per base
+    at any k. Overlapping tokens would not allow this: a run of m hides only m - k + 1 bases. Random bases with equal
+    frequencies give 4. BERT's masking leaves 10 % of the selected tokens visible (Devlin et al. 2019,
+    arXiv 1810.04805), so a model can score below the entropy of the sequence.
     """
     return math.exp(min(loss / k, 700.0))  # a diverged loss must not end a run with an OverflowError
 

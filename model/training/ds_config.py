@@ -8,7 +8,7 @@ from typing import Any, Literal
 from model.artifacts.json_files import read_json
 from model.training.ds_keys import check_keys
 from pipeline.errors import UserError
-from pipeline.paths import shipped
+from pipeline.paths import looked_in, shipped
 
 DEFAULT_DS_CONFIG = shipped("ds_config.json")
 
@@ -59,7 +59,7 @@ def read_ds_config(path: Path, cuda: bool) -> DeepSpeedSettings:
     """
     expected = "expected DeepSpeed's settings, a JSON object as in ds_config.json (--deepspeed_config FILE)"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {expected}")
+        raise UserError(f"{path}: no such file{looked_in(path)}; {expected}")
     values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a JSON object; {expected}")

@@ -13,7 +13,7 @@ from model.training.engine import make_divergence_error
 from model.training.evaluate import StopRequestError, evaluate
 from model.training.prepare import TrainingRun
 from model.training.throughput import Meter
-from pipeline.runtime.progress import Update
+from pipeline.runtime.progress import Update, emit
 
 READ_EVERY = 20
 """Steps between two readings of the running sums, as each reading waits for the device."""
@@ -31,7 +31,6 @@ class StageLoop:
         self._checkpoints, self._engine = checkpoints, checkpoints.engine
         self._last_step = math.ceil(settings.max_epochs * len(meter.stream))
         self._interval = max(round(settings.evaluate_every * len(meter.stream)), 1)
-        self._validation = ""
 
     def run(self, state: StageState) -> None:
         """Train until the last epoch ends, validation stops improving, or a stop is requested.
@@ -59,8 +58,9 @@ class StageLoop:
         reads, evaluates = state.step % READ_EVERY == 0, self._evaluation_is_due(state)
         if reads or evaluates:
             self._meter.read(state, self._last_step)
+        note = self._meter.glance()
         continues = not evaluates or self._evaluate(state)
-        self._show(state.step, self._last_step, self._meter.line + self._validation)
+        self._show(state.step, self._last_step, note)
         if evaluates:
             return continues
         # On a GPU the exchange of stop requests waits for the device, so it happens only together with a reading.
@@ -103,7 +103,9 @@ class StageLoop:
             state.waited += 1
         state.ended = state.waited >= self._settings.early_stop or state.step >= self._last_step
         state.history.append({"step": state.step, **values})
-        self._validation = f", valid {VALIDATION_METRIC[name]} {metric:.4f}"
+        if engine.world.is_rank0:
+            best = "the best so far" if state.best_step == state.step else f"best {state.best:.4f}"
+            emit(f"{name}: valid {VALIDATION_METRIC[name]} {metric:.4f} at step {state.step:,}, {best}")
         self._meter.log(state, {f"valid_{metric_name}": value for metric_name, value in values.items()})
         self._checkpoints.save(state)
         self._checkpoints.keep_best(state)

@@ -1,22 +1,23 @@
 """Messages that describe a run before its training, and its results afterwards."""
 
-import os
 from typing import Any
 
 import numpy as np
 
 from model.bert.build import ARCHITECTURES, count_parameters, make_bert_config
-from model.bert.flops import make_stage_cost
-from model.config import Stages
-from model.runs.read import BASELINES, sequence_name, warn_below_baseline
+from model.bert.flops import TRAINED, make_stage_cost
+from model.config import StageName, Stages
+from model.runs.read import BASELINES, sequence_name, warn_below_baseline, warn_of_scale
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
 from model.training.small_batch import FIX, describe_small_batch
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, format_duration
 from pipeline.shards.index import Index
 
-CPU_RATE = 1.5e10
-"""Operations per second and core in training, measured on two shared cores; used only for a warning."""
+CPU_UTILIZATION = 0.4
+"""FLOP utilization on a CPU, for the estimate: 0.2 measured with the demo's model, 0.5 with the paper's."""
+LONG_S = 2 * 3600
+"""Duration of a training on a CPU from which its start warns."""
 USUAL_INSERT = 80
 """Usual length of an insert in bases, for the estimated cost."""
 
@@ -34,14 +35,11 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         f"{count_parameters(size, is_composed):,} parameters",
         f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
     ]
-    usual_length = np.array([len(index.left_flank) + len(index.right_flank) + USUAL_INSERT])
-    total = 0.0
     for name in config.stages(stages):
         stage = config.stage(name)
         plan = settings.plan(stage.global_batch, world.ranks)
-        _, per_promoter = make_stage_cost(config, index, name).count(usual_length)
+        per_promoter = _count_per_promoter(run, name)
         in_stage = per_promoter * index.rows(f"{name}/train") * stage.max_epochs
-        total += in_stage
         lines.append(
             f"{name:10} {stage.global_batch} {config.assay.name}s per step = {format_count(world.ranks, 'rank')} x "
             f"{format_count(plan.micro_batches, 'micro-batch', 'micro-batches')} of at most {plan.micro_batch}; "
@@ -60,12 +58,6 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
             f"warning    all training labels{of_label} are {mean:g}: there is nothing to learn from them"
             for of_label, mean in find_constant_labels(index).items()
         ]
-    days = total / (CPU_RATE * (os.cpu_count() or 1)) / 86_400
-    if world.device.type == "cpu" and days > 2:
-        lines.append(
-            f"warning    this training takes about {days:,.0f} days on a CPU; fix: use GPUs, or a smaller model: "
-            "--config configs/demo.yaml"
-        )
     return "\n".join(lines)
 
 
@@ -73,6 +65,36 @@ def describe_rate(measured: float, nominal: float | None) -> str:
     """Describe the matmul rate of one device, in operations per second. nominal: by its maker; None: not known."""
     beside = f", {measured / nominal:.0%} of the nominal {nominal / 1e12:,.0f}" if nominal else ""
     return f"matmul     {measured / 1e12:,.3g} TFLOP/s per device, measured on random values{beside}"
+
+
+def warn_long_training(run: TrainingRun, stages: Stages, matmul_rate: float) -> str:
+    """Warn of a training that takes hours on a CPU, with what to do; an empty text otherwise.
+
+    matmul_rate: of all devices, in operations per second. The estimate is right within a factor of two. It has all
+    epochs, with their validations: one forward pass, a third of a training step.
+    """
+    if run.world.device.type != "cpu":
+        return ""
+    operations = 0.0
+    for name in run.config.stages(stages):
+        stage = run.config.stage(name)
+        train, valid = (run.index.rows(f"{name}/{split}") for split in ("train", "valid"))
+        operations += (
+            _count_per_promoter(run, name) * stage.max_epochs * (train + valid / TRAINED / stage.evaluate_every)
+        )
+    seconds = operations / (CPU_UTILIZATION * matmul_rate)
+    if seconds < LONG_S:
+        return ""
+    return (
+        f"warning    this training takes about {format_duration(seconds)} on this CPU, less if it stops early;\n"
+        "           fix: a GPU, a small model (--config configs/small.yaml), or fewer rows (dataset.finetune_train)"
+    )
+
+
+def _count_per_promoter(run: TrainingRun, name: StageName) -> float:
+    """Count the operations of a training step per promoter of the usual length."""
+    length = len(run.index.left_flank) + len(run.index.right_flank) + USUAL_INSERT
+    return make_stage_cost(run.config, run.index, name).count(np.array([length]))[1]
 
 
 def find_constant_labels(index: Index) -> dict[str, float]:
@@ -106,6 +128,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
         rows = format_count(score["rows"], sequence_name(summary["config"]))
         lines.append(f"{split:10} {mean}{correlations}{errors}({rows})")
         lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
+        lines += [f"warning    {warning}" for warning in warn_of_scale(score)]
     if summary.get("scores"):
         lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")
     names = ("directory", "model", "pretrained", "dataset", "note")

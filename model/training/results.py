@@ -22,6 +22,7 @@ from model.runs.metric_log import read_long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.scoring.metrics import values_of_labels
+from model.scoring.scale import find_scale_problem
 from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
@@ -127,6 +128,8 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
         if run.world.is_rank0:
             intervals = _compute_intervals(evaluation, index.labels)
             scores[split]["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as JSON reads them
+            if problems := _find_scale_problems(evaluation, index.labels):
+                scores[split]["scale_problems"] = problems
     return {
         "run": config.run.name,
         "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),
@@ -166,6 +169,14 @@ def _compute_intervals(evaluation: Evaluation, labels: Sequence[str]) -> dict[st
         if len(measured)
         for metric, ends in correlation_intervals(predicted, measured).items()
     }
+
+
+def _find_scale_problems(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Find the labels whose predictions are on another scale, by name; the name of a single label is empty."""
+    prediction, expression = evaluation.prediction, evaluation.expression
+    values = values_of_labels(prediction, expression, labels) if labels else [("", prediction, expression)]
+    found = {name: find_scale_problem(predicted, measured) for name, predicted, measured in values if len(measured)}
+    return {name: problem for name, problem in found.items() if problem is not None}
 
 
 def _tabulate_predictions(split: str, evaluation: Evaluation, labels: Sequence[str]) -> pa.Table:

@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -82,6 +82,25 @@ class Meter:
         state.seconds += seconds
         # If the training is faster, the matmul rate was measured while the device was busy.
         self._matmul_rate = max(self._matmul_rate, self._operations / seconds)
+        values = self._measure(loss, count, correct, seconds)
+        values["seconds_left"] = (last_step - state.step) * state.seconds / state.step
+        self.log(state, values)
+        self.line = self._describe(values)
+        self.restart()
+
+    def glance(self) -> str:
+        """Describe the steps of this rank since the last reading, without the other ranks; the last reading if none.
+
+        On a GPU, this would wait for the device: it returns the last reading there.
+        """
+        if self._promoters and self._engine.world.device.type == "cpu":
+            loss, count, correct = self.sums.tolist()
+            self.line = self._describe(self._measure(loss, count, correct, time.monotonic() - self._began))
+        return self.line
+
+    def _measure(self, loss: float, count: float, correct: float, seconds: float) -> dict[str, float]:
+        """Compute the metrics of the steps since the last reading. loss, count, correct: sums over their tokens."""
+        engine = self._engine
         values = {"loss": loss / max(count, 1.0)}
         if self._cost.mask_share is not None:
             values["accuracy"] = correct / max(count, 1.0)
@@ -89,24 +108,29 @@ class Meter:
             "learning_rate": engine.rate.current,
             "promoters_per_second": self._promoters / seconds,
             "tokens_per_second": self._tokens / seconds,
-            "flop_utilisation": self._operations / seconds / self._matmul_rate,
+            "flop_utilisation": min(self._operations / seconds / self._matmul_rate, 1.0),
             "data_wait": self._wait_s / seconds,
             "memory_gigabytes": measure_peak_memory(engine.world.device) / 1e9,
             "skipped_steps": float(engine.skipped_steps),
-            "seconds_left": (last_step - state.step) * state.seconds / state.step,
         }
         if engine.loss_scale is not None:
             values["loss_scale"] = engine.loss_scale
-        self.log(state, values)
-        self.line = (
-            f"loss {values['loss']:.4f}, lr {values['learning_rate']:.1e}, "
-            f"{values['promoters_per_second']:,.0f} {self._name}s/s, {values['tokens_per_second']:,.0f} tokens/s, "
-            f"FLOP utilization {values['flop_utilisation']:.1%}, data wait {values['data_wait']:.1%}, "
-            f"memory {values['memory_gigabytes']:.1f} GB"
-            + (f", loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else "")
-            + (f", {values['skipped_steps']:,.0f} steps skipped" if values["skipped_steps"] else "")
+        return values
+
+    def _describe(self, values: Mapping[str, float]) -> str:
+        """Format a reading, the most important numbers first; the log has all of them."""
+        return ", ".join(
+            [
+                f"loss {values['loss']:.4f}",
+                *([f"loss scale {values['loss_scale']:,.0f}"] if "loss_scale" in values else []),
+                *([f"{values['skipped_steps']:,.0f} steps skipped"] if values["skipped_steps"] else []),
+                f"lr {values['learning_rate']:.1e}",
+                f"{values['promoters_per_second']:,.0f} {self._name}s/s",
+                f"FLOP utilization {values['flop_utilisation']:.1%}",
+                f"data wait {values['data_wait']:.1%}",
+                f"memory {values['memory_gigabytes']:.1f} GB",
+            ]
         )
-        self.restart()
 
     def log(self, state: StageState, values: dict[str, float]) -> None:
         """Log metrics for the current step of the state."""

@@ -20,7 +20,7 @@ from model.distributed.stop_signals import catch_stop_signals
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
-from model.training.messages import describe_rate, describe_run, describe_summary
+from model.training.messages import describe_rate, describe_run, describe_summary, warn_long_training
 from model.training.prepare import TrainingRun, prepare
 from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage
@@ -82,6 +82,8 @@ def _run_stages(run: TrainingRun, stages: Stages, emit: Emit) -> Summary:
     rate = measure_matmul_rate(world.device, run.settings.precision)
     emit(describe_rate(rate, nominal_rate(world.device, run.settings.precision, config.model.tf32)))
     (total_rate,) = sum_over_ranks(torch.tensor(rate, device=world.device))
+    if warning := warn_long_training(run, stages, total_rate):
+        emit(warning)
     progress: dict[StageName, StageProgress] = {}
     with catch_stop_signals(world) as stop, Tracker(config.run.directory, world.is_rank0) as tracker:
         for name in config.stages(stages):

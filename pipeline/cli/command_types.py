@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -27,6 +27,14 @@ class Invocation:
     overrides: tuple[str, ...] = ()
 
 
+def print_version() -> NoReturn:
+    """Print the installed version and exit."""
+    from importlib.metadata import version
+
+    print(f"promoter-bert {version('promoter-bert')}")
+    raise typer.Exit
+
+
 def refuse_repeated(command: TyperCommand, ctx: Any, arguments: list[str]) -> None:
     """Raise a usage error for a repeated option that takes one value: only the last value would count."""
     _, _, params = command.make_parser(ctx).parse_args(args=list(arguments))
@@ -46,6 +54,8 @@ class Command(TyperCommand):
 
         Raises UserError for an override of a command that takes none, and for a key without its section.
         """
+        if "--version" in (args[: args.index("--")] if "--" in args else args):
+            print_version()
         invocation = ctx.obj or Invocation()
         arguments, overrides = self._partition(args, invocation.schema)
         if overrides and not self.takes_overrides:
@@ -53,6 +63,16 @@ class Command(TyperCommand):
         ctx.obj = replace(invocation, overrides=tuple(overrides))
         refuse_repeated(self, ctx, arguments)
         return super().parse_args(ctx, arguments)
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Make the parser of options, which also knows their hidden names."""
+        parser = super().make_parser(ctx)
+        option: Any
+        for option in self.params:
+            if names := _hidden_names(option):
+                action = "append" if option.multiple else "store"
+                parser.add_option(option, names, option.name, action, nargs=option.nargs)
+        return parser
 
     def _partition(self, args: list[str], schema: type[DataConfig]) -> tuple[list[str], list[str]]:
         """Split arguments into those for the parser and overrides.
@@ -63,7 +83,7 @@ class Command(TyperCommand):
             name
             for param in self.params
             if param.param_type_name == "option" and not getattr(param, "is_flag", False)
-            for name in param.opts
+            for name in (*param.opts, *_hidden_names(param))
         }
         end = args.index("--") if "--" in args else len(args)
         arguments: list[str] = []
@@ -84,6 +104,11 @@ class Command(TyperCommand):
             if names:
                 raise UserError(f"{argument}: the section is missing; expected {' or '.join(names)} as the key")
         return False
+
+
+def _hidden_names(param: Any) -> list[str]:
+    """List the former names of an option: --output was --out in some commands."""
+    return ["--out"] if "--output" in param.opts else []
 
 
 class ConfiguredCommand(Command):

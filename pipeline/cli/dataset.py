@@ -43,7 +43,9 @@ def download(
     files: Annotated[
         list[str] | None, typer.Argument(help="train_sequences.txt or test_sequences.txt. [default: both]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
+    out: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the files. [default: this folder]", show_default=False)
+    ] = Path(),
     base_url: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +58,7 @@ def download(
 
     Size and sha256 are checked. Run the same command to resume an interrupted download.
 
-    Example: promoter-bert download test_sequences.txt --out data
+    Example: promoter-bert download test_sequences.txt -o data
     """
     from pipeline.dataset.download import ZENODO
     from pipeline.dataset.download import download as run
@@ -209,7 +211,7 @@ def leaks(
 
 def stats(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path("stats.html"),
+    out: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("stats.html"),
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
     as_json: Json = False,

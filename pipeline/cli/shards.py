@@ -23,7 +23,11 @@ def shards(
     k: Annotated[int | None, typer.Option(help="Bases per k-mer, 1 to 8. [default: shards.k of the config]")] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Output folder, or URL such as s3://bucket/shards. [default: shards.path of the config]"),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Output folder, or URL such as s3://bucket/shards. [default: shards.path of the config]",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Writer processes on this machine. [default: shards.workers of the config]")
@@ -45,7 +49,7 @@ def shards(
     Valid shards are kept, and so are shards of other splits and of another k. Shards of another dataset or of other
     settings are stale: they are listed and then replaced. After an interruption, run the same command to resume.
 
-    Example: promoter-bert shards --dataset my.duckdb --k 4 --out my_shards
+    Example: promoter-bert shards --dataset my.duckdb --k 4 -o my_shards
     """
     from pipeline.shards.executors import EXECUTORS
     from pipeline.shards.location import shard_location

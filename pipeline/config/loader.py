@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
-from pipeline.paths import shipped
+from pipeline.paths import looked_in, shipped
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -70,7 +70,7 @@ def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}{looked_in(path)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: invalid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -138,6 +138,8 @@ def _describe_error(problem: Any, schema: type[BaseModel]) -> str:
     """Describe one of pydantic's errors."""
     if problem["type"] == "extra_forbidden":
         *sections, key = problem["loc"]
+        if not sections and (names := find_keys(str(key), schema)):
+            return f"the section is missing; expected {' or '.join(names)} as the key"
         known = list(_find_type(sections, schema).model_fields)
         near = difflib.get_close_matches(str(key), known, 1)
         return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; expected one of {', '.join(known)}"

@@ -58,13 +58,13 @@ def check_sizes(connection: duckdb.DuckDBPyConnection) -> None:
     if held_out >= info.promoters:
         raise UserError(
             f"dataset.finetune_valid + dataset.finetune_test = {held_out:,} rows, but there are only "
-            f"{info.promoters:,} {info.sequence_name}s; fix: fractions, dataset.finetune_valid=0.1 "
-            "dataset.finetune_test=0.1"
+            f"{info.promoters:,} {info.sequence_name}s; fix: fractions (sizes below 1), add "
+            "dataset.finetune_valid=0.1 dataset.finetune_test=0.1"
         )
     if info.finetune_train_rows > info.promoters - held_out:
         raise UserError(
             f"dataset.finetune_train = {info.finetune_train_rows:,} rows, but only {info.promoters - held_out:,} are "
-            "not held out; fix: a smaller number, or all"
+            f"not held out; fix: dataset.finetune_train=all, or at most {info.promoters - held_out}"
         )
     if info.pretrain_valid_rows >= info.pretrain_rows:
         raise UserError(

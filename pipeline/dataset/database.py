@@ -13,7 +13,7 @@ import duckdb
 
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
-from pipeline.paths import SQL
+from pipeline.paths import SQL, looked_in
 
 LOCK_TIMEOUT_S = 20.0
 """Seconds that a writer waits for readers to close the file."""
@@ -142,7 +142,8 @@ def open_dataset(
         is_database = is_duckdb(path)
     except OSError as error:
         raise UserError(
-            f"{path}: no such dataset ({error.strerror}); fix: promoter-bert build FILE --dataset {path}"
+            f"{path}: no such dataset{looked_in(path) or f' ({error.strerror})'}; fix: promoter-bert build FILE "
+            f"--dataset {path}"
         ) from None
     if not is_database:  # DuckDB also opens CSV and other files
         raise UserError(f"{path}: not a DuckDB file; fix: promoter-bert build FILE --dataset {path}.duckdb")

@@ -74,7 +74,7 @@ def download(
     if free < total - received:
         raise UserError(
             f"{out}: disk too full; expected {total - received:,} bytes free, got {free:,}; fix: free disk "
-            "space, or choose another folder: --out FOLDER"
+            "space, or choose another folder: -o FOLDER"
         )
     done = 0
     results = []

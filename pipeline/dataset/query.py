@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,8 @@ from pipeline.dataset.database import explain, open_dataset, rows_of, statement
 from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
+from pipeline.paths import looked_in
+from pipeline.runtime.text import escape_controls
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
 WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.StatementType.ATTACH)
@@ -24,6 +28,8 @@ WRITING = (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT, duckdb.Statem
 READS_FILE = re.compile(r"\bread_\w+\s*\(", re.IGNORECASE)
 NAMES_FILE = re.compile(rf"{READS_FILE.pattern}|\b(from|join)\s*\(*\s*'|,\s*'", re.IGNORECASE)
 """A select that may read files, by a function or by their names in quotes."""
+ANY_WIDTH = 100_000
+"""Characters per line of a table that is not cut."""
 READ_ROWS = 100_000
 """Rows per batch while a result is written."""
 DIGITS = 9
@@ -42,7 +48,8 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
 
     A select that reads files only through functions such as read_json('runs/*/metrics.jsonl') needs no dataset.
-    A table shows at most `rows` rows; other formats hold all. output: written atomically; None: standard output.
+    A table shows at most `rows` rows, and a wide one is vertical on a terminal; other formats hold all rows.
+    output: written atomically; None: standard output.
     Returns the number of rows written, None for a table. Raises UserError if the statement fails or is not a select,
     and if the output cannot be written.
     """
@@ -52,7 +59,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
         try:
             sql = Path(sql).read_text(encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{sql}: {error.strerror}") from None
+            raise UserError(f"{sql}: {error.strerror}{looked_in(sql)}") from None
     if output is not None:
         expect_folder(output)
     needs_dataset = Path(dataset).exists() or not _reads_files_only(sql)
@@ -66,8 +73,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
         relation = _relation(connection, sql)
         try:
             if form == "table":
-                width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
-                relation.show(max_rows=rows, max_width=width)
+                show_table(relation, rows)
                 return None
             sink: BinaryIO = sys.stdout.buffer
             if output is not None:
@@ -106,6 +112,31 @@ def format_of(output: Path) -> str:
     if form not in FORMATS[1:]:
         raise UserError(f"{output}: expected a name ending in .csv, .tsv, .json or .parquet")
     return form
+
+
+def show_table(relation: duckdb.DuckDBPyRelation, rows: int) -> None:
+    """Print at most `rows` rows as a table; on a terminal that is too narrow for it, one line per value."""
+    if not sys.stdout.isatty():
+        relation.show(max_rows=rows, max_width=ANY_WIDTH)
+        return
+    with redirect_stdout(StringIO()) as table:
+        relation.show(max_rows=rows, max_width=ANY_WIDTH)
+    text = table.getvalue()
+    if max(map(len, text.splitlines()), default=0) > shutil.get_terminal_size().columns:
+        text = "".join(f"{line}\n" for line in _format_vertically(relation, rows))
+    sys.stdout.write(text)
+
+
+def _format_vertically(relation: duckdb.DuckDBPyRelation, rows: int) -> Iterator[str]:
+    """Format each row as lines of a column and its value."""
+    width = max(map(len, relation.columns))
+    for number, row in enumerate(relation.limit(rows + 1).fetchall(), 1):
+        if number > rows:
+            yield f"more rows: --rows, at present {rows}"
+            return
+        yield f"row {number}"
+        for name, value in zip(relation.columns, row, strict=True):
+            yield escape_controls(f"  {name:{width}}  {'NULL' if value is None else value}")
 
 
 def _write(rows: pa.RecordBatchReader, form: str, sink: BinaryIO) -> int:
@@ -156,7 +187,8 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
             raise UserError("the dataset is read-only; expected a select; fix: for a file of the result, -o NAME.csv")
         relation = connection.sql(sql)
     except duckdb.Error as error:
-        raise UserError(str(error).strip()) from None
+        place = f"; relative paths start in {Path.cwd()}" if isinstance(error, duckdb.IOException) else ""
+        raise UserError(f"{str(error).strip()}{place}") from None
     if relation is None:
         raise UserError("the statement returns no rows; the dataset is read-only; expected a select")
     return relation

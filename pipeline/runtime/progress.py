@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.runtime.text import escape_controls
+from pipeline.runtime.text import escape_controls, format_duration
 
 PLAIN_SECONDS = 5.0, 60.0
 """Seconds between two plain lines: at the start, and at most."""
+BAR_WIDTH = 20
+LINE_WIDTH = 120
+"""Most characters of a plain line: the last comma-separated parts of a note that do not fit are omitted."""
 
 Update = Callable[[int, int, str], None]
-"""Called with the units done, the total (0 if unknown), and a note that is printed after them."""
+"""Called with the units done, the total (0 if unknown), and a note that is printed after them, unless the line before
+had the same one."""
 
 
 def emit(line: str) -> None:
@@ -72,10 +76,17 @@ def _bar(title: str) -> Iterator[Update]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     description, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns = description, BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeRemainingColumn(), note
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None, note="")
-        yield lambda done, total, note: bar.update(task, completed=done, total=total or None, note=note)
+
+        def show(done: int, total: int, note: str) -> None:
+            others = f"{title} {total}/{total} 0:00:00 "
+            fitting = _fit("", note, console.width - BAR_WIDTH - len(others) - 1)
+            bar.update(task, completed=done, total=total or None, note=fitting)
+
+        yield show
 
 
 class _Lines:
@@ -84,19 +95,31 @@ class _Lines:
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
         self._began = self._last = time.monotonic()
-        self._first_done: int | None = None
+        self._first: tuple[float, int] | None = None  # time and units of the first call
+        self._note = ""
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        elapsed_s = max(now - self._began, 1e-9)
-        at_once = (bool(note) and self._first_done is None) or 0 < total <= done
-        if self._first_done is None:
-            self._first_done = done
+        at_once = (bool(note) and self._first is None) or 0 < total <= done
+        first_time, first_done = self._first = self._first or (now, done)
         least_s, most_s = PLAIN_SECONDS
-        if not at_once and now - self._last < min(max(least_s, elapsed_s / 20), most_s):
+        if not at_once and now - self._last < min(max(least_s, (now - self._began) / 20), most_s):
             return
         self._last = now
-        rate = (done - self._first_done) / elapsed_s
-        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 and done < total else ""
+        rate = (done - first_done) / max(now - first_time, 1e-9)
         count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
-        emit(f"{self._title}: {done:,} {count}{left} {note}".rstrip())
+        left = [f"{format_duration((total - done) / rate)} left"] if rate > 0 and done < total else []
+        line = ", ".join([f"{self._title}: {done:,} {count}", *left])
+        emit(_fit(line, note if note != self._note else "", LINE_WIDTH))
+        self._note = note
+
+
+def _fit(line: str, note: str, width: int) -> str:
+    """Append a note to a line, without the last parts that would not fit; its first part is always kept."""
+    first, *others = note.split(", ")
+    line = ", ".join(filter(None, (line, first)))
+    for part in others:
+        if len(line) + len(part) + 2 > width:
+            break
+        line = f"{line}, {part}"
+    return line

@@ -29,6 +29,14 @@ def format_interval(value: float, interval: Sequence[float] | None, digits: int 
     return f"{value:.{digits}f}" + (f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else "")
 
 
+def format_duration(seconds: float) -> str:
+    """Format a duration in one unit, such as 34 s, 25 min, 9.7 h or 3.2 days."""
+    for unit, size, least in (("days", 86_400, 2), ("h", 3600, 2), ("min", 60, 2)):
+        if seconds >= least * size:
+            return f"{seconds / size:,.{0 if unit == 'min' else 1}f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
 def escape_controls(text: str) -> str:
     """Escape control characters except line ends and tabs: file names and servers must not command the terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)

@@ -20,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import read_bytes
+from pipeline.paths import looked_in
 from pipeline.shards.index_errors import EXPECTED, check_equal, describe_first, name_field, show_value
 from pipeline.shards.record_tables import (
     MOST_RECORDS,
@@ -176,7 +177,7 @@ def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Ind
     try:
         return parse_index(read_bytes(folder, INDEX), path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here; fix: {command}") from None
+        raise UserError(f"{path}: no shards here{looked_in(path)}; fix: {command}") from None
 
 
 def parse_index(data: bytes, path: str, read: Callable[..., bytes] = read_bytes) -> Index:

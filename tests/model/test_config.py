@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.config import load_config
+from model.config import OPTION_SETTINGS, load_config, suggest_setting
 from model.runs.fingerprint import flatten
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -107,3 +107,31 @@ def test_settings_of_later_versions_are_in_dumps_only_if_they_are_set():
     set_now = load_config(CONFIG, ["model.kmer_embedding=composed", "finetune.schedule=cosine"]).model_dump()
     assert set_now["model"]["kmer_embedding"] == "composed"
     assert set_now["finetune"]["schedule"] == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "suggestion"),
+    [
+        ("--k", ["run.name=six", "6"], "use shards.k=6"),
+        ("--k=6", [], "use shards.k=6"),
+        ("-o", ["out"], "use run.path=out"),
+        ("--dataset", ["my.duckdb"], "use dataset.path=my.duckdb"),
+        ("--Learning_Rate", ["1e-3"], "use pretrain.learning_rate=1e-3 or finetune.learning_rate=1e-3"),
+        ("--hidden", [], "use model.hidden=VALUE"),
+        ("--fast", [], "config.yaml lists the settings"),
+    ],
+)
+def test_options_that_train_does_not_have_name_their_setting(option, values, suggestion):
+    assert suggest_setting(option, values).endswith(suggestion)
+
+
+def test_settings_of_options_exist():
+    for option in OPTION_SETTINGS:
+        keys = suggest_setting(f"--{option}").removeprefix("fix: use ").split(" or ")
+        known = flatten(load_config(CONFIG).model_dump())
+        assert all(key.partition("=")[0] in known for key in keys)
+
+
+def test_a_key_without_its_section_names_the_section():
+    with pytest.raises(UserError, match=r"k: the section is missing; expected shards\.k as the key"):
+        load_config(CONFIG, ["k=6"])

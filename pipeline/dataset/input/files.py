@@ -29,6 +29,7 @@ from pipeline.dataset.input.tables import (
 )
 from pipeline.errors import UserError
 from pipeline.io.file_names import expect_utf8_name
+from pipeline.paths import looked_in
 
 KINDS = {
     **dict.fromkeys((".tsv", ".txt", ".csv"), "text"),
@@ -168,12 +169,12 @@ def resolve_files(names: list[str]) -> list[str]:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
         matches = sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207 (Path.glob takes no absolute one)
         if not matches:
-            raise UserError(f"{name}: no file matches")
+            raise UserError(f"{name}: no file matches{looked_in(name)}")
         for file in (file for match in matches for file in saved_dataset_files(Path(match)) or [match]):
             expect_utf8_name(file)
             path = Path(file).resolve()
             if not path.exists():
-                raise UserError(f"{file}: no such file")
+                raise UserError(f"{file}: no such file{looked_in(file)}")
             if not path.is_file():
                 raise UserError(f"{file}: not a file; {_suggest_files(Path(file))}")
             stat = path.stat()

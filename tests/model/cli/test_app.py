@@ -88,6 +88,14 @@ def test_version_option_prints_the_installed_version(capsys):
     assert run(capsys, "--version") == (0, f"promoter-bert {version('promoter-bert')}\n", "")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_version_and_output_have_one_name_in_all_commands(name, capsys):
+    assert run(capsys, name, "--version") == (0, f"promoter-bert {version('promoter-bert')}\n", "")
+    names = [param.opts for param in COMMANDS[name].params if "out" in param.opts[-1]]
+    assert names in ([], [["-o", "--output"]], [["out"]])
+    assert "--out " not in run(capsys, name, "--help")[1].replace("--output ", "")
+
+
 @pytest.mark.parametrize(
     ("command", "resumes"),
     [

@@ -83,6 +83,27 @@ def test_run_without_pretraining_has_no_curve_and_no_legend(made, run, tmp_path)
     assert not any(">starting<" in legend for legend in legends.values())
 
 
+def test_losses_of_different_k_are_drawn_per_base(made, run, tmp_path):
+    """exp(loss / k), and no figure per k-mer. Fine-tuning has the same labels, so its loss stays."""
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / "summary.json").unlink()
+    facts = json.loads((other / "run.json").read_text())
+    facts["config"]["run"]["name"], facts["config"]["shards"]["k"] = "other", 6
+    (other / "run.json").write_text(json.dumps(facts))
+    compare_runs([run, other], tmp_path / "k.html")
+    figures = read_figures((tmp_path / "k.html").read_text())
+    titles = {title for title in figures if title.startswith("Pretraining")}
+    assert not any("loss" in title or "accuracy" in title for title in titles)
+    for metric, name in (("loss", "training"), ("valid_loss", "validation")):
+        for folder, colour, k in ((run, BLUE, 3), (other, ORANGE, 6)):
+            lines = [x for x in read_metrics(folder / "metrics.jsonl") if x["stage"] == "pretrain" and metric in x]
+            expected = [(x["epoch"], np.exp(x[metric] / k)) for x in lines]
+            (line,) = figures[f"Pretraining: {name} perplexity per base"][0].lines(colour)
+            assert line == pytest.approx(np.array(expected), rel=1e-3)
+    assert "Fine-tuning: training loss" in figures
+
+
 def test_runs_with_the_same_name_or_other_datasets(run, tmp_path):
     twin = tmp_path / "twin"
     shutil.copytree(run, twin)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from model.runs.directory import open_run
+from model.artifacts.manifest import Manifest, StageProgress, put_manifest
+from model.runs.directory import CHANGEABLE_SETTINGS, FIXED_DS_SETTINGS, open_run
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from tests.conftest import small_config
+from tests.conftest import ROOT, small_config
 from tests.model.runs.trainer import PRODUCTS, cut, run_suggested_fix, weights
 
 pytestmark = pytest.mark.processes
@@ -71,11 +73,43 @@ def test_run_resumes_only_with_its_configuration_and_shards(made, tmp_path):
     ds_config = {"zero_optimization": {"stage": 2}}
     open_run(small_config(tmp_path, "run.keep_checkpoints=1"), index, ds_config).close()
     check_recorded(config.run.directory, 1, [{"finetune.max_epochs": [1, 9], "run.keep_checkpoints": [2, 1]}, changed])
-    with pytest.raises(UserError, match=r"pretrain.learning_rate: 0.001 -> 0.002"):
+    with pytest.raises(
+        UserError, match=r"pretrain.learning_rate: 0.001 -> 0.002\).* use pretrain.learning_rate=0.001;"
+    ):
         open_run(small_config(tmp_path, "pretrain.learning_rate=2e-3"), index, {})
     with pytest.raises(UserError, match="other shards"):
         open_run(config, replace(index, key="another"), {})
     assert (config.run.directory / "config.yaml").exists()
+
+
+def test_ended_stages_keep_their_length_and_the_clipping_stays(made, tmp_path):
+    """The message has the setting of the ended stage, with which the same command is accepted."""
+    index, clipped = read_index(made.shards), {"gradient_clipping": 1.0}
+    config = small_config(tmp_path, "pretrain.max_epochs=2")
+    folder = config.run.directory
+    open_run(config, index, clipped).close()
+    with pytest.raises(UserError, match=r"ds_config\.gradient_clipping: 1\.0 -> 0\.5"):
+        open_run(config, index, {"gradient_clipping": 0.5})
+    (folder / "pretrained").mkdir()
+    for ended in (False, True):
+        put_manifest(folder / "pretrained", Manifest({}, None, StageProgress(9, 0.5, 4, 1.0, ended), {}))
+        longer = small_config(tmp_path, f"pretrain.max_epochs={3 + ended}", "finetune.max_epochs=4")
+        if ended:
+            with pytest.raises(UserError, match="stage pretrain has ended") as error:
+                open_run(longer, index, clipped)
+            (override,) = re.findall(r" use (pretrain\S+);", str(error.value))
+            open_run(small_config(tmp_path, override, "finetune.max_epochs=4"), index, clipped).close()
+        else:
+            open_run(longer, index, clipped).close()
+    check_recorded(folder, 4, [{"pretrain.max_epochs": [2, 3], "finetune.max_epochs": [1, 4]}])
+
+
+def test_settings_that_may_change_on_a_resume_are_documented():
+    text = (ROOT / "README.md").read_text()
+    listed = text[text.index("These settings may change") : text.index("All other settings are refused")]
+    names = [name for name in re.findall(r"`([a-z_.]+)`", listed) if "." in name and not name.endswith(".json")]
+    assert sorted(names) == sorted(CHANGEABLE_SETTINGS)
+    assert all(name.removeprefix("ds_config.") in text for name in FIXED_DS_SETTINGS)
 
 
 def check_recorded(run, max_epochs, changes):

@@ -90,7 +90,7 @@ def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
 
 
 def test_summary_and_last_line_have_the_logged_losses(finished):
-    """The summary has the validation loss of the best step; the last line has the metric of the last step."""
+    """The summary has the validation loss of the best step; each evaluation has a line of its own, in 120 columns."""
     summary = json.loads((finished / "summary.json").read_text())
     lines = [x for x in read_metrics(finished / "metrics.jsonl") if x["stage"] == "finetune"]
     valid = {x["step"]: x for x in lines if "valid_loss" in x}
@@ -98,5 +98,12 @@ def test_summary_and_last_line_have_the_logged_losses(finished):
     assert summary["scores"]["valid"]["loss"] == pytest.approx(best["valid_loss"], rel=1e-5)
     assert summary["units"]["loss"] == "squared error of standardised labels"
     messages = (finished.parents[1] / "stderr").read_text().splitlines()
+    shown = [line for line in messages if line.startswith("finetune: valid")]
+    expected = [(step, line["valid_pearson"]) for step, line in valid.items()]
+    assert [line.split(", ")[0] for line in shown] == [
+        f"finetune: valid Pearson {pearson:.4f} at step {step}" for step, pearson in expected
+    ]
+    assert shown[0].endswith("the best so far")
     (last,) = [line for line in messages if line.startswith("finetune") and "(100 %)" in line]
-    assert f"valid Pearson {valid[38]['valid_pearson']:.4f}" in last
+    assert f"loss {[x for x in lines if 'loss' in x][-1]['loss']:.4f}" in last
+    assert max(map(len, messages)) <= 120

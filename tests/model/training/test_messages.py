@@ -1,8 +1,14 @@
 """Messages of a training before it begins."""
 
 import random
+import re
 
-from model.training.messages import describe_rate, find_constant_labels
+import pytest
+import torch
+
+from model.distributed.process_group import World
+from model.training.messages import describe_rate, find_constant_labels, warn_long_training
+from model.training.prepare import TrainingRun
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
 from pipeline.shards.write import write_shards
@@ -19,6 +25,23 @@ def test_constant_labels_are_recognised_in_the_index(tmp_path):
         build_dataset([write(tmp_path / f"{name}.tsv", rows)], config)
         written = write_shards(config)
         assert bool(find_constant_labels(read_index(written.folder))) == (name == "constant")
+
+
+@pytest.mark.parametrize(("epochs", "device", "warned"), [(1, "cpu", False), (400, "cpu", True), (400, "cuda", False)])
+def test_training_of_hours_on_a_cpu_is_announced(made, epochs, device, warned):
+    """At 10^7 operations per second. Half the rate takes twice the time."""
+    config = small_config(made.rows.parent, f"finetune.max_epochs={epochs}")
+    world = World(0, 1, torch.device(device))
+    run = TrainingRun(made.shards, read_index(made.shards), world, 0, None, config, None)
+    text = warn_long_training(run, "finetune", 1e7)
+    assert bool(text) == warned
+    if warned:
+        assert max(map(len, text.splitlines())) <= 120
+        hours = [
+            float(re.search(r"about (\d+\.\d) h on this CPU", warn_long_training(run, "finetune", rate))[1])
+            for rate in (2e7, 1e7)
+        ]
+        assert hours[1] == pytest.approx(2 * hours[0], abs=0.2)
 
 
 def test_matmul_rate_is_shown_beside_the_nominal_rate():

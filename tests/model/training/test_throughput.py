@@ -57,6 +57,22 @@ def test_reading_is_the_mean_over_the_steps_since_the_last_one(meter):
     assert (meter.logged[1][3]["promoters_per_second"], meter.logged[1][3]["loss"]) == (10.0, 0.3)
 
 
+def test_glance_has_the_numbers_since_the_reading_and_keeps_them(meter):
+    """A slow training shows new numbers before the next reading is due."""
+    meter.meter.add_step(step(60, 10))
+    meter.meter.sums += torch.tensor([30.0, 20.0, 5.0])
+    meter.now += 2.0
+    assert meter.meter.glance().startswith("loss 1.5000, 2 steps skipped, lr 1.0e-03, 30 promoters/s, ")
+    meter.meter.add_step(step(40, 20))
+    meter.meter.sums += torch.tensor([10.0, 20.0, 5.0])
+    assert meter.meter.glance().startswith("loss 1.0000, ")
+    assert not meter.logged
+    meter.meter.read(StageState(step=2), last_step=30)
+    assert meter.logged[0][3]["loss"] == 1.0
+    assert meter.meter.glance() == meter.meter.line
+    assert meter.meter.line.startswith("loss 1.0000, ")
+
+
 def test_loss_that_is_not_finite_is_an_error(meter):
     meter.meter.sums += torch.tensor([float("nan"), 1.0, 1.0])
     meter.now += 1.0

@@ -39,6 +39,8 @@ def parse(kind: type[Command], arguments: list[str]) -> tuple[list[str], str | N
         (["a", "-o", "shards.k=4"], ["a"], "shards.k=4", ()),
         (["a", "--output", "shards.k=4", "shards.k=5"], ["a"], "shards.k=4", ("shards.k=5",)),
         (["a", "--output=shards.k=4"], ["a"], "shards.k=4", ()),
+        (["a", "--out", "shards.k=4", "shards.k=5"], ["a"], "shards.k=4", ("shards.k=5",)),
+        (["a", "--out=shards.k=4"], ["a"], "shards.k=4", ()),
         (["a", "-o", "-o", "shards.k=5"], ["a"], "-o", ("shards.k=5",)),
         (["--", "shards.k=4"], ["shards.k=4"], None, ()),
         (["shards.k=3", "--", "shards.k=4"], ["shards.k=4"], None, ("shards.k=3",)),
@@ -72,7 +74,8 @@ def test_a_key_without_its_section_is_refused_unless_it_is_a_file(kind, tmp_path
 
 @pytest.mark.parametrize("kind", [Command, ConfiguredCommand])
 @pytest.mark.parametrize(
-    "arguments", [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"]]
+    "arguments",
+    [["-o", "x", "-o", "y"], ["-o", "x", "a", "--output=x"], ["--output", "x", "-ox"], ["--out", "x", "-ox"]],
 )
 def test_repeated_option_is_refused(kind, arguments):
     with pytest.raises(typer.BadParameter, match="appears more than once"):

@@ -1,13 +1,15 @@
 import csv
+import sys
 from collections import Counter
 from math import ceil, floor, log2, sqrt
 from statistics import fmean, variance
 
+import duckdb
 import pytest
 
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
-from pipeline.dataset.query import run_query
+from pipeline.dataset.query import run_query, show_table
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.pipeline.dataset.test_build import shell
@@ -194,6 +196,21 @@ def test_calibration_takes_equal_groups_in_the_order_of_predictions(toy):
         ("a", "test", place, 1, prediction, label, None) for place, (prediction, _, label) in enumerate(sorted(rows), 1)
     ]
     assert ask(toy, "calibration.sql")[1] == expected
+
+
+@pytest.mark.parametrize(("columns", "vertical"), [(40, False), (20, True)])
+def test_a_table_wider_than_the_terminal_is_vertical(columns, vertical, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    values = f"values ('ACGT{chr(27)}', 1.5), (null, 2.5), ('T', 3.5)"
+    show_table(duckdb.sql(f"select * from ({values}) as t(sequence, y)"), 2)
+    out = capsys.readouterr().out
+    assert ("row 1" in out) == vertical
+    if vertical:
+        assert out.splitlines() == [
+            "row 1", "  sequence  ACGT\\x1b", "  y         1.5", "row 2", "  sequence  NULL", "  y         2.5",
+            "more rows: --rows, at present 2",
+        ]  # fmt: skip
 
 
 def test_files_are_queried_without_a_dataset(tmp_path, capfd):

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.runtime import progress as module
 from pipeline.runtime.progress import add_speed, count_steps, count_units, emit, progress
+from pipeline.runtime.text import format_duration
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def test_names_of_steps(clock, capsys):
         step("cutting")
         step("")
     assert capsys.readouterr().err.splitlines() == [
-        "build: 0 of 2 steps (0 %) reading a.tsv",
-        "build: 1 of 2 steps (50 %), 6 s left cutting",
+        "build: 0 of 2 steps (0 %), reading a.tsv",
+        "build: 1 of 2 steps (50 %), 6 s left, cutting",
         "build: 2 of 2 steps (100 %)",
     ]
 
@@ -56,7 +57,30 @@ def test_speed_excludes_earlier_work(clock, capsys):
         show(50, 100, 50)
         clock[0] = 10
         show(100, 100, 50)
-    assert capsys.readouterr().err.splitlines() == ["predict: 100 of 100 rows (100 %) 5 per second"]
+    assert capsys.readouterr().err.splitlines() == ["predict: 100 of 100 rows (100 %), 5 per second"]
+
+
+def test_a_note_is_not_repeated_and_lines_fit_120_columns(clock, capsys):
+    parts = [f"metric {place} {'9' * 10}" for place in range(6)]
+    with progress("train", "steps") as update:
+        for clock[0], note in ((5, "loss 0.5"), (10, "loss 0.5"), (15, ", ".join(parts)), (20, "loss 0.5")):
+            update(int(clock[0]), 90_000, note)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "train: 5 of 90,000 steps (0 %), loss 0.5",
+        "train: 10 of 90,000 steps (0 %), 25.0 h left",
+        f"train: 15 of 90,000 steps (0 %), 25.0 h left, {', '.join(parts[:3])}",
+        "train: 20 of 90,000 steps (0 %), 25.0 h left, loss 0.5",
+    ]
+    assert len(f"{lines[2]}, {parts[3]}") > 120 >= len(lines[2])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2.0 h"), (172_800, "2.0 days")],
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text
 
 
 def test_quiet_prints_nothing(capsys):
@@ -73,6 +97,17 @@ def test_terminal_shows_a_progress_bar(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "1/2" in shown
     assert "cutting" in shown
+
+
+def test_a_long_note_leaves_room_for_the_count_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress("finetune", "steps") as update:
+        update(12_345, 67_890, "loss 0.5, lr 1e-3, 600 promoters/s, FLOP utilization 20 %")
+    shown = capsys.readouterr().err
+    assert "12345/67890" in shown
+    assert "loss 0.5, lr 1e-3" in shown
+    assert "FLOP" not in shown
 
 
 def test_control_characters_in_messages_are_escaped(capsys):
