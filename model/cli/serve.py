@@ -1,5 +1,6 @@
 """The command serve."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def serve(
     read_model_facts(model)  # report a wrong folder before torch is loaded, which takes seconds
 
     from model.serving.server import serve as serve_run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and uploads are deleted
 
     def started(address: str) -> None:
         print(f"{address} serves {model}; end: Ctrl-C", flush=True)

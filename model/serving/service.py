@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from model.artifacts.model_directory import (
+    ONE_LABEL,
     describe_unfinished_run,
     find_model_folder,
     labels_of,
@@ -91,8 +92,9 @@ class PredictionService:
             raise too_many_sequences(self.limits)
         with self._in_turn():
             results = mutagenesis_by_label(self._predictor, sequence)
-            shown = results if self._labels else {"": result for result in results.values()}  # one label is not named
-            return render_effects_page(shown, self.run, self.sequence_name)
+            if not self._labels:  # one label is not named
+                results = {"": results[ONE_LABEL]}
+            return render_effects_page(results, self.run, self.sequence_name)
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:

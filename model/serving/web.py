@@ -47,7 +47,7 @@ class PredictionApp:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._template = page_environment("model.serving").get_template("serve.html")
         self._routes: dict[str, dict[str, Callable[[Request], Response]]] = {
-            "/": {"GET": self._show_form, "POST": self._show_predictions},
+            "/": {"GET": lambda _: self._page(), "POST": self._show_predictions},
             "/explain": {"GET": self._show_effects},
             "/predict": {"POST": self._predict_json},
         }
@@ -86,9 +86,9 @@ class PredictionApp:
         if host is None or not (host[2] in self._hosts or _is_address(host[1] or host[2])):
             raise RefusedError(400, "unknown host name; fix: use the address that promoter-bert serve printed")
         site = request.headers.get("Sec-Fetch-Site", "none")
-        if request.path != "/" or request.method != "GET":
-            if site not in ("none", "same-origin"):
-                raise RefusedError(403, "request from a page of another site; fix: use the page of this server")
+        is_link = request.path == "/" and request.method == "GET"
+        if not is_link and site not in ("none", "same-origin"):
+            raise RefusedError(403, "request from a page of another site; fix: use the page of this server")
 
     def _refuse(self, request: Request, status: int, message: str) -> Response:
         if request.path == "/predict":
@@ -98,9 +98,6 @@ class PredictionApp:
         if status == 503:
             response.headers["Retry-After"] = "60"
         return response
-
-    def _show_form(self, request: Request) -> Response:
-        return self._page()
 
     def _show_predictions(self, request: Request) -> Response:
         text = request.form.get("sequences", "")
