@@ -140,27 +140,28 @@ class PredictionApp:
 
 
 def _describe(prediction: Prediction, name: str) -> dict[str, Any]:
-    """Prepare the results for the template: a summary, rows as text with their reasons last, and the download."""
+    """Prepare the results for the template: a summary, the download, and the rows as text.
+
+    A row has the cells of `columns`, its sequence, and its problem, empty for a valid one.
+    """
     table = prediction.table
-    rows = _text_rows(table)
-    lines = ("\t".join(LINE_BREAKERS.sub(" ", cell) for cell in row) for row in [table.column_names, *rows])
+    texts = {
+        name: [as_text(cell) if pa.types.is_floating(column.type) else cell or "" for cell in column.to_pylist()]
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    lines = [texts.keys(), *zip(*texts.values(), strict=True)]
+    download = "".join("\t".join(LINE_BREAKERS.sub(" ", cell) for cell in line) + "\n" for line in lines)
+    sequences, problems = texts.pop("sequence"), texts.pop("problem")
+    rows = list(zip(zip(*texts.values(), strict=True), sequences, problems, strict=True))
     rejects = sum(prediction.problems.values())
     rejected = f", {format_count(rejects, 'sequence')} without a prediction" if rejects else ""
     return {
         "summary": f"{format_count(len(rows) - rejects, name)} predicted{rejected}",
-        "columns": table.column_names[:-1],
+        "columns": list(texts),
         "rows": rows[:SHOWN_ROWS],
         "count": len(rows),
-        "download": base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode(),
+        "download": base64.b64encode(download.encode()).decode(),
     }
-
-
-def _text_rows(table: pa.Table) -> list[list[str]]:
-    columns = (
-        [as_text(cell) if pa.types.is_floating(column.type) else cell or "" for cell in column.to_pylist()]
-        for column in table.columns
-    )
-    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _finite(cell: object) -> object:

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 def find_browser() -> str | None:
@@ -74,7 +74,13 @@ class Tab:
 
 @asynccontextmanager
 async def open_tab(browser: str, profile: Path, url: str) -> AsyncIterator[Tab]:
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-port=0",
+    ]
     program = await asyncio.create_subprocess_exec(
         browser, *options, f"--user-data-dir={profile}", "about:blank", stderr=asyncio.subprocess.PIPE
     )
