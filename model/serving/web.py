@@ -114,7 +114,10 @@ class PredictionApp:
     def _predict_json(self, request: Request) -> Response:
         if not request.is_json:
             raise RefusedError(415, "expected Content-Type: application/json")
-        body = request.get_json()
+        try:
+            body = request.get_json()
+        except RecursionError:
+            body = None
         sequences = body.get("sequences") if isinstance(body, dict) else None
         if not isinstance(sequences, list) or not all(isinstance(sequence, str) for sequence in sequences):
             raise UserError('expected {"sequences": ["ACGT...", ...]}')

@@ -12,20 +12,9 @@ import pytest
 
 from model.prediction.predictor import Predictor
 from tests.conftest import ROOT
-from tests.model.saved_model import save_model
 from tests.model.serving.browser import find_browser, open_tab
 
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(scope="module")
-def model(made, tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("model"), made.config.assay)
-
-
-@pytest.fixture
-def rows(made):
-    return [line.split("\t")[0] for line in made.rows.read_text().splitlines()[:20]]
 
 
 def start(model, *options: str) -> subprocess.Popen[str]:
