@@ -67,12 +67,8 @@ class PredictionService:
         Raises UserError for an unreadable input, and RefusedError beyond the limits.
         """
         with self._in_turn(), stored_upload(data, self.limits) as file:
-            try:
-                source = find_prediction_input([str(file)], Columns(sequence_column), file.suffix == ".fasta")
-                parts = self._limited(read_parts(source, self.assay, self._predictor.batch))
-            except UserError as error:
-                raise UserError(str(error).replace(str(file), "the input")) from None
-            return self._predict(parts)
+            source = find_prediction_input([str(file)], Columns(sequence_column), file.suffix == ".fasta")
+            return self._predict(self._limited(read_parts(source, self.assay, self._predictor.batch)))
 
     def predict_sequences(self, sequences: list[str]) -> Prediction:
         """Predict sequences, adapters included. Raises RefusedError beyond the limits."""

@@ -80,7 +80,7 @@ def test_every_format_is_found_by_its_content(client, model, rows, private):
     lines, fasta = "\n".join(rows), "".join(f">n{number} x\n{row}\n" for number, row in enumerate(rows))
     table = "id,promoter,n\n" + "".join(f"i{number},{row},{number}\n" for number, row in enumerate(rows))
     for data in (
-        lines, fasta, f"\ufeff;comment\n{fasta}", table, gzip.compress(fasta.encode()), parquet(rows),
+        lines, fasta, f"\ufeff{fasta}", table, gzip.compress(fasta.encode()), parquet(rows),
         "".join(json.dumps({"seq": row}) + "\n" for row in rows),
     ):  # fmt: skip
         assert values_of(upload(client, data, "../../etc/passwd.xls")) == expected
@@ -102,14 +102,14 @@ def test_rejects_keep_their_place_and_show_their_reason(client, model, rows):
 
 
 def test_the_column_of_sequences_can_be_chosen(client, rows):
-    table = "a,b\n" + "".join(f"{one},{other}\n" for one, other in zip(rows[:20], rows[20:40], strict=True))
-    first = values_of(client.post("/", data={"sequences": table, "column": "a"}))
-    second = values_of(client.post("/", data={"sequences": table, "column": "2"}))
+    table = "promoter,other\n" + "".join(f"{one},{other}\n" for one, other in zip(rows[:20], rows[20:40], strict=True))
+    first = values_of(client.post("/", data={"sequences": table, "column": "1"}))
+    second = values_of(client.post("/", data={"sequences": table, "column": "other"}))
     assert (first, second) == (
         values_of(upload(client, "\n".join(rows[:20]))),
         values_of(upload(client, "\n".join(rows[20:40]))),
     )
-    assert client.post("/", data={"sequences": table, "column": "c"}).status_code == 400
+    assert client.post("/", data={"sequences": table, "column": "third"}).status_code == 400
 
 
 def test_effects_of_a_sequence(client, rows):
@@ -135,7 +135,6 @@ def test_several_labels_and_repairs(assay, tmp_path, rows):
     ("data", "status"),
     [
         (b"", 400),
-        (b" \n\n", 400),
         (b"\0\1\2" * 100, 400),
         (b"PAR1" + bytes(100), 400),
         (b"ARROW1" + bytes(100), 400),
@@ -143,10 +142,9 @@ def test_several_labels_and_repairs(assay, tmp_path, rows):
         (b"PK\3\4" + bytes(100), 400),
         (b"BZh9" + bytes(100), 400),
         (b'{"seq": 1', 400),
-        (b">", 400),
         (gzip.compress(bytes(10_000_000)), 413),
         (b"A" * 70_000, 413),
-        (b"ACGT\n" * 301, 413),
+        ((b"ACGT" * 10 + b"\n") * 301, 413),
     ],
 )
 def test_bad_uploads_are_refused_in_one_line(client, private, data, status):
