@@ -8,8 +8,6 @@ from pathlib import Path
 
 import waitress
 
-from model.serving.service import PredictionService
-from model.serving.web import PredictionApp
 from pipeline.errors import UserError
 
 IDLE_S = 60
@@ -35,6 +33,10 @@ def serve(
     with _listen(host, port) as listener:
         if not _is_loopback(host):
             warn(f"--host {host}: other machines can use this server, and there is no authentication")
+
+        from model.serving.service import PredictionService  # imports torch, which takes seconds
+        from model.serving.web import PredictionApp
+
         service = PredictionService(run, overrides)
         limit = 2 * service.limits.body_bytes  # the application explains its own limit up to here
         logging.getLogger("waitress").setLevel(logging.ERROR)  # not each request that waits
