@@ -15,6 +15,7 @@ LAYERS = (
     "promoter_bert",
     "model.cli",
     "model.cluster",
+    "model.serving",
     "model.reporting",
     "model.export",
     "model.interpretation",

@@ -11,6 +11,7 @@ from model.cli import analysis, cluster
 from model.cli.evaluate import evaluate
 from model.cli.exit_codes import exit_codes
 from model.cli.predict import predict
+from model.cli.serve import serve
 from model.cli.variants import variants
 from model.config import Config
 from pipeline.cli import dataset, shards
@@ -70,6 +71,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
     "Training and prediction": (
         (DistributedCommand, predict),
         (DistributedCommand, variants),
+        (ConfiguredCommand, serve),
         (Command, analysis.onnx),
     ),
     "Analysis": (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder
@@ -64,12 +64,17 @@ class Section:
 
 def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """Render a whole page. All texts are escaped; only the <svg> elements are inserted as they are."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reporting"), autoescape=True, trim_blocks=True, keep_trailing_newline=True,
+    template = page_environment().get_template("page.html")
+    return template.render(title=title, lead=lead, sections=sections, footer=footer)
+
+
+def page_environment(*packages: str) -> Environment:
+    """Return the environment of the page template, and of templates of other packages that extend it."""
+    loaders = [PackageLoader(package) for package in ("pipeline.reporting", *packages)]
+    return Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, trim_blocks=True, keep_trailing_newline=True,
         undefined=StrictUndefined,
     )  # fmt: skip
-    template = environment.get_template("page.html")
-    return template.render(title=title, lead=lead, sections=sections, footer=footer)
 
 
 def expect_page_name(out: Path) -> None:

@@ -1,0 +1,39 @@
+"""The command serve."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.cli.options import MODEL_FOLDER
+from pipeline.runtime.progress import emit
+
+
+def serve(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_FOLDER)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Other machines can use 0.0.0.0, without authentication.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve predictions on a local web page.
+
+    Paste sequences or upload a file; get predictions, a download, and the effects of all substitutions in a sequence.
+    Scripts: POST /predict with JSON. Overrides can request repairs of sequences, as in predict. Ctrl-C ends the server.
+
+    Example: promoter-bert serve runs/demo --port 8080
+    """
+    from model.artifacts.model_directory import read_model_facts
+
+    read_model_facts(model)  # report a wrong folder before torch is loaded, which takes seconds
+
+    from model.serving.server import serve as serve_run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and uploads are deleted
+
+    def started(address: str) -> None:
+        print(f"{address} serves {model}; end: Ctrl-C", flush=True)
+
+    serve_run(model, host, port, context.obj.overrides, started, lambda text: emit(f"warning: {text}"))
