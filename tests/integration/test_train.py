@@ -261,7 +261,7 @@ def test_run_killed_at_random_steps_equals_an_uninterrupted_run(trained, copy):
             ["assay.flank=6", "run.name=other"],
             "stale (assay.flank: 5 -> 6); fix: promoter-bert shards assay.flank=6\n",
         ),
-        (["shards.k=5", "--stage", "both", "run.name=other"], "no shards here; fix: promoter-bert shards"),
+        (["shards.k=5", "--stage", "both", "run.name=other"], "shards/k5/index.json); fix: promoter-bert shards"),
         (["pretrain.learning_rate=5e-3"], "started with another configuration"),
         (["dataset.path=none.duckdb", "run.name=other"], "no such dataset"),
         (["dataset.seed=7", "run.name=other"], "dataset.seed is 7, but dataset.duckdb was built with 0"),
