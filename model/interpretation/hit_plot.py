@@ -1,0 +1,76 @@
+"""Plot of motif hits: a bar per site with the name of its motif, in lanes that do not overlap."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from model.interpretation.motifs.scan import MotifHit
+from pipeline.reporting.palette import PALE_BLUE
+
+MAX_LANES = 4
+"""Lanes of a figure. Hits that do not fit are in the tables only."""
+LANE_INCHES = 0.24
+MAX_NAME = 16
+"""Characters of a motif's name in a figure."""
+BASES_PER_CHARACTER = 0.62
+"""Estimated width of a character of a name, in columns of a line of 50."""
+
+
+@dataclass(frozen=True)
+class PlacedHit:
+    """A hit in a lane of a figure. first, end: columns from 0, end excluded. text: the name and the strand."""
+
+    text: str
+    first: int
+    end: int
+    lane: int
+
+
+def place_hits(hits: Sequence[MotifHit], columns: Sequence[int], lines: Sequence[range]) -> tuple[list[PlacedHit], int]:
+    """Place hits in lanes, the smallest p-value first; sites on both strands are one hit. Returns also those left out.
+
+    columns: of each base of the insert; lines: columns per line of the figure.
+    """
+    taken: list[tuple[int, float, float]] = []
+    placed: dict[tuple[str, int, int], PlacedHit] = {}
+    left_out = 0
+    for hit in hits:
+        key = hit.motif.title, hit.start, hit.end
+        if key in placed:
+            old = placed[key]
+            placed[key] = PlacedHit(old.text[:-1] + "±", old.first, old.end, old.lane)
+            continue
+        first, last = columns[max(hit.start, 1) - 1], columns[min(hit.end, len(columns)) - 1]
+        name = hit.motif.name if len(hit.motif.name) <= MAX_NAME else f"{hit.motif.name[: MAX_NAME - 1]}…"
+        text = f"{name} {hit.strand}"
+        spans = [
+            (max(first, line.start), max(min(last + 1, line.stop), max(first, line.start) + _width(text)))
+            for line in lines
+            if first < line.stop and last >= line.start
+        ]
+        free = (
+            lane for lane in range(MAX_LANES)
+            if all(other != lane or end <= begin or start >= stop for other, start, end in taken for begin, stop in spans)
+        )  # fmt: skip
+        if (lane := next(free, None)) is None:
+            left_out += 1
+            continue
+        taken += [(lane, *span) for span in spans]
+        placed[key] = PlacedHit(text, first, last + 1, lane)
+    return list(placed.values()), left_out
+
+
+def _width(text: str) -> float:
+    return BASES_PER_CHARACTER * len(text) + 0.5
+
+
+def draw_hits(axes: Axes, placed: Sequence[PlacedHit], line: range, lanes: int) -> None:
+    """Draw the hits of a line of the figure. A hit that is cut by the end of a line has its name on both lines."""
+    for hit in placed:
+        first, end = max(hit.first, line.start), min(hit.end, line.stop)
+        if first < end:
+            axes.barh(hit.lane, end - first, 0.84, left=first - 0.5, color=PALE_BLUE, linewidth=0)
+            axes.text(first - 0.35, hit.lane, hit.text, size=7.5, va="center_baseline", clip_on=False)
+    axes.set_ylim(lanes - 0.5, -0.5)
+    axes.set_axis_off()
