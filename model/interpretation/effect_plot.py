@@ -1,5 +1,6 @@
 """Plots of a saturation mutagenesis: a logo of the importance of the bases, and effects as a map of position x base."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from model.interpretation.explained import (
     ExplainedSequence,
     align_variant,
 )
-from model.interpretation.hit_plot import LANE_INCHES, draw_hits, place_hits
+from model.interpretation.hit_plot import LANE_INCHES, count_lanes, draw_hits, place_hits
 from model.interpretation.logo import draw_logo
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
@@ -29,14 +30,17 @@ EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff",
 LOGO_INCHES, MAP_INCHES, CHANGE_INCHES = 1.0, 0.95, 0.6
 """Heights of the panels of a line."""
 EDGE_INCHES, TITLE_INCHES = 0.7, 0.25
+TITLE_CHARACTERS = 72
+"""Characters per line of a title."""
+ARBITRARY, LINE_END = "arbitrary units", "\n"
 BAR_GREY = "#8a94a0"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel of each line. height: in inches; draw: called with its axes and its columns."""
+    """A panel of the lines. heights: in inches, per line; 0 for none. draw: called with its axes and its columns."""
 
-    height: float
+    heights: Sequence[float]
     draw: Callable[[Axes, range], None]
 
 
@@ -58,10 +62,9 @@ def _draw_sequence(sequence: ExplainedSequence, label: str, title: str) -> Drawi
     result = sequence.results[label]
     lines = _lines(len(result.insert))
     hits, left_out = _hit_panel(sequence, range(len(result.insert)), lines)
-    logo = Panel(LOGO_INCHES, lambda axes, line: _draw_importance(axes, result.insert, result.importance, line))
-    cells = Panel(MAP_INCHES, lambda axes, line: _draw_cells(axes, result, line))
-    panels = [*hits, logo, cells]
-    return Drawing(_lines_plot(panels, lines, title, has_map=True), _height(panels, lines, title), left_out)
+    logo = _panel(LOGO_INCHES, lines, lambda axes, line: _draw_importance(axes, result, line))
+    cells = _panel(MAP_INCHES, lines, lambda axes, line: _draw_cells(axes, result, line))
+    return _drawing([*hits, logo, cells], lines, title, result.unit, left_out)
 
 
 def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
@@ -75,12 +78,28 @@ def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
     panels, left_out = list[Panel](), 0
     for name, side, text, heights in zip(row.sides, sides, texts, values, strict=True):
         hits, more = _hit_panel(side, [at for at, letter in enumerate(text) if letter != "-"], lines)
-        panels += [*hits, Panel(LOGO_INCHES, _logo_of_side(name, text, heights, limits, aligned.changed))]
+        draw = _logo_of_side(name, text, heights, limits, aligned.changed, sides[0].results[label].unit)
+        panels += [*hits, _panel(LOGO_INCHES, lines, draw)]
         left_out += more
     is_base = np.array([one != "-" and other != "-" for one, other in zip(*texts, strict=True)])
     change = np.where(is_base, values[1] - values[0], 0)
-    panels.append(Panel(CHANGE_INCHES, lambda axes, line: _draw_change(axes, change, texts[0], aligned.changed, line)))
-    return Drawing(_lines_plot(panels, lines, title, has_map=False), _height(panels, lines, title), left_out)
+    panels.append(
+        _panel(CHANGE_INCHES, lines, lambda axes, line: _draw_change(axes, change, texts[0], aligned.changed, line))
+    )
+    return _drawing(panels, lines, title, None, left_out)
+
+
+def _panel(height: float, lines: Sequence[range], draw: Callable[[Axes, range], None]) -> Panel:
+    """Make a panel of every line."""
+    return Panel([height] * len(lines), draw)
+
+
+def _drawing(panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None, left_out: int) -> Drawing:
+    """Put panels and title together. unit: of the colour bar above them, None for none."""
+    title = textwrap.fill(title, TITLE_CHARACTERS)
+    height = sum(sum(panel.heights) for panel in panels) + EDGE_INCHES
+    height += TITLE_INCHES * len(title.splitlines())
+    return Drawing(_lines_plot(panels, lines, title, unit), height, left_out)
 
 
 def _lines(columns: int) -> list[range]:
@@ -90,37 +109,33 @@ def _lines(columns: int) -> list[range]:
     return [range(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
-def _height(panels: Sequence[Panel], lines: Sequence[range], title: str) -> float:
-    return len(lines) * sum(panel.height for panel in panels) + EDGE_INCHES + (TITLE_INCHES if title else 0)
-
-
 @plot
-def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range], title: str, has_map: bool) -> None:
-    heights = [panel.height for panel in panels] * len(lines)
-    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for number, line in enumerate(lines):
-        for panel, place in zip(panels, axes[number * len(panels) :], strict=False):
-            panel.draw(place, line)
-            place.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
+def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None) -> None:
+    parts = [(panel.heights[n], panel.draw, line) for n, line in enumerate(lines) for panel in panels]
+    parts = [part for part in parts if part[0]]
+    heights = [height for height, _, _ in parts]
+    axes = figure.subplots(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for place, (_, draw, line) in zip(axes, parts, strict=True):
+        draw(place, line)
+        place.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
-    if has_map:
+    if unit is not None:
         mesh = next(part for part in axes[-1].collections if isinstance(part, QuadMesh))
         figure.colorbar(
             mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-            label="effect of the substitution on predicted expression (arbitrary units)",
+            label=f"effect of the substitution on predicted expression ({unit or ARBITRARY})",
         ).outline.set_visible(False)  # fmt: skip
 
 
-def _hit_panel(
-    sequence: ExplainedSequence, columns: Sequence[int], lines: Sequence[range]
-) -> tuple[list[Panel], int]:
+def _hit_panel(sequence: ExplainedSequence, columns: Sequence[int], lines: Sequence[range]) -> tuple[list[Panel], int]:
     """Return the panel of motif hits, if there are any, and the number of hits that are left out."""
     placed, left_out = place_hits(sequence.hits or (), columns, lines)
     if not placed:
         return [], left_out
-    lanes = max(hit.lane for hit in placed) + 1
-    return [Panel(LANE_INCHES * lanes, lambda axes, line: draw_hits(axes, placed, line, lanes))], left_out
+    lanes = [count_lanes(placed, line) for line in lines]
+    draw = lambda axes, line: draw_hits(axes, placed, line)  # noqa: E731
+    return [Panel([LANE_INCHES * count for count in lanes], draw)], left_out
 
 
 def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -130,19 +145,24 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_importance(axes: Axes, insert: str, importance: npt.NDArray[np.float32], line: range) -> None:
-    draw_logo(axes, insert, importance, line)
-    axes.set_ylim(*_limits(importance))
-    axes.set_ylabel("importance\n(arbitrary\nunits)")
+def _draw_importance(axes: Axes, result: MutagenesisResult, line: range) -> None:
+    draw_logo(axes, result.insert, result.importance, line)
+    axes.set_ylim(*_limits(result.importance))
+    axes.set_ylabel(f"importance\n({result.unit or ARBITRARY.replace(' ', LINE_END)})")
 
 
 def _logo_of_side(
-    name: str, text: str, heights: npt.NDArray[np.float32], limits: tuple[float, float], changed: Sequence[int]
+    name: str,
+    text: str,
+    heights: npt.NDArray[np.float32],
+    limits: tuple[float, float],
+    changed: Sequence[int],
+    unit: str,
 ) -> Callable[[Axes, range], None]:
     def draw(axes: Axes, line: range) -> None:
         draw_logo(axes, text, heights, line, changed)
         axes.set_ylim(*limits)
-        axes.set_ylabel(f"{name}\nimportance\n(arb. units)")
+        axes.set_ylabel(f"{name}\nimportance\n({unit or 'arb. units'})")
 
     return draw
 

@@ -50,9 +50,9 @@ def describe_row(row: ExplainedRow, label: str, is_label_named: bool) -> str:
     names = [part for part in (row.title, label if is_label_named else "") if part]
     if not names:
         return ""
-    values = [f"{side} {sequence.results[label].prediction:.3f}".strip() for side, sequence in row.sides.items()]
-    effect = f", effect {row.effect(label):+.3f}" if row.is_variant else ""
-    return f"{': '.join(names)}: predicted expression {', '.join(values)}{effect}"
+    values = " → ".join(f"{sequence.results[label].prediction:.3f}" for sequence in row.sides.values())
+    effect = f" (effect {row.effect(label):+.3f})" if row.is_variant else ""
+    return f"{': '.join(names)}: predicted expression {values}{effect}"
 
 
 def _stack(elements: Sequence[str]) -> str:

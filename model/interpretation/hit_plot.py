@@ -49,11 +49,8 @@ def place_hits(hits: Sequence[MotifHit], columns: Sequence[int], lines: Sequence
             for line in lines
             if first < line.stop and last >= line.start
         ]
-        free = (
-            lane for lane in range(MAX_LANES)
-            if all(other != lane or end <= begin or start >= stop for other, start, end in taken for begin, stop in spans)
-        )  # fmt: skip
-        if (lane := next(free, None)) is None:
+        lane = next((lane for lane in range(MAX_LANES) if _is_free(lane, spans, taken)), None)
+        if lane is None:
             left_out += 1
             continue
         taken += [(lane, *span) for span in spans]
@@ -61,16 +58,26 @@ def place_hits(hits: Sequence[MotifHit], columns: Sequence[int], lines: Sequence
     return list(placed.values()), left_out
 
 
+def _is_free(lane: int, spans: Sequence[tuple[float, float]], taken: Sequence[tuple[int, float, float]]) -> bool:
+    """Whether no span of a hit, (first, end), overlaps one that is taken in the lane, (lane, first, end)."""
+    return all(lane != other or end <= begin or start >= stop for other, start, end in taken for begin, stop in spans)
+
+
 def _width(text: str) -> float:
     return BASES_PER_CHARACTER * len(text) + 0.5
 
 
-def draw_hits(axes: Axes, placed: Sequence[PlacedHit], line: range, lanes: int) -> None:
+def count_lanes(placed: Sequence[PlacedHit], line: range) -> int:
+    """Count the lanes that a line of the figure needs."""
+    return max((hit.lane + 1 for hit in placed if hit.first < line.stop and hit.end > line.start), default=0)
+
+
+def draw_hits(axes: Axes, placed: Sequence[PlacedHit], line: range) -> None:
     """Draw the hits of a line of the figure. A hit that is cut by the end of a line has its name on both lines."""
     for hit in placed:
         first, end = max(hit.first, line.start), min(hit.end, line.stop)
         if first < end:
             axes.barh(hit.lane, end - first, 0.84, left=first - 0.5, color=PALE_BLUE, linewidth=0)
             axes.text(first - 0.35, hit.lane, hit.text, size=7.5, va="center_baseline", clip_on=False)
-    axes.set_ylim(lanes - 0.5, -0.5)
+    axes.set_ylim(count_lanes(placed, line) - 0.5, -0.5)
     axes.set_axis_off()

@@ -35,6 +35,8 @@ class MutagenesisResult:
     insert: str
     prediction: float
     predictions: npt.NDArray[np.float32]
+    unit: str = ""
+    """Unit of expression; empty for arbitrary units."""
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
@@ -105,7 +107,7 @@ def mutagenesis_by_label(
     if not insert:
         raise UserError("the sequence: no insert; expected bases between the adapters, got none")
     values = predictor.predict_valid(pa.array([promoter, *list_mutants(promoter, predictor.assay)]))
-    return arrange_by_label(insert, values, predictor.labels)
+    return arrange_by_label(promoter, values, predictor.labels, predictor.assay)
 
 
 def find_insert(promoter: str, assay: Assay) -> str:
@@ -124,11 +126,17 @@ def list_mutants(promoter: str, assay: Assay) -> list[str]:
     ]
 
 
+def count_mutants(promoter: str, assay: Assay) -> int:
+    """Count the promoters of list_mutants."""
+    insert = find_insert(promoter, assay)
+    return 3 * len(insert) + insert.count("N")
+
+
 def arrange_by_label(
-    insert: str, values: npt.NDArray[np.float32], labels: Sequence[str]
+    promoter: str, values: npt.NDArray[np.float32], labels: Sequence[str], assay: Assay
 ) -> dict[str, MutagenesisResult]:
     """Arrange the predictions of a promoter, then of list_mutants: (1 + substitutions,) or (..., labels)."""
-    columns = values.reshape(len(values), len(labels))
+    insert, columns = find_insert(promoter, assay), values.reshape(len(values), len(labels))
     return {name: _arrange(insert, columns[:, place]) for place, name in enumerate(labels)}
 
 

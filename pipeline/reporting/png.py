@@ -23,8 +23,8 @@ def draw_pixels(draw: Draw, height: float, width: float = WIDTH) -> npt.NDArray[
         figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)
         draw(figure)
-        canvas.draw()
-        return np.array(canvas.buffer_rgba(), np.uint8)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        return np.array(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
 
 
 def write_png(file: Path, images: Sequence[npt.NDArray[np.uint8]]) -> None:

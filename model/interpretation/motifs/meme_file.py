@@ -75,7 +75,8 @@ class _MemeReader:
                 f"{self._path}: no line 'MEME version'; expected a file in MEME's motif format, such as a download "
                 "from JASPAR as MEME; fix: convert it with a tool of the MEME Suite, such as jaspar2meme"
             )
-        motifs, background, names = list[Motif](), np.array(UNIFORM), list[str]()
+        motifs, background = list[Motif](), np.array(UNIFORM)
+        names: tuple[str, str] | None = None
         for line in self._remaining():
             words = line.split()
             if line.startswith("ALPHABET"):
@@ -83,13 +84,15 @@ class _MemeReader:
             elif line.startswith("Background letter frequencies"):
                 background = self._read_background()
             elif words[:1] == ["MOTIF"]:
-                names = self._names(words)
+                names = self._name(words)
             elif line.startswith("letter-probability matrix"):
-                if not names:
+                if names is None:
                     raise self._error("a matrix before the first MOTIF line")
                 motifs.append(self._read_motif(names, line))
         if not motifs:
-            raise UserError(f"{self._path}: no motifs; expected lines 'MOTIF name' and 'letter-probability matrix: ...'")
+            raise UserError(
+                f"{self._path}: no motifs; expected lines 'MOTIF name' and 'letter-probability matrix: ...'"
+            )
         return MotifFile(motifs, background)
 
     def _remaining(self) -> Iterator[str]:
@@ -108,10 +111,10 @@ class _MemeReader:
                 f"{self._path}: line {self._line}: alphabet {letters[:40]!r}; expected ALPHABET= ACGT, motifs of DNA"
             )
 
-    def _names(self, words: list[str]) -> list[str]:
+    def _name(self, words: list[str]) -> tuple[str, str]:
         if len(words) < 2:
             raise self._error("a motif without a name")
-        return [words[1], words[2] if len(words) > 2 else words[1]]
+        return words[1], words[2] if len(words) > 2 else words[1]
 
     def _read_background(self) -> npt.NDArray[np.float64]:
         """Read `A 0.3 C 0.2 G 0.2 T 0.3`, on one line or on several."""
@@ -124,22 +127,24 @@ class _MemeReader:
             raise self._error(f"expected the frequencies of A, C, G and T, got {' '.join(words)[:60]!r}")
         return self._probabilities(words[1::2])
 
-    def _read_motif(self, names: list[str], line: str) -> Motif:
+    def _read_motif(self, names: tuple[str, str], line: str) -> Motif:
         """Read the rows of the matrix. line: the one before them, with its width and its number of sites."""
         values = dict(_MATRIX_VALUE.findall(line))
         if values.get("alength", "4") != "4":
             raise self._error(f"{values['alength']} letters per position; expected 4, motifs of DNA")
         rows: list[npt.NDArray[np.float64]] = []
-        while self._line < len(self._lines):
+        width = values.get("w", "")
+        while self._line < len(self._lines) and str(len(rows)) != width:
             row = self._lines[self._line].split()
             if (not row and rows) or row[:1] == ["URL"] or self._lines[self._line].startswith(NEXT_SECTIONS):
                 break
             self._line += 1
             if row:
                 rows.append(self._probabilities(row))
-        width = values.get("w", str(len(rows)))
-        if not rows or width != str(len(rows)):
-            raise self._error(f"motif {names[0]}: expected {width} rows of probabilities, got {len(rows)}")
+        if not rows or width not in ("", str(len(rows))):
+            raise self._error(
+                f"motif {names[0]}: expected {width or '1 or more'} rows of probabilities, got {len(rows)}"
+            )
         return Motif(*names, np.stack(rows), self._sites(values.get("nsites", "")))
 
     def _sites(self, text: str) -> float:
