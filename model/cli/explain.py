@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.cli.messages import describe_problems, describe_speed
+from model.cli.messages import describe_problems
 from model.cli.options import AltColumn, FirstPosition, PositionColumn, RefColumn, Workers, configuration
 from pipeline.cli.options import INPUT_FILES, ConfigFile, Json, SequenceColumn, print_result
 from pipeline.config.schema import DEFAULT_CONFIG
-from pipeline.runtime.progress import add_speed, emit, progress
+from pipeline.runtime.progress import emit, progress
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -179,13 +179,17 @@ def _explain_files(request: "ExplainRequest", as_json: bool) -> None:
 
     unit = "variant" if request.variants else read_sequence_name(request.model)
     with progress("explain", f"{unit}s", quiet=as_json) as show:
-        result = explain_files(request, add_speed(show), _warn)
+        result = explain_files(request, lambda done, total, _: show(done, total, ""), _warn)
     print_result(result.as_dict(), as_json, list(_describe_files(result, unit)))
 
 
 def _describe_files(result: "ExplainFilesResult", unit: str) -> Iterator[str]:
     """Describe the outputs, the rows that are drawn, and those without a prediction. unit: of a row, singular."""
-    yield f"{', '.join(result.outputs)}: {describe_speed(result, unit)}, {result.substitutions:,} substitutions"
+    resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
+    yield (
+        f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')} in "
+        f"{format_count(result.rows, unit)}{resumed}, in {result.seconds:,.1f} s"
+    )
     yield f"columns: {', '.join(f'{role} {name!r}' for role, name in result.columns.items())}"
     if 0 < result.rows_drawn < max(result.rows, result.rows_total) - sum(result.problems.values()):
         more = "the tables have all" if result.rows >= result.rows_total else "-o effects.tsv explains all"

@@ -24,8 +24,8 @@ from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
 from pipeline.reporting.svg import Draw, plot
 
-MAX_LINE_BASES = 50
-"""Positions per line of the plot; a longer insert is wrapped."""
+MIN_LINE_BASES, MAX_LINE_BASES = 30, 50
+"""Positions per line of the plot; a longer insert is wrapped, and a shorter one does not fill the line."""
 EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff", BLUE])
 LOGO_INCHES, MAP_INCHES, CHANGE_INCHES = 1.0, 0.95, 0.6
 """Heights of the panels of a line."""
@@ -117,7 +117,7 @@ def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range],
     axes = figure.subplots(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
     for place, (_, draw, line) in zip(axes, parts, strict=True):
         draw(place, line)
-        place.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
+        place.set_xlim(line.start - 0.5, line.start + max(len(lines[0]), MIN_LINE_BASES) - 0.5)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
     if unit is not None:
