@@ -19,7 +19,7 @@ from model.interpretation.explained import (
     align_variant,
 )
 from model.interpretation.hit_plot import LANE_INCHES, count_lanes, draw_hits, place_hits
-from model.interpretation.logo import draw_logo
+from model.interpretation.logo import draw_logo, mark_columns
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
 from pipeline.reporting.svg import Draw, plot
@@ -178,8 +178,7 @@ def _draw_change(
     axes: Axes, change: npt.NDArray[np.float32], reference: str, changed: Sequence[int], line: range
 ) -> None:
     axes.bar(list(line), change[line.start : line.stop], width=0.8, color=BAR_GREY)
-    for at in set(changed) & set(line):
-        axes.axvspan(at - 0.5, at + 0.5, color="#fbe3c0", linewidth=0, zorder=0)
+    mark_columns(axes, changed, line)
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.set_ylim(*_limits(change))

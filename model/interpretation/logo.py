@@ -35,8 +35,7 @@ def draw_logo(
     axes.add_collection(
         PathCollection(paths, facecolors=[BASE_COLOURS[letters[at]] for at in shown], linewidths=0), autolim=False
     )
-    for at in set(marked) & set(columns):
-        axes.axvspan(at - 0.5, at + 0.5, color="#fbe3c0", linewidth=0, zorder=0)
+    mark_columns(axes, marked, columns)
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.spines["bottom"].set_visible(False)
@@ -44,6 +43,14 @@ def draw_logo(
     axes.tick_params(axis="x", length=0)
     for label in axes.get_xticklabels():
         label.set_color(BASE_COLOURS[label.get_text()])
+
+
+def mark_columns(axes: Axes, marked: Sequence[int], columns: range) -> None:
+    """Colour the background of marked columns; successive ones together."""
+    shown = np.array([at for at in marked if at in columns], int)
+    for run in np.split(shown, np.flatnonzero(np.diff(shown) > 1) + 1):
+        if len(run):
+            axes.axvspan(run[0] - 0.5, run[-1] + 0.5, color="#fbe3c0", linewidth=0, zorder=0)
 
 
 def _place(letter: str, column: int, height: float) -> Path:

@@ -63,7 +63,10 @@ def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts:
         name_sequences(lead, facts.name),
         [
             Section(
-                "Overview", f"{_describe_counts(rows, counts, facts)} {EXPRESSION_UNIT}", [table], _command(counts)
+                "Overview",
+                f"{_describe_counts(rows, counts, facts)} {EXPRESSION_UNIT}",
+                [table],
+                _command(counts, rows[0].is_variant),
             ),
             Section("How to read the figures", "\n\n".join([*how, motif_text(facts)])),
             *sections,
@@ -76,8 +79,8 @@ def _heading(row: ExplainedRow, label: str, is_label_named: bool) -> str:
     return f"{row.title}: {label}" if is_label_named else row.title
 
 
-def _command(counts: RowCounts) -> str:
-    return f"promoter-bert explain {' '.join(counts.inputs)} -o effects.tsv"
+def _command(counts: RowCounts, are_variants: bool) -> str:
+    return f"promoter-bert explain {'--variants ' if are_variants else ''}{' '.join(counts.inputs)} -o effects.tsv"
 
 
 def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: PageFacts) -> str:

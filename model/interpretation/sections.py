@@ -99,7 +99,7 @@ def variant_rows(row: ExplainedRow, label: str, facts: PageFacts) -> list[tuple[
         ("reference prediction", f"{sides[0].prediction:.3f}"),
         ("alternative prediction", f"{sides[1].prediction:.3f}"),
         ("effect", f"{row.effect(label):+.3f}"),
-        ("larger than the effects of", f"{format_percent(share, 0)} of the single substitutions in the reference"),
+        ("absolute effect above that of", f"{format_percent(share, 0)} of the single substitutions in the reference"),
         ("reference insert length", describe_length(reference.insert, facts)),
         ("alternative insert length", describe_length(alternative.insert, facts)),
         ("most important base of the reference", most_important(sides[0])),

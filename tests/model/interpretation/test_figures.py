@@ -44,7 +44,9 @@ def test_aligned_sides_are_the_inserts_with_gaps(reference, alternative):
     assert aligned.reference.replace("-", "") == reference
     assert aligned.alternative.replace("-", "") == alternative
     assert len(aligned.reference) == len(aligned.alternative) == max(len(reference), len(alternative))
-    differ = [at for at, pair in enumerate(zip(aligned.reference, aligned.alternative, strict=True)) if len({*pair}) > 1]
+    differ = [
+        at for at, pair in enumerate(zip(aligned.reference, aligned.alternative, strict=True)) if len({*pair}) > 1
+    ]
     assert aligned.changed == differ
 
 

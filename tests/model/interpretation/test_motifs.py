@@ -30,7 +30,8 @@ def test_motifs_and_background_are_read(tmp_path):
     assert (first.title, first.name, first.sites) == ("MA1 GCN4", "GCN4", 50)
     assert (second.title, second.sites) == ("second", 20)
     expected = [[0.7, 0.1, 0.1, 0.1], [0, 1, 0, 0], [0.25] * 4]
-    assert first.probabilities.tolist() == second.probabilities.tolist() == expected
+    for motif in (first, second):
+        np.testing.assert_allclose(motif.probabilities, expected)
     assert file.background.tolist() == pytest.approx([0.3, 0.2, 0.1, 0.4])
     uniform = read_motifs(meme(tmp_path, f"{HEAD}MOTIF one\n{MATRIX}{ROWS}"))
     assert uniform.background.tolist() == [0.25] * 4
@@ -44,7 +45,7 @@ def test_motifs_and_background_are_read(tmp_path):
         (HEAD.replace("ACGT", "ACDEFGHIKLMNPQRSTVWY"), "line 3: alphabet 'ACDEF"),
         (f"{HEAD}{MATRIX}{ROWS}", "line 7: a matrix before the first MOTIF line"),
         (f"{HEAD}MOTIF\n", "line 7: a motif without a name"),
-        (f"{HEAD}MOTIF a\n{MATRIX}{ROWS[:20]}\n\n", "motif a: expected 3 rows of probabilities, got 1"),
+        (f"{HEAD}MOTIF a\n{MATRIX}{ROWS.splitlines()[0]}\n\n", "motif a: expected 3 rows of probabilities, got 1"),
         (f"{HEAD}MOTIF a\n{MATRIX}0.5 0.5 0.5 0.5\n", "line 9: expected four probabilities with a sum of 1"),
         (f"{HEAD}MOTIF a\n{MATRIX}0.5 0.5 nan 0\n", "line 9: expected four probabilities"),
         (f"{HEAD}MOTIF a\n{MATRIX}0.5 0.5\n", "line 9: expected four probabilities"),
@@ -96,7 +97,7 @@ def test_p_values_equal_those_of_all_words():
 
 def test_hits_of_both_strands_are_those_of_a_search_by_hand():
     background = np.full(4, 0.25)
-    motifs = [random_motif(8, seed, 0.3) for seed in range(3)]
+    motifs = [random_motif(8, seed, 0.3) for seed in range(8)]
     sequence = "".join(np.random.default_rng(5).choice(list("ACGTN"), 4000, p=[0.245] * 4 + [0.02]))
     scanner = MotifScanner(MotifFile(motifs, background))
     hits = scanner.scan(sequence, 100, 3800)
@@ -105,7 +106,7 @@ def test_hits_of_both_strands_are_those_of_a_search_by_hand():
     expected = set()
     for motif in motifs:
         scores = rounded_scores(motif, background)
-        lowest = min(hit.score for hit in hits if hit.motif is motif)
+        lowest = min((hit.score for hit in hits if hit.motif is motif), default=np.inf)
         for at in range(100 - 7, 3900):
             word = sequence[at : at + 8]
             for strand, bases in (("+", word), ("-", word.translate(turned)[::-1])):
