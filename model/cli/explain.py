@@ -190,7 +190,8 @@ def _describe_files(result: "ExplainFilesResult", unit: str) -> Iterator[str]:
         f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')} in "
         f"{format_count(result.rows, unit)}{resumed}, in {result.seconds:,.1f} s"
     )
-    yield f"columns: {', '.join(f'{role} {name!r}' for role, name in result.columns.items())}"
+    if result.columns:
+        yield f"columns: {', '.join(f'{role} {name!r}' for role, name in result.columns.items())}"
     if 0 < result.rows_drawn < max(result.rows, result.rows_total) - sum(result.problems.values()):
         more = "the tables have all" if result.rows >= result.rows_total else "-o effects.tsv explains all"
         yield f"figures of the first {format_count(result.rows_drawn, unit)}; {more}"

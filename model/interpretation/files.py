@@ -33,8 +33,8 @@ class ExplainFilesResult:
     """Files that `explain` wrote from the rows of other files.
 
     rows: that were read; rows_total: of the input, 0 if unknown. Without a table among the outputs, only the rows to be
-    drawn are read. rows_drawn: in pages and figures. columns: that were read, by role. substitutions: number of rows of
-    the table. For the others see OutputResult.
+    drawn are read. rows_drawn: in pages and figures. columns: that were read, by role; empty for FASTA. substitutions:
+    number of rows of a table. For the others see OutputResult.
     """
 
     outputs: list[str]

@@ -52,7 +52,8 @@ class ExplainRequest:
         if self.variants is None:
             source = find_sequences(self.inputs, self.columns)
             is_named = source.name_column is not None or (source.layout is not None and source.layout.name_field > 0)
-            return RowSource(source, is_named, {"sequence": source.column_names[0] or "of FASTA"})
+            columns = {} if source.column_names[0] is None else {"sequence": source.column_names[0]}
+            return RowSource(source, is_named, columns)
         table, layout = VariantRequest(
             self.model, self.inputs, str(self.outputs[0]), variants=self.variants
         ).find_table()

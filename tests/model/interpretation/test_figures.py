@@ -1,5 +1,6 @@
 """Figures of explained sequences and variants: letters, motif hits, alignment, SVG and PNG files."""
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_hits_in_a_lane_do_not_overlap_and_the_others_are_counted():
     assert {each.lane for each in placed} == set(range(MAX_LANES))
     for lane in range(MAX_LANES):
         inside = sorted((each.first, each.end) for each in placed if each.lane == lane)
-        assert all(end <= start for (_, end), (start, _) in zip(inside, inside[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(inside))
     assert placed[0].text == "a_long_name_-2 +"
 
 
