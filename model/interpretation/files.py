@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from model.artifacts.model_directory import find_model_folder, labels_of, model_labels, read_sequence_name
 from model.interpretation.explained import ExplainedRow, ExplainedSequence
-from model.interpretation.outputs import ExplainWriter, has_table, open_outputs
+from model.interpretation.outputs import ExplainWriter, check_outputs, has_table, open_outputs
 from model.interpretation.request import ExplainRequest, RowSource, check_outputs_are_no_inputs
 from model.interpretation.rows import MutantPart
 from model.interpretation.rows_page import RowCounts, render_rows_page
@@ -66,6 +66,7 @@ def explain_files(
     model that is unfinished, or about sequences that do not fit it. Raises UserError for an invalid model, input,
     output, label or motif file, and if no row is valid.
     """
+    check_outputs(request.outputs)
     request = replace(request, model=find_model_folder(request.model))
     return _Explanation(request, warn).run(on_progress)
 

@@ -129,7 +129,7 @@ def test_variants_have_both_sides(model, predictor, tmp_path):
     assert {row["row"] for row in rows} == {"1", "2"}
     effects = variant_effects(predictor, [promoter] * 2, [(20, "G", "T"), (21, "T", "")]).effect
     page = out[0].read_text()
-    for text in ("G3T", "4delT", *(f"{effect:+.3f}" for effect in effects), "The page shows all 2 variants."):
+    for text in ("G3T", "5delT", *(f"{effect:+.3f}" for effect in effects), "The page shows all 2 variants."):
         assert text in page
 
 
