@@ -44,11 +44,7 @@ def place_hits(hits: Sequence[MotifHit], columns: Sequence[int], lines: Sequence
         first, last = columns[max(hit.start, 1) - 1], columns[min(hit.end, len(columns)) - 1]
         name = hit.motif.name if len(hit.motif.name) <= MAX_NAME else f"{hit.motif.name[: MAX_NAME - 1]}…"
         text = f"{name} {hit.strand}"
-        spans = [
-            (max(first, line.start), max(min(last + 1, line.stop), max(first, line.start) + _width(text)))
-            for line in lines
-            if first < line.stop and last >= line.start
-        ]
+        spans = [_span(text, first, last + 1, line) for line in lines if first < line.stop and last >= line.start]
         lane = next((lane for lane in range(MAX_LANES) if _is_free(lane, spans, taken)), None)
         if lane is None:
             left_out += 1
@@ -61,6 +57,17 @@ def place_hits(hits: Sequence[MotifHit], columns: Sequence[int], lines: Sequence
 def _is_free(lane: int, spans: Sequence[tuple[float, float]], taken: Sequence[tuple[int, float, float]]) -> bool:
     """Whether no span of a hit, (first, end), overlaps one that is taken in the lane, (lane, first, end)."""
     return all(lane != other or end <= begin or start >= stop for other, start, end in taken for begin, stop in spans)
+
+
+def _span(text: str, first: int, end: int, line: range) -> tuple[float, float]:
+    """Return the columns that a hit and its name take in a line: first, end."""
+    start = name_start(text, first, line)
+    return min(start, max(first, line.start)), max(min(end, line.stop), start + _width(text))
+
+
+def name_start(text: str, first: int, line: range) -> float:
+    """Return the column at which a name begins: at the first one of its hit, or earlier to end within the line."""
+    return max(line.start, min(max(first, line.start), line.stop - _width(text)))
 
 
 def _width(text: str) -> float:
@@ -78,6 +85,13 @@ def draw_hits(axes: Axes, placed: Sequence[PlacedHit], line: range) -> None:
         first, end = max(hit.first, line.start), min(hit.end, line.stop)
         if first < end:
             axes.barh(hit.lane, end - first, 0.84, left=first - 0.5, color=PALE_BLUE, linewidth=0)
-            axes.text(first - 0.35, hit.lane, hit.text, size=7.5, va="center_baseline", clip_on=False)
+            axes.text(
+                name_start(hit.text, hit.first, line) - 0.35,
+                hit.lane,
+                hit.text,
+                size=7.5,
+                va="center_baseline",
+                clip_on=False,
+            )
     axes.set_ylim(count_lanes(placed, line) - 0.5, -0.5)
     axes.set_axis_off()

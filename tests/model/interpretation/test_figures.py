@@ -19,7 +19,7 @@ from model.interpretation.explained import (
     describe_change,
 )
 from model.interpretation.figures import write_png_file, write_svg_file
-from model.interpretation.hit_plot import MAX_LANES, place_hits
+from model.interpretation.hit_plot import MAX_LANES, draw_hits, place_hits
 from model.interpretation.logo import draw_logo
 from model.interpretation.motifs.meme_file import Motif
 from model.interpretation.motifs.scan import MotifHit
@@ -89,6 +89,17 @@ def test_a_site_on_both_strands_is_drawn_once():
     placed, left_out = place_hits([hit(3, 6), hit(3, 6, strand="-"), hit(4, 6)], range(20), [range(20)])
     assert [(each.text, each.lane) for each in placed] == [("TF ±", 0), ("TF +", 1)]
     assert left_out == 0
+
+
+def test_names_of_hits_end_within_their_line():
+    line = range(40)
+    placed, _ = place_hits([hit(36, 5, "a_long_name"), hit(2, 5, "a_long_name")], line, [line])
+    axes = Figure(figsize=(7.2, 1)).subplots()
+    axes.set_xlim(-0.5, 39.5)
+    draw_hits(axes, placed, line)
+    for text, end in zip(axes.texts, (40, 15), strict=True):
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        assert -0.5 <= box.x0 < box.x1 <= end - 0.5
 
 
 def explained(insert, seed, hits=None):
