@@ -183,6 +183,11 @@ def test_the_command_tells_sequences_from_files(model, predictor, fasta, tmp_pat
     assert "1 of 1 have inserts of 12 bases" in single.stderr
     assert list(read_tsv(out)[0]) == ["position", "reference", "base", "prediction", "effect"]
     assert np.isfinite([float(row["effect"]) for row in read_tsv(out)]).all()
+    page, figure = tmp_path / "page.html", tmp_path / "figure.png"
+    with_motif = f"{L}{INSERTS['three']}{R}"
+    run(with_motif, "--model", model, "-o", page, "-o", figure, "--motifs", tmp_path / "motifs.meme")
+    assert "<td>MA1 GATA</td><td>1\u00a0to\u00a07</td><td>+</td>" in page.read_text()
+    assert figure.read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
         ((promoter, "--name-column", "id"), "has no meaning with a sequence"),
         ((fasta, "--ref-column", "ref"), "has no meaning without --variants"),
