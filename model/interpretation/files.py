@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from model.interpretation.saturation_mutagenesis import arrange_by_label, count_
 from model.interpretation.sections import PageFacts
 from model.prediction.assay_fit import AssayFit
 from model.prediction.files import PREFETCH_PARTS, OnProgress, nothing_predicted, read_settings
-from model.prediction.journal import Journal, open_journal
+from model.prediction.journal import Journal, open_journal, remove_partial_files
 from model.prediction.parallel import predict_here
 from model.prediction.predictor import BATCH, Values, default_device
 from model.prediction.writers import ProblemReport, open_report, problems_file
@@ -93,7 +93,7 @@ class _Explanation:
         part_rows = max(1, BATCH[default_device().type] // (3 * self.assay.max_insert))
         reader = prefetch(source.read(self.assay, part_rows), PREFETCH_PARTS, "read rows")
         with (
-            open_journal(request.prediction) as journal,
+            self._open_journal() as journal,
             open_report(request.prediction.output) as report,
             open_outputs(request.outputs, self.several_labels, source.is_named) as writer,
             closing(reader) as parts,
@@ -122,6 +122,12 @@ class _Explanation:
             seconds=round(seconds, 3),
             rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
         )
+
+    @contextmanager
+    def _open_journal(self) -> Iterator[Journal]:
+        with open_journal(self.request.prediction) as journal:
+            remove_partial_files(self.request.outputs)
+            yield journal
 
     def _explain_parts(
         self,
