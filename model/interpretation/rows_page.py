@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from model.interpretation.explained import (
     ALTERNATIVE,
     REFERENCE,
@@ -11,15 +13,16 @@ from model.interpretation.explained import (
     describe_change,
 )
 from model.interpretation.outputs import TABLE_SUFFIXES
+from model.interpretation.saturation_mutagenesis import MutagenesisResult
 from model.interpretation.sections import (
     LEAD,
     LOGO_TEXT,
     MAP_TEXT,
+    MIN_VISIBLE_EFFECT,
     NO_VISIBLE_EFFECT,
     VARIANT_TEXT,
     PageFacts,
     hits_fold,
-    most_important,
     motif_text,
     sequence_rows,
     strongest_table,
@@ -105,10 +108,20 @@ def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: Pag
 def _overview(views: Sequence[tuple[ExplainedRow, str]], several_labels: bool) -> Table:
     results = [row.main.results[label] for row, label in views]
     rows = [
-        (_heading(*view, several_labels), f"{len(result.insert):,}", f"{result.prediction:.3f}", most_important(result))
+        (_heading(*view, several_labels), f"{len(result.insert):,}", f"{result.prediction:.3f}", *_important(result))
         for view, result in zip(views, results, strict=True)
     ]
-    return Table(("name", "insert bases", "prediction", "most important base"), rows, frozenset({1, 2}))
+    return Table(
+        ("name", "insert bases", "prediction", "most important base", "importance"), rows, frozenset({1, 2, 4})
+    )
+
+
+def _important(result: MutagenesisResult) -> tuple[str, str]:
+    """Return the most important base with its position, and its importance; empty texts if no effect is visible."""
+    if np.abs(result.effects).max() < MIN_VISIBLE_EFFECT:
+        return "none", ""
+    place = result.most_important
+    return f"{result.insert[place]}{place + 1}", f"{result.importance[place]:+.3f}"
 
 
 def _variants_overview(views: Sequence[tuple[ExplainedRow, str]], several_labels: bool) -> Table:
