@@ -115,9 +115,10 @@ def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range],
     parts = [part for part in parts if part[0]]
     heights = [height for height, _, _ in parts]
     axes = figure.subplots(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    width = len(lines[0]) if len(lines) > 1 else max(len(lines[0]), MIN_LINE_BASES)
     for place, (_, draw, line) in zip(axes, parts, strict=True):
         draw(place, line)
-        place.set_xlim(line.start - 0.5, line.start + max(len(lines[0]), MIN_LINE_BASES) - 0.5)
+        place.set_xlim(line.start - 0.5, line.start + width - 0.5)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
     if unit is not None:
@@ -185,12 +186,14 @@ def _draw_change(
     axes.set_ylabel("change of\nimportance")
     positions = np.cumsum([letter != "-" for letter in reference])
     bases = [(int(positions[at]), at) for at in line if reference[at] != "-"]
-    _number(axes, [(place, at) for place, at in bases if place % 10 == 0 or at == line.start])
+    _number(axes, bases)
     axes.set_xlabel("position in the reference insert (bases)")
 
 
-def _number(axes: Axes, ticks: Sequence[tuple[int, int]]) -> None:
-    """Write positions at columns."""
+def _number(axes: Axes, places: Sequence[tuple[int, int]]) -> None:
+    """Write each tenth position, and the first one if the next one leaves room. places: positions and their columns."""
+    ticks = [place for place in places[:1] if place[0] % 10 != 9]
+    ticks += [place for place in places[len(ticks) :] if place[0] % 10 == 0]
     axes.set_xticks([at for _, at in ticks], [str(place) for place, _ in ticks])
 
 
@@ -207,7 +210,7 @@ def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> None:
     axes.set_ylim(len(BASES) - 0.5, -0.5)
     axes.set_yticks(range(len(BASES)), list(BASES), family="monospace")
     axes.set_ylabel("new base")
-    _number(axes, [(place + 1, place) for place in line if (place + 1) % 10 == 0 or place == line.start])
+    _number(axes, [(place + 1, place) for place in line])
     axes.set_xlabel("position in the insert (bases)")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
