@@ -1,6 +1,5 @@
-"""Commands score, explain, onnx, report, compare and ceiling: analysis of trained models and runs."""
+"""Commands score, onnx, report, compare and ceiling: analysis of trained models and runs."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ from pipeline.runtime.progress import count_steps, progress
 from pipeline.runtime.text import format_count, format_interval
 
 if TYPE_CHECKING:
-    from model.interpretation.page import ExplainResult
     from model.scoring.dream import DreamScore
 
 
@@ -76,62 +74,6 @@ def describe_score(score: "DreamScore") -> list[str]:
             f"note: Pearson is negative for {', '.join(negative)}; the Pearson Score squares it, so it raises the score"
         )
     return lines
-
-
-def explain(
-    context: typer.Context,
-    sequence: Annotated[str, typer.Argument(help="Promoter in bases ACGTN, adapters included.")],
-    output: Annotated[
-        list[Path],
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write: page (.html), figure (.svg) or table (.tsv, .parquet); can be repeated.",
-        ),
-    ] = [Path("explain.html")],  # noqa: B006
-    model: Annotated[
-        Path | None, typer.Option(help="Run directory, or its model folder. [default: run.path/run.name of the config]")
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(help="Label to explain, for a model with several. [default: all, in tables and pages]"),
-    ] = None,
-    config: ConfigFile = DEFAULT_CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Compute the effect of each base substitution on expression.
-
-    In-silico saturation mutagenesis of the insert. Without --model, run.path and run.name select the model. Overrides
-    can also request repairs of the sequence, as in predict.
-
-    Example: promoter-bert explain SEQUENCE --model runs/demo -o effects.html
-    """
-    from model.interpretation.page import explain_labels
-
-    repairs = context.obj.overrides
-    if model is None:
-        model = configuration(context, config).run.directory / "model"
-        repairs = tuple(override for override in repairs if not override.startswith("run."))
-    results = explain_labels(model, sequence, output, repairs, label)
-    first = next(iter(results.values()))
-    written = f"{', '.join(first.outputs)}: {format_count(first.substitutions, 'substitution')}"
-    if len(results) == 1:
-        print_result(first, as_json, [written, _describe_effect(first)])
-        return
-    lines = [f"{name}: {_describe_effect(result)}" for name, result in results.items()]
-    print_result({"labels": {name: asdict(each) for name, each in results.items()}}, as_json, [written, *lines])
-
-
-def _describe_effect(result: "ExplainResult") -> str:
-    from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, describe_importance
-
-    effect = NO_VISIBLE_EFFECT
-    if result.largest >= MIN_VISIBLE_EFFECT:
-        effect = (
-            f"most important base: {result.base}{result.position} of the insert, which "
-            f"{describe_importance(result.loss)}"
-        )
-    return f"predicted expression {result.prediction:.3f}; {effect}"
 
 
 def onnx(

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from model.cli import analysis, cluster
 from model.cli.evaluate import evaluate
 from model.cli.exit_codes import exit_codes
+from model.cli.explain import explain
 from model.cli.predict import predict
 from model.cli.serve import serve
 from model.cli.variants import variants
@@ -77,7 +78,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
     "Analysis": (
         (DistributedCommand, evaluate),
         (Command, analysis.score),
-        (ConfiguredCommand, analysis.explain),
+        (ConfiguredCommand, explain),
         (Command, analysis.report),
         (Command, analysis.compare),
         (ConfiguredCommand, analysis.ceiling),

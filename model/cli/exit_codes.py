@@ -14,7 +14,7 @@ from typing import NoReturn
 from pipeline.errors import UserError
 from pipeline.runtime.progress import emit
 
-RESUMABLE = ("download", "shards", "predict", "variants")
+RESUMABLE = ("download", "shards", "predict", "variants", "explain")
 """Commands that resume after an interruption."""
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE

@@ -22,6 +22,24 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="CPU processes, about 0.5 GB each. [default: one; after 10 s, one per core]"),
 ]
+RefColumn = Annotated[
+    str | None, typer.Option(help="Column of reference sequences, or of reference alleles. [default: detected]")
+]
+AltColumn = Annotated[
+    str | None, typer.Option(help="Column of alternative sequences, or of alternative alleles. [default: detected]")
+]
+PositionColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the positions of alleles in the sequence as written. [default: detected]"),
+]
+FirstPosition = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Position of a sequence's first base. [default: 1; 0 for a column variantPos, as IGVF tables count]",
+    ),
+]
 
 
 def configuration(context: typer.Context, path: Path, **options: Any) -> Config:

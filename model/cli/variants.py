@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model.cli.messages import describe_problems, describe_speed
-from model.cli.options import MODEL_FOLDER, BothStrands, Workers
+from model.cli.options import (
+    MODEL_FOLDER,
+    AltColumn,
+    BothStrands,
+    FirstPosition,
+    PositionColumn,
+    RefColumn,
+    Workers,
+)
 from pipeline.cli.options import TABLE_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count, format_interval
@@ -31,25 +39,11 @@ def variants(
             "to standard output.",
         ),
     ],
-    ref_column: Annotated[
-        str | None, typer.Option(help="Column of reference sequences, or of reference alleles. [default: detected]")
-    ] = None,
-    alt_column: Annotated[
-        str | None, typer.Option(help="Column of alternative sequences, or of alternative alleles. [default: detected]")
-    ] = None,
+    ref_column: RefColumn = None,
+    alt_column: AltColumn = None,
     sequence_column: SequenceColumn = None,
-    position_column: Annotated[
-        str | None,
-        typer.Option(help="Column of the positions of alleles in the sequence as written. [default: detected]"),
-    ] = None,
-    first_position: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Position of a sequence's first base. [default: 1; 0 for a column variantPos, as IGVF tables count]",
-        ),
-    ] = None,
+    position_column: PositionColumn = None,
+    first_position: FirstPosition = None,
     effect_column: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,70 +1,207 @@
-"""Plot of a saturation mutagenesis: importance of each base as bars, and effects as a map of position x base."""
+"""Plots of a saturation mutagenesis: a logo of the importance of the bases, and effects as a map of position x base."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from model.interpretation.explained import (
+    ALTERNATIVE,
+    REFERENCE,
+    ExplainedRow,
+    ExplainedSequence,
+    align_variant,
+)
+from model.interpretation.hit_plot import LANE_INCHES, count_lanes, draw_hits, place_hits
+from model.interpretation.logo import draw_logo, mark_columns
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
-from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE
-from pipeline.reporting.svg import plot, render_svg
+from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
+from pipeline.reporting.svg import Draw, plot
 
-MAX_LINE_BASES = 50
-"""Positions per line of the plot; a longer insert is wrapped."""
-LINE_HEIGHT_INCHES = 2.0
-BAR_GREY = "#8a94a0"
-BASE_COLOURS = dict(zip("ACGTN", (GREEN, BLUE, BLACK, ORANGE, GREY), strict=True))
+MIN_LINE_BASES, MAX_LINE_BASES = 30, 50
+"""Positions per line of the plot; a longer insert is wrapped, and a shorter one does not fill the line."""
 EFFECT_COLOURS = LinearSegmentedColormap.from_list("effect", [ORANGE, "#ffffff", BLUE])
+LOGO_INCHES, MAP_INCHES, CHANGE_INCHES = 1.0, 0.95, 0.6
+"""Heights of the panels of a line."""
+EDGE_INCHES, TITLE_INCHES = 0.7, 0.25
+TITLE_CHARACTERS = 72
+"""Characters per line of a title."""
+ARBITRARY, LINE_END = "arbitrary units", "\n"
+BAR_GREY = "#8a94a0"
 
 
-def render_effects(result: MutagenesisResult, title: str, name: str = "effects") -> str:
-    """Draw an <svg> element: per line, the bars of importance, the bases, and the map of effects below.
+@dataclass(frozen=True)
+class Panel:
+    """A panel of the lines. heights: in inches, per line; 0 for none. draw: called with its axes and its columns."""
 
-    name: unique on the page.
-    """
-    bases = len(result.insert)
-    count = -(-bases // MAX_LINE_BASES)
-    width = -(-bases // count)
-    lines = [range(start, min(start + width, bases)) for start in range(0, bases, width)]
-    return render_svg(name, title, _effect_plot(result, lines), LINE_HEIGHT_INCHES * len(lines) + 0.7)
+    heights: Sequence[float]
+    draw: Callable[[Axes, range], None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure to be drawn. height: in inches; hits_left_out: motif hits for which there is no room."""
+
+    draw: Draw
+    height: float
+    hits_left_out: int = 0
+
+
+def draw_row(row: ExplainedRow, label: str, title: str = "") -> Drawing:
+    """Draw a sequence as logo and map of effects, or a variant as the logos of both sides. title: printed above."""
+    return _draw_variant(row, label, title) if row.is_variant else _draw_sequence(row.main, label, title)
+
+
+def _draw_sequence(sequence: ExplainedSequence, label: str, title: str) -> Drawing:
+    result = sequence.results[label]
+    lines = _lines(len(result.insert))
+    hits, left_out = _hit_panel(sequence, range(len(result.insert)), lines)
+    logo = _panel(LOGO_INCHES, lines, lambda axes, line: _draw_importance(axes, result, line))
+    cells = _panel(MAP_INCHES, lines, lambda axes, line: _draw_cells(axes, result, line))
+    return _drawing([*hits, logo, cells], lines, title, result.unit, left_out)
+
+
+def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
+    """Draw the logos of both sides in common columns and on one scale, and below the change of importance."""
+    sides = row.sides[REFERENCE], row.sides[ALTERNATIVE]
+    aligned = align_variant(sides[0].insert, sides[1].insert)
+    texts = aligned.reference, aligned.alternative
+    lines = _lines(len(texts[0]))
+    values = [_spread(side.results[label].importance, text) for side, text in zip(sides, texts, strict=True)]
+    limits = _limits(np.concatenate(values))
+    panels, left_out = list[Panel](), 0
+    for name, side, text, heights in zip(row.sides, sides, texts, values, strict=True):
+        hits, more = _hit_panel(side, [at for at, letter in enumerate(text) if letter != "-"], lines)
+        draw = _logo_of_side(name, text, heights, limits, aligned.changed, sides[0].results[label].unit)
+        panels += [*hits, _panel(LOGO_INCHES, lines, draw)]
+        left_out += more
+    is_base = np.array([one != "-" and other != "-" for one, other in zip(*texts, strict=True)])
+    change = np.where(is_base, values[1] - values[0], 0)
+    panels.append(
+        _panel(CHANGE_INCHES, lines, lambda axes, line: _draw_change(axes, change, texts[0], aligned.changed, line))
+    )
+    return _drawing(panels, lines, title, None, left_out)
+
+
+def _panel(height: float, lines: Sequence[range], draw: Callable[[Axes, range], None]) -> Panel:
+    """Make a panel of every line."""
+    return Panel([height] * len(lines), draw)
+
+
+def _drawing(panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None, left_out: int) -> Drawing:
+    """Put panels and title together. unit: of the colour bar above them, None for none."""
+    title = textwrap.fill(title, TITLE_CHARACTERS)
+    height = sum(sum(panel.heights) for panel in panels) + EDGE_INCHES
+    height += TITLE_INCHES * len(title.splitlines())
+    return Drawing(_lines_plot(panels, lines, title, unit), height, left_out)
+
+
+def _lines(columns: int) -> list[range]:
+    """Divide the columns into lines of nearly equal length."""
+    count = -(-columns // MAX_LINE_BASES)
+    width = -(-columns // count)
+    return [range(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
 @plot
-def _effect_plot(figure: Figure, result: MutagenesisResult, lines: list[range]) -> None:
-    low, high = min(float(result.importance.min()), 0.0), max(float(result.importance.max()), 0.0)
+def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None) -> None:
+    parts = [(panel.heights[n], panel.draw, line) for n, line in enumerate(lines) for panel in panels]
+    parts = [part for part in parts if part[0]]
+    heights = [height for height, _, _ in parts]
+    axes = figure.subplots(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    width = len(lines[0]) if len(lines) > 1 else max(len(lines[0]), MIN_LINE_BASES)
+    for place, (_, draw, line) in zip(axes, parts, strict=True):
+        draw(place, line)
+        place.set_xlim(line.start - 0.5, line.start + width - 0.5)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
+    if unit is not None:
+        mesh = next(part for part in axes[-1].collections if isinstance(part, QuadMesh))
+        figure.colorbar(
+            mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
+            label=f"effect of the substitution on predicted expression ({unit or ARBITRARY})",
+        ).outline.set_visible(False)  # fmt: skip
+
+
+def _hit_panel(sequence: ExplainedSequence, columns: Sequence[int], lines: Sequence[range]) -> tuple[list[Panel], int]:
+    """Return the panel of motif hits, if there are any, and the number of hits that are left out."""
+    placed, left_out = place_hits(sequence.hits or (), columns, lines)
+    if not placed:
+        return [], left_out
+    lanes = [count_lanes(placed, line) for line in lines]
+    draw = lambda axes, line: draw_hits(axes, placed, line)  # noqa: E731
+    return [Panel([LANE_INCHES * count for count in lanes], draw)], left_out
+
+
+def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return the limits of an axis that includes 0, with a margin."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     margin = 0.05 * (high - low) or 1.0
-    axes = figure.subplots(2 * len(lines), 1, height_ratios=[1.1, 1.0] * len(lines), squeeze=False)[:, 0]
-    for line, bars, cells in zip(lines, axes[::2], axes[1::2], strict=True):
-        _draw_bars(bars, result, line)
-        bars.set_ylim(low - margin, high + margin)
-        mesh = _draw_cells(cells, result, line)
-        for panel in (bars, cells):
-            panel.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
-    figure.colorbar(
-        mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-        label="effect of the substitution on predicted expression (arbitrary units)",
-    ).outline.set_visible(False)  # fmt: skip
+    return low - margin, high + margin
 
 
-def _draw_bars(axes: Axes, result: MutagenesisResult, line: range) -> None:
-    values = result.importance[line.start : line.stop]
-    axes.bar(list(line), values, width=0.8, color=BAR_GREY)  # colours mean effects
+def _draw_importance(axes: Axes, result: MutagenesisResult, line: range) -> None:
+    draw_logo(axes, result.insert, result.importance, line)
+    axes.set_ylim(*_limits(result.importance))
+    axes.set_ylabel(f"importance\n({result.unit or ARBITRARY.replace(' ', LINE_END)})")
+
+
+def _logo_of_side(
+    name: str,
+    text: str,
+    heights: npt.NDArray[np.float32],
+    limits: tuple[float, float],
+    changed: Sequence[int],
+    unit: str,
+) -> Callable[[Axes, range], None]:
+    def draw(axes: Axes, line: range) -> None:
+        draw_logo(axes, text, heights, line, changed)
+        axes.set_ylim(*limits)
+        axes.set_ylabel(f"{name}\nimportance\n({unit or 'arb. units'})")
+
+    return draw
+
+
+def _spread(values: npt.NDArray[np.float32], text: str) -> npt.NDArray[np.float32]:
+    """Put the values of the bases at their columns; 0 at gaps."""
+    spread = np.zeros(len(text), np.float32)
+    spread[[letter != "-" for letter in text]] = values
+    return spread
+
+
+def _draw_change(
+    axes: Axes, change: npt.NDArray[np.float32], reference: str, changed: Sequence[int], line: range
+) -> None:
+    axes.bar(list(line), change[line.start : line.stop], width=0.8, color=BAR_GREY)
+    mark_columns(axes, changed, line)
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
-    axes.spines["bottom"].set_visible(False)
-    axes.set_ylabel("importance\n(arbitrary\nunits)")
-    axes.set_xticks(list(line), list(result.insert[line.start : line.stop]), family="monospace", weight="bold")
-    axes.tick_params(axis="x", length=0)
-    for label in axes.get_xticklabels():
-        label.set_color(BASE_COLOURS[label.get_text()])
+    axes.set_ylim(*_limits(change))
+    axes.set_ylabel("change of\nimportance")
+    positions = np.cumsum([letter != "-" for letter in reference])
+    bases = [(int(positions[at]), at) for at in line if reference[at] != "-"]
+    _number(axes, bases)
+    axes.set_xlabel("position in the reference insert (bases)")
 
 
-def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> QuadMesh:
+def _number(axes: Axes, places: Sequence[tuple[int, int]]) -> None:
+    """Write each tenth position, and the first one if the next one leaves room. places: positions and their columns."""
+    ticks = [place for place in places[:1] if place[0] % 10 != 9]
+    ticks += [place for place in places[len(ticks) :] if place[0] % 10 == 0]
+    axes.set_xticks([at for _, at in ticks], [str(place) for place, _ in ticks])
+
+
+def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> None:
     rows = slice(line.start, line.stop)
     largest = float(np.abs(result.effects).max()) or 1.0
     edges = np.arange(line.start, line.stop + 1) - 0.5
-    mesh = axes.pcolormesh(
+    axes.pcolormesh(
         edges, np.arange(len(BASES) + 1) - 0.5, result.effects[rows].T,
         cmap=EFFECT_COLOURS, vmin=-largest, vmax=largest, edgecolors="#ffffff", linewidth=0.5,
     )  # fmt: skip
@@ -73,10 +210,8 @@ def _draw_cells(axes: Axes, result: MutagenesisResult, line: range) -> QuadMesh:
     axes.set_ylim(len(BASES) - 0.5, -0.5)
     axes.set_yticks(range(len(BASES)), list(BASES), family="monospace")
     axes.set_ylabel("new base")
-    ticks = [place for place in line if (place + 1) % 10 == 0 or place == line.start]
-    axes.set_xticks(ticks, [str(place + 1) for place in ticks])
+    _number(axes, [(place + 1, place) for place in line])
     axes.set_xlabel("position in the insert (bases)")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return mesh

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model.prediction.validate import repaired
+from pipeline.config.schema import Assay
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class MutagenesisResult:
     insert: str
     prediction: float
     predictions: npt.NDArray[np.float32]
+    unit: str = ""
+    """Unit of expression; empty for arbitrary units."""
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
@@ -100,18 +103,44 @@ def mutagenesis_by_label(
 
     predictor = model if isinstance(model, Predictor) else Predictor(model, overrides=overrides)
     (promoter,) = repaired([sequence], predictor.assay).to_pylist()
-    left, right = predictor.assay.left_adapter, predictor.assay.right_adapter
-    insert = promoter[len(left) : len(promoter) - len(right)]
+    insert = find_insert(promoter, predictor.assay)
     if not insert:
         raise UserError("the sequence: no insert; expected bases between the adapters, got none")
-    substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
-    mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
-    values = predictor.predict_valid(pa.array([promoter, *mutants])).reshape(-1, len(predictor.labels))
-    return {name: _arrange(insert, values[:, place]) for place, name in enumerate(predictor.labels)}
+    values = predictor.predict_valid(pa.array([promoter, *list_mutants(promoter, predictor.assay)]))
+    return arrange_by_label(promoter, values, predictor.labels, predictor.assay)
+
+
+def find_insert(promoter: str, assay: Assay) -> str:
+    """Return the bases between the adapters of a valid promoter."""
+    return promoter[len(assay.left_adapter) : len(promoter) - len(assay.right_adapter)]
+
+
+def list_mutants(promoter: str, assay: Assay) -> list[str]:
+    """List a valid promoter with each single substitution in its insert, by position, then by base."""
+    start = len(assay.left_adapter)
+    return [
+        f"{promoter[:place]}{base}{promoter[place + 1 :]}"
+        for place, reference in enumerate(find_insert(promoter, assay), start)
+        for base in BASES
+        if base != reference
+    ]
+
+
+def count_mutants(promoter: str, assay: Assay) -> int:
+    """Count the promoters of list_mutants."""
+    insert = find_insert(promoter, assay)
+    return 3 * len(insert) + insert.count("N")
+
+
+def arrange_by_label(
+    promoter: str, values: npt.NDArray[np.float32], labels: Sequence[str], assay: Assay
+) -> dict[str, MutagenesisResult]:
+    """Arrange the predictions of a promoter, then of list_mutants: (1 + substitutions,) or (..., labels)."""
+    insert, columns = find_insert(promoter, assay), values.reshape(len(values), len(labels))
+    return {name: _arrange(insert, columns[:, place]) for place, name in enumerate(labels)}
 
 
 def _arrange(insert: str, values: npt.NDArray[np.float32]) -> MutagenesisResult:
-    """Arrange the predictions of one label, (1 + substitutions,): of the promoter, then of its substitutions."""
     prediction, *others = values.tolist()
     result = MutagenesisResult(insert, prediction, np.full((len(insert), len(BASES)), prediction, np.float32))
     result.predictions[result.is_substitution] = others

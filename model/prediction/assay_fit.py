@@ -18,14 +18,21 @@ class AssayFit:
     """Counts of sequences that a model's training data do not resemble, and one warning about them.
 
     facts: of the model directory; assay: with the requested repairs. warn: called at most once, after the first
-    EARLY_ROWS rows, so that a long prediction can be stopped, or at the end.
+    EARLY_ROWS rows, so that a long prediction can be stopped, or at the end. unseen_share: share of the valid sequences
+    from which lengths never seen in training are reported; 0 reports a single one.
 
     Models that do not record the lengths of their training inserts are not checked for lengths. Models trained on bare
     inserts are not checked for adapters; nor are sequences whose adapters are repaired.
     """
 
-    def __init__(self, facts: Mapping[str, Any], assay: Assay, warn: Callable[[str], None]) -> None:
-        self._warn = warn
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        assay: Assay,
+        warn: Callable[[str], None],
+        unseen_share: float = UNSEEN_SHARE,
+    ) -> None:
+        self._warn, self._unseen_share = warn, unseen_share
         self._was_checked_early, self._has_warned = False, False
         self._adapters = assay.left_adapter, assay.right_adapter
         self._seen: Sequence[int] | None = facts.get("insert_lengths")
@@ -44,12 +51,16 @@ class AssayFit:
             found = ends[0] if len(ends) == 1 else pc.or_(*ends)
             self._rows += len(written) - pc.sum(pc.equal(upper, "")).as_py() if len(written) else 0
             self._with_adapter += pc.sum(found).as_py() or 0
-        if self._seen is not None and len(valid):
-            self._valid += len(valid)
-            self._add_lengths(pc.subtract(pc.binary_length(valid), sum(map(len, self._adapters))), *self._seen)
+        self.add_lengths(valid)
         if not self._was_checked_early and self._all >= EARLY_ROWS:
             self._was_checked_early = True
             self._report(f" (first {self._all:,} rows)")
+
+    def add_lengths(self, valid: pa.Array) -> None:
+        """Count the lengths of valid sequences, such as the alternatives of variants."""
+        if self._seen is not None and len(valid):
+            self._valid += len(valid)
+            self._add_lengths(pc.subtract(pc.binary_length(valid), sum(map(len, self._adapters))), *self._seen)
 
     def finish(self) -> None:
         """Warn of the sequences, unless this has been done."""
@@ -74,7 +85,7 @@ class AssayFit:
         if self._rows and not self._with_adapter:
             left, right = self._adapters
             problems.append(f"none of {self._rows:,} has its adapters {left}...{right}")
-        if self._unseen_lengths is not None and self._unseen >= UNSEEN_SHARE * self._valid:
+        if self._unseen_lengths is not None and self._unseen >= self._unseen_share * self._valid:
             assert self._seen is not None
             problems.append(
                 f"{self._unseen:,} of {self._valid:,} have inserts of {_range(self._unseen_lengths)}, and the model "

@@ -7,7 +7,7 @@ used only if this hash agrees, so never for other sequences, another model or co
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -104,9 +104,7 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
     output = Path(request.output)
     path, lock = (output.with_name(f".{output.name}.{suffix}") for suffix in ("partial", "lock"))
     with hold_lock(lock, f"is predicting into {output}; fix: wait for it, or choose another output: -o NAME"):
-        for target in (output, problems_file(request.output)):  # a killed run's partial files are written again
-            for partial in target.parent.glob(f".*.partial.{glob.escape(target.name)}"):
-                partial.unlink(missing_ok=True)
+        remove_partial_files((output, problems_file(request.output)))
         path.touch()
         with path.open("r+b") as file:
             labels = model_labels(read_model_facts(request.model))
@@ -120,6 +118,13 @@ def open_journal(request: PredictionRequest) -> Iterator[Journal]:
                 raise
         path.unlink()
         lock.unlink()
+
+
+def remove_partial_files(outputs: Iterable[Path]) -> None:
+    """Remove the temporary files of outputs that a killed run left; they are written again."""
+    for output in outputs:
+        for partial in output.parent.glob(f".*.partial.{glob.escape(output.name)}"):
+            partial.unlink(missing_ok=True)
 
 
 def _model_key(request: PredictionRequest) -> bytes:

@@ -205,10 +205,16 @@ def open_output(output: str) -> Iterator[tuple[BinaryIO, ProblemReport]]:
             yield file, ProblemReport(sys.stderr, MAX_LISTED_ROWS)
             file.flush()
         return
+    with open_report(output) as report, new_file(Path(output)) as temporary, temporary.open("wb") as file:
+        yield file, report
+
+
+@contextmanager
+def open_report(output: str) -> Iterator[ProblemReport]:
+    """Open the problem report of an output file; its list appears atomically at the end, if it has rows."""
     listed = problems_file(output)
     with new_file(listed) as temporary_list, temporary_list.open("w", encoding="utf-8") as lines:
         report = ProblemReport(lines)
-        with new_file(Path(output)) as temporary, temporary.open("wb") as file:
-            yield file, report
+        yield report
     if not report.counts:
         listed.unlink()

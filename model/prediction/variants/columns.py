@@ -1,6 +1,7 @@
 """Choose the columns of a table of variants: two sequences per row, or a sequence with position and alleles."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.prediction.variants.alleles import EMPTY_ALLELES
@@ -49,6 +50,13 @@ class VariantLayout:
     def main_sequence(self) -> int:
         """The column of the reference sequence."""
         return self.sequence or self.reference
+
+    def names_by_role(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the names of the chosen columns by their role. names: of all columns, in order."""
+        fields = {"reference": self.reference, "alternative": self.alternative}
+        if self.position:
+            fields |= {"sequence": self.sequence, "position": self.position}
+        return {role: names[number - 1] for role, number in fields.items()}
 
 
 def choose_variant_columns(head: Table, columns: VariantColumns) -> VariantLayout:

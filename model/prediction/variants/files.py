@@ -103,6 +103,7 @@ class _VariantPrediction:
                 for part, table in self._predict(parts, journal, predict):
                     report.add(part.problem_part())
                     written = part.kept.column(self.layout.main_sequence - 1)
+                    self.fit.add_lengths(part.part_of(ALTERNATIVE).valid_sequences)
                     self.fit.add(pa.array(as_texts(written), pa.string()), part.part_of(REFERENCE).valid_sequences)
                     yield table.rename_columns(columns)
                     on_progress(report.rows, total, journal.rows_resumed // 2)
@@ -127,7 +128,7 @@ class _VariantPrediction:
             problems_file=str(problems_file(request.output)) if has_list else None,
             seconds=round(seconds, 3),
             rows_per_second=round((report.rows - resumed) / seconds, 1),
-            columns=self._column_names(),
+            columns=self.layout.names_by_role(self.table.names),
             first_position=self.layout.first_position if self.layout.position else None,
             scores=self._scores(),
         )
@@ -166,13 +167,6 @@ class _VariantPrediction:
                 f"positions counted from {other}; fix: --first-position {other}"
             )
         return suggest_repairs(report.frequent_examples(), self.assay)
-
-    def _column_names(self) -> dict[str, str]:
-        layout = self.layout
-        fields = {"reference": layout.reference, "alternative": layout.alternative}
-        if layout.position:
-            fields |= {"sequence": layout.sequence, "position": layout.position}
-        return {role: self.table.names[number - 1] for role, number in fields.items()}
 
     def _scores(self) -> dict[str, CorrelationScores]:
         """Correlate predicted with measured effects, by label, over the rows with both."""

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertForSequenceClassification
 
-from model.interpretation.page import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, explain, render_effects_page
+from model.interpretation.page import explain, render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
+from model.interpretation.sections import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.saved_model import save_model
@@ -92,7 +93,7 @@ def test_invalid_promoters_and_outputs_raise(model, tmp_path):
         ("ACGT", "out.html", "the sequence: left adapter missing"),
         (f"{L}{INSERT}{R}", "typo/out.html", "no folder .*typo"),
         (f"{L}acgt{R}", "out.html", "lower-case bases"),
-        (f"{L}{INSERT}{R}", "out.png", r"expected a name ending in \.html, \.svg, \.tsv, \.parquet"),
+        (f"{L}{INSERT}{R}", "out.pdf", r"expected a name ending in \.html, \.svg, \.tsv, \.parquet"),
     ):
         with pytest.raises(UserError, match=message):
             explain(model, promoter, [tmp_path / output])

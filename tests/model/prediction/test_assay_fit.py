@@ -64,6 +64,17 @@ def test_differences_from_the_assay_are_described(options, parts):
         assert text.startswith("the sequences seem not to be of the model's assay")
 
 
+def test_alternatives_of_variants_count_and_a_share_of_zero_reports_one():
+    facts, warnings = {"assay": ASSAY.model_dump(), "insert_lengths": [70, 90]}, []
+    for share, alternatives in ((0, [91]), (0.5, [91] * 19), (0.5, [91] * 18)):
+        fit = AssayFit(facts, ASSAY, warnings.append, share)
+        fit.add_lengths(pa.array([f"{L}{'A' * bases}{R}" for bases in alternatives]))
+        references = pa.array([f"{L}{'A' * 80}{R}"] * 19)
+        fit.add(references, references)
+        fit.finish()
+    assert ["1 of 20 have" in warnings[0], "19 of 38 have" in warnings[1], len(warnings)] == [True, True, 2]
+
+
 def test_predict_warns_once_and_before_the_error(tmp_path):
     folder = save_model(tmp_path / "model", ASSAY)
     settings = json.loads((folder / "config.json").read_text())
