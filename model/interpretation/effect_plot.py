@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE
 from pipeline.reporting.svg import plot, render_svg
+from pipeline.reporting.text import with_unit
 
 MAX_LINE_BASES = 50
 """Positions per line of the plot; a longer insert is wrapped."""
@@ -43,7 +44,7 @@ def _effect_plot(figure: Figure, result: MutagenesisResult, lines: list[range]) 
             panel.set_xlim(line.start - 0.5, line.start + len(lines[0]) - 0.5)
     figure.colorbar(
         mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-        label="effect of the substitution on predicted expression (arbitrary units)",
+        label=with_unit("effect of the substitution on predicted expression", result.unit),
     ).outline.set_visible(False)  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def _draw_bars(axes: Axes, result: MutagenesisResult, line: range) -> None:
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.spines["bottom"].set_visible(False)
-    axes.set_ylabel("importance\n(arbitrary\nunits)")
+    axes.set_ylabel(with_unit("importance", result.unit or "arbitrary\nunits").replace(" (", "\n(", 1))
     axes.set_xticks(list(line), list(result.insert[line.start : line.stop]), family="monospace", weight="bold")
     axes.tick_params(axis="x", length=0)
     for label in axes.get_xticklabels():

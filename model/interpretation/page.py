@@ -22,7 +22,7 @@ from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 from pipeline.reporting.html import Figures, Section, Table, render_page
-from pipeline.reporting.text import EXPRESSION_UNIT, format_percent
+from pipeline.reporting.text import format_percent, unit_text
 from pipeline.runtime.text import format_count, name_sequences
 
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet")
@@ -166,7 +166,7 @@ def _sections(result: MutagenesisResult, model: Path, label: str, name: str) -> 
     return [
         Section(
             "Prediction",
-            f"{EXPRESSION_UNIT} The lowest and highest predictions include the original {name}.",
+            f"{unit_text(result.unit)} The lowest and highest predictions include the original {name}.",
             [Table((), facts)],
             str(model),
         ),

@@ -6,7 +6,7 @@ result.importance, result.table().to_pandas()
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class MutagenesisResult:
     insert: str
     prediction: float
     predictions: npt.NDArray[np.float32]
+    unit: str = ""
+    """Unit of expression (assay.unit); empty for arbitrary units."""
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
@@ -107,7 +109,8 @@ def mutagenesis_by_label(
     substitutions = [(i, base) for i, reference in enumerate(insert) for base in BASES if base != reference]
     mutants = [f"{left}{insert[:i]}{base}{insert[i + 1 :]}{right}" for i, base in substitutions]
     values = predictor.predict_valid(pa.array([promoter, *mutants])).reshape(-1, len(predictor.labels))
-    return {name: _arrange(insert, values[:, place]) for place, name in enumerate(predictor.labels)}
+    unit = predictor.assay.unit
+    return {name: replace(_arrange(insert, values[:, place]), unit=unit) for place, name in enumerate(predictor.labels)}
 
 
 def _arrange(insert: str, values: npt.NDArray[np.float32]) -> MutagenesisResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.config import STAGES
+from model.reporting.paired_tests import PairedTest, compare_pairs, tests_section
 from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import (
     SCORES,
@@ -58,6 +59,7 @@ SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
 OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
 )
+SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
 MAX_NAME_LENGTH = 30
 """Most characters of a run's name in a figure."""
 LEGEND_WIDTH = 46
@@ -69,13 +71,16 @@ class Comparison:
     """Result of `compare_runs`.
 
     page: its path. differences: setting, DeepSpeed setting, version or machine -> one value per run. same_promoters:
-    whether all runs have the same dataset, and so the same held-out promoters.
+    whether all runs have the same dataset, and so the same held-out promoters. tests: of the differences of each run
+    from the first one, by paired bootstrap; not_tested: one sentence per pair without a test.
     """
 
     page: str
     runs: list[dict[str, Any]]
     differences: dict[str, list[Any]]
     same_promoters: bool
+    tests: list[PairedTest]
+    not_tested: list[str]
 
 
 class _Run(NamedTuple):
@@ -104,9 +109,11 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
         runs.append(_Run(run, name, label, colour, dashes))
     differing = differences(files)
     same = len({run.facts["dataset_key"] for run in files}) == 1
+    tests, not_tested = compare_pairs([(run.name, run.files) for run in runs])
+    result = Comparison(str(out), [_as_dict(run) for run in runs], differing, same, tests, not_tested)
     with new_file(out) as file:
-        file.write_text(_page(runs, differing, same), encoding="utf-8")
-    return Comparison(str(out), [_as_dict(run) for run in runs], differing, same)
+        file.write_text(_page(runs, result), encoding="utf-8")
+    return result
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
@@ -139,8 +146,13 @@ def score_lines(comparison: Comparison) -> list[str]:
         text = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {text}")
     if not comparison.same_promoters:
-        lines.append(f"note: {OTHER_PROMOTERS}")
+        lines.append(f"note: {SAME_ROWS if _are_same_rows(comparison) else OTHER_PROMOTERS}")
     return lines
+
+
+def _are_same_rows(comparison: Comparison) -> bool:
+    """Return whether all runs were scored on the same promoters, also if their datasets differ."""
+    return comparison.same_promoters or bool(comparison.tests and not comparison.not_tested)
 
 
 def _name(runs: Sequence[_Run]) -> str:
@@ -179,10 +191,12 @@ def _as_dict(run: _Run) -> dict[str, Any]:
     }
 
 
-def _page(runs: Sequence[_Run], differing: dict[str, list[Any]], same: bool) -> str:
-    sections = [_scores(runs), _differences([run.name for run in runs], differing)]
+def _page(runs: Sequence[_Run], result: Comparison) -> str:
+    sections = [_scores(runs), tests_section(result.tests, result.not_tested)]
+    sections.append(_differences([run.name for run in runs], result.differences))
     sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
-    scored = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
+    same = "All were scored on the same promoters (same dataset and splits)."
+    scored = same if result.same_promoters else SAME_ROWS if _are_same_rows(result) else OTHER_PROMOTERS
     unfinished = [f"{run.name} is not finished." for run in runs if run.files.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",

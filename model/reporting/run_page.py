@@ -89,7 +89,7 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
         sections.append(data_section(results.info, results.labels, run.sequence_name))
     sections += [stage_section(run, stage) for stage in run.stages]
     if results.held_out is not None:
-        sections += prediction_sections(results.held_out, run.sequence_name)
+        sections += prediction_sections(run, results.held_out)
     if score is not None:
         sections.append(dream_section(score, run.name))
     sections.append(settings_section(run))

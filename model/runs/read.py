@@ -62,6 +62,11 @@ class RunFiles:
         return sequence_name(self.config)
 
     @property
+    def unit(self) -> str:
+        """Return the unit of expression (assay.unit); empty for arbitrary units, as in older runs."""
+        return str(self.config["assay"].get("unit", ""))
+
+    @property
     def stages(self) -> list[str]:
         """Return the stages with logged metrics, in the order of training."""
         return [stage for stage in STAGES if any(line["stage"] == stage for line in self.metrics)]
