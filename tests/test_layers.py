@@ -19,6 +19,7 @@ LAYERS = (
     "model.export",
     "model.interpretation",
     "model.training",
+    "model.baselines",
     "model.prediction",
     "model.distributed",
     "model.watchdog",

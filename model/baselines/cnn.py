@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
 from model.baselines.cnn_network import SIZES, Network, one_hot
-from model.baselines.held_out import HeldOutRows
+from model.baselines.fit import HELD_OUT, BaselineFit, HeldOutRows, OnProgress
 from model.bert.rng import derive_seed
 from model.scoring.metrics import regression_scores, scores_of_labels
 from pipeline.errors import UserError
@@ -100,7 +100,9 @@ class CnnTraining:
         self.network = Network(SIZES[settings.size], self.index.label_count or 1).to(self.device)
 
     def fit(
-        self, emit: Callable[[str], None], on_progress: Callable[[int, int, str], None] = lambda *_: None
+        self,
+        emit: Callable[[str], None] = lambda _: None,
+        on_progress: OnProgress = lambda _done, _total, _note: None,
     ) -> CnnFit:
         """Train, and keep the best weights.
 
@@ -230,3 +232,23 @@ class CnnTraining:
             (batch,) = step.micro_batches
             ids, lengths = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.lengths))
             yield self.network(one_hot(ids, lengths, self.index.k), lengths), batch
+
+
+def fit_shards(
+    shards: Path | ShardSource,
+    index: Index,
+    settings: CnnSettings,
+    on_progress: OnProgress,
+) -> BaselineFit:
+    """Train on shards and predict their held-out splits; see CnnTraining.fit."""
+    training = CnnTraining(shards, settings, index)
+    fit = training.fit(on_progress=on_progress)
+    held_out = {split: training.predict_rows(split) for split in HELD_OUT if f"finetune/{split}" in index.splits}
+    finetune = {
+        "steps": fit.steps,
+        "best": fit.valid_pearson,
+        "best_step": fit.best_step,
+        "seconds": round(fit.seconds, 3),
+    }
+    chosen = {"parameters": fit.parameters, "best_epoch": fit.best_epoch}
+    return BaselineFit(held_out, {"finetune": finetune}, fit.log, chosen, index.label_mean, index.label_sd)

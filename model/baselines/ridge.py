@@ -82,11 +82,11 @@ def read_split(dataset: Path, split: str) -> SplitCounts:
     """Read one split of finetune, which may be empty. Raises UserError if the dataset cannot be opened."""
     with open_dataset(dataset) as connection:
         names = dataset_info(connection).several_labels or ["expression"]
-        rows = connection.execute(
+        query = (
             f"select id, insert_of(sequence) as insert, {', '.join(map(quoted, names))} from finetune where split = ? "
-            "order by position",
-            [split],
-        ).to_arrow_table()
+            "order by position"
+        )
+        rows = connection.sql(query, params=[split]).to_arrow_table()
     labels = [rows.column(2 + place).to_numpy().astype(np.float64) for place in range(len(names))]
     counts = count_kmers(rows["insert"].to_pylist())
     return SplitCounts(rows["id"].to_numpy().astype(np.int64), counts, np.stack(labels, 1))
@@ -97,13 +97,16 @@ def fit_ridge(counts: Counts, labels: Labels, alpha: float) -> RidgeModel:
     rows, columns = counts.shape
     mean = float(labels.mean())
     y = (labels - mean).astype(np.float32)
-    centre = np.asarray(counts.mean(0), np.float32).ravel()
+    y -= np.average(y)  # what the rounding to float32 left
+    # In float32, the mean of millions of counts would lose digits.
+    centre = np.asarray(counts.sum(0, dtype=np.float64) / rows, np.float32).ravel()
+    ones = np.ones(rows, np.float32)
 
     def times(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.asarray(counts @ vector - vector @ centre)
 
     def transposed_times(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return np.asarray(counts.T @ vector - centre * vector.sum())
+        return np.asarray(counts.T @ vector - centre * (vector @ ones))
 
     penalty = np.float32(alpha)
     if columns > rows:  # the same weights from fewer equations: w = X' (XX' + alpha I)^-1 y

@@ -54,6 +54,7 @@ STARTS = {
 """Value of finetune.start -> its meaning."""
 SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
 """Setting -> its name on the page; other settings keep their keys."""
+NO_STAGE = "is a baseline without this stage"
 NOT_TRAINED = {"pretrain": "was not pretrained", "finetune": "was not fine-tuned"}
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
 OTHER_PROMOTERS = (
@@ -117,7 +118,10 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded."""
+    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded.
+
+    Settings that do not apply to a baseline do not differ by that alone.
+    """
     facts = [
         {
             **flatten(run.config),
@@ -134,7 +138,15 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     ]
     names = dict.fromkeys(name for each in facts for name in each if name not in IGNORED_SETTINGS)
     values_of = {name: [each.get(name) for each in facts] for name in names}
-    return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
+    if any(run.baseline for run in runs):
+        values_of = {"method": [run.method for run in runs], **values_of}
+    return {name: values for name, values in values_of.items() if _differ(runs, values)}
+
+
+def _differ(runs: Sequence[RunFiles], values: Sequence[Any]) -> bool:
+    """Return whether the values of one setting differ between the runs to which it applies."""
+    applying = [value for run, value in zip(runs, values, strict=True) if run.baseline is None or value is not None]
+    return any(value != applying[0] for value in applying)
 
 
 def score_lines(comparison: Comparison) -> list[str]:
@@ -193,7 +205,7 @@ def _as_dict(run: _Run) -> dict[str, Any]:
 
 def _page(runs: Sequence[_Run], result: Comparison) -> str:
     sections = [_scores(runs), tests_section(result.tests, result.not_tested)]
-    sections.append(_differences([run.name for run in runs], result.differences))
+    sections.append(_differences(runs, result.differences))
     sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
     same = "All were scored on the same promoters (same dataset and splits)."
     scored = same if result.same_promoters else SAME_ROWS if _are_same_rows(result) else OTHER_PROMOTERS
@@ -246,11 +258,15 @@ def _label_scores(runs: Sequence[_Run], labels: Sequence[str]) -> Table:
     return Table(["Pearson of label", *(run.name for run in runs)], rows, frozenset(range(1, len(runs) + 1)))
 
 
-def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
+def _differences(runs: Sequence[_Run], differing: dict[str, list[Any]]) -> Section:
+    names, baselines = [run.name for run in runs], [run.files.baseline is not None for run in runs]
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
     rows = [
-        [SETTINGS.get(name, name), *(_value_text(name, value) for value in values)]
+        [
+            SETTINGS.get(name, name),
+            *(_value_text(name, value, is_baseline) for value, is_baseline in zip(values, baselines, strict=True)),
+        ]
         for name, values in differing.items()
     ]
     return Section(
@@ -260,9 +276,9 @@ def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Secti
     )
 
 
-def _value_text(name: str, value: Any) -> str:
+def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
-        return "not recorded"
+        return "-" if is_baseline else "not recorded"
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"
 
 
@@ -279,6 +295,8 @@ def _stage(runs: Sequence[_Run], stage: str) -> Section:
 
 def _reason(run: _Run, stage: str) -> str:
     """Say why a run has no curves of a stage."""
+    if run.files.baseline is not None:
+        return NO_STAGE
     later = run.files.stages and STAGES.index(run.files.stages[-1]) > STAGES.index(stage)
     return NOT_TRAINED[stage] if later or run.files.summary is not None else f"has not logged stage {stage} yet"
 

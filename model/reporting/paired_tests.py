@@ -101,7 +101,7 @@ def _join_measurements(dataset: Path, key: str, predictions: pa.Table) -> pa.Tab
             return None
         add_missing_relations(connection)
         connection.register("held_out", predictions)
-        return connection.execute(MEASURED).to_arrow_table()
+        return connection.sql(MEASURED).to_arrow_table()
 
 
 def _are_same_rows(first: pa.Table, second: pa.Table) -> bool:

@@ -155,6 +155,8 @@ def _label_tables(run: RunFiles) -> list[Content]:
 def _best_text(run: RunFiles) -> str:
     assert run.summary is not None
     best = run.summary["training"].get("finetune")
+    if best is None and run.baseline is not None:
+        return f"Scores of a baseline: {run.method}, regularized as the validation split chose."
     if best is None:
         return ""
     intervals = (
