@@ -204,7 +204,9 @@ def _as_dict(run: _Run) -> dict[str, Any]:
 
 
 def _page(runs: Sequence[_Run], result: Comparison) -> str:
-    sections = [_scores(runs), tests_section(result.tests, result.not_tested)]
+    sections = [_scores(runs)]
+    if result.tests or result.not_tested:
+        sections.append(tests_section(result.tests, result.not_tested))
     sections.append(_differences(runs, result.differences))
     sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
     same = "All were scored on the same promoters (same dataset and splits)."

@@ -16,10 +16,10 @@ from pipeline.errors import UserError
 from pipeline.reporting.html import Section, Table
 
 MEASURED = """
-select id, label, prediction, expression
+select held_out.label, id, prediction, expression
 from held_out join measurements using (id)
 where held_out.label is not distinct from measurements.label
-order by label, id
+order by held_out.label, id
 """
 """Predictions of a run and the measurements in its dataset, in an order that does not depend on the run."""
 EXPLANATION = (
