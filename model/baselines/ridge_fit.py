@@ -11,8 +11,8 @@ from model.baselines.ridge import ALPHAS, LONGEST, Counts, Labels, SplitCounts, 
 from pipeline.dataset.database import dataset_info, open_dataset, rows_of
 from pipeline.errors import UserError
 
-BYTES_PER_BASE = 10 * LONGEST
-"""Memory of the k-mer counts of one base: an index and a count for each k, and a share of what the fit needs."""
+BYTES_PER_BASE = 100
+"""Peak memory of the counts per base of an insert: 95 bytes were measured with 40,000 inserts of 80 bases."""
 
 
 def fit_dataset(dataset: Path, on_progress: OnProgress) -> BaselineFit:
