@@ -7,7 +7,7 @@ import numpy.typing as npt
 import psutil
 
 from model.baselines.fit import HELD_OUT, BaselineFit, HeldOutRows, OnProgress
-from model.baselines.ridge import ALPHAS, LONGEST, Counts, Labels, SplitCounts, read_split, select_ridge
+from model.baselines.ridge import ALPHAS, Counts, Labels, SplitCounts, read_split, select_ridge
 from pipeline.dataset.database import dataset_info, open_dataset, rows_of
 from pipeline.errors import UserError
 

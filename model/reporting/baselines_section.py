@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from model.reporting.run_plots import Bar, bars
+from model.reporting.run_plots import Bar, bars, short_name
 from model.reporting.run_sections import SCORES, SPLITS, interval_of
 from model.runs.read import RunFiles
 from pipeline.reporting.html import Figures, Section, Table
@@ -23,18 +23,21 @@ TEXT = (
 def baselines_section(run: RunFiles, baselines: Sequence[RunFiles]) -> list[Section]:
     """Show the scores of a run beside those of baselines on its last split; no section without baselines."""
     split = list(run.scores)[-1]
-    scored = [("this run", run.scores[split])]
-    scored += [(f"{other.method} ({other.name})", other.scores[split]) for other in baselines if split in other.scores]
-    if len(scored) == 1:
+    shown = [run, *(other for other in baselines if split in other.scores)]
+    if len(shown) == 1:
         return []
-    rows = [(name, *(SCORES[column](score) for column in COLUMNS)) for name, score in scored]
+    names = ["this run", *(f"{other.method} ({other.name})" for other in shown[1:])]
+    scores = [each.scores[split] for each in shown]
+    rows = [(name, *(SCORES[column](score) for column in COLUMNS)) for name, score in zip(names, scores, strict=True)]
     title = f"{SPLITS.get(split, split)} split"
     drawn = [
-        Bar(name, score["pearson"], interval_of(score, "pearson"), *(() if name == "this run" else (GREY,)))
-        for name, score in scored
+        Bar("this run", score["pearson"], interval_of(score, "pearson"))
+        if each is run
+        else Bar(short_name(each.name), score["pearson"], interval_of(score, "pearson"), GREY)
+        for each, score in zip(shown, scores, strict=True)
     ]
     draw = bars(drawn, f"Pearson correlation, {title} (no unit)")
-    folders = [str(each.folder) for each in (run, *baselines)]
+    folders = [str(each.folder) for each in shown]
     return [
         Section(
             "Baselines",

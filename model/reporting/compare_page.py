@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 
 from model.config import STAGES
 from model.reporting.paired_tests import PairedTest, compare_pairs, tests_section
-from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
+from model.reporting.run_plots import (
+    DASHES,
+    HUES,
+    Bar,
+    Curve,
+    Dashes,
+    bars,
+    curve_figure,
+    curve_legend,
+    read_curve,
+    short_name,
+)
 from model.reporting.run_sections import (
     SCORES,
     SPLITS,
@@ -61,8 +72,6 @@ OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
 )
 SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
-MAX_NAME_LENGTH = 30
-"""Most characters of a run's name in a figure."""
 LEGEND_WIDTH = 46
 """Characters per row of the legend."""
 
@@ -106,8 +115,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     runs = []
     for run, (dashes, colour) in zip(files, itertools.cycle(itertools.product(DASHES, HUES)), strict=False):
         name = run.name if count[run.name] == 1 else str(run.folder)
-        label = name if len(name) <= MAX_NAME_LENGTH else f"...{name[3 - MAX_NAME_LENGTH :]}"
-        runs.append(_Run(run, name, label, colour, dashes))
+        runs.append(_Run(run, name, short_name(name), colour, dashes))
     differing = differences(files)
     same = len({run.facts["dataset_key"] for run in files}) == 1
     tests, not_tested = compare_pairs([(run.name, run.files) for run in runs])
@@ -132,7 +140,7 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
             "gpus": ", ".join(run.facts["gpus"]) or "none",
             "git_commit": run.facts["git_commit"],
             "dataset_key": run.facts["dataset_key"][:SHORT_KEY],
-            "shard_key": run.facts["shard_key"][:SHORT_KEY],
+            "shard_key": run.facts["shard_key"][:SHORT_KEY] or None,
         }
         for run in runs
     ]

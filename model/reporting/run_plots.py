@@ -34,6 +34,8 @@ DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
 MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % confidence interval"}
 FEW = 10
 """A mean of fewer promoters is drawn without its interval, which could be as wide as the figure."""
+MAX_NAME_LENGTH = 30
+"""Most characters of a run's name in a figure."""
 POINTS = 400
 """Most points of a curve; a longer curve is drawn as means of successive values."""
 MEASURED, PREDICTED = "measured expression", "predicted expression"
@@ -59,6 +61,11 @@ class Bar:
     value: float
     interval: Sequence[float] | None = None
     colour: str = BLUE
+
+
+def short_name(name: str) -> str:
+    """Shorten a run's name for a figure to its end."""
+    return name if len(name) <= MAX_NAME_LENGTH else f"...{name[3 - MAX_NAME_LENGTH :]}"
 
 
 def read_curve(run: RunFiles, stage: str, metric: str, label: str, colour: str, dashes: Dashes = "-") -> Curve | None:
