@@ -3,7 +3,7 @@
     python -m bench.quality.cnn shards/k3                                    1.5 million parameters, for a GPU
     OMP_NUM_THREADS=1 python -m bench.quality.cnn shards/k3 --size small     82,249 parameters, for one CPU core
 
-`promoter-bert baseline cnn` trains the same network (model/baselines) with the settings below for its number of rows.
+`promoter-bert baseline cnn` trains the same network (model/baselines) with settings chosen by the number of rows.
 Here all settings are free. The weights with the highest validation Pearson are scored on finetune/test.
 
 With one thread, equal seeds give equal numbers. Settings for fewer than 50,000 rows, tuned with --size small: --epochs
