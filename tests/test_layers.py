@@ -20,6 +20,7 @@ LAYERS = (
     "model.export",
     "model.interpretation",
     "model.training",
+    "model.baselines",
     "model.prediction",
     "model.distributed",
     "model.watchdog",

@@ -61,6 +61,11 @@ def read_sequence_name(folder: Path) -> str:
     return str(read_model_facts(folder)["assay"].get("name", SEQUENCE_NAME))
 
 
+def read_unit(folder: Path) -> str:
+    """Read the unit of expression of a model's assay (assay.unit); empty for arbitrary units."""
+    return str(read_model_facts(folder)["assay"].get("unit", ""))
+
+
 def read_model_facts(folder: Path) -> dict[str, Any]:
     """Read the assay, tokens and label scale that a fine-tuned model records under `promoter_bert` in config.json.
 

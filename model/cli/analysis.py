@@ -140,16 +140,19 @@ def compare(
 ) -> None:
     """Write a comparison of runs as one HTML page.
 
-    Shows scores, settings that differ, and learning curves.
+    Shows scores, tests of their differences, settings that differ, and learning curves. Each run is tested against the
+    first one, on the same held-out rows (paired bootstrap). Baselines of the command baseline are runs, too.
 
     Example: promoter-bert compare runs/one runs/other -o compare.html
     """
     from model.reporting.compare_page import compare_runs, score_lines
+    from model.reporting.paired_tests import describe_tests
 
     if len(runs) < 2:
         raise typer.BadParameter("expected two or more, got one; fix: promoter-bert report RUN", param_hint="RUNS")
     result = compare_runs(runs, out)
-    print_result(result, as_json, [f"{result.page}: {format_count(len(runs), 'run')}", *score_lines(result)])
+    lines = [f"{result.page}: {format_count(len(runs), 'run')}", *score_lines(result)]
+    print_result(result, as_json, [*lines, *describe_tests(result.tests, result.not_tested)])
 
 
 def ceiling(

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from model.cli import analysis, cluster
+from model.cli.baseline import baseline
 from model.cli.evaluate import evaluate
 from model.cli.exit_codes import exit_codes
 from model.cli.explain import explain
@@ -70,6 +71,7 @@ PANELS: dict[str, tuple[tuple[type[TyperCommand], Callable[..., None]], ...]] = 
         (Command, shards.peek),
     ),
     "Training and prediction": (
+        (ConfiguredCommand, baseline),
         (DistributedCommand, predict),
         (DistributedCommand, variants),
         (ConfiguredCommand, serve),

@@ -23,6 +23,7 @@ from model.interpretation.logo import draw_logo, mark_columns
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
 from pipeline.reporting.svg import Draw, plot
+from pipeline.reporting.text import with_unit
 
 MIN_LINE_BASES, MAX_LINE_BASES = 30, 50
 """Positions per line of the plot; a longer insert is wrapped, and a shorter one does not fill the line."""
@@ -32,7 +33,6 @@ LOGO_INCHES, MAP_INCHES, CHANGE_INCHES = 1.0, 0.95, 0.6
 EDGE_INCHES, TITLE_INCHES = 0.7, 0.25
 TITLE_CHARACTERS = 72
 """Characters per line of a title."""
-ARBITRARY, LINE_END = "arbitrary units", "\n"
 BAR_GREY = "#8a94a0"
 
 
@@ -125,7 +125,7 @@ def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range],
         mesh = next(part for part in axes[-1].collections if isinstance(part, QuadMesh))
         figure.colorbar(
             mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-            label=f"effect of the substitution on predicted expression ({unit or ARBITRARY})",
+            label=with_unit("effect of the substitution on predicted expression", unit),
         ).outline.set_visible(False)  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
 def _draw_importance(axes: Axes, result: MutagenesisResult, line: range) -> None:
     draw_logo(axes, result.insert, result.importance, line)
     axes.set_ylim(*_limits(result.importance))
-    axes.set_ylabel(f"importance\n({result.unit or ARBITRARY.replace(' ', LINE_END)})")
+    axes.set_ylabel(with_unit("importance", result.unit or "arbitrary\nunits").replace(" (", "\n(", 1))
 
 
 def _logo_of_side(

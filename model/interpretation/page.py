@@ -36,7 +36,7 @@ from model.prediction.assay_fit import AssayFit
 from model.prediction.validate import repaired
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.reporting.html import Figures, Section, Table, render_page
-from pipeline.reporting.text import EXPRESSION_UNIT
+from pipeline.reporting.text import unit_text
 from pipeline.runtime.text import name_sequences
 
 TITLE = "All substitutions in the insert"
@@ -164,7 +164,7 @@ def _sections(sequence: ExplainedSequence, label: str, facts: PageFacts) -> list
     return [
         Section(
             "Prediction",
-            f"{EXPRESSION_UNIT} The lowest and highest predictions include the original {facts.name}.",
+            f"{unit_text(result.unit)} The lowest and highest predictions include the original {facts.name}.",
             [Table((), sequence_rows(result, facts))],
             str(facts.model),
         ),

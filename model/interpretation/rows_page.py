@@ -29,7 +29,7 @@ from model.interpretation.sections import (
     variant_rows,
 )
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table, render_page
-from pipeline.reporting.text import EXPRESSION_UNIT
+from pipeline.reporting.text import unit_text
 from pipeline.runtime.text import format_count, name_sequences
 
 VARIANTS_LEAD = (
@@ -61,13 +61,14 @@ def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts:
     lead = VARIANTS_LEAD if rows[0].is_variant else LEAD
     how = [VARIANT_TEXT, LOGO_TEXT] if rows[0].is_variant else [LOGO_TEXT, MAP_TEXT]
     table = overview(views, several_labels)
+    unit = next(iter(rows[0].main.results.values())).unit
     return render_page(
         "promoter-bert: in-silico saturation mutagenesis",
         name_sequences(lead, facts.name),
         [
             Section(
                 "Overview",
-                f"{_describe_counts(rows, counts, facts)} {EXPRESSION_UNIT}",
+                f"{_describe_counts(rows, counts, facts)} {unit_text(unit)}",
                 [table],
                 _command(counts, rows[0].is_variant),
             ),

@@ -6,7 +6,7 @@ result.importance, result.table().to_pandas()
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class MutagenesisResult:
     prediction: float
     predictions: npt.NDArray[np.float32]
     unit: str = ""
-    """Unit of expression; empty for arbitrary units."""
+    """Unit of expression (assay.unit); empty for arbitrary units."""
 
     @property
     def effects(self) -> npt.NDArray[np.float32]:
@@ -137,7 +137,7 @@ def arrange_by_label(
 ) -> dict[str, MutagenesisResult]:
     """Arrange the predictions of a promoter, then of list_mutants: (1 + substitutions,) or (..., labels)."""
     insert, columns = find_insert(promoter, assay), values.reshape(len(values), len(labels))
-    return {name: _arrange(insert, columns[:, place]) for place, name in enumerate(labels)}
+    return {name: replace(_arrange(insert, columns[:, place]), unit=assay.unit) for place, name in enumerate(labels)}
 
 
 def _arrange(insert: str, values: npt.NDArray[np.float32]) -> MutagenesisResult:

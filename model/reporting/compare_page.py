@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.config import STAGES
-from model.reporting.run_plots import DASHES, HUES, Bar, Curve, Dashes, bars, curve_figure, curve_legend, read_curve
+from model.reporting.paired_tests import PairedTest, compare_pairs, tests_section
+from model.reporting.run_plots import (
+    DASHES,
+    HUES,
+    Bar,
+    Curve,
+    Dashes,
+    bars,
+    curve_figure,
+    curve_legend,
+    read_curve,
+    short_name,
+)
 from model.reporting.run_sections import (
     SCORES,
     SPLITS,
@@ -61,13 +73,13 @@ STARTS = {
 """Value of finetune.start -> its meaning."""
 SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
 """Setting -> its name on the page; other settings keep their keys."""
+NO_STAGE = "is a baseline without this stage"
 NOT_TRAINED = {"pretrain": "was not pretrained", "finetune": "was not fine-tuned"}
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
 OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
 )
-MAX_NAME_LENGTH = 30
-"""Most characters of a run's name in a figure."""
+SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
 LEGEND_WIDTH = 46
 """Characters per row of the legend."""
 
@@ -77,13 +89,16 @@ class Comparison:
     """Result of `compare_runs`.
 
     page: its path. differences: setting, DeepSpeed setting, version or machine -> one value per run. same_promoters:
-    whether all runs have the same dataset, and so the same held-out promoters.
+    whether all runs have the same dataset, and so the same held-out promoters. tests: of the differences of each run
+    from the first one, by paired bootstrap; not_tested: one sentence per pair without a test.
     """
 
     page: str
     runs: list[dict[str, Any]]
     differences: dict[str, list[Any]]
     same_promoters: bool
+    tests: list[PairedTest]
+    not_tested: list[str]
 
 
 class _Run(NamedTuple):
@@ -108,17 +123,21 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     runs = []
     for run, (dashes, colour) in zip(files, itertools.cycle(itertools.product(DASHES, HUES)), strict=False):
         name = run.name if count[run.name] == 1 else str(run.folder)
-        label = name if len(name) <= MAX_NAME_LENGTH else f"...{name[3 - MAX_NAME_LENGTH :]}"
-        runs.append(_Run(run, name, label, colour, dashes))
+        runs.append(_Run(run, name, short_name(name), colour, dashes))
     differing = differences(files)
     same = len({run.facts["dataset_key"] for run in files}) == 1
+    tests, not_tested = compare_pairs([(run.name, run.files) for run in runs])
+    result = Comparison(str(out), [_as_dict(run) for run in runs], differing, same, tests, not_tested)
     with new_file(out) as file:
-        file.write_text(_page(runs, differing, same), encoding="utf-8")
-    return Comparison(str(out), [_as_dict(run) for run in runs], differing, same)
+        file.write_text(_page(runs, result), encoding="utf-8")
+    return result
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded."""
+    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded.
+
+    Settings that do not apply to a baseline do not differ by that alone.
+    """
     facts = [
         {
             **flatten(run.config),
@@ -129,13 +148,21 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
             "gpus": ", ".join(run.facts["gpus"]) or "none",
             "git_commit": run.facts["git_commit"],
             "dataset_key": run.facts["dataset_key"][:SHORT_KEY],
-            "shard_key": run.facts["shard_key"][:SHORT_KEY],
+            "shard_key": run.facts["shard_key"][:SHORT_KEY] or None,
         }
         for run in runs
     ]
     names = dict.fromkeys(name for each in facts for name in each if name not in IGNORED_SETTINGS)
     values_of = {name: [each.get(name) for each in facts] for name in names}
-    return {name: values for name, values in values_of.items() if any(value != values[0] for value in values)}
+    if any(run.baseline for run in runs):
+        values_of = {"method": [run.method for run in runs], **values_of}
+    return {name: values for name, values in values_of.items() if _differ(runs, values)}
+
+
+def _differ(runs: Sequence[RunFiles], values: Sequence[Any]) -> bool:
+    """Return whether the values of one setting differ between the runs to which it applies."""
+    applying = [value for run, value in zip(runs, values, strict=True) if run.baseline is None or value is not None]
+    return any(value != applying[0] for value in applying)
 
 
 def score_lines(comparison: Comparison) -> list[str]:
@@ -147,8 +174,13 @@ def score_lines(comparison: Comparison) -> list[str]:
         text = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {text}")
     if not comparison.same_promoters:
-        lines.append(f"note: {OTHER_PROMOTERS}")
+        lines.append(f"note: {SAME_ROWS if _are_same_rows(comparison) else OTHER_PROMOTERS}")
     return lines
+
+
+def _are_same_rows(comparison: Comparison) -> bool:
+    """Return whether all runs were scored on the same promoters, also if their datasets differ."""
+    return comparison.same_promoters or bool(comparison.tests and not comparison.not_tested)
 
 
 def _name(runs: Sequence[_Run]) -> str:
@@ -187,10 +219,14 @@ def _as_dict(run: _Run) -> dict[str, Any]:
     }
 
 
-def _page(runs: Sequence[_Run], differing: dict[str, list[Any]], same: bool) -> str:
-    sections = [_scores(runs), _differences([run.name for run in runs], differing)]
+def _page(runs: Sequence[_Run], result: Comparison) -> str:
+    sections = [_scores(runs)]
+    if result.tests or result.not_tested:
+        sections.append(tests_section(result.tests, result.not_tested))
+    sections.append(_differences(runs, result.differences))
     sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
-    scored = "All were scored on the same promoters (same dataset and splits)." if same else OTHER_PROMOTERS
+    same = "All were scored on the same promoters (same dataset and splits)."
+    scored = same if result.same_promoters else SAME_ROWS if _are_same_rows(result) else OTHER_PROMOTERS
     unfinished = [f"{run.name} is not finished." for run in runs if run.files.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",
@@ -240,11 +276,15 @@ def _label_scores(runs: Sequence[_Run], labels: Sequence[str]) -> Table:
     return Table(["Pearson of label", *(run.name for run in runs)], rows, frozenset(range(1, len(runs) + 1)))
 
 
-def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Section:
+def _differences(runs: Sequence[_Run], differing: dict[str, list[Any]]) -> Section:
+    names, baselines = [run.name for run in runs], [run.files.baseline is not None for run in runs]
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
     rows = [
-        [SETTINGS.get(name, name), *(_value_text(name, value) for value in values)]
+        [
+            SETTINGS.get(name, name),
+            *(_value_text(name, value, is_baseline) for value, is_baseline in zip(values, baselines, strict=True)),
+        ]
         for name, values in differing.items()
     ]
     return Section(
@@ -254,9 +294,9 @@ def _differences(names: Sequence[str], differing: dict[str, list[Any]]) -> Secti
     )
 
 
-def _value_text(name: str, value: Any) -> str:
+def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
-        return "not recorded"
+        return "-" if is_baseline else "not recorded"
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"
 
 
@@ -284,6 +324,8 @@ def _per_base(curve: Curve | None, k: int) -> Curve | None:
 
 def _reason(run: _Run, stage: str) -> str:
     """Say why a run has no curves of a stage."""
+    if run.files.baseline is not None:
+        return NO_STAGE
     later = run.files.stages and STAGES.index(run.files.stages[-1]) > STAGES.index(stage)
     return NOT_TRAINED[stage] if later or run.files.summary is not None else f"has not logged stage {stage} yet"
 

@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from model.artifacts.model_directory import read_sequence_name
+from model.artifacts.model_directory import read_sequence_name, read_unit
 from model.prediction.evaluate import EvaluationResult, LabelledRows
-from model.reporting.run_plots import DIAGONAL, DOTS, PREDICTED, Bar, bars, density
+from model.reporting.run_plots import DIAGONAL, DOTS, MEASURED, PREDICTED, Bar, bars, density, write_scores
+from model.scoring.metrics import pearson, spearman
 from model.scoring.scores import RegressionScores
 from pipeline.dataset.query import Columns
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import MIDDLE_WIDTH, plot, render_svg
-from pipeline.reporting.text import EXPRESSION
+from pipeline.reporting.text import with_unit
 from pipeline.runtime.text import format_count
 
 MOST_DOTS = 3000
@@ -40,13 +41,14 @@ def write_evaluation(result: EvaluationResult, rows: LabelledRows, model: Path, 
     title = f"promoter-bert: evaluation of {model}"
     counted = format_count(result.rows, "row")
     lead = f"{counted}; sequences in column {result.sequence_column!r}. Intervals are 95 % bootstrap intervals."
-    content = render_page(title, lead, list(_sections(result, rows, read_sequence_name(model))), f"Model {model}")
+    sections = list(_sections(result, rows, read_sequence_name(model), read_unit(model)))
+    content = render_page(title, lead, sections, f"Model {model}")
     with new_file(out) as file:
         file.write_text(content, encoding="utf-8")
     return replace(result, page=str(out))
 
 
-def _sections(result: EvaluationResult, rows: LabelledRows, name: str) -> Iterator[Section]:
+def _sections(result: EvaluationResult, rows: LabelledRows, name: str, unit: str) -> Iterator[Section]:
     yield Section(
         "Scores",
         "Scores of the predictions on the rows that have a label. MSE and R² need labels on the scale of the training "
@@ -57,7 +59,7 @@ def _sections(result: EvaluationResult, rows: LabelledRows, name: str) -> Iterat
         heading = f"Predicted and measured {label}"
         predicted, measured = rows.predictions[:, number], rows.labels[:, number]
         present = np.isfinite(predicted) & np.isfinite(measured)
-        figure = _figure(f"values {number}", heading, predicted[present], measured[present], name)
+        figure = _figure(f"values {number}", heading, predicted[present], measured[present], name, unit)
         yield Section(
             heading,
             f"{format_count(int(present.sum()), 'row')} with a label in column {column!r}. On the dashed line, "
@@ -85,23 +87,34 @@ def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
 
 
 def _figure(
-    svg: str, title: str, predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating], name: str
+    svg: str, title: str, predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating], name: str, unit: str
 ) -> Figures:
+    scores = pearson(predicted, measured), spearman(predicted, measured)
     if len(predicted) <= MOST_DOTS:
-        return Figures([render_svg(svg, title, dots(measured, predicted), 4.6, MIDDLE_WIDTH)])
-    draw = density(count_cells(measured, predicted), name)
+        return Figures([render_svg(svg, title, dots(measured, predicted, unit, scores), 4.6, MIDDLE_WIDTH)])
+    draw = density(count_cells(measured, predicted), name, unit=unit, scores=scores)
     return Figures([render_svg(svg, title, draw, 4.6, MIDDLE_WIDTH)])
 
 
 @plot
-def dots(figure: Figure, measured: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> None:
-    """Plot one dot per row, predicted against measured, and the diagonal."""
+def dots(
+    figure: Figure,
+    measured: npt.NDArray[np.floating],
+    predicted: npt.NDArray[np.floating],
+    unit: str,
+    scores: tuple[float, float],
+) -> None:
+    """Plot one dot per row, predicted against measured, and the diagonal.
+
+    unit: assay.unit; scores: Pearson's r and Spearman's rho.
+    """
     axes = figure.subplots()
     values = [*measured, *predicted] or [0, 1]
     low, high = float(min(values)), float(max(values))
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.plot(measured, predicted, **(DOTS | {"markersize": 2.5, "alpha": 0.5, "markeredgewidth": 0}))
-    axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
+    axes.set(xlabel=with_unit(MEASURED, unit), ylabel=with_unit(PREDICTED, unit))
+    write_scores(axes, *scores, rows=len(measured))
 
 
 def count_cells(measured: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> Columns:

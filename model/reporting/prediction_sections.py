@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from model.reporting.predictions import HeldOutResults
-from model.reporting.run_plots import FEW, calibration, density, residuals
+from model.reporting.run_plots import FEW, MEASURED, calibration, density, residuals
 from model.reporting.run_sections import SPLITS
+from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Figures, Fold, Section, Table
 from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, query_section, render_svg
-from pipeline.reporting.text import EXPRESSION
+from pipeline.reporting.text import with_unit
 from pipeline.runtime.text import name_sequences
 
 RESIDUALS = (
@@ -34,13 +35,14 @@ HEADS = {
 """Column of a query -> its head in a table; other columns keep their names."""
 
 
-def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section]:
+def prediction_sections(run: RunFiles, held_out: HeldOutResults) -> Iterator[Section]:
     """Show predicted against measured expression, calibration, and residuals by properties of the promoters.
 
-    With several labels only the first, in a figure per label. name: assay.name.
+    With several labels only the first, in a figure per label.
     """
+    name, unit = run.sequence_name, run.unit
     if held_out.labels:
-        yield _label_section(held_out, name)
+        yield _label_section(run, held_out)
         return
     results = held_out.results
     cells = results["predicted_and_measured"]
@@ -48,9 +50,9 @@ def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section
         "predicted_and_measured",
         "Predicted and measured expression",
         f"{held_out.rows:,} {name}s of the {SPLITS[held_out.split]} split, counted in cells of {cells['step'][0]:g} "
-        f"by {cells['step'][0]:g} units. On the dashed line, prediction equals measurement. Predictions usually span a "
-        f"smaller range than measurements. {NOISE}",
-        density(cells, name),
+        f"by {cells['step'][0]:g} {unit or 'units'}. On the dashed line, prediction equals measurement. Predictions "
+        f"usually span a smaller range than measurements. {NOISE}",
+        density(cells, name, unit=unit, scores=_correlations(run, held_out)),
         4.6,
         MIDDLE_WIDTH,
     )
@@ -62,19 +64,31 @@ def prediction_sections(held_out: HeldOutResults, name: str) -> Iterator[Section
         f"Calibration shows whether predictions are right on average. The {name}s are sorted by prediction and "
         "divided into twenty groups of equal size; each dot is one group. On the dashed line, the mean prediction of a "
         "group equals its mean measurement. Vertical lines are 95 % confidence intervals of the mean measurement.",
-        calibration(groups),
+        calibration(groups, unit),
         3.4,
         MIDDLE_WIDTH,
         [_numbers(groups, columns, name)],
     )
-    yield from _residual_sections(results, name)
+    yield from _residual_sections(results, name, unit)
 
 
-def _label_section(held_out: HeldOutResults, name: str) -> Section:
-    figures = [
-        render_svg(f"predicted_and_measured-{number}", f"Label {label}", density(cells, name, label), 3.6, HALF_WIDTH)
-        for number, (label, cells) in enumerate(held_out.labels.items())
+def _correlations(run: RunFiles, held_out: HeldOutResults, label: str = "") -> tuple[float, float] | None:
+    """Return Pearson's r and Spearman's rho of a split as the run recorded them. label: one of several."""
+    scores, suffix = run.scores.get(held_out.split, {}), f"/{label}" if label else ""
+    names = f"pearson{suffix}", f"spearman{suffix}"
+    return (scores[names[0]], scores[names[1]]) if scores.keys() >= set(names) else None
+
+
+def _label_section(run: RunFiles, held_out: HeldOutResults) -> Section:
+    name = run.sequence_name
+    draws = {
+        label: density(cells, name, label, run.unit, _correlations(run, held_out, label))
+        for label, cells in held_out.labels.items()
         if cells["promoters"]
+    }
+    figures = [
+        render_svg(f"predicted_and_measured-{number}", f"Label {label}", draw, 3.6, HALF_WIDTH)
+        for number, (label, draw) in enumerate(draws.items())
     ]
     return Section(
         "Predicted and measured expression",
@@ -87,23 +101,24 @@ def _label_section(held_out: HeldOutResults, name: str) -> Section:
     )
 
 
-def _residual_sections(results: dict[str, Columns], name: str) -> Iterator[Section]:
+def _residual_sections(results: dict[str, Columns], name: str, unit: str) -> Iterator[Section]:
+    values = results, name, unit
     yield Section("Residuals", name_sequences(RESIDUALS, name))
     labels = results["residuals_by_expression"]["expression"]
     step = min((b - a for a, b in itertools.pairwise(labels)), default=1.0)
     yield _residuals(
-        results, name, "expression", "Residuals by expression", labels, step, EXPRESSION,
+        *values, "expression", "Residuals by expression", labels, step, with_unit(MEASURED, unit),
         f"Residuals usually rise from left to right. {NOISE}",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
     yield _residuals(
-        results, name, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
+        *values, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
         "If an interval does not include 0, predictions for inserts of this length are probably wrong on average.",
     )  # fmt: skip
     middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # middles of steps 5 % wide
     if middles:  # empty if all inserts are empty
         yield _residuals(
-            results, name, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
+            *values, "gc", "Residuals by GC content", middles, 5.0, "GC content of the insert (%)",
             "A slope means that the model misses part of the relation between GC content and expression.",
         )  # fmt: skip
 
@@ -111,6 +126,7 @@ def _residual_sections(results: dict[str, Columns], name: str) -> Iterator[Secti
 def _residuals(
     results: dict[str, Columns],
     name: str,
+    unit: str,
     by: str,
     heading: str,
     places: Sequence[float],
@@ -121,7 +137,7 @@ def _residuals(
     query = f"residuals_by_{by}"
     groups = results[query]
     numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")], name)
-    draw = residuals(groups, places, x, 0.88 * step, name)
+    draw = residuals(groups, places, x, 0.88 * step, name, unit)
     return query_section(query, heading, text, draw, 4.0, MIDDLE_WIDTH, [numbers])
 
 

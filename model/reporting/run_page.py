@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.reporting.baselines_section import baselines_section
 from model.reporting.dream_section import dream_section, read_score
 from model.reporting.prediction_sections import prediction_sections
 from model.reporting.predictions import DatasetResults, query_dataset
 from model.reporting.run_sections import data_section, scores_section, stage_section
 from model.reporting.settings_section import settings_section
-from model.runs.read import RunFiles, read_run
+from model.runs.read import RunFiles, find_baselines, read_run
 from model.scoring.dream import DreamScore
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Section, expect_page_name, render_page
@@ -85,11 +86,12 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
     sections: list[Section] = []
     if run.scores:
         sections.append(scores_section(run, results.held_out))
+        sections += baselines_section(run, find_baselines(run))
     if results.info is not None and results.labels is not None:
         sections.append(data_section(results.info, results.labels, run.sequence_name))
     sections += [stage_section(run, stage) for stage in run.stages]
     if results.held_out is not None:
-        sections += prediction_sections(results.held_out, run.sequence_name)
+        sections += prediction_sections(run, results.held_out)
     if score is not None:
         sections.append(dream_section(score, run.name))
     sections.append(settings_section(run))
@@ -97,5 +99,5 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
         f"promoter-bert: run {run.name}",
         " ".join([run.state, *missing]),
         sections,
-        f"Dataset {run.facts['dataset_key']}; shards {run.facts['shard_key']}",
+        f"Dataset {run.facts['dataset_key']}; shards {run.facts['shard_key'] or 'not used'}",
     )

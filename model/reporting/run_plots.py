@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +21,7 @@ from pipeline.dataset.query import Columns
 from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
 from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
-from pipeline.reporting.text import EXPRESSION
+from pipeline.reporting.text import with_unit
 
 DARK_GREY = "#374151"
 HUES = (BLUE, ORANGE, GREEN, PURPLE, BLACK, "#56b4e9", "#e69f00")
@@ -33,9 +34,11 @@ DOTS: Any = {"color": BLUE, "linestyle": "", "marker": "o", "markersize": 4}
 MEANS: Any = {**DOTS, "elinewidth": 1.5, "label": "mean, 95 % confidence interval"}
 FEW = 10
 """A mean of fewer promoters is drawn without its interval, which could be as wide as the figure."""
+MAX_NAME_LENGTH = 30
+"""Most characters of a run's name in a figure."""
 POINTS = 400
 """Most points of a curve; a longer curve is drawn as means of successive values."""
-PREDICTED = "predicted expression (arbitrary units)"
+MEASURED, PREDICTED = "measured expression", "predicted expression"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Bar:
     value: float
     interval: Sequence[float] | None = None
     colour: str = BLUE
+
+
+def short_name(name: str) -> str:
+    """Shorten a run's name for a figure to its end."""
+    return name if len(name) <= MAX_NAME_LENGTH else f"...{name[3 - MAX_NAME_LENGTH :]}"
 
 
 def read_curve(run: RunFiles, stage: str, metric: str, label: str, colour: str, dashes: Dashes = "-") -> Curve | None:
@@ -138,10 +146,18 @@ def bars(figure: Figure, rows: Sequence[Bar], x: str) -> None:
 
 
 @plot
-def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME, label: str = "") -> None:
+def density(
+    figure: Figure,
+    cells: Columns,
+    name: str = SEQUENCE_NAME,
+    label: str = "",
+    unit: str = "",
+    scores: tuple[float, float] | None = None,
+) -> None:
     """Plot predicted against measured expression: cells coloured by number of promoters, and the diagonal.
 
-    name: assay.name; label: name of one of several labels, as the title.
+    name: assay.name; label: name of one of several labels, as the title; unit: assay.unit; scores: Pearson's r and
+    Spearman's rho of the promoters.
     """
     axes = figure.subplots()
     half = cells["step"][0] / 2
@@ -157,11 +173,19 @@ def density(figure: Figure, cells: Columns, name: str = SEQUENCE_NAME, label: st
     low, high = min(ends) - half, max(ends) + half
     axes.plot([low, high], [low, high], **DIAGONAL)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel=EXPRESSION, ylabel=PREDICTED)
+    axes.set(xlabel=with_unit(MEASURED, unit), ylabel=with_unit(PREDICTED, unit))
     if label:
         axes.set_title(label)
+    if scores is not None:
+        write_scores(axes, *scores, rows=sum(cells["promoters"]))
     boxes = [Patch(color=shade, label=text) for shade, text in zip(shades, _class_names(limits), strict=True)]
     figure.legend(handles=boxes, loc="outside right upper", title=f"{name}s\nper cell", handlelength=1.2)
+
+
+def write_scores(axes: Axes, pearson: float, spearman: float, rows: int) -> None:
+    """Write r, rho and the number of rows into the upper left corner, where predictions are rarely."""
+    text = f"r = {pearson:.3f}\nρ = {spearman:.3f}\nn = {rows:,}"
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=9, color=DARK_GREY)
 
 
 def class_limits(most: int) -> list[int]:
@@ -181,25 +205,36 @@ def _class_names(limits: Sequence[int]) -> list[str]:
 
 
 @plot
-def calibration(figure: Figure, groups: Columns) -> None:
-    """Plot mean measured expression of twenty equal groups against their mean prediction, and the diagonal."""
+def calibration(figure: Figure, groups: Columns, unit: str = "") -> None:
+    """Plot mean measured expression of twenty equal groups against their mean prediction, and the diagonal.
+
+    unit: assay.unit.
+    """
     axes = figure.subplots()
     x, y = groups["mean_prediction"], groups["mean_expression"]
     low, high = min(*x, *y), max(*x, *y)
     axes.plot([low, high], [low, high], **DIAGONAL, label="prediction = measurement")
     axes.errorbar(x, y, yerr=half_intervals(groups), **MEANS)
-    axes.set(xlabel=f"mean {PREDICTED}", ylabel=f"mean {EXPRESSION}".replace(" (", "\n("))
+    axes.set(
+        xlabel=with_unit(f"mean {PREDICTED}", unit), ylabel=with_unit(f"mean {MEASURED}", unit).replace(" (", "\n(", 1)
+    )
     legend(figure)
 
 
 @plot
 def residuals(
-    figure: Figure, groups: Columns, places: Sequence[float], x: str, width: float, name: str = SEQUENCE_NAME
+    figure: Figure,
+    groups: Columns,
+    places: Sequence[float],
+    x: str,
+    width: float,
+    name: str = SEQUENCE_NAME,
+    unit: str = "",
 ) -> None:
     """Plot mean residual and middle half by a property of promoters; below, the number of promoters of each group.
 
     places: x positions of the groups; x: label of the x axis; width: width of a bar in units of the x axis;
-    name: assay.name.
+    name: assay.name; unit: assay.unit.
     """
     upper, lower = panels_with_counts(figure, places, groups["promoters"], width, x, name)
     upper.axhline(0, color=ORANGE, linewidth=1.2, linestyle="--")
@@ -213,7 +248,7 @@ def residuals(
         upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of fewer than {FEW} {name}s")
     if width >= 0.5:  # steps of 1 or more
         whole_number_axis(lower)
-    upper.set_ylabel("residual\n(arbitrary units)")
+    upper.set_ylabel(with_unit("residual", unit).replace(" (", "\n(", 1))
     legend(figure)
 
 

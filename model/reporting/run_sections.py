@@ -13,7 +13,7 @@ from pipeline.reporting.dataset_page import threshold_text
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
-from pipeline.reporting.text import EXPRESSION_UNIT
+from pipeline.reporting.text import unit_text
 from pipeline.runtime.text import format_count, format_interval, name_sequences
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
@@ -157,6 +157,8 @@ def _label_tables(run: RunFiles) -> list[Content]:
 def _best_text(run: RunFiles) -> str:
     assert run.summary is not None
     best = run.summary["training"].get("finetune")
+    if best is None and run.baseline is not None:
+        return f"Scores of a baseline: {run.method}, regularized as the validation split chose."
     if best is None:
         return ""
     intervals = (
@@ -212,13 +214,13 @@ def data_section(info: DatasetInfo, labels: Columns, name: str) -> Section:
     histogram = render_svg(
         "labels",
         "Labels and the threshold",
-        plots.label_histogram(labels, info.cut, name),
+        plots.label_histogram(labels, info.cut, name, info.unit),
         2.8,
         MIDDLE_WIDTH,
     )
     return Section(
         "Data",
-        f"{format_count(info.promoters, name)}. {threshold_text(info, info.cut, name)} {EXPRESSION_UNIT} "
+        f"{format_count(info.promoters, name)}. {threshold_text(info, info.cut, name)} {unit_text(info.unit)} "
         f"The table shows the number of {name}s per split.",
         [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
     )

@@ -16,31 +16,43 @@ from pipeline.runtime.text import format_count
 def settings_section(run: RunFiles) -> Section:
     """Show command, model size, keys and machine; folded: all settings and versions."""
     facts, config = run.facts, run.config
-    size, gpus = config["model"], facts["gpus"]
+    gpus = facts["gpus"]
     rows = [
         ("command", _format_command(facts["command"])),
         *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
-        ("model", f"{_architecture(size)}: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
-                  f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
-                  f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
-                  f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
-        ("initial weights", _initial_weights(config["finetune"], facts)),
+        *_model_rows(run),
         ("dataset file", config["dataset"]["path"]),
         ("split method", f"{config['dataset']['split']} (seed {config['dataset']['seed']}: repeatable)"),
-        ("training seed", str(config["run"]["seed"])),
+        *([("training seed", str(config["run"]["seed"]))] if "seed" in config["run"] else []),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),
         ("git commit", facts["git_commit"] or "not a git checkout"),
         ("dataset key", facts["dataset_key"][:SHORT_KEY]),
-        ("shard key", facts["shard_key"][:SHORT_KEY]),
+        ("shard key", facts["shard_key"][:SHORT_KEY] or "none: read from the dataset"),
     ]  # fmt: skip
     versions = {"python": facts["python"], **facts["packages"]}
     folds = [
         Fold("All settings", Listing(yaml.safe_dump(dict(config), sort_keys=False, width=100).rstrip())),
-        Fold("DeepSpeed settings", Listing(json.dumps(facts["ds_config"], indent=1))),
+        *([] if run.baseline else [Fold("DeepSpeed settings", Listing(json.dumps(facts["ds_config"], indent=1)))]),
         Fold("Versions", Table((), [(name, version or "not installed") for name, version in versions.items()])),
     ]
     return Section("Settings and machine", "", [Table((), rows), *folds])
+
+
+def _model_rows(run: RunFiles) -> list[tuple[str, str]]:
+    """Describe the model and its initial weights, or the method of a baseline and what its validation split chose."""
+    config = run.config
+    if run.baseline is not None:
+        choices = [f"{name.replace('_', ' ')} {value}" for name, value in run.baseline.items() if name != "method"]
+        return [("method", f"{run.method}: {', '.join(choices)}")]
+    size = config["model"]
+    return [
+        ("model", f"{_architecture(size)}: {format_count(size['layers'], 'layer')}, hidden size {size['hidden']}, "
+                  f"{format_count(size['heads'], 'head')}, intermediate size {size['intermediate']}, "
+                  f"dropout {size['dropout']:g}; {config['shards']['k']}-mers, "
+                  f"{config['finetune']['tokens']}, flank {format_count(config['assay']['flank'], 'base')}"),
+        ("initial weights", _initial_weights(config["finetune"], run.facts)),
+    ]  # fmt: skip
 
 
 def _architecture(model: Mapping[str, Any]) -> str:

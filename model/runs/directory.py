@@ -66,7 +66,7 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
         ) from None
     busy = f"is training in {folder}; fix: wait for it, or give this run another name (run.name=...)"
     with hold_lock(folder / ".lock", busy) as lock:
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         if (folder / "run.json").exists():
             recorded = _check_same(config, index, ds_config)
             if read_summary(config) is None:
@@ -112,7 +112,7 @@ def _hash_pretrained_weights(config: Config) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the partial files of killed processes of this run."""
     for name in ATOMIC_FILES:
         recover_folder(folder / name)
@@ -206,13 +206,20 @@ def _write_records(config: Config, index: Index, ds_config: dict[str, Any]) -> N
         "dataset_key": index.dataset_key,
         "shard_key": index.key,
         "pretrained_sha256": _hash_pretrained_weights(config),
+        **describe_machine(),
+    }
+    write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Collect what run.json records of software and machine."""
+    return {
         "git_commit": _read_git_commit(),
         "python": platform.python_version(),
         "packages": {name: find_package_version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-    write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
 
 
 def _read_git_commit() -> str | None:

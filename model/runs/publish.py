@@ -7,6 +7,18 @@ import pyarrow as pa
 from pipeline.dataset.database import open_dataset, rows_of
 from pipeline.dataset.results import replace_rows
 
+METRICS = pa.schema(
+    {
+        "run": pa.string(),
+        "stage": pa.string(),
+        "step": pa.int64(),
+        "epoch": pa.float64(),
+        "metric": pa.string(),
+        "value": pa.float64(),
+    }
+)
+"""Columns of relation `metrics`. A baseline without epochs has no rows."""
+
 
 def publish_run(
     dataset: str, run: str, facts: dict[str, Any], metrics: list[dict[str, Any]], predictions: pa.Table
@@ -21,7 +33,7 @@ def publish_run(
             return
     tables = {
         "runs": pa.Table.from_pylist([{"run": run, **facts}]),
-        "metrics": pa.Table.from_pylist([{"run": run, **metric} for metric in metrics]),
+        "metrics": pa.Table.from_pylist([{"run": run, **metric} for metric in metrics], METRICS),
         "predictions": predictions.append_column("run", pa.array([run] * predictions.num_rows)),
     }
     replace_rows(dataset, "run", run, tables)

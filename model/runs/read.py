@@ -1,6 +1,7 @@
 """Reader of run directories, finished or not. This module does not import torch."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -64,6 +65,22 @@ class RunFiles:
         return sequence_name(self.config)
 
     @property
+    def unit(self) -> str:
+        """Return the unit of expression (assay.unit); empty for arbitrary units, as in older runs."""
+        return str(self.config["assay"].get("unit", ""))
+
+    @property
+    def baseline(self) -> Mapping[str, Any] | None:
+        """Return method and settings of a run that promoter-bert baseline wrote; None for a training of train.py."""
+        values: Mapping[str, Any] | None = (self.summary or {}).get("baseline") or self.facts.get("baseline")
+        return values
+
+    @property
+    def method(self) -> str:
+        """Name the method of the run."""
+        return "BERT" if self.baseline is None else METHODS[self.baseline["method"]]
+
+    @property
     def stages(self) -> list[str]:
         """Return the stages with logged metrics, in the order of training."""
         return [stage for stage in STAGES if any(line["stage"] == stage for line in self.metrics)]
@@ -84,6 +101,8 @@ class RunFiles:
         if self.summary is not None:
             return f"Finished on {self.summary['finished'].replace('T', ' at ')} UTC."
         state = STATE_SENTENCES.get(read_status(self.folder / STATUS).get("state", ""), NOT_FINISHED)
+        if self.baseline is not None:
+            return f"{state} Run the same command to start it again."
         if not self.stages:
             return f"{state} Nothing was logged yet."
         stage = self.stages[-1]
@@ -144,11 +163,28 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
+def find_baselines(run: RunFiles) -> list[RunFiles]:
+    """Find the finished baselines beside a run, in the same folder, on the same dataset and splits; by name.
+
+    Directories that are no readable runs are skipped.
+    """
+    found = []
+    folder = run.folder if run.folder.name else run.folder.resolve()
+    for path in sorted(folder.parent.glob("*/summary.json")):
+        with suppress(UserError):
+            other = read_run(path.parent)
+            if other.baseline is not None and other.facts["dataset_key"] == run.facts["dataset_key"]:
+                found.append(other)
+    return [] if run.baseline is not None else found
+
+
 def sequence_name(config: Mapping[str, Any]) -> str:
     """Read assay.name from a recorded configuration; older runs do not record it."""
     return str(config["assay"].get("name", SEQUENCE_NAME))
 
 
+METHODS = {"ridge": "ridge regression on 1- to 6-mers", "cnn": "CNN"}
+"""Method of promoter-bert baseline -> its name for a reader."""
 BASELINES = {
     "most_frequent_kmer": "most frequent k-mer",
     "kmer_given_neighbours": "most likely k-mer between its neighbours",

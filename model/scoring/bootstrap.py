@@ -13,6 +13,8 @@ The result is exact, ties included, in time linear in the rows. For 76,393 rows 
 take 2 to 4 s on one core; scipy.stats.bootstrap, which copies and ranks each resample, takes 22 s.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,22 +51,39 @@ def regression_intervals(
         return dict.fromkeys(("pearson", "spearman", "mse", "r2"), (0.0, 0.0))
     order = np.argsort(x, kind="stable")  # sorted by x, so that its groups of ties are contiguous
     x, y = x[order], y[order]
-    moments = _moments(x.astype(np.float64), y.astype(np.float64))
+    correlations = ResampledCorrelations(x, y)
     errors = _error_moments(x.astype(np.float64), y.astype(np.float64))
-    ties_x, ties_y = _tie_groups(x), _tie_groups(y)
-    generator = np.random.default_rng(seed)
     values = np.empty((resamples, 4))
-    for number in range(resamples):
-        counts = np.bincount(generator.integers(rows, size=rows), minlength=rows).astype(np.float64)
-        values[number, 0] = _correlation(counts @ moments / rows)
-        ranks_x, ranks_y = _ranks(ties_x, counts), _ranks(ties_y, counts)
-        weighted = counts * ranks_x
-        sums = weighted @ ranks_y, weighted @ ranks_x, counts @ ranks_y**2
-        values[number, 1] = _ratio(*map(float, sums))
+    for number, counts in enumerate(draw_resamples(rows, resamples, seed)):
+        values[number, :2] = correlations.compute(counts)
         values[number, 2:] = _mse_and_r2(counts @ errors / rows)
     return {
-        name: _interval(column) for name, column in zip(("pearson", "spearman", "mse", "r2"), values.T, strict=True)
+        name: percentile_interval(column)
+        for name, column in zip(("pearson", "spearman", "mse", "r2"), values.T, strict=True)
     }
+
+
+def draw_resamples(rows: int, resamples: int, seed: int) -> Iterator[Numbers]:
+    """Yield the counts of each resample, how often each row was drawn: float64 (rows,). Equal seeds: equal counts."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(generator.integers(rows, size=rows), minlength=rows).astype(np.float64)
+
+
+class ResampledCorrelations:
+    """Pearson's r and Spearman's rho of two vectors (rows,) in resamples of their rows."""
+
+    def __init__(self, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> None:
+        self._moments = _moments(x.astype(np.float64), y.astype(np.float64))
+        self._ties_x, self._ties_y = _tie_groups(x), _tie_groups(y)
+
+    def compute(self, counts: Numbers) -> tuple[float, float]:
+        """Compute r and rho of a resample, NaN if undefined. counts: how often each row was drawn, (rows,)."""
+        pearson = _correlation(counts @ self._moments / len(counts))
+        ranks_x, ranks_y = _ranks(self._ties_x, counts), _ranks(self._ties_y, counts)
+        weighted = counts * ranks_x
+        sums = weighted @ ranks_y, weighted @ ranks_x, counts @ ranks_y**2
+        return pearson, _ratio(*map(float, sums))
 
 
 def _error_moments(x: Numbers, y: Numbers) -> Numbers:
@@ -120,7 +139,8 @@ def _ratio(covariance: float, variance_x: float, variance_y: float) -> float:
     return min(max(float(covariance / np.sqrt(variance_x * variance_y)), -1.0), 1.0)
 
 
-def _interval(values: Numbers) -> Interval:
+def percentile_interval(values: Numbers) -> Interval:
+    """Compute the interval of a score from its values in resamples; (0, 0) if all are undefined."""
     defined = values[np.isfinite(values)]
     if not len(defined):
         return 0.0, 0.0

@@ -56,14 +56,14 @@ class RegressionScores(CorrelationScores):
 def score_correlations(prediction: Vector, label: Vector) -> CorrelationScores:
     """Correlate predictions with labels, (rows,) each; rows without either (NaN) are left out."""
     x, y = _both(prediction, label)
-    intervals = correlation_intervals(x, y, _resamples(len(x)))
+    intervals = correlation_intervals(x, y, count_resamples(len(x)))
     return CorrelationScores(len(x), pearson(x, y), spearman(x, y), intervals["pearson"], intervals["spearman"])
 
 
 def score_regression(prediction: Vector, label: Vector) -> RegressionScores:
     """Score predictions against labels on one scale, (rows,) each; rows without either (NaN) are left out."""
     x, y = _both(prediction, label)
-    scores, intervals = regression_scores(x, y), regression_intervals(x, y, _resamples(len(x)))
+    scores, intervals = regression_scores(x, y), regression_intervals(x, y, count_resamples(len(x)))
     values = {
         key: value for name in scores for key, value in ((name, scores[name]), (f"{name}_interval", intervals[name]))
     }
@@ -75,6 +75,6 @@ def _both(prediction: Vector, label: Vector) -> tuple[npt.NDArray[np.float64], n
     return prediction[present].astype(np.float64), label[present].astype(np.float64)
 
 
-def _resamples(rows: int) -> int:
+def count_resamples(rows: int) -> int:
     """Return the number of resamples: fewer for very many rows."""
     return max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_DRAWS // max(rows, 1)))

@@ -1,14 +1,8 @@
 """Results of a training run: score the best model, write predictions and summary, publish them into the dataset."""
 
-import json
-import shlex
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import torch.distributed as dist
 
 from model.artifacts.manifest import StageProgress
@@ -18,17 +12,19 @@ from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
 from model.runs.directory import read_summary
-from model.runs.metric_log import read_long_metrics
-from model.runs.publish import publish_run
-from model.scoring.bootstrap import correlation_intervals
-from model.scoring.metrics import values_of_labels
-from model.scoring.scale import find_scale_problem
+from model.runs.results import (
+    compute_intervals,
+    find_scale_problems,
+    publish_results,
+    standardized_error,
+    tabulate_predictions,
+    write_results,
+)
 from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
 from pipeline.errors import UserError
-from pipeline.io.atomic import new_file, write_text
 from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 
@@ -126,9 +122,9 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
         loss = _standardize_loss(evaluation, index)
         scores[split] = {**evaluation.values, "loss": loss, "rows": len(evaluation.id)}
         if run.world.is_rank0:
-            intervals = _compute_intervals(evaluation, index.labels)
-            scores[split]["intervals"] = {name: list(ends) for name, ends in intervals.items()}  # as JSON reads them
-            if problems := _find_scale_problems(evaluation, index.labels):
+            rows = evaluation.prediction, evaluation.expression
+            scores[split]["intervals"] = compute_intervals(*rows, index.labels)
+            if problems := find_scale_problems(*rows, index.labels):
                 scores[split]["scale_problems"] = problems
     return {
         "run": config.run.name,
@@ -154,48 +150,14 @@ def _standardize_loss(evaluation: Evaluation, index: Index) -> float:
     """Compute the mean squared error of standardized labels from an evaluation on the scale of the labels."""
     if not isinstance(index.label_sd, list):
         return evaluation.values["loss"] / (index.label_sd**2 or 1.0)
-    errors = (evaluation.prediction - evaluation.expression) / (np.array(index.label_sd) + np.equal(index.label_sd, 0))
-    return float(np.mean(errors[np.isfinite(evaluation.expression)] ** 2))
-
-
-def _compute_intervals(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Compute the 95 % intervals of the correlations; with several labels, of each label as `pearson/NAME`."""
-    prediction, expression = evaluation.prediction, evaluation.expression
-    if not labels:
-        return correlation_intervals(prediction, expression)
-    return {
-        f"{metric}/{name}": ends
-        for name, predicted, measured in values_of_labels(prediction, expression, labels)
-        if len(measured)
-        for metric, ends in correlation_intervals(predicted, measured).items()
-    }
-
-
-def _find_scale_problems(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Find the labels whose predictions are on another scale, by name; the name of a single label is empty."""
-    prediction, expression = evaluation.prediction, evaluation.expression
-    values = values_of_labels(prediction, expression, labels) if labels else [("", prediction, expression)]
-    found = {name: find_scale_problem(predicted, measured) for name, predicted, measured in values if len(measured)}
-    return {name: problem for name, problem in found.items() if problem is not None}
-
-
-def _tabulate_predictions(split: str, evaluation: Evaluation, labels: Sequence[str]) -> pa.Table:
-    """Make the rows of predictions.parquet: one per promoter, or with several labels one per promoter and label."""
-    ids, prediction = evaluation.id, evaluation.prediction.astype(np.float64)
-    columns: dict[str, Any] = {}
-    if labels:
-        columns["label"] = list(labels) * len(ids)
-        ids, prediction = np.repeat(ids, len(labels)), prediction.ravel()
-    return pa.table({"id": ids, "split": [split] * len(ids), "prediction": prediction, **columns})
+    return standardized_error(evaluation.prediction, evaluation.expression, index.label_sd)
 
 
 def _write(run: TrainingRun, evaluations: dict[str, Evaluation], summary: Summary) -> None:
-    """Write predictions.parquet; then summary.json, which marks the run as finished."""
-    folder = run.config.run.directory
-    parts = [_tabulate_predictions(split, evaluation, run.index.labels) for split, evaluation in evaluations.items()]
-    with new_file(folder / "predictions.parquet") as temporary:
-        pa.parquet.write_table(pa.concat_tables(parts), temporary)
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    parts = [
+        tabulate_predictions(split, each.id, each.prediction, run.index.labels) for split, each in evaluations.items()
+    ]
+    write_results(run.config.run.directory, parts, summary)
 
 
 def _publish(run: TrainingRun, summary: Summary) -> Summary:
@@ -205,26 +167,4 @@ def _publish(run: TrainingRun, summary: Summary) -> Summary:
     """
     if not run.world.is_rank0:
         return summary
-    folder, scores = run.config.run.directory, summary["scores"].get("test", {})
-    facts = {
-        "finished": datetime.fromisoformat(summary["finished"]),
-        "dataset_key": summary["dataset_key"],
-        "shard_key": summary["shard_key"],
-        "test_pearson": scores.get("pearson"),
-        "test_spearman": scores.get("spearman"),
-        "config": json.dumps(summary["config"]),
-    }
-    metrics, path = read_long_metrics(folder / "metrics.jsonl"), folder / "predictions.parquet"
-    try:
-        predictions = pa.parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path}: the predictions cannot be read ({str(error).splitlines()[0]}); fix: "
-            f"rm {shlex.quote(str(folder / 'summary.json'))}, then run the same command to compute them again"
-        ) from None
-    try:
-        publish_run(run.config.dataset.path, summary["run"], facts, metrics, predictions)
-    except UserError as error:
-        problem = f"the scores are in {folder}, but not in the dataset yet: {error}"
-        return {**summary, "note": f"{problem}; afterwards, run the same command to publish them"}
-    return summary
+    return publish_results(run.config.run.directory, run.config.dataset.path, summary)

@@ -77,7 +77,7 @@ class Section(BaseModel):
 class Assay(Section):
     """The measured construct. Another reporter assay needs other values here, but no other code."""
 
-    LATER_SETTINGS = ("adapter_mismatches", "name")
+    LATER_SETTINGS = ("adapter_mismatches", "name", "unit")
 
     left_adapter: Bases
     """Bases before the insert in every sequence; removed before the flanks are added."""
@@ -111,6 +111,8 @@ class Assay(Section):
     """Adapters with up to this many substitutions each are recognised, and replaced by the exact ones."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9'’′ -]{0,39}$")] = SEQUENCE_NAME
     """Word for one sequence in output and pages, such as enhancer or 5' UTR. Its plural ends in s."""
+    unit: Annotated[str, Field(pattern=r"^([^\s$\x00-\x1f]([^$\x00-\x1f\x7f]{0,38}[^\s$\x00-\x1f\x7f])?)?$")] = ""
+    """Unit of expression on axes and pages, such as log2(RNA/DNA). Empty: arbitrary units."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Assay":

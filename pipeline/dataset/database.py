@@ -89,6 +89,11 @@ class DatasetInfo:
         return read_sequence_name(self.settings)
 
     @property
+    def unit(self) -> str:
+        """Unit of expression (assay.unit); empty for arbitrary units, as in older datasets."""
+        return str(_assay_of(self.settings).get("unit", ""))
+
+    @property
     def several_labels(self) -> list[str]:
         """Names of the label columns if there are several, which are columns of `promoters`; else empty."""
         return self.labels if len(self.labels) > 1 else []
@@ -107,8 +112,11 @@ class DatasetInfo:
 
 def read_sequence_name(settings: str | None) -> str:
     """Read assay.name from the settings that relation `dataset` records as JSON; older datasets do not record it."""
-    assay = {} if settings is None else json.loads(settings)["assay"]
-    return str(assay.get("name", SEQUENCE_NAME))
+    return str(_assay_of(settings).get("name", SEQUENCE_NAME))
+
+
+def _assay_of(settings: str | None) -> dict[str, Any]:
+    return {} if settings is None else dict(json.loads(settings)["assay"])
 
 
 def statement(name: str, marks: Mapping[str, str] | None = None) -> str:

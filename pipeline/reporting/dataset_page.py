@@ -14,7 +14,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import query_section
-from pipeline.reporting.text import EXPRESSION_UNIT, SHORT_KEY, format_percent
+from pipeline.reporting.text import SHORT_KEY, format_percent, unit_text
 from pipeline.runtime.text import format_count, name_sequences
 
 QUERIES = (
@@ -79,7 +79,7 @@ def _page(info: DatasetInfo, leaks: SplitLeaks | None, results: dict[str, Column
         sections += _label_figures(info, info.cut, results)
     sections += _sequence_figures(results, name)
     if info.cut is not None:
-        sections += _effect_figures(results, name)
+        sections += _effect_figures(results, name, info.unit)
     return render_page(
         "promoter-bert: the dataset",
         f"{format_count(info.promoters, name)} from {format_count(info.input_rows, 'input row')}. The small grey "
@@ -174,10 +174,10 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
     yield query_section(
         "label_histogram",
         "Labels and the pretraining threshold",
-        f"{name_sequences('A label is the measured expression of a promoter.', name)} {EXPRESSION_UNIT} "
+        f"{name_sequences('A label is the measured expression of a promoter.', name)} {unit_text(info.unit)} "
         f"{threshold_text(info, cut, name)} Each bar is one unit wide. A label on the edge between two bars is counted "
         "in the right-hand bar.",
-        plots.label_histogram(results["label_histogram"], cut, name),
+        plots.label_histogram(results["label_histogram"], cut, name, info.unit),
         3.2,
     )
     yield query_section(
@@ -185,7 +185,7 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
         "Labels in each fine-tuning split",
         "The lines of splits valid and test should follow the grey area of split train. Small splits differ more, by "
         "chance.",
-        plots.labels_by_split(results["labels_by_split"], name),
+        plots.labels_by_split(results["labels_by_split"], name, info.unit),
         3.2,
     )
 
@@ -232,7 +232,7 @@ def _sequence_figures(results: dict[str, Columns], name: str) -> Iterator[Sectio
     )
 
 
-def _effect_figures(results: dict[str, Columns], name: str) -> Iterator[Section]:
+def _effect_figures(results: dict[str, Columns], name: str, unit: str) -> Iterator[Section]:
     yield query_section(
         "gc_against_expression",
         "GC content and expression",
@@ -242,7 +242,7 @@ def _effect_figures(results: dict[str, Columns], name: str) -> Iterator[Section]
             "The bars show the number of promoters in each group; means of few promoters are uncertain.",
             name,
         ),
-        plots.gc_against_expression(results["gc_against_expression"], name),
+        plots.gc_against_expression(results["gc_against_expression"], name, unit),
         4.2,
     )
     yield query_section(

@@ -1,6 +1,6 @@
 """Plot the results of queries of a dataset: each function takes the columns of one query.
 
-name: assay.name, for the labels of axes.
+name: assay.name, unit: assay.unit, for the labels of axes.
 """
 
 from matplotlib.figure import Figure
@@ -18,14 +18,14 @@ from pipeline.reporting.axes import (
 )
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
 from pipeline.reporting.svg import plot
-from pipeline.reporting.text import EXPRESSION
+from pipeline.reporting.text import with_unit
 
 MOST_KMERS = 12
 """Number of enriched k-mers, and of depleted ones, in the figure."""
 
 
 @plot
-def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SEQUENCE_NAME) -> None:
+def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SEQUENCE_NAME, unit: str = "") -> None:
     """Plot the number of promoters by label. Colour: used for pretraining; dashed line: the pretraining threshold."""
     axes = figure.subplots()
     left, top = columns["expression"], columns["pretrained_on"]
@@ -35,12 +35,12 @@ def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SE
     axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
     count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel=f"number of {name}s")
+    axes.set(xlabel=with_unit("measured expression", unit), ylabel=f"number of {name}s")
     legend(figure)
 
 
 @plot
-def labels_by_split(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
+def labels_by_split(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME, unit: str = "") -> None:
     """Plot the share of the promoters of each split by label."""
     axes = figure.subplots()
     first, last = int(columns["expression"][0]), int(columns["expression"][-1])
@@ -55,7 +55,7 @@ def labels_by_split(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME)
     axes.stairs(shares["test"], edges, color=ORANGE, linewidth=2, linestyle="--", label="test")
     share_axis(axes)
     whole_number_axis(axes)
-    axes.set(xlabel=EXPRESSION, ylabel=f"{name}s of the split (%)")
+    axes.set(xlabel=with_unit("measured expression", unit), ylabel=f"{name}s of the split (%)")
     legend(figure)
 
 
@@ -70,7 +70,7 @@ def insert_lengths(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) 
 
 
 @plot
-def gc_against_expression(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) -> None:
+def gc_against_expression(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME, unit: str = "") -> None:
     """Plot mean and quartiles of expression by GC content; below, the number of promoters of each step."""
     middle = [100 * gc + 2.5 for gc in columns["gc"]]  # of steps that are 5 % wide
     upper, _ = panels_with_counts(figure, middle, columns["promoters"], 4.4, "GC content of the insert (%)", name)
@@ -79,7 +79,7 @@ def gc_against_expression(figure: Figure, columns: Columns, name: str = SEQUENCE
     upper.plot(
         middle, columns["mean_expression"], color=BLUE, linewidth=2, marker="o", markersize=4, label="mean of the group"
     )
-    upper.set_ylabel(EXPRESSION.replace(" (", "\n("))
+    upper.set_ylabel(with_unit("measured expression", unit).replace(" (", "\n(", 1))
     legend(figure)
 
 

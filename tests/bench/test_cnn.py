@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from bench.measure import module
-from bench.quality.cnn import SIZES, Baseline, CnnSettings, Network, one_hot
+from bench.quality.cnn import Baseline
+from model.baselines.cnn import CnnSettings
+from model.baselines.cnn_network import SIZES, Network, one_hot
 from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.location import shard_folder

@@ -1,0 +1,101 @@
+"""Run directory of a baseline: the same files as those of a training, except checkpoints and model."""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.artifacts.json_files import read_run_json
+from model.runs.directory import describe_machine, remove_leftovers
+from model.runs.fingerprint import flatten
+from model.runs.read import RUN_KEYS, SUMMARY_KEYS
+from pipeline.errors import UserError
+from pipeline.io.atomic import write_text
+from pipeline.io.locks import hold_lock
+
+IGNORED_SETTINGS = ("run.path", "dataset.path", "shards.path")
+"""Settings that may differ in a rerun: the files may have been moved."""
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """What determines a baseline, as run.json records it.
+
+    config: the sections and settings that apply to it; baseline: method and its fixed choices; shard_key: empty for a
+    baseline that reads the dataset only.
+    """
+
+    config: dict[str, dict[str, Any]]
+    dataset_key: str
+    shard_key: str
+    baseline: dict[str, Any]
+
+
+def open_baseline(folder: Path, record: BaselineRecord) -> tuple[ExitStack, dict[str, Any] | None]:
+    """Create the run directory of a baseline, or check that an existing one has the same record.
+
+    Returns the lock of the directory, and the summary if the baseline is finished. Raises UserError if the directory
+    cannot be written, is locked, or belongs to a training or another baseline.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot create the run directory: {error.strerror}; fix: use a writable folder (run.path=...)"
+        ) from None
+    busy = f"is training in {folder}; fix: wait for it, or give this baseline another name (run.name=...)"
+    with hold_lock(folder / ".lock", busy) as lock:
+        remove_leftovers(folder)
+        summary = None
+        if (folder / "run.json").exists():
+            _check_same(folder, record)
+            if (folder / "summary.json").exists():
+                summary = read_run_json(folder / "summary.json", SUMMARY_KEYS, "run the same command again")
+        else:
+            _write_record(folder, record)
+        return lock.pop_all(), summary
+
+
+def _check_same(folder: Path, record: BaselineRecord) -> None:
+    """Raise UserError if the directory belongs to a training, or to a baseline with another record."""
+    fix = "fix: give this baseline another name (run.name=...), or remove the folder to start over"
+    recorded = read_run_json(folder / "run.json", RUN_KEYS, "run the same command again")
+    if "baseline" not in recorded:
+        raise UserError(f"{folder}: the run directory of a training; {fix}")
+    before, now = _settings(recorded["config"], recorded), _settings(record.config, vars(record))
+    changes = [
+        f"{name}: {before.get(name)} -> {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changes:
+        raise UserError(
+            f"{folder}: this baseline was started with other settings or rows ({', '.join(changes)}); {fix}"
+        )
+
+
+def _settings(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: value for name, value in flatten(config).items() if name not in IGNORED_SETTINGS}
+    keys = {name: facts[name][:16] for name in ("dataset_key", "shard_key")}
+    return {**values, **flatten(facts["baseline"], "baseline."), **keys}
+
+
+def _write_record(folder: Path, record: BaselineRecord) -> None:
+    """Write config.yaml, then run.json."""
+    write_text(folder / "config.yaml", yaml.safe_dump(record.config, sort_keys=False))
+    facts = {
+        "command": sys.argv,
+        "started_in": str(Path.cwd()),
+        "config": record.config,
+        "ds_config": {},
+        "dataset_key": record.dataset_key,
+        "shard_key": record.shard_key,
+        "baseline": record.baseline,
+        **describe_machine(),
+    }
+    write_text(folder / "run.json", json.dumps(facts, indent=1) + "\n")
