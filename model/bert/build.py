@@ -1,7 +1,6 @@
 """Build transformers' BERT or ModernBERT at the configured size, and the training objective around it."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
