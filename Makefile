@@ -46,17 +46,17 @@ demo: .venv/core
 	$(BIN)/promoter-bert verify demo/shards/k3
 	$(DEEPSPEED) --master_port $$($(FREE_PORT)) train.py $(DEMO)
 	$(DEEPSPEED) --master_port $$($(FREE_PORT)) train.py $(DEMO) finetune.start=scratch run.path=demo/runs run.name=scratch
+	$(BIN)/promoter-bert ceiling $(DEMO)
+	@echo "With pretraining (demo) and without it (scratch):"
+	$(BIN)/promoter-bert compare runs/demo demo/runs/scratch -o demo/compare.html
 	$(BIN)/promoter-bert report runs/demo
 	$(BIN)/promoter-bert query --config configs/demo.yaml \
-		"select split, count(*), avg(expression), max(expression) from finetune group by all order by all"
+		"select run, split, count(*), corr(prediction, expression) from predictions join promoters using (id) group by all"
 	head -n 3 demo/demo.tsv | cut -f 1 | $(BIN)/promoter-bert predict runs/demo - -o -
-	$(BIN)/promoter-bert ceiling $(DEMO)
-	@echo "With pretraining (demo) and without (scratch):"
-	@$(BIN)/promoter-bert compare runs/demo demo/runs/scratch -o demo/compare.html
 	@echo "Next, after 'source .venv/bin/activate':"
-	@echo "  promoter-bert explain runs/demo -o explain.html             see which bases the model reads"
-	@echo "  promoter-bert shards --config configs/demo.yaml --k 4       cut 4-mers; then train with shards.k=4"
-	@echo "  promoter-bert init --help                                   start with a table of your own"
+	@echo "  promoter-bert stats --config configs/demo.yaml            draw the dataset as a page"
+	@echo "  promoter-bert shards --config configs/demo.yaml --k 4     cut 4-mers; train with shards.k=4 run.name=four"
+	@echo "  promoter-bert init --assay mpra-generic                   start with a table of your own"
 
 # Tests with several hosts need these tools. If they cannot be installed, these tests are skipped with a message.
 # Two test files run at a time. The long integration tests start first.
