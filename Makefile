@@ -51,7 +51,8 @@ demo: .venv/core
 	$(BIN)/promoter-bert compare runs/demo demo/runs/scratch -o demo/compare.html
 	$(BIN)/promoter-bert report runs/demo
 	$(BIN)/promoter-bert query --config configs/demo.yaml \
-		"select run, split, count(*), corr(prediction, expression) from predictions join promoters using (id) group by all"
+		"select split, run, round(corr(prediction, expression), 3) as pearson, count(*) as promoters \
+		from predictions join promoters using (id) group by all order by all"
 	head -n 3 demo/demo.tsv | cut -f 1 | $(BIN)/promoter-bert predict runs/demo - -o -
 	@echo "Next, after 'source .venv/bin/activate':"
 	@echo "  promoter-bert stats --config configs/demo.yaml            draw the dataset as a page"
