@@ -7,6 +7,8 @@ ROWS ?= 20000
 SET ?=
 # Another training may use the launcher's default port.
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
+# The launcher reports errors only, and looks for GPUs where there may be one.
+DEEPSPEED := PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(shell command -v nvidia-smi),,DS_ACCELERATOR=cpu) $(BIN)/deepspeed -q
 DEMO := --config configs/demo.yaml $(SET)
 
 .PHONY: setup demo test test-fast test-long check docs bench clean
@@ -34,14 +36,28 @@ bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
 	bench/.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r bench/peers.txt
 	touch $@
 
+# An interrupted demo resumes; one with other rows or settings starts anew. The second training has no pretraining.
 demo: .venv/core
-	$(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS)
-	$(BIN)/promoter-bert build demo/demo.tsv --replace $(DEMO)
+	@echo '$(ROWS) $(SET)' | cmp -s - demo/options || rm -rf demo runs/demo
+	@mkdir -p demo && echo '$(ROWS) $(SET)' > demo/options
+	test -e demo/demo.tsv || $(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS) --kind native
+	test -e demo/dataset.duckdb || $(BIN)/promoter-bert build demo/demo.tsv $(DEMO)
 	$(BIN)/promoter-bert shards $(DEMO)
 	$(BIN)/promoter-bert verify demo/shards/k3
-	rm -rf runs/demo
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --master_port $$($(FREE_PORT)) train.py $(DEMO)
+	$(DEEPSPEED) --master_port $$($(FREE_PORT)) train.py $(DEMO)
+	$(DEEPSPEED) --master_port $$($(FREE_PORT)) train.py $(DEMO) finetune.start=scratch run.path=demo/runs run.name=scratch
 	$(BIN)/promoter-bert ceiling $(DEMO)
+	@echo "With pretraining (demo) and without it (scratch):"
+	$(BIN)/promoter-bert compare runs/demo demo/runs/scratch -o demo/compare.html
+	$(BIN)/promoter-bert report runs/demo
+	$(BIN)/promoter-bert query --config configs/demo.yaml \
+		"select split, run, round(corr(prediction, expression), 3) as pearson, count(*) as promoters \
+		from predictions join promoters using (id) group by all order by all"
+	head -n 3 demo/demo.tsv | cut -f 1 | $(BIN)/promoter-bert predict runs/demo - -o -
+	@echo "Next, after 'source .venv/bin/activate':"
+	@echo "  promoter-bert stats --config configs/demo.yaml            draw the dataset as a page"
+	@echo "  promoter-bert shards --config configs/demo.yaml --k 4     cut 4-mers; train with shards.k=4 run.name=four"
+	@echo "  promoter-bert init --assay mpra-generic                   start with a table of your own"
 
 # Tests with several hosts need these tools. If they cannot be installed, these tests are skipped with a message.
 # Two test files run at a time. The long integration tests start first.

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 EXAMPLES = """\
 Examples:
   On all hosts of a hostfile:       deepspeed --hostfile hostfile train.py
+  On localhost of it, without ssh:  deepspeed --hostfile hostfile --no_ssh_check --master_addr 127.0.0.1 train.py
   With two processes on this host:  deepspeed --num_accelerators 2 train.py --config configs/demo.yaml
   With one process:                 python train.py --config configs/demo.yaml finetune.learning_rate=3e-4
 """

@@ -1,7 +1,6 @@
 """Build transformers' BERT or ModernBERT at the configured size, and the training objective around it."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from model.artifacts.manifest import read_manifest
 from model.artifacts.model_directory import (
+    ONE_LABEL,
     REGRESSION_MODELS,
     RESTORE,
     count_positions,
@@ -114,7 +114,7 @@ def make_bert_config(config: Config, index: Index) -> Size:
         "intermediate_size": model.intermediate,
         "max_position_embeddings": -(-longest // 8) * 8,
         "pad_token_id": PAD,
-        **_label_names(index.labels),
+        **_name_outputs(index, config.finetune.tokens),
         "problem_type": "regression",
         "promoter_bert": {
             "k": index.k,
@@ -143,11 +143,15 @@ def make_bert_config(config: Config, index: Index) -> Size:
     )
 
 
-def _label_names(labels: Sequence[str]) -> dict[str, Any]:
-    """Make the settings of the model for its outputs. labels: names of several; empty for one."""
-    if not labels:
-        return {"num_labels": 1}
-    return {"id2label": dict(enumerate(labels)), "label2id": {name: place for place, name in enumerate(labels)}}
+def _name_outputs(index: Index, tokens: str) -> dict[str, Any]:
+    """Make the settings of the model for the names of its outputs. tokens: frames or overlapping.
+
+    The name of a single output also says that one pass of the model reads one of several reading frames.
+    """
+    is_partial = tokens == "frames" and index.k > 1
+    one = f"{ONE_LABEL} (one of {index.k} reading frames)" if is_partial else ONE_LABEL
+    names = index.labels or [one]
+    return {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
 
 
 def count_parameters(size: Size, is_composed: bool = False) -> int:

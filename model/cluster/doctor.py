@@ -30,6 +30,9 @@ CLOCK_TOLERANCE_S = 30.0
 """Largest accepted difference between the clocks of two hosts."""
 DISK_MARGIN = 2.0
 """Free disk space that counts as enough, as a multiple of the estimated need."""
+LOOPBACK = ("localhost", "127.0.0.1")
+WITHOUT_SSH = "deepspeed --hostfile {hostfile} --no_ssh_check --master_addr 127.0.0.1 train.py needs no ssh"
+"""Command for a hostfile of this machine only; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost."""
 SSH_SILENCE_S = 30
 """Time after which ssh should notice an unreachable host."""
 
@@ -71,7 +74,7 @@ def check_hosts(hostfile: Path | None, plan: TrainingPlan) -> Iterator[Finding]:
 
     Raises UserError if the hostfile cannot be read or is invalid.
     """
-    return _check_here(plan) if hostfile is None else _check_hosts(read_hostfile(hostfile), plan)
+    return _check_here(plan) if hostfile is None else _check_hosts(hostfile, read_hostfile(hostfile), plan)
 
 
 def format_finding(finding: Finding) -> str:
@@ -96,14 +99,20 @@ def _check_here(plan: TrainingPlan) -> Iterator[Finding]:
     yield from _check_gpus(answers, {this_host: 0}, plan)
 
 
-def _check_hosts(slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
-    """Check hosts. slots: number of processes per host, in the order of the hostfile."""
+def _check_hosts(hostfile: Path, slots: Mapping[str, int], plan: TrainingPlan) -> Iterator[Finding]:
+    """Check hosts. slots: number of processes per host, in the order of the hostfile.
+
+    A hostfile of this machine only is checked without ssh, as it can also train without ssh.
+    """
     yield from _check_launching_machine(len(slots))
+    is_alone = len(slots) == 1 and set(slots) <= set(LOOPBACK)
     reachable = []
     for host in slots:
-        ssh_works = yield from _check_ssh(host, plan)
-        reachable += [host] if ssh_works else []
-    answers = yield from check_together(list(slots), reachable, plan, partial(ssh, port=plan.ssh_port))
+        fix = f"{WITHOUT_SSH.format(hostfile=hostfile)}; or start sshd" if is_alone else _suggest_ssh(host)
+        ssh_works = yield from _check_ssh(host, plan, fix)
+        reachable += [host] if ssh_works or is_alone else []
+    run = _run_here if is_alone else partial(ssh, port=plan.ssh_port)
+    answers = yield from check_together(list(slots), reachable, plan, run)
     yield from _check_gpus(answers, slots, plan)
 
 
@@ -134,12 +143,18 @@ def _check_launching_machine(hosts: int) -> Iterator[Finding]:
     yield make_finding(this_host, "environment", problem, ok, fix)
 
 
-def _check_ssh(host: str, plan: TrainingPlan) -> Generator[Finding, None, bool]:
+def _suggest_ssh(host: str) -> str:
+    """Suggest a fix for a host of several that ssh cannot reach."""
+    if host in LOOPBACK:
+        return "start sshd; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
+    return f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that its sshd is running"
+
+
+def _check_ssh(host: str, plan: TrainingPlan, fix: str) -> Generator[Finding, None, bool]:
     """Check ssh to a host. Returns whether it works."""
-    problem = _extract_error(ssh(host, "true", plan.ssh_port))
-    fix = f"make `ssh {host} true` work without a password (ssh-copy-id {host}), and check that its sshd is running"
-    if host in ("localhost", "127.0.0.1"):
-        fix = "start sshd, or omit --hostfile; DeepSpeed uses ssh for all hosts of a hostfile, even for localhost"
+    problem = "not installed here (apt-get install openssh-client)"
+    if shutil.which("ssh"):
+        problem = _extract_error(ssh(host, "true", plan.ssh_port))
     yield make_finding(host, "ssh", problem, "without a password", fix)
     if not problem:
         fix = "add ServerAliveInterval 5 to ~/.ssh/config; promoter-bert relaunch sets it itself"

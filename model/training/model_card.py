@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from model.prediction.example import PredictionExample, draw_promoter
 from model.runs.read import sequence_name
 from pipeline.io.atomic import write_text
 from pipeline.runtime.text import name_sequences
@@ -21,16 +22,19 @@ HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr", "mse": "mse"}
 """Id of each score on the Hugging Face Hub."""
 
 
-def write_card(model: Path, summary: Mapping[str, Any], index: Index) -> None:
+def write_card(model: Path, summary: Mapping[str, Any], index: Index, example: PredictionExample | None = None) -> None:
     """Write the card into a model directory.
 
-    summary: content of summary.json, which names the run directory with run.json.
+    summary: content of summary.json, which names the run directory with run.json; example: None for a card without
+    the model's numbers.
     """
     facts = json.loads((Path(summary["directory"]) / "run.json").read_text(encoding="utf-8"))
-    write_text(model / NAME, render_card(summary, facts, index))
+    write_text(model / NAME, render_card(summary, facts, index, example))
 
 
-def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index) -> str:
+def render_card(
+    summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index, example: PredictionExample | None = None
+) -> str:
     """Render the card: YAML metadata for the Hub, then Markdown from templates/model_card.md."""
     # ModelCard.from_template is not used, as it ignores missing values and keeps an empty line per statement.
     environment = Environment(
@@ -41,6 +45,8 @@ def render_card(summary: Mapping[str, Any], facts: Mapping[str, Any], index: Ind
         metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
         metrics_of=partial(_title_metrics, labels=index.labels),
+        example=example, numbers=partial(_format_numbers, labels=index.labels),
+        promoter=example.promoter if example else draw_promoter(summary["config"]),
     )  # fmt: skip
 
 
@@ -52,6 +58,12 @@ def _title_metrics(score: Mapping[str, Any], labels: Sequence[str]) -> dict[str,
     means = {name: f"{title}, mean of the labels" if labels else title for name, title in METRICS.items()}
     each = {f"{name}/{label}": f"{title}, {label}" for label in labels for name, title in METRICS.items()}
     return {name: title for name, title in (means | each).items() if name in score}
+
+
+def _format_numbers(values: Sequence[float], labels: Sequence[str]) -> str:
+    """Format the numbers of an example. labels: names of several; empty for one."""
+    names = [f"{label} " for label in labels] or [""]
+    return ", ".join(f"{name}{value:.4f}" for name, value in zip(names, values, strict=True))
 
 
 def _make_metadata(summary: Mapping[str, Any]) -> ModelCardData:

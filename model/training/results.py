@@ -11,6 +11,7 @@ from model.bert.objectives import FinetuneTask
 from model.config import StageName, Stages
 from model.distributed.process_group import run_on_rank0
 from model.distributed.stop_signals import StopRequest
+from model.prediction.example import compute_example
 from model.runs.directory import read_summary
 from model.runs.results import (
     compute_intervals,
@@ -73,7 +74,8 @@ def compute_results(
         return {"stopped": "before the scores were computed; run the same command to compute them"}
     summary = _summarize(run, results, evaluations)
     if run.world.is_rank0:
-        write_card(run.best_model("finetune").folder, summary, run.index)
+        model = run.best_model("finetune").folder
+        write_card(model, summary, run.index, compute_example(model))
         _write(run, evaluations, summary)
     return _publish(run, summary)
 

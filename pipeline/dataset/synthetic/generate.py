@@ -39,7 +39,8 @@ LOWEST, HIGHEST = 4.5, 16.0
 """Bounds at which the noise-free expression saturates, on the assay's scale of 0 to 17."""
 BASAL = 0.3
 """Logit of the expression of an insert without any motif."""
-NOISE_SD = 1.6
+NOISE_SD: dict[Kind, float] = {"random": 1.6, "native": 2.2}
+"""Noise of the labels, by the kind of the inserts. Native-like ones differ more in expression, and have more noise."""
 WHOLE_NUMBER_SHARE = 0.58
 """Fraction of promoters seen in one sorting bin only: their label is a whole number."""
 
@@ -118,7 +119,7 @@ def generate_block(rows: int, seed: int, block: int, kind: Kind = "random") -> t
         start = rng.integers(0, 60)
         inserts[row, start : start + rng.integers(1, 32)] = ord("N")
     truth = true_expression(inserts, lengths)
-    label = np.clip(truth + NOISE_SD * rng.standard_normal(BLOCK_ROWS), 0, 17)
+    label = np.clip(truth + NOISE_SD[kind] * rng.standard_normal(BLOCK_ROWS), 0, 17)
     whole = rng.random(BLOCK_ROWS) < WHOLE_NUMBER_SHARE
     label = np.where(whole, np.rint(label), label)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

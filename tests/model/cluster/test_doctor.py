@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 
 import pytest
 
@@ -17,6 +18,18 @@ def test_doctor_checks_this_machine_without_a_hostfile(made, tmp_path, capsys):
     assert {name: finding.state for name, finding in findings.items()} == dict.fromkeys(
         ("project", "clock", "pkill", "port", "shards", "GPUs"), "ok"
     )
+
+
+def test_doctor_suggests_how_to_start_without_ssh(made, tmp_path, monkeypatch):
+    """DeepSpeed connects even to localhost by ssh, unless it is told not to."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plan = TrainingPlan(made.config, ROOT / "config.yaml", [], ROOT / "ds_config.json", 29511, None)
+    _, finding = islice(check_hosts(ROOT / "hostfile", plan), 2)
+    assert (finding.host, finding.check, finding.state) == ("localhost", "ssh", "wrong")
+    assert "--no_ssh_check --master_addr 127.0.0.1 train.py" in finding.fix
+    (tmp_path / "two").write_text("localhost slots=1\nworker slots=1\n")
+    _, *findings = islice(check_hosts(tmp_path / "two", plan), 4)
+    assert findings[0].check == "pdsh" or "--no_ssh_check" not in "".join(one.fix for one in findings)
 
 
 def test_doctor_reports_a_missing_deepspeed_config(capsys):

@@ -88,8 +88,24 @@ def test_hugging_face_tokenizer_adds_the_flanks():
         )
 
 
+@settings(deadline=None, max_examples=50)
+@given(bases, st.integers(1, 5), st.booleans(), st.sampled_from([0, 5, 20]))
+def test_hugging_face_tokenizer_cuts_overlapping_kmers(insert, k, lower, flank):
+    """From a promoter, from an extended sequence, and from the k-mers of one."""
+    where = assay(flank)
+    tokenizer = build_tokenizer(where, k, overlapping=True)
+    extended = where.left_flank + insert + where.right_flank
+    count = max(len(extended) - k + 1, 0)
+    expected = [kmers.CLS, *kmers.encode_text(extended, k)[:count], kmers.SEP]
+    spaced = " ".join(extended[i : i + k] for i in range(count))
+    for text in (where.left_adapter + insert + where.right_adapter, extended, spaced):
+        assert tokenizer.encode(text.lower() if lower else text).ids == expected
+
+
 def test_hugging_face_tokenizer_maps_other_letters_to_unk():
     assert build_tokenizer(assay(), 3).encode("ACGXCGACG").tokens == ["[CLS]", "ACG", "[UNK]", "ACG", "[SEP]"]
+    overlapping = build_tokenizer(assay(), 3, overlapping=True)
+    assert overlapping.encode("ACG-xGACG").tokens[1:-1] == ["ACG", *["[UNK]"] * 4, "GAC", "ACG"]
 
 
 @settings(deadline=None, max_examples=100)
