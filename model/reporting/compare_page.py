@@ -2,69 +2,38 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from model.config import STAGES
+from model.reporting.compare_curves import ComparedRun, sequence_name, stage_section
 from model.reporting.paired_tests import PairedTest, compare_pairs, tests_section
 from model.reporting.run_plots import (
     DASHES,
     HUES,
     Bar,
-    Curve,
-    Dashes,
     bars,
-    curve_figure,
-    curve_legend,
-    read_curve,
     short_name,
 )
 from model.reporting.run_sections import (
     SCORES,
     SPLITS,
-    TITLES,
-    common_name,
-    explain_stage,
     interval_of,
-    label_y_axis,
     score_text,
 )
 from model.runs.fingerprint import flatten
 from model.runs.read import RunFiles, read_run
-from model.scoring.metrics import base_perplexity
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
-from pipeline.reporting.html import Content, Figures, Fold, Section, Table, expect_page_name, render_page
-from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, render_svg
+from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
+from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import SHORT_KEY
 from pipeline.runtime.text import format_count, name_sequences
 
 IGNORED_SETTINGS = ("run.name", "run.path")
 """Settings that differ between any two runs: name and path."""
-PANELS = {
-    "pretrain": {
-        "loss": "training loss (nats)",
-        "valid_loss": "validation loss (nats)",
-        "valid_accuracy": "validation accuracy",
-    },
-    "finetune": {
-        "loss": "training loss",
-        "valid_loss": "validation loss",
-        "valid_pearson": "validation Pearson",
-    },
-}
-"""Stage -> metric -> title of its figure."""
-PER_BASE = {"loss": "training perplexity per base", "valid_loss": "validation perplexity per base"}
-"""Metric -> title of its figure, for the pretraining of runs of different k."""
-PER_BASE_TEXT = (
-    "The k-mers of these runs have different lengths. A longer k-mer is harder to predict, so losses and accuracies "
-    "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that "
-    "the model still considers, 1 for perfect predictions and 4 for random guesses."
-)
-SPEED = {"promoters_per_second": "promoters per second"}
-"""Metric -> title of its folded figure."""
 STARTS = {
     "scratch": "random weights",
     "pretrained": "pretrained weights",
@@ -73,15 +42,11 @@ STARTS = {
 """Value of finetune.start -> its meaning."""
 SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
 """Setting -> its name on the page; other settings keep their keys."""
-NO_STAGE = "is a baseline without this stage"
-NOT_TRAINED = {"pretrain": "was not pretrained", "finetune": "was not fine-tuned"}
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
 OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
 )
 SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
-LEGEND_WIDTH = 46
-"""Characters per row of the legend."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +66,6 @@ class Comparison:
     not_tested: list[str]
 
 
-class _Run(NamedTuple):
-    """A run, and its name, colour and line style in figures."""
-
-    files: RunFiles
-    name: str
-    label: str
-    colour: str
-    dashes: Dashes
-
-
 def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     """Write the page that compares run directories to `out`, an .html file.
 
@@ -123,7 +78,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
     runs = []
     for run, (dashes, colour) in zip(files, itertools.cycle(itertools.product(DASHES, HUES)), strict=False):
         name = run.name if count[run.name] == 1 else str(run.folder)
-        runs.append(_Run(run, name, short_name(name), colour, dashes))
+        runs.append(ComparedRun(run, name, short_name(name), colour, dashes))
     differing = differences(files)
     same = len({run.facts["dataset_key"] for run in files}) == 1
     tests, not_tested = compare_pairs([(run.name, run.files) for run in runs])
@@ -183,10 +138,6 @@ def _are_same_rows(comparison: Comparison) -> bool:
     return comparison.same_promoters or bool(comparison.tests and not comparison.not_tested)
 
 
-def _name(runs: Sequence[_Run]) -> str:
-    return common_name([run.files for run in runs])
-
-
 def _held_out_split(scores: dict[str, Any]) -> str | None:
     return "test" if "test" in scores else next(iter(scores), None)
 
@@ -207,7 +158,7 @@ def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
     return runs
 
 
-def _as_dict(run: _Run) -> dict[str, Any]:
+def _as_dict(run: ComparedRun) -> dict[str, Any]:
     summary = run.files.summary
     return {
         "run": run.name,
@@ -219,24 +170,24 @@ def _as_dict(run: _Run) -> dict[str, Any]:
     }
 
 
-def _page(runs: Sequence[_Run], result: Comparison) -> str:
+def _page(runs: Sequence[ComparedRun], result: Comparison) -> str:
     sections = [_scores(runs)]
     if result.tests or result.not_tested:
         sections.append(tests_section(result.tests, result.not_tested))
     sections.append(_differences(runs, result.differences))
-    sections += [_stage(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
+    sections += [stage_section(runs, stage) for stage in STAGES if any(stage in run.files.stages for run in runs)]
     same = "All were scored on the same promoters (same dataset and splits)."
     scored = same if result.same_promoters else SAME_ROWS if _are_same_rows(result) else OTHER_PROMOTERS
     unfinished = [f"{run.name} is not finished." for run in runs if run.files.summary is None]
     return render_page(
         "promoter-bert: comparison of runs",
-        " ".join([f"{format_count(len(runs), 'run')}.", name_sequences(scored, _name(runs)), *unfinished]),
+        " ".join([f"{format_count(len(runs), 'run')}.", name_sequences(scored, sequence_name(runs)), *unfinished]),
         sections,
         ", ".join(str(run.files.folder) for run in runs),
     )
 
 
-def _scores(runs: Sequence[_Run]) -> Section:
+def _scores(runs: Sequence[ComparedRun]) -> Section:
     rows, scored = [], []
     for run in runs:
         split = _held_out_split(run.files.scores)
@@ -248,24 +199,24 @@ def _scores(runs: Sequence[_Run]) -> Section:
             [run.name, f"{score['rows']:,} ({SPLITS[split]})", *(SCORES[each](score) for each in SCORE_COLUMNS)]
         )
         scored.append(Bar(run.label, score["pearson"], interval_of(score, "pearson"), run.colour))
-    heads = ["run", f"{_name(runs)}s", *SCORE_COLUMNS]
+    heads = ["run", f"{sequence_name(runs)}s", *SCORE_COLUMNS]
     contents: list[Content] = [Table(heads, rows, frozenset(range(1, len(heads))))]
     if labels := list(dict.fromkeys(label for run in runs for label in run.files.labels)):
         contents.append(_label_scores(runs, labels))
     if scored:
         height = 0.9 + 0.32 * len(scored)
-        draw = bars(scored, f"Pearson correlation on held-out {_name(runs)}s (no unit)")
+        draw = bars(scored, f"Pearson correlation on held-out {sequence_name(runs)}s (no unit)")
         contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
     return Section(
         "Scores",
-        f"Pearson and Spearman are correlations of predicted with measured expression on held-out {_name(runs)}s: 1 is "
-        "perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % confidence intervals, if the run "
+        f"Pearson and Spearman are correlations of predicted with measured expression on held-out {sequence_name(runs)}s: "
+        "1 is perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % confidence intervals, if the run "
         "recorded them.",
         contents,
     )
 
 
-def _label_scores(runs: Sequence[_Run], labels: Sequence[str]) -> Table:
+def _label_scores(runs: Sequence[ComparedRun], labels: Sequence[str]) -> Table:
     """Make a table of the Pearson of each label: a row per label, a column per run, empty without a score."""
     scores = [run.files.scores.get(_held_out_split(run.files.scores) or "", {}) for run in runs]
     names = [f"pearson/{label}" for label in labels]
@@ -276,7 +227,7 @@ def _label_scores(runs: Sequence[_Run], labels: Sequence[str]) -> Table:
     return Table(["Pearson of label", *(run.name for run in runs)], rows, frozenset(range(1, len(runs) + 1)))
 
 
-def _differences(runs: Sequence[_Run], differing: dict[str, list[Any]]) -> Section:
+def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -> Section:
     names, baselines = [run.name for run in runs], [run.files.baseline is not None for run in runs]
     if not differing:
         return Section("Differences", "None: the runs have the same settings, versions and machine.")
@@ -298,55 +249,3 @@ def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
         return "-" if is_baseline else "not recorded"
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"
-
-
-def _stage(runs: Sequence[_Run], stage: str) -> Section:
-    trained = [run for run in runs if stage in run.files.stages]
-    without = [f"{run.name} {_reason(run, stage)}, so it has no curve." for run in runs if run not in trained]
-    per_base = stage == "pretrain" and len({_k_of(run) for run in trained}) > 1
-    texts = [*explain_stage([run.files for run in trained], stage), PER_BASE_TEXT * per_base, " ".join(without)]
-    figures = _figures(trained, stage, PER_BASE if per_base else PANELS[stage], per_base)
-    contents: list[Content] = [Figures([_legend(trained, stage)]), Figures(figures)]
-    speed = _figures(trained, stage, SPEED)
-    if speed:
-        contents.append(Fold("Speed", Figures(speed)))
-    return Section(TITLES[stage], "\n\n".join(texts), contents)
-
-
-def _k_of(run: _Run) -> int:
-    return int(run.files.config["shards"]["k"])
-
-
-def _per_base(curve: Curve | None, k: int) -> Curve | None:
-    """Convert a curve of losses per masked k-mer, in nats, to perplexities per base; see base_perplexity."""
-    return curve and replace(curve, values=[base_perplexity(loss, k) for loss in curve.values])
-
-
-def _reason(run: _Run, stage: str) -> str:
-    """Say why a run has no curves of a stage."""
-    if run.files.baseline is not None:
-        return NO_STAGE
-    later = run.files.stages and STAGES.index(run.files.stages[-1]) > STAGES.index(stage)
-    return NOT_TRAINED[stage] if later or run.files.summary is not None else f"has not logged stage {stage} yet"
-
-
-def _figures(runs: Sequence[_Run], stage: str, panels: Mapping[str, str], per_base: bool = False) -> list[str]:
-    """Draw the curves of all runs. panels: metric -> title of its figure; per_base: losses as perplexity per base."""
-    figures: list[str] = []
-    for metric, text in panels.items():
-        title = name_sequences(text, _name(runs))
-        lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
-        if per_base:
-            lines = [_per_base(line, _k_of(run)) for line, run in zip(lines, runs, strict=True)]
-        figures += curve_figure(
-            f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
-        )
-    return figures
-
-
-def _legend(runs: Sequence[_Run], stage: str) -> str:
-    lines = [Curve(run.label, [], [], run.colour, run.dashes) for run in runs]
-    columns = max(LEGEND_WIDTH // (max(len(line.label) for line in lines) + 6), 1)
-    height = 0.1 + 0.21 * -(-len(lines) // columns)
-    title = f"{TITLES[stage]}: colours of the runs"
-    return render_svg(f"{stage}-key", title, curve_legend(lines, columns), height, HALF_WIDTH)
