@@ -28,8 +28,9 @@ from model.artifacts.model_directory import (
     read_model_facts,
     read_model_settings,
 )
+from model.bert.bins import bin_centres
 from model.bert.kmer_embedding import ComposedKmerEmbedding, compose_embeddings, read_composition
-from model.bert.objectives import FinetuneTask, PretrainTask
+from model.bert.objectives import BinsTask, FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
@@ -46,6 +47,9 @@ SIZES = (
 """Keys of config.json that must be equal before the weights of one model can initialize another."""
 WINDOWS = ("local_attention", "global_attn_every_n_layers")
 """Further such keys of a ModernBERT."""
+
+EXPECTED_VALUE = "softmax(mean of the logits over the reading frames) @ bins"
+"""How to compute the prediction of a model with bins from the outputs of stock transformers; config.json records it."""
 
 Size: TypeAlias = BertConfig | ModernBertConfig
 
@@ -89,7 +93,13 @@ def build_task(
         compose_embeddings(model, index.k, start)
     if finetune.start == "frozen":
         freeze_encoder(model)
-    return FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    task: FinetuneTask
+    if finetune.loss == "bins":
+        task = BinsTask(model, index.k, finetune.tokens)
+    else:
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    task.random_n, task.whole_number_flag = finetune.random_n, finetune.whole_number_flag
+    return task
 
 
 def freeze_encoder(model: PreTrainedModel) -> None:
@@ -106,6 +116,7 @@ def make_bert_config(config: Config, index: Index) -> Size:
     """
     model = config.model
     longest = count_positions(config.assay, index.k, config.finetune.tokens)
+    centres = bin_centres(config)
     common = {
         "vocab_size": vocabulary_size(index.k),
         "hidden_size": model.hidden,
@@ -114,14 +125,16 @@ def make_bert_config(config: Config, index: Index) -> Size:
         "intermediate_size": model.intermediate,
         "max_position_embeddings": -(-longest // 8) * 8,
         "pad_token_id": PAD,
-        **_label_names(index.labels),
-        "problem_type": "regression",
+        **_label_names([f"{centre:.9g}" for centre in centres] or index.labels),
+        "problem_type": "single_label_classification" if centres else "regression",
         "promoter_bert": {
             "k": index.k,
             "tokens": config.finetune.tokens,
             "reverse_complement": config.finetune.reverse_complement,
             "assay": config.assay.model_dump(),
             **({"labels": index.labels} if index.labels else {}),
+            **({"bins": centres, "prediction": EXPECTED_VALUE} if centres else {}),
+            **({"whole_number_flag": True} if config.finetune.whole_number_flag else {}),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
             "dataset_key": index.dataset_key,
@@ -144,7 +157,7 @@ def make_bert_config(config: Config, index: Index) -> Size:
 
 
 def _label_names(labels: Sequence[str]) -> dict[str, Any]:
-    """Make the settings of the model for its outputs. labels: names of several; empty for one."""
+    """Make the settings of the model for its outputs. labels: names of several labels or bins; empty for one."""
     if not labels:
         return {"num_labels": 1}
     return {"id2label": dict(enumerate(labels)), "label2id": {name: place for place, name in enumerate(labels)}}
