@@ -202,6 +202,8 @@ class FinetuneTask(Task):
         """Probability with which a base is read as N in training, however the global batch is split."""
         self.whole_number_flag = False
         """Whether the token type in training says which labels are whole numbers."""
+        self.centres = read_centres(model, torch.device("cpu"))
+        """Centres of the bins, (bins,) float32; None for a regression model."""
         self.model = model
         model.classifier = ExpressionHead.replace(model.classifier)
         # No buffers: DeepSpeed would round them to half precision.
@@ -239,13 +241,20 @@ class FinetuneTask(Task):
 
         Returns errors, their weights, and predictions on the scale of the labels: float32 (rows,) or (rows, labels).
         """
-        output = to_expression(self.model, logits)
+        output = self.to_expression(logits)
         mean, sd = self._scale_on(output.device)
         target, weight = (batch.expression - mean) / sd, batch.weight
         if output.ndim == 2:
             present = target.isfinite()
             target, weight = torch.where(present, target, 0.0), present * weight[:, None]
         return self.loss(output, target, reduction="none"), weight, output.detach() * sd + mean
+
+    def to_expression(self, logits: torch.Tensor) -> torch.Tensor:
+        """Turn logits into expression: the expected value over the bins; without bins, the logits themselves."""
+        if self.centres is None:
+            return logits
+        self.centres = self.centres.to(logits.device)
+        return compute_expected_value(logits, self.centres)
 
     def _scale_on(self, device: torch.device) -> tuple[float | torch.Tensor, float | torch.Tensor]:
         """Return mean and deviation of the labels: numbers, or (labels,) float32 on the device, copied there once."""
@@ -264,14 +273,12 @@ class BinsTask(FinetuneTask):
 
     def __init__(self, model: Any, k: int, mode: str = "frames") -> None:
         super().__init__(model, k, 0.0, 1.0, mode)
-        self.centres = read_centres(model, torch.device("cpu"))  # no buffer, as for the scale of the labels
 
     def compute_errors(self, logits: torch.Tensor, batch: DeviceBatch) -> tuple[torch.Tensor, ...]:
         """Compute the cross-entropy of each promoter in nats, its weight and its prediction: (rows,) each."""
+        prediction = self.to_expression(logits.detach())
         assert self.centres is not None
-        self.centres = centres = self.centres.to(logits.device)
-        error = compute_bin_losses(logits, batch.expression, centres)
-        return error, batch.weight, compute_expected_value(logits.detach(), centres)
+        return compute_bin_losses(logits, batch.expression, self.centres), batch.weight, prediction
 
 
 def _positive(sd: float) -> float:
@@ -291,14 +298,7 @@ def average_over_frames(
 
     Returns float32 (rows,), or (rows, labels) for several labels. The other arguments are those of average_logits.
     """
-    return to_expression(model, average_logits(model, tokens, lengths, k, mode, is_full))
-
-
-def to_expression(model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
-    """Turn logits into expression: the expected value over the bins; for a model without bins, the logits themselves.
-
-    logits: float32 (rows, outputs), or (rows,) for one output.
-    """
+    logits = average_logits(model, tokens, lengths, k, mode, is_full)
     centres = read_centres(model, logits.device)
     return logits if centres is None else compute_expected_value(logits, centres)
 

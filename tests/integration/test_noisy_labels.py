@@ -1,9 +1,13 @@
 """Trainings with bins, the flag of whole numbers and random Ns: resume on other ranks, and every use of the model."""
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.numpy import load_file
 
+from model.export.onnx import encode_bases, export_onnx
+from model.interpretation.saturation_mutagenesis import saturation_mutagenesis
+from model.reporting.run_page import write_report
 from tests.integration.conftest import by_the_model_card
 from tests.integration.test_resume import SCRATCH, copy, same_weights, train  # noqa: F401
 
@@ -43,13 +47,13 @@ def test_card_onnx_and_explain_use_the_expected_value(copy, overrides):  # noqa:
     stock, ours = by_the_model_card(copy, "paper")
     assert stock == pytest.approx(ours, abs=1e-5)
     assert 1 < ours < 16
-    exported = copy.run("promoter-bert", "onnx", "runs/paper/model", "-o", "model.onnx").stdout
-    assert "model.onnx" in exported
-    promoter = (copy.folder / "one.tsv").read_text().strip()
-    copy.run("promoter-bert", "explain", promoter, "--model", "runs/paper/model", "-o", "explain.tsv")
-    lines = (copy.folder / "explain.tsv").read_text().splitlines()[1:]
-    changed = [float(cell) for line in lines for cell in line.split("\t")[3:4]]
-    assert len(changed) == 3 * 24
-    assert max(abs(value - ours) for value in changed) < 4  # on the scale of the labels
-    copy.run("promoter-bert", "report", "runs/paper", "-o", "report.html")
-    assert "cross-entropy over bins of the label, in nats" in (copy.folder / "report.html").read_text()
+    run, promoter = copy.folder / "runs" / "paper", (copy.folder / "one.tsv").read_text().strip()
+    exported = export_onnx(run, copy.folder / "model.onnx")
+    assert exported.difference is not None
+    session = onnxruntime.InferenceSession(exported.file, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"bases": encode_bases([promoter])})[0][0] == pytest.approx(ours, abs=1e-4)
+    result = saturation_mutagenesis(run, promoter)
+    assert result.prediction == pytest.approx(ours, abs=1e-5)
+    assert 0 < np.abs(result.effects).max() < 4  # on the scale of the labels
+    write_report(run, dataset=copy.folder / "dataset.duckdb")
+    assert "cross-entropy over bins of the label, in nats" in (run / "report.html").read_text()
