@@ -71,7 +71,7 @@ class Plateau(Section):
 class Stage(Section):
     """Settings that both training stages have."""
 
-    LATER_SETTINGS = ("schedule", "weight_decay")
+    LATER_SETTINGS: ClassVar[tuple[str, ...]] = ("schedule", "weight_decay")
 
     global_batch: Count
     """Promoters per optimizer step, over all ranks and accumulation steps."""
@@ -113,19 +113,31 @@ class Pretrain(Stage):
 class Finetune(Stage):
     """Regression of expression on standardized labels: Adam, or AdamW with weight decay."""
 
+    LATER_SETTINGS = (*Stage.LATER_SETTINGS, "bins", "whole_number_flag", "random_n")
+
     start: Literal["pretrained", "scratch", "frozen"]
     """Initial weights. frozen: the pretrained encoder is fixed; pooler and output layer are trained."""
     pretrained: Annotated[str, Field(min_length=1)]
     """Masked language model to start from. own: of this run; else the folder runs/NAME/pretrained of another run."""
     tokens: Literal["frames", "overlapping"]
     """Input of the model: each of the k reading frames of a promoter, or the overlapping k-mers at all bases."""
-    loss: Literal["mse", "smooth_l1"]
-    """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear above."""
+    loss: Literal["mse", "smooth_l1", "bins"]
+    """Mean squared error, or smooth L1: squared up to one standard deviation of the labels, linear above. bins:
+    cross-entropy over bins of the label; the prediction is the expected value."""
+    bins: Annotated[int, Field(ge=2, le=1000)] = 18
+    """loss=bins: number of bins; their centres lie evenly from assay.min_expression to assay.max_expression."""
+    whole_number_flag: bool = False
+    """Whether training tells the model which labels are whole numbers, by token type 1. Predictions use token type 0,
+    so the model predicts as for a fractional label. Only for architecture=bert."""
+    random_n: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which each base of a training promoter is read as N; the bases differ in each step."""
 
     @model_validator(mode="after")
     def _check_values(self) -> "Finetune":
         if self.start == "scratch" and self.pretrained != "own":
             raise ValueError(f"pretrained is {self.pretrained}, but with finetune.start=scratch it must be own")
+        if self.start == "frozen" and self.whole_number_flag:
+            raise ValueError("whole_number_flag is true, but with finetune.start=frozen no token type is trained")
         return self
 
     @property
@@ -171,6 +183,15 @@ class Config(DataConfig):
     model: Model
     pretrain: Pretrain
     finetune: Finetune
+
+    @model_validator(mode="after")
+    def _check_token_types(self) -> "Config":
+        if self.finetune.whole_number_flag and self.model.architecture != "bert":
+            raise ValueError(
+                f"finetune.whole_number_flag is true, but architecture={self.model.architecture} has no token types; "
+                "expected model.architecture=bert"
+            )
+        return self
 
     def stage(self, name: StageName) -> Stage:
         """Return the section of a stage."""

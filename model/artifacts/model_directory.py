@@ -39,6 +39,8 @@ class ModelFacts(BaseModel):
     insert_lengths: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     """Shortest and longest insert of the fine-tuning training split, in bases; older models do not record it."""
     labels: list[Annotated[str, Field(min_length=1)]] = []
+    bins: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2)] | None = None
+    """Centres of the bins of a model whose prediction is an expected value over bins."""
 
 
 def labels_of(facts: Mapping[str, Any]) -> list[str]:
@@ -97,7 +99,7 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         raise UserError(f"{path}: {name}: {first['msg']}, got {first['input']!a:.100}; {RESTORE}") from None
     vocabulary, positions = vocabulary_size(facts.k), count_positions(facts.assay, facts.k, facts.tokens)
     layers = settings.get("num_hidden_layers")
-    labels, names = len(facts.labels) or 1, settings.get("id2label")
+    outputs, names = len(facts.labels or facts.bins or []) or 1, settings.get("id2label")
     size = settings.get("max_position_embeddings")
     (architecture,) = settings["architectures"]
     if settings.get("vocab_size") != vocabulary:
@@ -109,8 +111,10 @@ def _check_facts(settings: dict[str, Any], path: Path) -> None:
         )
     elif not isinstance(layers, int) or layers < 1:
         problem = f"num_hidden_layers: expected at least 1, got {layers!a:.100}"
-    elif isinstance(names, dict) and len(names) != labels:
-        problem = f"id2label: expected one output per label, {labels}, got {len(names)}"
+    elif isinstance(names, dict) and len(names) != outputs:
+        problem = f"id2label: expected one output per {'bin' if facts.bins else 'label'}, {outputs}, got {len(names)}"
+    elif facts.labels and facts.bins:
+        problem = f"promoter_bert.bins: expected none for several labels, got {len(facts.bins)}"
     elif settings.get("model_type") != REGRESSION_MODELS[architecture]:
         problem = f"model_type: expected {REGRESSION_MODELS[architecture]}, got {settings.get('model_type')!a:.100}"
     else:

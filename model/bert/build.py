@@ -1,6 +1,7 @@
 """Build transformers' BERT or ModernBERT at the configured size, and the training objective around it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,8 +29,9 @@ from model.artifacts.model_directory import (
     read_model_facts,
     read_model_settings,
 )
+from model.bert.bins import bin_centres
 from model.bert.kmer_embedding import ComposedKmerEmbedding, compose_embeddings, read_composition
-from model.bert.objectives import FinetuneTask, PretrainTask
+from model.bert.objectives import BinsTask, FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
@@ -46,6 +48,9 @@ SIZES = (
 """Keys of config.json that must be equal before the weights of one model can initialize another."""
 WINDOWS = ("local_attention", "global_attn_every_n_layers")
 """Further such keys of a ModernBERT."""
+
+EXPECTED_VALUE = "softmax(mean of the logits over the reading frames) @ bins"
+"""How to compute the prediction of a model with bins from the outputs of stock transformers; config.json records it."""
 
 Size: TypeAlias = BertConfig | ModernBertConfig
 
@@ -89,7 +94,13 @@ def build_task(
         compose_embeddings(model, index.k, start)
     if finetune.start == "frozen":
         freeze_encoder(model)
-    return FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    task: FinetuneTask
+    if finetune.loss == "bins":
+        task = BinsTask(model, index.k, finetune.tokens)
+    else:
+        task = FinetuneTask(model, index.k, index.label_mean, index.label_sd, finetune.tokens, finetune.loss)
+    task.random_n, task.whole_number_flag = finetune.random_n, finetune.whole_number_flag
+    return task
 
 
 def freeze_encoder(model: PreTrainedModel) -> None:
@@ -106,6 +117,7 @@ def make_bert_config(config: Config, index: Index) -> Size:
     """
     model = config.model
     longest = count_positions(config.assay, index.k, config.finetune.tokens)
+    centres = bin_centres(config)
     common = {
         "vocab_size": vocabulary_size(index.k),
         "hidden_size": model.hidden,
@@ -114,14 +126,16 @@ def make_bert_config(config: Config, index: Index) -> Size:
         "intermediate_size": model.intermediate,
         "max_position_embeddings": -(-longest // 8) * 8,
         "pad_token_id": PAD,
-        **_name_outputs(index, config.finetune.tokens),
-        "problem_type": "regression",
+        **_name_outputs(index, config.finetune.tokens, centres),
+        "problem_type": "single_label_classification" if centres else "regression",
         "promoter_bert": {
             "k": index.k,
             "tokens": config.finetune.tokens,
             "reverse_complement": config.finetune.reverse_complement,
             "assay": config.assay.model_dump(),
             **({"labels": index.labels} if index.labels else {}),
+            **({"bins": centres, "prediction": EXPECTED_VALUE} if centres else {}),
+            **({"whole_number_flag": True} if config.finetune.whole_number_flag else {}),
             "label_mean": index.label_mean,
             "label_sd": index.label_sd,
             "dataset_key": index.dataset_key,
@@ -143,14 +157,14 @@ def make_bert_config(config: Config, index: Index) -> Size:
     )
 
 
-def _name_outputs(index: Index, tokens: str) -> dict[str, Any]:
-    """Make the settings of the model for the names of its outputs. tokens: frames or overlapping.
+def _name_outputs(index: Index, tokens: str, centres: Sequence[float]) -> dict[str, Any]:
+    """Make the settings of the model for the names of its outputs. tokens: frames or overlapping; centres: of bins.
 
     The name of a single output also says that one pass of the model reads one of several reading frames.
     """
     is_partial = tokens == "frames" and index.k > 1
     one = f"{ONE_LABEL} (one of {index.k} reading frames)" if is_partial else ONE_LABEL
-    names = index.labels or [one]
+    names = [f"{centre:.9g}" for centre in centres] or index.labels or [one]
     return {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
 
 

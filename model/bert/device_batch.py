@@ -18,8 +18,8 @@ class DeviceBatch:
 
     tokens: (rows, width) uint8 or int32 ids, one per base; lengths: (rows,) bases; expression: float32, (rows,)
     or (rows, labels) for several labels, NaN if missing; weight: (rows,) float32, 0 for padding rows; draws: random
-    numbers of these rows for masking, None in fine-tuning; is_full: whether no row has padding, so that attention needs
-    no mask.
+    numbers of these rows for masks or random Ns, None without either; is_full: whether no row has padding, so that
+    attention needs no mask.
     """
 
     tokens: torch.Tensor
@@ -41,8 +41,8 @@ def batch_to_device(
     return _copy(batch, width, own, device, is_full)
 
 
-def pass_to_device(batch: Batch, one: Pass, draws: BatchDraws | None, device: torch.device, k: int) -> DeviceBatch:
-    """Copy the rows of a pass to the device. draws: of the whole global batch; k: bases per token.
+def pass_to_device(batch: Batch, one: Pass, draws: BatchDraws | None, device: torch.device) -> DeviceBatch:
+    """Copy the rows of a pass to the device. draws: of the whole global batch.
 
     So the masks of a promoter do not depend on the cut.
     """
@@ -50,7 +50,7 @@ def pass_to_device(batch: Batch, one: Pass, draws: BatchDraws | None, device: to
         return batch_to_device(batch, one.width, draws, device, one.is_full)
     own = None
     if draws is not None:
-        own = draws.select_rows(to_device(batch.first_row + one.rows, device), one.width // k + 2)
+        own = draws.select_rows(to_device(batch.first_row + one.rows, device), one.width // draws.k + draws.margin)
     names = ("tokens", "lengths", "expression", "id", "weight")
     part = replace(batch, **{name: getattr(batch, name)[one.rows] for name in names})
     return _copy(part, one.width, own, device, one.is_full)

@@ -19,14 +19,21 @@ Pick = Callable[[torch.Tensor], torch.Tensor]
 """Function that selects tokens: (rows, columns, width) -> (picked, width)."""
 
 
-def encode(bert: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, pick: Pick) -> torch.Tensor:
+def encode(
+    bert: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    pick: Pick,
+    token_type_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Compute the last hidden states of the tokens that `pick` selects: (picked, width).
 
-    bert: a BertModel with SDPA attention; input_ids, attention_mask: (rows, columns) int64; None: no row has padding.
+    bert: a BertModel with SDPA attention; input_ids, attention_mask: (rows, columns) int64; None: no row has padding;
+    token_type_ids: (rows, columns) int64; None: all 0.
     """
     # With a two-dimensional mask transformers would wait for the device, and allocate a mask of columns^2 per row.
     keys = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
-    hidden = bert.embeddings(input_ids=input_ids)
+    hidden = bert.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
     *inner, last = bert.encoder.layer
     for layer in inner:
         out = layer(hidden, keys)
@@ -56,16 +63,22 @@ class ExpressionHead(nn.Linear):
         return F.linear(input.float(), self.weight.float(), self.bias.float())
 
 
-def compute_expression_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """Compute the output of a sequence classifier: (rows,) for one label, (rows, labels) for several.
+def compute_expression_logits(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    token_types: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Compute the output of a sequence classifier: (rows,) for one output, (rows, outputs) for several.
 
     model: for sequence classification, a BERT or a ModernBERT; input_ids, attention_mask: (rows, columns) int64; None:
-    no row has padding.
+    no row has padding; token_types: of a BERT, (rows,) int64, of all tokens of a row; None: all 0.
     """
     if is_modernbert(model):
         pooled = modernbert.pool_mean(model, input_ids, attention_mask)
     else:
-        cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0])
+        types = None if token_types is None else token_types[:, None].expand_as(input_ids)
+        cls = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden[:, 0], types)
         pooled = model.dropout(model.bert.pooler(cls[:, None]))
     logits: torch.Tensor = model.classifier(pooled.to(model.classifier.weight.dtype))
     return logits[:, 0] if model.config.num_labels == 1 else logits

@@ -6,11 +6,11 @@ frame do not overlap, so adjacent tokens do not reveal a masked k-mer.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline.tokens.kmers import MASK, SPECIALS
+from pipeline.tokens.kmers import ALPHABET, MASK, SPECIALS
 
 HIDDEN, SWAPPED = 0.8, 0.1
 """Fractions of the tokens to predict that become [MASK], or a random k-mer. The others stay unchanged."""
@@ -38,13 +38,15 @@ class BatchDraws:
     """Random numbers of a global batch, of which those per token are computed for a rank's own rows only.
 
     frame: (rows,) int64, reading frames of all rows; key: seed of the other numbers, which are a function of key, row
-    and column; columns: tokens per frame, [CLS] and [SEP] included.
+    and column; columns: numbers per row, for masks the tokens per frame, [CLS] and [SEP] included; margin: columns
+    beyond one per k bases.
     """
 
     frame: torch.Tensor
     key: int
     columns: int
     k: int
+    margin: int = 2
 
     def slice_rows(self, first: int, rows: int) -> Draws:
         """Compute the draws of `rows` rows, starting at row `first`."""
@@ -63,6 +65,12 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> BatchDr
     """Draw the random numbers of a global batch. columns: tokens per frame, [CLS] and [SEP] included."""
     frame = torch.randint(k, (rows,), generator=generator, device=generator.device)
     return BatchDraws(frame, generator.initial_seed(), columns, k)
+
+
+def draw_bases(rows: int, width: int, k: int, generator: torch.Generator) -> BatchDraws:
+    """Draw a random number per base of a global batch, Draws.select. width: bases that begin a k-mer."""
+    margin = k - 1  # the last k-mers extend past the width
+    return replace(draw(rows, width + margin, 1, generator), margin=margin)
 
 
 def _mix(numbers: torch.Tensor, key: int) -> torch.Tensor:
@@ -110,3 +118,16 @@ def mask_kmers(
     masked = torch.where(is_target & (action < HIDDEN), MASK, input_ids)
     masked = torch.where(is_target & (action >= HIDDEN) & (action < HIDDEN + SWAPPED), draws.swap, masked)
     return masked, labels
+
+
+def hide_bases(tokens: torch.Tensor, is_hidden: torch.Tensor, k: int) -> torch.Tensor:
+    """Replace bases by N in the ids of all k-mers that contain them: int64 (rows, width).
+
+    tokens: (rows, width) ids, one per base; is_hidden: bool (rows, width + k - 1). Special tokens stay.
+    """
+    codes, width = tokens.long() - len(SPECIALS), tokens.shape[1]
+    for place in range(k):
+        power = len(ALPHABET) ** (k - 1 - place)
+        to_n = (ALPHABET.index("N") - codes // power % len(ALPHABET)) * power
+        codes = codes + to_n * is_hidden[:, place : place + width]
+    return torch.where(tokens < len(SPECIALS), tokens.long(), codes + len(SPECIALS))

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model.bert.bins import compute_bin_losses, compute_expected_value, read_centres
 from model.bert.device_batch import DeviceBatch, to_device
 from model.bert.forward import ExpressionHead, compute_expression_logits, compute_kmer_logits
 from model.bert.frames import TOKEN_MODES, choose_width, count_kmers_in_frames, cut_reading_frames, select_frames
 from model.bert.length_cut import ModelInput, Pass, cut_by_length
-from model.bert.masking import IGNORED, BatchDraws, draw, find_masked_positions, mask_kmers
+from model.bert.masking import IGNORED, BatchDraws, draw, draw_bases, find_masked_positions, hide_bases, mask_kmers
 from pipeline.stream.stream import Batch
 
 LOSSES = {"mse": F.mse_loss, "smooth_l1": F.smooth_l1_loss}
@@ -197,6 +198,12 @@ class FinetuneTask(Task):
     ) -> None:
         super().__init__(k, mode, k if mode == "frames" else 1)
         self.loss = LOSSES[loss]
+        self.random_n = 0.0
+        """Probability with which a base is read as N in training, however the global batch is split."""
+        self.whole_number_flag = False
+        """Whether the token type in training says which labels are whole numbers."""
+        self.centres = read_centres(model, torch.device("cpu"))
+        """Centres of the bins, (bins,) float32; None for a regression model."""
         self.model = model
         model.classifier = ExpressionHead.replace(model.classifier)
         # No buffers: DeepSpeed would round them to half precision.
@@ -206,9 +213,10 @@ class FinetuneTask(Task):
         )
 
     def draw(self, batch: Batch, generator: torch.Generator) -> BatchDraws | None:
-        """Return None: in fine-tuning only dropout is random."""
-        del batch, generator
-        return None
+        """Draw a random number per base of the global batch; None in evaluation, and without random Ns."""
+        if not self.random_n or not self.training:
+            return None
+        return draw_bases(batch.global_rows, self.choose_width(batch, generator.device), self.k, generator)
 
     def compute_normalizer(self, batch: Batch, draws: BatchDraws | None) -> torch.Tensor | float:
         """Return the number of labels in the global batch, without missing ones: a scalar of at least 1."""
@@ -217,16 +225,36 @@ class FinetuneTask(Task):
 
     def compute_sums(self, batch: DeviceBatch) -> Sums:
         """Compute the loss in float32, summed over labels, and the predictions on the scale of the labels."""
-        output = average_over_frames(self.model, batch.tokens, batch.lengths, self.k, self.mode, batch.is_full)
+        tokens = batch.tokens
+        if batch.draws is not None:
+            tokens = hide_bases(tokens, batch.draws.select < self.random_n, self.k)
+        types = None
+        if self.whole_number_flag and self.training:
+            types = (batch.expression == batch.expression.round()).long()
+        logits = average_logits(self.model, tokens, batch.lengths, self.k, self.mode, batch.is_full, types)
+        error, weight, prediction = self.compute_errors(logits, batch)
+        loss = (error * weight).sum()
+        return Sums(loss, weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
+
+    def compute_errors(self, logits: torch.Tensor, batch: DeviceBatch) -> tuple[torch.Tensor, ...]:
+        """Compare the model's outputs, averaged over frames, with the labels.
+
+        Returns errors, their weights, and predictions on the scale of the labels: float32 (rows,) or (rows, labels).
+        """
+        output = self.to_expression(logits)
         mean, sd = self._scale_on(output.device)
         target, weight = (batch.expression - mean) / sd, batch.weight
         if output.ndim == 2:
             present = target.isfinite()
             target, weight = torch.where(present, target, 0.0), present * weight[:, None]
-        error = self.loss(output, target, reduction="none")
-        loss = (error * weight).sum()
-        prediction = output.detach() * sd + mean
-        return Sums(loss, weight.sum(), loss.new_zeros(()), prediction, loss.new_zeros(3, dtype=torch.float64))
+        return self.loss(output, target, reduction="none"), weight, output.detach() * sd + mean
+
+    def to_expression(self, logits: torch.Tensor) -> torch.Tensor:
+        """Turn logits into expression: the expected value over the bins; without bins, the logits themselves."""
+        if self.centres is None:
+            return logits
+        self.centres = self.centres.to(logits.device)
+        return compute_expected_value(logits, self.centres)
 
     def _scale_on(self, device: torch.device) -> tuple[float | torch.Tensor, float | torch.Tensor]:
         """Return mean and deviation of the labels: numbers, or (labels,) float32 on the device, copied there once."""
@@ -235,6 +263,22 @@ class FinetuneTask(Task):
         if isinstance(self.label_sd, torch.Tensor):
             self.label_sd = self.label_sd.to(device)
         return self.label_mean, self.label_sd
+
+
+class BinsTask(FinetuneTask):
+    """Fine-tuning by the cross-entropy over bins of the label; the prediction is the expected value over the bins.
+
+    model: a sequence classifier with one output per bin, whose settings hold the centres of the bins.
+    """
+
+    def __init__(self, model: Any, k: int, mode: str = "frames") -> None:
+        super().__init__(model, k, 0.0, 1.0, mode)
+
+    def compute_errors(self, logits: torch.Tensor, batch: DeviceBatch) -> tuple[torch.Tensor, ...]:
+        """Compute the cross-entropy of each promoter in nats, its weight and its prediction: (rows,) each."""
+        prediction = self.to_expression(logits.detach())
+        assert self.centres is not None
+        return compute_bin_losses(logits, batch.expression, self.centres), batch.weight, prediction
 
 
 def _positive(sd: float) -> float:
@@ -250,14 +294,33 @@ def average_over_frames(
     mode: str = "frames",
     is_full: bool = False,
 ) -> torch.Tensor:
-    """Average the output of a sequence classifier over the frames of each promoter.
+    """Predict expression from the output of a sequence classifier, averaged over the frames of each promoter.
 
-    Returns float32 (rows,), or (rows, labels) for several labels. tokens: (rows, width) uint8 or int32 ids, one per
-    base; lengths: (rows,) int64 bases; mode: see TOKEN_MODES; is_full: whether no frame has padding. Overlapping tokens
-    are one frame.
+    Returns float32 (rows,), or (rows, labels) for several labels. The other arguments are those of average_logits.
+    """
+    logits = average_logits(model, tokens, lengths, k, mode, is_full)
+    centres = read_centres(model, logits.device)
+    return logits if centres is None else compute_expected_value(logits, centres)
+
+
+def average_logits(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    lengths: torch.Tensor,
+    k: int,
+    mode: str,
+    is_full: bool,
+    token_types: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Average the logits of a sequence classifier over the frames of each promoter.
+
+    Returns float32 (rows,) for one output, else (rows, outputs). tokens: (rows, width) ids, one per base; lengths:
+    (rows,) int64 bases; mode: see TOKEN_MODES; is_full: whether no frame has padding; token_types: (rows,) int64, None:
+    all 0. Overlapping tokens are one frame.
     """
     frames = TOKEN_MODES[mode](tokens, lengths, k)
     mask = None if is_full else frames.attention_mask.flatten(0, 1)
-    logits = compute_expression_logits(model, frames.input_ids.flatten(0, 1), mask)
+    types = None if token_types is None else token_types.repeat_interleave(frames.input_ids.shape[1])
+    logits = compute_expression_logits(model, frames.input_ids.flatten(0, 1), mask, types)
     mean: torch.Tensor = logits.float().view(tokens.shape[0], -1, *logits.shape[1:]).mean(1)
     return mean

@@ -171,6 +171,7 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
     """
     assay, name, several = predictor.assay, predictor.assay.name, len(predictor.labels) > 1
     shape = f"({name}s, {len(predictor.labels)}), a column per label ({', '.join(predictor.labels)})"
+    facts = predictor.model.config.promoter_bert
     graph.producer_name, graph.producer_version = "promoter-bert", version("promoter-bert")
     graph.doc_string = (
         f"Expression of {name}s, on the scale of the training labels. Input bases: uint8 ({name}s, columns), each "
@@ -180,11 +181,11 @@ def _add_documentation(graph: Any, predictor: "Predictor", promoter: str, expres
         f"{shape if several else f'({name}s,)'}; NaN for a "
         f"row that is invalid: bases other than {ALPHABET}, an adapter missing, or an insert of other than "
         f"{assay.min_insert} to {assay.max_insert} bases. Flanks, k-mers and the mean over reading frames are in the "
-        "graph. Properties: promoter_bert, the model's assay and tokens as JSON; example_promoter and "
+        f"graph{', and the expected value over bins' if facts.get('bins') else ''}. Properties: promoter_bert, the "
+        "model's assay and tokens as JSON; example_promoter and "
         f"example_expression, to test a program with{', one number per label' if several else ''}."
     )
-    facts = json.dumps(predictor.model.config.promoter_bert, sort_keys=True)
-    graph.metadata_props.add(key="promoter_bert", value=facts)
+    graph.metadata_props.add(key="promoter_bert", value=json.dumps(facts, sort_keys=True))
     graph.metadata_props.add(key="example_promoter", value=promoter)
     numbers = " ".join(f"{value:.6g}" for value in np.atleast_1d(expression))
     graph.metadata_props.add(key="example_expression", value=numbers)

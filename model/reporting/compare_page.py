@@ -209,9 +209,9 @@ def _scores(runs: Sequence[ComparedRun]) -> Section:
         contents.append(Figures([render_svg("scores", "Scores", draw, height, MIDDLE_WIDTH)]))
     return Section(
         "Scores",
-        f"Pearson and Spearman are correlations of predicted with measured expression on held-out {sequence_name(runs)}s: "
-        "1 is perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % confidence intervals, if the run "
-        "recorded them.",
+        "Pearson and Spearman are correlations of predicted with measured expression on held-out "
+        f"{sequence_name(runs)}s: 1 is perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % "
+        "confidence intervals, if the run recorded them.",
         contents,
     )
 

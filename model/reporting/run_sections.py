@@ -27,16 +27,17 @@ EXPLANATIONS = {
     ),
     "finetune": (
         "The model learns to predict expression from the sequence.",
-        "Loss: the {loss} of the standardized labels (mean 0, standard deviation 1), so it has no unit; lower is "
-        "better. An epoch is one pass over all training promoters.",
+        "Loss: the {loss}; lower is better. An epoch is one pass over all training promoters.",
     ),
 }
 """Stage -> what it does, how to read its curves."""
 CURVES_TEXT = (
     "Curve train: promoters that the model learns from. Curve valid: validation promoters, which are held out."
 )
-LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss"}
+LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss", "bins": "cross-entropy over bins"}
 """Value of finetune.loss -> its name."""
+STANDARDIZED = " of the standardized labels (mean 0, standard deviation 1), so it has no unit"
+NATS = " of the label, in nats"
 BASELINES_TEXT = (
     "The table compares the best saved model with two baselines that use no model. The first always guesses the most "
     "frequent k-mer of the training split. The second guesses the most likely k-mer from the bases next to it. The "
@@ -264,7 +265,10 @@ def explain_stage(runs: Sequence[RunFiles], stage: str) -> tuple[str, str]:
     # A dictionary keeps the order; older runs have no such setting.
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
     does, reading = (name_sequences(text, common_name(runs)) for text in EXPLANATIONS[stage])
-    reading = reading.format(loss=" or the ".join(LOSSES[loss] for loss in losses))
+    regression = " or the ".join(LOSSES[loss] for loss in losses if loss != "bins")
+    parts = [f"{regression}{STANDARDIZED}"] if regression else []
+    parts += [f"{LOSSES['bins']}{NATS}"] if "bins" in losses else []
+    reading = reading.format(loss="; or the ".join(parts))
     if stage == "pretrain" or len(losses) == 1:
         return does, reading
     return does, f"{reading} The curves of different losses (finetune.loss) cannot be compared."

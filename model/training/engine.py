@@ -68,7 +68,7 @@ class StageEngine:
         scale = world.ranks * self.plan.micro_batches / task.compute_normalizer(first, draws)
         for batch in step.micro_batches:
             passes = task.cut(batch, world.device)
-            out = self.deepspeed(*(pass_to_device(batch, one, draws, world.device, task.k) for one in passes))
+            out = self.deepspeed(*(pass_to_device(batch, one, draws, world.device) for one in passes))
             self.deepspeed.backward(out.loss * scale)
             self._update_weights()
             sums += torch.stack([out.loss.detach().double(), out.count.double(), out.correct.double()])

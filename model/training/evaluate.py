@@ -87,7 +87,7 @@ def _sum_batches(
             draws = module.draw(first, make_generator(device, data.seed, split, 0, step.number))
             for batch in step.micro_batches:
                 passes = module.cut(batch, device)
-                out = task(*(pass_to_device(batch, one, draws, device, module.k) for one in passes))
+                out = task(*(pass_to_device(batch, one, draws, device) for one in passes))
                 everywhere = torch.stack([out.loss.double(), out.count.double(), out.correct.double()])
                 sums += torch.cat([everywhere, out.inside])
                 if out.prediction.numel():

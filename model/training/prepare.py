@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model.bert.bins import check_noise_settings
 from model.bert.build import check_pretrained, make_bert_config
 from model.config import STAGES, Config, Stage, StageName, Stages
 from model.distributed.consensus import agree_on_index, make_error_consensus, make_fact_exchange
@@ -118,6 +119,7 @@ def _check_data(config: Config, index: Index) -> Config:
         info = dataset_info(connection)
     built = adopt_compression(as_built(config, info), index)
     check_fresh(index, built, info)
+    check_noise_settings(built, index)
     stages = STAGES if built.finetune.uses_own_pretraining else ("finetune",)
     splits = [f"{stage}/{part}" for stage in stages for part in ("train", "valid")]
     empty = [split for split in splits if split not in index.splits]

@@ -79,6 +79,7 @@ def export_model(
     weights: float32 tensors by name.
 
     The label scaling becomes part of the last layer of a regression model, so that its logits are expression values.
+    The logits of a model with bins stay: their expected value is on the scale of the labels.
     Raises OSError if the disk is full.
     """
     missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -86,7 +87,7 @@ def export_model(
     # The output layer of the language model shares its weights with the embeddings, so they have only one name.
     assert all("decoder." in name for name in missing), missing
     is_regression = type(model).__name__ in REGRESSION_MODELS
-    if is_regression:
+    if is_regression and model.config.problem_type == "regression":
         with torch.no_grad():
             mean, sd = torch.tensor(index.label_mean), torch.tensor(index.label_sd)
             model.classifier.weight.mul_(sd.view(-1, 1))  # one row per label

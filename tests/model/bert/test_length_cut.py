@@ -127,7 +127,7 @@ def test_sums_and_gradients_do_not_depend_on_the_cut(made, small_passes, stage, 
             passes = task.cut(batch, CPU) if is_cut else []
             assert not is_cut or len(passes) >= 2
             whole = batch_to_device(batch, task.choose_width(batch, CPU), draws, CPU)
-            parts = [pass_to_device(batch, one, draws, CPU, task.k) for one in passes]
+            parts = [pass_to_device(batch, one, draws, CPU) for one in passes]
             sums = task(*(parts or [whole]))
             sums.loss.backward()
             prediction = np.empty(len(sums.prediction))
@@ -165,7 +165,7 @@ def test_full_passes_have_no_attention_mask_and_equal_outputs(made, small_passes
     task.eval()
     is_full = set()
     for one in task.cut(batch, CPU):
-        here = pass_to_device(batch, one, draws, CPU, task.k)
+        here = pass_to_device(batch, one, draws, CPU)
         with Masks() as seen, torch.no_grad():
             sums = task(here)
         assert len(seen.masks) == 1

@@ -154,7 +154,7 @@ def fake_passes(task, stage, batch, device):
         frame = torch.randint(task.k, (batch.global_rows,), device=device)
         draws = BatchDraws(frame, 1, width // task.k + 2, task.k)
     passes = task.cut(batch, here)
-    return [pass_to_device(batch, one, draws, device, task.k) for one in passes], draws
+    return [pass_to_device(batch, one, draws, device) for one in passes], draws
 
 
 def run_case(config, index, batch, stage, dtype, device, plant=None):

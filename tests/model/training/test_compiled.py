@@ -80,7 +80,7 @@ def test_graphs_of_a_stage_are_four_for_all_rows_and_widths(made, stage, monkeyp
             (batch,) = step.micro_batches
             draws = task.draw(batch, make_generator(CPU, step.number))
             cut = task.cut(batch, CPU)
-            passes = [pass_to_device(batch, one, draws, CPU, 3) for one in cut]
+            passes = [pass_to_device(batch, one, draws, CPU) for one in cut]
             shapes |= {tuple(one.tokens.shape) for one in passes}
             is_full |= {one.is_full for one in passes}
             for is_training in (True, False):
