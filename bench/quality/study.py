@@ -4,9 +4,10 @@
     python -m bench.quality.study yeast.tsv --dream noisy.parquet     also 500,000 promoters with the noise of the assay
     ... --test test_sequences.txt --labels public_leaderboard_ids     also scores on public rows of the challenge
     ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies only
+    ... --only presets --sizes 8000 --splits random                   some trials of a study
 
 Finished trials in --work FOLDER (default quality/) are not repeated; use another folder after a change of quality.yaml.
-All results so far are written to bench/quality/quality.json, from which `python -m bench.quality.tables` makes the
+All results so far are merged into bench/quality/quality.json, from which `python -m bench.quality.tables` makes the
 tables and the plot of docs/results.md. trials.py lists the trials; quality.yaml holds the model and its training.
 """
 
@@ -21,11 +22,13 @@ from typing import Any
 
 from bench.measure import COMMAND, module, run_json
 from bench.parallel import TRAIN, run_parallel, run_single_threaded
-from bench.quality.trials import Trial, trials
+from bench.quality.trials import SPLITS, Trial, trials
+from pipeline.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-STUDIES = ("sizes", "choices", "dream")
+DS_BEST = ROOT / "configs" / "ds_best.json"
+STUDIES = ("sizes", "presets", "choices", "dream")
 
 
 class Studio:
@@ -56,11 +59,13 @@ class Studio:
 
     def places(self, trial: Trial) -> list[str]:
         """Build the dataset and shards of a trial, unless they exist, and return their settings."""
-        name = "-".join((trial.rows, *(setting.partition("=")[2] for setting in trial.data)))
+        values = (setting.partition("=")[2] for setting in trial.data)
+        name = "-".join(filter(None, (trial.preset, trial.rows, *values)))
         data = [f"dataset.path={self.work / name}.duckdb", f"shards.path={self.work / name}-shards", *trial.data]
+        config = ("--config", str(config_of(trial)))
         with self.building:
-            run_single_threaded((COMMAND, "build", str(self.files[trial.rows]), "--config", str(CONFIG), *data))
-            run_single_threaded((COMMAND, "shards", "--config", str(CONFIG), *data))
+            run_single_threaded((COMMAND, "build", str(self.files[trial.rows]), *config, *data))
+            run_single_threaded((COMMAND, "shards", *config, *data))
         return data
 
     def run(self, trial: Trial, data: list[str]) -> dict[str, Any]:
@@ -68,11 +73,12 @@ class Studio:
         if trial.method == "ridge":
             return run_json(module("quality.ridge", data[0].partition("=")[2], "--json"))
         if trial.method == "cnn":
-            shards, seed = data[1].partition("=")[2], str(trial.seed)
-            arguments = (f"{shards}/k3", "--size", "small", "--seed", seed, *trial.options, "--json")
+            (shards,), seed = Path(data[1].partition("=")[2]).glob("k*/"), str(trial.seed)
+            arguments = (str(shards), "--size", "small", "--seed", seed, *trial.options, "--json")
             result = run_json(module("quality.cnn", *arguments))
             return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
-        config = ("--config", str(CONFIG), *data, f"run.seed={trial.seed}", *trial.options)
+        deepspeed = ("--deepspeed_config", str(DS_BEST)) if trial.preset else ()
+        config = ("--config", str(config_of(trial)), *deepspeed, *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")
@@ -116,6 +122,22 @@ class Studio:
         return run_json((COMMAND, "score", str(out), *labels, "--test", str(self.test), "--json"))
 
 
+def merge_results(file: Path, paths: list[Path]) -> None:
+    """Write the results of the trials into a file, in the order of the trials; other results in it are kept."""
+    known = json.loads(file.read_text()) if file.exists() else []
+    known += [json.loads(path.read_text()) for path in paths if path.exists()]
+    names = ("study", "rows", "split", "seed", "size", "variant")
+    places = {tuple(getattr(trial, name) for name in names): place for place, trial in enumerate(trials())}
+    latest = {tuple(result[name] for name in names): json.dumps(result) for result in known}
+    ordered = sorted((key for key in latest if key in places), key=places.__getitem__)
+    file.write_text("[\n" + ",\n".join(latest[key] for key in ordered) + "\n]\n")
+
+
+def config_of(trial: Trial) -> Path:
+    """Return the configuration file of a trial."""
+    return ROOT / "configs" / f"{trial.preset}.yaml" if trial.preset else CONFIG
+
+
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("yeast", type=Path, help="measured promoters with precise labels")
@@ -128,18 +150,26 @@ def main() -> None:
     cli.add_argument(
         "--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods to omit; default: none"
     )
+    cli.add_argument("--sizes", type=int, nargs="*", help="training promoters of `sizes`, `presets`; default: all")
+    cli.add_argument("--splits", nargs="*", choices=SPLITS, default=SPLITS, help="kinds of splits; default: both")
     args = cli.parse_args()
     files = {"yeast": args.yeast, **({"dream": args.dream} if args.dream else {})}
     studio = Studio({name: path.resolve() for name, path in files.items()}, args.work.resolve(), args.test, args.labels)
-    selected = [t for t in trials() if t.rows in files and t.study in args.only and t.method not in args.without]
+    selected = [
+        trial
+        for trial in trials()
+        if trial.rows in files
+        and trial.study in args.only
+        and trial.method not in args.without
+        and trial.split in args.splits
+        and (not args.sizes or trial.size in args.sizes)
+    ]
     starts = {trial.start for trial in selected}
     try:
         for each in ([trial for trial in trials() if trial.name in starts], selected):
             run_parallel(args.jobs, {trial.name: partial(studio.result, trial) for trial in each})
     finally:
-        paths = [studio.path(trial) for trial in trials()]
-        results = [path.read_text().strip() for path in paths if path.exists()]
-        (HERE / "quality.json").write_text("[\n" + ",\n".join(results) + "\n]\n")
+        merge_results(HERE / "quality.json", [studio.path(trial) for trial in trials()])
 
 
 if __name__ == "__main__":

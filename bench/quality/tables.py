@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from bench.measure import markdown
-from bench.quality.trials import SIZES, SPLITS
+from bench.quality.trials import PRESET, SIZES, SPLITS
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
@@ -89,6 +89,29 @@ def choices(results: Results) -> str:
     return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
 
 
+def presets(results: Results) -> str:
+    """Make the table of the preset for two cores beside the CNN, with and without six bases around the insert."""
+    rows = []
+    for split in SPLITS:
+        for size in SIZES:
+            small, flank = (
+                scores(results, study="presets", split=split, size=size, variant=name)
+                for name in (PRESET, "cnn-flank-6")
+            )
+            cnn = scores(results, study="sizes", split=split, size=size, variant="cnn")
+            if small:
+                cells = (cell(small), cell(flank), cell(cnn), difference(small, flank))
+                rows.append([f"{split}, {size:,}", *cells])
+    head = [
+        "Pearson: split, training rows",
+        "small.yaml",
+        "CNN with 6 bases on both sides",
+        "CNN",
+        "small minus CNN with 6 bases",
+    ]
+    return markdown(head, rows)
+
+
 def dream(results: Results) -> str:
     """Make the table of noisy promoters: held-out rows, then public rows of the challenge by subset."""
     trials = [one for one in results if one["study"] == "dream"]
@@ -153,6 +176,8 @@ def tables(results: Results) -> Iterable[str]:
     """Yield all tables as Markdown."""
     yield sizes(results, "pearson")
     yield sizes(results, "spearman")
+    if any(one["study"] == "presets" for one in results):
+        yield presets(results)
     if any(one["study"] == "choices" for one in results):
         yield choices(results)
     if any(one["study"] == "dream" for one in results):

@@ -20,6 +20,21 @@ CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
 """Best choices of this study; also compared at the largest size."""
+PRESET = "small"
+"""Name of the preset of `presets`: configs/small.yaml with configs/ds_best.json."""
+PRESET_DATASET = (
+    "assay.min_expression=-2",
+    "assay.max_expression=20",
+    "dataset.pretrain_valid=0.15",
+    "dataset.finetune_valid=1500",
+    "dataset.finetune_test=6000",
+)
+PRESET_SCHEDULES = {
+    1000: ("finetune.max_epochs=30", "finetune.global_batch=32"),
+    8000: ("finetune.max_epochs=12",),
+    50_000: ("finetune.max_epochs=10", "finetune.global_batch=128", "finetune.learning_rate=1.5e-3"),
+}
+"""Size -> settings of the preset. Those of 8,000 and 50,000 promoters were chosen on validation rows of one seed."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
@@ -35,7 +50,7 @@ class Trial:
     """One training and its score.
 
     rows: key of the file of rows. method: bert, ridge or cnn. variant: name of the setting that differs. start: name of
-    the trial whose pretrained weights it starts from.
+    the trial whose pretrained weights it starts from. preset: name of its configuration; empty: quality.yaml.
     """
 
     study: str
@@ -48,6 +63,7 @@ class Trial:
     settings: tuple[str, ...]
     start: str | None = None
     stages: str = "both"
+    preset: str = ""
 
     @property
     def name(self) -> str:
@@ -115,6 +131,17 @@ def choices() -> Iterator[Trial]:
         yield Trial("choices", "yeast", "random", seed, most, "bert", best, (*SCHEDULES[most], *BEST), start)
 
 
+def presets() -> Iterator[Trial]:
+    """Yield the preset for two cores, and the CNN on its shards: the insert with six bases on both sides."""
+    for split in SPLITS:
+        for seed in SEEDS:
+            for size in SIZES:
+                fixed = ("presets", "yeast", split, seed, size)
+                bert, cnn = (*PRESET_DATASET, *PRESET_SCHEDULES[size]), (*PRESET_DATASET, *CNN_SCHEDULES[size])
+                yield Trial(*fixed, "bert", PRESET, bert, preset=PRESET)
+                yield Trial(*fixed, "cnn", "cnn-flank-6", cnn, preset=PRESET)
+
+
 def dream() -> Iterator[Trial]:
     """Train both stages, and a CNN, on promoters with the assay's noise."""
     for seed in SEEDS:
@@ -124,4 +151,4 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """List all trials; each comes after the one that it starts from."""
-    return [*pretraining(), *learning_curves(), *dream(), *choices()]
+    return [*pretraining(), *learning_curves(), *presets(), *dream(), *choices()]

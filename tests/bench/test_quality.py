@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from bench.parallel import run_parallel
-from bench.quality.study import Studio
+from bench.quality.study import Studio, config_of
 from bench.quality.tables import cell, difference, tables
 from bench.quality.trials import trials
 from model.config import load_config
@@ -55,7 +55,7 @@ def test_trials_follow_the_trials_they_start_from():
 
 def test_settings_are_valid_and_pretrained_models_fit():
     config = {
-        trial.name: load_config(ROOT / "bench/quality/quality.yaml", [*trial.data, *trial.settings])
+        trial.name: load_config(config_of(trial), [*trial.data, *trial.settings])
         for trial in trials()
         if trial.method == "bert"
     }
