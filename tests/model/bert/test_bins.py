@@ -189,4 +189,4 @@ def test_the_card_shows_how_to_read_the_bins(made, finished_run):
     assert "18 bins of the label, from 0 to 17" in text
     assert "token type 1 marked" in text
     assert "probability of 0.1" in text
-    assert 'logits.softmax(-1) @ logits.new_tensor(model.config.promoter_bert["bins"])' in text
+    assert 'logits.softmax(-1) @ logits.new_tensor(classify.model.config.promoter_bert["bins"])' in text
