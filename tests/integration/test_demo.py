@@ -35,9 +35,8 @@ def test_make_demo_trains_a_model_that_learned(tmp_path):
         assert (tmp_path / place).exists()
     assert len(re.findall(r"steps \(", done.stderr)) > 3
     # The documented command that shows the progress of a run.
-    (query,) = re.findall(
-        r"^promoter-bert query .*metrics\.jsonl.*$", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE
-    )
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"^promoter-bert query .*metrics\.jsonl.*$", page, re.MULTILINE)
     shown = subprocess.run(
         shlex.split(query), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
