@@ -24,7 +24,7 @@ def test_make_demo_trains_a_model_that_learned(tmp_path):
             shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     done = subprocess.run(
-        ["make", "demo", "ROWS=5000", "SET=finetune.max_epochs=3 pretrain.max_epochs=1", "-o", ".venv/core"],
+        ["make", "demo", "ROWS=3000", "SET=finetune.max_epochs=3 pretrain.max_epochs=1", "-o", ".venv/core"],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
