@@ -34,8 +34,9 @@ def test_make_demo_trains_a_model_that_learned(tmp_path):
         assert place in done.stdout
         assert (tmp_path / place).exists()
     assert len(re.findall(r"steps \(", done.stderr)) > 3
-    # The command of the README that shows the progress of a run.
-    (query,) = re.findall(r"^promoter-bert query .*metrics\.jsonl.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    # The command of docs/training.md that shows the progress of a run.
+    page = (ROOT / "docs" / "training.md").read_text()
+    (query,) = re.findall(r"^promoter-bert query .*metrics\.jsonl.*$", page, re.MULTILINE)
     shown = subprocess.run(
         shlex.split(query), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
     )

@@ -105,7 +105,7 @@ def test_ended_stages_keep_their_length_and_the_clipping_stays(made, tmp_path):
 
 
 def test_settings_that_may_change_on_a_resume_are_documented():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "training.md").read_text()
     listed = text[text.index("These settings may change") : text.index("All other settings are refused")]
     names = [name for name in re.findall(r"`([a-z_.]+)`", listed) if "." in name and not name.endswith(".json")]
     assert sorted(names) == sorted(CHANGEABLE_SETTINGS)
