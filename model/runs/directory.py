@@ -37,7 +37,7 @@ CHANGEABLE_SETTINGS = (
     "run.checkpoint_minutes", "run.keep_checkpoints", "shards.workers", "dataset.path", "shards.path",
     "shards.cache", "shards.cache_gigabytes", *LENGTH_SETTINGS,
 )  # fmt: skip
-"""Settings that may change when a run is resumed: they do not affect what was computed before. README.md lists them."""
+"""Settings that may change when a run is resumed: they do not affect earlier results. docs/training.md lists them."""
 FIXED_DS_SETTINGS = ("ds_config.gradient_clipping",)
 """Settings of DeepSpeed that may not change. The others affect speed, memory and rounding."""
 ATOMIC_FILES = (
