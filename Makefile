@@ -7,8 +7,12 @@ ROWS ?= 20000
 SET ?=
 # Another training may use the launcher's default port.
 FREE_PORT := $(BIN)/python -c "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
-# The launcher reports errors only, and looks for GPUs where there may be one.
-DEEPSPEED := PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(shell command -v nvidia-smi),,DS_ACCELERATOR=cpu) $(BIN)/deepspeed -q
+# Old versions of make find `command` only in a line with a redirection, which they pass to a shell.
+GPU_TOOL := $(shell command -v nvidia-smi 2>/dev/null)
+# The launcher reports errors only, and looks for GPUs where there may be one. Python starts it, because the first line
+# of its file is invalid in a folder with a space in its name.
+LAUNCHER := $(BIN)/python $(BIN)/deepspeed -q
+DEEPSPEED := PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(GPU_TOOL),,DS_ACCELERATOR=cpu) $(LAUNCHER)
 DEMO := --config configs/demo.yaml $(SET)
 
 .PHONY: setup demo test test-fast test-long check docs bench clean
@@ -37,9 +41,12 @@ bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
 	touch $@
 
 # An interrupted demo resumes; one with other rows or settings starts anew. The second training has no pretraining.
+# SET may hold quotes, so the shell reads it from the environment.
+DEMO_SETTINGS := { echo "$$DEMO_OPTIONS"; cat config.yaml configs/demo.yaml ds_config.json; }
+demo: export DEMO_OPTIONS = $(ROWS) $(SET)
 demo: .venv/core
-	@echo '$(ROWS) $(SET)' | cmp -s - demo/options || rm -rf demo runs/demo
-	@mkdir -p demo && echo '$(ROWS) $(SET)' > demo/options
+	@$(DEMO_SETTINGS) | cmp -s - demo/settings || rm -rf demo runs/demo
+	@mkdir -p demo && $(DEMO_SETTINGS) > demo/settings
 	test -e demo/demo.tsv || $(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS) --kind native
 	test -e demo/dataset.duckdb || $(BIN)/promoter-bert build demo/demo.tsv $(DEMO)
 	$(BIN)/promoter-bert shards $(DEMO)

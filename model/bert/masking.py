@@ -3,6 +3,8 @@
 The masks do not depend on how the global batch is split. The random numbers of a token are a function of the step, its
 row in the global batch and its place in the row. Each rank computes those of its rows. The k-mers of one reading
 frame do not overlap, so adjacent tokens do not reveal a masked k-mer.
+
+Random Ns of fine-tuning are drawn in the same way, per base.
 """
 
 import math

@@ -1,6 +1,5 @@
 """Bins of the label: labels and expected values, loss and gradient, the exported stock model, refusals."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,6 @@ from model.export.onnx import encode_bases, example_promoters
 from model.export.onnx_graph import SequenceRegressor
 from model.prediction.predictor import Predictor
 from model.training.checkpointing.hf_export import export_model
-from model.training.model_card import render_card
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -52,10 +50,10 @@ def make_task(made, **settings):
     return task
 
 
-def micro_batches(made, ranks=1, parts=1):
+def micro_batches(made, ranks=1, parts=1, rows=40):
     index = read_index(made.shards)
     slices = [RankSlice(rank, ranks, parts) for rank in range(ranks)]
-    streams = [ShardStream(made.shards, index, "finetune/train", 40, one, seed=3) for one in slices]
+    streams = [ShardStream(made.shards, index, "finetune/train", rows, one, seed=3) for one in slices]
     return [batch for stream in streams for batch in next(stream.epoch(0)).micro_batches]
 
 
@@ -179,14 +177,3 @@ def test_one_label_and_narrow_bins_are_required(made):
         with pytest.raises(UserError, match="expected one label, got 2"):
             check_noise_settings(with_bins(made.config, **settings), several)
     check_noise_settings(made.config, several)
-
-
-def test_the_card_shows_how_to_read_the_bins(made, finished_run):
-    summary = json.loads((finished_run / "summary.json").read_text())
-    facts = json.loads((finished_run / "run.json").read_text())
-    config = with_bins(made.config, random_n=0.1, whole_number_flag=True)
-    text = render_card({**summary, "config": config.model_dump()}, facts, read_index(made.shards))
-    assert "18 bins of the label, from 0 to 17" in text
-    assert "token type 1 marked" in text
-    assert "probability of 0.1" in text
-    assert 'logits.softmax(-1) @ logits.new_tensor(classify.model.config.promoter_bert["bins"])' in text

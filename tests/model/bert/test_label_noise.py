@@ -1,5 +1,7 @@
 """Random Ns and the flag of whole numbers: input of fine-tuning in training only."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,13 @@ from model.bert.masking import hide_bases
 from model.bert.rng import make_generator
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
-from pipeline.stream.stream import RankSlice, ShardStream
 from pipeline.tokens.kmers import ALPHABET, SPECIALS
 from tests.conftest import small_config
+from tests.model.bert import test_bins
+from tests.model.bert.test_bins import enlarge
 
 CPU = torch.device("cpu")
+micro_batches = partial(test_bins.micro_batches, rows=60)
 
 
 def encode(bases, k):
@@ -38,13 +42,6 @@ def test_hidden_bases_give_the_ids_of_the_sequence_with_ns(bases, k, data):
     assert not result[0, len(bases) :].any()
 
 
-def enlarge(model):
-    """Enlarge the random weights of the layers, so that the predictions of different promoters differ."""
-    for part in model.modules():
-        if isinstance(part, torch.nn.Linear):
-            part.weight.data.mul_(10)
-
-
 def make_task(made, model=None, **finetune):
     torch.manual_seed(0)
     settings = {"model": {"dropout": 0.0, **(model or {})}, "finetune": finetune}
@@ -52,13 +49,6 @@ def make_task(made, model=None, **finetune):
     task = build_task(made.config.model_copy(update=changes), read_index(made.shards), "finetune").train()
     enlarge(task.model)
     return task
-
-
-def micro_batches(made, ranks=1, parts=1):
-    index = read_index(made.shards)
-    slices = [RankSlice(rank, ranks, parts) for rank in range(ranks)]
-    streams = [ShardStream(made.shards, index, "finetune/train", 60, one, seed=3) for one in slices]
-    return [batch for stream in streams for batch in next(stream.epoch(0)).micro_batches]
 
 
 def read_ids(made, task, batches, *position):

@@ -21,6 +21,7 @@ from pipeline.stream.stream import RankSlice, ShardStream
 pytestmark = pytest.mark.processes
 
 CPU = torch.device("cpu")
+NOISE = {"loss": "bins", "random_n": 0.1, "whole_number_flag": True}
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -59,15 +60,17 @@ def test_compiled_losses_and_gradients_equal_eager_ones_with_two_compilations(ma
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
-def test_graphs_of_a_stage_are_four_for_all_rows_and_widths(made, stage, monkeypatch):
+@pytest.mark.parametrize(("stage", "settings"), [("pretrain", {}), ("finetune", {}), ("finetune", NOISE)])
+def test_graphs_of_a_stage_are_four_for_all_rows_and_widths(made, stage, settings, monkeypatch):
     """In training and in evaluation, with and without an attention mask. Losses equal those of the plain module."""
     monkeypatch.setattr(length_cut, "PASS_TOKENS", 0)
     monkeypatch.setattr(length_cut, "ROW_STEP", 4)
     monkeypatch.setattr(length_cut, "MASK_COST", {"cpu": 1.15})
     torch._dynamo.reset()
     torch.manual_seed(0)
-    config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
+    sections = {"model": {"dropout": 0.0}, stage: settings}
+    changes = {name: getattr(made.config, name).model_copy(update=values) for name, values in sections.items()}
+    config = made.config.model_copy(update=changes)
     index = read_index(made.shards)
     task = build_task(config, index, stage)
     fuse_projections(task.model)
@@ -78,7 +81,7 @@ def test_graphs_of_a_stage_are_four_for_all_rows_and_widths(made, stage, monkeyp
         steps = ShardStream(made.shards, index, "finetune/train", rows, RankSlice()).epoch(0)
         for step in itertools.islice(steps, 3):
             (batch,) = step.micro_batches
-            draws = task.draw(batch, make_generator(CPU, step.number))
+            draws = task.train().draw(batch, make_generator(CPU, step.number))
             cut = task.cut(batch, CPU)
             passes = [pass_to_device(batch, one, draws, CPU) for one in cut]
             shapes |= {tuple(one.tokens.shape) for one in passes}

@@ -1,6 +1,6 @@
 """The natural call of stock transformers, `predict`, Predictor and ONNX give the same number for every preset.
 
-Where one pass of a stock model cannot, because it reads one reading frame, label and model card say so.
+Where one pass of a stock model cannot, because it reads one reading frame or gives bins, its model card says so.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from transformers import pipeline
 
 from model.artifacts.model_directory import ONE_LABEL
 from model.bert.build import build_regression_model
+from model.bert.frames import TOKEN_MODES
 from model.config import Config, load_config
 from model.export.onnx import encode_bases, export_onnx
 from model.export.onnx_graph import SequenceRegressor
@@ -161,6 +162,33 @@ def test_the_card_averages_reading_frames_of_several_labels(made, finished_run, 
     (first, second), (a, b) = example.one_pass, example.prediction
     assert f"a {first:.4f}, b {second:.4f} instead of a {a:.4f}, b {b:.4f} for" in card
     assert example.one_pass != pytest.approx(example.prediction, abs=1e-3)
+
+
+@pytest.mark.parametrize("tokens", TOKEN_MODES)
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_the_card_computes_the_expected_value_of_bins(made, finished_run, tmp_path, architecture, tokens):
+    noise = ["finetune.loss=bins", "finetune.random_n=0.1", f"finetune.whole_number_flag={architecture == 'bert'}"]
+    settings = [f"model.architecture={architecture}", f"finetune.tokens={tokens}", *noise]
+    config = load_config(ROOT / "configs" / "demo.yaml", [*TINY, *settings])
+    model = export(made, tmp_path / "model", config)
+    example = compute_example(model.folder)
+    card = model.card(finished_run, example)
+    promoter, (by_card,) = run_snippet(card)
+    assert by_card == pytest.approx(example.prediction[0], abs=1e-5)
+    assert by_card == pytest.approx(Predictor(model.folder).predict([promoter])[0], abs=1e-5)
+
+    classify = pipeline("text-classification", model=str(model.folder), device="cpu")
+    names = {place: str(place) for place in range(18)}
+    assert classify.model.config.id2label == names
+    assert classify.model.config.label2id == {name: place for place, name in names.items()}
+    (most_probable,) = classify(promoter)
+    assert (len(example.one_pass), most_probable["label"]) == (18, str(np.argmax(example.one_pass)))
+    (bold,) = re.findall(r"\*\*(.*?)\*\*", card, re.DOTALL)
+    assert f"{example.prediction[0]:.4f}" in bold
+    assert ("of one reading frame" in bold) == model.is_partial
+    assert "18 bins of the label, from 0 to 17" in card
+    assert "probability of 0.1" in card
+    assert ("token type 1 marked" in card) == config.finetune.whole_number_flag
 
 
 @pytest.mark.long
