@@ -12,7 +12,6 @@ from bench.quality.study import Studio, config_of
 from bench.quality.tables import cell, difference, tables
 from bench.quality.trials import trials
 from model.config import load_config
-from tests.conftest import ROOT
 
 SEEDS = (0, 1, 2)
 
