@@ -93,9 +93,9 @@ class CnnTraining:
         self.index = index
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         mean, sd = self.index.label_mean, self.index.label_sd
-        several = isinstance(mean, list)
-        self._mean: Any = torch.tensor(mean) if several else mean
-        self._sd: Any = torch.tensor(sd) if several else sd
+        self._mean: Any = torch.tensor(mean) if isinstance(mean, list) else mean
+        # Labels that are all equal are not divided by 0.
+        self._sd: Any = torch.tensor([each or 1.0 for each in sd]) if isinstance(sd, list) else sd or 1.0
         torch.manual_seed(derive_seed(settings.seed, "cnn", "weights"))
         self.network = Network(SIZES[settings.size], self.index.label_count or 1).to(self.device)
 

@@ -83,18 +83,23 @@ def read_split(dataset: Path, split: str) -> SplitCounts:
     with open_dataset(dataset) as connection:
         names = dataset_info(connection).several_labels or ["expression"]
         query = (
-            f"select id, insert_of(sequence) as insert, {', '.join(map(quoted, names))} from finetune where split = ? "
+            f"select id, insert_of(sequence), {', '.join(map(quoted, names))} from finetune where split = ? "
             "order by position"
         )
         rows = connection.sql(query, params=[split]).to_arrow_table()
     labels = [rows.column(2 + place).to_numpy().astype(np.float64) for place in range(len(names))]
-    counts = count_kmers(rows["insert"].to_pylist())
-    return SplitCounts(rows["id"].to_numpy().astype(np.int64), counts, np.stack(labels, 1))
+    counts = count_kmers(rows.column(1).to_pylist())  # by number, as a label may have any name
+    return SplitCounts(rows.column(0).to_numpy().astype(np.int64), counts, np.stack(labels, 1))
 
 
 def fit_ridge(counts: Counts, labels: Labels, alpha: float) -> RidgeModel:
-    """Fit a model to counts float32 (rows, 5,460) and labels (rows,). The intercept is not penalized."""
+    """Fit a model to counts float32 (rows, 5,460) and labels (rows,). The intercept is not penalized.
+
+    Without rows, all weights are 0.
+    """
     rows, columns = counts.shape
+    if not rows:
+        return RidgeModel(np.zeros(columns, np.float32), 0.0)
     mean = float(labels.mean())
     y = (labels - mean).astype(np.float32)
     y -= np.average(y)  # what the rounding to float32 left

@@ -48,7 +48,7 @@ def fit_dataset(dataset: Path, on_progress: OnProgress) -> BaselineFit:
         for split in HELD_OUT
         if len(parts[split].id)
     }
-    mean, sd = (function(parts["train"].labels, 0).tolist() for function in (np.nanmean, np.nanstd))
+    mean, sd = _compute_scales(parts["train"].labels)
     if len(labels) == 1:
         return BaselineFit(held_out, {}, [], {"alpha": alphas[0]}, mean[0], sd[0])
     return BaselineFit(held_out, {}, [], {"alpha": dict(zip(labels, alphas, strict=True))}, mean, sd)
@@ -60,6 +60,13 @@ def _with_label(part: SplitCounts, place: int) -> tuple[Counts, Labels]:
     if present.all():
         return part.counts, part.labels[:, place]
     return part.counts[present], part.labels[present, place]
+
+
+def _compute_scales(labels: Labels) -> tuple[list[float], list[float]]:
+    """Compute mean and standard deviation of each label; without values 0 and 1, as in the index of shards."""
+    columns = [column[np.isfinite(column)] for column in labels.T]
+    means = [float(column.mean()) if len(column) else 0.0 for column in columns]
+    return means, [float(column.std()) if len(column) else 1.0 for column in columns]
 
 
 def _values(columns: Labels) -> npt.NDArray[np.float32]:

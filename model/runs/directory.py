@@ -38,8 +38,8 @@ CHANGEABLE_SETTINGS = (
     "shards.cache", "shards.cache_gigabytes", *LENGTH_SETTINGS,
 )  # fmt: skip
 """Settings that may change when a run is resumed: they do not affect earlier results. docs/training.md lists them."""
-FIXED_DS_SETTINGS = ("ds_config.gradient_clipping",)
-"""Settings of DeepSpeed that may not change. The others affect speed, memory and rounding."""
+FIXED_DS_SETTINGS = {"ds_config.gradient_clipping": 0.0}
+"""Settings of DeepSpeed that may not change, and DeepSpeed's defaults. The others affect speed, memory and rounding."""
 ATOMIC_FILES = (
     "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
 )  # fmt: skip
@@ -132,14 +132,18 @@ def _check_same(config: Config, index: Index, ds_config: dict[str, Any]) -> dict
     next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
     recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict, "ds_config": dict}, next_step)
     fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
+    if "baseline" in recorded:
+        raise UserError(f"{folder}: the run directory of a baseline; {fix}")
     if recorded["shard_key"] != index.key:
         keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
         raise UserError(f"{folder}: this run was started with other shards; {keys}; {fix}")
-    now, before = flatten(config.model_dump()), flatten(recorded["config"])
+    now, before = (_list_settings(config, values) for values in (config.model_dump(), recorded["config"]))
     if changes := _find_changes(before, now, now.keys() - list_changeable_settings(config)):
         raise UserError(f"{folder}: this run was started with another configuration {_describe(changes)}")
-    ds_before, ds_now = (flatten(values, "ds_config.") for values in (recorded["ds_config"], ds_config))
-    if changes := _find_changes(ds_before, ds_now, ds_before.keys() & set(FIXED_DS_SETTINGS)):
+    ds_before, ds_now = (
+        {**FIXED_DS_SETTINGS, **flatten(values, "ds_config.")} for values in (recorded["ds_config"], ds_config)
+    )
+    if changes := _find_changes(ds_before, ds_now, FIXED_DS_SETTINGS):
         raise UserError(f"{folder}: this run was started with another DeepSpeed config {_describe(changes)}")
     weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:
@@ -154,9 +158,7 @@ def _check_same(config: Config, index: Index, ds_config: dict[str, Any]) -> dict
         if manifest is None or manifest.progress is None or not manifest.progress.ended:
             continue
         if changes := _find_changes(before, now, [name for name in LENGTH_SETTINGS if name.startswith(stage)]):
-            raise UserError(
-                f"{folder}: stage {stage} has ended and cannot be trained longer {_describe(changes)}; {fix}"
-            )
+            raise UserError(f"{folder}: stage {stage} has ended and cannot be trained longer {_describe(changes)}")
     return recorded
 
 
@@ -176,6 +178,16 @@ def _record_changes(folder: Path, recorded: dict[str, Any], config: Config, ds_c
         write_text(folder / "run.json", json.dumps({**recorded, **used, "history": history}, indent=1) + "\n")
 
 
+def _list_settings(config: Config, recorded: dict[str, Any]) -> dict[str, Any]:
+    """List the settings of a dump by their keys, also those that it omits at their defaults (LATER_SETTINGS)."""
+    sections = {name: getattr(config, name) for name in type(config).model_fields}
+    defaults = {
+        name: {key: type(section).model_fields[key].default for key in section.LATER_SETTINGS}
+        for name, section in sections.items()
+    }
+    return {**flatten(defaults), **flatten(recorded)}
+
+
 def _find_changes(before: dict[str, Any], now: dict[str, Any], names: Container[str]) -> dict[str, tuple[Any, Any]]:
     """Find the changes of the named settings: name -> (before, now)."""
     return {name: (before.get(name), now[name]) for name in now if name in names and before.get(name) != now[name]}
@@ -184,14 +196,18 @@ def _find_changes(before: dict[str, Any], now: dict[str, Any], names: Container[
 def _describe(changes: dict[str, tuple[Any, Any]]) -> str:
     """Describe changes in parentheses, with the overrides that undo them. Settings of DeepSpeed have a file instead."""
     text = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in changes.items())
-    overrides = [
-        f"without {name}" if before is None else shlex.quote(f"{name}={before}")
-        for name, (before, _) in changes.items()
-    ]
+    overrides = " ".join(_undo(name, before) for name, (before, _) in changes.items())
     return (
-        f"({text}); fix: to go on with this run, use {' '.join(overrides)}; otherwise give it another name "
+        f"({text}); fix: to resume this run, use {overrides}; otherwise give it another name "
         "(run.name=...), or remove the folder to start over"
     )
+
+
+def _undo(name: str, before: Any) -> str:
+    """Write the override that restores a setting."""
+    if name in FIXED_DS_SETTINGS:
+        return f"{name.removeprefix('ds_config.')} {before} in the DeepSpeed config"
+    return f"without {name}" if before is None else shlex.quote(f"{name}={before}")
 
 
 def _write_records(config: Config, index: Index, ds_config: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ class Tracker:
                 kept = [line for line in read_metrics(self.path) if line["stage"] != stage or line["step"] <= step]
                 write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
             self._open_events(stage, step)
-        self._reached = (stage, step)
+        self._last_step = (stage, step)
         self._update_status()
 
     def log(self, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
@@ -70,13 +70,13 @@ class Tracker:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)  # closed at once, so that readers see complete lines
             self._write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
-        self._reached = (stage, step)
+        self._last_step = (stage, step)
         if time.monotonic() - self._status_time_s >= STATUS_EVERY_S:
             self._update_status()
 
     def _update_status(self) -> None:
         self._status_time_s = time.monotonic()
-        stage, step = self._reached
+        stage, step = self._last_step
         update_status(self.path.with_name(STATUS), state=State.RUNNING, stage=stage, step=step)
 
     def _open_events(self, stage: str, last_step: int) -> None:

@@ -58,21 +58,28 @@ def compare_correlations(
     """Test the correlations of `first` minus those of `second`, predictions and labels of the same rows: (rows,) each.
 
     Rows without a value (NaN) in any of the three are left out. resamples: by default fewer for very many rows. The
-    same seed gives the same result. Resamples without a defined correlation are ignored.
+    same seed gives the same result. A correlation with constant predictions counts as 0, as in the scores. Resamples
+    in which both are undefined are ignored.
     """
     present = np.isfinite(first) & np.isfinite(second) & np.isfinite(label)
     x, other, y = (values[present].astype(np.float64) for values in (first, second, label))
     resamples = count_resamples(len(y)) if resamples is None else resamples
-    values = np.full((resamples, 2), np.nan)
+    drawn = np.full((2, resamples, 2), np.nan)
     if len(y) > 1:
         own, others = ResampledCorrelations(x, y), ResampledCorrelations(other, y)
         for number, counts in enumerate(draw_resamples(len(y), resamples, seed)):
-            values[number] = np.subtract(own.compute(counts), others.compute(counts))
+            drawn[:, number] = own.compute(counts), others.compute(counts)
     differences = [
         Difference(score(x, y) - score(other, y), percentile_interval(column), _p_value(column))
-        for score, column in zip((pearson, spearman), values.T, strict=True)
+        for score, column in zip((pearson, spearman), _subtract(*drawn).T, strict=True)
     ]
     return PairedDifferences(len(y), resamples, 2 / (resamples + 1), *differences)
+
+
+def _subtract(own: Numbers, others: Numbers) -> Numbers:
+    """Subtract correlations; an undefined one (NaN) counts as 0 unless both are undefined."""
+    undefined = np.isnan(own) & np.isnan(others)
+    return np.where(undefined, np.nan, np.nan_to_num(own) - np.nan_to_num(others))
 
 
 def _p_value(values: Numbers) -> float:

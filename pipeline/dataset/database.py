@@ -149,9 +149,9 @@ def open_dataset(
     try:
         is_database = is_duckdb(path)
     except OSError as error:
+        place = looked_in(path) if isinstance(error, FileNotFoundError) else ""
         raise UserError(
-            f"{path}: no such dataset{looked_in(path) or f' ({error.strerror})'}; fix: promoter-bert build FILE "
-            f"--dataset {path}"
+            f"{path}: no such dataset{place or f' ({error.strerror})'}; fix: promoter-bert build FILE --dataset {path}"
         ) from None
     if not is_database:  # DuckDB also opens CSV and other files
         raise UserError(f"{path}: not a DuckDB file; fix: promoter-bert build FILE --dataset {path}.duckdb")

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.baselines.cnn import choose_settings
+from model.baselines.cnn import CnnSettings, CnnTraining, choose_settings
 from model.baselines.train import train_baseline
 from model.cli.app import main
 from model.reporting.compare_page import compare_runs
@@ -16,6 +17,7 @@ from model.runs.read import find_baselines, read_run
 from model.scoring.metrics import pearson
 from pipeline.dataset.database import open_dataset, rows_of
 from pipeline.errors import UserError
+from pipeline.shards.index import read_index
 from tests.conftest import small_config
 from tests.model.run_fixtures import finish, held_out_rows, log, section_text, start
 
@@ -83,6 +85,8 @@ def test_finished_baselines_are_not_repeated_and_other_settings_are_refused(made
     start(made, place, "run.name=trained-ridge")
     with pytest.raises(UserError, match=r"the run directory of a training"):
         train_baseline(configure(made, place, "run.name=trained"), "ridge")
+    with pytest.raises(UserError, match=r"the run directory of a baseline"):
+        start(made, place, "run.name=base-ridge")
 
 
 def test_an_interrupted_baseline_is_not_taken_for_whole(made, place):
@@ -173,3 +177,25 @@ def test_cnn_learns_several_labels(tmp_path, monkeypatch):
     table = pq.read_table(two.config.run.directory.parent / summary["run"] / "predictions.parquet")
     assert set(table["label"].to_pylist()) == set(LABELS)
     assert np.isfinite(summary["training"]["finetune"]["best"])
+
+
+def test_cnn_predicts_a_constant_label(made):
+    """With a standard deviation of 0, all predictions are the mean, and the loss is finite."""
+    index = replace(read_index(made.shards), label_mean=3.5, label_sd=0.0)
+    training = CnnTraining(made.shards, CnnSettings("small", 1, 256, 1e-3, 0), index)
+    assert np.isfinite(training.fit().log[0]["loss"])
+    assert set(training.predict_rows("valid").prediction) == {3.5}
+
+
+def test_ridge_with_a_label_without_training_values(tmp_path):
+    from tests.several_labels import LABELS, make_two_labels
+
+    two = make_two_labels(tmp_path, 300)
+    train = "(select id from finetune where split = 'train')"
+    with open_dataset(two.config.dataset.path, read_only=False) as connection:
+        connection.execute(f'update promoters set "{LABELS[0]}" = null where id in {train}')
+    summary = train_baseline(two.config, "ridge")
+    assert (summary["units"]["label_mean"][0], summary["units"]["label_sd"][0]) == (0.0, 1.0)
+    assert summary["scores"]["test"][f"pearson/{LABELS[0]}"] == 0
+    assert summary["scores"]["test"][f"pearson/{LABELS[1]}"] > 0.4
+    json.dumps(summary, allow_nan=False)

@@ -104,6 +104,25 @@ def test_ended_stages_keep_their_length_and_the_clipping_stays(made, tmp_path):
     check_recorded(folder, 4, [{"pretrain.max_epochs": [2, 3], "finetune.max_epochs": [1, 4]}])
 
 
+def test_settings_that_a_dump_omits_are_compared(made, tmp_path):
+    """A setting at its default is omitted from run.json; adding it and removing it are both changes."""
+    index, changed = read_index(made.shards), ("finetune.random_n=0.1", "run.deterministic=true")
+    for name, first, then, text in (
+        ("one", changed, (), r"random_n: 0\.1 -> 0\.0"),
+        ("two", (), changed, r"random_n: 0\.0 -> 0\.1"),
+    ):
+        config = small_config(tmp_path, f"run.name={name}", *first)
+        open_run(config, index, {}).close()
+        with pytest.raises(UserError, match=text) as error:
+            open_run(small_config(tmp_path, f"run.name={name}", *then), index, {})
+        undone = re.search(r" use (.*?); otherwise", str(error.value))[1].split()
+        open_run(small_config(tmp_path, f"run.name={name}", *then, *undone), index, {}).close()
+        recorded = json.loads((config.run.directory / "run.json").read_text())
+        assert (recorded["config"], recorded.get("history")) == (config.model_dump(), None)
+    with pytest.raises(UserError, match=r"gradient_clipping: 0\.0 -> 1\.0"):
+        open_run(small_config(tmp_path, "run.name=two"), index, {"gradient_clipping": 1.0})
+
+
 def test_settings_that_may_change_on_a_resume_are_documented():
     text = (ROOT / "docs" / "training.md").read_text()
     listed = text[text.index("These settings may change") : text.index("All other settings are refused")]

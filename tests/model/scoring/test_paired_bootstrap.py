@@ -72,3 +72,17 @@ def test_signs_missing_values_and_degenerate_rows():
         compare_correlations(first[:1], first[:1], label[:1], 50),
     ):
         assert (same.pearson.value, same.pearson.interval, same.pearson.p_value) == (0, (0, 0), 1)
+
+
+def test_constant_predictions_have_a_correlation_of_0():
+    """The test of a model that predicts one value is that of the other model's correlation."""
+    from model.scoring.bootstrap import correlation_intervals
+
+    first, _, label = draw(60, 1.0, 5)
+    order = np.argsort(first)  # correlation_intervals draws from the rows in this order
+    first, label = first[order], label[order]
+    result = compare_correlations(first, np.full(60, 9.0), label, 100)
+    for name, got in (("pearson", result.pearson), ("spearman", result.spearman)):
+        assert got.interval == pytest.approx(correlation_intervals(first, label, 100)[name])
+        assert got.interval[0] < got.value < got.interval[1]
+        assert got.p_value == result.smallest_p
