@@ -133,7 +133,7 @@ def test_several_labels_and_repairs(assay, tmp_path, rows):
         assert values_of(response, f"prediction_{label}") == pytest.approx(expected, rel=1e-4, abs=1e-5)
     explained = client.get("/explain", query_string={"sequence": rows[0].lower()})
     assert explained.text.count("<svg") == 2
-    assert "the model was trained on 1 to 2 bases" in explained.text
+    assert "the model was trained on 1\u00a0to\u00a02 bases" in explained.text
 
 
 @pytest.mark.parametrize(
