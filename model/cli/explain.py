@@ -185,6 +185,8 @@ def _explain_files(request: "ExplainRequest", as_json: bool) -> None:
 
 def _describe_files(result: "ExplainFilesResult", unit: str) -> Iterator[str]:
     """Describe the outputs, the rows that are drawn, and those without a prediction. unit: of a row, singular."""
+    from model.interpretation.outputs import has_table
+
     resumed = f", {result.rows_resumed:,} of them in an interrupted run" if result.rows_resumed else ""
     yield (
         f"{', '.join(result.outputs)}: {format_count(result.substitutions, 'substitution')} in "
@@ -192,7 +194,8 @@ def _describe_files(result: "ExplainFilesResult", unit: str) -> Iterator[str]:
     )
     if result.columns:
         yield f"columns: {', '.join(f'{role} {name!r}' for role, name in result.columns.items())}"
-    if 0 < result.rows_drawn < max(result.rows, result.rows_total) - sum(result.problems.values()):
-        more = "the tables have all" if result.rows >= result.rows_total else "-o effects.tsv explains all"
+    explained = result.rows - sum(result.problems.values())
+    if result.rows_drawn and (result.rows_drawn < explained or not result.is_complete):
+        more = "the tables have all" if has_table([*map(Path, result.outputs)]) else "-o effects.tsv explains all"
         yield f"figures of the first {format_count(result.rows_drawn, unit)}; {more}"
     yield from describe_problems(result, result.problems_file)

@@ -15,7 +15,8 @@ def serve(
     model: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_FOLDER)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Other machines can use 0.0.0.0, without authentication.")
+        str,
+        typer.Option(help="Address to listen on. 0.0.0.0 lets other machines use the server, without authentication."),
     ] = "127.0.0.1",
 ) -> None:
     """Serve predictions on a local web page.

@@ -18,7 +18,7 @@ from model.interpretation.explained import (
     ExplainedSequence,
     align_variant,
 )
-from model.interpretation.hit_plot import LANE_INCHES, count_lanes, draw_hits, place_hits
+from model.interpretation.hit_plot import TRACK_INCHES, count_tracks, draw_hits, place_hits
 from model.interpretation.logo import draw_logo, mark_columns
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult
 from pipeline.reporting.palette import BLUE, LINE_GREY, ORANGE
@@ -134,9 +134,9 @@ def _hit_panel(sequence: ExplainedSequence, columns: Sequence[int], lines: Seque
     placed, left_out = place_hits(sequence.hits or (), columns, lines)
     if not placed:
         return [], left_out
-    lanes = [count_lanes(placed, line) for line in lines]
+    tracks = [count_tracks(placed, line) for line in lines]
     draw = lambda axes, line: draw_hits(axes, placed, line)  # noqa: E731
-    return [Panel([LANE_INCHES * count for count in lanes], draw)], left_out
+    return [Panel([TRACK_INCHES * count for count in tracks], draw)], left_out
 
 
 def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:

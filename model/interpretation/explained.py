@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from model.interpretation.motifs.scan import MotifHit
 from model.interpretation.saturation_mutagenesis import MutagenesisResult
+from pipeline.runtime.text import escape_controls
 
 REFERENCE, ALTERNATIVE = "reference", "alternative"
 """Sides of a variant."""
@@ -55,8 +56,11 @@ class ExplainedRow:
 
     @property
     def title(self) -> str:
-        """Return the name, or else the number of the row; empty for the sequence of the command line."""
-        return self.name or ("" if self.number is None else f"row {self.number:,}")
+        """Return the name, or else the number of the row; empty for the sequence of the command line.
+
+        Control characters are escaped, because an SVG file must have none.
+        """
+        return escape_controls(self.name) or ("" if self.number is None else f"row {self.number:,}")
 
     @property
     def main(self) -> ExplainedSequence:

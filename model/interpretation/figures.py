@@ -8,10 +8,13 @@ from model.interpretation.effect_plot import Drawing, draw_row
 from model.interpretation.explained import ExplainedRow
 from pipeline.reporting.png import draw_pixels, write_png
 from pipeline.reporting.svg import render_svg
+from pipeline.runtime.text import shorten
 
 NAMESPACE = 'xmlns="http://www.w3.org/2000/svg"'
 WHITE = 'style="background: #fff"'
 """A figure without a page around it stays readable in a dark window."""
+MAX_NAME = 200
+"""Characters of a name above a figure."""
 _SIZE = re.compile(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"')
 
 
@@ -47,7 +50,7 @@ def _drawings(rows: Sequence[ExplainedRow], labels: Sequence[str]) -> Iterator[t
 
 def describe_row(row: ExplainedRow, label: str, is_label_named: bool) -> str:
     """Describe a row in a line: its name, the label if it is named, and the prediction. Empty for one sequence."""
-    names = [part for part in (row.title, label if is_label_named else "") if part]
+    names = [shorten(part, MAX_NAME) for part in (row.title, label if is_label_named else "") if part]
     if not names:
         return ""
     values = " → ".join(f"{sequence.results[label].prediction:.3f}" for sequence in row.sides.values())

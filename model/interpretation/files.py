@@ -12,7 +12,7 @@ import pyarrow as pa
 from model.artifacts.model_directory import find_model_folder, labels_of, model_labels, read_sequence_name
 from model.interpretation.explained import ExplainedRow, ExplainedSequence
 from model.interpretation.outputs import ExplainWriter, check_outputs, has_table, open_outputs
-from model.interpretation.request import ExplainRequest, RowSource, check_outputs_are_no_inputs
+from model.interpretation.request import ExplainRequest, RowSource, check_files
 from model.interpretation.rows import MutantPart
 from model.interpretation.rows_page import RowCounts, render_rows_page
 from model.interpretation.saturation_mutagenesis import arrange_by_label, count_mutants, find_insert
@@ -33,13 +33,14 @@ class ExplainFilesResult:
     """Files that `explain` wrote from the rows of other files.
 
     rows: that were read; rows_total: of the input, 0 if unknown. Without a table among the outputs, only the rows to be
-    drawn are read. rows_drawn: in pages and figures. columns: that were read, by role; empty for FASTA. substitutions:
-    number of rows of a table. For the others see OutputResult.
+    drawn are read; is_complete: whether these are known to be all. rows_drawn: in pages and figures. columns: that were
+    read, by role; empty for FASTA. substitutions: number of rows of a table. For the others see OutputResult.
     """
 
     outputs: list[str]
     rows: int
     rows_total: int
+    is_complete: bool
     rows_drawn: int
     rows_resumed: int
     substitutions: int
@@ -78,13 +79,20 @@ class _Explanation:
         self.request = request
         self.labels = request.choose_labels()
         self.source: RowSource = request.find_source()
-        check_outputs_are_no_inputs(request.outputs, self.source.input)
+        check_files(request.outputs, self.source.input)
         facts, self.assay = read_settings(request.prediction, warn)
         self.model_labels, self.several_labels = model_labels(facts), bool(labels_of(facts))
         self.fit = AssayFit(facts, self.assay, warn, unseen_share=0)
         self.scanner = request.make_scanner()
         name = read_sequence_name(request.model)
-        self.page_facts = PageFacts(request.model, name, facts.get("insert_lengths"), self.scanner, request.motifs)
+        self.page_facts = PageFacts(
+            request.model,
+            name,
+            facts.get("insert_lengths"),
+            (len(self.assay.left_adapter), len(self.assay.right_adapter)),
+            self.scanner,
+            request.motifs,
+        )
         self.substitutions = 0
 
     def run(self, on_progress: OnProgress) -> ExplainFilesResult:
@@ -99,19 +107,20 @@ class _Explanation:
             closing(reader) as parts,
         ):
             done = lambda: on_progress(report.rows, total, journal.rows_resumed)  # noqa: E731
-            self._explain_parts(parts, journal, report, writer, done)
+            is_complete = self._explain_parts(parts, journal, report, writer, done) or report.rows == total
             report.finish()
             self.fit.finish()
-            hint = suggest_repairs(report.frequent_examples(), self.assay)
+            hint = source.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)
-            counts = RowCounts(report.rows, report.counts.total(), total, request.inputs, request.outputs)
+            counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.inputs, request.outputs)
             writer.draw(lambda: render_rows_page(writer.drawn, self.several_labels, counts, self.page_facts))
         seconds = time.monotonic() - start
         return ExplainFilesResult(
             outputs=[str(output) for output in request.outputs],
             rows=report.rows,
             rows_total=total,
+            is_complete=is_complete,
             rows_drawn=len(writer.drawn),
             rows_resumed=journal.rows_resumed,
             substitutions=self.substitutions,
@@ -136,8 +145,11 @@ class _Explanation:
         report: ProblemReport,
         writer: ExplainWriter,
         on_part: Callable[[], None],
-    ) -> None:
-        """Explain the rows until the end, or until all figures have a row if no table needs the others."""
+    ) -> bool:
+        """Explain the rows until the end, or until all figures have a row if no table needs the others.
+
+        Returns whether the end was reached.
+        """
         predicted = journal.resume(parts, partial(predict_here, request=self.request.prediction))
         with closing(predicted):
             for part, values in predicted:
@@ -148,7 +160,8 @@ class _Explanation:
                     writer.add(row)
                 on_part()
                 if writer.is_full and not has_table(self.request.outputs):
-                    return
+                    return False
+        return True
 
     def _check_fit(self, part: MutantPart) -> None:
         first, *others = zip(*(row.sides.values() for row in part.rows), strict=True) if part.rows else [()]

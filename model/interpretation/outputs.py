@@ -1,6 +1,5 @@
 """Output files of `explain`: tables are written as the rows arrive, pages and figures of the first rows at the end."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.interpretation.explained import ExplainedRow
+from model.prediction.row_writers import GROUP_ROWS, LINE_BREAKERS
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
 
@@ -16,10 +16,6 @@ TABLE_SUFFIXES, FIGURE_SUFFIXES = (".tsv", ".parquet"), (".svg", ".png")
 SUFFIXES = (".html", ".svg", ".tsv", ".parquet", ".png")
 MAX_FIGURES = 20
 """Figures of a page or picture, one per row and label; the tables have all rows."""
-GROUP_ROWS = 65_536
-"""Rows per row group of a Parquet file."""
-LINE_BREAKERS = re.compile(r"[\t\n\r]")
-"""Characters of a cell that would break a line: each is written as a space."""
 
 
 def check_outputs(outputs: Sequence[Path]) -> None:

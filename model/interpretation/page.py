@@ -103,9 +103,10 @@ def explain_labels(
     results = mutagenesis_by_label(model, promoter, overrides)
     chosen = results if label is None else {label: results[label]}
     insert = next(iter(results.values())).insert
-    hits = scanner.scan(valid, len(assay.left_adapter), len(insert)) if scanner else None
+    adapters = len(assay.left_adapter), len(assay.right_adapter)
+    hits = scanner.scan(valid, adapters[0], len(insert)) if scanner else None
     row = ExplainedRow({"": ExplainedSequence(chosen, hits)})
-    page_facts = PageFacts(model, read_sequence_name(model), facts.get("insert_lengths"), scanner, motifs)
+    page_facts = PageFacts(model, read_sequence_name(model), facts.get("insert_lengths"), adapters, scanner, motifs)
 
     def render() -> str:
         shown = chosen if several else {"": results[ONE_LABEL]}  # one label is not named
@@ -130,12 +131,12 @@ def _summarize(result: MutagenesisResult, outputs: list[Path]) -> ExplainResult:
     )
 
 
-def render_effects_page(results: Mapping[str, MutagenesisResult], model: Path, name: str) -> str:
-    """Render the page of a saturation mutagenesis as HTML, with sections per label.
+def render_effects_page(results: Mapping[str, MutagenesisResult], facts: PageFacts) -> str:
+    """Render the page of a saturation mutagenesis without motifs as HTML, with sections per label.
 
-    results: by label; the label of a model with one is empty. model: folder named on the page; name: assay.name.
+    results: by label; the label of a model with one is empty.
     """
-    return _render(results, PageFacts(model, name), None)
+    return _render(results, facts, None)
 
 
 def _render(results: Mapping[str, MutagenesisResult], facts: PageFacts, hits: Sequence[MotifHit] | None) -> str:

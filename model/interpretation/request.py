@@ -1,7 +1,7 @@
 """The options of `explain` for files, and their checks that need no torch (its import takes seconds)."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.artifacts.model_directory import model_labels, read_model_facts
@@ -15,10 +15,13 @@ from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.tables import TableInput
 from model.prediction.variants.columns import VariantColumns, VariantLayout
 from model.prediction.variants.request import VariantRequest
+from model.prediction.variants.rows import VariantReader
+from model.prediction.writers import problems_file
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.columns import Columns, find_field
 from pipeline.dataset.input.files import Input, read_head
 from pipeline.dataset.input.repairs import with_repairs
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,11 @@ class ExplainRequest:
         return None if self.motifs is None else MotifScanner(read_motifs(self.motifs))
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowSource:
     """Files of rows to explain. columns: names of the columns that are read, by role. table, layout, name: of variants.
 
-    name: number of the column of names, from 1; 0 for none.
+    name: number of the column of names, from 1; 0 for none. variants: reader of the variants, once they are read.
     """
 
     input: Input
@@ -85,12 +88,18 @@ class RowSource:
     table: TableInput | None = None
     layout: VariantLayout | None = None
     name: int = 0
+    variants: VariantReader | None = field(default=None, init=False)
 
     def read(self, assay: Assay, rows: int) -> Generator[MutantPart]:
         """Read the rows in parts. Raises UserError for an unreadable input."""
         if self.table is None or self.layout is None:
             return read_sequences(self.input, assay, rows)
-        return read_variants(self.table, self.layout, assay, rows, self.name)
+        self.variants = VariantReader(self.table, self.layout, assay)
+        return read_variants(self.variants, rows, self.name)
+
+    def suggest_position(self) -> str:
+        """Suggest the other numbering of positions as VariantReader does, after reading; else an empty text."""
+        return self.variants.suggest_position() if self.variants else ""
 
 
 def check_explain(request: ExplainRequest) -> None:
@@ -100,10 +109,13 @@ def check_explain(request: ExplainRequest) -> None:
     request.choose_labels()
     request.make_scanner()
     if STANDARD_INPUT not in request.inputs:  # its head can be read only once
-        check_outputs_are_no_inputs(request.outputs, request.find_source().input)
+        check_files(request.outputs, request.find_source().input)
 
 
-def check_outputs_are_no_inputs(outputs: list[Path], source: Input) -> None:
-    """Raise UserError if an output, or its problems file, is one of the input files."""
+def check_files(outputs: list[Path], source: Input) -> None:
+    """Raise UserError if an output, or its problems file, is an input file, or if an output is the problems file."""
     for output in outputs:
         check_output_is_no_input(str(output), source)
+    problems = problems_file(str(outputs[0]))
+    if problems.resolve() in {output.resolve() for output in outputs}:
+        raise UserError(f"{problems}: is the list of invalid rows, too; fix: another output, -o NAME")

@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 from model.interpretation.explained import ALTERNATIVE, REFERENCE
 from model.interpretation.saturation_mutagenesis import list_mutants
 from model.prediction.inputs import STANDARD_INPUT, Part, find_prediction_input, read_parts
-from model.prediction.tables import TableInput, as_texts
+from model.prediction.tables import as_texts
 from model.prediction.variants import rows as variant_rows
-from model.prediction.variants.columns import VariantLayout
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import Input
@@ -63,21 +62,20 @@ def read_sequences(source: Input, assay: Assay, rows: int) -> Generator[MutantPa
         yield _make_part(Part(part.first, table), table["sequence"].combine_chunks(), titles, sides, assay)
 
 
-def read_variants(
-    table: TableInput, layout: VariantLayout, assay: Assay, rows: int, name: int
-) -> Generator[MutantPart]:
+def read_variants(reader: variant_rows.VariantReader, rows: int, name: int) -> Generator[MutantPart]:
     """Read variants in parts of `rows` rows. name: number of the column of names, from 1; 0 for none.
 
     Raises UserError for an unreadable input.
     """
-    for part in variant_rows.VariantReader(table, layout, assay).read(rows):
+    assay = reader.assay
+    for part in reader.read(rows):
         count = part.table.num_columns
         places = [count + variant_rows.REFERENCE, count + variant_rows.ALTERNATIVE]
         part = replace(part, table=_refuse_empty(part.table, count + variant_rows.PROBLEM, places, assay))
         pairs = zip(*(part.table.column(place).to_pylist() for place in places), strict=True)
         sides = [{REFERENCE: reference, ALTERNATIVE: alternative} for reference, alternative in pairs]
         titles = _cells(part.kept, name) if name else [""] * len(part)
-        written = pa.array(_cells(part.kept, layout.main_sequence), pa.string())
+        written = pa.array(_cells(part.kept, reader.layout.main_sequence), pa.string())
         yield _make_part(part.problem_part(), written, titles, sides, assay)
 
 

@@ -1,5 +1,6 @@
 """HTML page of several explained rows: an overview, then a section per row and label."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,16 @@ VARIANTS_LEAD = (
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of a request. read: of the input, valid or not; invalid: without a prediction; total: 0 if unknown."""
+    """Rows of a request.
+
+    read: of the input, valid or not; invalid: without a prediction; total: 0 if unknown. is_complete: whether all rows
+    were read.
+    """
 
     read: int
     invalid: int
     total: int
+    is_complete: bool
     inputs: Sequence[str]
     outputs: Sequence[Path]
 
@@ -84,7 +90,7 @@ def _heading(row: ExplainedRow, label: str, is_label_named: bool) -> str:
 
 
 def _command(counts: RowCounts, are_variants: bool) -> str:
-    return f"promoter-bert explain {'--variants ' if are_variants else ''}{' '.join(counts.inputs)} -o effects.tsv"
+    return f"promoter-bert explain {'--variants ' if are_variants else ''}{shlex.join(counts.inputs)} -o effects.tsv"
 
 
 def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: PageFacts) -> str:
@@ -93,15 +99,16 @@ def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: Pag
     explained = counts.read - counts.invalid
     tables = [output.name for output in counts.outputs if output.suffix in TABLE_SUFFIXES]
     invalid = f" {format_count(counts.invalid, 'row')} had no prediction." if counts.invalid else ""
-    if len(rows) < explained:
+    if tables and len(rows) < explained:
         return (
             f"The page shows the first {len(rows):,} of {format_count(explained, unit)}. {' and '.join(tables)}: the "
             f"substitutions of all of them.{invalid}"
         )
-    if counts.total > counts.read:
+    if len(rows) < explained or not counts.is_complete:
+        among = f" of {counts.total:,} rows" if counts.total else ""
         return (
-            f"The page shows the first {format_count(len(rows), unit)} of {counts.total:,} rows. Add -o effects.tsv to "
-            f"explain all of them.{invalid}"
+            f"The page shows the first {format_count(len(rows), unit)}{among}. Add -o effects.tsv to explain all of "
+            f"them.{invalid}"
         )
     return f"The page shows all {format_count(explained, unit)}.{invalid}"
 

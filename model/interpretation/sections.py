@@ -52,12 +52,14 @@ class PageFacts:
     """What a page says of the model and the request.
 
     model: folder named on the page. name: assay.name. insert_lengths: shortest and longest insert of the training, None
-    if the model does not record them. scanner: of the motifs, None for none; motif_file: named on the page.
+    if the model does not record them. adapter_bases: lengths of the adapters. scanner: of the motifs, None for none;
+    motif_file: named on the page.
     """
 
     model: Path
     name: str
     insert_lengths: Sequence[int] | None = None
+    adapter_bases: tuple[int, int] = (0, 0)
     scanner: MotifScanner | None = None
     motif_file: Path | None = None
 
@@ -177,7 +179,7 @@ def hits_table(sequence: ExplainedSequence, label: str) -> Table | None:
 def describe_hits_found(hits: Sequence[MotifHit], insert: str, facts: PageFacts) -> str:
     """Say how many hits a sequence has, and how many a random one of its length would have."""
     assert facts.scanner is not None
-    chance = facts.scanner.expected_by_chance(len(insert))
+    chance = facts.scanner.expected_by_chance(len(insert), facts.adapter_bases)
     listed = f"; the {TABLE_ROWS} with the smallest p-values are listed" if len(hits) > TABLE_ROWS else ""
     return f"{format_count(len(hits), 'motif hit')}, {chance:.2g} expected by chance{listed}"
 

@@ -101,7 +101,7 @@ def find_prediction_input(
         return source
     if columns is not None and columns.name is not None:
         raise UserError(
-            f"--name-column {columns.name}: FASTA has no columns; fix: --names, for the names in its headers"
+            f"--name-column {columns.name}: FASTA has no columns; fix: omit it; predict has --names for headers"
         )
     return replace(source, layout=replace(source.layout, name_field=int(header_names)))
 

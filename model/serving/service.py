@@ -20,6 +20,7 @@ from model.artifacts.model_directory import (
 )
 from model.interpretation.page import render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, mutagenesis_by_label
+from model.interpretation.sections import PageFacts
 from model.prediction.assay_fit import AssayFit
 from model.prediction.inputs import Part, find_prediction_input, read_parts
 from model.prediction.predictor import Predictor
@@ -90,7 +91,8 @@ class PredictionService:
             results = mutagenesis_by_label(self._predictor, sequence)
             if not self._labels:  # one label is not named
                 results = {"": results[ONE_LABEL]}
-            return render_effects_page(results, self.run, self.sequence_name)
+            facts = PageFacts(self.run, self.sequence_name, self._facts.get("insert_lengths"))
+            return render_effects_page(results, facts)
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:

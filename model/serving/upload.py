@@ -31,7 +31,7 @@ def stored_upload(data: bytes, limits: Limits) -> Iterator[Path]:
     with TemporaryDirectory(prefix="promoter-bert-serve-") as folder:
         try:
             yield _store(data, Path(folder), limits)
-        except UserError as error:  # the name of the folder is no business of the client
+        except UserError as error:  # clients must not see the name of the folder
             raise UserError(re.sub(rf"{re.escape(folder)}/[\w.]+", "the input", str(error))) from None
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 HOST = re.compile(r"\[([0-9a-f:.]+)\]|([a-z0-9._-]+)")
+SURROGATES = re.compile("[\ud800-\udfff]")
 SHOWN_ROWS = 500
 """Rows of the table on the page; the download has all."""
 FORM_PARTS = 8
@@ -102,8 +103,9 @@ class PredictionApp:
     def _show_predictions(self, request: Request) -> Response:
         text = request.form.get("sequences", "")
         files = [file for file in request.files.getlist("file") if file.filename]
-        if bool(text.strip()) == bool(files):
-            raise UserError(f"{'sequences and a file' if files else 'no sequences'}; expected one of the two inputs")
+        if bool(text.strip()) + len(files) != 1:
+            problem = f"{len(files)} files" if len(files) > 1 else "sequences and a file" if files else "no sequences"
+            raise UserError(f"{problem}; expected sequences or one file")
         data = files[0].read() if files else text.encode()
         column = request.form.get("column", "").strip()
         return self._page(text, column, self._service.predict_upload(data, column or None))
@@ -119,7 +121,7 @@ class PredictionApp:
         except RecursionError:
             body = None
         sequences = body.get("sequences") if isinstance(body, dict) else None
-        if not isinstance(sequences, list) or not all(isinstance(sequence, str) for sequence in sequences):
+        if not isinstance(sequences, list) or not all(map(_is_text, sequences)):
             raise UserError('expected {"sequences": ["ACGT...", ...]}')
         prediction = self._service.predict_sequences(sequences)
         rows = [{name: _finite(cell) for name, cell in row.items()} for row in prediction.table.to_pylist()]
@@ -165,6 +167,11 @@ def _describe(prediction: Prediction, name: str) -> dict[str, Any]:
         "count": len(rows),
         "download": base64.b64encode(download.encode()).decode(),
     }
+
+
+def _is_text(cell: object) -> bool:
+    """Whether a value of JSON is Unicode text, without surrogates, which have no UTF-8."""
+    return isinstance(cell, str) and not SURROGATES.search(cell)
 
 
 def _finite(cell: object) -> object:

@@ -24,6 +24,11 @@ def name_sequences(text: str, name: str) -> str:
     return _WORD.sub(replace, text)
 
 
+def shorten(text: str, characters: int) -> str:
+    """Cut a text to a number of characters, with an ellipsis at the end."""
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
 def format_interval(value: float, interval: Sequence[float] | None, digits: int = 4) -> str:
     """Format a score with its interval, such as 0.7012 (0.6950 to 0.7071). digits: after the decimal point."""
     return f"{value:.{digits}f}" + (f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else "")

@@ -1,5 +1,6 @@
 """Read motifs from a file in MEME's minimal motif format (https://meme-suite.org/meme/doc/meme-format.html)."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def read_motifs(path: Path) -> MotifFile:
     Raises UserError for a file that is unreadable, of another format or alphabet, or without motifs.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise UserError(f"{path}: cannot read the motifs: {reason}; expected a file in MEME's motif format") from None
@@ -149,9 +150,10 @@ class _MemeReader:
 
     def _sites(self, text: str) -> float:
         try:
-            return float(text) or SITES
+            sites = float(text)
         except ValueError:
             return SITES
+        return sites if 0 < sites < math.inf else SITES
 
     def _probabilities(self, words: list[str]) -> npt.NDArray[np.float64]:
         """Return four probabilities, scaled to a sum of 1."""

@@ -117,6 +117,18 @@ class MotifScanner:
                     hits += matrix.hits(windows, strand, begin - insert_start + 1)
         return sorted(hits, key=lambda hit: (hit.p_value, hit.start))
 
-    def expected_by_chance(self, insert_bases: int) -> float:
-        """Return the mean number of hits that overlap an insert of this length in random bases of the background."""
-        return sum(2 * (insert_bases + len(matrix.scores) - 1) * matrix.hit_share for matrix in self._matrices)
+    def expected_by_chance(self, insert_bases: int, adapter_bases: tuple[int, int]) -> float:
+        """Return the mean number of hits that overlap an insert of this length in random bases of the background.
+
+        adapter_bases: lengths of the left and right adapter, in which sites may begin and end.
+        """
+        return sum(
+            2 * _count_sites(len(matrix.scores), insert_bases, adapter_bases) * matrix.hit_share
+            for matrix in self._matrices
+        )
+
+
+def _count_sites(width: int, insert_bases: int, adapter_bases: tuple[int, int]) -> int:
+    """Count the sites of a width that overlap the insert, on one strand."""
+    scanned = insert_bases + sum(min(bases, width - 1) for bases in adapter_bases)
+    return max(0, scanned - width + 1)

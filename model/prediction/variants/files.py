@@ -34,12 +34,11 @@ from model.prediction.variants.rows import (
     VariantReader,
     VariantRows,
 )
-from model.prediction.writers import ProblemReport, is_stream, open_output, problems_file
+from model.prediction.writers import is_stream, open_output, problems_file
 from model.scoring.scores import CorrelationScores, score_correlations
 from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.runtime.prefetch import prefetch
-from pipeline.runtime.text import format_count
 
 NAMES = ("reference_prediction", "alternative_prediction", "effect")
 """Columns that the output adds; with several labels, three columns per label: effect_LABEL."""
@@ -114,7 +113,7 @@ class _VariantPrediction:
             self.write(file, predicted, len(names))
             report.finish()
             self.fit.finish()
-            hint = self._hint(report)
+            hint = self.reader.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)
         seconds, resumed = time.monotonic() - start, journal.rows_resumed // 2
@@ -157,16 +156,6 @@ class _VariantPrediction:
             for name, values in zip(NAMES, filled[:, :, label], strict=True):
                 table = table.append_column(name, pa.array(values, from_pandas=True))
         return table.append_column("problem", rows.problem)
-
-    def _hint(self, report: ProblemReport) -> str:
-        """Suggest repairs, or the other numbering of positions if it fits most alleles that do not match."""
-        reader, other = self.reader, 1 - self.layout.first_position
-        if 2 * reader.shifted > reader.mismatches:
-            return (
-                f"{reader.shifted:,} of {format_count(reader.mismatches, 'allele')} that do not match would, if "
-                f"positions counted from {other}; fix: --first-position {other}"
-            )
-        return suggest_repairs(report.frequent_examples(), self.assay)
 
     def _scores(self) -> dict[str, CorrelationScores]:
         """Correlate predicted with measured effects, by label, over the rows with both."""

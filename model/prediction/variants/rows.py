@@ -14,6 +14,7 @@ from model.prediction.variants.pairs import check_pairs
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.view import define_rules
 from pipeline.io.arrow import rebatch
+from pipeline.runtime.text import format_count
 
 REFERENCE, ALTERNATIVE, PROBLEM, SEQUENCE, PLACE = -5, -4, -3, -2, -1
 """Columns behind the kept ones: repaired sequences, then the problem with its sequence as written, and its place."""
@@ -79,6 +80,16 @@ class VariantReader:
         for table in rebatch(self._prepared_batches(), rows):
             yield VariantRows(first, table)
             first += table.num_rows
+
+    def suggest_position(self) -> str:
+        """Suggest the other numbering of positions if it fits most alleles that do not match; else an empty text."""
+        if 2 * self.shifted <= self.mismatches:
+            return ""
+        other = 1 - self.layout.first_position
+        return (
+            f"{self.shifted:,} of {format_count(self.mismatches, 'allele')} that do not match would, if positions "
+            f"counted from {other}; fix: --first-position {other}"
+        )
 
     def _prepared_batches(self) -> Iterator[pa.RecordBatch]:
         with duckdb.connect() as connection:

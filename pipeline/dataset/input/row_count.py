@@ -16,6 +16,8 @@ def count_rows(source: Input) -> int:
 
     Raises UserError for a corrupt file.
     """
+    if not source.files:
+        return 0
     if source.layout is None:
         counts = [table_row_count(file) for file in source.files]
         return sum(

@@ -1,5 +1,7 @@
 """Figures of explained sequences and variants: letters, motif hits, alignment, SVG and PNG files."""
 
+from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -18,8 +20,8 @@ from model.interpretation.explained import (
     align_variant,
     describe_change,
 )
-from model.interpretation.figures import write_png_file, write_svg_file
-from model.interpretation.hit_plot import MAX_LANES, draw_hits, place_hits
+from model.interpretation.figures import describe_row, write_png_file, write_svg_file
+from model.interpretation.hit_plot import MAX_TRACKS, draw_hits, place_hits
 from model.interpretation.logo import draw_logo
 from model.interpretation.motifs.meme_file import Motif
 from model.interpretation.motifs.scan import MotifHit
@@ -68,27 +70,44 @@ def test_changes_are_named_by_their_position(reference, alternative, text):
     assert describe_change(reference, alternative) == text
 
 
+@cache
+def motif(name, width):
+    return Motif(name, name, np.full((width, 4), 0.25))
+
+
 def hit(start, width, name="TF", strand="+", p_value=1e-5):
-    return MotifHit(Motif(name, name, np.full((width, 4), 0.25)), start, start + width - 1, strand, 10.0, p_value)
+    return MotifHit(motif(name, width), start, start + width - 1, strand, 10.0, p_value)
 
 
-def test_hits_in_a_lane_do_not_overlap_and_the_others_are_counted():
+def test_hits_in_a_track_do_not_overlap_and_the_others_are_counted():
     lines = [range(40), range(40, 80)]
     hits = [hit(start, 8, f"a_long_name_{start}") for start in range(-2, 79, 2)]
     placed, left_out = place_hits(hits, range(80), lines)
     assert len(placed) + left_out == len(hits)
     assert left_out > 0
-    assert {each.lane for each in placed} == set(range(MAX_LANES))
-    for lane in range(MAX_LANES):
-        inside = sorted((each.first, each.end) for each in placed if each.lane == lane)
+    assert {each.track for each in placed} == set(range(MAX_TRACKS))
+    for track in range(MAX_TRACKS):
+        inside = sorted((each.first, each.end) for each in placed if each.track == track)
         assert all(end <= start for (_, end), (start, _) in pairwise(inside))
     assert placed[0].text == "a_long_name_-2 +"
 
 
 def test_a_site_on_both_strands_is_drawn_once():
     placed, left_out = place_hits([hit(3, 6), hit(3, 6, strand="-"), hit(4, 6)], range(20), [range(20)])
-    assert [(each.text, each.lane) for each in placed] == [("TF ±", 0), ("TF +", 1)]
+    assert [(each.text, each.track) for each in placed] == [("TF ±", 0), ("TF +", 1)]
     assert left_out == 0
+
+
+def test_motifs_that_share_a_name_are_drawn_apart():
+    one = hit(3, 6)
+    placed, _ = place_hits([one, replace(one, motif=replace(one.motif))], range(20), [range(20)])
+    assert [(each.text, each.track) for each in placed] == [("TF +", 0), ("TF +", 1)]
+
+
+def test_a_site_on_both_strands_is_left_out_once():
+    hits = [hit(3, 6, f"m{number}", strand) for number in range(MAX_TRACKS + 2) for strand in "+-"]
+    placed, left_out = place_hits(hits, range(20), [range(20)])
+    assert (len(placed), left_out) == (MAX_TRACKS, 2)
 
 
 def test_names_of_hits_end_within_their_line():
@@ -102,21 +121,35 @@ def test_names_of_hits_end_within_their_line():
         assert -0.5 <= box.x0 < box.x1 <= end - 0.5
 
 
-def explained(insert, seed, hits=None):
+def explained(insert, seed, hits=None, prediction=5.0):
     rng = np.random.default_rng(seed)
-    result = MutagenesisResult(insert, 5.0, np.full((len(insert), 4), 5.0, np.float32))
+    result = MutagenesisResult(insert, prediction, np.full((len(insert), 4), prediction, np.float32))
     result.predictions[result.is_substitution] = rng.normal(5, 1, result.is_substitution.sum())
     return ExplainedSequence({"expression": result}, hits)
 
 
+def test_any_text_can_be_a_name(tmp_path):
+    name, motif_name = r"$_$ \1 \d <b>&amp;'\"" + "\x01", "$^$<i>"
+    row = ExplainedRow({"": explained("TTGACA", 2, [hit(1, 6, motif_name)])}, 1, name)
+    assert len(describe_row(replace(row, name="x" * 10_000), "expression", is_label_named=False)) < 300
+    write_svg_file(tmp_path / "out.svg", [row], ["expression"])
+    write_png_file(tmp_path / "out.png", [row], ["expression"])
+    root = ElementTree.parse(tmp_path / "out.svg").getroot()
+    texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
+    title = r"$_$ \1 \d <b>&amp;'\"\x01: predicted expression 5.000"
+    assert {title, f"{motif_name} +"} <= set(texts)
+    assert root.get("aria-label") == title
+    assert not [element for element in root.iter() if element.tag.rpartition("}")[2] in ("b", "i")]
+
+
 def test_svg_and_png_hold_all_figures_with_their_names(tmp_path):
-    sides = {REFERENCE: explained("ACGTTGCA", 0, [hit(2, 5, "REB1")]), ALTERNATIVE: explained("ACGTTTGCA", 1, [])}
+    sides = {REFERENCE: explained("ACGTTGCA", 0, [hit(2, 5, "REB1")]), ALTERNATIVE: explained("ACGTTTGCA", 1, [], 6.0)}
     rows = [ExplainedRow({"": explained("TTGACA", 2)}, 1, "first"), ExplainedRow(sides, 2, "an insertion")]
     write_svg_file(tmp_path / "out.svg", rows, ["expression"])
     root = ElementTree.parse(tmp_path / "out.svg").getroot()
     texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
     assert "first: predicted expression 5.000" in texts
-    assert "an insertion: predicted expression 5.000 → 5.000 (effect +0.000)" in texts
+    assert "an insertion: predicted expression 5.000 → 6.000 (effect +1.000)" in texts
     assert {"REB1 +", "change of"} <= set(texts)
     figures = [element for element in root if element.tag.endswith("}svg")]
     tops = [float(figure.get("y")) for figure in figures]

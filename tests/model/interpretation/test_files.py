@@ -103,7 +103,11 @@ def test_pages_say_how_many_of_the_rows_they_show(model, fasta, tmp_path, monkey
     assert len(set(ids)) == len(ids)
     alone = explain_files(ExplainRequest(model, [str(fasta)], [page], Columns()))  # no table needs the other rows
     assert (alone.rows, alone.rows_drawn, alone.problems) == (2, 2, {})
-    assert "Add -o effects.tsv to explain all of them" in page.read_text()
+    assert "The page shows the first 2 promoters of 5 rows. Add -o effects.tsv to explain all" in page.read_text()
+    text = "# a comment\n" + "".join(f"{L}{insert}{R}\n" for insert in INSERTS.values())
+    piped = json.loads(run("-", "--model", model, "-o", page, "--json", input=text).stdout)
+    assert (piped["rows"], piped["rows_total"], piped["is_complete"]) == (2, 0, False)  # the total is unknown
+    assert "The page shows the first 2 promoters. Add -o effects.tsv to explain all" in page.read_text()
 
 
 def test_variants_have_both_sides(model, predictor, tmp_path):
@@ -166,11 +170,19 @@ def test_requests_that_cannot_work_are_refused(model, fasta, tmp_path):
             explain_files(ExplainRequest(model, inputs, [tmp_path / output], Columns()))
     with pytest.raises(UserError, match="appears twice"):
         explain_files(ExplainRequest(model, [str(fasta)], [tmp_path / "a.tsv"] * 2, Columns()))
+    shifted = tmp_path / "shifted.tsv"
+    shifted.write_text(f"sequence\tpos\tref\talt\n{L}ACGT{R}\t17\tA\tT\n")
+    with pytest.raises(UserError, match=r"nothing to predict .* fix: --first-position 0"):
+        explain_files(ExplainRequest(model, [str(shifted)], [tmp_path / "out.tsv"], Columns(), VariantColumns()))
+    with pytest.raises(UserError, match="is the list of invalid rows, too"):
+        explain_files(
+            ExplainRequest(model, [str(fasta)], [tmp_path / "out.html", tmp_path / "out.problems.tsv"], Columns())
+        )
     assert not list(tmp_path.glob("out*"))
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, ["explain", *map(str, arguments)], standalone_mode=False)
+def run(*arguments, **options):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)], standalone_mode=False, **options)
 
 
 def test_the_command_tells_sequences_from_files(model, predictor, fasta, tmp_path):

@@ -33,8 +33,14 @@ def test_motifs_and_background_are_read(tmp_path):
     for motif in (first, second):
         np.testing.assert_allclose(motif.probabilities, expected)
     assert file.background.tolist() == pytest.approx([0.3, 0.2, 0.1, 0.4])
-    uniform = read_motifs(meme(tmp_path, f"{HEAD}MOTIF one\n{MATRIX}{ROWS}"))
+    uniform = read_motifs(meme(tmp_path, f"\ufeff{HEAD}MOTIF one\n{MATRIX}{ROWS}"))
     assert uniform.background.tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("sites", ["0", "-5", "nan", "inf", "many"])
+def test_impossible_numbers_of_sites_are_ignored(sites, tmp_path):
+    (motif,) = read_motifs(meme(tmp_path, f"{HEAD}MOTIF one\n{MATRIX.replace('50', sites)}{ROWS}")).motifs
+    assert motif.sites == 20
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,7 @@ def test_hits_of_both_strands_are_those_of_a_search_by_hand():
                     expected.add((motif.name, at - 99, at - 92, strand))
     assert {(hit.motif.name, hit.start, hit.end, hit.strand) for hit in hits} == expected
     assert {hit.strand for hit in hits} == {"+", "-"}
-    assert len(hits) < 4 * scanner.expected_by_chance(3800) + 10
+    assert len(hits) < 4 * scanner.expected_by_chance(3800, (100, 100)) + 10
 
 
 def test_sites_may_begin_in_an_adapter_and_short_motifs_have_none():
@@ -126,5 +132,8 @@ def test_sites_may_begin_in_an_adapter_and_short_motifs_have_none():
     assert (hit.start, hit.end, hit.strand) == (-1, 7, "+")
     assert scanner.scan("TGACTCAGGAAAAA", 9, 5) == []  # it ends before the insert
     assert scanner.without_hits == [short]
+    share = 2 * 4**-9  # of both strands: only the consensus has this p-value
+    for insert, adapters, sites in ((8, (5, 2), 7), (8, (50, 50), 16), (8, (0, 0), 0), (20, (0, 0), 12)):
+        assert scanner.expected_by_chance(insert, adapters) == pytest.approx(share * sites)
     with pytest.raises(UserError, match="frequency 0"):
         MotifScanner(MotifFile([motif], np.array([0.5, 0, 0, 0.5])))

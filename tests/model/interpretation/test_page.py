@@ -9,7 +9,7 @@ from transformers import BertForSequenceClassification
 
 from model.interpretation.page import explain, render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, MutagenesisResult, saturation_mutagenesis
-from model.interpretation.sections import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT
+from model.interpretation.sections import MIN_VISIBLE_EFFECT, NO_VISIBLE_EFFECT, PageFacts
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.saved_model import save_model
@@ -71,7 +71,7 @@ def test_most_important_base_has_the_largest_absolute_effect(loss, direction):
     predictions[2] = [5, 5 - loss / 2, 5 - loss / 2, 5 + loss / 3]
     result = MutagenesisResult("AGA", 5.0, predictions)
     assert result.most_important == 1
-    page = render_effects_page({"": result}, Path("runs/demo"), "promoter")
+    page = render_effects_page({"": result}, PageFacts(Path("runs/demo"), "promoter"))
     assert f"G2: {direction} predicted expression (mean effect of its substitutions {-loss:+.3f})" in page
 
 

@@ -67,8 +67,9 @@ def parquet(rows: list[str]) -> bytes:
 
 
 def test_json_has_the_values_of_the_predictor(client, model, rows):
-    response = client.post("/predict", json={"sequences": [*rows, "ACGX"]})
-    *valid, invalid = response.json["predictions"]
+    response = client.post("/predict", json={"sequences": [*rows, "A\0", "ACGX"]})
+    *valid, nul, invalid = response.json["predictions"]
+    assert (nul["prediction"], nul["problem"]) == (None, *Predictor(model).problems(["A\0"]))
     assert [row["sequence"] for row in valid] == rows
     assert [row["prediction"] for row in valid] == pytest.approx(Predictor(model).predict(rows).tolist(), abs=1e-5)
     assert (invalid["prediction"], invalid["problem"]) == (None, *Predictor(model).problems(["ACGX"]))
@@ -122,6 +123,9 @@ def test_effects_of_a_sequence(client, rows):
 
 def test_several_labels_and_repairs(assay, tmp_path, rows):
     folder = save_model(tmp_path / "model", assay, labels=("Dev", "Hk"))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["promoter_bert"]["insert_lengths"] = [1, 2]
+    (folder / "config.json").write_text(json.dumps(settings))
     client = Client(PredictionApp(PredictionService(folder, ["assay.lower_case=upper"], LIMITS)))
     response = client.post("/", data={"sequences": "\n".join(rows).lower()})
     for place, label in enumerate(("Dev", "Hk")):
@@ -129,6 +133,7 @@ def test_several_labels_and_repairs(assay, tmp_path, rows):
         assert values_of(response, f"prediction_{label}") == pytest.approx(expected, rel=1e-4, abs=1e-5)
     explained = client.get("/explain", query_string={"sequence": rows[0].lower()})
     assert explained.text.count("<svg") == 2
+    assert "the model was trained on 1\u00a0to\u00a02 bases" in explained.text
 
 
 @pytest.mark.parametrize(
@@ -164,6 +169,7 @@ def test_bad_uploads_are_refused_in_one_line(client, private, data, status):
         (b'{"sequences": "ACGT"}', JSON, 400),
         (b'{"sequences": [1]}', JSON, 400),
         (b'{"sequences": []}', JSON, 400),
+        (b'{"sequences": ["\\ud800"]}', JSON, 400),
         (json.dumps({"sequences": ["A"] * 301}).encode(), JSON, 413),
         (b" " * 70_000, JSON, 413),
         (b"[" * 50_000, JSON, 400),
@@ -172,6 +178,11 @@ def test_bad_uploads_are_refused_in_one_line(client, private, data, status):
 def test_bad_json_is_refused(client, body, mimetype, status):
     response = client.post("/predict", data=body, content_type=mimetype)
     assert (response.status_code, list(response.json)) == (status, ["error"])
+
+
+def test_one_file_is_expected(client, rows):
+    files = [(BytesIO(row.encode()), "rows.txt") for row in rows[:2]]
+    assert client.post("/", data={"file": files}).status_code == 400
 
 
 def test_no_path_is_opened(client, tmp_path):
