@@ -270,6 +270,7 @@ def test_predictions_from_parquet_without_labels(trained):
     assert written[1] == "\tnan"
 
 
+@pytest.mark.long
 def test_several_ranks_predict_the_same_as_one_process(trained):
     """DeepSpeed's launcher adds its own option before those of the command."""
     rows = (trained.folder / "train_sequences.txt").read_text().splitlines(keepends=True)[:700]

@@ -175,6 +175,7 @@ def project_copy(tmp_path) -> Path:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_differences_between_hosts_are_named(workspace, project_copy, tmp_path, monkeypatch):
     """On host 2: other code, another transformers and config, no shards. Each host has its own disk for the runs."""
     other = tmp_path / "other"

@@ -78,6 +78,7 @@ def test_planted_motif_is_learned_and_has_the_largest_effects(toy):
     assert on_top >= 0.8 * len(fresh)
 
 
+@pytest.mark.long
 def test_shuffled_labels_give_no_correlation(toy):
     """On 500 test promoters a correlation by chance stays within four standard deviations, 4 / sqrt(500)."""
     sequences, labels = zip(*planted_motif(), strict=True)

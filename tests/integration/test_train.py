@@ -168,6 +168,7 @@ def test_a_finished_run_is_not_run_again(trained):
     assert "is finished and cannot be trained longer (finetune.max_epochs: 1" in more.stderr
 
 
+@pytest.mark.long
 def test_run_keeps_its_scores_if_the_dataset_is_in_use(copy):
     """The run ends with its scores; the next start publishes them in the dataset."""
     holder = "import duckdb, time; c = duckdb.connect('dataset.duckdb', read_only=True); print(1, flush=True); input()"
