@@ -11,12 +11,11 @@ from typing import Any
 import yaml
 
 from model.artifacts.json_files import read_run_json
-from model.runs.directory import describe_machine, remove_leftovers
+from model.runs.directory import describe_machine, lock_run_directory
 from model.runs.fingerprint import flatten
 from model.runs.read import RUN_KEYS, SUMMARY_KEYS
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
-from pipeline.io.locks import hold_lock
 
 IGNORED_SETTINGS = ("run.path", "dataset.path", "shards.path")
 """Settings that may differ in a rerun: the files may have been moved."""
@@ -24,7 +23,7 @@ IGNORED_SETTINGS = ("run.path", "dataset.path", "shards.path")
 
 @dataclass(frozen=True)
 class BaselineRecord:
-    """What determines a baseline, as run.json records it.
+    """Settings and data that determine a baseline, as run.json records them.
 
     config: the sections and settings that apply to it; baseline: method and its fixed choices; shard_key: empty for a
     baseline that reads the dataset only.
@@ -42,15 +41,7 @@ def open_baseline(folder: Path, record: BaselineRecord) -> tuple[ExitStack, dict
     Returns the lock of the directory, and the summary if the baseline is finished. Raises UserError if the directory
     cannot be written, is locked, or belongs to a training or another baseline.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot create the run directory: {error.strerror}; fix: use a writable folder (run.path=...)"
-        ) from None
-    busy = f"is training in {folder}; fix: wait for it, or give this baseline another name (run.name=...)"
-    with hold_lock(folder / ".lock", busy) as lock:
-        remove_leftovers(folder)
+    with lock_run_directory(folder, "baseline") as lock:
         summary = None
         if (folder / "run.json").exists():
             _check_same(folder, record)

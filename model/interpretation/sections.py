@@ -49,7 +49,7 @@ VARIANT_TEXT = (
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What a page says of the model and the request.
+    """Facts of the model and the request that a page shows.
 
     model: folder named on the page. name: assay.name. insert_lengths: shortest and longest insert of the training, None
     if the model does not record them. adapter_bases: lengths of the adapters. scanner: of the motifs, None for none;

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from model.reporting.run_plots import Bar, bars, short_name
 from model.reporting.run_sections import SCORES, SPLITS, interval_of
-from model.runs.read import RunFiles
+from model.runs.read import RunFiles, held_out_split
 from pipeline.reporting.html import Figures, Section, Table
 from pipeline.reporting.palette import GREY
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
@@ -21,8 +21,8 @@ TEXT = (
 
 
 def baselines_section(run: RunFiles, baselines: Sequence[RunFiles]) -> list[Section]:
-    """Show the scores of a run beside those of baselines on its last split; no section without baselines."""
-    split = list(run.scores)[-1]
+    """Show the scores of a run beside those of baselines on its held-out split; no section without baselines."""
+    split = held_out_split(run.scores) or ""
     shown = [run, *(other for other in baselines if split in other.scores)]
     if len(shown) == 1:
         return []

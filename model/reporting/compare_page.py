@@ -24,7 +24,7 @@ from model.reporting.run_sections import (
     score_text,
 )
 from model.runs.fingerprint import flatten
-from model.runs.read import RunFiles, read_run
+from model.runs.read import RunFiles, held_out_split, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
@@ -125,7 +125,7 @@ def score_lines(comparison: Comparison) -> list[str]:
     width = max(len(run["run"]) for run in comparison.runs)
     lines = []
     for run in comparison.runs:
-        split = _held_out_split(run["scores"])
+        split = held_out_split(run["scores"])
         text = f"{split} Pearson {score_text(run['scores'][split], 'pearson')}" if split else "not finished"
         lines.append(f"  {run['run']:{width}}  {text}")
     if not comparison.same_promoters:
@@ -136,10 +136,6 @@ def score_lines(comparison: Comparison) -> list[str]:
 def _are_same_rows(comparison: Comparison) -> bool:
     """Return whether all runs were scored on the same promoters, also if their datasets differ."""
     return comparison.same_promoters or bool(comparison.tests and not comparison.not_tested)
-
-
-def _held_out_split(scores: dict[str, Any]) -> str | None:
-    return "test" if "test" in scores else next(iter(scores), None)
 
 
 def _read_runs(folders: Sequence[Path]) -> list[RunFiles]:
@@ -190,7 +186,7 @@ def _page(runs: Sequence[ComparedRun], result: Comparison) -> str:
 def _scores(runs: Sequence[ComparedRun]) -> Section:
     rows, scored = [], []
     for run in runs:
-        split = _held_out_split(run.files.scores)
+        split = held_out_split(run.files.scores)
         if split is None:
             rows.append([run.name, "not finished", *([""] * len(SCORE_COLUMNS))])
             continue
@@ -218,7 +214,7 @@ def _scores(runs: Sequence[ComparedRun]) -> Section:
 
 def _label_scores(runs: Sequence[ComparedRun], labels: Sequence[str]) -> Table:
     """Make a table of the Pearson of each label: a row per label, a column per run, empty without a score."""
-    scores = [run.files.scores.get(_held_out_split(run.files.scores) or "", {}) for run in runs]
+    scores = [run.files.scores.get(held_out_split(run.files.scores) or "", {}) for run in runs]
     names = [f"pearson/{label}" for label in labels]
     rows = [
         [label, *(score_text(score, name) if name in score else "" for score in scores)]

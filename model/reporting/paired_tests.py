@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.runs.read import RunFiles
+from model.runs.read import RunFiles, held_out_split
 from model.scoring.paired_bootstrap import Difference, PairedDifferences, compare_correlations
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.dataset.query import add_missing_relations
@@ -50,7 +50,7 @@ def compare_pairs(runs: Sequence[tuple[str, RunFiles]]) -> tuple[list[PairedTest
     hold the same ids and measurements.
     """
     tables: dict[str, pa.Table | str] = {}
-    splits = {name: _held_out_split(files) for name, files in runs}
+    splits = {name: held_out_split(files.scores) or "" for name, files in runs}
     (reference, _), *others = runs
     tests, problems = [], []
     for name, _ in others:
@@ -67,10 +67,6 @@ def compare_pairs(runs: Sequence[tuple[str, RunFiles]]) -> tuple[list[PairedTest
             problem = "they were scored on different rows"
         problems.append(f"{name} and {reference} were not tested against each other: {problem}")
     return tests, problems
-
-
-def _held_out_split(files: RunFiles) -> str:
-    return "test" if "test" in files.scores else next(iter(files.scores), "")
 
 
 def _read_rows(files: RunFiles, split: str, runs: Sequence[RunFiles]) -> pa.Table | str:

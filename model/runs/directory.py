@@ -7,8 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Container
-from contextlib import ExitStack, suppress
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,7 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
     created, is locked, or belongs to a run with other settings, shards or weights.
     """
     folder = config.run.directory
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot create the run directory: {error.strerror}; fix: use a writable folder (run.path=...)"
-        ) from None
-    busy = f"is training in {folder}; fix: wait for it, or give this run another name (run.name=...)"
-    with hold_lock(folder / ".lock", busy) as lock:
-        remove_leftovers(folder)
+    with lock_run_directory(folder, "run") as lock:
         if (folder / "run.json").exists():
             recorded = _check_same(config, index, ds_config)
             if read_summary(config) is None:
@@ -74,6 +66,25 @@ def open_run(config: Config, index: Index, ds_config: dict[str, Any]) -> ExitSta
         else:
             _write_records(config, index, ds_config)
         return lock.pop_all()
+
+
+@contextmanager
+def lock_run_directory(folder: Path, owner: str) -> Iterator[ExitStack]:
+    """Create a run directory, lock it, and remove unfinished files. owner: run or baseline, for messages.
+
+    The lock is held until the block ends, or longer if the block takes it over by pop_all. Raises UserError if the
+    directory cannot be created or is locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot create the run directory: {error.strerror}; fix: use a writable folder (run.path=...)"
+        ) from None
+    busy = f"is training in {folder}; fix: wait for it, or give this {owner} another name (run.name=...)"
+    with hold_lock(folder / ".lock", busy) as lock:
+        remove_leftovers(folder)
+        yield lock
 
 
 def make_owner_keys(config: Config, index: Index) -> dict[str, str]:

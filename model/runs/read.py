@@ -178,6 +178,11 @@ def find_baselines(run: RunFiles) -> list[RunFiles]:
     return [] if run.baseline is not None else found
 
 
+def held_out_split(scores: Mapping[str, Any]) -> str | None:
+    """Choose the split whose scores are shown: the test split, or the validation split; None for an unfinished run."""
+    return "test" if "test" in scores else next(iter(scores), None)
+
+
 def sequence_name(config: Mapping[str, Any]) -> str:
     """Read assay.name from a recorded configuration; older runs do not record it."""
     return str(config["assay"].get("name", SEQUENCE_NAME))

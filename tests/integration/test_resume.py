@@ -74,6 +74,17 @@ def same_weights(run, other):
     return a == b
 
 
+def check_same_training(stopped, never_stopped):
+    """The evaluations and the weights of two runs are equal, up to rounding."""
+    before, after = (evaluations(run) for run in (never_stopped, stopped))
+    assert after.keys() == before.keys()
+    for step, line in after.items():
+        assert line["valid_loss"] == pytest.approx(before[step]["valid_loss"], rel=1e-6)
+    a, b = (load_file(run / "model" / "model.safetensors") for run in (stopped, never_stopped))
+    for name, weight in a.items():
+        np.testing.assert_allclose(weight, b[name], rtol=0, atol=1e-5)
+
+
 def test_resume_in_mid_epoch_with_other_ranks_and_zero_stages(copy, never_stopped):
     """Each promoter is trained on once per epoch; losses and weights equal those of the uninterrupted run.
 
@@ -98,14 +109,7 @@ def test_resume_in_mid_epoch_with_other_ranks_and_zero_stages(copy, never_stoppe
         times = Counter(i for e, _, ids in lines if e == epoch for i in ids)
         assert len(times) == 1200
         assert set(times.values()) == {1}
-    runs = copy.folder / "runs" / "paper", never_stopped
-    stopped, never = (evaluations(run) for run in runs)
-    assert stopped.keys() == never.keys()
-    for step, line in stopped.items():
-        assert line["valid_loss"] == pytest.approx(never[step]["valid_loss"], rel=1e-6)
-    a, b = (load_file(run / "model" / "model.safetensors") for run in runs)
-    for name, weight in a.items():
-        np.testing.assert_allclose(weight, b[name], rtol=0, atol=1e-5)
+    check_same_training(copy.folder / "runs" / "paper", never_stopped)
 
 
 def tags(run):

@@ -1,16 +1,12 @@
 """Training whose epochs have several lanes: stopped in mid-epoch, and resumed on other numbers of ranks."""
 
 import json
-import shutil
 from collections import Counter
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from model.runs.status import read_status
-from tests.integration.conftest import Workspace
-from tests.integration.test_resume import SCRATCH, evaluations, train
+from tests.integration.test_resume import SCRATCH, check_same_training, copy, train  # noqa: F401
 
 pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -18,22 +14,16 @@ LANES = {"LANE_ROWS": "200", "timeout": 400}
 """1,200 promoters in batches of 32: six lanes."""
 
 
-@pytest.fixture
-def copy(prepared, tmp_path):
-    shutil.copytree(prepared.folder, tmp_path / "work", ignore=shutil.ignore_patterns("runs", "trained-on-*"))
-    return Workspace(tmp_path / "work")
-
-
-def read_ids(copy):
+def read_ids(workspace):
     """Read (epoch, step, ids) of every step of every rank, and remove the records."""
-    files = sorted(copy.folder.glob("trained-on-*"))
+    files = sorted(workspace.folder.glob("trained-on-*"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     for file in files:
         file.unlink()
     return lines
 
 
-def test_lanes_on_two_then_one_then_three_ranks_equal_one_uninterrupted_run(copy):
+def test_lanes_on_two_then_one_then_three_ranks_equal_one_uninterrupted_run(copy):  # noqa: F811
     train(copy, 1, *SCRATCH, "run.name=whole", **LANES)
     whole = {(epoch, step): ids for epoch, step, ids in read_ids(copy)}
     train(copy, 1, *SCRATCH, "run.name=one-lane", "finetune.max_epochs=1")
@@ -51,17 +41,10 @@ def test_lanes_on_two_then_one_then_three_ranks_equal_one_uninterrupted_run(copy
     for epoch in (0, 1):
         times = Counter(i for (e, _), ids in steps.items() if e == epoch for i in ids)
         assert (len(times), set(times.values())) == (1200, {1})
-    runs = [copy.folder / "runs" / name for name in ("parts", "whole")]
-    parts, never = (evaluations(run) for run in runs)
-    assert parts.keys() == never.keys()
-    for step, line in parts.items():
-        assert line["valid_loss"] == pytest.approx(never[step]["valid_loss"], rel=1e-6)
-    a, b = (load_file(run / "model" / "model.safetensors") for run in runs)
-    for name, weight in a.items():
-        np.testing.assert_allclose(weight, b[name], rtol=0, atol=1e-5)
+    check_same_training(copy.folder / "runs" / "parts", copy.folder / "runs" / "whole")
 
 
-def test_a_position_in_lanes_is_refused_with_another_global_batch(copy):
+def test_a_position_in_lanes_is_refused_with_another_global_batch(copy):  # noqa: F811
     train(copy, 1, *SCRATCH, STOP_AT="0:12", **LANES)
     again = train(copy, 1, *SCRATCH, "finetune.global_batch=48", check=False, **LANES)
     assert again.returncode == 1
