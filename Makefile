@@ -45,6 +45,8 @@ bench/.venv/ready: pyproject.toml constraints.txt bench/peers.txt
 DEMO_SETTINGS := { echo "$$DEMO_OPTIONS"; cat config.yaml configs/demo.yaml ds_config.json; }
 demo: export DEMO_OPTIONS = $(ROWS) $(SET)
 demo: .venv/core
+	@case " $$DEMO_OPTIONS" in *\ run.name=*|*\ run.path=*|*\ shards.k=*|*\ shards.path=*|*\ dataset.path=*) \
+		echo "error: SET: names and places of the demo are fixed; fix: type its commands, docs/demo-in-python.md" >&2; exit 1;; esac
 	@$(DEMO_SETTINGS) | cmp -s - demo/settings || rm -rf demo runs/demo
 	@mkdir -p demo && $(DEMO_SETTINGS) > demo/settings
 	test -e demo/demo.tsv || $(BIN)/promoter-bert generate demo/demo.tsv --rows $(ROWS) --kind native

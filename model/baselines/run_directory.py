@@ -77,7 +77,8 @@ def _settings(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, 
 
 
 def _write_record(folder: Path, record: BaselineRecord) -> None:
-    """Write config.yaml, then run.json."""
+    """Write config.yaml, then run.json. Results of an older run.json do not count."""
+    (folder / "summary.json").unlink(missing_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(record.config, sort_keys=False))
     facts = {
         "command": sys.argv,

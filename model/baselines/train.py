@@ -22,8 +22,8 @@ from model.baselines.ridge_fit import fit_dataset
 from model.baselines.run_directory import BaselineRecord, open_baseline
 from model.config import Config
 from model.runs.results import (
-    compute_intervals,
     publish_results,
+    score_held_out,
     standardized_error,
     tabulate_predictions,
     write_results,
@@ -178,5 +178,5 @@ def _score(rows: HeldOutRows, labels: list[str], label_sd: float | list[float]) 
         "loss": standardized_error(*values, label_sd),
         **(scores_of_labels(*values, labels) if labels else regression_scores(*values)),
         "rows": len(rows.id),
-        "intervals": compute_intervals(*values, labels),
+        **score_held_out(*values, labels),
     }

@@ -89,8 +89,22 @@ def describe_evaluation(result: "EvaluationResult") -> Iterator[str]:
         yield ""
         yield f"{label} by {result.group_column}"
         yield from _table("group", {group: scores[label] for group, scores in result.groups.items()})
+    yield from _warn_of_scale(result.scores)
     if result.page:
         yield f"page: {result.page}"
+
+
+def _warn_of_scale(scores: "Mapping[str, RegressionScores]") -> Iterator[str]:
+    """Warn of labels whose predictions are on another scale."""
+    from model.scoring.scale import is_off_scale
+
+    for label, score in scores.items():
+        if is_off_scale(score.pearson, score.r2):
+            yield (
+                f"warning: {label}: R2 {score.r2:.3f} is far below r^2 {score.pearson**2:.3f}: the predictions rank "
+                "these rows, but have another mean or spread; fix: compare the units of these labels with those of "
+                "training"
+            )
 
 
 def _table(head: str, scores: "Mapping[str, RegressionScores]") -> Iterator[str]:

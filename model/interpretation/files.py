@@ -67,7 +67,7 @@ def explain_files(
     model that is unfinished, or about sequences that do not fit it. Raises UserError for an invalid model, input,
     output, label or motif file, and if no row is valid.
     """
-    check_outputs(request.outputs)
+    check_outputs(request.outputs, request.motifs)
     request = replace(request, model=find_model_folder(request.model))
     return _Explanation(request, warn).run(on_progress)
 

@@ -18,14 +18,19 @@ MAX_FIGURES = 20
 """Figures of a page or picture, one per row and label; the tables have all rows."""
 
 
-def check_outputs(outputs: Sequence[Path]) -> None:
-    """Raise UserError for an output of another suffix, in a folder that does not exist, or that appears twice."""
+def check_outputs(outputs: Sequence[Path], motifs: Path | None = None) -> None:
+    """Raise UserError for an output of another suffix, in a folder that does not exist, or that appears twice.
+
+    motifs: an input file, which is refused as an output.
+    """
     for output in outputs:
         if output.suffix not in SUFFIXES:
             raise UserError(f"{output}: expected a name ending in {', '.join(SUFFIXES)}")
         expect_folder(output)
         if output.is_dir():
             raise UserError(f"{output}: is a folder; expected the name of a file")
+        if motifs is not None and output.resolve() == motifs.resolve():
+            raise UserError(f"{output}: is the file of motifs, too; fix: another output, -o NAME")
     if len({output.resolve() for output in outputs}) < len(outputs):
         raise UserError("-o: the same file appears twice; expected each output once")
 

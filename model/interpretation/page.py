@@ -69,8 +69,9 @@ def explain(
     model: model folder or run directory. overrides: repairs of the promoter, see with_repairs. label: its name if the
     model has several. Raises UserError for an invalid model folder, promoter, output or label, before torch is loaded.
     """
-    results = explain_labels(model, promoter, outputs, overrides, label)
-    return results[choose_label(list(results), label)]
+    check_outputs(outputs)
+    name = choose_label(model_labels(read_model_facts(find_model_folder(model))), label)
+    return explain_labels(model, promoter, outputs, overrides, label and name)[name]
 
 
 def explain_labels(
@@ -88,7 +89,7 @@ def explain_labels(
     motifs: MEME file, whose hits are drawn and written. warn: called with a warning of a promoter that is not of the
     model's assay.
     """
-    check_outputs(outputs)
+    check_outputs(outputs, motifs)
     model = find_model_folder(model)
     facts = read_model_facts(model)
     assay = with_repairs(facts["assay"], overrides)

@@ -105,7 +105,7 @@ class RowSource:
 def check_explain(request: ExplainRequest) -> None:
     """Check the model, the outputs, the motifs and the columns of the input. Raises UserError; reads no rows."""
     with_repairs(read_model_facts(request.model)["assay"], request.overrides)
-    check_outputs(request.outputs)
+    check_outputs(request.outputs, request.motifs)
     request.choose_labels()
     request.make_scanner()
     if STANDARD_INPUT not in request.inputs:  # its head can be read only once

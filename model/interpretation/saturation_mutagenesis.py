@@ -135,7 +135,16 @@ def count_mutants(promoter: str, assay: Assay) -> int:
 def arrange_by_label(
     promoter: str, values: npt.NDArray[np.float32], labels: Sequence[str], assay: Assay
 ) -> dict[str, MutagenesisResult]:
-    """Arrange the predictions of a promoter, then of list_mutants: (1 + substitutions,) or (..., labels)."""
+    """Arrange the predictions of a promoter, then of list_mutants: (1 + substitutions,) or (..., labels).
+
+    Raises UserError for predictions that are not finite.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"the model: predictions of {promoter[:200]!r} and its substitutions; expected finite numbers, got NaN or "
+            "infinity; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=) if fp16 overflows on the GPU, or train again with "
+            "a lower finetune.learning_rate"
+        )
     insert, columns = find_insert(promoter, assay), values.reshape(len(values), len(labels))
     return {name: replace(_arrange(insert, columns[:, place]), unit=assay.unit) for place, name in enumerate(labels)}
 

@@ -24,7 +24,14 @@ Values = npt.NDArray[np.float32]
 """Labels or predictions: (rows,), or (rows, labels) for several labels, NaN for a missing label."""
 
 
-def compute_intervals(prediction: Values, expression: Values, labels: Sequence[str]) -> dict[str, list[float]]:
+def score_held_out(prediction: Values, expression: Values, labels: Sequence[str]) -> dict[str, Any]:
+    """Compute the intervals of the scores of a summary, and the problems of scale if there are any."""
+    intervals = _compute_intervals(prediction, expression, labels)
+    problems = _find_scale_problems(prediction, expression, labels)
+    return {"intervals": intervals, **({"scale_problems": problems} if problems else {})}
+
+
+def _compute_intervals(prediction: Values, expression: Values, labels: Sequence[str]) -> dict[str, list[float]]:
     """Compute the 95 % intervals of the correlations; with several labels, of each label as `pearson/NAME`."""
     if not labels:
         named = correlation_intervals(prediction, expression)
@@ -38,7 +45,7 @@ def compute_intervals(prediction: Values, expression: Values, labels: Sequence[s
     return {name: list(ends) for name, ends in named.items()}  # as JSON reads them
 
 
-def find_scale_problems(prediction: Values, expression: Values, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def _find_scale_problems(prediction: Values, expression: Values, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     """Find the labels whose predictions are on another scale, by name; the name of a single label is empty."""
     values = values_of_labels(prediction, expression, labels) if labels else [("", prediction, expression)]
     found = {name: find_scale_problem(predicted, measured) for name, predicted, measured in values if len(measured)}

@@ -20,13 +20,18 @@ LEAST_SHARE = 0.5
 """R2 below this share of r^2 is a problem. From the scale alone: s_p below 0.29 or above 1.71 times r s_y."""
 
 
+def is_off_scale(r: float, determination: float) -> bool:
+    """Whether r is high and R2, the coefficient of determination, far below its square."""
+    return r >= LEAST_PEARSON and determination < LEAST_SHARE * r**2
+
+
 def find_scale_problem(prediction: Vector, label: Vector) -> dict[str, float] | None:
     """Compare the scales of predictions and labels, (rows,) each. Returns None if R2 is near r^2, or r is low.
 
     The result has pearson, r2, and mean and sd of both, in units of the labels.
     """
     r, share = pearson(prediction, label), r2(prediction, label)
-    if r < LEAST_PEARSON or share >= LEAST_SHARE * r**2:
+    if not is_off_scale(r, share):
         return None
     moments = {
         f"{name}_{moment}": float(getattr(values, moment)())

@@ -91,7 +91,7 @@ class PredictionService:
             results = mutagenesis_by_label(self._predictor, sequence)
             if not self._labels:  # one label is not named
                 results = {"": results[ONE_LABEL]}
-            facts = PageFacts(self.run, self.sequence_name, self._facts.get("insert_lengths"))
+            facts = PageFacts(Path(self.run.resolve().name), self.sequence_name, self._facts.get("insert_lengths"))
             return render_effects_page(results, facts)
 
     @contextmanager

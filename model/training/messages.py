@@ -86,7 +86,7 @@ def warn_long_training(run: TrainingRun, stages: Stages, matmul_rate: float) -> 
     if seconds < LONG_S:
         return ""
     return (
-        f"warning    this training takes about {format_duration(seconds)} on this CPU, less if it stops early;\n"
+        f"warning    this training takes about {format_duration(seconds)} on this CPU in total, less if it stops;\n"
         "           fix: a GPU, a small model (--config configs/small.yaml), or fewer rows (dataset.finetune_train)"
     )
 

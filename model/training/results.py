@@ -14,9 +14,8 @@ from model.distributed.stop_signals import StopRequest
 from model.prediction.example import compute_example
 from model.runs.directory import read_summary
 from model.runs.results import (
-    compute_intervals,
-    find_scale_problems,
     publish_results,
+    score_held_out,
     standardized_error,
     tabulate_predictions,
     write_results,
@@ -124,10 +123,7 @@ def _summarize(run: TrainingRun, results: Summary, evaluations: dict[str, Evalua
         loss = _standardize_loss(evaluation, index)
         scores[split] = {**evaluation.values, "loss": loss, "rows": len(evaluation.id)}
         if run.world.is_rank0:
-            rows = evaluation.prediction, evaluation.expression
-            scores[split]["intervals"] = compute_intervals(*rows, index.labels)
-            if problems := find_scale_problems(*rows, index.labels):
-                scores[split]["scale_problems"] = problems
+            scores[split] |= score_held_out(evaluation.prediction, evaluation.expression, index.labels)
     return {
         "run": config.run.name,
         "finished": datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat(),

@@ -26,6 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import UserError
+from pipeline.io.remote import is_remote
 from pipeline.runtime.prefetch import prefetch
 from pipeline.shards.index import Index
 from pipeline.stream.batching import Batch, Block, RankSlice, Step, assign_rows, collate
@@ -110,7 +111,7 @@ class ShardStream:
     exchange: one that also shares the lengths of the promoters, used instead if there are several lanes. Without it,
     each rank reads the lanes of all ranks to know these lengths.
 
-    Raises UserError for an unknown split.
+    Raises UserError for an unknown split, and for a URL: choose_source makes a source of it.
     """
 
     shards: Path | str | ShardSource
@@ -127,6 +128,10 @@ class ShardStream:
     def __post_init__(self) -> None:
         if self.split not in self.index.splits:
             raise UserError(f"{self.shards}: no split {self.split}; expected one that has rows in the dataset")
+        if isinstance(self.shards, str) and is_remote(self.shards):
+            raise UserError(
+                f"{self.shards}: a URL; expected a folder or a source with a cache; fix: choose_source(config, index)"
+            )
         source = LocalShards(Path(self.shards)) if isinstance(self.shards, Path | str) else self.shards
         self._shards = self.index.splits[self.split]
         self._reader = RecordReader(source, self._shards, self.index.k, self.index.label_count)

@@ -38,7 +38,7 @@ def test_training_of_hours_on_a_cpu_is_announced(made, epochs, device, warned):
     if warned:
         assert max(map(len, text.splitlines())) <= 120
         hours = [
-            float(re.search(r"about (\d+\.\d) h on this CPU", warn_long_training(run, "finetune", rate))[1])
+            float(re.search(r"about (\d+\.\d) h on this CPU in total", warn_long_training(run, "finetune", rate))[1])
             for rate in (2e7, 1e7)
         ]
         assert hours[1] == pytest.approx(2 * hours[0], abs=0.2)
