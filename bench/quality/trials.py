@@ -32,9 +32,17 @@ PRESET_DATASET = (
 PRESET_SCHEDULES = {
     1000: ("finetune.max_epochs=30", "finetune.global_batch=32"),
     8000: ("finetune.max_epochs=12",),
-    50_000: ("finetune.max_epochs=10", "finetune.global_batch=128", "finetune.learning_rate=1.5e-3"),
+    50_000: (
+        "finetune.max_epochs=10",
+        "finetune.global_batch=128",
+        "finetune.learning_rate=1.5e-3",
+        "model.compile=true",
+    ),
 }
-"""Size -> settings of the preset. Those of 8,000 and 50,000 promoters were chosen on validation rows of one seed."""
+"""Size -> settings of the preset. Those of 8,000 and 50,000 promoters were chosen on validation rows of one seed.
+
+Compiled, a promoter takes a third less CPU time. For fewer promoters, compiling takes longer than it saves.
+"""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
