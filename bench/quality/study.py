@@ -2,6 +2,7 @@
 
     python -m bench.quality.study yeast.tsv                           sizes and choices; some hours on two cores
     python -m bench.quality.study yeast.tsv --dream noisy.parquet     also 500,000 promoters with the noise of the assay
+    ... --plant plant.tsv                                             also plant promoters, on five random splits
     ... --test test_sequences.txt --labels public_leaderboard_ids     also scores on public rows of the challenge
     ... --jobs 2 --only sizes choices                                 two trials at a time, of these studies only
     ... --only presets --sizes 8000 --splits random                   some trials of a study
@@ -28,11 +29,11 @@ from pipeline.paths import ROOT
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
 DS_BEST = ROOT / "configs" / "ds_best.json"
-STUDIES = ("sizes", "presets", "choices", "dream")
+STUDIES = ("sizes", "presets", "plant", "choices", "dream")
 
 
 class Studio:
-    """Runner of trials. files: rows of `yeast` and `dream`; work: folder for all output; test, labels: public rows."""
+    """Runner of trials. files: rows by the name of their key; work: folder of all output; test, labels: public rows."""
 
     def __init__(self, files: dict[str, Path], work: Path, test: Path | None, labels: Path | None) -> None:
         self.files, self.work, self.test, self.labels = files, work, test, labels
@@ -142,6 +143,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("yeast", type=Path, help="measured promoters with precise labels")
     cli.add_argument("--dream", type=Path, help="500,000 promoters with noisy labels; default: none")
+    cli.add_argument("--plant", type=Path, help="plant promoters of 170 bases; default: none")
     cli.add_argument("--test", type=Path, help="the challenge's test_sequences.txt")
     cli.add_argument("--labels", type=Path, help="folder of the public leaderboard's labels and subsets")
     cli.add_argument("--work", type=Path, default=Path("quality"), help="default: quality")
@@ -153,8 +155,9 @@ def main() -> None:
     cli.add_argument("--sizes", type=int, nargs="*", help="training promoters of `sizes`, `presets`; default: all")
     cli.add_argument("--splits", nargs="*", choices=SPLITS, default=SPLITS, help="kinds of splits; default: both")
     args = cli.parse_args()
-    files = {"yeast": args.yeast, **({"dream": args.dream} if args.dream else {})}
-    studio = Studio({name: path.resolve() for name, path in files.items()}, args.work.resolve(), args.test, args.labels)
+    named = {"yeast": args.yeast, "dream": args.dream, "plant": args.plant}
+    files = {name: path.resolve() for name, path in named.items() if path}
+    studio = Studio(files, args.work.resolve(), args.test, args.labels)
     selected = [
         trial
         for trial in trials()

@@ -112,6 +112,17 @@ def presets(results: Results) -> str:
     return markdown(head, rows)
 
 
+def plant(results: Results) -> str:
+    """Make the table of plant promoters: one row per method."""
+    names = {PRESET: "small.yaml", "cnn": LABELS["cnn"], "ridge": LABELS["ridge"], "scratch": LABELS["scratch"]}
+    preset = scores(results, study="plant", variant=PRESET)
+    rows = []
+    for variant, label in names.items():
+        each = [scores(results, metric, study="plant", variant=variant) for metric in ("pearson", "spearman")]
+        rows.append([label, *map(cell, each), "" if variant == PRESET else difference(preset, each[0])])
+    return markdown(["plant promoters, five random splits", "Pearson", "Spearman", "small.yaml minus this"], rows)
+
+
 def dream(results: Results) -> str:
     """Make the table of noisy promoters: held-out rows, then public rows of the challenge by subset."""
     trials = [one for one in results if one["study"] == "dream"]
@@ -178,6 +189,8 @@ def tables(results: Results) -> Iterable[str]:
     yield sizes(results, "spearman")
     if any(one["study"] == "presets" for one in results):
         yield presets(results)
+    if any(one["study"] == "plant" for one in results):
+        yield plant(results)
     if any(one["study"] == "choices" for one in results):
         yield choices(results)
     if any(one["study"] == "dream" for one in results):

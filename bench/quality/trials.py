@@ -43,6 +43,21 @@ PRESET_SCHEDULES = {
 
 Compiled, a promoter takes a third less CPU time. For fewer promoters, compiling takes longer than it saves.
 """
+PLANT_SEEDS = (0, 1, 2, 3, 4)
+PLANT_DATASET = (
+    "assay.left_adapter=",
+    "assay.right_adapter=",
+    "assay.upstream=",
+    "assay.downstream=",
+    "assay.flank=0",
+    "assay.max_insert=170",
+    "assay.min_expression=-20",
+    "assay.max_expression=20",
+    "dataset.pretrain_valid=0.25",
+    "dataset.finetune_valid=0.1",
+    "dataset.finetune_test=0.1",
+)
+"""Settings of the plant promoters: inserts without adapters, as in configs/assays/plant-promoters.yaml."""
 DREAM_DATASET = (
     "dataset.seed=0",
     "dataset.pretrain_valid=0.1",
@@ -150,6 +165,16 @@ def presets() -> Iterator[Trial]:
                 yield Trial(*fixed, "cnn", "cnn-flank-6", cnn, preset=PRESET)
 
 
+def plant() -> Iterator[Trial]:
+    """Yield the preset for two cores, the paper's BERT at its size, CNN and ridge on plant promoters."""
+    for seed in PLANT_SEEDS:
+        fixed = ("plant", "plant", "random", seed, None)
+        yield Trial(*fixed, "ridge", "ridge", PLANT_DATASET)
+        yield Trial(*fixed, "cnn", "cnn", (*PLANT_DATASET, *CNN_SCHEDULES[8000]), preset=PRESET)
+        yield Trial(*fixed, "bert", PRESET, (*PLANT_DATASET, *PRESET_SCHEDULES[8000]), preset=PRESET)
+        yield Trial(*fixed, "bert", "scratch", (*PLANT_DATASET, "finetune.start=scratch", *SCHEDULES[8000]))
+
+
 def dream() -> Iterator[Trial]:
     """Train both stages, and a CNN, on promoters with the assay's noise."""
     for seed in SEEDS:
@@ -159,4 +184,4 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """List all trials; each comes after the one that it starts from."""
-    return [*pretraining(), *learning_curves(), *presets(), *dream(), *choices()]
+    return [*pretraining(), *learning_curves(), *presets(), *plant(), *dream(), *choices()]
