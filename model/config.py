@@ -71,7 +71,7 @@ class Plateau(Section):
 class Stage(Section):
     """Settings that both training stages have."""
 
-    LATER_SETTINGS: ClassVar[tuple[str, ...]] = ("schedule", "weight_decay")
+    LATER_SETTINGS: ClassVar[tuple[str, ...]] = ("schedule", "weight_decay", "gradient_clipping")
 
     global_batch: Count
     """Promoters per optimizer step, over all ranks and accumulation steps."""
@@ -84,6 +84,8 @@ class Stage(Section):
     onecycle: rise over the first tenth of max_epochs, then fall, as in torch's OneCycleLR."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of all weights. Above 0 the optimizer is AdamW in both stages."""
+    gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient of a step. 0: gradient_clipping of ds_config.json, which does not clip."""
     max_epochs: Annotated[float, Field(gt=0)]
     """Maximum number of epochs; early stopping may end the stage before."""
     reverse_complement: bool

@@ -28,7 +28,6 @@ from pipeline.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-DS_BEST = ROOT / "configs" / "ds_best.json"
 STUDIES = ("sizes", "presets", "plant", "choices", "dream")
 
 
@@ -78,8 +77,7 @@ class Studio:
             arguments = (str(shards), "--size", "small", "--seed", seed, *trial.options, "--json")
             result = run_json(module("quality.cnn", *arguments))
             return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
-        deepspeed = ("--deepspeed_config", str(DS_BEST)) if trial.preset else ()
-        config = ("--config", str(config_of(trial)), *deepspeed, *data, f"run.seed={trial.seed}", *trial.options)
+        config = ("--config", str(config_of(trial)), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")

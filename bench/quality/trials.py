@@ -21,7 +21,7 @@ CHOICES_AT = 8000
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
 """Best choices of this study; also compared at the largest size."""
 PRESET = "small"
-"""Name of the preset of `presets`: configs/small.yaml with configs/ds_best.json."""
+"""Name of the preset of `presets`: configs/small.yaml."""
 PRESET_DATASET = (
     "assay.min_expression=-2",
     "assay.max_expression=20",

@@ -1,7 +1,7 @@
 """Read and validate ds_config.json, DeepSpeed's own settings, and divide global batches into micro-batches."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,17 @@ class DeepSpeedSettings:
     def zero_stage(self) -> int:
         """Return the ZeRO stage, 0 to 3. As in DeepSpeed, the default is 0."""
         return int(self.values.get("zero_optimization", {}).get("stage", 0))
+
+    def clip(self, norm: float) -> "DeepSpeedSettings":
+        """Return the settings with gradients clipped at a norm, unless it is 0.
+
+        Raises UserError if DeepSpeed is told to omit the gradient norm.
+        """
+        if not norm:
+            return self
+        clipped = replace(self, values={**self.values, "gradient_clipping": norm})
+        _check_norm("DeepSpeed config", clipped.values)
+        return clipped
 
     def plan(self, global_batch: int, ranks: int) -> BatchPlan:
         """Divide a global batch of config.yaml into micro-batches that are no larger than DeepSpeed's setting.
@@ -97,7 +108,7 @@ def drop_unknown_switches(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_norm(path: Path, values: dict[str, Any]) -> None:
+def _check_norm(path: Path | str, values: dict[str, Any]) -> None:
     """Check that DeepSpeed can omit the gradient norm if the settings ask for that."""
     zero = values.get("zero_optimization", {})
     if zero.get("compute_grad_norm", True) or (zero.get("stage") in (1, 2) and not values["gradient_clipping"]):

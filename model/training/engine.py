@@ -105,7 +105,7 @@ def start_engine(
     universal: whether the checkpoint to load has DeepSpeed's universal format; optimizer: used instead of the
     stage's optimizer; its parameter groups hold the learning rate.
 
-    Raises UserError if the batch settings contradict each other.
+    Raises UserError if the settings of batches or of clipping contradict each other.
     """
     import deepspeed
 
@@ -114,6 +114,7 @@ def start_engine(
     # DeepSpeed's default buckets hold 500 million numbers; these hold the model, rounded up to the buffers' alignment.
     weights = sum(parameter.numel() for parameter in task.parameters())
     buckets = dict.fromkeys(("reduce_bucket_size", "allgather_bucket_size"), -(-weights // 1024) * 1024)
+    settings = settings.clip(stage.gradient_clipping)
     plan = settings.plan(stage.global_batch, world.ranks)
     values = {
         **settings.values,

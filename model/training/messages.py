@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from model.bert.build import ARCHITECTURES, count_parameters, make_bert_config
 from model.bert.flops import TRAINED, make_stage_cost
 from model.config import StageName, Stages
+from model.distributed.process_group import World
 from model.runs.read import BASELINES, sequence_name, warn_below_baseline, warn_of_scale
 from model.training.loop import VALIDATION_METRIC
 from model.training.prepare import TrainingRun
@@ -33,7 +35,8 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
         f"model      {model}, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens{' composed from their bases' if is_composed else ''}, "
         f"{count_parameters(size, is_composed):,} parameters",
-        f"devices    {world.ranks} x {world.device.type}, {settings.precision}, ZeRO {settings.zero_stage}",
+        f"devices    {world.ranks} x {world.device.type}{_describe_threads(world)}, {settings.precision}, "
+        f"ZeRO {settings.zero_stage}",
     ]
     for name in config.stages(stages):
         stage = config.stage(name)
@@ -46,8 +49,7 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
             f"{per_promoter:.1e} FLOP per {config.assay.name}, {in_stage:.1e} in {stage.max_epochs:g} "
             f"epoch{'' if stage.max_epochs == 1 else 's'}"
         )
-    clipping = settings.values.get("gradient_clipping", 0.0)
-    lines.append(f"gradients  {f'clipped at norm {clipping:g}' if clipping else 'not clipped'}")
+    lines.append(f"gradients  {_describe_clipping(run, stages)}")
     small = [describe_small_batch(config, name, world.ranks) for name in config.stages(stages)]
     if world.device.type == "cuda" and any(small):
         lines.append(f"note       {'; '.join(filter(None, small))}; fix: {FIX}")
@@ -59,6 +61,21 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
             for of_label, mean in find_constant_labels(index).items()
         ]
     return "\n".join(lines)
+
+
+def _describe_threads(world: World) -> str:
+    """Describe the threads of a process on a CPU; an empty text for a GPU."""
+    return "" if world.device.type != "cpu" else f" with {format_count(torch.get_num_threads(), 'thread')}"
+
+
+def _describe_clipping(run: TrainingRun, stages: Stages) -> str:
+    """Describe the clipping of gradients, by stage if the stages differ."""
+    texts = {}
+    for name in run.config.stages(stages):
+        norm = run.settings.clip(run.config.stage(name).gradient_clipping).values.get("gradient_clipping", 0.0)
+        texts[name] = f"clipped at norm {norm:g}" if norm else "not clipped"
+    first, *others = texts.values()
+    return first if all(text == first for text in others) else ", ".join(" ".join(each) for each in texts.items())
 
 
 def describe_rate(measured: float, nominal: float | None) -> str:

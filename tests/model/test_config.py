@@ -90,6 +90,7 @@ def test_presets_differ_from_their_base_in_listed_settings_only():
         "finetune.learning_rate": 5e-4,
         "finetune.schedule": "onecycle",
         "finetune.weight_decay": 0.01,
+        "finetune.gradient_clipping": 1.0,
         "finetune.max_epochs": 10,
         "finetune.early_stop": 1000,
     }
@@ -103,7 +104,8 @@ def test_settings_of_later_versions_are_in_dumps_only_if_they_are_set():
     """The paper's dump, from which run directories and checkpoints are recognized, stays as it was."""
     dump = load_config(CONFIG).model_dump()
     assert not {"architecture", "kmer_embedding", "attention_window", "global_attention_every"} & dump["model"].keys()
-    assert not any({"schedule", "weight_decay"} & dump[stage].keys() for stage in ("pretrain", "finetune"))
+    later = {"schedule", "weight_decay", "gradient_clipping"}
+    assert not any(later & dump[stage].keys() for stage in ("pretrain", "finetune"))
     set_now = load_config(CONFIG, ["model.kmer_embedding=composed", "finetune.schedule=cosine"]).model_dump()
     assert set_now["model"]["kmer_embedding"] == "composed"
     assert set_now["finetune"]["schedule"] == "cosine"

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.processes
 SETTINGS = (
     "model.architecture=modernbert", "model.kmer_embedding=composed", "model.layers=2", "model.attention_window=8",
     "finetune.warm_up=0", "finetune.schedule=onecycle", "finetune.weight_decay=0.01", "pretrain.schedule=cosine",
+    "finetune.gradient_clipping=0.5",
 )  # fmt: skip
 RUN = Path("runs/composed")
 

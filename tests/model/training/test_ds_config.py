@@ -96,6 +96,20 @@ OFFLOAD = {
 """Settings from DeepSpeed's tutorial of ZeRO-Offload."""
 
 
+def test_a_stage_clips_gradients(tmp_path):
+    """A norm of 0 keeps that of the file. A norm above it is refused where DeepSpeed is told to omit the norm."""
+    file = tmp_path / "ds.json"
+    for zero, norm in (({}, 0.5), ({"zero_optimization": {"stage": 1, "compute_grad_norm": False}}, None)):
+        file.write_text(json.dumps({"train_micro_batch_size_per_gpu": 8, "gradient_clipping": norm or 0.0, **zero}))
+        settings = read_ds_config(file, cuda=False)
+        assert settings.clip(0.0) is settings
+        if norm is None:
+            with pytest.raises(UserError, match="compute_grad_norm"):
+                settings.clip(2.0)
+        else:
+            assert settings.clip(2.0).values == {**settings.values, "gradient_clipping": 2.0}
+
+
 def test_offload_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError) as refused:
         settings(tmp_path, **OFFLOAD)
