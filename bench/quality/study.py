@@ -14,6 +14,7 @@ tables and the plot of docs/results.md. trials.py lists the trials; quality.yaml
 
 import argparse
 import json
+import shutil
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ from pipeline.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-STUDIES = ("sizes", "presets", "plant", "choices", "dream")
+STUDIES = ("sizes", "presets", "spans", "plant", "choices", "dream")
 
 
 class Studio:
@@ -79,6 +80,9 @@ class Studio:
             return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
         config = ("--config", str(config_of(trial)), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
+        if trial.stages == "spans":
+            shutil.rmtree(run, ignore_errors=True)  # of an interrupted trial
+            return run_json(module("quality.span_pretraining", str(run / "pretrained"), *config))
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         names = (f"run.name={trial.name}", f"run.path={run.parent}")
         run_single_threaded((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
@@ -150,7 +154,7 @@ def main() -> None:
     cli.add_argument(
         "--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods to omit; default: none"
     )
-    cli.add_argument("--sizes", type=int, nargs="*", help="training promoters of `sizes`, `presets`; default: all")
+    cli.add_argument("--sizes", type=int, nargs="*", help="training promoters of `sizes`, `presets`, `spans`: all")
     cli.add_argument("--splits", nargs="*", choices=SPLITS, default=SPLITS, help="kinds of splits; default: both")
     args = cli.parse_args()
     named = {"yeast": args.yeast, "dream": args.dream, "plant": args.plant}

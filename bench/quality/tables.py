@@ -1,6 +1,6 @@
-"""Tables and plot of docs/results.md, made from the results of study.py.
+"""Tables and plots of docs/results.md, made from the results of study.py.
 
-    python -m bench.quality.tables [--results bench/quality/quality.json] [--plot docs/quality.svg]
+    python -m bench.quality.tables [--plot docs/quality.svg] [--gain docs/pretraining.svg]
 
 A cell holds the mean over the seeds and, in brackets, the lowest and highest value. A difference is the mean of the
 differences per seed, with its 95 % interval by Student's t.
@@ -53,12 +53,20 @@ def number(value: float) -> str:
 
 def difference(values: Scores, others: Scores) -> str:
     """Format the mean difference of two methods over seeds; an empty text if fewer than two seeds have both."""
+    interval = difference_interval(values, others)
+    if interval is None:
+        return ""
+    mean, half = interval
+    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
+
+
+def difference_interval(values: Scores, others: Scores) -> tuple[float, float] | None:
+    """Compute mean and half 95 % interval of the difference of two methods; None if fewer than two seeds have both."""
     each = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
     if len(each) < 2:
-        return ""
+        return None
     half = stats.t.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / np.sqrt(len(each))
-    mean = float(np.mean(each))
-    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
+    return float(np.mean(each)), float(half)
 
 
 def sizes(results: Results, metric: str) -> str:
@@ -99,15 +107,19 @@ def presets(results: Results) -> str:
                 for name in (PRESET, "cnn-flank-6")
             )
             cnn = scores(results, study="sizes", split=split, size=size, variant="cnn")
+            pretrained = scores(results, study="spans", split=split, size=size, variant=f"{PRESET}-pretrained")
             if small:
-                cells = (cell(small), cell(flank), cell(cnn), difference(small, flank))
+                gains = difference(small, flank), difference(pretrained, small)
+                cells = (cell(small), cell(flank), cell(cnn), cell(pretrained), *gains)
                 rows.append([f"{split}, {size:,}", *cells])
     head = [
         "Pearson: split, training rows",
         "small.yaml",
         "CNN with 6 bases on both sides",
         "CNN",
+        "small.yaml, pretrained on spans",
         "small minus CNN with 6 bases",
+        "pretrained minus small",
     ]
     return markdown(head, rows)
 
@@ -176,6 +188,49 @@ def plot(results: Results, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def plot_gain(results: Results, path: Path) -> None:
+    """Plot what pretraining adds, by training promoters: means with 95 % intervals, one panel per split."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
+    models = {
+        "3-mers in frames, hidden k-mers": ("sizes", "pretrained", "sizes", "scratch", "#0072b2", 0.93),
+        "composed 7-mers, hidden spans": (
+            "spans",
+            f"{PRESET}-pretrained",
+            "presets",
+            PRESET,
+            "#d55e00",
+            1.07,
+        ),
+    }
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    for axes, split in zip(panels, SPLITS, strict=True):
+        axes.axhline(0, color="#6b7280", linewidth=1)
+        for label, (study, variant, other, without, colour, shift) in models.items():
+            gains = {
+                size: difference_interval(
+                    scores(results, study=study, split=split, size=size, variant=variant),
+                    scores(results, study=other, split=split, size=size, variant=without),
+                )
+                for size in SIZES
+            }
+            points = [(size * shift, *gain) for size, gain in gains.items() if gain is not None]
+            if points:
+                place, mean, half = zip(*points, strict=True)
+                axes.errorbar(place, mean, half, fmt="o", color=colour, capsize=3, label=label)
+        axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
+        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("Pearson with minus without pretraining")
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str) -> None:
     """Draw the line and dots of one method."""
     for size, values in by_size.items():
@@ -201,11 +256,14 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--results", type=Path, default=HERE / "quality.json", help="default: quality.json")
     cli.add_argument("--plot", type=Path, help=".svg file to write; default: no plot")
+    cli.add_argument("--gain", type=Path, help=".svg file of the gain by pretraining; default: no plot")
     args = cli.parse_args()
     results: Results = json.loads(args.results.read_text())
     print("\n\n".join(tables(results)))
     if args.plot:
         plot(results, args.plot)
+    if args.gain:
+        plot_gain(results, args.gain)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,24 @@ def choices() -> Iterator[Trial]:
         yield Trial("choices", "yeast", "random", seed, most, "bert", best, (*SCHEDULES[most], *BEST), start)
 
 
+def span_pretraining() -> Iterator[Trial]:
+    """Yield the preset's pretraining on hidden spans of all promoters but the held-out ones, once for all sizes."""
+    for split in SPLITS:
+        for seed in SEEDS:
+            fixed = ("spans", "yeast", split, seed, None, "bert", "spans")
+            yield Trial(*fixed, PRESET_DATASET, stages="spans", preset=PRESET)
+
+
+def spans() -> Iterator[Trial]:
+    """Yield the preset for two cores from that pretraining; `presets` has the same without it."""
+    for split in SPLITS:
+        for seed in SEEDS:
+            for size in SIZES:
+                settings = (*PRESET_DATASET, *PRESET_SCHEDULES[size], "finetune.start=pretrained")
+                fixed = ("spans", "yeast", split, seed, size, "bert", f"{PRESET}-pretrained")
+                yield Trial(*fixed, settings, f"yeast-{split}-{seed}-all-spans", preset=PRESET)
+
+
 def presets() -> Iterator[Trial]:
     """Yield the preset for two cores, and the CNN on its shards: the insert with six bases on both sides."""
     for split in SPLITS:
@@ -184,4 +202,5 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """List all trials; each comes after the one that it starts from."""
-    return [*pretraining(), *learning_curves(), *presets(), *plant(), *dream(), *choices()]
+    sizes, preset = [*pretraining(), *learning_curves()], [*presets(), *span_pretraining(), *spans()]
+    return [*sizes, *preset, *plant(), *dream(), *choices()]
