@@ -3,6 +3,8 @@
 name: assay.name, unit: assay.unit, for the labels of axes.
 """
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import SEQUENCE_NAME
@@ -25,18 +27,39 @@ MOST_KMERS = 12
 
 
 @plot
-def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SEQUENCE_NAME, unit: str = "") -> None:
-    """Plot the number of promoters by label. Colour: used for pretraining; dashed line: the pretraining threshold."""
+def label_histogram(
+    figure: Figure, columns: Columns, cut: float | None, name: str = SEQUENCE_NAME, unit: str = ""
+) -> None:
+    """Plot the number of promoters by label. Colours: used for pretraining, held out of it, below its threshold.
+
+    cut: the pretraining threshold, drawn as a dashed line; None for bars of one colour, without pretraining.
+    """
     axes = figure.subplots()
-    left, top = columns["expression"], columns["pretrained_on"]
-    rest = [n - above for n, above in zip(columns["promoters"], top, strict=True)]
-    axes.bar(left, rest, width=0.92, align="edge", color=GREY, label="below the threshold")
-    axes.bar(left, top, width=0.92, align="edge", bottom=rest, color=BLUE, label="used for pretraining")
-    axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
+    left = columns["expression"]
+    if cut is None:
+        axes.bar(left, columns["promoters"], width=0.92, align="edge", color=BLUE)
+    else:
+        _stack_by_use(axes, columns)
+        axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
     count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
     axes.set(xlabel=with_unit("measured expression", unit), ylabel=f"number of {name}s")
-    legend(figure)
+    if cut is not None:
+        legend(figure)
+
+
+def _stack_by_use(axes: Axes, columns: Columns) -> None:
+    """Stack the bars of a histogram of labels by use in pretraining; a use without rows has no colour."""
+    total, used, held_out = (np.array(columns[name]) for name in ("promoters", "pretrained_on", "held_out_above"))
+    below = np.zeros(len(total), int)
+    for rows, colour, text in (
+        (total - used - held_out, GREY, "below the threshold"),
+        (held_out, PURPLE, "above it, held out of pretraining"),
+        (used, BLUE, "used for pretraining"),
+    ):
+        if rows.any():
+            axes.bar(columns["expression"], rows, width=0.92, align="edge", bottom=below, color=colour, label=text)
+            below = below + rows
 
 
 @plot
