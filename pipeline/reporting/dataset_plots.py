@@ -16,14 +16,13 @@ from pipeline.reporting.axes import (
     log_count_label,
     panels_with_counts,
     share_axis,
+    show_neighbours,
     whole_number_axis,
 )
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
 from pipeline.reporting.svg import plot
 from pipeline.reporting.text import with_unit
 
-FEWEST_LENGTHS = 5
-"""Insert lengths on the axis of a histogram, at least, on each side of a single one."""
 MOST_KMERS = 12
 """Number of enriched k-mers, and of depleted ones, in the figure."""
 
@@ -90,9 +89,7 @@ def insert_lengths(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) 
     axes = figure.subplots()
     axes.bar(columns["bases"], columns["promoters"], width=0.8, color=BLUE)
     log_count_axis(axes, max(columns["promoters"]))
-    shortest, longest = min(columns["bases"]), max(columns["bases"])
-    if longest - shortest < FEWEST_LENGTHS:  # one bar would fill the figure, on an axis of fractions
-        axes.set_xlim(shortest - FEWEST_LENGTHS, longest + FEWEST_LENGTHS)
+    show_neighbours(axes, columns["bases"])
     whole_number_axis(axes)
     axes.set(xlabel="insert length (bases)", ylabel=log_count_label(name))
 

@@ -202,15 +202,15 @@ def test_files_of_splits_are_not_grouped(tmp_path):
 
 def test_rows_around_the_threshold(tmp_path):
     """The threshold of a given split is taken from its training rows; test rows above it are held out."""
-    rows = [(sequence, i % 20, "train") for i, sequence in enumerate(sequences(40))]  # each label twice
-    rows += [(sequence, 19 - i, "valid") for i, sequence in enumerate(sequences(5, 1))]
-    rows += [(sequence, 18 - 2 * i, "test") for i, sequence in enumerate(sequences(4, 2))]
+    rows = [(sequence, i % 20 / 2, "train") for i, sequence in enumerate(sequences(40))]  # each label twice
+    rows += [(sequence, (19 - i) / 2, "valid") for i, sequence in enumerate(sequences(5, 1))]
+    rows += [(sequence, 9 - i, "test") for i, sequence in enumerate(sequences(4, 2))]
     given = ["dataset.split=column", "dataset.split_column=set"]
     config = bare_config(tmp_path, *given, "dataset.top_fraction=0.2")
     built = build_dataset([write_table(tmp_path / "a.tsv", HEADER, rows)], config)
-    # The label at index int(0.2 x 40) of the training labels 19 19 18 18 17 17 16 16 15 15 ... is 15.
+    # The label at index int(0.2 x 40) of the training labels 9.5 9.5 9 9 8.5 8.5 8 8 7.5 7.5 ... is 7.5.
     threshold = built.threshold
-    assert (threshold.cut, threshold.candidates, threshold.top, threshold.extra_ties) == (15, 40, 10, 1)
+    assert (threshold.cut, threshold.candidates, threshold.top, threshold.extra_ties) == (7.5, 40, 10, 1)
     assert (threshold.above, threshold.used, threshold.valid, threshold.held_out) == (17, 15, 5, 2)
     assert "threshold" not in built.as_dict()
     with open_dataset(config.dataset.path) as connection:
