@@ -47,9 +47,9 @@ MOST_DIGITS = 1e6
 """Whole numbers below are written in digits."""
 DIFFERENCES = "Settings that differ"
 OTHER_PROMOTERS = (
-    "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
+    "The runs differ in dataset or splits: they were scored on different rows, so their scores cannot be compared."
 )
-SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
+SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out rows."
 
 
 @dataclass(frozen=True)
@@ -267,6 +267,10 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
 def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
         return "-" if is_baseline else "not recorded"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(empty)"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return f"{value:g}" if abs(value) < MOST_DIGITS else str(value)
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"

@@ -36,7 +36,7 @@ def data_section(run: RunFiles, results: DatasetResults) -> list[Section]:
             f"The table shows the number of {name}s per split.",
             [
                 Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})),
-                Figures([render_svg("labels", title, draw, 2.8, MIDDLE_WIDTH)]),
+                Figures([render_svg("labels", title, draw, 3.2, MIDDLE_WIDTH)]),
             ],
         )
     ]
