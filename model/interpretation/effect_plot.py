@@ -125,7 +125,7 @@ def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range],
         place.set_xlim(line.start - 0.5, line.start + width - 0.5)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
-    legend(figure, axes)
+    legend(figure, list(axes))
 
 
 def _bar(unit: str) -> Legend:
