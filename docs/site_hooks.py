@@ -43,6 +43,12 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     return LINK.sub(adapt, markdown)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Give tables the theme's style, in a box that scrolls. The theme's script does so only on sites with a search."""
+    html = html.replace("<table>", '<div class="table-responsive" tabindex="0"><table class="table">')
+    return html.replace("</table>", "</table></div>")
+
+
 def _name_in_site(path: str) -> str:
     """Name a file of the repository in the site. Files outside docs/ lie in `files/`, as text."""
     if path in PAGES:

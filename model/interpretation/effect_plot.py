@@ -36,6 +36,10 @@ TITLE_CHARACTERS = 72
 BAR_GREY = "#8a94a0"
 
 
+Legend = Callable[[Figure, Sequence[Axes]], None]
+"""A function that adds the unit of expression to a figure with its panels."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """A panel of the lines. heights: in inches, per line; 0 for none. draw: called with its axes and its columns."""
@@ -64,7 +68,7 @@ def _draw_sequence(sequence: ExplainedSequence, label: str, title: str) -> Drawi
     hits, left_out = _hit_panel(sequence, range(len(result.insert)), lines)
     logo = _panel(LOGO_INCHES, lines, lambda axes, line: _draw_importance(axes, result, line))
     cells = _panel(MAP_INCHES, lines, lambda axes, line: _draw_cells(axes, result, line))
-    return _drawing([*hits, logo, cells], lines, title, result.unit, left_out)
+    return _drawing([*hits, logo, cells], lines, title, _bar(result.unit), left_out)
 
 
 def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
@@ -78,7 +82,7 @@ def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
     panels, left_out = list[Panel](), 0
     for name, side, text, heights in zip(row.sides, sides, texts, values, strict=True):
         hits, more = _hit_panel(side, [at for at, letter in enumerate(text) if letter != "-"], lines)
-        draw = _logo_of_side(name, text, heights, limits, aligned.changed, sides[0].results[label].unit)
+        draw = _logo_of_side(name, text, heights, limits, aligned.changed)
         panels += [*hits, _panel(LOGO_INCHES, lines, draw)]
         left_out += more
     is_base = np.array([one != "-" and other != "-" for one, other in zip(*texts, strict=True)])
@@ -86,7 +90,7 @@ def _draw_variant(row: ExplainedRow, label: str, title: str) -> Drawing:
     panels.append(
         _panel(CHANGE_INCHES, lines, lambda axes, line: _draw_change(axes, change, texts[0], aligned.changed, line))
     )
-    return _drawing(panels, lines, title, None, left_out)
+    return _drawing(panels, lines, title, _shared_label(sides[0].results[label].unit), left_out)
 
 
 def _panel(height: float, lines: Sequence[range], draw: Callable[[Axes, range], None]) -> Panel:
@@ -94,12 +98,12 @@ def _panel(height: float, lines: Sequence[range], draw: Callable[[Axes, range], 
     return Panel([height] * len(lines), draw)
 
 
-def _drawing(panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None, left_out: int) -> Drawing:
-    """Put panels and title together. unit: of the colour bar above them, None for none."""
+def _drawing(panels: Sequence[Panel], lines: Sequence[range], title: str, legend: Legend, left_out: int) -> Drawing:
+    """Put panels and title together. legend: names the unit once, as the labels of the panels have no room for it."""
     title = textwrap.fill(title, TITLE_CHARACTERS)
     height = sum(sum(panel.heights) for panel in panels) + EDGE_INCHES
     height += TITLE_INCHES * len(title.splitlines())
-    return Drawing(_lines_plot(panels, lines, title, unit), height, left_out)
+    return Drawing(_lines_plot(panels, lines, title, legend), height, left_out)
 
 
 def _lines(columns: int) -> list[range]:
@@ -110,7 +114,7 @@ def _lines(columns: int) -> list[range]:
 
 
 @plot
-def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range], title: str, unit: str | None) -> None:
+def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range], title: str, legend: Legend) -> None:
     parts = [(panel.heights[n], panel.draw, line) for n, line in enumerate(lines) for panel in panels]
     parts = [part for part in parts if part[0]]
     heights = [height for height, _, _ in parts]
@@ -121,12 +125,30 @@ def _lines_plot(figure: Figure, panels: Sequence[Panel], lines: Sequence[range],
         place.set_xlim(line.start - 0.5, line.start + width - 0.5)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
-    if unit is not None:
+    legend(figure, list(axes))
+
+
+def _bar(unit: str) -> Legend:
+    """Return a colour bar of the effects, whose label also has the unit of the importance."""
+
+    def draw(figure: Figure, axes: Sequence[Axes]) -> None:
         mesh = next(part for part in axes[-1].collections if isinstance(part, QuadMesh))
         figure.colorbar(
             mesh, ax=list(axes), location="top", shrink=0.5, aspect=40, pad=0.02,
-            label=with_unit("effect of the substitution on predicted expression", unit),
+            label=textwrap.fill(with_unit("effect on predicted expression, and importance", unit), TITLE_CHARACTERS),
         ).outline.set_visible(False)  # fmt: skip
+
+    return draw
+
+
+def _shared_label(unit: str) -> Legend:
+    """Return one label above the panels, for the y axes of all of them."""
+
+    def draw(_figure: Figure, axes: Sequence[Axes]) -> None:
+        text = textwrap.fill(with_unit("importance of the base", unit), TITLE_CHARACTERS)
+        axes[0].set_title(text, loc="left", size="medium")
+
+    return draw
 
 
 def _hit_panel(sequence: ExplainedSequence, columns: Sequence[int], lines: Sequence[range]) -> tuple[list[Panel], int]:
@@ -149,7 +171,7 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
 def _draw_importance(axes: Axes, result: MutagenesisResult, line: range) -> None:
     draw_logo(axes, result.insert, result.importance, line)
     axes.set_ylim(*_limits(result.importance))
-    axes.set_ylabel(with_unit("importance", result.unit or "arbitrary\nunits").replace(" (", "\n(", 1))
+    axes.set_ylabel("importance")
 
 
 def _logo_of_side(
@@ -158,12 +180,11 @@ def _logo_of_side(
     heights: npt.NDArray[np.float32],
     limits: tuple[float, float],
     changed: Sequence[int],
-    unit: str,
 ) -> Callable[[Axes, range], None]:
     def draw(axes: Axes, line: range) -> None:
         draw_logo(axes, text, heights, line, changed)
         axes.set_ylim(*limits)
-        axes.set_ylabel(f"{name}\nimportance\n({unit or 'arb. units'})")
+        axes.set_ylabel(name)
 
     return draw
 
@@ -183,7 +204,7 @@ def _draw_change(
     axes.axhline(0, color=LINE_GREY, linewidth=0.8)
     axes.grid(visible=False, axis="x")
     axes.set_ylim(*_limits(change))
-    axes.set_ylabel("change of\nimportance")
+    axes.set_ylabel("change")
     positions = np.cumsum([letter != "-" for letter in reference])
     bases = [(int(positions[at]), at) for at in line if reference[at] != "-"]
     _number(axes, bases)

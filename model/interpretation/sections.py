@@ -32,8 +32,8 @@ LEAD = (
 LOGO_TEXT = (
     "The height of each letter is the importance of its base: how much predicted expression falls, on average, when "
     "the base is replaced. An upright letter marks a base that raises expression, as in an activator site. A letter "
-    "upside down, below the line, marks a base that lowers it, as in a repressor site. The letters of equal size below "
-    "are the insert, read from its left end."
+    "upside down, below the line, marks a base that lowers it, as in a repressor site. Importance has the unit of "
+    "expression. The letters of equal size below are the insert, read from its left end."
 )
 MAP_TEXT = (
     "The map below the letters shows the effect of each substitution; its rows are the new bases. Blue: expression "
@@ -72,7 +72,8 @@ def describe_length(insert: str, facts: PageFacts) -> str:
     shortest, longest = facts.insert_lengths
     if shortest <= len(insert) <= longest:
         return text
-    return f"{text}; the model was trained on {shortest:,} to {longest:,} bases, so its predictions are unreliable"
+    trained = format_count(longest, "base") if shortest == longest else f"{shortest:,} to {longest:,} bases"
+    return f"{text}; the model was trained on {trained}, so its predictions are unreliable"
 
 
 def sequence_rows(result: MutagenesisResult, facts: PageFacts) -> list[tuple[str, str]]:

@@ -33,6 +33,10 @@ PER_BASE_TEXT = (
     "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that "
     "the model still considers, 1 for perfect predictions and 4 for random guesses."
 )
+POINTS_TEXT = (
+    "A point of the training loss is the mean over the steps since the previous point. A resumed training has points "
+    "at other steps, so the training losses of two equal trainings may differ."
+)
 SPEED = {"promoters_per_second": "promoters per second"}
 """Metric -> title of its folded figure."""
 NO_STAGE = "is a baseline without this stage"
@@ -61,7 +65,12 @@ def stage_section(runs: Sequence[ComparedRun], stage: str) -> Section:
     trained = [run for run in runs if stage in run.files.stages]
     without = [f"{run.name} {_reason(run, stage)}, so it has no curve." for run in runs if run not in trained]
     per_base = stage == "pretrain" and len({_k_of(run) for run in trained}) > 1
-    texts = [*explain_stage([run.files for run in trained], stage), PER_BASE_TEXT * per_base, " ".join(without)]
+    texts = [
+        *explain_stage([run.files for run in trained], stage),
+        PER_BASE_TEXT * per_base,
+        POINTS_TEXT,
+        " ".join(without),
+    ]
     figures = _figures(trained, stage, PER_BASE if per_base else PANELS[stage], per_base)
     contents: list[Content] = [Figures([_legend(trained, stage)]), Figures(figures)]
     speed = _figures(trained, stage, SPEED)

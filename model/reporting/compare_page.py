@@ -24,7 +24,7 @@ from model.reporting.run_sections import (
     score_text,
 )
 from model.runs.fingerprint import flatten
-from model.runs.read import RunFiles, held_out_split, read_run
+from model.runs.read import VALIDATION_CHOSE, RunFiles, held_out_split, read_run, warn_of_scale
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
@@ -43,10 +43,13 @@ STARTS = {
 SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
 """Setting -> its name on the page; other settings keep their keys."""
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
+MOST_DIGITS = 1e6
+"""Whole numbers below are written in digits."""
+DIFFERENCES = "Settings that differ"
 OTHER_PROMOTERS = (
-    "The runs differ in dataset or splits: they were scored on different promoters, so their scores cannot be compared."
+    "The runs differ in dataset or splits: they were scored on different rows, so their scores cannot be compared."
 )
-SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out promoters."
+SAME_ROWS = "The runs differ in dataset or splits, but were scored on the same held-out rows."
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,27 @@ def score_lines(comparison: Comparison) -> list[str]:
         lines.append(f"  {run['run']:{width}}  {text}")
     if not comparison.same_promoters:
         lines.append(f"note: {SAME_ROWS if _are_same_rows(comparison) else OTHER_PROMOTERS}")
-    return lines
+    return [*lines, *(f"warning: {warning}" for warning in _warnings(comparison))]
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    """Warn of validation rows that also chose the weights, and per run of predictions on another scale."""
+    split_of = {run["run"]: held_out_split(run["scores"]) for run in comparison.runs}
+    validated = [name for name, split in split_of.items() if split == "valid"]
+    who = "" if len(validated) == len(split_of) else f" of {', '.join(validated)}"
+    chosen = (
+        f"the scores{who} are those of the validation split, which {VALIDATION_CHOSE}; scores on new rows are expected "
+        "to be slightly lower"
+    )
+    return [
+        *([chosen] if validated else []),
+        *(
+            f"{run['run']}, {SPLITS.get(split, split)} split: {warning}"
+            for run in comparison.runs
+            if (split := split_of[run["run"]])
+            for warning in warn_of_scale(run["scores"][split])
+        ),
+    ]
 
 
 def _are_same_rows(comparison: Comparison) -> bool:
@@ -167,7 +190,7 @@ def _as_dict(run: ComparedRun) -> dict[str, Any]:
 
 
 def _page(runs: Sequence[ComparedRun], result: Comparison) -> str:
-    sections = [_scores(runs)]
+    sections = [_scores(runs, _warnings(result))]
     if result.tests or result.not_tested:
         sections.append(tests_section(result.tests, result.not_tested))
     sections.append(_differences(runs, result.differences))
@@ -183,7 +206,7 @@ def _page(runs: Sequence[ComparedRun], result: Comparison) -> str:
     )
 
 
-def _scores(runs: Sequence[ComparedRun]) -> Section:
+def _scores(runs: Sequence[ComparedRun], warnings: Sequence[str]) -> Section:
     rows, scored = [], []
     for run in runs:
         split = held_out_split(run.files.scores)
@@ -207,7 +230,7 @@ def _scores(runs: Sequence[ComparedRun]) -> Section:
         "Scores",
         "Pearson and Spearman are correlations of predicted with measured expression on held-out "
         f"{sequence_name(runs)}s: 1 is perfect, 0 is no relation. In parentheses and as a line on the bar: 95 % "
-        "confidence intervals, if the run recorded them.",
+        "confidence intervals, if the run recorded them." + "".join(f"\n\nWarning: {warning}." for warning in warnings),
         contents,
     )
 
@@ -226,7 +249,7 @@ def _label_scores(runs: Sequence[ComparedRun], labels: Sequence[str]) -> Table:
 def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -> Section:
     names, baselines = [run.name for run in runs], [run.files.baseline is not None for run in runs]
     if not differing:
-        return Section("Differences", "None: the runs have the same settings, versions and machine.")
+        return Section(DIFFERENCES, "None: the runs have the same settings, versions and machine.")
     rows = [
         [
             SETTINGS.get(name, name),
@@ -235,7 +258,7 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
         for name, values in differing.items()
     ]
     return Section(
-        "Differences",
+        DIFFERENCES,
         "Settings, versions and machines that differ between the runs. All others are the same.",
         [Table(["setting", *names], rows)],
     )
@@ -244,4 +267,10 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
 def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
         return "-" if is_baseline else "not recorded"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(empty)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:g}" if abs(value) < MOST_DIGITS else str(value)
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"

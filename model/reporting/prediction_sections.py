@@ -9,7 +9,7 @@ from model.reporting.run_sections import SPLITS
 from model.runs.read import RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Figures, Fold, Section, Table
-from pipeline.reporting.svg import HALF_WIDTH, MIDDLE_WIDTH, query_section, render_svg
+from pipeline.reporting.svg import HALF_WIDTH, query_section, render_svg
 from pipeline.reporting.text import with_unit
 from pipeline.runtime.text import name_sequences
 
@@ -54,7 +54,6 @@ def prediction_sections(run: RunFiles, held_out: HeldOutResults) -> Iterator[Sec
         f"usually span a smaller range than measurements. {NOISE}",
         density(cells, name, unit=unit, scores=_correlations(run, held_out)),
         4.6,
-        MIDDLE_WIDTH,
     )
     groups = results["calibration"]
     columns = ("quantile", "promoters", "mean_prediction", "mean_expression", "standard_error")
@@ -66,7 +65,6 @@ def prediction_sections(run: RunFiles, held_out: HeldOutResults) -> Iterator[Sec
         "group equals its mean measurement. Vertical lines are 95 % confidence intervals of the mean measurement.",
         calibration(groups, unit),
         3.4,
-        MIDDLE_WIDTH,
         [_numbers(groups, columns, name)],
     )
     yield from _residual_sections(results, name, unit)
@@ -138,7 +136,7 @@ def _residuals(
     groups = results[query]
     numbers = _numbers(groups, [column for column in groups if column not in ("run", "split")], name)
     draw = residuals(groups, places, x, 0.88 * step, name, unit)
-    return query_section(query, heading, text, draw, 4.0, MIDDLE_WIDTH, [numbers])
+    return query_section(query, heading, text, draw, 4.0, [numbers])
 
 
 def _numbers(groups: Columns, names: Sequence[str], word: str) -> Fold:

@@ -11,6 +11,7 @@ from model.runs.read import RunFiles
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, rows_of
 from pipeline.dataset.query import Columns, answer
 from pipeline.dataset.synthetic.ceiling import ceiling_of
+from pipeline.dataset.threshold import ThresholdRows, count_threshold_rows
 from pipeline.errors import UserError
 from pipeline.paths import looked_in
 
@@ -41,9 +42,13 @@ class HeldOutResults:
 
 @dataclass(frozen=True)
 class DatasetResults:
-    """Results of the queries of a run's dataset. info: None without a dataset; labels: None without labels."""
+    """Results of the queries of a run's dataset.
+
+    info: None without a dataset; threshold, rows around the pretraining threshold, and labels: None without labels.
+    """
 
     info: DatasetInfo | None = None
+    threshold: ThresholdRows | None = None
     labels: Columns | None = None
     held_out: HeldOutResults | None = None
 
@@ -76,8 +81,9 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
                 f"{path}: not the dataset that {run.folder} was trained on; expected key {expected[:16]}..., got "
                 f"{info.key[:16]}...; fix: name the right file: --dataset FILE"
             )
-        labels = answer(connection, "label_histogram") if info.cut is not None else None
-        return DatasetResults(info, labels, _query_held_out(connection, run))
+        threshold = count_threshold_rows(connection, info)
+        labels = answer(connection, "label_histogram") if threshold is not None else None
+        return DatasetResults(info, threshold, labels, _query_held_out(connection, run))
 
 
 def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:

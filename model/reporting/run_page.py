@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.reporting.baselines_section import baselines_section
+from model.reporting.data_section import data_section
 from model.reporting.dream_section import dream_section, read_score
 from model.reporting.prediction_sections import prediction_sections
 from model.reporting.predictions import DatasetResults, query_dataset
-from model.reporting.run_sections import data_section, scores_section, stage_section
+from model.reporting.run_sections import scores_section, stage_section
 from model.reporting.settings_section import settings_section
-from model.runs.read import RunFiles, find_baselines, read_run
+from model.runs.read import VALIDATION_CHOSE, RunFiles, find_baselines, read_run
 from model.scoring.dream import DreamScore
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Section, expect_page_name, render_page
@@ -76,8 +77,8 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
         lines.append("The dataset has no test split and no validation split, so there are no held-out predictions.")
     elif results.held_out is not None and results.held_out.split != "test":
         lines.append(
-            "There is no test split. The predictions shown are those of the validation split, which was also used to "
-            f"select the best saved model. Scores on new {run.sequence_name}s are expected to be slightly lower."
+            "There is no test split. The predictions shown are those of the validation split, which "
+            f"{VALIDATION_CHOSE}. Scores on new {run.sequence_name}s are expected to be slightly lower."
         )
     return lines
 
@@ -87,8 +88,7 @@ def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, miss
     if run.scores:
         sections.append(scores_section(run, results.held_out))
         sections += baselines_section(run, find_baselines(run))
-    if results.info is not None and results.labels is not None:
-        sections.append(data_section(results.info, results.labels, run.sequence_name))
+    sections += data_section(run, results)
     sections += [stage_section(run, stage) for stage in run.stages]
     if results.held_out is not None:
         sections += prediction_sections(run, results.held_out)

@@ -18,7 +18,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from model.runs.read import RunFiles
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.dataset.query import Columns
-from pipeline.reporting.axes import legend, panels_with_counts, whole_number_axis
+from pipeline.reporting.axes import legend, panels_with_counts, show_neighbours, whole_number_axis
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, ORANGE, PALE_BLUE, PURPLE
 from pipeline.reporting.svg import HALF_WIDTH, plot, render_svg
 from pipeline.reporting.text import with_unit
@@ -247,6 +247,7 @@ def residuals(
     if few.any():
         upper.plot(at[few], means[few], **DOTS, markerfacecolor="#ffffff", label=f"mean of fewer than {FEW} {name}s")
     if width >= 0.5:  # steps of 1 or more
+        show_neighbours(lower, places)
         whole_number_axis(lower)
     upper.set_ylabel(with_unit("residual", unit).replace(" (", "\n(", 1))
     legend(figure)

@@ -1,4 +1,4 @@
-"""Sections of a run's page: scores, data and training."""
+"""Sections of a run's page: scores and training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,14 +6,9 @@ from typing import Any
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
 from model.runs.read import BASELINES, RunFiles, warn_below_baseline, warn_of_scale
-from pipeline.dataset.database import DatasetInfo
-from pipeline.dataset.query import Columns
-from pipeline.reporting import dataset_plots as plots
-from pipeline.reporting.dataset_page import threshold_text
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
-from pipeline.reporting.text import unit_text
 from pipeline.runtime.text import format_count, format_interval, name_sequences
 
 TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
@@ -172,12 +167,17 @@ def _best_text(run: RunFiles) -> str:
         f"Pearson{' (mean over the labels)' if run.labels else ''}. Pearson and Spearman are correlations of predicted "
         "with measured expression: 1 is perfect, 0 is no relation. R² is the share of the variance of "
         f"expression that the predictions explain.{intervals}"
-        + "".join(
-            f"\n\nWarning, {SPLITS.get(split, split)} split: {warning}."
-            for split, score in run.scores.items()
-            for warning in warn_of_scale(score)
-        )
+        + "".join(f"\n\nWarning, {warning}." for warning in scale_warnings(run.scores))
     )
+
+
+def scale_warnings(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Warn of predictions on another scale than the labels, by split. Sentences without full stops."""
+    return [
+        f"{SPLITS.get(split, split)} split: {warning}"
+        for split, score in scores.items()
+        for warning in warn_of_scale(score)
+    ]
 
 
 def _ceiling_text(ceiling: float | None) -> str:
@@ -202,29 +202,6 @@ def interval_of(score: dict[str, Any], name: str) -> list[float] | None:
 def score_text(score: dict[str, Any], name: str) -> str:
     """Format a score with its 95 % interval."""
     return format_interval(score[name], interval_of(score, name))
-
-
-def data_section(info: DatasetInfo, labels: Columns, name: str) -> Section:
-    """Show the sizes of the splits, and a histogram of the labels with the pretraining threshold. name: assay.name."""
-    assert info.cut is not None
-    sizes = {name: f"{rows:,}" for name, rows in info.split_rows.items()}
-    rows = [
-        (TITLES[stage], *(sizes.get(f"{stage}/{split}", "") for split in ("train", "valid", "test")))
-        for stage in TITLES
-    ]
-    histogram = render_svg(
-        "labels",
-        "Labels and the threshold",
-        plots.label_histogram(labels, info.cut, name, info.unit),
-        2.8,
-        MIDDLE_WIDTH,
-    )
-    return Section(
-        "Data",
-        f"{format_count(info.promoters, name)}. {threshold_text(info, info.cut, name)} {unit_text(info.unit)} "
-        f"The table shows the number of {name}s per split.",
-        [Table(("stage", "train", *SPLITS.values()), rows, frozenset({1, 2, 3})), Figures([histogram])],
-    )
 
 
 def stage_section(run: RunFiles, stage: str) -> Section:

@@ -9,7 +9,7 @@ import yaml
 
 from model.runs.read import RunFiles
 from pipeline.reporting.html import Fold, Listing, Section, Table
-from pipeline.reporting.text import SHORT_KEY
+from pipeline.reporting.text import SHORT_KEY, split_text
 from pipeline.runtime.text import format_count
 
 
@@ -22,7 +22,7 @@ def settings_section(run: RunFiles) -> Section:
         *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
         *_model_rows(run),
         ("dataset file", config["dataset"]["path"]),
-        ("split method", f"{config['dataset']['split']} (seed {config['dataset']['seed']}: repeatable)"),
+        ("split method", split_text(config["dataset"]["split"], config["dataset"]["seed"])),
         *([("training seed", str(config["run"]["seed"]))] if "seed" in config["run"] else []),
         ("machine", facts["machine"]),
         ("GPUs", ", ".join(gpus) if gpus else "none"),

@@ -81,6 +81,16 @@ class RunFiles:
         return "BERT" if self.baseline is None else METHODS[self.baseline["method"]]
 
     @property
+    def is_pretrained(self) -> bool:
+        """Return whether the run was pretrained on its own dataset, or is going to be."""
+        if self.baseline is not None:
+            return False
+        finetune = self.config["finetune"]
+        return "pretrain" in self.stages or (
+            finetune["start"] != "scratch" and finetune.get("pretrained", "own") == "own"
+        )
+
+    @property
     def stages(self) -> list[str]:
         """Return the stages with logged metrics, in the order of training."""
         return [stage for stage in STAGES if any(line["stage"] == stage for line in self.metrics)]
@@ -188,6 +198,8 @@ def sequence_name(config: Mapping[str, Any]) -> str:
     return str(config["assay"].get("name", SEQUENCE_NAME))
 
 
+VALIDATION_CHOSE = "also chose the saved weights (of ridge regression: the regularization strength)"
+"""Why scores on the validation split are optimistic."""
 METHODS = {"ridge": "ridge regression on 1- to 6-mers", "cnn": "CNN"}
 """Method of promoter-bert baseline -> its name for a reader."""
 BASELINES = {

@@ -10,15 +10,16 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from model.prediction.example import PredictionExample, draw_promoter
-from model.runs.read import sequence_name
+from model.runs.read import sequence_name, warn_of_scale
 from pipeline.io.atomic import write_text
+from pipeline.reporting.text import split_text
 from pipeline.runtime.text import name_sequences
 from pipeline.shards.index import Index
 
 NAME = "README.md"
 SPLITS = {"test": "test split", "valid": "validation split"}
-METRICS = {"pearson": "Pearson", "spearman": "Spearman", "mse": "MSE"}
-HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr", "mse": "mse"}
+METRICS = {"pearson": "Pearson", "spearman": "Spearman", "r2": "R²", "mse": "MSE"}
+HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr", "r2": "r_squared", "mse": "mse"}
 """Id of each score on the Hugging Face Hub."""
 
 
@@ -44,6 +45,12 @@ def render_card(
     return environment.get_template("model_card.md").render(
         metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
+        warnings=[
+            f"{SPLITS[split]}: {warning}"
+            for split, score in summary["scores"].items()
+            for warning in warn_of_scale(score)
+        ],
+        split_method=split_text(summary["config"]["dataset"]["split"], summary["config"]["dataset"]["seed"]),
         metrics_of=partial(_title_metrics, labels=index.labels),
         example=example, numbers=partial(_format_numbers, labels=index.labels),
         promoter=example.promoter if example else draw_promoter(summary["config"]),

@@ -25,7 +25,7 @@ def describe_build(built: "BuildResult") -> list[str]:
         *_columns(built),
         *_kept(built),
         *(_layout(built.layout, len(built.labels), info.cut is not None) if built.layout else ()),
-        *_splits(info),
+        *_splits(built),
         *_leaks(built),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
         *(
@@ -89,13 +89,16 @@ def column_title(column: str | None) -> str:
     return f"column {column}" if column.isdecimal() else repr(column)
 
 
-def _splits(info: "DatasetInfo") -> list[str]:
-    if info.cut is None:
+def _splits(built: "BuildResult") -> list[str]:
+    threshold = built.threshold
+    if threshold is None:
         return []
-    rows = info.split_rows
+    rows = built.info.split_rows
+    source = f", taken from {threshold.candidates:,} training rows" if threshold.is_given else ""
+    held_out = f"; {threshold.held_out:,} other rows above it are held out" if threshold.held_out else ""
     return [
-        f"pretrain   {info.pretrain_rows:,} rows at or above the threshold of {info.cut:g}: "
-        f"train {rows['pretrain/train']:,}, valid {rows['pretrain/valid']:,}",
+        f"pretrain   {threshold.used:,} rows at or above the threshold of {threshold.cut:g}{source}: "
+        f"train {rows['pretrain/train']:,}, valid {rows['pretrain/valid']:,}{held_out}",
         f"finetune   train {rows['finetune/train']:,}, valid {rows['finetune/valid']:,}, "
         f"test {rows['finetune/test']:,}",
     ]

@@ -26,7 +26,7 @@ def write_parquet(
 
     A split without rows has no file: Hugging Face's reader refuses empty ones. Columns: id, sequence, expression,
     split, position, pretrain_split and pretrain_position, then several labels and kept columns (marks). The two columns
-    of pretraining are null for promoters below the threshold.
+    of pretraining are null for promoters that pretraining does not use.
     """
     options = f"{OPTIONS}, kv_metadata {{source: '{source or ''}'}}"
     files.parquet.mkdir()

@@ -14,6 +14,7 @@ from pipeline.dataset.parquet import has_parquet
 from pipeline.dataset.rows.design import DesignCounts
 from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.splits.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
+from pipeline.dataset.threshold import ThresholdRows, count_threshold_rows
 from pipeline.dataset.workspace import RESULTS, DatasetFiles
 from pipeline.errors import UserError
 
@@ -62,9 +63,13 @@ class BuildResult:
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
 
+    threshold: ThresholdRows | None = None
+    """Rows around the pretraining threshold; None without labels."""
+
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json, without the flanks."""
         values = asdict(self)
+        del values["threshold"]
         info = values.pop("info")
         del info["upstream"], info["downstream"]
         values["splits"] = self.info.split_rows
@@ -98,6 +103,7 @@ def read_result(connection: duckdb.DuckDBPyConnection, files: DatasetFiles, **va
         label_range=None if low is None else (low, high),
         labels=[_describe_label(connection, name, several=len(info.labels) > 1) for name in info.labels],
         leaks=recorded_leaks(connection),
+        threshold=count_threshold_rows(connection, info),
         largest_cluster=None if largest is None else LargestCluster(**largest),
     )
 

@@ -12,6 +12,9 @@ from pipeline.reporting.palette import GREY
 CHARACTER, HANDLE = 6.2, 42
 """Estimated width in points of a character of a legend, and of the line or box beside each of its texts."""
 
+NEIGHBOURS = 5
+"""Whole numbers shown on each side of a few values."""
+
 
 def legend(figure: Figure) -> None:
     """Put the legend above the axes, where it covers no data, in as few rows as the width of the figure allows."""
@@ -73,3 +76,9 @@ def panels_with_counts(
 def whole_number_axis(axes: Axes) -> None:
     """Put the ticks of the x axis at whole numbers only."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))
+
+
+def show_neighbours(axes: Axes, values: Sequence[float]) -> None:
+    """Widen the x axis of a few whole numbers: a single bar would fill the figure, on an axis of fractions."""
+    if values and max(values) - min(values) < NEIGHBOURS:
+        axes.set_xlim(min(values) - NEIGHBOURS, max(values) + NEIGHBOURS)

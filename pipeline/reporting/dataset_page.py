@@ -10,11 +10,12 @@ from pathlib import Path
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
 from pipeline.dataset.query import Columns, answer
 from pipeline.dataset.splits.split_leaks import SplitLeaks, recorded_leaks
+from pipeline.dataset.threshold import ThresholdRows, count_threshold_rows
 from pipeline.io.atomic import new_file
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.html import Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import query_section
-from pipeline.reporting.text import SHORT_KEY, format_percent, unit_text
+from pipeline.reporting.text import SHORT_KEY, format_percent, split_text, unit_text
 from pipeline.runtime.text import format_count, name_sequences
 
 QUERIES = (
@@ -59,6 +60,7 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
     expect_page_name(out)
     with open_dataset(dataset) as connection:
         info, leaks = dataset_info(connection), recorded_leaks(connection)
+        threshold = count_threshold_rows(connection, info)
         with new_file(out) as file:
             file.touch()  # fails before the work where the folder is read-only
             results = {}
@@ -66,19 +68,25 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
                 step(name)
                 results[name] = answer(connection, name)
             step("drawing")
-            content = _page(info, leaks, results).encode()
+            content = _page(info, threshold, leaks, results).encode()
             file.write_bytes(content)
             step("")
     return Stats(str(out), info.promoters, len(content))
 
 
-def _page(info: DatasetInfo, leaks: SplitLeaks | None, results: dict[str, Columns]) -> str:
+def _page(
+    info: DatasetInfo, threshold: ThresholdRows | None, leaks: SplitLeaks | None, results: dict[str, Columns]
+) -> str:
     name = info.sequence_name
-    sections = [_summary(info), _splits(info, leaks, results["splits"]), _rejects(info, results["rejects_by_reason"])]
-    if info.cut is not None:
-        sections += _label_figures(info, info.cut, results)
+    sections = [
+        _summary(info, threshold),
+        _splits(info, leaks, results["splits"]),
+        _rejects(info, results["rejects_by_reason"]),
+    ]
+    if threshold is not None:
+        sections += _label_figures(info, threshold, results)
     sections += _sequence_figures(results, name)
-    if info.cut is not None:
+    if threshold is not None:
         sections += _effect_figures(results, name, info.unit)
     return render_page(
         "promoter-bert: the dataset",
@@ -89,18 +97,26 @@ def _page(info: DatasetInfo, leaks: SplitLeaks | None, results: dict[str, Column
     )
 
 
-def _summary(info: DatasetInfo) -> Section:
+def _summary(info: DatasetInfo, threshold: ThresholdRows | None) -> Section:
     name = info.sequence_name
     rows = [
         ("input rows", f"{info.input_rows:,}"),
         (f"{name}s", f"{info.promoters:,}"),
         ("rejected rows", f"{info.input_rows - info.promoters:,}"),
         ("pretraining threshold (expression)", "no expression" if info.cut is None else f"{info.cut:g}"),
-        (f"{name}s at or above the threshold", f"{info.pretrain_rows:,} ({_percent(info.pretrain_rows, info)})"),
-        ("split method", f"{info.split} (seed {info.seed}: repeatable)"),
+        *([] if threshold is None else _threshold_rows(info, threshold)),
+        ("split method", split_text(info.split, info.seed)),
         ("dataset key (checksum: equal keys mean equal data)", info.key[:SHORT_KEY]),
     ]
     return Section("Summary", "", [Table((), rows)], "select * from dataset")
+
+
+def _threshold_rows(info: DatasetInfo, threshold: ThresholdRows) -> Iterator[tuple[str, str]]:
+    """List the rows at or above the threshold; if some are held out of pretraining, also those that it uses."""
+    name = info.sequence_name
+    yield f"{name}s at or above the threshold", f"{threshold.above:,} ({_percent(threshold.above, info)})"
+    if threshold.held_out:
+        yield f"{name}s used for pretraining", f"{threshold.used:,} ({_percent(threshold.used, info)})"
 
 
 def _percent(promoters: int, info: DatasetInfo) -> str:
@@ -169,15 +185,15 @@ def _rejects(info: DatasetInfo, result: Columns) -> Section:
     return Section("Rejected rows", text, [table], source)
 
 
-def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -> Iterator[Section]:
+def _label_figures(info: DatasetInfo, threshold: ThresholdRows, results: dict[str, Columns]) -> Iterator[Section]:
     name = info.sequence_name
     yield query_section(
         "label_histogram",
         "Labels and the pretraining threshold",
         f"{name_sequences('A label is the measured expression of a promoter.', name)} {unit_text(info.unit)} "
-        f"{threshold_text(info, cut, name)} Each bar is one unit wide. A label on the edge between two bars is counted "
+        f"{threshold_text(threshold, name)} Each bar is one unit wide. A label on the edge between two bars is counted "
         "in the right-hand bar.",
-        plots.label_histogram(results["label_histogram"], cut, name, info.unit),
+        plots.label_histogram(results["label_histogram"], threshold.cut, name, info.unit),
         3.2,
     )
     yield query_section(
@@ -190,19 +206,45 @@ def _label_figures(info: DatasetInfo, cut: float, results: dict[str, Columns]) -
     )
 
 
-def threshold_text(info: DatasetInfo, cut: float, name: str) -> str:
-    """Say how many promoters are used for pretraining, and why their share differs from the requested one.
+def threshold_text(threshold: ThresholdRows, name: str) -> str:
+    """Say from which promoters the pretraining threshold is taken, which of those above it are used, and which not.
 
     name: assay.name.
     """
-    share, requested = _percent(info.pretrain_rows, info), format_percent(info.top_fraction)
-    used = (
-        f"The {format_count(info.pretrain_rows, name)} at or above the threshold of {cut:g} ({share}) "
-        "are used for pretraining."
+    share = format_percent(threshold.top / max(threshold.candidates, 1))
+    if not threshold.is_given:
+        used = (
+            f"The {format_count(threshold.used, name)} at or above the threshold of {threshold.cut:g} ({share}) "
+            "are used for pretraining."
+        )
+        return f"{used} {_ties_text(threshold, name)}".rstrip()
+    training = format_count(threshold.candidates, f"training {name}")
+    validated = (
+        f"validated on {threshold.used - threshold.top:,} validation {name}s above it"
+        if threshold.used > threshold.top
+        else f"validated on {threshold.valid:,} of them"
     )
-    if share == requested:
-        return used
-    return f"{used} {requested} was requested; all {name}s with exactly the threshold are included, so it is {share}."
+    texts = [
+        f"The pretraining threshold of {threshold.cut:g} is taken from the {training}.",
+        f"{threshold.top:,} of them ({share}) are at or above it.",
+        _ties_text(threshold, name),
+        f"Pretraining uses these {threshold.top:,}, and is {validated}.",
+        f"{format_count(threshold.held_out, f'other {name}')} at or above the threshold "
+        f"{'is' if threshold.held_out == 1 else 'are'} held out of pretraining."
+        if threshold.held_out
+        else "",
+    ]
+    return " ".join(filter(None, texts))
+
+
+def _ties_text(threshold: ThresholdRows, name: str) -> str:
+    """Say that equal labels raise the share of pretraining above the requested one; empty if they do not."""
+    if not threshold.extra_ties:
+        return ""
+    return (
+        f"{format_percent(threshold.requested)} was requested; all {name}s with exactly the threshold as their label "
+        f"are included ({threshold.extra_ties:,} more)."
+    )
 
 
 def _sequence_figures(results: dict[str, Columns], name: str) -> Iterator[Section]:

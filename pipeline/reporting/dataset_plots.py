@@ -3,6 +3,8 @@
 name: assay.name, unit: assay.unit, for the labels of axes.
 """
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import SEQUENCE_NAME
@@ -14,6 +16,7 @@ from pipeline.reporting.axes import (
     log_count_label,
     panels_with_counts,
     share_axis,
+    show_neighbours,
     whole_number_axis,
 )
 from pipeline.reporting.palette import BLACK, BLUE, GREEN, GREY, LINE_GREY, ORANGE, PALE_BLUE, PALE_GREY, PURPLE
@@ -25,18 +28,39 @@ MOST_KMERS = 12
 
 
 @plot
-def label_histogram(figure: Figure, columns: Columns, cut: float, name: str = SEQUENCE_NAME, unit: str = "") -> None:
-    """Plot the number of promoters by label. Colour: used for pretraining; dashed line: the pretraining threshold."""
+def label_histogram(
+    figure: Figure, columns: Columns, cut: float | None, name: str = SEQUENCE_NAME, unit: str = ""
+) -> None:
+    """Plot the number of promoters by label. Colours: used for pretraining, held out of it, below its threshold.
+
+    cut: the pretraining threshold, drawn as a dashed line; None for bars of one colour, without pretraining.
+    """
     axes = figure.subplots()
-    left, top = columns["expression"], columns["pretrained_on"]
-    rest = [n - above for n, above in zip(columns["promoters"], top, strict=True)]
-    axes.bar(left, rest, width=0.92, align="edge", color=GREY, label="below the threshold")
-    axes.bar(left, top, width=0.92, align="edge", bottom=rest, color=BLUE, label="used for pretraining")
-    axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
+    left = columns["expression"]
+    if cut is None:
+        axes.bar(left, columns["promoters"], width=0.92, align="edge", color=BLUE)
+    else:
+        _stack_by_use(axes, columns)
+        axes.axvline(cut, color=ORANGE, linewidth=2, linestyle="--", label=f"threshold {cut:g}")
     count_axis(axes, max(columns["promoters"]))
     whole_number_axis(axes)
     axes.set(xlabel=with_unit("measured expression", unit), ylabel=f"number of {name}s")
-    legend(figure)
+    if cut is not None:
+        legend(figure)
+
+
+def _stack_by_use(axes: Axes, columns: Columns) -> None:
+    """Stack the bars of a histogram of labels by use in pretraining; a use without rows has no colour."""
+    total, used, held_out = (np.array(columns[name]) for name in ("promoters", "pretrained_on", "held_out_above"))
+    below = np.zeros(len(total), int)
+    for rows, colour, text in (
+        (total - used - held_out, GREY, "below the threshold"),
+        (held_out, PURPLE, "above it, held out of pretraining"),
+        (used, BLUE, "used for pretraining"),
+    ):
+        if rows.any():
+            axes.bar(columns["expression"], rows, width=0.92, align="edge", bottom=below, color=colour, label=text)
+            below = below + rows
 
 
 @plot
@@ -65,6 +89,7 @@ def insert_lengths(figure: Figure, columns: Columns, name: str = SEQUENCE_NAME) 
     axes = figure.subplots()
     axes.bar(columns["bases"], columns["promoters"], width=0.8, color=BLUE)
     log_count_axis(axes, max(columns["promoters"]))
+    show_neighbours(axes, columns["bases"])
     whole_number_axis(axes)
     axes.set(xlabel="insert length (bases)", ylabel=log_count_label(name))
 

@@ -25,7 +25,10 @@ Draw = Callable[[Figure], None]
 WIDTH = 7.2
 MIDDLE_WIDTH = 5.4
 HALF_WIDTH = 3.6
-"""Widths of figures in inches: the full page, readable on a phone, and one of two side by side."""
+"""Widths of figures in inches: the full page, readable on a phone, and one of two side by side.
+
+On a narrow screen, figures of the full page scroll; others scale.
+"""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -82,8 +85,8 @@ def _inline(document: str, title: str, wide: bool) -> str:
 
 
 def query_section(
-    name: str, heading: str, text: str, draw: Draw, height: float, width: float = WIDTH, more: Sequence[Content] = ()
+    name: str, heading: str, text: str, draw: Draw, height: float, more: Sequence[Content] = ()
 ) -> Section:
     """Make the section of a figure that shows the result of sql/queries/NAME.sql."""
-    figure = Figures([render_svg(name, heading, draw, height, width)])
+    figure = Figures([render_svg(name, heading, draw, height, MIDDLE_WIDTH)])
     return Section(heading, text, [figure, *more], f"sql/queries/{name}.sql")

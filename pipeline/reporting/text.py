@@ -23,3 +23,10 @@ def unit_text(unit: str) -> str:
 def format_percent(share: float, digits: int = 1) -> str:
     """Format a share between 0 and 1 in per cent, without trailing zeros, such as 24.2 % or 20 %."""
     return f"{round(100 * share, digits):g} %"
+
+
+def split_text(method: str, seed: int) -> str:
+    """Name the split method. method: dataset.split; seed: dataset.seed."""
+    return (
+        "given by the input, in a column or as files" if method == "column" else f"{method} (seed {seed}: repeatable)"
+    )

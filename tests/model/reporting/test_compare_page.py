@@ -31,6 +31,26 @@ def second(made, tmp_path_factory):
     return folder
 
 
+def test_validation_scores_and_problems_of_scale_are_named(run, tmp_path):
+    """Validation rows also chose the weights; the warning of the scale is that of the run's own summary."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    moments = {"prediction_mean": 1.0, "prediction_sd": 0.001, "label_mean": 1.0, "label_sd": 1.0}
+    for folder, name in zip(folders, ("one", "two"), strict=True):
+        shutil.copytree(run, folder)
+        summary = json.loads((folder / "summary.json").read_text())
+        score = summary["scores"]["valid"]
+        if name == "two":
+            score["scale_problems"] = {"": {"pearson": 0.7, "r2": 0.002, **moments}}
+        (folder / "summary.json").write_text(json.dumps({**summary, "run": name, "scores": {"valid": score}}))
+    comparison = compare_runs(folders, tmp_path / "compare.html")
+    warnings = [line for line in score_lines(comparison) if line.startswith("warning: ")]
+    assert [str(folders[1]) in warning for warning in warnings] == [False, True]
+    assert "validation split" in warnings[0]
+    assert "R2 0.002" in warnings[1]
+    page = text_of((tmp_path / "compare.html").read_text())
+    assert page.count("Warning: ") == 2
+
+
 def test_comparison_of_two_runs(run, second, tmp_path):
     out = tmp_path / "compare.html"
     comparison = compare_runs([run, second], out)

@@ -3,6 +3,7 @@
 import html
 import itertools
 import json
+import re
 import shlex
 from dataclasses import asdict
 
@@ -62,6 +63,15 @@ def shows(axes, colour, points, like=None):
     """Return whether the figure has a line through these points."""
     lines = axes.lines(colour, like)
     return any(line.shape == points.shape and np.allclose(line, points, rtol=1e-4, atol=1e-4) for line in lines)
+
+
+def test_data_of_a_run_without_pretraining(made, page, tmp_path):
+    assert "used for pretraining" in section_text(page, "Data")
+    folder = start(made, tmp_path, "run.name=scratch", "finetune.start=scratch")
+    write_report(folder, tmp_path / "scratch.html")
+    text = section_text((tmp_path / "scratch.html").read_text(), "Data")
+    assert "it has no pretraining" in text
+    assert not re.search("threshold|used for pretraining|Pretraining", text)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])

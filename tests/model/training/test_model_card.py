@@ -42,6 +42,7 @@ def test_metadata_is_read_by_huggingface_hub(card):
     assert results == {
         "pearsonr": pytest.approx(test["pearson"], abs=1e-6),
         "spearmanr": pytest.approx(test["spearman"], abs=1e-6),
+        "r_squared": pytest.approx(test["r2"], abs=1e-6),
         "mse": pytest.approx(test["mse"], abs=1e-6),
     }
     assert {result.dataset_split for result in data.eval_results} == {"test"}
@@ -111,3 +112,28 @@ def test_card_describes_tokens_start_and_splits_of_the_run(made, card):
     assert "not known how well this model predicts" in unscored
     valid = render_card({**summary, "scores": {"valid": summary["scores"]["valid"]}}, facts, index)
     assert {result.dataset_split for result in ModelCard(valid).data.eval_results} == {"valid"}
+
+
+def test_card_warns_of_predictions_on_another_scale(made, card):
+    summary, text = card
+    assert "Warning" not in text
+    facts = json.loads((folder_of(summary) / "run.json").read_text())
+    moments = {"prediction_mean": 1.0, "prediction_sd": 0.001, "label_mean": 1.0, "label_sd": 1.0}
+    score = {**summary["scores"]["test"], "r2": 0.002, "scale_problems": {"": {"pearson": 0.7, "r2": 0.002, **moments}}}
+    warned = render_card({**summary, "scores": {"test": score}}, facts, read_index(made.shards))
+    assert "| test split | 150 | R² | 0.0020 |" in warned
+    assert re.search(r"\*\*Warning, test split: predictions nearly constant.*R2 0\.002.*\*\*\n", warned)
+    assert "see the warning above" in warned.split("## Intended use")[1]
+    results = {result.metric_type: result.metric_value for result in ModelCard(warned).data.eval_results}
+    assert results["r_squared"] == 0.002
+
+
+def test_card_mentions_flanks_only_where_there_are_any(made, card):
+    summary, text = card
+    assert "bases of the plasmid" in text
+    facts = json.loads((folder_of(summary) / "run.json").read_text())
+    config = summary["config"]
+    bare = {**config, "assay": {**config["assay"], "flank": 0}, "dataset": {**config["dataset"], "split": "column"}}
+    without = render_card({**summary, "config": bare}, facts, read_index(made.shards))
+    assert "bases of the plasmid" not in without
+    assert "Splits: given by the input, in a column or as files." in without

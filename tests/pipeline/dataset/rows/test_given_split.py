@@ -9,7 +9,10 @@ import pytest
 
 from pipeline.cli.messages import describe_build
 from pipeline.dataset.build import build_dataset
+from pipeline.dataset.database import open_dataset
+from pipeline.dataset.query import answer
 from pipeline.errors import UserError
+from pipeline.reporting.dataset_page import threshold_text
 from tests.pipeline.dataset.rows.small_tables import bare_config, select, sequences, write_table
 
 WORDS = {
@@ -195,3 +198,24 @@ def test_files_of_splits_are_not_grouped(tmp_path):
         build_dataset([], config, split_files={"train": [file]})
     with pytest.raises(UserError, match=r"no training rows.*fix: --train FILE"):
         build_dataset([], bare_config(tmp_path), split_files={"valid": [file]})
+
+
+def test_rows_around_the_threshold(tmp_path):
+    """The threshold of a given split is taken from its training rows; test rows above it are held out."""
+    rows = [(sequence, i % 20 / 2, "train") for i, sequence in enumerate(sequences(40))]  # each label twice
+    rows += [(sequence, (19 - i) / 2, "valid") for i, sequence in enumerate(sequences(5, 1))]
+    rows += [(sequence, 9 - i, "test") for i, sequence in enumerate(sequences(4, 2))]
+    given = ["dataset.split=column", "dataset.split_column=set"]
+    config = bare_config(tmp_path, *given, "dataset.top_fraction=0.2")
+    built = build_dataset([write_table(tmp_path / "a.tsv", HEADER, rows)], config)
+    # The label at index int(0.2 x 40) of the training labels 9.5 9.5 9 9 8.5 8.5 8 8 7.5 7.5 ... is 7.5.
+    threshold = built.threshold
+    assert (threshold.cut, threshold.candidates, threshold.top, threshold.extra_ties) == (7.5, 40, 10, 1)
+    assert (threshold.above, threshold.used, threshold.valid, threshold.held_out) == (17, 15, 5, 2)
+    assert "threshold" not in built.as_dict()
+    with open_dataset(config.dataset.path) as connection:
+        histogram = answer(connection, "label_histogram")
+    assert (sum(histogram["pretrained_on"]), sum(histogram["held_out_above"])) == (15, 2)
+    text = threshold_text(threshold, "promoter")
+    for part in ("from the 40 training promoters. 10 of them (25 %)", "(1 more)", "2 other promoters at or"):
+        assert part in text
