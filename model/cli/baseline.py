@@ -1,5 +1,6 @@
 """The command baseline."""
 
+import shlex
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
@@ -65,7 +66,9 @@ def describe_baseline(summary: dict[str, Any]) -> Iterator[str]:
         yield f"  {split:5}  {format_count(score['rows'], 'row')}: Pearson {pearson}, Spearman {spearman}"
     if note := summary.get("note"):
         yield f"note: {note}"
-    yield f"compare: promoter-bert compare RUN {summary['directory']}"
+    directory = summary["directory"]
+    run = directory.removesuffix(f"-{summary['baseline']['method']}")
+    yield f"compare: promoter-bert compare {shlex.quote(run)} {shlex.quote(directory)}"
 
 
 def _describe_choice(baseline: dict[str, Any]) -> str:

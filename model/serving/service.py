@@ -18,6 +18,7 @@ from model.artifacts.model_directory import (
     read_model_facts,
     read_sequence_name,
 )
+from model.interpretation.command import table_command
 from model.interpretation.page import render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, mutagenesis_by_label
 from model.interpretation.sections import PageFacts
@@ -54,7 +55,7 @@ class PredictionService:
     """
 
     def __init__(self, run: Path, overrides: Sequence[str] = (), limits: Limits | None = None) -> None:
-        self.run, self.limits = run, limits or Limits()
+        self.run, self.limits, self._overrides = run, limits or Limits(), tuple(overrides)
         self._facts = read_model_facts(run)
         self.sequence_name = read_sequence_name(run)
         self._labels = labels_of(self._facts)
@@ -91,7 +92,12 @@ class PredictionService:
             results = mutagenesis_by_label(self._predictor, sequence)
             if not self._labels:  # one label is not named
                 results = {"": results[ONE_LABEL]}
-            facts = PageFacts(Path(self.run.resolve().name), self.sequence_name, self._facts.get("insert_lengths"))
+            facts = PageFacts(
+                Path(self.run.resolve().name),
+                self.sequence_name,
+                self._facts.get("insert_lengths"),
+                command=table_command(self.run, overrides=self._overrides),
+            )
             return render_effects_page(results, facts)
 
     @contextmanager
