@@ -145,7 +145,8 @@ def check_values(connection: duckdb.DuckDBPyConnection, given: GivenSplit, datas
             missing = "training" if split != "train" else "validation"
             fix = "dataset.valid_from_train=0.1, or " * (split == "train") + dataset.switch_split("random")
             raise UserError(
-                f"{given.title}: no {missing} rows: all {format_count(count, 'row')} have the value {value!r}; fix: {fix}"
+                f"{given.title}: no {missing} rows: all {format_count(count, 'row')} have the value {value!r}; "
+                f"fix: {fix}"
             )
 
 

@@ -8,9 +8,9 @@ from statistics import fmean, variance
 import duckdb
 import pytest
 
+from pipeline.cli.dataset import query as query_command
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
-from pipeline.cli.dataset import query as query_command
 from pipeline.dataset.query import query_names, read_query, run_query, show_table
 from pipeline.errors import UserError
 from tests.conftest import ROOT
