@@ -35,6 +35,9 @@ def baseline(
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="cnn: the highest learning rate of its cycle. [default: 0.01]")
     ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="cnn: at most this many epochs. [default: by the number of rows]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a baseline on the dataset and splits of a run.
@@ -47,10 +50,13 @@ def baseline(
     """
     if learning_rate is not None and method is Method.RIDGE:
         raise typer.BadParameter("ridge has no learning rate; fix: omit it", param_hint="--learning-rate")
+    if epochs is not None and method is Method.RIDGE:
+        raise typer.BadParameter("ridge has no epochs; fix: omit it", param_hint="--epochs")
     settings = configuration(context, config, dataset__path=dataset)
     from model.baselines.train import train_baseline  # loads torch, which takes seconds
 
-    chosen = {} if learning_rate is None else {"learning_rate": learning_rate}
+    options = {"learning_rate": learning_rate, "epochs": epochs}
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     with progress(f"baseline {method}", UNITS[method], quiet=as_json) as show:
         say = (lambda _: None) if as_json else emit
         summary = train_baseline(settings, method.value, emit=say, on_progress=show, **chosen)
