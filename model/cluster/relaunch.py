@@ -71,9 +71,9 @@ class Attempt:
 def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
     """Run the command of a training, and restart it after failures. Returns the exit code of the last start.
 
-    There is no restart after the training is finished, after a user error or exit code 2, a usage error, and after SIGINT or SIGTERM to this process,
-    which stop the training with a checkpoint. report: receives a line per event. Raises UserError if the command cannot
-    be started, or if a host stays unreachable.
+    There is no restart after the training is finished, after a user error or exit code 2, a usage error, and after
+    SIGINT or SIGTERM to this process, which stop the training with a checkpoint. report: receives a line per event.
+    Raises UserError if the command cannot be started, or if a host stays unreachable.
     """
     target = parse_target(command)
     if target.hosts:

@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
-from pipeline.io.remote import read_bytes
+from pipeline.io.remote import is_remote, read_bytes
 from pipeline.paths import looked_in
 from pipeline.shards.index_errors import EXPECTED, check_equal, describe_first, name_field, show_value
 from pipeline.shards.record_tables import (
@@ -177,7 +177,9 @@ def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Ind
     try:
         return parse_index(read_bytes(folder, INDEX), path, command=command)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here{looked_in(path)}; fix: {command}") from None
+        below = [] if is_remote(path) else sorted(str(found.parent) for found in Path(folder).glob(f"k*/{INDEX}"))
+        others = f"; shards are in {', '.join(below)}" if below else ""
+        raise UserError(f"{path}: no shards here{looked_in(path)}{others}; fix: {command}") from None
 
 
 def parse_index(
