@@ -12,7 +12,7 @@ from pipeline.runtime.progress import emit
 
 def serve(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_FOLDER)],
+    model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
     host: Annotated[
         str,

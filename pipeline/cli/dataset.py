@@ -156,7 +156,7 @@ def build(
 
 def query(
     context: typer.Context,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="A select, a .sql file, or the name of a query below.")],
+    sql: Annotated[str, typer.Argument(help="A select, a .sql file, or the name of a query below.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
     rows: Annotated[

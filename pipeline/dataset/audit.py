@@ -45,7 +45,8 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source:
     adapters = f"between {assay.left_adapter} and {assay.right_adapter} " if assay.left_adapter else ""
     raise UserError(
         f"{file}:{line}: {reason}: {shorten(text or '', 200)!r}; "
-        f"0 of {row_count(connection, 'rejects'):,} rows are valid; {count:,} are rejected for this reason; expected inserts of bases ACGTN {adapters}(section assay; "
+        f"0 of {row_count(connection, 'rejects'):,} rows are valid; {count:,} are rejected for this reason; "
+        f"expected inserts of bases ACGTN {adapters}(section assay; "
         "presets of other assays: promoter-bert init, such as promoter-bert init --assay mpra-generic)"
         f"{f'; fix: {fix}' if fix else ''}"
     )
