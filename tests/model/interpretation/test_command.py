@@ -18,7 +18,7 @@ def parse(command):
     assert (program, name) == ("promoter-bert", "explain")
     overrides = [word for word in words if word.startswith("assay.")]
     context = EXPLAIN.make_context("explain", words)
-    return {key: value for key, value in context.params.items() if value not in (None, False)}, overrides
+    return {key: value for key, value in context.params.items() if value is not None and value is not False}, overrides
 
 
 def test_the_command_has_all_options_of_the_request():
