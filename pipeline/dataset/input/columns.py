@@ -112,7 +112,7 @@ def _sequence_field(table: Table, requested: str | None) -> int:
     if requested is not None:
         with_dna = [field for field in table.fields if table.mean(field, is_sequence) > 0.5]
         name = shlex.quote(table.option(with_dna[0])) if len(with_dna) == 1 else ""
-        fix = f"; fix: --sequence-column {name}, or to build also dataset.sequence_column={name}" if name else ""
+        fix = f"; fix: --sequence-column {name}; in build also dataset.sequence_column={name}" if name else ""
         field = find_field(table, requested, fix)
     else:
         known = [field for field in table.fields if table.name(field).lower() in SEQUENCE_NAMES]
