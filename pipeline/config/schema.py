@@ -229,8 +229,8 @@ class Dataset(Section):
             if unused:
                 verb = "has" if len(unused) == 1 else "have"
                 raise ValueError(
-                    f"{', '.join(unused)} {verb} no effect with split {self.split!r}: such settings need split={split}; "
-                    f"fix: dataset.split={split}, or {self.switch_split(self.split)}"
+                    f"{', '.join(unused)} {verb} no effect with split {self.split!r}: such settings need "
+                    f"split={split}; fix: dataset.split={split}, or {self.switch_split(self.split)}"
                 )
         return self
 
