@@ -55,12 +55,15 @@ class Prediction:
 class PredictionService:
     """A loaded model and its queue of requests; the methods may be called by several threads.
 
-    run: run directory or model folder. overrides: repairs of sequences. Raises UserError for an invalid model folder
-    and for overrides that are no repairs.
+    run: run directory or model folder. overrides: repairs of sequences. options: of the command that started it. Raises
+    UserError for an invalid model folder and for overrides that are no repairs.
     """
 
-    def __init__(self, run: Path, overrides: Sequence[str] = (), limits: Limits | None = None) -> None:
+    def __init__(
+        self, run: Path, overrides: Sequence[str] = (), limits: Limits | None = None, options: Sequence[str] = ()
+    ) -> None:
         self.run, self.limits, self._overrides = run, limits or Limits(), tuple(overrides)
+        self._options = tuple(options)
         self._facts = read_model_facts(run)
         self.sequence_name = read_sequence_name(run)
         self._labels = labels_of(self._facts)
@@ -111,7 +114,7 @@ class PredictionService:
         """Format the command that serves this run with further repairs."""
         names = {repair.partition("=")[0] for repair in repairs}
         kept = [override for override in self._overrides if override.partition("=")[0] not in names]
-        return shlex.join(["promoter-bert", "serve", str(self.run), *kept, *repairs])
+        return shlex.join(["promoter-bert", "serve", str(self.run), *self._options, *kept, *repairs])
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
