@@ -16,7 +16,7 @@ TABLE_FILES = INPUT_FILES.replace(" .fasta,", "")
 
 ConfigFile = Annotated[
     Path,
-    typer.Option("--config", help="Configuration file. [default: config.yaml of promoter-bert]", show_default=False),
+    typer.Option("--config", help="Configuration file. [default: the project's config.yaml]", show_default=False),
 ]
 DatasetFile = Annotated[
     Path | None, typer.Option("--dataset", help="DuckDB file. [default: dataset.path of the config]")

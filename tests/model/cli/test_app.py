@@ -28,7 +28,7 @@ def test_usage_names_arguments_in_capitals_and_the_default_configuration_on_one_
     usage = " ".join(out.partition("\n\n")[0].split()[3:])
     assert re.fullmatch(r"\[OPTIONS\]( \[?[A-Z]+(\.\.\.)?\]?)*( \[section\.key=value\]\.\.\.)?", usage), usage
     if "--config" in out:
-        assert "config.yaml of promoter-bert" in " ".join(out.split())
+        assert "the project's config.yaml" in " ".join(out.split())
 
 
 def test_keys_without_their_section_are_named_from_all_sections(capsys):
