@@ -25,7 +25,7 @@ def shards_command(config: DataConfig, path: str | None = None) -> str:
     """Format the command that writes the shards of a configuration. path: another shards.path."""
     arguments = config.format_arguments("assay", "dataset", "shards")
     if path is not None:
-        others = [argument for argument in arguments if not argument.startswith("shards.path=")]
+        others = [argument for argument in arguments if not shlex.split(argument)[0].startswith("shards.path=")]
         arguments = [*others, f"shards.path={shlex.quote(path)}"]
     return " ".join(["promoter-bert shards", *arguments])
 
