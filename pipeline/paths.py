@@ -7,7 +7,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SQL = ROOT / "sql"
 """The SQL statements."""
 
-
+TRAIN = ROOT / "train.py"
+"""The program that trains."""
 ASSAYS = ROOT / "configs" / "assays"
 """The presets of assays."""
 

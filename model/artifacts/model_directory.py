@@ -25,6 +25,8 @@ LAYER_TYPES = ("full_attention", "sliding_attention")
 ONE_LABEL = "expression"
 """Name of the label of a model that has one."""
 RESTORE = "fix: restore the config.json that train.py wrote"
+MOST_LISTED = 10
+"""Runs in an error."""
 
 
 class ModelFacts(BaseModel):
@@ -149,6 +151,13 @@ def describe_unfinished_run(folder: Path) -> str:
     )
 
 
+def _list_models(folder: Path) -> str:
+    """List the runs in a folder that have a model, for an error; an empty text if there are none."""
+    runs = sorted(str(path.parent.parent) for path in folder.glob("*/model/config.json"))
+    more = f" and {len(runs) - MOST_LISTED:,} more" if len(runs) > MOST_LISTED else ""
+    return f"; runs with a model: {', '.join(runs[:MOST_LISTED])}{more}" if runs else ""
+
+
 def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
     """Read config.json of an intact model of train.py. expected: the kind of folder to name in an error.
 
@@ -162,7 +171,7 @@ def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
         )
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no model here{looked_in(folder)}; {expected}")
+        raise UserError(f"{folder}: no model here{looked_in(folder)}; {expected}{_list_models(folder)}")
     settings = read_json(path)
     if not isinstance(settings, dict) or "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")

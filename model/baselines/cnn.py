@@ -76,10 +76,15 @@ class CnnFit:
     log: list[dict[str, Any]]
 
 
-def choose_settings(train_rows: int, seed: int, learning_rate: float = LEARNING_RATE) -> CnnSettings:
-    """Choose the schedule for a number of training rows. The size is always small, the only one that was tuned."""
-    epochs, batch = next((epochs, batch) for limit, epochs, batch in SCHEDULES if limit is None or train_rows <= limit)
-    return CnnSettings("small", epochs, batch, learning_rate, seed)
+def choose_settings(
+    train_rows: int, seed: int, learning_rate: float = LEARNING_RATE, epochs: int | None = None
+) -> CnnSettings:
+    """Choose the schedule for a number of training rows. The size is always small, the only one that was tuned.
+
+    epochs: at most this many, instead of the schedule's.
+    """
+    tuned, batch = next((most, batch) for limit, most, batch in SCHEDULES if limit is None or train_rows <= limit)
+    return CnnSettings("small", epochs or tuned, batch, learning_rate, seed)
 
 
 class CnnTraining:

@@ -34,6 +34,7 @@ from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.io.atomic import write_text
+from pipeline.runtime.text import format_count
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_index
 from pipeline.shards.staleness import adopt_compression, check_fresh
@@ -46,14 +47,16 @@ def train_baseline(
     config: Config,
     method: Method,
     learning_rate: float = LEARNING_RATE,
+    epochs: int | None = None,
     emit: Callable[[str], None] = lambda _: None,
     on_progress: OnProgress = lambda _done, _total, _note: None,
 ) -> dict[str, Any]:
     """Train a baseline and write its run directory, run.path/run.name-METHOD. Returns the content of summary.json.
 
     A finished baseline is not trained again; an interrupted one starts again. learning_rate: of the CNN, the highest
-    one. emit: called with one line before the training; on_progress: called during it. Raises UserError for a dataset
-    or shards that are missing or do not fit, and for a run directory with other settings.
+    one; epochs: at most this many, None for the number that suits the rows. emit: called with one line before the
+    training; on_progress: called during it. Raises UserError for a dataset or shards
+    that are missing or do not fit, and for a run directory with other settings.
     """
     with open_dataset(config.dataset.path) as connection:
         info = dataset_info(connection)
@@ -71,7 +74,7 @@ def train_baseline(
         index = find_index(config)
         config = adopt_compression(config, index)
         check_fresh(index, config, info)
-        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate)
+        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate, epochs)
         record = _record_cnn(config, info, index, settings)
         fit = partial(fit_shards, choose_source(config, index), index, settings, on_progress)
     return _run(record, config, info, fit, emit)
@@ -140,9 +143,10 @@ def _describe(record: BaselineRecord, info: DatasetInfo) -> str:
     if record.baseline["method"] == "ridge":
         return f"ridge: {rows}, counts of all 1- to {LONGEST}-mers, the best of {len(ALPHAS)} regularization strengths"
     finetune = record.config["finetune"]
+    chosen = choose_settings(info.finetune_train_rows, 0).epochs == finetune["max_epochs"]
     return (
-        f"cnn: {rows}; chosen for this number: size {record.baseline['size']}, batch {finetune['global_batch']}, "
-        f"at most {finetune['max_epochs']} epochs"
+        f"cnn: {rows}; {'chosen for this number: ' * chosen}size {record.baseline['size']}, batch "
+        f"{finetune['global_batch']}, at most {format_count(finetune['max_epochs'], 'epoch')}"
     )
 
 

@@ -24,6 +24,7 @@ from pipeline.cli.command_types import (
     Invocation,
     print_version,
     refuse_repeated,
+    usage_pieces,
 )
 from pipeline.cli.init import init
 
@@ -48,6 +49,10 @@ class WrapperCommand(TyperCommand):
 
     allow_interspersed_args = False
     ignore_unknown_options = True
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Return the pieces of the usage line."""
+        return usage_pieces(self, takes_overrides=False)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command's own options; raises a usage error for a repeated one."""

@@ -1,5 +1,6 @@
 """The command baseline."""
 
+import shlex
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
@@ -34,6 +35,9 @@ def baseline(
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="cnn: the highest learning rate of its cycle. [default: 0.01]")
     ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="cnn: at most this many epochs. [default: by the number of rows]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a baseline on the dataset and splits of a run.
@@ -46,10 +50,13 @@ def baseline(
     """
     if learning_rate is not None and method is Method.RIDGE:
         raise typer.BadParameter("ridge has no learning rate; fix: omit it", param_hint="--learning-rate")
+    if epochs is not None and method is Method.RIDGE:
+        raise typer.BadParameter("ridge has no epochs; fix: omit it", param_hint="--epochs")
     settings = configuration(context, config, dataset__path=dataset)
     from model.baselines.train import train_baseline  # loads torch, which takes seconds
 
-    chosen = {} if learning_rate is None else {"learning_rate": learning_rate}
+    options = {"learning_rate": learning_rate, "epochs": epochs}
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     with progress(f"baseline {method}", UNITS[method], quiet=as_json) as show:
         say = (lambda _: None) if as_json else emit
         summary = train_baseline(settings, method.value, emit=say, on_progress=show, **chosen)
@@ -65,7 +72,9 @@ def describe_baseline(summary: dict[str, Any]) -> Iterator[str]:
         yield f"  {split:5}  {format_count(score['rows'], 'row')}: Pearson {pearson}, Spearman {spearman}"
     if note := summary.get("note"):
         yield f"note: {note}"
-    yield f"compare: promoter-bert compare RUN {summary['directory']}"
+    directory = summary["directory"]
+    run = directory.removesuffix(f"-{summary['baseline']['method']}")
+    yield f"compare: promoter-bert compare {shlex.quote(run)} {shlex.quote(directory)}"
 
 
 def _describe_choice(baseline: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def relaunch(
 
     For unattended trainings. Before each restart, relaunch kills leftover processes on all hosts, and waits for
     unreachable hosts. The first restart follows after 2 s, later ones after up to 5 minutes. It does not restart after
-    an error that the user must fix.
+    an error that the user must fix, such as exit code 2 (wrong usage) of any command.
 
     Example: promoter-bert relaunch --max-restarts 20 deepspeed train.py
     """

@@ -29,7 +29,6 @@ def explain(
     sequences: Annotated[
         list[str],
         typer.Argument(
-            metavar="SEQUENCE|FILES...",
             help=f"A promoter in bases ACGTN, adapters included; or files of promoters: {INPUT_FILES}; - for standard "
             "input (lines or FASTA).",
         ),

@@ -1,10 +1,11 @@
 """The command predict."""
 
 import os
+import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from pipeline.cli.messages import column_of_sequences, column_title
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
+
+if TYPE_CHECKING:
+    from model.prediction.request import PredictionRequest
 
 
 def predict(
@@ -102,8 +106,21 @@ def predict(
     if (scores := result.label_scores) is not None:
         lines.append(
             f"labels in {column_title(result.label_column)}: Pearson {scores.pearson:.4f}, Spearman "
-            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}; promoter-bert evaluate adds intervals"
+            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}; with intervals: "
+            f"{_evaluate_command(request, result.label_column)}"
         )
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
         print_result(result.as_dict(), as_json, lines)
+
+
+def _evaluate_command(request: "PredictionRequest", label: str | None) -> str:
+    """Format the command that scores the same rows with intervals. label: name of the column, if it has one."""
+    if "-" in request.inputs:  # standard input can be read only once
+        return "promoter-bert evaluate, on a file"
+    sequence = request.columns.sequence if request.columns else None
+    options = {"--sequence-column": sequence, "--expression-column": label}
+    given = [word for name, value in options.items() if value for word in (name, value)]
+    strands = ["--both-strands"] * request.both_strands
+    words = ["evaluate", str(request.model), *request.inputs, *given, *strands, *request.overrides]
+    return shlex.join(["promoter-bert", *words])

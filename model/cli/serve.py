@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from model.cli.options import MODEL_FOLDER
+from model.serving.limits import HOST, PORT
 from pipeline.runtime.progress import emit
 
 
 def serve(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="RUN", help=MODEL_FOLDER)],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
+    model: Annotated[Path, typer.Argument(help=MODEL_FOLDER)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = PORT,
     host: Annotated[
         str,
         typer.Option(help="Address to listen on. 0.0.0.0 lets other machines use the server, without authentication."),
-    ] = "127.0.0.1",
+    ] = HOST,
 ) -> None:
     """Serve predictions on a local web page.
 

@@ -25,7 +25,7 @@ from model.cluster.hosts import (
     run_on_all,
     ssh,
 )
-from model.runs.status import LAUNCH, State
+from model.runs.status import LAUNCH, ExitCode, State
 from pipeline.errors import UserError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
@@ -71,9 +71,9 @@ class Attempt:
 def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
     """Run the command of a training, and restart it after failures. Returns the exit code of the last start.
 
-    There is no restart after the training is finished, after a user error, and after SIGINT or SIGTERM to this process,
-    which stop the training with a checkpoint. report: receives a line per event. Raises UserError if the command cannot
-    be started, or if a host stays unreachable.
+    There is no restart after the training is finished, after a user error or exit code 2, a usage error, and after
+    SIGINT or SIGTERM to this process, which stop the training with a checkpoint. report: receives a line per event.
+    Raises UserError if the command cannot be started, or if a host stays unreachable.
     """
     target = parse_target(command)
     if target.hosts:
@@ -86,7 +86,7 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
             report(f"killed leftover processes: {'; '.join(attempt.leftovers)}")
         if stop.requested or attempt.finished:
             return attempt.code
-        if State.USER_ERROR in attempt.states:
+        if State.USER_ERROR in attempt.states or attempt.code == ExitCode.USAGE:
             report("not restarted: the error above must be fixed first")
             break
         if restarts == max_restarts:

@@ -47,9 +47,9 @@ class SlurmJob:
             launch = f"slurm-{self._id}-{time.time_ns()}"
             code = self._train(command, launch)
             states = self._states(launch)
-            if State.USER_ERROR in states:
+            if State.USER_ERROR in states or code == ExitCode.USAGE:
                 _report("not started again: the error above must be fixed first")
-                return ExitCode.USER_ERROR
+                return ExitCode.USAGE if code == ExitCode.USAGE else ExitCode.USER_ERROR
             if code == 0 and states == {State.FINISHED}:
                 return ExitCode.FINISHED
             if self._stop or State.INTERRUPTED in states:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from model.artifacts.model_directory import find_model_folder, labels_of, model_labels, read_sequence_name
+from model.interpretation.command import table_command
 from model.interpretation.explained import ExplainedRow, ExplainedSequence
 from model.interpretation.outputs import ExplainWriter, check_outputs, has_table, open_outputs
 from model.interpretation.request import ExplainRequest, RowSource, check_files
@@ -92,6 +93,15 @@ class _Explanation:
             (len(self.assay.left_adapter), len(self.assay.right_adapter)),
             self.scanner,
             request.motifs,
+            table_command(
+                request.model,
+                request.inputs,
+                request.columns,
+                request.variants,
+                request.label,
+                request.motifs,
+                request.overrides,
+            ),
         )
         self.substitutions = 0
 
@@ -113,7 +123,7 @@ class _Explanation:
             hint = source.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)
-            counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.inputs, request.outputs)
+            counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.outputs)
             writer.draw(lambda: render_rows_page(writer.drawn, self.several_labels, counts, self.page_facts))
         seconds = time.monotonic() - start
         return ExplainFilesResult(

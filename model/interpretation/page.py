@@ -15,6 +15,7 @@ from model.artifacts.model_directory import (
     read_model_facts,
     read_sequence_name,
 )
+from model.interpretation.command import table_command
 from model.interpretation.explained import ExplainedRow, ExplainedSequence
 from model.interpretation.motifs.meme_file import read_motifs
 from model.interpretation.motifs.scan import MotifHit, MotifScanner
@@ -40,7 +41,6 @@ from pipeline.reporting.text import unit_text
 from pipeline.runtime.text import name_sequences
 
 TITLE = "All substitutions in the insert"
-COMMAND = "promoter-bert explain SEQUENCE -o effects.tsv"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ def explain_labels(
     adapters = len(assay.left_adapter), len(assay.right_adapter)
     hits = scanner.scan(valid, adapters[0], len(insert)) if scanner else None
     row = ExplainedRow({"": ExplainedSequence(chosen, hits)})
-    page_facts = PageFacts(model, read_sequence_name(model), facts.get("insert_lengths"), adapters, scanner, motifs)
+    command = table_command(model, label=label, motifs=motifs, overrides=overrides)
+    page_facts = PageFacts(
+        model, read_sequence_name(model), facts.get("insert_lengths"), adapters, scanner, motifs, command
+    )
 
     def render() -> str:
         shown = chosen if several else {"": results[ONE_LABEL]}  # one label is not named
@@ -170,9 +173,9 @@ def _sections(sequence: ExplainedSequence, label: str, facts: PageFacts) -> list
             [Table((), sequence_rows(result, facts))],
             str(facts.model),
         ),
-        Section(TITLE, "\n\n".join(texts), [Figures([svg])], COMMAND),
+        Section(TITLE, "\n\n".join(texts), [Figures([svg])], facts.command),
         *_hits_section(sequence, label, facts),
-        _strongest(result),
+        _strongest(result, facts),
     ]
 
 
@@ -184,10 +187,10 @@ def _hits_section(sequence: ExplainedSequence, label: str, facts: PageFacts) -> 
         "sites may overlap the adapters. Mean importance is that of the bases of the site."
     )
     table = hits_table(sequence, label)
-    return [Section("Motif hits", text, [table] if table else [], f"{COMMAND} --motifs {facts.motif_file}")]
+    return [Section("Motif hits", text, [table] if table else [], facts.command)]
 
 
-def _strongest(result: MutagenesisResult) -> Section:
+def _strongest(result: MutagenesisResult, facts: PageFacts) -> Section:
     title, table = "Strongest substitutions", strongest_table(result)
     if table is None:
         return Section(title, f"{NO_VISIBLE_EFFECT.capitalize()}.")
@@ -195,4 +198,4 @@ def _strongest(result: MutagenesisResult) -> Section:
         "The largest gains and losses of predicted expression. Position 1 is the first base of the insert. Effects and "
         "predictions have the unit of expression."
     )
-    return Section(title, text, [table], COMMAND)
+    return Section(title, text, [table], facts.command)

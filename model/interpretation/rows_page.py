@@ -1,6 +1,5 @@
 """HTML page of several explained rows: an overview, then a section per row and label."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ class RowCounts:
     invalid: int
     total: int
     is_complete: bool
-    inputs: Sequence[str]
     outputs: Sequence[Path]
 
 
@@ -76,7 +74,7 @@ def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts:
                 "Overview",
                 f"{_describe_counts(rows, counts, facts)} {unit_text(unit)}",
                 [table],
-                _command(counts, rows[0].is_variant),
+                facts.command,
             ),
             Section("How to read the figures", "\n\n".join([*how, motif_text(facts)])),
             *sections,
@@ -87,10 +85,6 @@ def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts:
 
 def _heading(row: ExplainedRow, label: str, is_label_named: bool) -> str:
     return f"{row.title}: {label}" if is_label_named else row.title
-
-
-def _command(counts: RowCounts, are_variants: bool) -> str:
-    return f"promoter-bert explain {'--variants ' if are_variants else ''}{shlex.join(counts.inputs)} -o effects.tsv"
 
 
 def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: PageFacts) -> str:

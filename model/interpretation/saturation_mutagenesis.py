@@ -17,6 +17,7 @@ import pyarrow as pa
 from model.prediction.validate import repaired
 from pipeline.config.schema import Assay
 from pipeline.errors import UserError
+from pipeline.runtime.text import shorten
 
 if TYPE_CHECKING:
     from model.prediction.predictor import Predictor
@@ -141,9 +142,9 @@ def arrange_by_label(
     """
     if not np.isfinite(values).all():
         raise UserError(
-            f"the model: predictions of {promoter[:200]!r} and its substitutions; expected finite numbers, got NaN or "
-            "infinity; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=) if fp16 overflows on the GPU, or train again with "
-            "a lower finetune.learning_rate"
+            f"the model: predictions of {shorten(promoter, 200)!r} and its substitutions; expected finite numbers, got "
+            "NaN or infinity; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=) if fp16 overflows on the GPU, or train "
+            "again with a lower finetune.learning_rate"
         )
     insert, columns = find_insert(promoter, assay), values.reshape(len(values), len(labels))
     return {name: replace(_arrange(insert, columns[:, place]), unit=assay.unit) for place, name in enumerate(labels)}

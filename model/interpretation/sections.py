@@ -53,7 +53,7 @@ class PageFacts:
 
     model: folder named on the page. name: assay.name. insert_lengths: shortest and longest insert of the training, None
     if the model does not record them. adapter_bases: lengths of the adapters. scanner: of the motifs, None for none;
-    motif_file: named on the page.
+    motif_file: named on the page. command: writes the table of the page; see table_command.
     """
 
     model: Path
@@ -62,6 +62,7 @@ class PageFacts:
     adapter_bases: tuple[int, int] = (0, 0)
     scanner: MotifScanner | None = None
     motif_file: Path | None = None
+    command: str = ""
 
 
 def describe_length(insert: str, facts: PageFacts) -> str:

@@ -10,6 +10,7 @@ from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
+from pipeline.runtime.text import shorten
 
 VALIDATED = "repaired(sequence) as repaired, sequence_problem(repaired(sequence)) as problem"
 """SQL columns: the sequence after the assay's repairs, and the reason why it cannot be predicted (null if valid)."""
@@ -46,5 +47,5 @@ def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
     fix = suggest_repairs({problem: [sequence]}, assay)
     raise UserError(
         f"{which}: {problem}; expected {assay.left_adapter}...insert...{assay.right_adapter} in bases ACGTN, got "
-        f"{sequence[:200]!r}{f'; {fix}' if fix else ''}"
+        f"{shorten(sequence, 200)!r}{f'; {fix}' if fix else ''}"
     )

@@ -24,6 +24,7 @@ from model.prediction.row_writers import RowWriter, as_text, text_cells, write_c
 from pipeline.dataset.input.repairs import TRIAL_ROWS
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
+from pipeline.runtime.text import shorten
 
 PROBLEM_HEADER = "row\tproblem\tbases\tfirst_wrong_base\tsequence\n"
 MAX_LISTED_ROWS = 20
@@ -115,12 +116,12 @@ def _leaderboard_value(row: int, sequence: str, prediction: float | None, proble
     which = f"row {row:,} (from 0), which the leaderboard requires,"
     if problem is not None:
         raise LeaderboardInputError(
-            f"{which} has no prediction: {problem}: {sequence[:200]!r}; fix: predict the challenge's "
+            f"{which} has no prediction: {problem}: {shorten(sequence, 200)!r}; fix: predict the challenge's "
             "test_sequences.txt unchanged"
         )
     if prediction is None or not np.isfinite(prediction):
         raise UserError(
-            f"{which} has a prediction that is not a finite number: {sequence[:200]!r}. It may have "
+            f"{which} has a prediction that is not a finite number: {shorten(sequence, 200)!r}. It may have "
             "overflowed fp16 on a GPU; fix: predict on a CPU (CUDA_VISIBLE_DEVICES=)"
         )
     return as_text(prediction)

@@ -46,8 +46,8 @@ def write_report(
     file is written atomically. Raises UserError for a folder without a run, the dataset of another run, an invalid
     score, and an output that cannot be written.
     """
-    folder = Path(folder)
-    run = read_run(folder)
+    run = read_run(Path(folder))
+    folder = run.folder
     out = folder / "report.html" if out is None else Path(out)
     expect_page_name(out)
     score_result = None if score is None else read_score(Path(score))

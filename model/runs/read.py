@@ -157,7 +157,13 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run directory. Raises UserError if the folder is not a run directory, or its files are corrupt."""
+    """Read a run directory, given as such or as the model folder in it.
+
+    Raises UserError if the folder is neither, or its files are corrupt.
+    """
+    is_model = (folder / "config.json").exists() and not (folder / "run.json").exists()
+    if is_model and (folder.resolve().parent / "run.json").exists():
+        folder = folder.parent if folder.name else folder.resolve().parent
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder{looked_in(folder)}; expected a run directory of train.py, such as runs/demo"

@@ -15,6 +15,7 @@ from pipeline.dataset.input.compression import read_chunks
 from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
 from pipeline.paths import looked_in
+from pipeline.runtime.text import shorten
 
 SUBSET_FILES = {
     "high": ("high_exp_seqs.csv", "high_exp_indices.json"),
@@ -183,7 +184,9 @@ def _read_lines(path: Path, labelled: bool = True, one_value: bool = False) -> t
                 "one label, such as cut -f 1,2"
             )
         if labelled and value is None:
-            raise UserError(f"{path}, line {number}: expected a sequence, a tab and a number, got {line[:200]!r}")
+            raise UserError(
+                f"{path}, line {number}: expected a sequence, a tab and a number, got {shorten(line, 200)!r}"
+            )
         first = line_of.setdefault(sequence, number)
         if first != number:
             raise UserError(
@@ -216,7 +219,7 @@ def _read_csv(path: Path, name: str, labels: Labels) -> Rows:
     for line, cells in enumerate(lines):
         for side, (text, sequence) in enumerate(zip(cells[::2], cells[1::2], strict=True)):
             if (row := _parse_row(text)) is None:
-                raise UserError(f"{path}, line {line + 2}: expected a row number, got {text[:200]!r}")
+                raise UserError(f"{path}, line {line + 2}: expected a row number, got {shorten(text, 200)!r}")
             rows[line, side] = row
             expected = labels.sequences
             if expected is not None and row < len(expected) and expected[row] != sequence:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+HOST, PORT = "127.0.0.1", 8000
+"""Address of the server, unless the command names another one."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import waitress
 
+from model.serving.limits import HOST, PORT
 from pipeline.errors import UserError
 
 IDLE_S = 60
@@ -37,7 +38,7 @@ def serve(
         from model.serving.service import PredictionService  # imports torch, which takes seconds
         from model.serving.web import PredictionApp
 
-        service = PredictionService(run, overrides)
+        service = PredictionService(run, overrides, options=_options(host, port))
         limit = 2 * service.limits.body_bytes  # the application explains its own limit up to here
         logging.getLogger("waitress").setLevel(logging.ERROR)  # not each request that waits
         server = waitress.create_server(
@@ -57,6 +58,12 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{host}:{port}: cannot be opened: {reason}; fix: --port 0, for a free one") from None
+
+
+def _options(host: str, port: int) -> list[str]:
+    """List the options of the command that differ from its defaults."""
+    options = [("--port", str(port), str(PORT)), ("--host", host, HOST)]
+    return [word for name, value, default in options if value != default for word in (name, value)]
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
 """Predictions and saturation mutagenesis for requests: one at a time, within the limits."""
 
+import shlex
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from model.artifacts.model_directory import (
     read_model_facts,
     read_sequence_name,
 )
+from model.interpretation.command import table_command
 from model.interpretation.page import render_effects_page
 from model.interpretation.saturation_mutagenesis import BASES, mutagenesis_by_label
 from model.interpretation.sections import PageFacts
@@ -27,9 +29,11 @@ from model.prediction.predictor import Predictor
 from model.prediction.validate import validate
 from model.serving.limits import Limits, RefusedError, too_many_sequences
 from model.serving.upload import stored_upload
+from pipeline.dataset.input.cells import is_dna
 from pipeline.dataset.input.columns import Columns
-from pipeline.dataset.input.repairs import suggest_repairs
+from pipeline.dataset.input.repairs import collect_repairs, describe_hint
 from pipeline.errors import UserError
+from pipeline.runtime.text import shorten
 
 
 @dataclass(frozen=True)
@@ -37,24 +41,29 @@ class Prediction:
     """Predictions of one request.
 
     table: columns name (of FASTA), sequence (as read), prediction, or prediction_NAME per label, and problem (null for
-    a valid row). problems: reason -> rows. warnings: about the model and the sequences. hint: repairs for the rejects.
+    a valid row). problems: reason -> rows. warnings: about the model and the sequences. hint: for the rejects. repairs:
+    overrides that repair rejects.
     """
 
     table: pa.Table
     problems: Mapping[str, int]
     warnings: Sequence[str]
     hint: str
+    repairs: Sequence[str] = ()
 
 
 class PredictionService:
     """A loaded model and its queue of requests; the methods may be called by several threads.
 
-    run: run directory or model folder. overrides: repairs of sequences. Raises UserError for an invalid model folder
-    and for overrides that are no repairs.
+    run: run directory or model folder. overrides: repairs of sequences. options: of the command that started it. Raises
+    UserError for an invalid model folder and for overrides that are no repairs.
     """
 
-    def __init__(self, run: Path, overrides: Sequence[str] = (), limits: Limits | None = None) -> None:
-        self.run, self.limits = run, limits or Limits()
+    def __init__(
+        self, run: Path, overrides: Sequence[str] = (), limits: Limits | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self.run, self.limits, self._overrides = run, limits or Limits(), tuple(overrides)
+        self._options = tuple(options)
         self._facts = read_model_facts(run)
         self.sequence_name = read_sequence_name(run)
         self._labels = labels_of(self._facts)
@@ -69,7 +78,9 @@ class PredictionService:
         """
         with self._in_turn(), stored_upload(data, self.limits) as file:
             source = find_prediction_input([str(file)], Columns(sequence_column), file.suffix == ".fasta")
-            return self._predict(self._limited(read_parts(source, self.assay, self._predictor.batch)))
+            parts = self._limited(read_parts(source, self.assay, self._predictor.batch))
+            _check_sequences(parts)
+            return self._predict(parts)
 
     def predict_sequences(self, sequences: list[str]) -> Prediction:
         """Predict sequences, adapters included. Raises RefusedError beyond the limits."""
@@ -91,8 +102,19 @@ class PredictionService:
             results = mutagenesis_by_label(self._predictor, sequence)
             if not self._labels:  # one label is not named
                 results = {"": results[ONE_LABEL]}
-            facts = PageFacts(Path(self.run.resolve().name), self.sequence_name, self._facts.get("insert_lengths"))
+            facts = PageFacts(
+                Path(self.run.resolve().name),
+                self.sequence_name,
+                self._facts.get("insert_lengths"),
+                command=table_command(self.run, overrides=self._overrides),
+            )
             return render_effects_page(results, facts)
+
+    def restart_command(self, repairs: Sequence[str]) -> str:
+        """Format the command that serves this run with further repairs."""
+        names = {repair.partition("=")[0] for repair in repairs}
+        kept = [override for override in self._overrides if override.partition("=")[0] not in names]
+        return shlex.join(["promoter-bert", "serve", str(self.run), *self._options, *kept, *repairs])
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -138,4 +160,15 @@ class PredictionService:
         rejects = table.filter(table["problem"].is_valid()).select(["problem", "sequence"]).to_pylist()
         problems = dict(Counter(row["problem"] for row in rejects).most_common())
         examples = {reason: [row["sequence"] for row in rejects if row["problem"] == reason] for reason in problems}
-        return Prediction(table, problems, warnings, suggest_repairs(examples, self.assay))
+        repairs = collect_repairs(examples, self.assay)
+        return Prediction(table, problems, warnings, describe_hint(repairs, examples, self.assay), repairs)
+
+
+def _check_sequences(parts: Sequence[Part]) -> None:
+    """Raise UserError if no row of an upload holds DNA, as in a web page or a report."""
+    rows = [row for part in parts for row in part.table["sequence"].to_pylist()]
+    if rows and not any(map(is_dna, rows)):
+        raise UserError(
+            f"the input: no row is a sequence; expected lines, a table or FASTA of DNA, got {shorten(rows[0], 80)!r}; "
+            "fix: another file, or name the column of sequences"
+        )

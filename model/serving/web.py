@@ -139,6 +139,7 @@ class PredictionApp:
         page = self._template.render(
             title=name_sequences("promoter-bert: predict promoters", name), assay=service.assay, limits=service.limits,
             footer=f"Model {service.run}", text=text, column=column, error=error, prediction=prediction, zip=zip,
+            restart="" if prediction is None else service.restart_command(prediction.repairs),
             **({} if prediction is None else _describe(prediction, name)),
         )  # fmt: skip
         return Response(page, status, mimetype="text/html")

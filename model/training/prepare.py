@@ -21,7 +21,8 @@ from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_complete_index, find_index
 from pipeline.shards.staleness import adopt_compression, check_fresh
-from pipeline.stream.sources import ShardSource, choose_source
+from pipeline.shards.verify import check_splits
+from pipeline.stream.sources import LocalShards, ShardSource, choose_source
 from pipeline.stream.stream import ErrorConsensus, FactExchange, RankSlice, ShardStream
 
 EVALUATION_BATCH = {"cpu": 1024, "cuda": 16_384}
@@ -111,6 +112,14 @@ def prepare(
         shards, agree = choose_source(config, index, hosts), make_error_consensus(world.rank)
         exchange = make_fact_exchange(world.rank)
         yield TrainingRun(shards, index, world, config.run.seed, agree, built, settings, exchange=exchange)
+
+
+def check_held_out(run: TrainingRun, stages: Stages) -> None:
+    """Check the bytes of the held-out shards in a local folder. Raises UserError before training, not at its end."""
+    if isinstance(run.shards, LocalShards):
+        names = (f"{stage}/{part}" for stage in run.config.stages(stages) for part in ("valid", "test"))
+        splits = [split for split in names if split in run.index.splits]
+        check_splits(run.shards.folder, run.index, splits, run.shards.command)
 
 
 def _check_data(config: Config, index: Index) -> Config:

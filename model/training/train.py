@@ -15,13 +15,13 @@ from model.artifacts.manifest import StageProgress
 from model.bert.flops import measure_matmul_rate, nominal_rate
 from model.bert.rng import deterministic_kernels
 from model.config import Config, StageName, Stages
-from model.distributed.process_group import World, join_group, sum_over_ranks
+from model.distributed.process_group import World, join_group, run_on_rank0, sum_over_ranks
 from model.distributed.stop_signals import catch_stop_signals
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
 from model.training.messages import describe_rate, describe_run, describe_summary, warn_long_training
-from model.training.prepare import TrainingRun, prepare
+from model.training.prepare import TrainingRun, check_held_out, prepare
 from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage
 from model.watchdog.client import Watchdog
@@ -65,9 +65,10 @@ def train_on_rank(
     path = config.run.directory / STATUS if world.is_rank0 else None
     exact = deterministic_kernels(config.run.deterministic)
     with exact, prepare(config, settings, world, stages) as run, RunStatus(path) as status:
+        finished = read_finished_results(run, stages)
         if world.is_rank0:
-            emit(describe_run(run, stages))
-        summary = read_finished_results(run, stages) or _run_stages(run, stages, emit if world.is_rank0 else _be_silent)
+            emit(f"note       {finished['note']}" if finished else describe_run(run, stages))
+        summary = finished or _run_stages(run, stages, emit if world.is_rank0 else _be_silent)
         if world.is_rank0:
             emit(describe_summary(summary))
         status.state = State.INTERRUPTED if "stopped" in summary else State.FINISHED
@@ -77,6 +78,7 @@ def train_on_rank(
 def _run_stages(run: TrainingRun, stages: Stages, emit: Emit) -> Summary:
     """Train the stages that have not ended, then compute the results. A stop request ends either."""
     config, world = run.config, run.world
+    run_on_rank0(world, lambda: check_held_out(run, stages))
     if world.device.type == "cuda" and config.model.tf32:
         torch.set_float32_matmul_precision("high")
     rate = measure_matmul_rate(world.device, run.settings.precision)

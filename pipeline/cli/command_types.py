@@ -44,6 +44,16 @@ def refuse_repeated(command: TyperCommand, ctx: Any, arguments: list[str]) -> No
             raise typer.BadParameter("appears more than once; expected one value", param_hint=param.opts[-1])
 
 
+def usage_pieces(command: TyperCommand, takes_overrides: bool) -> list[str]:
+    """List the pieces of the usage line: [OPTIONS], names of arguments in capitals, and overrides."""
+    pieces = ["[OPTIONS]"]
+    for param in command.params:
+        if param.param_type_name == "argument":
+            name = f"{(param.name or '').upper()}{'...' if param.nargs != 1 else ''}"
+            pieces.append(name if param.required else f"[{name}]")
+    return [*pieces, *["[section.key=value]..."] * takes_overrides]
+
+
 class Command(TyperCommand):
     """A command without a configuration: an override would have no effect and is refused."""
 
@@ -63,6 +73,10 @@ class Command(TyperCommand):
         ctx.obj = replace(invocation, overrides=tuple(overrides))
         refuse_repeated(self, ctx, arguments)
         return super().parse_args(ctx, arguments)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        """Return the pieces of the usage line."""
+        return usage_pieces(self, self.takes_overrides)
 
     def make_parser(self, ctx: Any) -> Any:
         """Make the parser of options, which also knows their hidden names."""

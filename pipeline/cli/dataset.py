@@ -156,7 +156,7 @@ def build(
 
 def query(
     context: typer.Context,
-    sql: Annotated[str, typer.Argument(help="A select, or a .sql file such as sql/queries/splits.sql.")],
+    sql: Annotated[str, typer.Argument(help="A select, a .sql file, or the name of a query below.")],
     config: ConfigFile = DEFAULT_CONFIG,
     dataset: DatasetFile = None,
     rows: Annotated[
@@ -175,7 +175,12 @@ def query(
 
     A select that only reads files, by read_json('runs/*/metrics.jsonl') or another read_ function, needs no dataset.
 
-    Example: promoter-bert query sql/queries/splits.sql --format csv
+    Queries: bases_by_position, calibration, duplicates, gc_against_expression, insert_lengths, kmer_enrichment,
+    label_histogram, labels_by_split, motif_effect, near_duplicates, predicted_and_measured, record_of_a_promoter,
+    rejects_by_reason, residuals_by_expression, residuals_by_gc, residuals_by_length, rows_with_n, splits, tied_labels,
+    worst_predictions.
+
+    Example: promoter-bert query splits --format csv
     """
     from pipeline.dataset.query import FORMATS, format_of, run_query
 

@@ -1,5 +1,6 @@
 """The command init: a configuration file to start from."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from pipeline.cli.options import Json, print_result
 from pipeline.errors import UserError
-from pipeline.paths import ASSAYS
+from pipeline.paths import ASSAYS, TRAIN
 
 
 def init(
@@ -36,9 +37,15 @@ def init(
         f"{written}: edit it, then",
         f"  promoter-bert build FILES --config {written}",
         f"  promoter-bert shards --config {written}",
-        f"  deepspeed train.py --config {written}",
+        f"  deepspeed {shlex.quote(find_train_script())} --config {written}",
     ]
     print_result({"config": str(written), "assay": assay}, as_json, lines)
+
+
+def find_train_script() -> str:
+    """Return the path of train.py that works in the current folder: relative below it, else absolute."""
+    here = Path.cwd()
+    return str(TRAIN.relative_to(here) if TRAIN.is_relative_to(here) else TRAIN)
 
 
 def describe_assays() -> dict[str, str]:

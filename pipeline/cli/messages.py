@@ -1,5 +1,6 @@
 """Describe the results of the data commands in lines of text."""
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +201,7 @@ def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
 
 def describe_shards(written: "WriteResult", name: str = SEQUENCE_NAME) -> list[str]:
     """Describe the shards of one k: what was replaced and what was written. name: assay.name."""
-    present = "all present; promoter-bert verify reads every byte of them"
+    present = f"all present; promoter-bert verify {shlex.quote(written.folder)} reads every byte of them"
     state = f"{written.written:,} written now" if written.written else present
     return [
         *(f"replaced stale shards ({difference})" for difference in written.replaced),

@@ -14,7 +14,10 @@ from pipeline.config.schema import DataConfig
 INPUT_FILES = ".tsv, .csv, .txt, .fasta, .jsonl (also .gz, .zst, .bz2, .xz, .zip), .parquet or .arrow"
 TABLE_FILES = INPUT_FILES.replace(" .fasta,", "")
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.")]
+ConfigFile = Annotated[
+    Path,
+    typer.Option("--config", help="Configuration file. [default: the project's config.yaml]", show_default=False),
+]
 DatasetFile = Annotated[
     Path | None, typer.Option("--dataset", help="DuckDB file. [default: dataset.path of the config]")
 ]

@@ -139,13 +139,21 @@ class Assay(Section):
 
 
 def _as_text(values: Any) -> Any:
-    """Convert whole numbers in a list to text: [9, 10] names folds."""
+    """Convert whole numbers in a list to text: [9, 10] names folds. Empty text is an empty list: `valid_values=`."""
+    if values == "":
+        return []
     if not isinstance(values, list):
         return values
     return [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in values]
 
 
 Values = Annotated[list[str], BeforeValidator(_as_text)]
+
+SPLIT_SETTINGS = {
+    "column": ("split_column", "train_values", "valid_values", "test_values"),
+    "grouped": ("group_column", "group_overlap"),
+}
+"""Settings that only one kind of split uses. build --train FILE uses valid_from_train with any kind."""
 
 
 class Dataset(Section):
@@ -216,13 +224,21 @@ class Dataset(Section):
         held_out = self.finetune_valid, self.finetune_test
         if max(held_out) < 1 <= sum(held_out):
             raise ValueError(f"finetune_valid {held_out[0]} and finetune_test {held_out[1]} leave nothing to train on")
-        if self.split != "grouped" and (self.group_column or self.group_overlap):
-            raise ValueError(f"group_column and group_overlap need split=grouped, got split={self.split}")
-        # Files per split, as in build --train, need no split_column: valid_from_train applies to them, too.
-        for name in ("split_column", "train_values", "valid_values", "test_values"):
-            if (value := getattr(self, name)) and self.split != "column":
-                raise ValueError(f"{name} {value!r} has no effect with split {self.split!r}; fix: split=column")
+        for split, names in SPLIT_SETTINGS.items():
+            unused = [f"{name} {value!r}" for name in names if (value := getattr(self, name)) and split != self.split]
+            if unused:
+                verb = "has" if len(unused) == 1 else "have"
+                raise ValueError(
+                    f"{', '.join(unused)} {verb} no effect with split {self.split!r}: such settings need "
+                    f"split={split}; fix: dataset.split={split}, or {self.switch_split(self.split)}"
+                )
         return self
+
+    def switch_split(self, split: str) -> str:
+        """Return the overrides that switch to another kind of split: they empty the settings of other kinds."""
+        unused = [name for kind, names in SPLIT_SETTINGS.items() if kind != split for name in names]
+        empty = [f"dataset.{name}={0 if name == 'group_overlap' else ''}" for name in unused if getattr(self, name)]
+        return " ".join([f"dataset.split={split}", *empty])
 
 
 class Shards(Section):

@@ -12,6 +12,7 @@ from pipeline.dataset.input.columns import SEQUENCE_NAMES
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
+from pipeline.runtime.text import shorten
 
 
 def audit(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, str] | None = None) -> None:
@@ -43,8 +44,10 @@ def check_promoters(connection: duckdb.DuckDBPyConnection, assay: Assay, source:
     fix = fix_of_all_rows(connection, reason, source, assay)
     adapters = f"between {assay.left_adapter} and {assay.right_adapter} " if assay.left_adapter else ""
     raise UserError(
-        f"{file}:{line}: {reason}: {(text or '')[:200]!r}; 0 of {row_count(connection, 'rejects'):,} rows are valid; "
-        f"{count:,} are rejected for this reason; expected inserts of bases ACGTN {adapters}(section assay)"
+        f"{file}:{line}: {reason}: {shorten(text or '', 200)!r}; "
+        f"0 of {row_count(connection, 'rejects'):,} rows are valid; {count:,} are rejected for this reason; "
+        f"expected inserts of bases ACGTN {adapters}(section assay; "
+        "presets of other assays: promoter-bert init, such as promoter-bert init --assay mpra-generic)"
         f"{f'; fix: {fix}' if fix else ''}"
     )
 
@@ -93,6 +96,6 @@ def check_header_lines(connection: duckdb.DuckDBPyConnection, source: Input) -> 
             fields[layout.expression_field] = {layout.expression_name.casefold()}
         if any(len(cells) < field or cells[field - 1] not in allowed for field, allowed in fields.items()):
             raise UserError(
-                f"{file}:{line}: another header line inside the file: {text[:200]!r}; fix: split the file "
+                f"{file}:{line}: another header line inside the file: {shorten(text, 200)!r}; fix: split the file "
                 "there, so that each table is a file"
             )

@@ -68,7 +68,7 @@ def build_dataset(
         if config.dataset.split == "grouped":
             raise UserError(
                 "dataset.split=grouped: the files give the split (--train, --valid, --test); fix: name the files "
-                "without these options to group their rows, or dataset.split=column"
+                f"without these options to group their rows, or {config.dataset.switch_split('column')}"
             )
         names = [*names, *(name for each in split_files.values() for name in each)]
         config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"split": "column"})})

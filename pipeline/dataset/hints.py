@@ -10,7 +10,7 @@ from pipeline.config.schema import Assay
 from pipeline.dataset.database import rows_of
 from pipeline.dataset.input.cells import is_number
 from pipeline.dataset.input.files import Input
-from pipeline.dataset.input.repairs import ADD_ADAPTERS, TRIAL_ROWS, describe_repairs, find_repairs
+from pipeline.dataset.input.repairs import ADD_ADAPTERS, TRIAL_ROWS, describe_repairs, find_repairs, longest_insert
 from pipeline.dataset.input.view import define_rules
 
 _SELECT_REASONS = f"select reason, reason = reason_text('label_range'), list(text)[:{TRIAL_ROWS}] from rejects"
@@ -45,6 +45,8 @@ def fix_of_all_rows(connection: duckdb.DuckDBPyConnection, reason: str, source: 
     """
     ((_, is_range, texts),) = rows_of(connection, f"{_SELECT_REASONS} where reason = ? group by reason", [reason])
     sequences = [_cells_of_row(text or "", source)[0] for text in texts]
+    if longest := longest_insert(sequences, assay):
+        return f"assay.max_insert={longest}, the longest of these inserts, in place of {assay.max_insert}"
     repairs = find_repairs(sequences, assay)
     if ADD_ADAPTERS not in repairs:
         return _find_hint(texts, is_range, source, assay)

@@ -19,7 +19,7 @@ from pipeline.dataset.database import explain, open_dataset, rows_of, statement
 from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.paths import looked_in
+from pipeline.paths import SQL, looked_in, shipped
 from pipeline.runtime.text import escape_controls
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
@@ -45,7 +45,7 @@ Columns = dict[str, list[Any]]
 
 
 def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
-    """Run a select, or a .sql file that holds one, and write its result in one of FORMATS.
+    """Run a select, a query of sql/queries by its name, or a .sql file, and write its result in one of FORMATS.
 
     A select that reads files only through functions such as read_json('runs/*/metrics.jsonl') needs no dataset.
     A table shows at most `rows` rows, and a wide one is vertical on a terminal; other formats hold all rows.
@@ -55,11 +55,7 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     """
     if form == "parquet" and output is None:
         raise UserError("Parquet cannot be printed; fix: give an output file: -o result.parquet")
-    if sql.endswith(".sql") and "\n" not in sql:
-        try:
-            sql = Path(sql).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{sql}: {error.strerror}{looked_in(sql)}") from None
+    sql = read_query(sql)
     if output is not None:
         expect_folder(output)
     needs_dataset = Path(dataset).exists() or not _reads_files_only(sql)
@@ -81,6 +77,30 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
             return _write(relation.to_arrow_reader(READ_ROWS), form, sink)
         except duckdb.Error as error:
             raise explain(error) from None
+
+
+def read_query(text: str) -> str:
+    """Return the SQL of a query by its name, such as splits, or of a .sql file; other text is returned as it is.
+
+    Paths that exist only in the project, such as sql/queries/splits.sql, are read there. Raises UserError for an
+    unknown name and for a file that cannot be read.
+    """
+    if re.fullmatch(r"\w+", text):
+        if text not in query_names():
+            raise UserError(f"{text}: no such query; expected a select, a .sql file, or {', '.join(query_names())}")
+        return statement(f"queries/{text}.sql")
+    if not text.endswith(".sql") or "\n" in text:
+        return text
+    try:
+        return shipped(text).read_text(encoding="utf-8")
+    except OSError as error:
+        names = f"; names of queries: {', '.join(query_names())}"
+        raise UserError(f"{text}: {error.strerror}{looked_in(text)}{names}") from None
+
+
+def query_names() -> list[str]:
+    """List the names of the queries in sql/queries."""
+    return sorted(path.stem for path in (SQL / "queries").glob("*.sql"))
 
 
 def answer(connection: duckdb.DuckDBPyConnection, name: str) -> Columns:

@@ -1,8 +1,9 @@
 """Write the page of dataset statistics: dataset.duckdb -> results of sql/queries -> tables and figures.
 
-`promoter-bert query sql/queries/NAME.sql` prints the same numbers.
+`promoter-bert query NAME` prints the same numbers.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,19 +69,23 @@ def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None
                 step(name)
                 results[name] = answer(connection, name)
             step("drawing")
-            content = _page(info, threshold, leaks, results).encode()
+            content = _page(info, threshold, leaks, results, dataset).encode()
             file.write_bytes(content)
             step("")
     return Stats(str(out), info.promoters, len(content))
 
 
 def _page(
-    info: DatasetInfo, threshold: ThresholdRows | None, leaks: SplitLeaks | None, results: dict[str, Columns]
+    info: DatasetInfo,
+    threshold: ThresholdRows | None,
+    leaks: SplitLeaks | None,
+    results: dict[str, Columns],
+    dataset: Path | str,
 ) -> str:
-    name = info.sequence_name
+    name, option = info.sequence_name, f"--dataset {shlex.quote(str(dataset))}"
     sections = [
         _summary(info, threshold),
-        _splits(info, leaks, results["splits"]),
+        _splits(info, leaks, results["splits"], option),
         _rejects(info, results["rejects_by_reason"]),
     ]
     if threshold is not None:
@@ -91,7 +96,7 @@ def _page(
     return render_page(
         "promoter-bert: the dataset",
         f"{format_count(info.promoters, name)} from {format_count(info.input_rows, 'input row')}. The small grey "
-        "line below each figure names the query behind it; promoter-bert query NAME prints the numbers.",
+        f"line below each figure names the query behind it; promoter-bert query NAME {option} prints the numbers.",
         sections,
         f"Dataset {info.key}",
     )
@@ -123,7 +128,7 @@ def _percent(promoters: int, info: DatasetInfo) -> str:
     return format_percent(promoters / info.promoters)
 
 
-def _splits(info: DatasetInfo, leaks: SplitLeaks | None, result: Columns) -> Section:
+def _splits(info: DatasetInfo, leaks: SplitLeaks | None, result: Columns, option: str) -> Section:
     rows = [
         (stage, split, f"{n:,}", *("" if value is None else f"{value:.3f}" for value in mean_and_sd))
         for stage, split, n, *mean_and_sd in zip(*result.values(), strict=True)
@@ -131,17 +136,17 @@ def _splits(info: DatasetInfo, leaks: SplitLeaks | None, result: Columns) -> Sec
     heads = ("stage", "split", f"{info.sequence_name}s", "mean expression", "standard deviation of expression")
     tables = [Table(heads, rows, frozenset({2, 3, 4}))]
     if info.cut is not None and leaks is not None:
-        tables.append(_leaks(leaks))
+        tables.append(_leaks(leaks, option))
     return Section("Splits", _splits_text(info), tables, "sql/queries/splits.sql")
 
 
-def _leaks(leaks: SplitLeaks) -> Table:
+def _leaks(leaks: SplitLeaks, option: str) -> Table:
     counts = (
         ("have a near-duplicate in training, on either strand", leaks.near_duplicates),
         ("have their reverse complement in training", leaks.reverse_complements),
         ("share a run of 40 bases with a training row", leaks.shared_runs),
     )
-    rows = [(what, "not examined: promoter-bert leaks" if n is None else f"{n:,}") for what, n in counts]
+    rows = [(what, f"not examined: promoter-bert leaks {option}" if n is None else f"{n:,}") for what, n in counts]
     return Table((f"of {format_count(leaks.held_out, 'held-out row')} of finetune", "rows"), rows, frozenset({1}))
 
 

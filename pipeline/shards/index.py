@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
-from pipeline.io.remote import read_bytes
+from pipeline.io.remote import is_remote, read_bytes
 from pipeline.paths import looked_in
 from pipeline.shards.index_errors import EXPECTED, check_equal, describe_first, name_field, show_value
 from pipeline.shards.record_tables import (
@@ -170,44 +170,49 @@ def _hash_content(values: dict[str, Any]) -> str:
 def read_index(folder: Path | str, command: str = "promoter-bert shards") -> Index:
     """Read and validate the index of a folder or URL of shards.
 
-    command: writes the shards; shown if there are none. Raises UserError if the index is missing, invalid or of
+    command: writes the shards, for the fix in errors. Raises UserError if the index is missing, invalid or of
     another format.
     """
     path = f"{folder}/{INDEX}"
     try:
-        return parse_index(read_bytes(folder, INDEX), path)
+        return parse_index(read_bytes(folder, INDEX), path, command=command)
     except FileNotFoundError:
-        raise UserError(f"{path}: no shards here{looked_in(path)}; fix: {command}") from None
+        below = [] if is_remote(path) else sorted(str(found.parent) for found in Path(folder).glob(f"k*/{INDEX}"))
+        others = f"; shards are in {', '.join(below)}" if below else ""
+        raise UserError(f"{path}: no shards here{looked_in(path)}{others}; fix: {command}") from None
 
 
-def parse_index(data: bytes, path: str, read: Callable[..., bytes] = read_bytes) -> Index:
+def parse_index(
+    data: bytes, path: str, read: Callable[..., bytes] = read_bytes, command: str = "promoter-bert shards"
+) -> Index:
     """Parse and validate the bytes of an index.
 
-    path: of index.json; read: reads a byte range of a table, see read_bytes.
+    path: of index.json; read: reads a byte range of a table, see read_bytes; command: writes the shards.
 
     Raises UserError that names the first invalid field: a type, a file name, a hash, or a sum that does not match.
     """
+    fix = f"fix: {command}"
     try:
         values = json.loads(data)
         if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object, got {show_value(values)}; {_REWRITE}")
+            raise UserError(f"{path}: expected a JSON object, got {show_value(values)}; {fix}")
         format_number, sha256 = values.get("format"), values.pop("sha256", None)
         if format_number not in (FORMAT, SPLIT_FORMAT):
-            raise UserError(f"{path}: expected format {FORMAT}, got {show_value(format_number)}; {_REWRITE}")
+            raise UserError(f"{path}: expected format {FORMAT}, got {show_value(format_number)}; {fix}")
         digest = _hash_content(values)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON, or truncated: {error}; {_REWRITE}") from None
+        raise UserError(f"{path}: not JSON, or truncated: {error}; {fix}") from None
     try:
         tables = _fold_tables(values) if format_number == SPLIT_FORMAT else {}
         index = _INDEX.validate_python(values)
         _check_index(index)
     except ValidationError as error:
-        raise UserError(f"{path}: {describe_first(error)}; {_REWRITE}") from None
+        raise UserError(f"{path}: {describe_first(error)}; {fix}") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {_REWRITE}") from None
+        raise UserError(f"{path}: {error}; {fix}") from None
     if sha256 != digest:
         got = f"expected sha256 {digest[:16]}..., got {show_value(sha256)}"
-        raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {_REWRITE}")
+        raise UserError(f"{path}: sha256: the file changed since it was written: {got}; {fix}")
     return _attach_tables(index, tables, path.removesuffix(f"/{INDEX}"), read) if tables else index
 
 

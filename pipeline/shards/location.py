@@ -1,5 +1,6 @@
 """Location of the shards of a configuration, a folder or URL, and the index at that location."""
 
+import shlex
 from pathlib import Path
 
 from pipeline.config.schema import DataConfig
@@ -20,9 +21,13 @@ def shard_folder(config: DataConfig) -> Path:
     return Path(shard_location(config))
 
 
-def shards_command(config: DataConfig) -> str:
-    """Format the command that writes the shards of a configuration."""
-    return " ".join(["promoter-bert shards", *config.format_arguments("assay", "dataset", "shards")])
+def shards_command(config: DataConfig, path: str | None = None) -> str:
+    """Format the command that writes the shards of a configuration. path: another shards.path."""
+    arguments = config.format_arguments("assay", "dataset", "shards")
+    if path is not None:
+        others = [argument for argument in arguments if not shlex.split(argument)[0].startswith("shards.path=")]
+        arguments = [*others, f"shards.path={shlex.quote(path)}"]
+    return " ".join(["promoter-bert shards", *arguments])
 
 
 def find_index(config: DataConfig) -> Index:

@@ -15,6 +15,7 @@ Owner, mode and time are fixed, so equal arrays give equal bytes.
 import io
 import math
 import re
+import shlex
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,9 +28,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.io.remote import read_bytes
+from pipeline.io.remote import is_remote, read_bytes
 from pipeline.shards.index import TAR_END_BYTES, ShardEntry, shard_name
-from pipeline.shards.record_tables import NPY_HEADER_BYTES
+from pipeline.shards.record_tables import NPY_HEADER_BYTES, RecordEntry
 from pipeline.tokens.kmers import SPECIALS, Ragged, id_dtype, vocabulary_size
 
 MEMBERS = ("tokens", "offsets", "expression", "id")
@@ -50,8 +51,8 @@ _NUMBER_END, _CHECKSUM = 9, slice(148, 156)
 """In the tar header of a member: end of the number of its record, and place of the checksum of the header."""
 END = bytes(TAR_END_BYTES)
 """Two empty blocks end a tar."""
-REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
-"""The fix in the error for a corrupt shard."""
+REWRITE_COMMAND = "promoter-bert shards with the options it was written with"
+"""The command in the fix for a corrupt shard, if its configuration is unknown."""
 
 
 Bytes = npt.NDArray[np.uint8]
@@ -178,9 +179,15 @@ def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | Non
         raise missing_shard_error(folder, shard) from None
 
 
-def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
-    """Make the error for a missing shard file."""
-    return UserError(f"{folder}/{shard.file}: no such file; fix: promoter-bert shards")
+def missing_shard_error(folder: Path | str, shard: ShardEntry, command: str = REWRITE_COMMAND) -> UserError:
+    """Make the error for a missing shard file. command: writes the shards."""
+    return UserError(f"{folder}/{shard.file}: no such file; fix: {command}")
+
+
+def rewrite_fix(folder: Path | str, shard: ShardEntry, command: str = REWRITE_COMMAND) -> str:
+    """Return the fix for a corrupt shard: delete it, since present files are kept, then write it. command: writes."""
+    file = f"{folder}/{shard.file}"
+    return f"fix: {'delete the file' if is_remote(file) else f'rm {shlex.quote(file)}'}, then {command}"
 
 
 def check_record(
@@ -191,27 +198,40 @@ def check_record(
     k: int,
     labels: int | None = None,
     parse: Callable[[bytes | memoryview, int], Record] | None = None,
+    command: str = REWRITE_COMMAND,
 ) -> Record:
     """Parse record `number` of a shard and check it against the index. Uncompressed arrays are views of `data`.
 
-    labels: see parse_record; parse: function (bytes, rows) -> record in place of parse_record. Raises UserError that
-    names file, record and byte range if size, CRC-32, rows or ids are wrong.
+    labels: see parse_record; parse: function (bytes, rows) -> record in place of parse_record; command: writes
+    the shards, for the fix. Raises UserError that names file, record and byte range if size, CRC-32, rows or ids are
+    wrong.
     """
-    entry = shard.records[number]
-    place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
-    if len(data) != entry.bytes:
-        raise UserError(f"{place}: expected {entry.bytes:,} bytes, got {len(data):,}; {REWRITE}")
-    crc32 = zlib.crc32(data)
-    if crc32 != entry.crc32:
-        raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {REWRITE}")
+    entry, place, fix = check_bytes(data, folder, shard, number, command)
     try:
         record = parse(data, entry.rows) if parse else parse_record(data, entry.rows, labels)
         _check_ids(record, k)
     except ValueError as error:
-        raise UserError(f"{place}: {error}; {REWRITE}") from None
+        raise UserError(f"{place}: {error}; {fix}") from None
     if len(record) != entry.rows:
-        raise UserError(f"{place}: expected {entry.rows:,} promoters, got {len(record):,}; {REWRITE}")
+        raise UserError(f"{place}: expected {entry.rows:,} promoters, got {len(record):,}; {fix}")
     return record
+
+
+def check_bytes(
+    data: bytes | memoryview, folder: Path | str, shard: ShardEntry, number: int, command: str = REWRITE_COMMAND
+) -> tuple[RecordEntry, str, str]:
+    """Check size and CRC-32 of record `number` of a shard. Returns its entry, and its place and the fix for errors.
+
+    Raises UserError that names file, record and byte range.
+    """
+    entry, fix = shard.records[number], rewrite_fix(folder, shard, command)
+    place = f"{folder}/{shard.file}: record {number}, bytes {entry.offset:,} to {entry.offset + entry.bytes:,}"
+    if len(data) != entry.bytes:
+        raise UserError(f"{place}: expected {entry.bytes:,} bytes, got {len(data):,}; {fix}")
+    crc32 = zlib.crc32(data)
+    if crc32 != entry.crc32:
+        raise UserError(f"{place}: expected CRC-32 {entry.crc32:08x}, got {crc32:08x}; {fix}")
+    return entry, place, fix
 
 
 def parse_record(data: bytes | memoryview, rows: int, labels: int | None = None) -> Record:

@@ -1,5 +1,7 @@
 """Staleness of shards: comparison with the dataset and the configuration."""
 
+import shlex
+from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config.schema import DataConfig
@@ -46,13 +48,24 @@ def adopt_compression(config: C, index: Index) -> C:
     return config.model_copy(update={"shards": config.shards.model_copy(update={"compression": index.compression})})
 
 
+def _describe_choices(config: DataConfig, command: str) -> str:
+    """Describe the two causes of another dataset key. An index has no path of its dataset, so it cannot decide."""
+    stem, used = Path(config.dataset.path).stem, config.shards.path.rstrip("/")
+    other = next(path for path in (f"{stem}-shards", f"{stem}-shards-2") if path != used)
+    return (
+        f"fix: if they are the shards of another dataset file, keep them: {shards_command(config, other)}, then train "
+        f"with shards.path={shlex.quote(other)}; if {config.dataset.path} was built again, replace them: {command}"
+    )
+
+
 def check_fresh(index: Index, config: DataConfig, info: DatasetInfo) -> None:
     """Raise UserError if shards are missing, incomplete or stale. Any compression is accepted."""
     config = adopt_compression(config, index)
     location, command = shard_location(config), shards_command(config)
     if index.key != shard_key(info.key, config, info.several_labels):
         stale = "; ".join(list_differences(index, config, info))
-        raise UserError(f"{location}: these shards are stale ({stale}); fix: {command}")
+        fix = f"fix: {command}" if index.dataset_key == info.key else _describe_choices(config, command)
+        raise UserError(f"{location}: these shards are stale ({stale}); {fix}")
     wrong = list_wrong_totals(index, info)
     if wrong:
         raise UserError(f"{location}/{INDEX}: {'; '.join(wrong)}; fix: {command}")

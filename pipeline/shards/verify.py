@@ -1,13 +1,14 @@
 """Verification of shards: the bytes against every hash, size and count of the index."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.shards.index import Index, ShardEntry, read_index
-from pipeline.shards.records import END, REWRITE, check_record, read_range
+from pipeline.shards.records import END, check_bytes, check_record, read_range, rewrite_fix
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,19 @@ def verify_shards(
     return VerifyResult(str(folder), len(shards), records, total, size)
 
 
+def check_splits(folder: Path | str, index: Index, splits: Iterable[str], command: str) -> None:
+    """Check size and CRC-32 of all records of some splits, a record in memory at a time.
+
+    command: writes the shards, for the fix. Raises UserError that names the first wrong byte range.
+    """
+    for shard in chain.from_iterable(index.splits[split] for split in splits):
+        for number, entry in enumerate(shard.records):
+            data = read_range(folder, shard, entry.offset, entry.offset + entry.bytes)
+            check_bytes(data, folder, shard, number, command)
+
+
 def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
-    place = f"{folder}/{shard.file}"
+    place, fix = f"{folder}/{shard.file}", rewrite_fix(folder, shard)
     sha256 = hashlib.sha256()
     end = 0
     for number, entry in enumerate(shard.records):
@@ -53,8 +65,8 @@ def _verify_shard(folder: Path | str, index: Index, shard: ShardEntry) -> None:
     if rest != END:
         raise UserError(
             f"{place}: bytes {end:,} to {end + len(rest):,}: expected {len(END):,} zeros at the end of a file of "
-            f"{shard.bytes:,}; {REWRITE}"
+            f"{shard.bytes:,}; {fix}"
         )
     sha256.update(rest)
     if sha256.hexdigest() != shard.sha256:
-        raise UserError(f"{place}: expected sha256 {shard.sha256[:16]}..., got {sha256.hexdigest()[:16]}...; {REWRITE}")
+        raise UserError(f"{place}: expected sha256 {shard.sha256[:16]}..., got {sha256.hexdigest()[:16]}...; {fix}")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pipeline.errors import UserError
 from pipeline.shards.index import ShardEntry
 from pipeline.shards.records import (
+    REWRITE_COMMAND,
     Bytes,
     Record,
     RecordPlaces,
@@ -28,7 +29,7 @@ from pipeline.shards.records import (
     find_places,
     parse_record,
 )
-from pipeline.stream.sources import ShardSource
+from pipeline.stream.sources import LocalShards, ShardSource
 from pipeline.tokens.kmers import Ids, Numbers, Ragged, id_dtype
 from pipeline.tokens.padding import pad_rows, round_up_width
 
@@ -159,7 +160,8 @@ class RecordReader:
             return RecordPlaces(*places[number].tolist()).view(data, self._k, self._label_shape)
         found: list[RecordPlaces | None] = []
         parse = partial(self._parse, found)
-        record = check_record(data[:read].data, str(self._source), entry, number, self._k, parse=parse)
+        command = self._source.command if isinstance(self._source, LocalShards) else REWRITE_COMMAND
+        record = check_record(data[:read].data, str(self._source), entry, number, self._k, parse=parse, command=command)
         places[number] = found[0] or _PARSED
         return record
 

@@ -8,18 +8,18 @@ from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
 from pipeline.io.remote import is_remote
 from pipeline.shards.index import Index, ShardEntry, shard_name
-from pipeline.shards.location import shard_location
-from pipeline.shards.records import missing_shard_error
+from pipeline.shards.location import shard_location, shards_command
+from pipeline.shards.records import REWRITE_COMMAND, missing_shard_error
 from pipeline.stream.cache import FETCHERS, ShardCache
 from pipeline.stream.record_cache import RecordCache
 from pipeline.stream.shuffle import SHARDS_TOGETHER
 
 
 class LocalShards:
-    """Shards in a local folder. Thread-safe."""
+    """Shards in a local folder. Thread-safe. command: writes the shards, for the fix in errors."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, command: str = REWRITE_COMMAND) -> None:
+        self.folder, self.command = folder, command
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -34,7 +34,7 @@ class LocalShards:
         try:
             return path.open("rb", buffering=0)
         except FileNotFoundError:
-            raise missing_shard_error(self.folder, shard) from None
+            raise missing_shard_error(self.folder, shard, self.command) from None
         except OSError as error:
             raise UserError(f"{path}: cannot read: {error.strerror}") from None
 
@@ -51,7 +51,7 @@ ShardSource = LocalShards | ShardCache | RecordCache
 """Source of the shards of a stream. Its str() is the folder or URL, for errors."""
 
 
-def choose_source(config: DataConfig, index: Index, hosts: int = 1) -> Path | ShardCache | RecordCache:
+def choose_source(config: DataConfig, index: Index, hosts: int = 1) -> ShardSource:
     """Choose the source of the shards of a configuration. Raises UserError if the cache is too small.
 
     hosts: number of hosts whose ranks read the shards. A single one needs all records, so it fetches whole shards if
@@ -59,7 +59,7 @@ def choose_source(config: DataConfig, index: Index, hosts: int = 1) -> Path | Sh
     """
     place, shards = shard_location(config), config.shards
     if not is_remote(place):
-        return Path(place)
+        return LocalShards(Path(place), shards_command(config))
     limit = int(shards.cache_gigabytes * 1e9)
     largest = max((shard.bytes for shard in index.shards), default=0)
     needed = (SHARDS_TOGETHER + FETCHERS) * largest

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from model.interpretation.saturation_mutagenesis import BASES
 from pipeline.errors import UserError
+from pipeline.runtime.text import shorten
 
 UNIFORM = (0.25, 0.25, 0.25, 0.25)
 SITES = 20.0
@@ -109,7 +110,8 @@ class _MemeReader:
         letters = line.removeprefix("ALPHABET").strip(" =")
         if letters not in ALPHABETS:
             raise UserError(
-                f"{self._path}: line {self._line}: alphabet {letters[:40]!r}; expected ALPHABET= ACGT, motifs of DNA"
+                f"{self._path}: line {self._line}: alphabet {shorten(letters, 40)!r}; expected "
+                "ALPHABET= ACGT, motifs of DNA"
             )
 
     def _name(self, words: list[str]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.dataset.input.cells import MISSING_LABELS
+from pipeline.runtime.text import shorten
 
 SEPARATOR = ";"
 """Separates the variants of one row, which are applied together."""
@@ -75,7 +76,9 @@ def apply_variants(sequence: str, variants: Iterable[Variant], first_position: i
             raise VariantError(OVERLAP, f"at {start + first_position}")
         if not is_allele_at(sequence, start, reference):
             there = sequence[start : start + len(reference)]
-            raise VariantError(MISMATCH, f"{there[:20]!r} at {start + first_position}, not {reference[:20]!r}")
+            raise VariantError(
+                MISMATCH, f"{shorten(there, 20)!r} at {start + first_position}, not {shorten(reference, 20)!r}"
+            )
         pieces += [sequence[end:start], variant.alternative]
         end = start + len(reference)
     return "".join([*pieces, sequence[end:]])

@@ -90,8 +90,8 @@ def choose_columns(table: Table, columns: Columns, labelled: bool, optional: boo
     return Choice(sequence, labels, find_field(table, columns.name) if columns.name else 0)
 
 
-def find_field(table: Table, requested: str) -> int:
-    """Find a column by its name as written, by its name in any case, or by its number."""
+def find_field(table: Table, requested: str, fix: str = "") -> int:
+    """Find a column by its name as written, by its name in any case, or by its number. fix: added to the error."""
     for name in (str, str.casefold):
         fields = [field for field in table.fields if name(table.name(field)) == name(requested)]
         if len(fields) > 1:
@@ -101,7 +101,7 @@ def find_field(table: Table, requested: str) -> int:
     if requested.isdecimal() and int(requested) in table.fields:
         return int(requested)
     columns = ", ".join(table.header) if table.header else f"{table.width} columns and no header line"
-    raise UserError(f"{table.file}: no column {requested}; it has {columns}")
+    raise UserError(f"{table.file}: no column {requested}; it has {columns}{fix}")
 
 
 def _sequence_field(table: Table, requested: str | None) -> int:
@@ -110,7 +110,10 @@ def _sequence_field(table: Table, requested: str | None) -> int:
     Of several columns of DNA it is the one that is much longer than the others, which are barcodes.
     """
     if requested is not None:
-        field = find_field(table, requested)
+        with_dna = [field for field in table.fields if table.mean(field, is_sequence) > 0.5]
+        name = shlex.quote(table.option(with_dna[0])) if len(with_dna) == 1 else ""
+        fix = f"; fix: --sequence-column {name}; in build also dataset.sequence_column={name}" if name else ""
+        field = find_field(table, requested, fix)
     else:
         known = [field for field in table.fields if table.name(field).lower() in SEQUENCE_NAMES]
         with_dna = [field for field in known if table.mean(field, is_sequence) > 0.5]

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.dataset.input.cells import HEAD_LINES
 from pipeline.dataset.input.lines import expect_utf8, text_blocks
 from pipeline.errors import UserError
+from pipeline.runtime.text import shorten
 
 
 def json_schema(name: str, chunks: Iterable[bytes]) -> pa.Schema:
@@ -52,7 +53,7 @@ def _object(name: str, line: int, text: str, **options: Any) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name}:{line}: not JSON: {error}; expected one object per line") from None
     if not isinstance(value, dict):
-        raise UserError(f"{name}:{line}: expected a JSON object, got {text[:80]!r}")
+        raise UserError(f"{name}:{line}: expected a JSON object, got {shorten(text, 80)!r}")
     return value
 
 

@@ -10,6 +10,7 @@ from pipeline.config.schema import Assay
 from pipeline.dataset.database import rows_of
 from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
+from pipeline.runtime.text import format_count
 
 ADD_ADAPTERS = "assay.missing_adapters=add"
 MISMATCHES = tuple(f"assay.adapter_mismatches={count}" for count in (1, 2, 3))
@@ -66,17 +67,50 @@ def _apply(overrides: Iterable[str], assay: Assay) -> Assay:
 
 
 def suggest_repairs(examples: Mapping[str, Sequence[str | None]], assay: Assay) -> str:
-    """List the overrides that repair invalid sequences; an empty text if there are none.
+    """Suggest how to make invalid sequences valid for a trained model; an empty text if nothing helps.
 
     examples: sequences by the reason why they are invalid; they are tried in this order.
     """
+    return describe_hint(collect_repairs(examples, assay), examples, assay)
+
+
+def collect_repairs(examples: Mapping[str, Sequence[str | None]], assay: Assay) -> list[str]:
+    """Collect the overrides that repair invalid sequences. examples: see suggest_repairs."""
     hints = dict[str, str]()
     for sequences in examples.values():
         for override in find_repairs(sequences, assay):
             key = override.partition("=")[0]
             hints[key] = max(hints.get(key, ""), override)  # the larger number of mismatches
-    other = f"; {assay.name}s of another assay need a model of that assay" if ADD_ADAPTERS in hints.values() else ""
-    return f"repair them with {describe_repairs(hints.values())}{other}" if hints else ""
+    return list(hints.values())
+
+
+def describe_hint(repairs: Sequence[str], examples: Mapping[str, Sequence[str | None]], assay: Assay) -> str:
+    """Describe the overrides of collect_repairs, and the limit that inserts are too long for."""
+    parts = []
+    if repairs:
+        other = f"; {assay.name}s of another assay need a model of that assay" * (ADD_ADAPTERS in repairs)
+        parts.append(f"repair them with {describe_repairs(repairs)}{other}")
+    if longest := longest_insert([sequence for each in examples.values() for sequence in each], assay):
+        parts.append(
+            f"this model reads inserts of at most {format_count(assay.max_insert, 'base')}, and the longest has "
+            f"{longest:,}: shorten them, or use a model trained with assay.max_insert={longest}"
+        )
+    return "; ".join(parts)
+
+
+def longest_insert(sequences: Sequence[str | None], assay: Assay) -> int:
+    """Return the length of the longest insert that is too long, in bases; 0 if none is invalid for this reason."""
+    if all(len(sequence or "") <= assay.max_insert for sequence in sequences):
+        return 0
+    with duckdb.connect() as connection:
+        connection.register("rejected", pa.table({"sequence": pa.array(sequences, pa.string())}))
+        define_rules(connection, assay)
+        ((longest,),) = rows_of(
+            connection,
+            "with steps as materialized (select repaired(sequence) as sequence from rejected) "
+            "select max(strlen(sequence)) from steps where sequence_code(sequence) = 'long_insert'",
+        )
+    return longest - len(assay.left_adapter) - len(assay.right_adapter) if longest else 0
 
 
 def describe_repairs(overrides: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ def define_columns(
     _define_filtered_input(connection, source, columns, dataset.where)
     valid_rows = f"(from filtered_input where {VALID})"
     if given is not None:
-        check_values(connection, given, valid_rows)
+        check_values(connection, given, dataset, valid_rows)
     steering = "expression"
     if columns.labels:
         steering = steering_label(connection, columns.labels, dataset.cut_label, valid_rows)

@@ -121,8 +121,8 @@ def _cases(cell: str, values: Mapping[str, Sequence[str]], rest: str) -> str:
     return f"case {cases} {rest} end"
 
 
-def check_values(connection: duckdb.DuckDBPyConnection, given: GivenSplit, valid_rows: str) -> None:
-    """Raise UserError for values of no split, and for values of the settings that no row has.
+def check_values(connection: duckdb.DuckDBPyConnection, given: GivenSplit, dataset: Dataset, valid_rows: str) -> None:
+    """Raise UserError for values of no split, for values of the settings that no row has, and for a single value.
 
     valid_rows: SQL of a relation of the valid rows, with columns split_cell and given_split.
     """
@@ -139,6 +139,15 @@ def check_values(connection: duckdb.DuckDBPyConnection, given: GivenSplit, valid
         values = ", ".join(f"{value!r} ({format_count(count, 'row')})" for value, _, count in counts[:MOST_VALUES])
         more = f" and {len(counts) - MOST_VALUES:,} more" if len(counts) > MOST_VALUES else ""
         raise UserError(f"{given.title}: {problem}; its values are {values}{more}; {FIX_VALUES}")
+    if len(counts) == 1 and given.title != FILES:
+        ((value, split, count),) = counts
+        if split != "train" or not dataset.valid_from_train:
+            missing = "training" if split != "train" else "validation"
+            fix = "dataset.valid_from_train=0.1, or " * (split == "train") + dataset.switch_split("random")
+            raise UserError(
+                f"{given.title}: no {missing} rows: all {format_count(count, 'row')} have the value {value!r}; "
+                f"fix: {fix}"
+            )
 
 
 def _list(values: list[str]) -> str:

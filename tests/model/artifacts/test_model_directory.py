@@ -96,6 +96,16 @@ def test_config_that_is_no_object_is_an_error(folder, text):
         read_model_facts(folder)
 
 
+def test_runs_with_a_model_are_listed_if_their_parent_is_given(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").touch()
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(UserError) as error:
+        read_model_facts(tmp_path)
+    assert str(error.value).endswith(f"; runs with a model: {tmp_path}/a, {tmp_path}/b")
+
+
 def test_files_outside_the_folder_are_not_read(folder, tmp_path):
     """An adapter and an index of weights name other files; a pickle could run code."""
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))

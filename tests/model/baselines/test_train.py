@@ -82,6 +82,8 @@ def test_finished_baselines_are_not_repeated_and_other_settings_are_refused(made
     assert before == [path.stat().st_mtime_ns for path in written]
     with pytest.raises(UserError, match=r"base-cnn: .*run\.seed: 0 -> 1.*run\.name="):
         train_baseline(configure(made, place, "run.name=base", "run.seed=1"), "cnn")
+    with pytest.raises(UserError, match=r"base-cnn: .*finetune\.max_epochs: 1 -> 3"):
+        train_baseline(configure(made, place, "run.name=base"), "cnn", epochs=3)
     start(made, place, "run.name=trained-ridge")
     with pytest.raises(UserError, match=r"the run directory of a training"):
         train_baseline(configure(made, place, "run.name=trained"), "ridge")

@@ -1,6 +1,7 @@
 """Composition of the program: classes of commands, overrides, launcher options, help and version."""
 
 import json
+import re
 import sys
 from importlib.metadata import version
 
@@ -19,6 +20,15 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     return end.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_usage_names_arguments_in_capitals_and_the_default_configuration_on_one_line(name, capsys):
+    _, out, _ = run(capsys, name, "--help")
+    usage = " ".join(out.partition("\n\n")[0].split()[3:])
+    assert re.fullmatch(r"\[OPTIONS\]( \[?[A-Z]+(\.\.\.)?\]?)*( \[section\.key=value\]\.\.\.)?", usage), usage
+    if "--config" in out:
+        assert "the project's config.yaml" in " ".join(out.split())
 
 
 def test_keys_without_their_section_are_named_from_all_sections(capsys):

@@ -30,6 +30,15 @@ def test_hosts_of_a_command_follow_from_its_options(tmp_path):
     assert parse_target(["torchrun", "--hostfile", str(path), "train.py"]).hosts == []
 
 
+@pytest.mark.parametrize(("code", "starts"), [(2, 1), (3, 2)])
+def test_a_usage_error_is_not_restarted(tmp_path, monkeypatch, code, starts):
+    monkeypatch.setattr("model.cluster.relaunch.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("model.cluster.relaunch.GRACE_S", 0.0)
+    command = ["sh", "-c", f"echo >> {tmp_path}/starts; exit {code}"]
+    assert relaunch(command, 1, lambda _: None) == code
+    assert len((tmp_path / "starts").read_text()) == starts
+
+
 @pytest.mark.parametrize(
     ("second", "ends"),
     [

@@ -68,6 +68,7 @@ def lines(path: Path) -> list[str]:
         ([(70, "failed"), (137, "running"), (0, "finished")], "RUNNING", ExitCode.FINISHED, 3, False),
         ([(70, "failed")] * 6, "RUNNING", 70, 6, False),
         ([(137, "user_error")], "RUNNING", ExitCode.USER_ERROR, 1, False),
+        ([(2, "user_error")], "RUNNING", ExitCode.USAGE, 1, False),
         ([(0, "interrupted")], "RUNNING", ExitCode.INTERRUPTED, 1, True),
         ([(0, "interrupted")], "CANCELLED", ExitCode.INTERRUPTED, 1, False),
         ([(143, "running")], "CANCELLED", 143, 1, False),

@@ -42,6 +42,15 @@ def test_settings_name_the_architecture(made, tmp_path, settings, name):
     assert rows["model"].startswith(f"{name}: 1 layer")
 
 
+def test_a_run_is_found_from_its_model_folder(made, tmp_path):
+    folder = start(made, tmp_path)
+    (folder / "model").mkdir()
+    with pytest.raises(UserError, match=r"holds no run\.json"):
+        read_run(folder / "model")
+    (folder / "model" / "config.json").touch()
+    assert read_run(folder / "model").folder == folder
+
+
 def test_interrupted_run_shows_its_curves(made, tmp_path):
     folder = start(made, tmp_path)
     log(folder)

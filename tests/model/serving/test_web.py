@@ -97,7 +97,8 @@ def test_rejects_keep_their_place_and_show_their_reason(client, model, rows):
     results = downloaded(response)
     assert [math.isfinite(float(row["prediction"])) for row in results] == [True, False, False]
     assert [row["problem"] or None for row in results] == Predictor(model).problems(sequences)
-    assert "assay.lower_case=upper" in response.text
+    (command,) = re.findall(r"<code>(promoter-bert serve .*)</code>", response.text)
+    assert command.split() == ["promoter-bert", "serve", str(model), "assay.lower_case=upper"]
     assert "<b>" not in response.text
     assert response.text.count('href="/explain') == 1
 
@@ -147,6 +148,7 @@ def test_several_labels_and_repairs(assay, tmp_path, rows):
         (b"PK\3\4" + bytes(100), 400),
         (b"BZh9" + bytes(100), 400),
         (b'{"seq": 1', 400),
+        (b"<html>\n<body>\n<p>No sequence is here.</p>\n</body>\n</html>\n", 400),
         (gzip.compress(bytes(10_000_000)), 413),
         (b"A" * 70_000, 413),
         ((b"ACGT" * 10 + b"\n") * 301, 413),

@@ -33,7 +33,8 @@ def test_runs_are_trained_and_recognized_as_finished_in_one_process(made, tmp_pa
         (run.directory / "model" / "model.safetensors").read_bytes() for run in (config.run, second.run)
     )
     assert second_weights == first_weights
-    again = train(config)
+    again = train(config, emit=texts.append)
+    assert [text.split()[0] for text in texts[3:]] == ["note", "finetune"]
     assert again.pop("note").endswith("nothing was trained")
     assert again == written
     with pytest.raises(UserError, match="--stage pretrain: pretraining would have no effect"):

@@ -1,4 +1,5 @@
 import csv
+import re
 import sys
 from collections import Counter
 from math import ceil, floor, log2, sqrt
@@ -7,9 +8,10 @@ from statistics import fmean, variance
 import duckdb
 import pytest
 
+from pipeline.cli.dataset import query as query_command
 from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset, statement
-from pipeline.dataset.query import run_query, show_table
+from pipeline.dataset.query import query_names, read_query, run_query, show_table
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 from tests.pipeline.dataset.test_build import shell
@@ -263,3 +265,18 @@ def test_bases_by_position_equal_a_plain_count(made):
         letters = Counter(insert[position - 1] for insert in inserts)
         assert promoters == len(inserts)
         assert shares == pytest.approx([letters[base] / promoters for base in "ACGTN"])
+
+
+def test_queries_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = query_names()
+    assert [f"{name}.sql" for name in names] == QUERIES
+    for name in names:
+        assert read_query(name) == read_query(f"sql/queries/{name}.sql") == statement(f"queries/{name}.sql")
+    listed = re.search(r"Queries: ([^.]*)\.", query_command.__doc__)[1]
+    assert re.split(r",\s+", listed) == names
+    for wrong in ("split", "split.sql"):
+        with pytest.raises(UserError, match=r"splits, tied_labels"):
+            read_query(wrong)
+    (tmp_path / "own.sql").write_text("select 1")
+    assert (read_query("own.sql"), read_query("select 2")) == ("select 1", "select 2")

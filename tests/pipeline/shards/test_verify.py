@@ -1,11 +1,14 @@
 import json
+import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
+from pipeline.shards.staleness import check_fresh
 from pipeline.shards.verify import verify_shards
 from tests.pipeline.shards.shard_files import write_index
 
@@ -51,6 +54,24 @@ def test_verify_names_the_record_with_a_flipped_bit(copy):
     (copy / shard.file).write_bytes(data)
     with pytest.raises(UserError, match=rf"{shard.file}: record {len(shard.records) - 1}, bytes {record.offset:,}"):
         verify_shards(copy)
+
+
+def test_shards_of_another_dataset_are_kept_by_the_first_fix(made):
+    index = read_index(made.shards)
+    with open_dataset(made.config.dataset.path) as connection:
+        other = replace(dataset_info(connection), key="0" * 64)
+    with pytest.raises(UserError, match=r"these shards are stale \(dataset: ") as error:
+        check_fresh(index, made.config, other)
+    first, _, second = str(error.value).partition("; fix: ")[2].partition("; ")
+    (path,) = re.findall(r"promoter-bert shards .*shards\.path=([^ ,]+), then", first)
+    assert path != made.config.shards.path
+    assert path not in second
+    assert "promoter-bert shards" in second
+
+
+def test_shards_of_one_k_are_named_if_their_parent_is_given(copy):
+    with pytest.raises(UserError, match=f"shards are in {copy};"):
+        read_index(copy.parent)
 
 
 @pytest.mark.parametrize(

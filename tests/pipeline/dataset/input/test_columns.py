@@ -11,6 +11,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.dataset.database import open_dataset
 from pipeline.dataset.input.columns import Columns
 from pipeline.dataset.input.files import find_input
+from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.errors import UserError
 from tests.pipeline.dataset.toy_dataset import L, R, toy_config, write
 
@@ -107,6 +108,24 @@ def test_tables_without_labels(tmp_path, header, columns):
 
 def bare_config(folder):
     return toy_config(folder, "assay.left_adapter=", "assay.right_adapter=", "assay.min_expression=-20")
+
+
+def test_an_unknown_column_of_sequences_suggests_the_only_one_with_dna(tmp_path):
+    file = write(tmp_path / "a.tsv", table("name,seq,score", NAMES, SEQUENCES, LABELS))
+    with pytest.raises(UserError, match=r"no column sequence; it has name, seq, score; fix: .*sequence_column=seq$"):
+        find_input([str(file)], Columns("sequence"))
+
+
+def test_inserts_that_are_all_too_long_name_the_limit_that_accepts_them(tmp_path):
+    rows = "".join(f"{L}{dna(length)}{R}\t1\n" for length in range(90, 130))
+    file = write(tmp_path / "a.tsv", rows)
+    config = toy_config(tmp_path)
+    short = config.model_copy(update={"assay": config.assay.model_copy(update={"max_insert": 80})})
+    with pytest.raises(UserError, match=r"0 of 40 rows are valid.*; fix: assay\.max_insert=129, .* in place of 80$"):
+        build_dataset([file], short)
+    hint = suggest_repairs({"": [f"{L}{'A' * 81}{R}", f"{L}{'C' * 90}{R}", f"{L}{'G' * 80}{R}"]}, short.assay)
+    assert "at most 80 bases, and the longest has 90" in hint
+    assert hint.endswith("assay.max_insert=90")
 
 
 def test_no_labels_ignores_number_columns(tmp_path):

@@ -139,6 +139,34 @@ def test_missing_splits(tmp_path):
     assert "build again with dataset.valid_from_train=0.1" in " ".join(describe_build(few))
 
 
+@pytest.mark.parametrize(("value", "fix"), [("test", ""), ("train", "dataset.valid_from_train=0.1, or ")])
+def test_a_column_of_one_value_suggests_a_random_split_that_builds(tmp_path, value, fix):
+    file = write_table(
+        tmp_path / "a.tsv", HEADER, [(sequence, i % 7, value) for i, sequence in enumerate(sequences(40))]
+    )
+    given = ["dataset.split=column", "dataset.split_column=set"]
+    with pytest.raises(UserError) as error:
+        build_dataset([file], bare_config(tmp_path, *given))
+    overrides = "dataset.split=random dataset.split_column="
+    assert str(error.value).endswith(f"all 40 rows have the value {value!r}; fix: {fix}{overrides}")
+    built = build_dataset([file], bare_config(tmp_path, *given, *overrides.split()))
+    assert built.info.finetune_valid_rows > 0
+
+
+def test_one_error_names_all_settings_of_another_split_and_overrides_that_empty_them(tmp_path):
+    given = ["dataset.split=column", "dataset.split_column=fold", "dataset.valid_values=[8]", "dataset.test_values=[9]"]
+    with pytest.raises(UserError) as error:
+        bare_config(tmp_path, *given, "dataset.split=grouped")
+    message = str(error.value)
+    assert all(text in message for text in ("'fold'", "['8']", "['9']", "fix: dataset.split=column, or "))
+    overrides = "dataset.split=grouped dataset.split_column= dataset.valid_values= dataset.test_values="
+    assert message.split(", or ")[-1].startswith(overrides)
+    switched = bare_config(tmp_path, *given, *overrides.split()).dataset
+    assert (switched.split, switched.valid_values, switched.test_values) == ("grouped", [], [])
+    groups = bare_config(tmp_path, "dataset.split=grouped", "dataset.group_overlap=40").dataset
+    assert groups.switch_split("random") == "dataset.split=random dataset.group_overlap=0"
+
+
 def test_pretraining_without_given_validation_rows_above_the_threshold(tmp_path):
     """Training rows are taken for the validation of pretraining then, as with a random split."""
     rows = [(sequence, 9 - i % 10, "train") for i, sequence in enumerate(sequences(100))]
