@@ -89,9 +89,9 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded.
+    """Collect settings, versions, machines and processes that differ: name -> one value per run, None if not recorded.
 
-    Settings that do not apply to a baseline do not differ by that alone.
+    Numbers of processes are compared if all runs have checkpoints, which record them. Settings that do not apply to a baseline do not differ by that alone.
     """
     facts = [
         {
@@ -109,6 +109,9 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     ]
     names = dict.fromkeys(name for each in facts for name in each if name not in IGNORED_SETTINGS)
     values_of = {name: [each.get(name) for each in facts] for name in names}
+    processes = [run.processes for run in runs]
+    if None not in processes:
+        values_of["processes"] = processes
     if any(run.baseline for run in runs):
         values_of = {"method": [run.method for run in runs], **values_of}
     return {name: values for name, values in values_of.items() if _differ(runs, values)}
@@ -236,7 +239,7 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
     ]
     return Section(
         "Differences",
-        "Settings, versions and machines that differ between the runs. All others are the same.",
+        "Settings, versions, machines and numbers of processes that differ between the runs. All others are the same.",
         [Table(["setting", *names], rows)],
     )
 

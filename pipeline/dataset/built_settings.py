@@ -48,7 +48,7 @@ def as_built(config: C, info: DatasetInfo) -> C:
         built_with, requested = getattr(info, name), getattr(config.assay, name)
         if built_with != requested:
             problem = f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}"
-            raise UserError(f"{problem}; fix: build it again")
+            raise UserError(f"{problem}; fix: build it again: {config.build_command}")
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
@@ -81,7 +81,8 @@ def _another_dataset(config: DataConfig) -> str:
     arguments = config.format_arguments("assay", "dataset")
     overrides = [argument for argument in arguments if not argument.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
-    command = " ".join(["promoter-bert build FILES", *overrides, path])
+    settings = " ".join([*overrides, path])
     return (
-        f"for another dataset: {command}, then promoter-bert shards and train.py with {path} shards.path=other-shards"
+        f"for another dataset: promoter-bert build FILES {settings}, then promoter-bert shards and train.py with "
+        f"{settings} shards.path=other-shards"
     )
