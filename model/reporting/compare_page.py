@@ -30,7 +30,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import SHORT_KEY
-from pipeline.runtime.text import format_count, name_sequences
+from pipeline.runtime.text import format_count, name_sequences, plain_number
 
 IGNORED_SETTINGS = ("run.name", "run.path")
 """Settings that differ between any two runs: name and path."""
@@ -89,9 +89,10 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect settings, versions, machines and processes that differ: name -> one value per run, None if not recorded.
+    """Collect settings, versions, machines and processes that differ: name -> value per run, None if not recorded.
 
-    Numbers of processes are compared if all runs have checkpoints, which record them. Settings that do not apply to a baseline do not differ by that alone.
+    Numbers of processes are compared if all runs have checkpoints, which record them. Settings that do not apply to a
+    baseline do not differ by that alone.
     """
     facts = [
         {
@@ -247,4 +248,5 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
 def _value_text(name: str, value: Any, is_baseline: bool) -> str:
     if value is None:
         return "-" if is_baseline else "not recorded"
+    value = plain_number(value)
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"

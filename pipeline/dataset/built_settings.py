@@ -12,6 +12,7 @@ from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
+from pipeline.runtime.text import plain_number
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -59,8 +60,10 @@ def as_built(config: C, info: DatasetInfo) -> C:
     for section, values in recorded.items():
         for name, value in getattr(config, section):
             if name in values and value != values[name] and config.was_overridden(f"{section}.{name}"):
-                built_with = _plain(values[name])
-                problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
+                built_with = plain_number(values[name])
+                problem = (
+                    f"{section}.{name} is {plain_number(value)}, but {config.dataset.path} was built with {built_with}"
+                )
                 raise UserError(f"{problem}; {_another_dataset(config)}")
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in recorded.items()}
     return config.model_copy(update=sections)
@@ -69,11 +72,6 @@ def as_built(config: C, info: DatasetInfo) -> C:
 def _with_later_settings(section: Section, recorded: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of settings that a dataset does not record; see Section.LATER_SETTINGS."""
     return {**{name: type(section).model_fields[name].default for name in section.LATER_SETTINGS}, **recorded}
-
-
-def _plain(value: Any) -> Any:
-    """Convert a whole number of rows to an integer; sizes are floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _another_dataset(config: DataConfig) -> str:

@@ -142,9 +142,9 @@ def open_dataset(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection to a dataset. Either one writer or several readers can have it open.
 
-    build_command: builds the dataset; shown if there is none. other_files: let queries read other files; a view in a dataset from elsewhere must not. A writer waits up to
-    LOCK_TIMEOUT_S for readers. Raises UserError if the file is missing, is not a DuckDB file, or stays locked by
-    another process, and for an error of DuckDB in the block.
+    build_command: builds the dataset; shown if there is none. other_files: let queries read other files; a view in a
+    dataset from elsewhere must not. A writer waits up to LOCK_TIMEOUT_S for readers. Raises UserError if the file is
+    missing, is not a DuckDB file, or stays locked by another process, and for an error of DuckDB in the block.
     """
     try:
         is_database = is_duckdb(path)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.row_notes import RowNotes
 from pipeline.dataset.rows.design import DesignCounts
 from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.splits.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
@@ -61,11 +62,14 @@ class BuildResult:
     """For split = grouped; None for an existing dataset."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
+    notes: RowNotes = field(default_factory=RowNotes)
+    """Notes on the rows, for people; not in --json."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for --json, without the flanks."""
         values = asdict(self)
         info = values.pop("info")
+        del values["notes"]
         del info["upstream"], info["downstream"]
         values["splits"] = self.info.split_rows
         values["was_there"] = values.pop("reused")

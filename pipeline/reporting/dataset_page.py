@@ -54,8 +54,8 @@ def write_stats(
     """Write the page of dataset statistics to `out`, an .html file.
 
     step: called with the name of each query before it runs, then "drawing", then "". build_command: builds the dataset;
-    shown if there is none. The same dataset gives the same bytes. The file is written atomically. Raises UserError for a dataset that cannot be read and for an output that
-    cannot be written.
+    shown if there is none. The same dataset gives the same bytes. The file is written atomically. Raises UserError for
+    a dataset that cannot be read and for an output that cannot be written.
     """
     out = Path(out)
     expect_page_name(out)

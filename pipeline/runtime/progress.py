@@ -21,7 +21,8 @@ class Update(Protocol):
     before: units done before the start of the job, by an interrupted one. None: those of the first call.
     """
 
-    def __call__(self, done: int, total: int, note: str, before: int | None = None, /) -> None: ...
+    def __call__(self, done: int, total: int, note: str, before: int | None = None, /) -> None:
+        """Show them."""
 
 
 def emit(line: str) -> None:

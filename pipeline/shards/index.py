@@ -105,7 +105,7 @@ class Index:
 
 _SHARD_ENTRY, _INDEX = TypeAdapter(ShardEntry), TypeAdapter(Index)
 _TABLE_SLICE = TypeAdapter(TableSlice)
-_REWRITE = "fix: promoter-bert shards with the --config and options they were written with"
+_REWRITE = "fix: promoter-bert shards"
 
 
 def shard_key(dataset_key: str, config: DataConfig, labels: Sequence[str] = ()) -> str:

@@ -22,7 +22,7 @@ MOST_RECORDS = 100_000
 NPY_HEADER_BYTES = 128
 """Size of the header of a .npy file as np.save writes it."""
 _ROW_BYTES = 4 * 8
-_REWRITE = "fix: promoter-bert shards with the --config and options they were written with"
+_REWRITE = "fix: promoter-bert shards"
 
 Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]

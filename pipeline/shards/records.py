@@ -50,8 +50,7 @@ _NUMBER_END, _CHECKSUM = 9, slice(148, 156)
 """In the tar header of a member: end of the number of its record, and place of the checksum of the header."""
 END = bytes(TAR_END_BYTES)
 """Two empty blocks end a tar."""
-_WRITE = "fix: promoter-bert shards with the --config and options they were written with"
-REWRITE = "fix: delete the file and run promoter-bert shards with the --config and options it was written with"
+REWRITE = "fix: delete the file and run promoter-bert shards with the options it was written with"
 """The fix in the error for a corrupt shard."""
 
 
@@ -181,7 +180,7 @@ def read_range(folder: Path | str, shard: ShardEntry, start: int, end: int | Non
 
 def missing_shard_error(folder: Path | str, shard: ShardEntry) -> UserError:
     """Make the error for a missing shard file."""
-    return UserError(f"{folder}/{shard.file}: no such file; {_WRITE}")
+    return UserError(f"{folder}/{shard.file}: no such file; fix: promoter-bert shards")
 
 
 def check_record(
