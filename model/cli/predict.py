@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from pipeline.cli.messages import column_of_sequences, column_title
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
+
+if TYPE_CHECKING:
+    from model.prediction.files import PredictionResult
 
 
 def predict(
@@ -96,7 +99,8 @@ def predict(
     place = "standard output" if output == "-" else output
     lines = [
         f"{place}: {describe_speed(result, name)}",
-        f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}",
+        f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}"
+        f"{_describe_adapters(result)}",
         *describe_problems(result, result.problems_file),
     ]
     if (scores := result.label_scores) is not None:
@@ -107,3 +111,9 @@ def predict(
     # Predictions on standard output must not be mixed with the summary.
     with redirect_stdout(sys.stderr) if is_stream(output) else nullcontext():
         print_result(result.as_dict(), as_json, lines)
+
+
+def _describe_adapters(result: "PredictionResult") -> str:
+    """Say that adapters were added, as the settings of the model request: the lengths include them."""
+    added = result.adapters_added
+    return f", with the adapters of the assay, which were added to {format_count(added, 'row')}" if added else ""
