@@ -107,10 +107,8 @@ def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: Pag
         )
     if len(rows) < explained or not counts.is_complete:
         among = f" of {counts.total:,} rows" if counts.total else ""
-        return (
-            f"The page shows {_first(len(rows))} {unit if len(rows) == 1 else f'{unit}s'}{among}. Add -o effects.tsv to "
-            f"explain all of them.{invalid}"
-        )
+        units = unit if len(rows) == 1 else f"{unit}s"
+        return f"The page shows {_first(len(rows))} {units}{among}. Add -o effects.tsv to explain all of them.{invalid}"
     shown = f"the only {unit}" if explained == 1 else f"all {format_count(explained, unit)}"
     return f"The page shows {shown}.{invalid}"
 

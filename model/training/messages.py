@@ -124,11 +124,16 @@ def describe_summary(summary: dict[str, Any]) -> str:
         correlations = ", ".join(
             f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
-        unit = "" if labels else str(summary["config"]["assay"].get("unit", ""))
-        errors = f", R2 {score['r2']:.4f}, {_describe_error(score['mse'], unit)} " if "r2" in score else " "
+        errors = ""
+        if "r2" in score:
+            unit = str(summary["config"]["assay"].get("unit", ""))
+            error = (
+                f"MSE {score['mse']:.4f}" if labels else _describe_error(score["mse"], unit)
+            )  # labels differ in unit
+            errors = f", R2 {score['r2']:.4f}, {error}"
         mean = "mean of the labels: " if labels else ""
         rows = format_count(score["rows"], sequence_name(summary["config"]))
-        lines.append(f"{split:10} {mean}{correlations}{errors}({rows})")
+        lines.append(f"{split:10} {mean}{correlations}{errors} ({rows})")
         lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
         lines += [f"warning    {warning}" for warning in warn_of_scale(score)]
     if summary.get("scores"):
@@ -168,7 +173,7 @@ def _describe_label(score: dict[str, Any], label: str) -> str:
 
 def _describe_error(mse: float, unit: str = "") -> str:
     """Describe a mean squared error and its root, the typical error in the unit of the labels."""
-    return f"MSE {mse:.4f}, RMSE {math.sqrt(mse):.4f}{f' {unit}' if unit else ''}"
+    return f"MSE {mse:.4f}, RMSE {math.sqrt(mse):.3f}{f' {unit}' if unit else ''}"
 
 
 def _format_score(score: dict[str, Any], name: str) -> str:
