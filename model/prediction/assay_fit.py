@@ -10,6 +10,7 @@ from pipeline.config.schema import Assay
 from pipeline.runtime.text import format_count
 
 NameOf = Callable[[int], str]
+"""Names the row of a valid sequence, by its place among the valid sequences of a call."""
 EARLY_ROWS = 1000
 UNSEEN_SHARE = 0.1
 """Share of the valid sequences from which lengths never seen in training are reported."""
@@ -66,7 +67,8 @@ class AssayFit:
         if self._seen is not None and len(valid):
             self._valid += len(valid)
             lengths = pc.subtract(pc.binary_length(valid), sum(map(len, self._adapters)))
-            self._add_lengths(lengths, *self._seen, name_of)
+            shortest, longest = self._seen
+            self._add_lengths(lengths, shortest, longest, name_of)
 
     def finish(self) -> None:
         """Warn of the sequences, unless this has been done."""
