@@ -8,7 +8,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from model.runs.status import RunStatus, State, locate_launch_record
+from model.runs.status import RunStatus, State, describe_interruption, locate_launch_record
 from model.watchdog.client import Watchdog, start_watchdog
 from pipeline.errors import UserError
 
@@ -70,10 +70,13 @@ def train(watchdog: Watchdog | None) -> State:
     args = parse_arguments()
     config = load_config(args.config, args.overrides)
 
-    from model.training import train as training
+    try:
+        from model.training import train as training
 
-    emit = partial(print, flush=True)
-    summary = training.train(config, args.stage, args.deepspeed_config, watchdog, emit)
+        emit = partial(print, flush=True)
+        summary = training.train(config, args.stage, args.deepspeed_config, watchdog, emit)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(describe_interruption(config.run.directory)) from None
     return State.INTERRUPTED if "stopped" in summary else State.FINISHED
 
 
@@ -87,8 +90,8 @@ def main() -> int:
             status.state = train(watchdog)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command to resume from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(str(interruption) or "interrupted before the training; run the same command again", file=sys.stderr)
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)

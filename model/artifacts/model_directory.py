@@ -3,6 +3,8 @@
 This module does not import torch, so that a wrong path is reported at once.
 """
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,6 +160,19 @@ def _list_models(folder: Path) -> str:
     return f"; runs with a model: {', '.join(runs[:MOST_LISTED])}{more}" if runs else ""
 
 
+def _fix_of_no_model(folder: Path) -> str:
+    """Name the command that trains the model of a folder: that of its run, if it was started."""
+    run = folder.parent if folder.name == "model" else folder
+    try:
+        command = json.loads((run / "run.json").read_text(encoding="utf-8"))["command"]
+        words = shlex.join(word for word in command if not word.startswith("--local_rank"))
+        return f"; fix: run its training to the end: deepspeed {words}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return (
+            f"; fix: train it first: deepspeed train.py run.name={shlex.quote(run.name)}, with the --config of its data"
+        )
+
+
 def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
     """Read config.json of an intact model of train.py. expected: the kind of folder to name in an error.
 
@@ -171,7 +186,9 @@ def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
         )
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError(f"{folder}: no model here{looked_in(folder)}; {expected}{_list_models(folder)}")
+        raise UserError(
+            f"{folder}: no model here{looked_in(folder)}; {expected}{_list_models(folder) or _fix_of_no_model(folder)}"
+        )
     settings = read_json(path)
     if not isinstance(settings, dict) or "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")

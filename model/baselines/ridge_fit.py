@@ -83,5 +83,5 @@ def _check_memory(dataset: Path) -> None:
         raise UserError(
             f"{dataset}: the k-mer counts do not fit into memory; expected about {needed / 1e9:.1f} GB, got "
             f"{available / 1e9:.1f} GB; fix: a dataset of fewer rows (dataset.finetune_train=500000), or promoter-bert "
-            "baseline cnn"
+            "baseline cnn with the same --config and overrides"
         )

@@ -58,7 +58,7 @@ def train_baseline(
     training; on_progress: called during it. Raises UserError for a dataset or shards
     that are missing or do not fit, and for a run directory with other settings.
     """
-    with open_dataset(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path, build_command=config.build_command) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
     empty = [f"finetune/{split}" for split in ("train", "valid") if not info.split_rows[f"finetune/{split}"]]

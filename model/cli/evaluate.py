@@ -37,8 +37,9 @@ def evaluate(
 ) -> None:
     """Score a model on labelled rows.
 
-    Prints Pearson, Spearman, mean squared error and R2 with 95 % intervals, per label and per group of rows. With -o,
-    the same command resumes an interrupted evaluation.
+    Prints Pearson, Spearman, mean squared error (MSE) and R2 with 95 % intervals, per label and per group of rows.
+    RMSE, the root of MSE, is the typical error in the unit of the labels. With -o, the same command resumes an
+    interrupted evaluation.
 
     Overrides can request repairs of sequences, as in predict.
 
@@ -111,6 +112,7 @@ def _table(head: str, scores: "Mapping[str, RegressionScores]") -> Iterator[str]
     """Format one line per label or group: rows, and the scores with their intervals."""
     width = max(len(head), *map(len, scores))
     heads = "".join(f"{name + ' (95 %)':31}" for name in ("Pearson", "Spearman", "MSE", "R2"))
-    yield f"{head:{width}}{'rows':>11}  {heads}".rstrip()
+    yield f"{head:{width}}{'rows':>11}  {heads}RMSE".rstrip()
     for name, row in scores.items():
-        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in row.cells())}".rstrip()
+        rmse = "-" if row.rows < 2 else f"{row.rmse:.3f}"
+        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in row.cells())}{rmse}"

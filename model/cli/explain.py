@@ -178,7 +178,7 @@ def _explain_files(request: "ExplainRequest", as_json: bool) -> None:
 
     unit = "variant" if request.variants else read_sequence_name(request.model)
     with progress("explain", f"{unit}s", quiet=as_json) as show:
-        result = explain_files(request, lambda done, total, _: show(done, total, ""), _warn)
+        result = explain_files(request, lambda done, total, before: show(done, total, "", before), _warn)
     print_result(result.as_dict(), as_json, list(_describe_files(result, unit)))
 
 

@@ -17,6 +17,7 @@ from pipeline.runtime.progress import add_speed, emit, progress
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
+    from model.prediction.files import PredictionResult
     from model.prediction.request import PredictionRequest
 
 
@@ -100,7 +101,8 @@ def predict(
     place = "standard output" if output == "-" else output
     lines = [
         f"{place}: {describe_speed(result, name)}",
-        f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}",
+        f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}"
+        f"{_describe_adapters(result)}",
         *describe_problems(result, result.problems_file),
     ]
     if (scores := result.label_scores) is not None:
@@ -124,3 +126,9 @@ def _evaluate_command(request: "PredictionRequest", label: str | None) -> str:
     strands = ["--both-strands"] * request.both_strands
     words = ["evaluate", str(request.model), *request.inputs, *given, *strands, *request.overrides]
     return shlex.join(["promoter-bert", *words])
+
+
+def _describe_adapters(result: "PredictionResult") -> str:
+    """Say that adapters were added, as the settings of the model request: the lengths include them."""
+    added = result.adapters_added
+    return f", with the adapters of the assay, which were added to {format_count(added, 'row')}" if added else ""

@@ -100,7 +100,7 @@ def _check_port(port: int) -> str:
 def _check_shards(config: Config) -> str:
     """Return the error that train.py would report for dataset and shards; empty if there is none."""
     try:
-        with open_dataset(config.dataset.path) as connection:
+        with open_dataset(config.dataset.path, build_command=config.build_command) as connection:
             info = dataset_info(connection)
         built = as_built(config, info)
         check_fresh(find_index(built), built, info)

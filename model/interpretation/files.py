@@ -28,6 +28,9 @@ from pipeline.dataset.input.repairs import suggest_repairs
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.runtime.prefetch import prefetch
 
+MOST_REJECTED = 10
+"""Rows without a prediction that a page lists."""
+
 
 @dataclass(frozen=True)
 class ExplainFilesResult:
@@ -104,6 +107,8 @@ class _Explanation:
             ),
         )
         self.substitutions = 0
+        self.rejected: list[tuple[int, str, str]] = []
+        """Number, name and problem of the first rows without a prediction."""
 
     def run(self, on_progress: OnProgress) -> ExplainFilesResult:
         start = time.monotonic()
@@ -123,7 +128,7 @@ class _Explanation:
             hint = source.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
                 raise nothing_predicted(request.inputs, report.counts, hint)
-            counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.outputs)
+            counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.outputs, self.rejected)
             writer.draw(lambda: render_rows_page(writer.drawn, self.several_labels, counts, self.page_facts))
         seconds = time.monotonic() - start
         return ExplainFilesResult(
@@ -165,6 +170,7 @@ class _Explanation:
             for part, values in predicted:
                 assert isinstance(part, MutantPart)
                 report.add(part.source)
+                self.rejected += part.list_rejected(MOST_REJECTED - len(self.rejected))
                 self._check_fit(part)
                 for row in self._arrange(part, values):
                     writer.add(row)
@@ -176,8 +182,8 @@ class _Explanation:
     def _check_fit(self, part: MutantPart) -> None:
         first, *others = zip(*(row.sides.values() for row in part.rows), strict=True) if part.rows else [()]
         for sequences in others:
-            self.fit.add_lengths(pa.array(sequences, pa.string()))
-        self.fit.add(part.written, pa.array(first, pa.string()))
+            self.fit.add_lengths(pa.array(sequences, pa.string()), part.describe_row)
+        self.fit.add(part.written, pa.array(first, pa.string()), part.describe_row)
 
     def _arrange(self, part: MutantPart, values: Values) -> Iterator[ExplainedRow]:
         """Yield the rows of a part. values: predictions of each promoter and its mutants, (sequences, ...)."""

@@ -31,15 +31,28 @@ class RowToExplain:
 class MutantPart(Part):
     """The promoters of some rows, each followed by its mutants, as a part to predict. Its length is that of the rows.
 
-    rows: the valid ones. source: all of them, for ProblemReport. written: their sequences as written.
+    rows: the valid ones. source: all of them, for ProblemReport. written: their sequences as written; names: their
+    names, or empty texts.
     """
 
     rows: list[RowToExplain]
     source: Part
     written: pa.Array
+    names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def describe_row(self, place: int) -> str:
+        """Name a valid row, such as row 7 (NAME). place: among the valid ones, from 0."""
+        row = self.rows[place]
+        return f"row {row.number:,}{f' ({row.name})' if row.name else ''}"
+
+    def list_rejected(self, most: int) -> list[tuple[int, str, str]]:
+        """List number, name and problem of the first rows without a prediction. most: of them."""
+        problems = enumerate(self.source.table["problem"].to_pylist())
+        rejected = [(self.first + at + 1, self.names[at], problem) for at, problem in problems if problem is not None]
+        return rejected[:most]
 
 
 def find_sequences(names: list[str], columns: Columns) -> Input:
@@ -104,7 +117,7 @@ def _make_part(
     ]
     sequences = pa.array([*_all_sequences(rows, assay)], pa.string())
     table = pa.table({"repaired": sequences, "problem": pa.nulls(len(sequences), pa.string())})
-    return MutantPart(source.first, table, rows=rows, source=source, written=written)
+    return MutantPart(source.first, table, rows=rows, source=source, written=written, names=names)
 
 
 def _all_sequences(rows: Sequence[RowToExplain], assay: Assay) -> Iterator[str]:

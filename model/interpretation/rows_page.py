@@ -44,7 +44,7 @@ class RowCounts:
     """Rows of a request.
 
     read: of the input, valid or not; invalid: without a prediction; total: 0 if unknown. is_complete: whether all rows
-    were read.
+    were read. rejected: number, name and problem of the first invalid rows.
     """
 
     read: int
@@ -52,6 +52,7 @@ class RowCounts:
     total: int
     is_complete: bool
     outputs: Sequence[Path]
+    rejected: Sequence[tuple[int, str, str]] = ()
 
 
 def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts: RowCounts, facts: PageFacts) -> str:
@@ -73,7 +74,7 @@ def render_rows_page(rows: Sequence[ExplainedRow], several_labels: bool, counts:
             Section(
                 "Overview",
                 f"{_describe_counts(rows, counts, facts)} {unit_text(unit)}",
-                [table],
+                [table, *_rejected_table(counts)],
                 facts.command,
             ),
             Section("How to read the figures", "\n\n".join([*how, motif_text(facts)])),
@@ -95,16 +96,28 @@ def _describe_counts(rows: Sequence[ExplainedRow], counts: RowCounts, facts: Pag
     invalid = f" {format_count(counts.invalid, 'row')} had no prediction." if counts.invalid else ""
     if tables and len(rows) < explained:
         return (
-            f"The page shows the first {len(rows):,} of {format_count(explained, unit)}. {' and '.join(tables)}: the "
+            f"The page shows {_first(len(rows))} of {format_count(explained, unit)}. {' and '.join(tables)}: the "
             f"substitutions of all of them.{invalid}"
         )
     if len(rows) < explained or not counts.is_complete:
         among = f" of {counts.total:,} rows" if counts.total else ""
-        return (
-            f"The page shows the first {format_count(len(rows), unit)}{among}. Add -o effects.tsv to explain all of "
-            f"them.{invalid}"
-        )
-    return f"The page shows all {format_count(explained, unit)}.{invalid}"
+        units = unit if len(rows) == 1 else f"{unit}s"
+        return f"The page shows {_first(len(rows))} {units}{among}. Add -o effects.tsv to explain all of them.{invalid}"
+    shown = f"the only {unit}" if explained == 1 else f"all {format_count(explained, unit)}"
+    return f"The page shows {shown}.{invalid}"
+
+
+def _first(rows: int) -> str:
+    return "the first" if rows == 1 else f"the first {rows:,}"
+
+
+def _rejected_table(counts: RowCounts) -> list[Content]:
+    """Make a table of the first rows without a prediction, if there are any."""
+    rows = [(f"{number:,}", name, problem) for number, name, problem in counts.rejected]
+    more = counts.invalid - len(rows)
+    if rows and more:
+        rows.append(("", "", f"and {format_count(more, 'more row')}"))
+    return [Table(("row without a prediction", "name", "reason"), rows)] if rows else []
 
 
 def _overview(views: Sequence[tuple[ExplainedRow, str]], several_labels: bool) -> Table:

@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from pipeline.config.schema import Assay
 from pipeline.runtime.text import format_count
 
+NameOf = Callable[[int], str]
+"""Names the row of a valid sequence, by its place among the valid sequences of a call."""
 EARLY_ROWS = 1000
 UNSEEN_SHARE = 0.1
 """Share of the valid sequences from which lengths never seen in training are reported."""
@@ -40,9 +42,13 @@ class AssayFit:
         self._checks_adapters = any(self._adapters) and are_exact
         self._all = self._rows = self._with_adapter = self._valid = self._unseen = 0
         self._unseen_lengths: tuple[int, int] | None = None
+        self._example = ""
 
-    def add(self, written: pa.ChunkedArray | pa.Array, valid: pa.Array) -> None:
-        """Count sequences. written: all of them as written; valid: the valid ones after repairs."""
+    def add(self, written: pa.ChunkedArray | pa.Array, valid: pa.Array, name_of: NameOf | None = None) -> None:
+        """Count sequences. written: all of them as written; valid: the valid ones after repairs.
+
+        name_of: function that names the row of a valid sequence, for an example in the warning.
+        """
         self._all += len(written)
         if self._checks_adapters:
             upper = pc.ascii_upper(written)
@@ -51,16 +57,18 @@ class AssayFit:
             found = ends[0] if len(ends) == 1 else pc.or_(*ends)
             self._rows += len(written) - pc.sum(pc.equal(upper, "")).as_py() if len(written) else 0
             self._with_adapter += pc.sum(found).as_py() or 0
-        self.add_lengths(valid)
+        self.add_lengths(valid, name_of)
         if not self._was_checked_early and self._all >= EARLY_ROWS:
             self._was_checked_early = True
             self._report(f" (first {self._all:,} rows)")
 
-    def add_lengths(self, valid: pa.Array) -> None:
-        """Count the lengths of valid sequences, such as the alternatives of variants."""
+    def add_lengths(self, valid: pa.Array, name_of: NameOf | None = None) -> None:
+        """Count the lengths of valid sequences, such as the alternatives of variants. name_of: see add."""
         if self._seen is not None and len(valid):
             self._valid += len(valid)
-            self._add_lengths(pc.subtract(pc.binary_length(valid), sum(map(len, self._adapters))), *self._seen)
+            lengths = pc.subtract(pc.binary_length(valid), sum(map(len, self._adapters)))
+            shortest, longest = self._seen
+            self._add_lengths(lengths, shortest, longest, name_of)
 
     def finish(self) -> None:
         """Warn of the sequences, unless this has been done."""
@@ -71,9 +79,12 @@ class AssayFit:
             self._has_warned = True
             self._warn(f"the sequences seem not to be of the model's assay{where}: {text}")
 
-    def _add_lengths(self, lengths: pa.Array, shortest: int, longest: int) -> None:
-        unseen = lengths.filter(pc.or_(pc.less(lengths, shortest), pc.greater(lengths, longest)))
+    def _add_lengths(self, lengths: pa.Array, shortest: int, longest: int, name_of: NameOf | None) -> None:
+        is_unseen = pc.or_(pc.less(lengths, shortest), pc.greater(lengths, longest))
+        unseen = lengths.filter(is_unseen)
         if len(unseen):
+            if name_of is not None and not self._example:
+                self._example = f", such as {name_of(pc.index(is_unseen, True).as_py())}"
             self._unseen += len(unseen)
             ends = pc.min_max(unseen).as_py()
             low, high = self._unseen_lengths or (ends["min"], ends["max"])
@@ -89,7 +100,7 @@ class AssayFit:
             assert self._seen is not None
             problems.append(
                 f"{self._unseen:,} of {self._valid:,} have inserts of {_range(self._unseen_lengths)}, and the model "
-                f"was trained on {_range(self._seen)}"
+                f"was trained on {_range(self._seen)}{self._example}"
             )
         return f"{'; '.join(problems)}; predictions of other sequences are unreliable" if problems else ""
 

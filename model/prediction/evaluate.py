@@ -108,7 +108,7 @@ def _evaluate(
         for part, values in journal.resume(parts, predict):
             assert isinstance(part, LabelledPart)
             report.add(part)
-            fit.add(part.table["sequence"], part.valid_sequences)
+            fit.add(part.table["sequence"], part.valid_sequences, part.describe_valid)
             filled = np.full((len(part), len(labels)), np.nan, np.float32)
             filled[part.table["problem"].is_null().to_numpy()] = values.reshape(-1, len(labels))
             predictions.append(filled)

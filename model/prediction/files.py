@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import pyarrow.compute as pc
+
 from model.artifacts.model_directory import describe_unfinished_run, find_model_folder, labels_of, read_model_facts
 from model.distributed.process_group import join_group
 from model.prediction.assay_fit import AssayFit
@@ -70,6 +72,8 @@ class PredictionResult(OutputResult):
 
     sequence_column: str | None
     sequence_lengths: tuple[int, int]
+    adapters_added: int = 0
+    """Rows without adapters to which the assay's were added, as its setting missing_adapters=add requests."""
     label_column: str | None = None
     label_scores: LabelScores | None = None
 
@@ -77,7 +81,7 @@ class PredictionResult(OutputResult):
         """Return the values of --json, without scores; the keys `found` and `remedy` are those of earlier versions."""
         keys = {"rows_resumed": "found", "hint": "remedy"}
         values = asdict(self)
-        del values["label_column"], values["label_scores"]
+        del values["label_column"], values["label_scores"], values["adapters_added"]
         return {keys.get(name, name): value for name, value in values.items()}
 
 
@@ -127,6 +131,12 @@ def nothing_predicted(names: list[str], problems: Mapping[str, int], hint: str) 
     return UserError(f"{text}: nothing to predict ({reasons}){f'; {hint}' if hint else ''}")
 
 
+def _count_added_adapters(part: Part) -> int:
+    """Count the valid rows that became longer: only added adapters do that."""
+    longer = pc.greater(pc.binary_length(part.table["repaired"]), pc.binary_length(part.table["sequence"]))
+    return int(pc.sum(pc.and_(part.table["problem"].is_null(), longer)).as_py() or 0)
+
+
 def _predict(
     request: PredictionRequest, predict: PredictParts, on_progress: OnProgress, warn: Callable[[str], None]
 ) -> PredictionResult:
@@ -137,15 +147,17 @@ def _predict(
     labels, fit, scorer = labels_of(facts), AssayFit(facts, assay, warn), LabelScorer()
     if request.leaderboard is not None and request.inputs != [STANDARD_INPUT]:
         check_leaderboard_rows(request.leaderboard, read_parts(source, assay, BUFFER_ROWS))
-    total = count_rows(source)
+    total, adapters_added = count_rows(source), 0
     reader = prefetch(read_parts(source, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read promoters")
     with open_journal(request) as journal, open_output(request.output) as (file, report), closing(reader) as parts:
 
         def predicted_parts() -> Iterator[Part]:
+            nonlocal adapters_added
             for part, values in journal.resume(parts, predict):
                 report.add(part)
-                fit.add(part.table["sequence"], part.valid_sequences)
+                fit.add(part.table["sequence"], part.valid_sequences, part.describe_valid)
                 scorer.add(part, values)
+                adapters_added += _count_added_adapters(part) if assay.missing_adapters == "add" else 0
                 yield part.with_predictions(values, labels)
                 on_progress(report.rows, total, journal.rows_resumed)
 
@@ -174,6 +186,7 @@ def _predict(
         rows_per_second=round((report.rows - journal.rows_resumed) / seconds, 1),
         sequence_column=source.column_names[0],
         sequence_lengths=report.lengths,
+        adapters_added=adapters_added,
         label_column=source.column_names[1] if source.labelled else None,
         label_scores=scorer.scores(),
     )

@@ -56,6 +56,12 @@ class Part:
         """The repaired sequences of the valid rows."""
         return self.table["repaired"].filter(self.table["problem"].is_null()).combine_chunks()
 
+    def describe_valid(self, place: int) -> str:
+        """Name the row of a valid sequence, such as row 7 (NAME). place: among the valid sequences, from 0."""
+        row = int(np.flatnonzero(self.table["problem"].is_null().to_numpy())[place])
+        name = self.table["name"][row].as_py() if "name" in self.table.column_names else ""
+        return f"row {self.first + row + 1:,}{f' ({name})' if name else ''}"
+
     def with_predictions(self, values: npt.NDArray[np.float32], labels: Sequence[str] = ()) -> "Part":
         """Replace column repaired by prediction, or by prediction_NAME per label: float32, null for an invalid row.
 

@@ -30,7 +30,7 @@ from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
 from pipeline.reporting.text import SHORT_KEY
-from pipeline.runtime.text import format_count, name_sequences
+from pipeline.runtime.text import format_count, name_sequences, plain_number
 
 IGNORED_SETTINGS = ("run.name", "run.path")
 """Settings that differ between any two runs: name and path."""
@@ -43,8 +43,6 @@ STARTS = {
 SETTINGS = {"finetune.start": "start of fine-tuning (finetune.start)"}
 """Setting -> its name on the page; other settings keep their keys."""
 SCORE_COLUMNS = ("Pearson", "Spearman", "R²")
-MOST_DIGITS = 1e6
-"""Whole numbers below are written in digits."""
 DIFFERENCES = "Settings that differ"
 OTHER_PROMOTERS = (
     "The runs differ in dataset or splits: they were scored on different rows, so their scores cannot be compared."
@@ -92,9 +90,10 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Comparison:
 
 
 def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Collect settings, versions and machines that differ: name -> one value per run, None if not recorded.
+    """Collect settings, versions, machines and processes that differ: name -> value per run, None if not recorded.
 
-    Settings that do not apply to a baseline do not differ by that alone.
+    Numbers of processes are compared if all runs have checkpoints, which record them. Settings that do not apply to a
+    baseline do not differ by that alone.
     """
     facts = [
         {
@@ -112,6 +111,9 @@ def differences(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     ]
     names = dict.fromkeys(name for each in facts for name in each if name not in IGNORED_SETTINGS)
     values_of = {name: [each.get(name) for each in facts] for name in names}
+    processes = [run.processes for run in runs]
+    if None not in processes:
+        values_of["processes"] = processes
     if any(run.baseline for run in runs):
         values_of = {"method": [run.method for run in runs], **values_of}
     return {name: values for name, values in values_of.items() if _differ(runs, values)}
@@ -259,7 +261,7 @@ def _differences(runs: Sequence[ComparedRun], differing: dict[str, list[Any]]) -
     ]
     return Section(
         DIFFERENCES,
-        "Settings, versions and machines that differ between the runs. All others are the same.",
+        "Settings, versions, machines and numbers of processes that differ between the runs. All others are the same.",
         [Table(["setting", *names], rows)],
     )
 
@@ -271,6 +273,5 @@ def _value_text(name: str, value: Any, is_baseline: bool) -> str:
         return ", ".join(map(str, value)) or "(empty)"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:g}" if abs(value) < MOST_DIGITS else str(value)
+    value = plain_number(value)
     return STARTS.get(value, str(value)) if name == "finetune.start" else str(value) or "(empty)"

@@ -26,7 +26,7 @@ MOST_BARS = 40
 """More groups are shown in the table only."""
 CELLS = 36
 """Cells per axis, roughly, in a figure of counts."""
-HEADS = ("rows", "Pearson", "Spearman", "MSE", "R²")
+HEADS = ("rows", "Pearson", "Spearman", "MSE", "R²", "RMSE")
 DIGITS = 3
 """Digits after the decimal point, with which four scores and their intervals fit on the page."""
 NUMBERS = frozenset(range(1, len(HEADS) + 1))
@@ -52,7 +52,7 @@ def _sections(result: EvaluationResult, rows: LabelledRows, name: str, unit: str
     yield Section(
         "Scores",
         "Scores of the predictions on the rows that have a label. MSE and R² need labels on the scale of the training "
-        "labels; the correlations do not.",
+        "labels; the correlations do not. RMSE, the root of MSE, is the typical error in the unit of the labels.",
         [score_table("label", result.scores)],
     )
     for number, (label, column) in enumerate(result.label_columns.items()):
@@ -82,7 +82,10 @@ def _group_section(heading: str, name: str, groups: Mapping[str, RegressionScore
 
 def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
     """Make the table of scores by label or group. head: of the first column."""
-    rows = [(name, f"{row.rows:,}", *row.cells(DIGITS)) for name, row in scores.items()]
+    rows = [
+        (name, f"{row.rows:,}", *row.cells(DIGITS), "-" if row.rows < 2 else f"{row.rmse:.{DIGITS}f}")
+        for name, row in scores.items()
+    ]
     return Table((head, *HEADS), rows, NUMBERS)
 
 

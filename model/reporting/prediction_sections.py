@@ -14,7 +14,7 @@ from pipeline.reporting.text import with_unit
 from pipeline.runtime.text import name_sequences
 
 RESIDUALS = (
-    "A residual is measured minus predicted expression: above 0, the prediction is too low. The three figures below "
+    "A residual is measured minus predicted expression: above 0, the prediction is too low. The figures below "
     "show residuals by a property of the promoters. Dots are means with 95 % confidence intervals. Pale bars span the "
     f"middle half of the residuals. Open circles are means of fewer than {FEW} promoters, without an interval. The "
     "lower panel shows the number of promoters."
@@ -109,10 +109,11 @@ def _residual_sections(results: dict[str, Columns], name: str, unit: str) -> Ite
         f"Residuals usually rise from left to right. {NOISE}",
     )  # fmt: skip
     lengths = results["residuals_by_length"]["bases"]
-    yield _residuals(
-        *values, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
-        "If an interval does not include 0, predictions for inserts of this length are probably wrong on average.",
-    )  # fmt: skip
+    if len(lengths) > 1:  # one length has no figure
+        yield _residuals(
+            *values, "length", "Residuals by insert length", lengths, 1.0, "insert length (bases)",
+            "If an interval does not include 0, predictions for inserts of this length are probably wrong on average.",
+        )  # fmt: skip
     middles = [100 * gc + 2.5 for gc in results["residuals_by_gc"]["gc"]]  # middles of steps 5 % wide
     if middles:  # empty if all inserts are empty
         yield _residuals(

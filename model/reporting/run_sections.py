@@ -1,5 +1,6 @@
 """Sections of a run's page: scores and training."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,9 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "Spearman": lambda score: score_text(score, "spearman"),
     "mean squared error (squared units)": lambda score: f"{score['mse']:.4f}" if "mse" in score else "",
     "R²": lambda score: f"{score['r2']:.4f}" if "r2" in score else "",
+    "typical error (RMSE, in the unit of the labels)": lambda score: (
+        f"{math.sqrt(score['mse']):.4f}" if "mse" in score else ""
+    ),
 }
 """Row of a table of scores -> its text, empty for a run that does not record it."""
 SPLITS = {"valid": "validation", "test": "test"}
@@ -136,7 +140,7 @@ def _label_tables(run: RunFiles) -> list[Content]:
         scored = [name for name in run.labels if f"pearson/{name}" in score]
         rows = [
             (name, *(score_text(score, f"{metric}/{name}") for metric in ("pearson", "spearman")),
-             f"{score[f'mse/{name}']:.4f}", f"{score[f'r2/{name}']:.4f}")
+             f"{score[f'mse/{name}']:.4f}", f"{score[f'r2/{name}']:.4f}", f"{math.sqrt(score[f'mse/{name}']):.4f}")
             for name in scored
         ]  # fmt: skip
         heads = (f"label ({SPLITS.get(split, split)} split)", *list(SCORES)[1:])

@@ -10,7 +10,7 @@ import yaml
 from model.runs.read import RunFiles
 from pipeline.reporting.html import Fold, Listing, Section, Table
 from pipeline.reporting.text import SHORT_KEY, split_text
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, plain_number
 
 
 def settings_section(run: RunFiles) -> Section:
@@ -67,7 +67,9 @@ def _format_command(arguments: list[str]) -> str:
 
 def _describe_resume(resume: Mapping[str, Any]) -> str:
     """Describe a resume with changed settings: an entry of `history` in run.json."""
-    changes = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in resume["changes"].items())
+    changes = ", ".join(
+        f"{name}: {plain_number(before)} -> {plain_number(now)}" for name, (before, now) in resume["changes"].items()
+    )
     return f"{_format_command(resume['command'])} (on {resume['time']}; {changes})"
 
 

@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.io.atomic import recover_folder, write_text
 from pipeline.io.locks import hold_lock
 from pipeline.paths import ROOT
+from pipeline.runtime.text import plain_number
 from pipeline.shards.index import Index
 
 PACKAGES = ("torch", "deepspeed", "transformers", "duckdb", "pyarrow", "numpy", "scipy", "webdataset", "tokenizers")
@@ -206,7 +207,9 @@ def _find_changes(before: dict[str, Any], now: dict[str, Any], names: Container[
 
 def _describe(changes: dict[str, tuple[Any, Any]]) -> str:
     """Describe changes in parentheses, with the overrides that undo them. Settings of DeepSpeed have a file instead."""
-    text = ", ".join(f"{name}: {before} -> {now}" for name, (before, now) in changes.items())
+    text = ", ".join(
+        f"{name}: {plain_number(before)} -> {plain_number(now)}" for name, (before, now) in changes.items()
+    )
     overrides = " ".join(_undo(name, before) for name, (before, _) in changes.items())
     return (
         f"({text}); fix: to resume this run, use {overrides}; otherwise give it another name "
@@ -217,8 +220,8 @@ def _describe(changes: dict[str, tuple[Any, Any]]) -> str:
 def _undo(name: str, before: Any) -> str:
     """Write the override that restores a setting."""
     if name in FIXED_DS_SETTINGS:
-        return f"{name.removeprefix('ds_config.')} {before} in the DeepSpeed config"
-    return f"without {name}" if before is None else shlex.quote(f"{name}={before}")
+        return f"{name.removeprefix('ds_config.')} {plain_number(before)} in the DeepSpeed config"
+    return f"without {name}" if before is None else shlex.quote(f"{name}={plain_number(before)}")
 
 
 def _write_records(config: Config, index: Index, ds_config: dict[str, Any]) -> None:

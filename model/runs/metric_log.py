@@ -18,7 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from model.runs.status import STATUS, State, update_status
 from pipeline.errors import UserError
-from pipeline.io.atomic import write_text
+from pipeline.io.atomic import fix_of_write_error, write_text
 
 POSITION_KEYS = ("stage", "step", "epoch")
 """Keys of every line that give its position in the run; all other keys are metrics."""
@@ -103,11 +103,12 @@ class Tracker:
         try:
             yield
         except (OSError, UserError) as error:
-            cause = error.strerror or error if isinstance(error, OSError) else error
-            raise UserError(
-                f"{self.path.parent}: the metrics cannot be written ({cause}); the last checkpoint is intact; fix: "
-                "free disk space, then run the same command to resume"
-            ) from None
+            folder, cause = self.path.parent, error.strerror or error if isinstance(error, OSError) else error
+            reason = error.__context__ if isinstance(error, UserError) else error  # atomic writes raise UserError
+            problem = f"the metrics cannot be written ({cause}); the last checkpoint is intact"
+            if not folder.is_dir():
+                problem = "the run directory was removed during the training, with its checkpoints"
+            raise UserError(f"{folder}: {problem}; fix: {fix_of_write_error(reason, folder)}") from None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model.artifacts.json_files import read_run_json
+from model.artifacts.manifest import read_manifest
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
@@ -89,6 +90,17 @@ class RunFiles:
         return "pretrain" in self.stages or (
             finetune["start"] != "scratch" and finetune.get("pretrained", "own") == "own"
         )
+
+    @property
+    def processes(self) -> int | None:
+        """Return the number of processes of the last checkpoint; None without one, as in a baseline."""
+        manifests = [
+            manifest
+            for stage in STAGES
+            for folder in sorted((self.folder / "checkpoints" / stage).glob("step-*"))
+            if (manifest := read_manifest(folder)) is not None and manifest.layout is not None
+        ]
+        return manifests[-1].layout.ranks if manifests and manifests[-1].layout is not None else None
 
     @property
     def stages(self) -> list[str]:

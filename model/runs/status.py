@@ -82,6 +82,13 @@ def classify_end(error: BaseException) -> tuple[State, int]:
     return State.FAILED, ExitCode.FAILED
 
 
+def describe_interruption(run: Path) -> str:
+    """Describe the next step after an interruption. run: its directory, in which there may be checkpoints."""
+    if any(run.glob("checkpoints/*/step-*")):
+        return "interrupted; run the same command to resume from the last checkpoint"
+    return "interrupted before the first checkpoint; run the same command to start again"
+
+
 def update_status(path: Path, **changes: Any) -> None:
     """Change fields of a status file atomically. Errors of the disk are ignored, so that they do not end the run."""
     process = {"launch": os.environ.get(LAUNCH), "host": socket.gethostname(), "process": os.getpid()}

@@ -1,5 +1,6 @@
 """Scores of predictions with their 95 % intervals, over the rows that have a prediction and a label."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,11 @@ class RegressionScores(CorrelationScores):
     mse_interval: Interval
     r2: float
     r2_interval: Interval
+
+    @property
+    def rmse(self) -> float:
+        """Return the root mean squared error: the typical error, in the unit of the labels."""
+        return math.sqrt(self.mse)
 
     def cells(self, digits: int = 4) -> list[str]:
         """Format the scores with their intervals for a table: Pearson, Spearman, MSE, R2. Fewer than two rows: none.

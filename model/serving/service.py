@@ -153,7 +153,7 @@ class PredictionService:
                 raise RefusedError(
                     503, f"the prediction takes longer than {self.limits.predict_s:g} s; fix: fewer sequences"
                 )
-            fit.add(part.table["sequence"], part.valid_sequences)
+            fit.add(part.table["sequence"], part.valid_sequences, part.describe_valid)
             predicted.append(part.with_predictions(self._predictor.predict_valid(part.valid_sequences), self._labels))
         fit.finish()
         table = pa.concat_tables(part.table for part in predicted)

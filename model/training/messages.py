@@ -1,5 +1,6 @@
 """Messages that describe a run before its training, and its results afterwards."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -140,14 +141,20 @@ def describe_summary(summary: dict[str, Any]) -> str:
         correlations = ", ".join(
             f"{name.capitalize()} {_format_score(score, name)}" for name in ("pearson", "spearman")
         )
-        errors = f", R2 {score['r2']:.4f}, MSE {score['mse']:.4f} " if "r2" in score else " "
+        errors = ""
+        if "r2" in score:
+            unit = str(summary["config"]["assay"].get("unit", ""))
+            error = (
+                f"MSE {score['mse']:.4f}" if labels else _describe_error(score["mse"], unit)
+            )  # labels differ in unit
+            errors = f", R2 {score['r2']:.4f}, {error}"
         mean = "mean of the labels: " if labels else ""
         rows = format_count(score["rows"], sequence_name(summary["config"]))
-        lines.append(f"{split:10} {mean}{correlations}{errors}({rows})")
+        lines.append(f"{split:10} {mean}{correlations}{errors} ({rows})")
         lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
         lines += [f"warning    {warning}" for warning in warn_of_scale(score)]
     if summary.get("scores"):
-        lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0")
+        lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0; RMSE: typical error")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
@@ -177,7 +184,13 @@ def _describe_label(score: dict[str, Any], label: str) -> str:
     correlations = (
         f"{name.capitalize()} {_format_score(score, f'{name}/{label}')}" for name in ("pearson", "spearman")
     )
-    return f"{label}: {', '.join(correlations)}, R2 {score[f'r2/{label}']:.4f}, MSE {score[f'mse/{label}']:.4f}"
+    error = _describe_error(score[f"mse/{label}"])
+    return f"{label}: {', '.join(correlations)}, R2 {score[f'r2/{label}']:.4f}, {error}"
+
+
+def _describe_error(mse: float, unit: str = "") -> str:
+    """Describe a mean squared error and its root, the typical error in the unit of the labels."""
+    return f"MSE {mse:.4f}, RMSE {math.sqrt(mse):.3f}{f' {unit}' if unit else ''}"
 
 
 def _format_score(score: dict[str, Any], name: str) -> str:

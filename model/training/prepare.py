@@ -124,7 +124,7 @@ def check_held_out(run: TrainingRun, stages: Stages) -> None:
 
 def _check_data(config: Config, index: Index) -> Config:
     """Check dataset, shards and the model to start from. Returns the config with the settings of dataset and shards."""
-    with open_dataset(config.dataset.path) as connection:
+    with open_dataset(config.dataset.path, build_command=config.build_command) as connection:
         info = dataset_info(connection)
     built = adopt_compression(as_built(config, info), index)
     check_fresh(index, built, info)

@@ -137,7 +137,10 @@ class WatchdogProcess:
             if not self._launcher.is_gone():
                 return
             if self._reports:
-                print_error(f"lost: the launcher of {self._name}; {RESUME_HINT}")
+                print_error(
+                    f"stopping: the launcher of {self._name} has ended, because it was stopped or killed; the ranks "
+                    "save a checkpoint if they can; run the same command to resume"
+                )
             with suppress(psutil.NoSuchProcess):
                 self._process.terminate()
         self._ending += 1

@@ -187,8 +187,8 @@ def query(
     if form is not None and form not in FORMATS:
         raise typer.BadParameter(f"{form!r}: expected {', '.join(FORMATS)}", param_hint="--format")
     form = form or ("json" if as_json else "table" if output is None else format_of(output))
-    path = configuration(context, config, dataset__path=dataset).dataset.path
-    written = run_query(path, sql, form, output, rows)
+    settings = configuration(context, config, dataset__path=dataset)
+    written = run_query(settings.dataset.path, sql, form, output, rows, settings.build_command)
     if output is not None and written is not None:
         print(f"{output}: {format_count(written, 'row')}")
 
@@ -209,8 +209,9 @@ def leaks(
     """
     from pipeline.dataset.splits.split_leaks import examine_dataset
 
-    path = configuration(context, config, dataset__path=dataset).dataset.path
-    found = examine_dataset(path, memory)
+    settings = configuration(context, config, dataset__path=dataset)
+    path = settings.dataset.path
+    found = examine_dataset(path, memory, settings.build_command)
     print_result(found, as_json, [f"{path}: {describe_leaks(found, path)}"])
 
 
@@ -231,6 +232,6 @@ def stats(
 
     settings = configuration(context, config, dataset__path=dataset)
     with progress("stats", "steps", quiet=as_json) as show:
-        written = write_stats(settings.dataset.path, out, count_steps(show, STEPS))
+        written = write_stats(settings.dataset.path, out, count_steps(show, STEPS), settings.build_command)
     lines = [f"{written.page}: {format_count(written.promoters, settings.assay.name)}, {written.bytes / 1e3:,.0f} kB"]
     print_result(written, as_json, lines)

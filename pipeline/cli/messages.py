@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.runtime.text import format_count
 
+MOST_LEAKS = 0.02
+"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
+
 if TYPE_CHECKING:
     from pipeline.dataset.database import DatasetInfo
     from pipeline.dataset.results import BuildResult
@@ -28,11 +31,9 @@ def describe_build(built: "BuildResult") -> list[str]:
         *(_layout(built.layout, len(built.labels), info.cut is not None) if built.layout else ()),
         *_splits(built),
         *_leaks(built),
+        *_lengths(built),
         *(f"repaired   {count:,}: assay.{rule}" for rule, count in built.repairs.items()),
-        *(
-            f"rejected   {count:,}: {reason}{f' (to repair: {built.hints[reason]})' if reason in built.hints else ''}"
-            for reason, count in built.rejects.items()
-        ),
+        *_rejects(built),
         *_notes(built),
     ]
 
@@ -49,6 +50,8 @@ def _columns(built: "BuildResult") -> Iterator[str]:
     else:
         low, high = built.label_range
         yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g})"
+        if numbers := built.notes.numbers:
+            yield f"           other columns of numbers: {', '.join(numbers)}; to take one: --expression-column NAME"
         if low == high:
             yield f"warning    all labels are {low:g}: there is nothing to learn from them"
 
@@ -74,6 +77,35 @@ def _kept(built: "BuildResult") -> Iterator[str]:
         yield f"kept       {', '.join(built.kept_columns)}: columns of promoters and of the Parquet files"
     for name, new in built.renamed_columns.items():
         yield f"renamed    {name!r} to {new!r}: the name is taken"
+
+
+def _lengths(built: "BuildResult") -> Iterator[str]:
+    """Note few inserts that are much shorter or longer than the others."""
+    notes, half, twice = built.notes, built.notes.shortest_usual, 2 * built.notes.median_insert
+    for count, problem, setting in (
+        (notes.short_inserts, f"shorter than half the median of {notes.median_insert} bases", f"min_insert={half}"),
+        (notes.long_inserts, f"longer than twice the median of {notes.median_insert} bases", f"max_insert={twice}"),
+    ):
+        if count:
+            inserts = f"{format_count(count, 'insert')} {'is' if count == 1 else 'are'}"
+            yield f"note       {inserts} {problem}; fix, if they are errors: assay.{setting}"
+
+
+def _rejects(built: "BuildResult") -> Iterator[str]:
+    """Describe the rejects by reason: an example, what would repair them, and the query that lists them."""
+    for reason, count in built.rejects.items():
+        hint, example = built.hints.get(reason, ""), built.notes.examples.get(reason, "")
+        such_as = f", such as {example}" if example else ""
+        if reason in built.notes.codes:
+            value, rows = built.notes.codes[reason]
+            verb = f"{format_count(rows, 'row')} have {value:g}: a code for missing values?"
+            hint = f"{verb} To accept all of these rows: {hint}" if hint else verb
+        elif hint:
+            hint = f"to repair: {hint}"
+        yield f"rejected   {count:,}: {reason}{such_as}{f' ({hint})' if hint else ''}"
+    if built.rejects:
+        query = 'promoter-bert query "select * from rejects limit 20"'
+        yield f"           list them: {query} --dataset {shlex.quote(built.dataset)}"
 
 
 def column_of_sequences(column: str | None, lengths: tuple[int, int]) -> str:
@@ -179,6 +211,21 @@ def describe_replacement(folder: str, index: "Index", reasons: list[str], name: 
 def _leaks(built: "BuildResult") -> Iterator[str]:
     if built.info.cut is not None and built.leaks is not None:
         yield f"held out   {describe_leaks(built.leaks, built.dataset)}"
+        if fix := fix_of_leaks(built.leaks, built.info.split):
+            yield f"warning    the scores of held-out rows may be too high; to keep such rows in one split: {fix}"
+
+
+def fix_of_leaks(leaks: "SplitLeaks", split: str) -> str:
+    """Return the overrides that keep rows which resemble each other in one split; an empty text for few such rows.
+
+    split: dataset.split. Given splits are as the user chose them.
+    """
+    most = MOST_LEAKS * leaks.held_out
+    if split == "column":
+        return ""
+    overlap = ["dataset.group_overlap=40"] * ((leaks.shared_runs or 0) > most)
+    alike = max(leaks.near_duplicates or 0, leaks.reverse_complements or 0) > most
+    return " ".join(["dataset.split=grouped"] * (split != "grouped") + overlap) if alike or overlap else ""
 
 
 def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:

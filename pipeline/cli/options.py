@@ -1,6 +1,7 @@
 """Options that several commands share, the configuration that they choose, and the printing of results."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,8 +35,14 @@ def configuration(context: typer.Context, path: Path, **options: Any) -> DataCon
     """
     invocation: Invocation = context.obj
     values = {key.replace("__", "."): value for key, value in options.items() if value is not None}
-    settings = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
+    settings = [f"{key}={_format_value(value)}" for key, value in values.items()]
     return load_config(path, [*invocation.overrides, *settings], invocation.schema)
+
+
+def _format_value(value: Any) -> str:
+    """Format a value of an override, which errors may show: a plain name as it is, anything else as JSON."""
+    plain = isinstance(value, str | Path) and re.fullmatch(r"[\w./][\w./-]*", str(value))
+    return str(value) if plain else json.dumps(value, default=str)
 
 
 def print_result(result: Any, as_json: bool, lines: list[str]) -> None:

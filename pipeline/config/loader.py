@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.schema import DEFAULT_CONFIG, DataConfig
 from pipeline.errors import UserError
-from pipeline.paths import looked_in, shipped
+from pipeline.paths import ASSAYS, looked_in, shipped, suggest_file
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -70,7 +70,8 @@ def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}{looked_in(path)}") from None
+        near = _suggest_file(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot read the configuration: {error.strerror}{looked_in(path)}{near}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: invalid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -85,6 +86,13 @@ def _read_file(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     if source.resolve() in chain:
         raise UserError(f"{path}: base: {base} is itself based on this file; expected no cycle")
     return _merge(_read_file(source, chain), values)
+
+
+def _suggest_file(path: Path) -> str:
+    """Suggest a configuration file of a similar name in the same folder, or else the preset of an assay."""
+    if near := suggest_file(path, (".yaml", ".yml")):
+        return near
+    return f"; fix: promoter-bert init --assay {path.stem}" if (ASSAYS / f"{path.stem}.yaml").exists() else ""
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -278,6 +278,11 @@ class DataConfig(Section):
         """Return whether an override set a key such as dataset.seed."""
         return any(override.partition("=")[0] == key for override in self._applied_overrides)
 
+    @property
+    def build_command(self) -> str:
+        """Format the command that builds the dataset, with this file and overrides."""
+        return " ".join(["promoter-bert build FILE", *self.format_arguments("assay", "dataset")])
+
     def format_arguments(self, *sections: str) -> list[str]:
         """Quote the arguments that load these sections: the file unless it is the default, and overrides."""
         file = [] if self._source_file == DEFAULT_CONFIG else ["--config", str(self._source_file)]

@@ -25,6 +25,7 @@ from pipeline.dataset.input.view import define_input, input_error, set_variables
 from pipeline.dataset.parquet import write_parquet
 from pipeline.dataset.replacement import check_replacement, recorded_names
 from pipeline.dataset.results import BuildResult, carry_over, define_measurements, existing_result, read_result
+from pipeline.dataset.row_notes import collect_notes
 from pipeline.dataset.rows.columns import define_columns, name_columns
 from pipeline.dataset.rows.design import count_designs, find_design, join_design, load_design
 from pipeline.dataset.rows.given_split import count_given_rows
@@ -131,6 +132,7 @@ def _with_notes(
         sequence_column=sequence,
         label_column=label if result.label_range is not None else None,
         hints=hints_of_rejects(connection, source, config.assay),
+        notes=collect_notes(connection, source, config.assay),
         kept_columns=[column.name for column in columns.kept],
         renamed_columns=columns.renamed,
     )

@@ -12,6 +12,7 @@ from pipeline.dataset.database import DatasetInfo
 from pipeline.dataset.input.files import Input
 from pipeline.errors import UserError
 from pipeline.paths import SQL
+from pipeline.runtime.text import plain_number
 
 C = TypeVar("C", bound=DataConfig)
 
@@ -48,7 +49,7 @@ def as_built(config: C, info: DatasetInfo) -> C:
         built_with, requested = getattr(info, name), getattr(config.assay, name)
         if built_with != requested:
             problem = f"assay.{name} is {requested!r}, but {config.dataset.path} was built with {built_with!r}"
-            raise UserError(f"{problem}; fix: build it again")
+            raise UserError(f"{problem}; fix: build it again: {config.build_command}")
     if info.settings is None:  # built by hand
         return config
     built = json.loads(info.settings)
@@ -59,8 +60,10 @@ def as_built(config: C, info: DatasetInfo) -> C:
     for section, values in recorded.items():
         for name, value in getattr(config, section):
             if name in values and value != values[name] and config.was_overridden(f"{section}.{name}"):
-                built_with = _plain(values[name])
-                problem = f"{section}.{name} is {_plain(value)}, but {config.dataset.path} was built with {built_with}"
+                built_with = plain_number(values[name])
+                problem = (
+                    f"{section}.{name} is {plain_number(value)}, but {config.dataset.path} was built with {built_with}"
+                )
                 raise UserError(f"{problem}; {_another_dataset(config)}")
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in recorded.items()}
     return config.model_copy(update=sections)
@@ -71,17 +74,13 @@ def _with_later_settings(section: Section, recorded: dict[str, Any]) -> dict[str
     return {**{name: type(section).model_fields[name].default for name in section.LATER_SETTINGS}, **recorded}
 
 
-def _plain(value: Any) -> Any:
-    """Convert a whole number of rows to an integer; sizes are floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _another_dataset(config: DataConfig) -> str:
     """Suggest the commands that build a second dataset with the overrides, and its shards."""
     arguments = config.format_arguments("assay", "dataset")
     overrides = [argument for argument in arguments if not argument.startswith("dataset.path=")]
     path = "dataset.path=other.duckdb"
-    command = " ".join(["promoter-bert build FILES", *overrides, path])
+    settings = " ".join([*overrides, path])
     return (
-        f"for another dataset: {command}, then promoter-bert shards and train.py with {path} shards.path=other-shards"
+        f"for another dataset: promoter-bert build FILES {settings}, then promoter-bert shards and train.py with "
+        f"{settings} shards.path=other-shards"
     )

@@ -138,21 +138,20 @@ def is_duckdb(path: Path | str) -> bool:
 
 @contextmanager
 def open_dataset(
-    path: Path | str, read_only: bool = True, other_files: bool = False
+    path: Path | str, read_only: bool = True, other_files: bool = False, build_command: str = ""
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection to a dataset. Either one writer or several readers can have it open.
 
-    other_files: let queries read other files; a view in a dataset from elsewhere must not. A writer waits up to
-    LOCK_TIMEOUT_S for readers. Raises UserError if the file is missing, is not a DuckDB file, or stays locked by
-    another process, and for an error of DuckDB in the block.
+    build_command: builds the dataset; shown if there is none. other_files: let queries read other files; a view in a
+    dataset from elsewhere must not. A writer waits up to LOCK_TIMEOUT_S for readers. Raises UserError if the file is
+    missing, is not a DuckDB file, or stays locked by another process, and for an error of DuckDB in the block.
     """
     try:
         is_database = is_duckdb(path)
     except OSError as error:
         place = looked_in(path) if isinstance(error, FileNotFoundError) else ""
-        raise UserError(
-            f"{path}: no such dataset{place or f' ({error.strerror})'}; fix: promoter-bert build FILE --dataset {path}"
-        ) from None
+        command = build_command or f"promoter-bert build FILE --dataset {path}"
+        raise UserError(f"{path}: no such dataset{place or f' ({error.strerror})'}; fix: {command}") from None
     if not is_database:  # DuckDB also opens CSV and other files
         raise UserError(f"{path}: not a DuckDB file; fix: promoter-bert build FILE --dataset {path}.duckdb")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -212,7 +211,10 @@ def dataset_info(connection: duckdb.DuckDBPyConnection) -> DatasetInfo:
     except (duckdb.Error, ValueError):
         if rows_of(connection, "from duckdb_columns() where (table_name, column_name) = ('dataset', 'key')"):
             raise UserError("the dataset was built by another version of promoter-bert; fix: build it again") from None
-        raise UserError("the DuckDB file holds no dataset; fix: promoter-bert build") from None
+        raise UserError(
+            "the DuckDB file holds no dataset; fix: promoter-bert build FILE, with the --config and the overrides of "
+            "this command"
+        ) from None
     return DatasetInfo(**dict(zip(names, row, strict=True)))
 
 

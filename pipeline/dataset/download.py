@@ -1,14 +1,13 @@
 """Download the files of the DREAM Challenge from Zenodo or a mirror, and verify their sha256."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.http import WAITS, download_file, file_sha256, partial_path
-from pipeline.runtime.progress import Update
 
 ZENODO = "https://zenodo.org/records/10633252/files"
 """URL of the folder with the challenge's files (Zenodo record 10633252, CC BY 4.0)."""
@@ -48,7 +47,7 @@ def download(
     files: Sequence[str] = (),
     out: Path = Path(),
     base_url: str = ZENODO,
-    on_progress: Update = lambda _done, _total, _note: None,
+    on_progress: Callable[[int, int, str], None] = lambda _done, _total, _note: None,
     known: Mapping[str, KnownFile] = CHALLENGE_FILES,
     waits: Sequence[float] = WAITS,
 ) -> list[DownloadResult]:

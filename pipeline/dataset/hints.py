@@ -32,7 +32,7 @@ def _find_hint(texts: Sequence[str], is_range: bool, source: Input, assay: Assay
 
     texts: the rejected rows, unchanged. is_range: whether their labels are out of the assay's range.
     """
-    rows = [_cells_of_row(text or "", source) for text in texts]
+    rows = [cells_of_row(text or "", source) for text in texts]
     if is_range:
         return _label_range([label for _, label in rows], assay)
     return describe_repairs(find_repairs([sequence for sequence, _ in rows], assay))
@@ -44,7 +44,7 @@ def fix_of_all_rows(connection: duckdb.DuckDBPyConnection, reason: str, source: 
     Rows without adapters are bare inserts of this assay, or rows of another one: only the user knows which.
     """
     ((_, is_range, texts),) = rows_of(connection, f"{_SELECT_REASONS} where reason = ? group by reason", [reason])
-    sequences = [_cells_of_row(text or "", source)[0] for text in texts]
+    sequences = [cells_of_row(text or "", source)[0] for text in texts]
     if longest := longest_insert(sequences, assay):
         return f"assay.max_insert={longest}, the longest of these inserts, in place of {assay.max_insert}"
     repairs = find_repairs(sequences, assay)
@@ -71,7 +71,7 @@ def _limits_of_rows(connection: duckdb.DuckDBPyConnection, assay: Assay) -> list
     return settings + ([] if low is None else _range_settings(low, high, assay))
 
 
-def _cells_of_row(text: str, source: Input) -> tuple[str, str]:
+def cells_of_row(text: str, source: Input) -> tuple[str, str]:
     """Read sequence and label from the text of a reject."""
     layout = source.layout
     if layout is None:

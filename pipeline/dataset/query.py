@@ -44,12 +44,14 @@ Columns = dict[str, list[Any]]
 """A query result: the values of each column, in the order of the rows."""
 
 
-def run_query(dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40) -> int | None:
+def run_query(
+    dataset: str, sql: str, form: str, output: Path | None = None, rows: int = 40, build_command: str = ""
+) -> int | None:
     """Run a select, a query of sql/queries by its name, or a .sql file, and write its result in one of FORMATS.
 
     A select that reads files only through functions such as read_json('runs/*/metrics.jsonl') needs no dataset.
     A table shows at most `rows` rows, and a wide one is vertical on a terminal; other formats hold all rows.
-    output: written atomically; None: standard output.
+    output: written atomically; None: standard output. build_command: builds the dataset; shown if there is none.
     Returns the number of rows written, None for a table. Raises UserError if the statement fails or is not a select,
     and if the output cannot be written.
     """
@@ -62,7 +64,9 @@ def run_query(dataset: str, sql: str, form: str, output: Path | None = None, row
     with ExitStack() as files:
         other_files = NAMES_FILE.search(sql) is not None
         connection = files.enter_context(
-            open_dataset(dataset, other_files=other_files) if needs_dataset else duckdb.connect()
+            open_dataset(dataset, other_files=other_files, build_command=build_command)
+            if needs_dataset
+            else duckdb.connect()
         )
         if needs_dataset:
             add_missing_relations(connection)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.dataset.database import DatasetInfo, dataset_info, explain, open_dataset, row_count, rows_of
 from pipeline.dataset.parquet import has_parquet
+from pipeline.dataset.row_notes import RowNotes
 from pipeline.dataset.rows.design import DesignCounts
 from pipeline.dataset.rows.names import quoted
 from pipeline.dataset.splits.split_leaks import LargestCluster, SplitLeaks, recorded_leaks
@@ -62,6 +63,8 @@ class BuildResult:
     """For split = grouped; None for an existing dataset."""
     hints: dict[str, str] = field(default_factory=dict)
     """The overrides that would accept rejects, by reason; tried on these rows."""
+    notes: RowNotes = field(default_factory=RowNotes)
+    """Notes on the rows, for people; not in --json."""
 
     threshold: ThresholdRows | None = None
     """Rows around the pretraining threshold; None without labels."""
@@ -71,6 +74,7 @@ class BuildResult:
         values = asdict(self)
         del values["threshold"]
         info = values.pop("info")
+        del values["notes"]
         del info["upstream"], info["downstream"]
         values["splits"] = self.info.split_rows
         values["was_there"] = values.pop("reused")

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a full disk, and of a full quota."""
+FREE_SPACE = "free disk space"
+
 
 def expect_folder(path: Path) -> None:
     """Raise UserError if the folder of an output file does not exist: a typo must not make new folders."""
@@ -19,6 +23,20 @@ def expect_folder(path: Path) -> None:
         raise UserError(f"{path}: no folder {folder}; fix: mkdir -p {shlex.quote(str(folder))}, or name another path")
     if not folder.is_dir():
         raise UserError(f"{path}: {folder} is not a folder; fix: name another path")
+
+
+def fix_of_write_error(error: BaseException | None, folder: Path) -> str:
+    """Say how to resume a run that could not write into its folder. An OSError without a number is of a full disk."""
+    if not folder.is_dir():
+        return "run the same command to start again"
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None or number in DISK_FULL:
+        problem = FREE_SPACE
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        problem = f"make {folder} writable"
+    else:
+        problem = f"check the disk of {folder}"
+    return f"{problem}, then run the same command to resume"
 
 
 @contextmanager
@@ -36,8 +54,7 @@ def new_file(path: Path) -> Iterator[Path]:
         flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "; fix: free disk space, then run the same command again" if full else ""
+        fix = f"; fix: {FREE_SPACE}, then run the same command again" if error.errno in DISK_FULL else ""
         raise UserError(f"{path}: cannot write: {error.strerror or error}{fix}") from None
     finally:
         with suppress(OSError):

@@ -50,16 +50,18 @@ class Stats:
     bytes: int
 
 
-def write_stats(dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None) -> Stats:
+def write_stats(
+    dataset: Path | str, out: Path | str, step: Callable[[str], None] = lambda _: None, build_command: str = ""
+) -> Stats:
     """Write the page of dataset statistics to `out`, an .html file.
 
-    step: called with the name of each query before it runs, then "drawing", then "". The same dataset gives the same
-    bytes. The file is written atomically. Raises UserError for a dataset that cannot be read and for an output that
-    cannot be written.
+    step: called with the name of each query before it runs, then "drawing", then "". build_command: builds the dataset;
+    shown if there is none. The same dataset gives the same bytes. The file is written atomically. Raises UserError for
+    a dataset that cannot be read and for an output that cannot be written.
     """
     out = Path(out)
     expect_page_name(out)
-    with open_dataset(dataset) as connection:
+    with open_dataset(dataset, build_command=build_command) as connection:
         info, leaks = dataset_info(connection), recorded_leaks(connection)
         threshold = count_threshold_rows(connection, info)
         with new_file(out) as file:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from pipeline.runtime.text import escape_controls, format_duration
 
@@ -13,9 +14,15 @@ BAR_WIDTH = 20
 LINE_WIDTH = 120
 """Most characters of a plain line: the last comma-separated parts of a note that do not fit are omitted."""
 
-Update = Callable[[int, int, str], None]
-"""Called with the units done, the total (0 if unknown), and a note that is printed after them, unless the line before
-had the same one."""
+
+class Update(Protocol):
+    """Function that shows the units done, the total (0 if unknown), and a note, unless the line before had the same.
+
+    before: units done before the start of the job, by an interrupted one. None: those of the first call.
+    """
+
+    def __call__(self, done: int, total: int, note: str, before: int | None = None, /) -> None:
+        """Show them."""
 
 
 def emit(line: str) -> None:
@@ -27,7 +34,7 @@ def emit(line: str) -> None:
 def progress(title: str, unit: str, quiet: bool = False) -> Iterator[Update]:
     """Show the progress of a block. The block calls the yielded function to update it. unit: plural noun."""
     if quiet:
-        yield lambda _done, _total, _note: None
+        yield lambda _done, _total, _note, _before=None: None
     elif sys.stderr.isatty():
         with _bar(title) as update:
             yield update
@@ -65,7 +72,7 @@ def add_speed(update: Update) -> Callable[[int, int, int], None]:
 
     def show(done: int, total: int, before: int) -> None:
         speed = (done - before) / max(time.monotonic() - began, 1e-9)
-        update(done, total, f"{speed:,.0f} per second" if done > before else "")
+        update(done, total, f"{speed:,.0f} per second" if done > before else "", before)
 
     return show
 
@@ -73,20 +80,41 @@ def add_speed(update: Update) -> Callable[[int, int, int], None]:
 @contextmanager
 def _bar(title: str) -> Iterator[Update]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    description, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
-    columns = description, BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeRemainingColumn(), note
-    console = Console(stderr=True)
+    texts = [TextColumn(f"{{task.{name}}}") for name in ("description", "fields[left]", "fields[note]")]
+    columns = texts[0], BarColumn(BAR_WIDTH), MofNCompleteColumn(), *texts[1:]
+    console, time_left = Console(stderr=True), _TimeLeft()
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=None, note="")
+        task = bar.add_task(title, total=None, note="", left="")
 
-        def show(done: int, total: int, note: str) -> None:
-            others = f"{title} {total}/{total} 0:00:00 "
+        def show(done: int, total: int, note: str, before: int | None = None) -> None:
+            left = time_left.describe(done, total, before)
+            others = f"{title} {total}/{total} {left} "
             fitting = _fit("", note, console.width - BAR_WIDTH - len(others) - 1)
-            bar.update(task, completed=done, total=total or None, note=fitting)
+            bar.update(task, completed=done, total=total or None, note=fitting, left=left)
 
         yield show
+
+
+class _TimeLeft:
+    """Estimate of the time left, from the units that this job has done itself.
+
+    Without a number of units done before, the first call is the start. With it, the start of the job is: its first call
+    may come late, and those of rows that are resumed, or that were computed together, come at once.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None  # time and units of the first call
+
+    def describe(self, done: int, total: int, before: int | None) -> str:
+        """Describe the time left, such as 34 s left; an empty text if it is not known, or the job has ended."""
+        now = time.monotonic()
+        self._first = self._first or (now, done)
+        since, start = self._first if before is None else (self._began, before)
+        rate = (done - start) / max(now - since, 1e-9)
+        return f"{format_duration((total - done) / rate)} left" if rate > 0 and done < total else ""
 
 
 class _Lines:
@@ -95,21 +123,19 @@ class _Lines:
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
         self._began = self._last = time.monotonic()
-        self._first: tuple[float, int] | None = None  # time and units of the first call
+        self._time_left, self._was_called = _TimeLeft(), False
         self._note = ""
 
-    def __call__(self, done: int, total: int, note: str) -> None:
+    def __call__(self, done: int, total: int, note: str, before: int | None = None, /) -> None:
         now = time.monotonic()
-        at_once = (bool(note) and self._first is None) or 0 < total <= done
-        first_time, first_done = self._first = self._first or (now, done)
+        at_once = (bool(note) and not self._was_called) or 0 < total <= done
+        self._was_called, left = True, self._time_left.describe(done, total, before)
         least_s, most_s = PLAIN_SECONDS
         if not at_once and now - self._last < min(max(least_s, (now - self._began) / 20), most_s):
             return
         self._last = now
-        rate = (done - first_done) / max(now - first_time, 1e-9)
         count = f"of {total:,} {self._unit} ({100 * done / total:.0f} %)" if total else self._unit
-        left = [f"{format_duration((total - done) / rate)} left"] if rate > 0 and done < total else []
-        line = ", ".join([f"{self._title}: {done:,} {count}", *left])
+        line = ", ".join(filter(None, [f"{self._title}: {done:,} {count}", left]))
         emit(_fit(line, note if note != self._note else "", LINE_WIDTH))
         self._note = note
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 _WORD = re.compile(r"\b(?:(?P<article>[Aa]) )?(?P<first>[Pp])romoter(?=s?\b)(?![-_])")
 
@@ -9,6 +10,11 @@ _WORD = re.compile(r"\b(?:(?P<article>[Aa]) )?(?P<first>[Pp])romoter(?=s?\b)(?![
 def format_count(n: int, one: str, many: str = "") -> str:
     """Format a count with its noun, such as 1 row or 2 rows. many: an irregular plural."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or f'{one}s'}"
+
+
+def plain_number(value: Any) -> Any:
+    """Convert a whole number to an integer, such as 12.0 of a setting to 12; other values stay."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def name_sequences(text: str, name: str) -> str:

@@ -69,7 +69,7 @@ def write_shards(
     Raises UserError if the dataset has no rows in `splits`, or if a shard cannot be written.
     """
     location, dataset = shard_location(config), config.dataset.path
-    with open_dataset(dataset) as connection:
+    with open_dataset(dataset, build_command=config.build_command) as connection:
         info = dataset_info(connection)
     config = as_built(config, info)
     if not any(info.split_rows[split] for split in splits):

@@ -1,7 +1,16 @@
--- Compare predicted and measured expression. The held-out promoters of each run and split are sorted by prediction and
+-- Compare predicted and measured expression, for the run that finished last: on its test split, else its validation split.
+-- For another run, `chosen` is: select 'NAME' as run, 'test' as split. The held-out promoters are sorted by prediction and
 -- divided into twenty groups of equal size. For a calibrated model, the mean label of a group differs from its mean
 -- prediction by at most a few standard errors. With several labels, column split names split and label.
-with grouped as (
+with chosen as (
+    select predictions.run, min(predictions.split) as split
+    from predictions
+    left join runs using (run)
+    group by predictions.run
+    order by max(runs.finished) desc nulls last, predictions.run
+    limit 1
+),
+grouped as (
     select
         run,
         concat_ws(', ', predictions.split, predictions.label) as split,
@@ -9,6 +18,7 @@ with grouped as (
         expression,
         ntile(20) over (partition by run, predictions.split, predictions.label order by prediction, id) as quantile
     from predictions
+    join chosen using (run, split)
     join measurements using (id)
     where predictions.label is not distinct from measurements.label
 )

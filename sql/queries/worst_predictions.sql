@@ -1,16 +1,40 @@
--- The 20 largest errors on held-out promoters, over all runs. An error is prediction minus label: above 0, the
--- prediction is too high. With several labels, column split names split and label.
+-- The 20 largest errors on held-out promoters of the run that finished last: on its test split, else its validation split.
+-- For another run, `chosen` is: select 'NAME' as run, 'test' as split. An error is prediction minus label: above 0, the
+-- prediction is too high. Column name is that of the input, if it has one; `from promoters where id = ID` shows the
+-- sequence. With several labels, column split names split and label.
+with chosen as (
+    select predictions.run, min(predictions.split) as split
+    from predictions
+    left join runs using (run)
+    group by predictions.run
+    order by max(runs.finished) desc nulls last, predictions.run
+    limit 1
+),
+worst as (
+    select
+        predictions.run,
+        predictions.split,
+        predictions.label,
+        id,
+        measurements.expression,
+        predictions.prediction,
+        predictions.prediction - measurements.expression as error
+    from predictions
+    join chosen using (run, split)
+    join measurements using (id)
+    where predictions.label is not distinct from measurements.label
+    order by abs(error) desc, id, predictions.label
+    limit 20
+)
 select
-    predictions.run,
-    concat_ws(', ', predictions.split, predictions.label) as split,
+    worst.run,
+    concat_ws(', ', worst.split, worst.label) as split,
     id,
-    promoters.sequence,
-    measurements.expression,
-    predictions.prediction,
-    predictions.prediction - measurements.expression as error
-from predictions
+    to_json(promoters) ->> 'name' as name,
+    length(insert_of(promoters.sequence)) as bases,
+    worst.expression,
+    worst.prediction,
+    worst.error
+from worst
 join promoters using (id)
-join measurements using (id)
-where predictions.label is not distinct from measurements.label
-order by abs(error) desc, predictions.run, id, predictions.label
-limit 20;
+order by abs(worst.error) desc, id, worst.label;

@@ -44,7 +44,7 @@ EVENTS = [
     (1, LAUNCHER, 0, LAUNCHER, signal.SIGKILL, "relaunch: the run ended before it was finished"),
     (2, WATCHDOG, 4, RANK + "1", signal.SIGSTOP, "stopped (SIGSTOP) for 20 s"),
     (2, WATCHDOG, 4, RANK + "0", signal.SIGKILL, "lost: rank 0 on "),
-    (1, LAUNCHER, 8, COMMAND, signal.SIGTERM, "lost: the launcher of rank 0 on "),
+    (1, LAUNCHER, 8, COMMAND, signal.SIGTERM, "stopping: the launcher of rank 0 on "),
 ]
 
 

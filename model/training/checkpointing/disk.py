@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.io.atomic import fix_of_write_error
 
 SIGNS = ("PytorchStreamWriter", "inline_container", "No space left", "file write failed", "iostream error")
 """Texts by which a RuntimeError of torch indicates a full disk."""
@@ -29,5 +30,5 @@ def report_disk_error(path: Path, problem: str, intact: str, partial: Path) -> I
         folder = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         raise UserError(
             f"{path}: {problem}, {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free on that disk "
-            f"({str(cause).splitlines()[0]}); {intact}; fix: free disk space, then run the same command to resume"
+            f"({str(cause).splitlines()[0]}); {intact}; fix: {fix_of_write_error(cause, folder)}"
         ) from None

@@ -182,7 +182,13 @@ def _label_field(table: Table, requested: str | None, sequence: int, optional: b
     else:
         field = _find_label(table, [field for field in table.fields if field != sequence], optional)
     if field and table.mean(field, is_decimal_comma) > 0:
-        raise UserError(f"{table.file}: numbers with a decimal comma, such as 12,5; expected a point")
+        cells = table.cells(field)
+        place = next(at for at, cell in enumerate(cells) if is_decimal_comma(cell))
+        raise UserError(
+            f"{table.file}: decimal comma in {table.title(field)}, row {place + 1:,} of the table: {cells[place]!r}; "
+            "expected a decimal point; fix: save the table with decimal points, or convert it, in pandas by "
+            "read_csv(..., decimal=',')"
+        )
     is_named = requested is not None or table.name(field).lower() in EXPRESSION_NAMES
     if field and is_named:
         _check_numbers(table, field, optional)

@@ -29,7 +29,7 @@ from pipeline.dataset.input.tables import (
 )
 from pipeline.errors import UserError
 from pipeline.io.file_names import expect_utf8_name
-from pipeline.paths import looked_in
+from pipeline.paths import looked_in, suggest_file
 
 KINDS = {
     **dict.fromkeys((".tsv", ".txt", ".csv"), "text"),
@@ -39,6 +39,8 @@ KINDS = {
 """File extension -> kind of file. The extension of a compression is removed first."""
 HEAD_BYTES = 1 << 20
 """Bytes of a text file from which its layout is inferred."""
+ENDINGS = (*KINDS, *COMPRESSED_SUFFIXES)
+"""Last endings of the names of input files."""
 _INPUT_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, KINDS))})({'|'.join(map(re.escape, COMPRESSED_SUFFIXES))})?$")
 
 
@@ -174,7 +176,7 @@ def resolve_files(names: list[str]) -> list[str]:
             expect_utf8_name(file)
             path = Path(file).resolve()
             if not path.exists():
-                raise UserError(f"{file}: no such file{looked_in(file)}")
+                raise UserError(f"{file}: no such file{looked_in(file)}{suggest_file(Path(file), ENDINGS)}")
             if not path.is_file():
                 raise UserError(f"{file}: not a file; {_suggest_files(Path(file))}")
             stat = path.stat()

@@ -75,9 +75,9 @@ def examine(connection: duckdb.DuckDBPyConnection) -> SplitLeaks:
     return SplitLeaks(held_out, counter.near_duplicates(), counter.reverse_complements(), counter.shared_runs())
 
 
-def examine_dataset(path: Path | str, memory_limit: str | None = None) -> SplitLeaks:
+def examine_dataset(path: Path | str, memory_limit: str | None = None, build_command: str = "") -> SplitLeaks:
     """Examine all held-out rows of a dataset; see examine. Raises UserError for a dataset that cannot be read."""
-    with open_dataset(path) as connection:
+    with open_dataset(path, build_command=build_command) as connection:
         if memory_limit is not None:
             set_memory_limit(connection, memory_limit)
         return examine(connection)

@@ -110,6 +110,18 @@ def test_pages_say_how_many_of_the_rows_they_show(model, fasta, tmp_path, monkey
     assert "The page shows the first 2 promoters. Add -o effects.tsv to explain all" in page.read_text()
 
 
+def test_rejected_rows_are_listed_with_name_and_reason(model, tmp_path):
+    """At most ten; and one explained row is not `all 1`."""
+    rows, page = tmp_path / "rows.fa", tmp_path / "out.html"
+    bad = "".join(f">bad{number}\nACGTX\n" for number in range(12))
+    rows.write_text(f">good\n{L}ACGT{R}\n{bad}")
+    explain_files(ExplainRequest(model, [str(rows)], [page], Columns()))
+    text = " ".join(re.sub("<[^>]*>", " ", page.read_text()).split())
+    assert "The page shows the only promoter. 12 rows had no prediction." in text
+    assert "2 bad0 letters other than ACGTN 3 bad1" in text
+    assert ("bad9" in text, "bad10" in text, "and 2 more rows" in text) == (True, False, True)
+
+
 def test_variants_have_both_sides(model, predictor, tmp_path):
     promoter, alternative = f"{L}{INSERTS['one']}{R}", f"{L}{INSERTS['one'].replace('TTG', 'TG')}{R}"
     lines = [

@@ -10,6 +10,7 @@ import pytest
 from model.artifacts.model_directory import read_model_facts
 from model.prediction.assay_fit import EARLY_ROWS, AssayFit
 from model.prediction.files import predict_files
+from model.prediction.inputs import Part
 from model.prediction.request import PredictionRequest
 from pipeline.config.schema import Assay
 from pipeline.dataset.database import open_dataset, training_insert_lengths
@@ -19,6 +20,20 @@ from tests.model.saved_model import save_model
 
 L, R = "TGCATTTTTTTCACATC", "GGTTACGGCTGTT"
 ASSAY = small_config(Path()).assay
+
+
+def test_the_first_unusual_row_is_an_example():
+    warnings = []
+    fit = AssayFit({"assay": BARE.model_dump(), "insert_lengths": [8, 9]}, BARE, warnings.append)
+    sequences = ["ACGTACGT", "AX", "ACG", "ACGT"]
+    for first, names in ((0, "abcd"), (4, "efgh")):
+        problems = pa.array([None, "letters other than ACGTN", None, None])
+        columns = {"name": list(names), "sequence": sequences, "repaired": sequences, "problem": problems}
+        part = Part(first, pa.table(columns))
+        fit.add(part.table["sequence"], part.valid_sequences, part.describe_valid)
+    fit.finish()
+    assert "4 of 6 have inserts of 3 to 4 bases" in warnings[0]
+    assert "such as row 3 (c)" in warnings[0]
 
 
 def warning_of(inserts, *, adapters=True, seen=(70, 90), assay=ASSAY, size=500):

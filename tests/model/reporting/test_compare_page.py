@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from model.reporting.compare_page import compare_runs, score_lines
+from model.artifacts.manifest import Layout, StageProgress, write_manifest
+from model.reporting.compare_page import compare_runs, differences, score_lines
 from model.reporting.run_sections import TITLES, explain_stage
 from model.runs.metric_log import read_metrics
 from model.runs.read import read_run
@@ -83,6 +84,15 @@ def test_comparison_of_two_runs(run, second, tmp_path):
             (line,) = figures[title][0].lines(colour)
             assert line == pytest.approx(np.array(points), rel=1e-3)
     assert figures["Scores"][0].boxes(BLUE)[0, 1] == pytest.approx(summary["scores"]["test"]["pearson"], abs=1e-3)
+
+
+def test_numbers_of_processes_that_differ_are_listed(made, tmp_path):
+    folders = [start(made, tmp_path / name, f"run.name={name}") for name in ("one", "two")]
+    for step, folder, ranks in ((5, folders[0], 4), (10, folders[0], 1), (10, folders[1], 2)):
+        checkpoint = folder / "checkpoints" / "finetune" / f"step-{step:09d}"
+        checkpoint.mkdir(parents=True)
+        write_manifest(checkpoint, {}, Layout(ranks, 1, "fp32"), StageProgress(step, None, 0, 1.0, False))
+    assert differences([*map(read_run, folders)]) == {"processes": [1, 2]}
 
 
 def test_run_without_pretraining_has_no_curve_and_no_legend(made, run, tmp_path):

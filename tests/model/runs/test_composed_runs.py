@@ -49,7 +49,7 @@ def test_killed_run_resumes_with_the_same_bits(trainer, whole, tmp_path, monkeyp
     before_step(15, kill)
     with pytest.raises(KilledError):
         trainer.train(*SETTINGS, "run.name=composed", stages="finetune")
-    with pytest.raises(UserError, match=r"finetune.max_epochs: 1.0 -> 2.0"):
+    with pytest.raises(UserError, match=r"finetune.max_epochs: 1 -> 2"):
         trainer.train(*SETTINGS, "run.name=composed", "finetune.max_epochs=2", stages="finetune")
     before_step(0, kill)
     trainer.train(*SETTINGS, "run.name=composed", stages="finetune")

@@ -88,7 +88,7 @@ def test_ended_stages_keep_their_length_and_the_clipping_stays(made, tmp_path):
     config = small_config(tmp_path, "pretrain.max_epochs=2")
     folder = config.run.directory
     open_run(config, index, clipped).close()
-    with pytest.raises(UserError, match=r"ds_config\.gradient_clipping: 1\.0 -> 0\.5"):
+    with pytest.raises(UserError, match=r"ds_config\.gradient_clipping: 1 -> 0\.5"):
         open_run(config, index, {"gradient_clipping": 0.5})
     (folder / "pretrained").mkdir()
     for ended in (False, True):
@@ -108,8 +108,8 @@ def test_settings_that_a_dump_omits_are_compared(made, tmp_path):
     """A setting at its default is omitted from run.json; adding it and removing it are both changes."""
     index, changed = read_index(made.shards), ("finetune.random_n=0.1", "run.deterministic=true")
     for name, first, then, text in (
-        ("one", changed, (), r"random_n: 0\.1 -> 0\.0"),
-        ("two", (), changed, r"random_n: 0\.0 -> 0\.1"),
+        ("one", changed, (), r"random_n: 0\.1 -> 0[^.]"),
+        ("two", (), changed, r"random_n: 0 -> 0\.1"),
     ):
         config = small_config(tmp_path, f"run.name={name}", *first)
         open_run(config, index, {}).close()
@@ -119,7 +119,7 @@ def test_settings_that_a_dump_omits_are_compared(made, tmp_path):
         open_run(small_config(tmp_path, f"run.name={name}", *then, *undone), index, {}).close()
         recorded = json.loads((config.run.directory / "run.json").read_text())
         assert (recorded["config"], recorded.get("history")) == (config.model_dump(), None)
-    with pytest.raises(UserError, match=r"gradient_clipping: 0\.0 -> 1\.0"):
+    with pytest.raises(UserError, match=r"gradient_clipping: 0 -> 1\)"):
         open_run(small_config(tmp_path, "run.name=two"), index, {"gradient_clipping": 1.0})
 
 

@@ -1,11 +1,14 @@
+import errno
 import json
 import resource
+import shutil
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.runs.metric_log import Tracker, read_long_metrics, read_metrics
 from pipeline.errors import UserError
+from pipeline.io.atomic import fix_of_write_error
 from tests.model.runs.trainer import PRODUCTS, KilledError
 
 
@@ -38,6 +41,30 @@ def test_events_are_flushed_at_once(tmp_path):
         tracker.log("pretrain", 5, 0.5, {"loss": 2.5})
         (scalar,) = EventAccumulator(str(tmp_path / "tensorboard" / "pretrain")).Reload().Scalars("pretrain/loss")
         assert (scalar.step, scalar.value) == (5, 2.5)
+
+
+def test_a_removed_run_directory_is_named_with_the_right_fix(tmp_path):
+    run = tmp_path / "demo"
+    run.mkdir()
+    tracker = Tracker(run, is_rank0=True)
+    tracker.begin("pretrain", 0)
+    shutil.rmtree(run)
+    with pytest.raises(UserError, match=rf"^{run}: .*removed.*; fix: run the same command to start again$"):
+        tracker.log("pretrain", 5, 0.5, {"loss": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (OSError(errno.ENOSPC, ""), "free disk space, then run"),
+        (OSError(errno.EDQUOT, ""), "free disk space, then run"),
+        (RuntimeError("PytorchStreamWriter failed"), "free disk space, then run"),
+        (OSError(errno.EROFS, ""), "writable, then run"),
+        (OSError(errno.EIO, ""), "check the disk"),
+    ],
+)
+def test_only_a_full_disk_needs_space(tmp_path, error, fix):
+    assert fix in fix_of_write_error(error, tmp_path)
 
 
 @pytest.mark.parametrize("values", [{"a" * 90: 1.0}, {"a": 1 / 3, "b": 1 / 7}])

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from model.runs.status import LAUNCH, ExitCode, RunStatus, State, classify_end, read_status
+from model.runs.status import LAUNCH, ExitCode, RunStatus, State, classify_end, describe_interruption, read_status
 from pipeline.errors import UserError
 
 
@@ -38,3 +38,9 @@ def test_failed_write_of_the_status_is_ignored(tmp_path):
     (tmp_path / "file").touch()
     with RunStatus(tmp_path / "file" / "status.json"), RunStatus(None):
         pass
+
+
+def test_an_interruption_before_the_first_checkpoint_is_not_resumed(tmp_path):
+    assert "start again" in describe_interruption(tmp_path / "demo")
+    (tmp_path / "demo" / "checkpoints" / "pretrain" / "step-000000010").mkdir(parents=True)
+    assert "resume" in describe_interruption(tmp_path / "demo")

@@ -114,7 +114,7 @@ def test_no_process_outlives_the_killed_command(start, number):
         time.sleep(random_numbers.uniform(0, 0.6))
         runs[-1].command.send_signal(number)
     for run in runs:
-        assert run.wait().count("lost: the launcher of rank 0 on ") == 1
+        assert run.wait().count("stopping: the launcher of rank 0 on ") == 1
 
 
 def test_no_process_outlives_the_killed_ssh(start):
@@ -125,7 +125,7 @@ def test_no_process_outlives_the_killed_ssh(start):
     run.command.wait()
     if psutil.Process(launcher).ppid() != 1:
         pytest.skip("process 1 does not adopt orphans here")
-    assert "lost: the launcher of rank 0 on " in run.wait()
+    assert "stopping: the launcher of rank 0 on " in run.wait()
 
 
 def test_no_process_outlives_the_killed_launcher(start):
@@ -138,7 +138,7 @@ def test_no_process_outlives_the_killed_launcher(start):
         time.sleep(random_numbers.uniform(0, 0.6))
         os.kill(launcher, signal.SIGKILL)
     for run in runs:
-        assert run.wait().count("lost: the launcher of rank 0 on ") == 1
+        assert run.wait().count("stopping: the launcher of rank 0 on ") == 1
 
 
 def test_rank_that_blocks_sigterm_is_killed_without_its_launcher(start):
@@ -146,7 +146,7 @@ def test_rank_that_blocks_sigterm_is_killed_without_its_launcher(start):
     run.wait_for_ids("ranks")
     time.sleep(1)
     run.command.kill()
-    assert "lost: the launcher of rank 0 on " in run.wait()
+    assert "stopping: the launcher of rank 0 on " in run.wait()
 
 
 def test_stopped_and_hanging_ranks_are_reported(start):

@@ -24,6 +24,7 @@ OF_PREDICTIONS = {
     "residuals_by_expression.sql",
     "residuals_by_gc.sql",
     "residuals_by_length.sql",
+    "typical_error.sql",
     "worst_predictions.sql",
 }
 EMPTY_WITHOUT_THE_LIKE = {"duplicates.sql", "near_duplicates.sql", "rejects_by_reason.sql", *OF_PREDICTIONS}
@@ -73,6 +74,10 @@ ANSWERS = {
         ("expression is NaN", 1, "toy.tsv:14", f"{L}ACGT{R}\tnan"),
     ],
     "rows_with_n.sql": [(0, 11, 11 / 12, (SUM - 2) / 11), (2, 1, 1 / 12, 2)],
+    # The errors are id - 1: from -1 to 10.
+    "typical_error.sql": [
+        ("a", "test", 12, sqrt(386 / 12), 4.5, sqrt(variance([label for _, label in TOY]) * 11 / 12)),
+    ],
     "tied_labels.sql": [(13, 3, 3 / 12, True, 10 / 12), (11, 2, 2 / 12, True, 10 / 12)],
 }  # fmt: skip
 
@@ -152,6 +157,31 @@ def test_the_worst_prediction_comes_first(toy):
     answer = [dict(zip(names, row, strict=True)) for row in rows]
     assert [(row["id"], row["error"]) for row in answer[:2]] == [(11, 10), (10, 9)]
     assert [(row["id"], row["error"]) for row in answer[-3:]] == [(0, -1), (2, 1), (1, 0)]
+
+
+def test_only_the_run_that_finished_last_is_shown(tmp_path):
+    """One split of it, and the name of each promoter instead of its sequence."""
+    config = toy_config(tmp_path)
+    rows = "".join(f"{L}{'ACGT' * 2}{'A' * row}{R}\t{row}\tp{row}\n" for row in range(12))
+    build_dataset([write(tmp_path / "toy.tsv", f"sequence\texpression\tname\n{rows}")], config)
+    with open_dataset(config.dataset.path, read_only=False) as connection:
+        for run, day in (("new", 2), ("old", 1)):
+            connection.execute(
+                f"insert into runs by name select '{run}' as run, timestamp '2026-01-0{day}' as finished"
+            )
+            for split, error in (("test", 1), ("valid", 9)):
+                values = (
+                    f"select '{run}' as run, id, '{split}' as split, expression + {error} as prediction from promoters"
+                )
+                connection.execute(f"insert into predictions by name {values}")
+    for query in ("worst_predictions.sql", "calibration.sql"):
+        names, rows = ask(config.dataset.path, query)
+        assert {row[:2] for row in rows} == {("new", "test")}
+        assert len(rows) == 12
+    names, rows = ask(config.dataset.path, "worst_predictions.sql")
+    worst = [dict(zip(names, row, strict=True)) for row in rows]
+    assert {row["name"] for row in worst} == {f"p{row['expression']:.0f}" for row in worst}
+    assert all(row["bases"] == 8 + row["expression"] for row in worst)
 
 
 def test_residuals_equal_the_mean_of_each_group(toy):

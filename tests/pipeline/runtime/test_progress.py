@@ -51,6 +51,21 @@ def test_names_of_steps(clock, capsys):
     ]
 
 
+def test_time_left_counts_the_rows_of_this_job_since_its_start(clock, capsys):
+    """Resumed rows, and rows that come together after a slow start, must not make the job look fast."""
+    with progress("explain", "rows") as update:
+        update(8, 20, "", 8)
+        clock[0] = 24
+        update(10, 20, "", 8)
+        update(11, 20, "", 8)
+        clock[0] = 36
+        update(14, 20, "", 8)
+    assert capsys.readouterr().err.splitlines() == [
+        "explain: 10 of 20 rows (50 %), 2 min left",
+        "explain: 14 of 20 rows (70 %), 36 s left",
+    ]
+
+
 def test_speed_excludes_earlier_work(clock, capsys):
     with progress("predict", "rows") as update:
         show = add_speed(update)

@@ -145,7 +145,7 @@ def test_the_hubs_columns_and_others_by_name(tmp_path, plain):
             None,
             r"ambiguous label column: 'expression' \(1 number, 5 … 5\), 'expression' \(1 number, 6 … 6\).* --.* 2,",
         ),
-        ("a.csv", "sequence;expression\nACGTA;15,5\n", None, "decimal comma"),
+        ("a.csv", "sequence;expression\nACGTA;15\nACGTA;15,5\n", None, "decimal comma in 'expression', row 2 .*'15,5'"),
         ("a.tsv", f"{DNA}\t15,5\n{DNA}\t15\n", None, "decimal comma"),
         ("a.txt", ">p 5\nACGTA\n", None, ": FASTA without its suffix"),
         ("a.tsv", gzip.compress(b"ACGT\t1\n", mtime=0), None, "compressed or Parquet data; expected text"),
