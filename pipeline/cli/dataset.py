@@ -178,7 +178,7 @@ def query(
     Queries: bases_by_position, calibration, duplicates, gc_against_expression, insert_lengths, kmer_enrichment,
     label_histogram, labels_by_split, motif_effect, near_duplicates, predicted_and_measured, record_of_a_promoter,
     rejects_by_reason, residuals_by_expression, residuals_by_gc, residuals_by_length, rows_with_n, splits, tied_labels,
-    worst_predictions.
+    typical_error, worst_predictions.
 
     Example: promoter-bert query splits --format csv
     """
