@@ -33,8 +33,9 @@ ELSEWHERE = {
     "sbatch --export=ALL,NODE_DISK=/scratch examples/slurm/train.sbatch": "too",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id paper --rdzv-endpoint worker-1:29400 "
     "--max-restarts 5 train.py": "test_torchrun.py, with two agents",
-    "deepspeed train.py --config mpra-generic.yaml": "test_your_own_assay.py, with the preset of another assay",
-    "promoter-bert predict runs/mpra-generic new_sequences.fasta -o predictions.tsv": "too",
+    "python train.py --config mpra-generic.yaml": "test_your_own_assay.py, with the preset of another assay",
+    "promoter-bert compare runs/mpra-generic runs/mpra-generic-ridge": "needs that training; test_compare_page.py",
+    "promoter-bert predict runs/mpra-generic new_sequences.fasta -o predictions.csv --names": "too",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 

@@ -85,7 +85,7 @@ def test_another_dataset_with_the_same_held_out_rows_is_tested(made, finished_ru
         (other / file).write_text(json.dumps(values))
     result = compare_runs([finished_run, other], tmp_path / "compare.html")
     assert (result.same_promoters, len(result.tests), result.not_tested) == (False, 1, [])
-    assert "same held-out promoters" in score_lines(result)[-1]
+    assert "same held-out rows" in score_lines(result)[-1]
     with duckdb.connect(str(copied)) as connection:
         connection.execute("update promoters set expression = expression + 1 where id = 3")
     result = compare_runs([finished_run, other], tmp_path / "compare.html")
