@@ -147,18 +147,24 @@ class RemoteStore:
 
     def note_finished(self, entry: ShardEntry) -> None:
         with self._open_file_system("read", entry.file) as files:
-            version = files.ukey(entry.file)  # of the file that was just written
+            size, version = files.size(entry.file), files.ukey(entry.file)
+        if size != entry.bytes:  # no longer the file that was just written
+            raise self._make_conflict()
         self._put(f"{self._notes}/{entry.file}.json", json.dumps({"version": version, "entry": asdict(entry)}).encode())
 
     def publish(self, index: Index) -> None:
         files = self._list_sizes()
         if any(self._is_note_of_others(file) for file in files):  # written after `begin` removed them
-            raise UserError(f"{self.url}: another run writes other shards there; fix: run this command again later")
+            raise self._make_conflict()
         contents = serialize_files(index)
         for name, content in contents.items():
             self._put(name, content)
         kept = {entry.file for entry in index.shards} | set(contents)
         self._remove([file for file in files if _NOTE.match(file) or (_is_own(file) and file not in kept)])
+
+    def _make_conflict(self) -> UserError:
+        """Make the error of two runs that write different shards to one URL."""
+        return UserError(f"{self.url}: another run writes other shards there; fix: run this command again later")
 
     def _is_note_of_others(self, file: str) -> bool:
         return bool(_NOTE.match(file)) and not file.startswith(f"{self._notes}/")
