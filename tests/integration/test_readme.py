@@ -36,6 +36,8 @@ ELSEWHERE = {
     "python train.py --config mpra-generic.yaml": "test_your_own_assay.py, with the preset of another assay",
     "promoter-bert compare runs/mpra-generic runs/mpra-generic-ridge": "needs that training; test_compare_page.py",
     "promoter-bert predict runs/mpra-generic new_sequences.fasta -o predictions.csv --names": "too",
+    'promoter-bert query "select id, construct, expression, prediction from predictions join promoters using (id) '
+    "where run = 'demo' and split = 'test' order by expression desc limit 10\"": "needs a column construct",
     "source .venv/bin/activate": "the tests have the environment's commands on their path",
 }
 
