@@ -88,6 +88,7 @@ def test_shuffled_labels_give_no_correlation(toy):
     assert abs(scores["pearson"]) < 4 / np.sqrt(500)
 
 
+@pytest.mark.long
 def test_a_masked_language_is_learned_to_its_ceiling(toy):
     """(AC[AG]TGC) eight times: one base in six is a free choice, everything else follows from the place.
 
