@@ -63,10 +63,10 @@ demo: .venv/core
 		"select split, run, round(corr(prediction, expression), 3) as pearson, count(*) as promoters \
 		from predictions join promoters using (id) group by all order by all"
 	head -n 3 demo/demo.tsv | cut -f 1 | $(BIN)/promoter-bert predict runs/demo - -o -
-	@echo "Next, after 'source .venv/bin/activate':"
-	@echo "  promoter-bert stats --config configs/demo.yaml            draw the dataset as a page"
-	@echo "  promoter-bert shards --config configs/demo.yaml --k 4     cut 4-mers; train with shards.k=4 run.name=four"
-	@echo "  promoter-bert init --assay mpra-generic                   start with a table of your own"
+	@echo "The report is runs/demo/report.html. Next, after 'source .venv/bin/activate':"
+	@echo "  promoter-bert explain demo/demo.tsv --model runs/demo    draw the effect of each base in 20 promoters"
+	@echo "  promoter-bert stats --config configs/demo.yaml           draw the dataset as a page"
+	@echo "  promoter-bert init --assay mpra-generic                  start with a table of your own"
 
 # Tests with several hosts need these tools. If they cannot be installed, these tests are skipped with a message.
 # Two test files run at a time. The long integration tests start first.
