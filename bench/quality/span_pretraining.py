@@ -24,28 +24,28 @@ from torch.nn import functional as F
 
 from model.bert.build import build_task
 from model.bert.kmer_embedding import (
+    BASES,
     count_pairs,
     find_composed_embedding,
+    read_bases,
     split_composition,
     uniform_pairs,
     write_composition,
 )
+from model.bert.kmer_statistics import COUNTED
 from model.bert.modernbert import encode
 from model.config import Config, load_config
 from model.training.checkpointing.hf_export import export_model
 from pipeline.dataset.database import open_dataset
 from pipeline.shards.index import Index
 from pipeline.shards.location import find_index
-from pipeline.tokens.kmers import CLS, MASK, PAD, SEP, SPECIALS, encode_promoters
+from pipeline.tokens.kmers import CLS, MASK, PAD, SEP, encode_promoters
 
 BATCH, LEARNING_RATE = 64, 2e-3
 SPANS, SPAN_BASES = 2, (4, 12)
 """Hidden spans per promoter, and their least and most bases."""
-COUNTED = 4096
-"""Promoters whose pairs of bases are counted for the composed embedding."""
 VALIDATED = 1500
 """Promoters that are kept for validation."""
-BASES = 4
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ class SpanTask(nn.Module):
         attention = None if (rows.lengths == rows.lengths.max()).all() else (place <= rows.lengths[:, None] + 1).long()
         row, column = is_masked.nonzero(as_tuple=True)
         states = encode(self.model.base_model, ids, attention)[row, column + 1]
-        powers = 5 ** torch.arange(self.k - 1, -1, -1)
-        bases = (tokens[row, column, None] - len(SPECIALS)) // powers % 5
+        bases = read_bases(tokens[row, column], self.k)
         counts = in_kmer[row, column] & (bases < BASES)  # N is not predicted
         return self.head(states).view(-1, self.k, BASES)[counts], bases[counts]
 

@@ -8,7 +8,7 @@ differences per seed, with its 95 % interval by Student's t.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,46 +169,24 @@ def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Plot Pearson against training promoters: one dot per seed, lines through the means, one panel per split."""
-    import matplotlib as mpl
 
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
-    for axes, split in zip(panels, SPLITS, strict=True):
+    def draw_split(axes: Any, split: str) -> None:
         for method, colour in METHODS.items():
             by_size = {n: scores(results, study="sizes", split=split, size=n, variant=method) for n in SIZES}
             draw(axes, {n: list(values.values()) for n, values in by_size.items() if values}, colour, LABELS[method])
-        axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
-        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("Pearson, 6,000 held-out promoters")
-    panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+
+    plot_splits(path, "Pearson, 6,000 held-out promoters", draw_split)
 
 
 def plot_gain(results: Results, path: Path) -> None:
     """Plot what pretraining adds, by training promoters: means with 95 % intervals, one panel per split."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
+    spans = ("spans", f"{PRESET}-pretrained", "presets", PRESET, "#d55e00", 1.07)
     models = {
         "3-mers in frames, hidden k-mers": ("sizes", "pretrained", "sizes", "scratch", "#0072b2", 0.93),
-        "composed 7-mers, hidden spans": (
-            "spans",
-            f"{PRESET}-pretrained",
-            "presets",
-            PRESET,
-            "#d55e00",
-            1.07,
-        ),
+        "composed 7-mers, hidden spans": spans,
     }
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
-    for axes, split in zip(panels, SPLITS, strict=True):
+
+    def draw_split(axes: Any, split: str) -> None:
         axes.axhline(0, color="#6b7280", linewidth=1)
         for label, (study, variant, other, without, colour, shift) in models.items():
             gains = {
@@ -222,11 +200,25 @@ def plot_gain(results: Results, path: Path) -> None:
             if points:
                 place, mean, half = zip(*points, strict=True)
                 axes.errorbar(place, mean, half, fmt="o", color=colour, capsize=3, label=label)
+
+    plot_splits(path, "Pearson with minus without pretraining", draw_split)
+
+
+def plot_splits(path: Path, quantity: str, draw_split: Callable[[Any, str], None]) -> None:
+    """Plot a quantity against training promoters, one panel per split. draw_split: draws the panel of a split."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    for axes, split in zip(panels, SPLITS, strict=True):
+        draw_split(axes, split)
         axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
         axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
-        axes.minorticks_off()
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("Pearson with minus without pretraining")
+    panels[0].set_ylabel(quantity)
     panels[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 

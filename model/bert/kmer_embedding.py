@@ -99,11 +99,15 @@ def count_pairs(ids: torch.Tensor, lengths: torch.Tensor, k: int) -> torch.Tenso
     return (flat.T @ flat).long()  # exact: float32 holds all integers up to 2^24
 
 
+def read_bases(ids: torch.Tensor, k: int) -> torch.Tensor:
+    """Read the bases of k-mer ids (...): int64 (..., k), N is BASES. Undefined for special tokens."""
+    powers = DIGITS ** torch.arange(k - 1, -1, -1, device=ids.device)
+    return (ids[..., None] - len(SPECIALS)) // powers % DIGITS
+
+
 def _one_hot(ids: torch.Tensor, k: int) -> torch.Tensor:
     """Encode k-mer ids (...) by their bases: bool (..., k * BASES). N has no base."""
-    powers = DIGITS ** torch.arange(k - 1, -1, -1, device=ids.device)
-    digits = (ids[..., None] - len(SPECIALS)) // powers % DIGITS
-    return (digits[..., None] == torch.arange(BASES, device=ids.device)).flatten(-2)
+    return (read_bases(ids, k)[..., None] == torch.arange(BASES, device=ids.device)).flatten(-2)
 
 
 def uniform_pairs(k: int) -> torch.Tensor:

@@ -114,5 +114,5 @@ def _table(head: str, scores: "Mapping[str, RegressionScores]") -> Iterator[str]
     heads = "".join(f"{name + ' (95 %)':31}" for name in ("Pearson", "Spearman", "MSE", "R2"))
     yield f"{head:{width}}{'rows':>11}  {heads}RMSE".rstrip()
     for name, row in scores.items():
-        rmse = "-" if row.rows < 2 else f"{row.rmse:.3f}"
-        yield f"{name:{width}}{row.rows:>11,}  {''.join(f'{text:31}' for text in row.cells())}{rmse}"
+        cells = "".join(f"{text:31}" for text in row.cells())
+        yield f"{name:{width}}{row.rows:>11,}  {cells}{row.rmse_cell}"

@@ -14,7 +14,7 @@ from model.cli.options import MODEL_FOLDER, BothStrands, Workers
 from pipeline.cli.messages import column_of_sequences, column_title
 from pipeline.cli.options import INPUT_FILES, Json, SequenceColumn, print_result
 from pipeline.runtime.progress import add_speed, emit, progress
-from pipeline.runtime.text import format_count
+from pipeline.runtime.text import format_count, option_words
 
 if TYPE_CHECKING:
     from model.prediction.files import PredictionResult
@@ -121,8 +121,7 @@ def _evaluate_command(request: "PredictionRequest", label: str | None) -> str:
     if "-" in request.inputs:  # standard input can be read only once
         return "promoter-bert evaluate, on a file"
     sequence = request.columns.sequence if request.columns else None
-    options = {"--sequence-column": sequence, "--expression-column": label}
-    given = [word for name, value in options.items() if value for word in (name, value)]
+    given = option_words({"--sequence-column": sequence, "--expression-column": label})
     strands = ["--both-strands"] * request.both_strands
     words = ["evaluate", str(request.model), *request.inputs, *given, *strands, *request.overrides]
     return shlex.join(["promoter-bert", *words])

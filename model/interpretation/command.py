@@ -6,6 +6,7 @@ from pathlib import Path
 
 from model.prediction.variants.columns import VariantColumns
 from pipeline.dataset.input.columns import Columns
+from pipeline.runtime.text import option_words
 
 SEQUENCE = "SEQUENCE"
 """Placeholder of a single sequence, which the page shows."""
@@ -25,17 +26,18 @@ def table_command(
     inputs: file names as given, or the placeholder SEQUENCE.
     """
     columns, chosen = columns or Columns(), variants or VariantColumns()
-    options: dict[str, object] = {
-        "--model": model,
-        "--label": label,
-        "--motifs": motifs,
-        "--sequence-column": columns.sequence or chosen.sequence,
-        "--name-column": columns.name,
-        "--ref-column": chosen.reference,
-        "--alt-column": chosen.alternative,
-        "--position-column": chosen.position,
-        "--first-position": chosen.first_position,
-    }
-    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    given = option_words(
+        {
+            "--model": model,
+            "--label": label,
+            "--motifs": motifs,
+            "--sequence-column": columns.sequence or chosen.sequence,
+            "--name-column": columns.name,
+            "--ref-column": chosen.reference,
+            "--alt-column": chosen.alternative,
+            "--position-column": chosen.position,
+            "--first-position": chosen.first_position,
+        }
+    )
     kind = [] if variants is None else ["--variants"]
     return shlex.join(["promoter-bert", "explain", *kind, *inputs, *given, *overrides, "-o", "effects.tsv"])

@@ -69,7 +69,6 @@ def explain(
     model: model folder or run directory. overrides: repairs of the promoter, see with_repairs. label: its name if the
     model has several. Raises UserError for an invalid model folder, promoter, output or label, before torch is loaded.
     """
-    check_outputs(outputs)
     name = choose_label(model_labels(read_model_facts(find_model_folder(model))), label)
     return explain_labels(model, promoter, outputs, overrides, label and name)[name]
 

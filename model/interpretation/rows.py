@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from model.interpretation.explained import ALTERNATIVE, REFERENCE
 from model.interpretation.saturation_mutagenesis import list_mutants
-from model.prediction.inputs import STANDARD_INPUT, Part, find_prediction_input, read_parts
+from model.prediction.inputs import STANDARD_INPUT, Part, find_prediction_input, name_row, read_parts
 from model.prediction.tables import as_texts
 from model.prediction.variants import rows as variant_rows
 from pipeline.config.schema import Assay
@@ -46,7 +46,7 @@ class MutantPart(Part):
     def describe_row(self, place: int) -> str:
         """Name a valid row, such as row 7 (NAME). place: among the valid ones, from 0."""
         row = self.rows[place]
-        return f"row {row.number:,}{f' ({row.name})' if row.name else ''}"
+        return name_row(row.number, row.name)
 
     def list_rejected(self, most: int) -> list[tuple[int, str, str]]:
         """List number, name and problem of the first rows without a prediction. most: of them."""

@@ -60,7 +60,7 @@ class Part:
         """Name the row of a valid sequence, such as row 7 (NAME). place: among the valid sequences, from 0."""
         row = int(np.flatnonzero(self.table["problem"].is_null().to_numpy())[place])
         name = self.table["name"][row].as_py() if "name" in self.table.column_names else ""
-        return f"row {self.first + row + 1:,}{f' ({name})' if name else ''}"
+        return name_row(self.first + row + 1, name)
 
     def with_predictions(self, values: npt.NDArray[np.float32], labels: Sequence[str] = ()) -> "Part":
         """Replace column repaired by prediction, or by prediction_NAME per label: float32, null for an invalid row.
@@ -85,6 +85,11 @@ class Part:
         results = self.table.select(range(self.table.column_names.index("sequence") + 1, self.table.num_columns))
         names = rename_clashes(self.cells.column_names, results.column_names)
         return pa.Table.from_arrays([*self.cells.columns, *results.columns], names=[*names, *results.column_names])
+
+
+def name_row(number: int, name: str) -> str:
+    """Name a row, such as row 7 (NAME). number: from 1; name: or an empty text."""
+    return f"row {number:,}{f' ({name})' if name else ''}"
 
 
 def find_prediction_input(

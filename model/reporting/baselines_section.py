@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 from model.reporting.run_plots import Bar, bars, short_name
-from model.reporting.run_sections import SCORES, SPLITS, interval_of
-from model.runs.read import RunFiles, held_out_split
+from model.reporting.run_sections import SCORES, interval_of
+from model.runs.read import SPLITS, RunFiles, held_out_split
 from pipeline.reporting.html import Figures, Section, Table
 from pipeline.reporting.palette import GREY
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg

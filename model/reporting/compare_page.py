@@ -19,12 +19,11 @@ from model.reporting.run_plots import (
 )
 from model.reporting.run_sections import (
     SCORES,
-    SPLITS,
     interval_of,
     score_text,
 )
 from model.runs.fingerprint import flatten
-from model.runs.read import VALIDATION_CHOSE, RunFiles, held_out_split, read_run, warn_of_scale
+from model.runs.read import SPLITS, VALIDATION_CHOSE, RunFiles, held_out_split, list_scale_warnings, read_run
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
 from pipeline.reporting.html import Content, Figures, Section, Table, expect_page_name, render_page
@@ -150,10 +149,10 @@ def _warnings(comparison: Comparison) -> list[str]:
     return [
         *([chosen] if validated else []),
         *(
-            f"{run['run']}, {SPLITS.get(split, split)} split: {warning}"
+            f"{run['run']}, {warning}"
             for run in comparison.runs
             if (split := split_of[run["run"]])
-            for warning in warn_of_scale(run["scores"][split])
+            for warning in list_scale_warnings({split: run["scores"][split]})
         ),
     ]
 

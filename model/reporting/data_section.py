@@ -1,8 +1,8 @@
 """Section of a run's page on its dataset: the sizes of the splits that it used, and a histogram of the labels."""
 
 from model.reporting.predictions import DatasetResults
-from model.reporting.run_sections import SPLITS, TITLES
-from model.runs.read import RunFiles
+from model.reporting.run_sections import TITLES
+from model.runs.read import SPLITS, RunFiles
 from pipeline.reporting import dataset_plots as plots
 from pipeline.reporting.dataset_page import threshold_text
 from pipeline.reporting.html import Figures, Section, Table

@@ -82,10 +82,7 @@ def _group_section(heading: str, name: str, groups: Mapping[str, RegressionScore
 
 def score_table(head: str, scores: Mapping[str, RegressionScores]) -> Table:
     """Make the table of scores by label or group. head: of the first column."""
-    rows = [
-        (name, f"{row.rows:,}", *row.cells(DIGITS), "-" if row.rows < 2 else f"{row.rmse:.{DIGITS}f}")
-        for name, row in scores.items()
-    ]
+    rows = [(name, f"{row.rows:,}", *row.cells(DIGITS), row.rmse_cell) for name, row in scores.items()]
     return Table((head, *HEADS), rows, NUMBERS)
 
 

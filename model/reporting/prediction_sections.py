@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import FEW, MEASURED, calibration, density, residuals
-from model.reporting.run_sections import SPLITS
-from model.runs.read import RunFiles
+from model.runs.read import SPLITS, RunFiles
 from pipeline.dataset.query import Columns
 from pipeline.reporting.html import Figures, Fold, Section, Table
 from pipeline.reporting.svg import HALF_WIDTH, query_section, render_svg

@@ -6,7 +6,7 @@ from typing import Any
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
-from model.runs.read import BASELINES, RunFiles, warn_below_baseline, warn_of_scale
+from model.runs.read import BASELINES, SPLITS, RunFiles, list_scale_warnings, warn_below_baseline
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
@@ -52,8 +52,6 @@ SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     ),
 }
 """Row of a table of scores -> its text, empty for a run that does not record it."""
-SPLITS = {"valid": "validation", "test": "test"}
-"""Split -> its name on a page."""
 INTERVALS = (
     " In parentheses and as a line on the bar: 95 % confidence intervals, from resampling promoters (bootstrap)."
 )
@@ -171,17 +169,8 @@ def _best_text(run: RunFiles) -> str:
         f"Pearson{' (mean over the labels)' if run.labels else ''}. Pearson and Spearman are correlations of predicted "
         "with measured expression: 1 is perfect, 0 is no relation. R² is the share of the variance of "
         f"expression that the predictions explain.{intervals}"
-        + "".join(f"\n\nWarning, {warning}." for warning in scale_warnings(run.scores))
+        + "".join(f"\n\nWarning, {warning}." for warning in list_scale_warnings(run.scores))
     )
-
-
-def scale_warnings(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Warn of predictions on another scale than the labels, by split. Sentences without full stops."""
-    return [
-        f"{SPLITS.get(split, split)} split: {warning}"
-        for split, score in scores.items()
-        for warning in warn_of_scale(score)
-    ]
 
 
 def _ceiling_text(ceiling: float | None) -> str:

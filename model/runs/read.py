@@ -94,13 +94,13 @@ class RunFiles:
     @property
     def processes(self) -> int | None:
         """Return the number of processes of the last checkpoint; None without one, as in a baseline."""
-        manifests = [
-            manifest
-            for stage in STAGES
-            for folder in sorted((self.folder / "checkpoints" / stage).glob("step-*"))
+        ranks = (
+            manifest.layout.ranks
+            for stage in reversed(STAGES)
+            for folder in sorted((self.folder / "checkpoints" / stage).glob("step-*"), reverse=True)
             if (manifest := read_manifest(folder)) is not None and manifest.layout is not None
-        ]
-        return manifests[-1].layout.ranks if manifests and manifests[-1].layout is not None else None
+        )
+        return next(ranks, None)
 
     @property
     def stages(self) -> list[str]:
@@ -216,6 +216,8 @@ def sequence_name(config: Mapping[str, Any]) -> str:
     return str(config["assay"].get("name", SEQUENCE_NAME))
 
 
+SPLITS = {"valid": "validation", "test": "test"}
+"""Split -> its name on a page."""
 VALIDATION_CHOSE = "also chose the saved weights (of ridge regression: the regularization strength)"
 """Why scores on the validation split are optimistic."""
 METHODS = {"ridge": "ridge regression on 1- to 6-mers", "cnn": "CNN"}
@@ -242,3 +244,12 @@ def warn_of_scale(score: Mapping[str, Any]) -> list[str]:
     """Warn of predictions on another scale than the labels, per label. score: of a split, in summary.json."""
     problems: dict[str, dict[str, float]] = score.get("scale_problems", {})  # older runs do not record it
     return [f"{name}{': ' if name else ''}{describe_scale_problem(each)}" for name, each in problems.items()]
+
+
+def list_scale_warnings(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """List the warnings of warn_of_scale with their splits. scores: by split. Sentences without full stops."""
+    return [
+        f"{SPLITS.get(split, split)} split: {warning}"
+        for split, score in scores.items()
+        for warning in warn_of_scale(score)
+    ]

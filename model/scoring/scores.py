@@ -43,6 +43,11 @@ class RegressionScores(CorrelationScores):
         """Return the root mean squared error: the typical error, in the unit of the labels."""
         return math.sqrt(self.mse)
 
+    @property
+    def rmse_cell(self) -> str:
+        """Format the root mean squared error for a table. Fewer than two rows: none."""
+        return "-" if self.rows < 2 else f"{self.rmse:.3f}"
+
     def cells(self, digits: int = 4) -> list[str]:
         """Format the scores with their intervals for a table: Pearson, Spearman, MSE, R2. Fewer than two rows: none.
 

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from model.prediction.example import PredictionExample, draw_promoter
-from model.runs.read import sequence_name, warn_of_scale
+from model.runs.read import list_scale_warnings, sequence_name
 from pipeline.io.atomic import write_text
 from pipeline.reporting.text import split_text
 from pipeline.runtime.text import name_sequences
@@ -45,11 +45,7 @@ def render_card(
     return environment.get_template("model_card.md").render(
         metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
-        warnings=[
-            f"{SPLITS[split]}: {warning}"
-            for split, score in summary["scores"].items()
-            for warning in warn_of_scale(score)
-        ],
+        warnings=list_scale_warnings(summary["scores"]),
         split_method=split_text(summary["config"]["dataset"]["split"], summary["config"]["dataset"]["seed"]),
         metrics_of=partial(_title_metrics, labels=index.labels),
         example=example, numbers=partial(_format_numbers, labels=index.labels),

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.runtime.text import format_count
 
-MOST_LEAKS = 0.02
-"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
-
 if TYPE_CHECKING:
     from pipeline.dataset.database import DatasetInfo
     from pipeline.dataset.results import BuildResult
@@ -17,6 +14,9 @@ if TYPE_CHECKING:
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult
+
+MOST_LEAKS = 0.02
+"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
 
 
 def describe_build(built: "BuildResult") -> list[str]:

@@ -1,4 +1,4 @@
-"""What a user should know about the rows of a new dataset: rejects by example, unusual lengths, unused numbers."""
+"""Notes on the rows of a new dataset: an example per reason of rejects, unusual lengths, and columns of numbers."""
 
 import re
 from collections import Counter

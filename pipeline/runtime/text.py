@@ -1,7 +1,7 @@
 """Numbers and nouns as text, for messages and pages."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _WORD = re.compile(r"\b(?:(?P<article>[Aa]) )?(?P<first>[Pp])romoter(?=s?\b)(?![-_])")
@@ -10,6 +10,11 @@ _WORD = re.compile(r"\b(?:(?P<article>[Aa]) )?(?P<first>[Pp])romoter(?=s?\b)(?![
 def format_count(n: int, one: str, many: str = "") -> str:
     """Format a count with its noun, such as 1 row or 2 rows. many: an irregular plural."""
     return f"{n:,} {one}" if n == 1 else f"{n:,} {many or f'{one}s'}"
+
+
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """List the words of the options of a command that have a value: --name, value. None: no value."""
+    return [word for name, value in options.items() if value is not None for word in (name, str(value))]
 
 
 def plain_number(value: Any) -> Any:
