@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.distributed.process_group import World
-from model.training.messages import describe_rate, find_constant_labels, warn_long_training
+from model.training.messages import describe_load, describe_rate, find_constant_labels, warn_long_training
 from model.training.prepare import TrainingRun
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
@@ -47,3 +47,10 @@ def test_training_of_hours_on_a_cpu_is_announced(made, epochs, device, warned):
 def test_matmul_rate_is_shown_beside_the_nominal_rate():
     assert "700 TFLOP/s" in describe_rate(7e14, None)
     assert "71% of the nominal 989" in describe_rate(7e14, 989e12)
+
+
+@pytest.mark.parametrize(
+    ("threads", "load", "noted"), [(2, 3.9, False), (2, 4.0, True), (2, 9.0, True), (1, 9.0, False)]
+)
+def test_other_programs_on_the_cores_are_noted(threads, load, noted):
+    assert bool(describe_load(threads, 2, load)) == noted
