@@ -97,23 +97,23 @@ def choices(results: Results) -> str:
     return markdown(["training rows, random split", "Pearson", "minus pretrained"], rows)
 
 
-def presets(results: Results) -> str:
+def presets(results: Results, metric: str) -> str:
     """Make the table of the preset for two cores beside the CNN, with and without six bases around the insert."""
     rows = []
     for split in SPLITS:
         for size in SIZES:
             small, flank = (
-                scores(results, study="presets", split=split, size=size, variant=name)
+                scores(results, metric, study="presets", split=split, size=size, variant=name)
                 for name in (PRESET, "cnn-flank-6")
             )
-            cnn = scores(results, study="sizes", split=split, size=size, variant="cnn")
-            pretrained = scores(results, study="spans", split=split, size=size, variant=f"{PRESET}-pretrained")
+            cnn = scores(results, metric, study="sizes", split=split, size=size, variant="cnn")
+            pretrained = scores(results, metric, study="spans", split=split, size=size, variant=f"{PRESET}-pretrained")
             if small:
                 gains = difference(small, flank), difference(pretrained, small)
                 cells = (cell(small), cell(flank), cell(cnn), cell(pretrained), *gains)
                 rows.append([f"{split}, {size:,}", *cells])
     head = [
-        "Pearson: split, training rows",
+        f"{metric.title()}: split, training rows",
         "small.yaml",
         "CNN with 6 bases on both sides",
         "CNN",
@@ -235,7 +235,8 @@ def tables(results: Results) -> Iterable[str]:
     yield sizes(results, "pearson")
     yield sizes(results, "spearman")
     if any(one["study"] == "presets" for one in results):
-        yield presets(results)
+        yield presets(results, "pearson")
+        yield presets(results, "spearman")
     if any(one["study"] == "plant" for one in results):
         yield plant(results)
     if any(one["study"] == "choices" for one in results):
