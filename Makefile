@@ -76,8 +76,8 @@ test: .venv/dev
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(HOST_TOOLS) >/dev/null || true; fi
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests
 
-# Minutes of training with torchrun, Slurm (if installed), Ray, lost hosts and processes, a GPU's configuration, and the
-# modules of bench. `make test` leaves them out.
+# Minutes of training: toy tasks, shards from the web, a full disk, torchrun, Slurm (if installed), Ray, lost hosts and
+# processes, a GPU's configuration, and the modules of bench. `make test` leaves them out.
 test-long: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests
 

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.test_train import copy, weights  # noqa: F401
 from tests.pipeline.file_server import Answers, serving
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 def test_shards_from_the_web_train_the_same_model(trained, copy):  # noqa: F811

@@ -147,6 +147,7 @@ def test_corrupt_and_foreign_checkpoints_are_named(copy, never_stopped):
     assert "runs/foreign/checkpoints/finetune/step-000000044 belongs to another run (other settings)" in foreign.stderr
 
 
+@pytest.mark.long
 def test_full_disk_ends_the_run_and_it_resumes_with_space(copy, never_stopped):
     """relaunch does not restart after it."""
     if os.geteuid() != 0:

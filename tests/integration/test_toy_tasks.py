@@ -13,7 +13,7 @@ from model.runs.metric_log import read_metrics
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 BASES = list("ACGT")
 SETTINGS = {
@@ -78,7 +78,6 @@ def test_planted_motif_is_learned_and_has_the_largest_effects(toy):
     assert on_top >= 0.8 * len(fresh)
 
 
-@pytest.mark.long
 def test_shuffled_labels_give_no_correlation(toy):
     """On 500 test promoters a correlation by chance stays within four standard deviations, 4 / sqrt(500)."""
     sequences, labels = zip(*planted_motif(), strict=True)
@@ -88,7 +87,6 @@ def test_shuffled_labels_give_no_correlation(toy):
     assert abs(scores["pearson"]) < 4 / np.sqrt(500)
 
 
-@pytest.mark.long
 def test_a_masked_language_is_learned_to_its_ceiling(toy):
     """(AC[AG]TGC) eight times: one base in six is a free choice, everything else follows from the place.
 
