@@ -188,5 +188,5 @@ def _predict(
         sequence_lengths=report.lengths,
         adapters_added=adapters_added,
         label_column=source.column_names[1] if source.labelled else None,
-        label_scores=scorer.scores(),
+        label_scores=scorer.scores(request.model),
     )
