@@ -103,7 +103,7 @@ def predict(
         f"{place}: {describe_speed(result, name)}",
         f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}"
         f"{_describe_adapters(result)}",
-        *describe_problems(result, result.problems_file),
+        *describe_problems(result, name, result.problems_file),
     ]
     if (scores := result.label_scores) is not None:
         lines.append(

@@ -39,3 +39,4 @@ def serve(
         print(f"{address} serves {model}; end: Ctrl-C", flush=True)
 
     serve_run(model, host, port, context.obj.overrides, started, lambda text: emit(f"warning: {text}"))
+    emit("stopped")

@@ -148,7 +148,7 @@ def _evaluate(
         fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
-            raise nothing_predicted(request.inputs, report.counts, hint)
+            raise nothing_predicted(request.inputs, report, hint)
         is_training, problem = _find_training_rows(request.model, hashes)
         rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups, is_training)
         if not np.isfinite(rows.labels).any():  # the journal is kept, so that other columns need no new predictions

@@ -40,7 +40,7 @@ def run(made, finished_run, tmp_path_factory):
     return run, is_training
 
 
-def request_of(run, model="model", **options):
+def request_of(run, model="", **options):
     overrides = ("assay.lower_case=upper",)
     inputs = [str(run.parent / "rows.tsv")]
     return EvaluationRequest(run / model, inputs, "-", workers=1, overrides=overrides, **options)
@@ -53,11 +53,10 @@ def predict(request, folder):
     )
 
 
-@pytest.mark.parametrize("model", ["", "model"])
-def test_training_rows_are_counted_and_the_other_rows_scored_alone(run, model, tmp_path, monkeypatch):
+def test_training_rows_are_counted_and_the_other_rows_scored_alone(run, tmp_path, monkeypatch):
     run, is_training = run
     monkeypatch.setattr("model.prediction.training_rows.BUFFER_ROWS", 7)
-    result, rows = evaluate(request_of(run, model, group="set"))
+    result, rows = evaluate(request_of(run, group="set"))
     assert np.array_equal(rows.is_training, is_training)
     assert result.training_rows == TRAIN + 1
     others = score_regression(rows.predictions[~is_training, 0], rows.labels[~is_training, 0])
@@ -74,7 +73,7 @@ def test_training_rows_are_counted_and_the_other_rows_scored_alone(run, model, t
 
 def test_predict_counts_training_rows_beside_its_correlation(run, tmp_path):
     run, _ = run
-    result = predict(request_of(run), tmp_path)
+    result = predict(request_of(run, "model"), tmp_path)
     assert (result.label_scores.rows, result.label_scores.training_rows) == (TRAIN + 1 + TEST + NEW, TRAIN + 1)
 
 
