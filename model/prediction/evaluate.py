@@ -21,9 +21,9 @@ from model.prediction.inputs import Part
 from model.prediction.journal import PredictParts, open_journal
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.tables import TableInput, as_texts, read_batches, read_numbers
-from model.prediction.training_rows import SequenceHashes, find_training_rows
 from model.prediction.validate import validate_more
 from model.prediction.writers import ProblemReport
+from model.runs.training_rows import SequenceHashes, find_training_rows
 from model.scoring.scores import RegressionScores, score_regression
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import suggest_repairs

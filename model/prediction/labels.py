@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model.prediction.inputs import Part
-from model.prediction.training_rows import SequenceHashes, find_training_rows
+from model.runs.training_rows import SequenceHashes, find_training_rows
 from model.scoring.metrics import pearson, spearman
 from pipeline.errors import UserError
 

@@ -12,8 +12,8 @@ from model.prediction.evaluate import WITHOUT_TRAINING_ROWS, evaluate
 from model.prediction.evaluation_request import EvaluationRequest
 from model.prediction.files import predict_files
 from model.prediction.request import PredictionRequest
-from model.prediction.training_rows import find_training_rows
 from model.reporting.evaluation_page import write_evaluation
+from model.runs.training_rows import find_training_rows
 from model.scoring.scores import score_regression
 from pipeline.errors import UserError
 from tests.model.run_fixtures import held_out_rows
@@ -55,7 +55,7 @@ def predict(request, folder):
 
 def test_training_rows_are_counted_and_the_other_rows_scored_alone(run, tmp_path, monkeypatch):
     run, is_training = run
-    monkeypatch.setattr("model.prediction.training_rows.BUFFER_ROWS", 7)
+    monkeypatch.setattr("model.runs.training_rows.BUFFER_ROWS", 7)
     result, rows = evaluate(request_of(run, group="set"))
     assert np.array_equal(rows.is_training, is_training)
     assert result.training_rows == TRAIN + 1
