@@ -32,6 +32,12 @@ def find_similar(name: str, known: Iterable[str]) -> str:
     return next(iter(longer or difflib.get_close_matches(name, names, 1)), "")
 
 
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Ask whether a known name is meant by a mistyped one, as the end of a message; empty if there is none."""
+    near = find_similar(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
 def suggest_file(path: Path, suffixes: Sequence[str] = ()) -> str:
     """Suggest a file of a similar name in the folder of a missing one; an empty text if there is none.
 

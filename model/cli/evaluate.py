@@ -83,13 +83,17 @@ def describe_evaluation(result: "EvaluationResult") -> Iterator[str]:
     labels = ", ".join(map(repr, result.label_columns.values()))
     yield f"columns: sequence {result.sequence_column!r}, label {labels}"
     yield from describe_problems(result)
-    yield from _table("label", result.scores)
+    yield from _table("label", result.titled_scores)
     if len(result.scores) > 1:
         yield f"mean Pearson over the labels: {result.mean_pearson:.4f}"
     for label in result.scores if result.groups else ():
         yield ""
         yield f"{label} by {result.group_column}"
         yield from _table("group", {group: scores[label] for group, scores in result.groups.items()})
+    if text := result.describe_training_rows():
+        yield f"warning: {text}{'; the groups include training rows' if result.groups else ''}"
+    if result.training_rows is None:
+        yield f"note: not checked for training rows of the model: {result.training_rows_problem}"
     yield from _warn_of_scale(result.scores)
     if result.page:
         yield f"page: {result.page}"

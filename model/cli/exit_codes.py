@@ -1,7 +1,7 @@
 """Exit codes of commands, and the messages of commands that fail or are interrupted.
 
 0 success, 1 error in the data or the run, 2 wrong usage. As in shells, 130 after Ctrl-C, and 141 after a broken pipe
-(the reader of the output has exited, as in | head).
+(the reader of the output has exited, as in | head). Ctrl-C is how a running server ends: 0.
 """
 
 import os

@@ -197,4 +197,4 @@ def _describe_files(result: "ExplainFilesResult", unit: str) -> Iterator[str]:
     if result.rows_drawn and (result.rows_drawn < explained or not result.is_complete):
         more = "the tables have all" if has_table([*map(Path, result.outputs)]) else "-o effects.tsv explains all"
         yield f"figures of the first {format_count(result.rows_drawn, unit)}; {more}"
-    yield from describe_problems(result, result.problems_file)
+    yield from describe_problems(result, problems_file=result.problems_file)

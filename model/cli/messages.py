@@ -32,9 +32,13 @@ def describe_speed(result: RowResult, name: str) -> str:
     )
 
 
-def describe_problems(result: RowResult, problems_file: str | None = None) -> Iterator[str]:
-    """Describe the rows without a prediction, by reason, and the repairs that would help. problems_file: their list."""
-    yield from (f"no prediction for {count:,}: {problem}" for problem, count in result.problems.items())
+def describe_problems(result: RowResult, name: str = "row", problems_file: str | None = None) -> Iterator[str]:
+    """Describe the rows without a prediction, by reason, and the repairs that would help.
+
+    name: of a row, in the singular; problems_file: the list of these rows.
+    """
+    rows = format_count(result.rows, name)
+    yield from (f"no prediction for {count:,} of {rows}: {problem}" for problem, count in result.problems.items())
     if result.hint:
         yield result.hint
     if problems_file:

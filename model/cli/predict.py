@@ -103,12 +103,14 @@ def predict(
         f"{place}: {describe_speed(result, name)}",
         f"sequences: {column_of_sequences(result.sequence_column, result.sequence_lengths)}"
         f"{_describe_adapters(result)}",
-        *describe_problems(result, result.problems_file),
+        *describe_problems(result, name, result.problems_file),
     ]
     if (scores := result.label_scores) is not None:
         lines.append(
             f"labels in {column_title(result.label_column)}: Pearson {scores.pearson:.4f}, Spearman "
-            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}; with intervals: "
+            f"{scores.spearman:.4f}, {format_count(scores.rows, name)}"
+            f"{f', {scores.training_rows:,} of them training rows of the model' if scores.training_rows else ''}; with "
+            f"intervals{' and without training rows' if scores.training_rows else ''}: "
             f"{_evaluate_command(request, result.label_column)}"
         )
     # Predictions on standard output must not be mixed with the summary.

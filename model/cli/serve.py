@@ -1,6 +1,7 @@
 """The command serve."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,4 +39,6 @@ def serve(
     def started(address: str) -> None:
         print(f"{address} serves {model}; end: Ctrl-C", flush=True)
 
-    serve_run(model, host, port, context.obj.overrides, started, lambda text: emit(f"warning: {text}"))
+    with suppress(KeyboardInterrupt):  # before the server handles Ctrl-C, or again while it closes
+        serve_run(model, host, port, context.obj.overrides, started, lambda text: emit(f"warning: {text}"))
+    emit("stopped")

@@ -98,7 +98,7 @@ def describe_variants(result: "VariantResult") -> list[str]:
     lines = [
         f"{place}: {describe_speed(result, 'variant')}",
         f"columns: {columns}{positions}",
-        *describe_problems(result, result.problems_file),
+        *describe_problems(result, problems_file=result.problems_file),
     ]
     for label, scores in result.scores.items():
         pearson = format_interval(scores.pearson, scores.pearson_interval)

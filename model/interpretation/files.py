@@ -127,7 +127,7 @@ class _Explanation:
             self.fit.finish()
             hint = source.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
-                raise nothing_predicted(request.inputs, report.counts, hint)
+                raise nothing_predicted(request.inputs, report, hint)
             counts = RowCounts(report.rows, report.counts.total(), total, is_complete, request.outputs, self.rejected)
             writer.draw(lambda: render_rows_page(writer.drawn, self.several_labels, counts, self.page_facts))
         seconds = time.monotonic() - start

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +23,7 @@ from model.prediction.predictor import BATCH, default_device
 from model.prediction.tables import TableInput, as_texts, read_batches, read_numbers
 from model.prediction.validate import validate_more
 from model.prediction.writers import ProblemReport
+from model.runs.training_rows import SequenceHashes, find_training_rows
 from model.scoring.scores import RegressionScores, score_regression
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import suggest_repairs
@@ -30,11 +32,15 @@ from pipeline.dataset.input.view import define_rules
 from pipeline.errors import UserError
 from pipeline.io.arrow import rebatch
 from pipeline.runtime.prefetch import prefetch
+from pipeline.runtime.text import format_count
 
 MOST_GROUPS = 200
 """More groups are no table that can be read."""
 NO_GROUP = "(missing)"
 """Group of the rows without a value in the column of groups."""
+
+WITHOUT_TRAINING_ROWS = ", no training rows"
+"""Follows a label in the title of the scores of the other rows."""
 
 Numbers = npt.NDArray[np.floating]
 
@@ -43,12 +49,14 @@ Numbers = npt.NDArray[np.floating]
 class LabelledRows:
     """Predictions and labels of all rows, in input order: float (rows, labels) each, NaN where there is none.
 
-    groups: of each row; empty without a column of groups.
+    groups: of each row; empty without a column of groups. is_training: whether the model was fine-tuned on the sequence
+    of each row, bool (rows,); None if that is not known.
     """
 
     predictions: Numbers
     labels: Numbers
     groups: list[str] = field(default_factory=list)
+    is_training: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,9 @@ class EvaluationResult:
     rows, rows_resumed, problems, hint, seconds, rows_per_second, sequence_column: as in PredictionResult.
     label_columns: label of the model -> column of the input. scores: by label; groups: by group, then by label.
     mean_pearson: over the labels with at least two rows. page: the file written, or None.
+
+    training_rows: rows whose sequence the model was fine-tuned on; None if that is not known, and training_rows_problem
+    says why. scores_without_training_rows: of the other rows, by label; empty without training rows.
     """
 
     rows: int
@@ -72,11 +83,29 @@ class EvaluationResult:
     scores: dict[str, RegressionScores]
     mean_pearson: float
     groups: dict[str, dict[str, RegressionScores]]
+    training_rows: int | None
+    training_rows_problem: str
+    scores_without_training_rows: dict[str, RegressionScores]
     page: str | None = None
+
+    @property
+    def titled_scores(self) -> dict[str, RegressionScores]:
+        """Scores of the table of labels, by the title of their line."""
+        others = self.scores_without_training_rows
+        return self.scores | {f"{label}{WITHOUT_TRAINING_ROWS}": scores for label, scores in others.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values of --json."""
         return asdict(self)
+
+    def describe_training_rows(self) -> str:
+        """Describe the training rows among the rows; an empty text without any, or if that is not known."""
+        if not self.training_rows:
+            return ""
+        return (
+            f"{self.training_rows:,} of {format_count(self.rows, 'row')} are training rows of the model, so the scores "
+            "of all rows do not measure predictions of new sequences"
+        )
 
 
 def evaluate(
@@ -103,7 +132,7 @@ def _evaluate(
     total = count_rows(table.source)
     reader = prefetch(_read(table, layout, assay, BATCH[default_device().type]), PREFETCH_PARTS, "read labelled rows")
     report = ProblemReport()
-    predictions, measured, groups = list[Numbers](), list[Numbers](), list[str]()
+    predictions, measured, groups, hashes = list[Numbers](), list[Numbers](), list[str](), SequenceHashes()
     with open_journal(request) as journal, closing(reader) as parts:
         for part, values in journal.resume(parts, predict):
             assert isinstance(part, LabelledPart)
@@ -114,12 +143,14 @@ def _evaluate(
             predictions.append(filled)
             measured.append(part.labels)
             groups += part.groups
+            hashes.add(part.table["repaired"])
             on_progress(report.rows, total, journal.rows_resumed)
         fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
-            raise nothing_predicted(request.inputs, report.counts, hint)
-        rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups)
+            raise nothing_predicted(request.inputs, report, hint)
+        is_training, problem = _find_training_rows(request.model, hashes)
+        rows = LabelledRows(np.concatenate(predictions), np.concatenate(measured), groups, is_training)
         if not np.isfinite(rows.labels).any():  # the journal is kept, so that other columns need no new predictions
             names = ", ".join(table.names[number - 1] for number in layout.labels)
             raise UserError(f"{', '.join(request.inputs)}: no number in column {names}; fix: --expression-column NAME")
@@ -138,7 +169,20 @@ def _evaluate(
         scores=scores,
         mean_pearson=float(np.mean([score.pearson for score in scores.values() if score.rows > 1] or [0.0])),
         groups=_group_scores(rows, labels),
+        training_rows=None if is_training is None else int(is_training.sum()),
+        training_rows_problem=problem,
+        scores_without_training_rows=(
+            _scores(rows, labels, ~is_training) if is_training is not None and is_training.any() else {}
+        ),
     ), rows
+
+
+def _find_training_rows(model: Path, hashes: SequenceHashes) -> tuple[npt.NDArray[np.bool_] | None, str]:
+    """Find the training rows of a model. Returns None and the reason if they are not known."""
+    try:
+        return find_training_rows(model, hashes.read()), ""
+    except UserError as error:
+        return None, str(error)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,13 +20,14 @@ from model.prediction.parallel import predict_here, predict_on_ranks, serve_rank
 from model.prediction.predictor import BATCH, default_device
 from model.prediction.request import PredictionRequest, check_output_is_no_input
 from model.prediction.row_writers import BUFFER_ROWS, buffer_until_valid
-from model.prediction.writers import check_leaderboard_rows, is_stream, open_output, problems_file
+from model.prediction.writers import ProblemReport, check_leaderboard_rows, is_stream, open_output, problems_file
 from model.watchdog.client import start_watchdog
 from pipeline.config.schema import Assay
 from pipeline.dataset.input.repairs import suggest_repairs, with_repairs
 from pipeline.dataset.input.row_count import count_rows
 from pipeline.errors import UserError
 from pipeline.runtime.prefetch import prefetch
+from pipeline.runtime.text import format_count
 
 PREFETCH_PARTS = 2
 """Parts that are prefetched, so that a GPU does not wait for the reader."""
@@ -124,11 +125,12 @@ def read_settings(request: PredictionRequest, warn: Callable[[str], None]) -> tu
     return facts, with_repairs(facts["assay"], request.overrides)
 
 
-def nothing_predicted(names: list[str], problems: Mapping[str, int], hint: str) -> UserError:
-    """Make the error for inputs without a valid row. problems: reason -> rows."""
+def nothing_predicted(names: list[str], report: ProblemReport, hint: str) -> UserError:
+    """Make the error for inputs without a valid row. report: of all rows."""
     text = "standard input" if names == [STANDARD_INPUT] else ", ".join(names)
-    reasons = ", ".join(f"{count:,}: {problem}" for problem, count in problems.items()) or "no rows"
-    return UserError(f"{text}: nothing to predict ({reasons}){f'; {hint}' if hint else ''}")
+    reasons = ", ".join(f"{format_count(count, 'row')}: {problem}" for problem, count in report.counts.items())
+    first = f"; first: {report.first}" if report.first else ""
+    return UserError(f"{text}: nothing to predict ({reasons or 'no rows'}{first}){f'; {hint}' if hint else ''}")
 
 
 def _count_added_adapters(part: Part) -> int:
@@ -172,7 +174,7 @@ def _predict(
         fit.finish()
         hint = suggest_repairs(report.frequent_examples(), assay)
         if report.rows == report.counts.total():
-            raise nothing_predicted(request.inputs, report.counts, hint)
+            raise nothing_predicted(request.inputs, report, hint)
     seconds = time.monotonic() - start
     has_list = report.counts and not is_stream(request.output)
     return PredictionResult(
@@ -188,5 +190,5 @@ def _predict(
         sequence_lengths=report.lengths,
         adapters_added=adapters_added,
         label_column=source.column_names[1] if source.labelled else None,
-        label_scores=scorer.scores(),
+        label_scores=scorer.scores(request.model),
     )

@@ -33,6 +33,13 @@ def validate_more(connection: duckdb.DuckDBPyConnection, sequences: Sequence[str
     ).to_arrow_table()
 
 
+def describe_wrong_base(sequence: str, repaired: str) -> str:
+    """Describe the first letter of a sequence as written that is no base after repairs, such as '*' at 170, or ''."""
+    wrong = set(repaired) - set("ACGTN")
+    places = (f"{base!r} at {place}" for place, base in enumerate(sequence, 1) if wrong & {base, base.upper()})
+    return next(places, "")
+
+
 def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
     """Repair promoters, adapters included, by the assay's settings.
 
@@ -45,7 +52,9 @@ def repaired(sequences: list[str], assay: Assay) -> pa.ChunkedArray:
     problem, sequence = validated["problem"][invalid].as_py(), sequences[invalid] or ""
     which = "the sequence" if len(sequences) == 1 else f"sequence {invalid} (from 0)"
     fix = suggest_repairs({problem: [sequence]}, assay)
+    place = describe_wrong_base(sequence, validated["repaired"][invalid].as_py() or "")
+    found = f"{problem}{f', {place}' if place else ''}"
     raise UserError(
-        f"{which}: {problem}; expected {assay.left_adapter}...insert...{assay.right_adapter} in bases ACGTN, got "
+        f"{which}: {found}; expected {assay.left_adapter}...insert...{assay.right_adapter} in bases ACGTN, got "
         f"{shorten(sequence, 200)!r}{f'; {fix}' if fix else ''}"
     )

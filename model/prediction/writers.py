@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from model.artifacts.json_files import read_json
 from model.prediction.inputs import Part
 from model.prediction.row_writers import RowWriter, as_text, text_cells, write_csv, write_parquet, write_tsv
+from model.prediction.validate import describe_wrong_base
 from pipeline.dataset.input.repairs import TRIAL_ROWS
 from pipeline.errors import UserError
 from pipeline.io.atomic import new_file
@@ -145,6 +146,8 @@ class ProblemReport:
         self.rows = 0
         self.counts: Counter[str] = Counter()
         """Reason -> number of rows without a prediction."""
+        self.first = ""
+        """First row without a prediction, and its first wrong base if it has one, such as row 3, '*' at 170."""
         self.examples: dict[str, list[str]] = {}
         """Reason -> the first sequences without a prediction, on which repairs are tried."""
         self.lengths = (0, 0)
@@ -159,10 +162,15 @@ class ProblemReport:
         if part.table["problem"].null_count == len(part):
             return
         places = part.table["place"].to_pylist() if "place" in part.table.column_names else [""] * len(part)
-        problems = zip(part.table["problem"].to_pylist(), part.table["sequence"].to_pylist(), places, strict=True)
-        for number, (problem, sequence, place) in enumerate(problems, part.first + 1):
+        columns = (part.table[name].to_pylist() for name in ("problem", "sequence", "repaired"))
+        for number, (problem, sequence, repaired, place) in enumerate(
+            zip(*columns, places, strict=True), part.first + 1
+        ):
             if problem is None:
                 continue
+            place = place or describe_wrong_base(sequence, repaired or "")
+            if not self.counts:
+                self.first = f"row {number:,}{f', {place}' if place else ''}"
             if not self.counts and self._file is not None:
                 title = "" if self._limit is None else "rows without a prediction:\n"
                 self._file.write(title + PROBLEM_HEADER)
@@ -170,8 +178,6 @@ class ProblemReport:
             if self.counts[problem] <= TRIAL_ROWS:
                 self.examples.setdefault(problem, []).append(sequence)
             if self._file is not None and (self._limit is None or self.counts.total() <= self._limit):
-                wrong = re.search("[^ACGTN]", sequence)
-                place = place or (f"{wrong[0]!r} at {wrong.start() + 1}" if wrong else "")
                 text = re.sub(LINE_BREAKERS["sequence"], " ", sequence)
                 self._file.write(f"{number}\t{problem}\t{len(sequence)}\t{place}\t{text}\n")
 

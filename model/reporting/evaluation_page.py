@@ -52,8 +52,9 @@ def _sections(result: EvaluationResult, rows: LabelledRows, name: str, unit: str
     yield Section(
         "Scores",
         "Scores of the predictions on the rows that have a label. MSE and R² need labels on the scale of the training "
-        "labels; the correlations do not. RMSE, the root of MSE, is the typical error in the unit of the labels.",
-        [score_table("label", result.scores)],
+        "labels; the correlations do not. RMSE, the root of MSE, is the typical error in the unit of the labels."
+        f"{_describe_training_rows(result)}",
+        [score_table("label", result.titled_scores)],
     )
     for number, (label, column) in enumerate(result.label_columns.items()):
         heading = f"Predicted and measured {label}"
@@ -69,6 +70,12 @@ def _sections(result: EvaluationResult, rows: LabelledRows, name: str, unit: str
         if result.groups:
             groups = {name: scores[label] for name, scores in result.groups.items()}
             yield _group_section(f"{label} by {result.group_column}", f"groups {number}", groups)
+
+
+def _describe_training_rows(result: EvaluationResult) -> str:
+    """Describe the training rows among the rows in a sentence that follows others; an empty text without any."""
+    text = result.describe_training_rows()
+    return f" {text}. {'Figures and groups' if result.groups else 'Figures'} include them." if text else ""
 
 
 def _group_section(heading: str, name: str, groups: Mapping[str, RegressionScores]) -> Section:

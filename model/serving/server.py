@@ -26,7 +26,7 @@ def serve(
     on_start: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> None:
-    """Serve predictions of a run until Ctrl-C, which raises KeyboardInterrupt.
+    """Serve predictions of a run until Ctrl-C, then return.
 
     port: 0 for a free one. on_start: called with the address when requests are answered. warn: called with a warning if
     other machines can reach the server. Raises UserError for an invalid model and a port that cannot be opened.
@@ -49,7 +49,6 @@ def serve(
         on_start(f"http://{name}:{listener.getsockname()[1]}/")
         server.run()  # returns after Ctrl-C
         server.close()
-    raise KeyboardInterrupt
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.options import Json, print_result
 from pipeline.errors import UserError
-from pipeline.paths import ASSAYS, TRAIN, find_similar
+from pipeline.paths import ASSAYS, TRAIN, suggest
 
 
 def init(
@@ -57,8 +57,7 @@ def describe_assays() -> dict[str, str]:
 def write_config(assay: str, output: Path) -> Path:
     """Copy the preset of an assay. Raises UserError for an unknown assay, and for a file that exists or is no .yaml."""
     if assay not in describe_assays():
-        near = find_similar(assay, describe_assays())
-        question = f"; did you mean {near}?" if near else ""
+        question = suggest(assay, describe_assays())
         raise UserError(f"--assay {assay}: no such assay{question}; expected {', '.join(describe_assays())}")
     if output.suffix not in (".yaml", ".yml"):
         raise UserError(f"{output}: expected a name ending in .yaml")

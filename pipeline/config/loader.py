@@ -127,19 +127,22 @@ def _describe_errors(
     error: ValidationError, path: Path | str, overrides: Sequence[str], schema: type[BaseModel]
 ) -> str:
     """Describe the invalid values of a file and of overrides, one per line."""
-    overridden = {override.partition("=")[0] for override in overrides}
-    lines, missing = [f"{path}: invalid configuration:"], []
+    in_file: list[str] = []
+    in_overrides: list[str] = []
+    missing: list[str] = []
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"])) or "(file)"
         if problem["type"] == "missing":
             missing.append(name)
-        else:
-            lines.append(
-                f"  {name}: {_describe_error(problem, schema)}{' (on the command line)' * (name in overridden)}"
-            )
+            continue
+        is_unknown = problem["type"] == "extra_forbidden"
+        keys = (override.partition("=")[0] for override in overrides)
+        overridden = any(key == name or (is_unknown and key.startswith(f"{name}.")) for key in keys)
+        (in_overrides if overridden else in_file).append(f"  {name}: {_describe_error(problem, schema)}")
     if missing:
-        lines.append(f"  missing: {', '.join(missing)}; fix: add base: config.yaml to take them from that file")
-    return "\n".join(lines)
+        in_file.append(f"  missing: {', '.join(missing)}; fix: add base: config.yaml to take them from that file")
+    places = ((str(path), in_file), ("command line", in_overrides))
+    return "\n".join(line for place, lines in places if lines for line in (f"{place}: invalid configuration:", *lines))
 
 
 def _describe_error(problem: Any, schema: type[BaseModel]) -> str:

@@ -19,7 +19,7 @@ from pipeline.dataset.database import explain, open_dataset, rows_of, statement
 from pipeline.dataset.rows.names import quoted
 from pipeline.errors import UserError
 from pipeline.io.atomic import expect_folder, new_file
-from pipeline.paths import SQL, looked_in, shipped
+from pipeline.paths import SQL, looked_in, shipped, suggest
 from pipeline.runtime.text import escape_controls
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet")
@@ -39,6 +39,8 @@ create temp view predictions as select *, null::varchar as label from {database}
 create temp view measurements as select id, null::varchar as label, expression from {database}.promoters
 """
 """Relations of a dataset of one label that an earlier version built, as queries of predictions read them."""
+
+RELATIONS = "select distinct table_name from information_schema.tables order by all"
 
 Columns = dict[str, list[Any]]
 """A query result: the values of each column, in the order of the rows."""
@@ -210,9 +212,30 @@ def _relation(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBP
         if statements[0].type in WRITING:
             raise UserError("the dataset is read-only; expected a select; fix: for a file of the result, -o NAME.csv")
         relation = connection.sql(sql)
+    except duckdb.CatalogException as error:
+        raise _unknown_relation(connection, sql) or UserError(str(error).strip()) from None
     except duckdb.Error as error:
         place = f"; relative paths start in {Path.cwd()}" if isinstance(error, duckdb.IOException) else ""
         raise UserError(f"{str(error).strip()}{place}") from None
     if relation is None:
         raise UserError("the statement returns no rows; the dataset is read-only; expected a select")
     return relation
+
+
+def _unknown_relation(connection: duckdb.DuckDBPyConnection, sql: str) -> UserError | None:
+    """Make the error for the first relation of a query that does not exist; None if all exist.
+
+    DuckDB's own error suggests names of its internal tables.
+    """
+    try:
+        names = sorted(connection.get_table_names(sql))
+    except duckdb.Error:  # an unknown function, for example
+        return None
+    internal = {name for (name,) in rows_of(connection, "select view_name from duckdb_views() where internal")}
+    relations = [name for (name,) in rows_of(connection, RELATIONS)]
+    known = {name.casefold() for name in (*internal, *relations)}
+    for name in names:
+        if name.casefold() not in known and re.fullmatch(r"\w+", name):
+            expected = ", ".join(relations) or "none, as no dataset is open"
+            return UserError(f"{name}: no such relation; expected one of {expected}{suggest(name, relations)}")
+    return None

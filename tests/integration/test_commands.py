@@ -201,7 +201,7 @@ def test_rows_of_which_none_can_be_predicted_are_an_error(trained):
     (trained.folder / "lower.txt").write_text(f"{'acgt' * 6}\n" * 3)
     done = trained.run("promoter-bert", "predict", "runs/paper/model", "lower.txt", "-o", "lower.tsv", check=False)
     assert done.returncode == 1
-    assert "nothing to predict (3: lower-case bases)" in done.stderr
+    assert "nothing to predict (3 rows: lower-case bases; first: row 1, 'a' at 1)" in done.stderr
     assert not (trained.folder / "lower.tsv").exists()
 
 

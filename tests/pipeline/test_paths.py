@@ -4,6 +4,8 @@ import pytest
 
 from pipeline.cli.init import write_config
 from pipeline.config.loader import load_data_config
+from pipeline.dataset.input.cells import Table
+from pipeline.dataset.input.columns import find_field
 from pipeline.dataset.input.files import resolve_files
 from pipeline.errors import UserError
 from pipeline.paths import find_similar
@@ -31,3 +33,14 @@ def test_missing_files_have_suggestions(tmp_path, monkeypatch):
         assert str(error.value).endswith(f"; {end}")
     with pytest.raises(UserError, match=r"did you mean yeast-random\?"):
         write_config("yeast", tmp_path / "new.yaml")
+
+
+def test_mistyped_columns_have_suggestions():
+    table = Table("rows.tsv", ["seq", "log2_enrichment", "chrom"], [], 3)
+    for wrong, end in (
+        ("log2_enrichement", "; did you mean log2_enrichment?"),
+        ("weight", "it has seq, log2_enrichment, chrom"),
+    ):
+        with pytest.raises(UserError) as error:
+            find_field(table, wrong)
+        assert str(error.value).endswith(end)

@@ -115,7 +115,7 @@ class _VariantPrediction:
             self.fit.finish()
             hint = self.reader.suggest_position() or suggest_repairs(report.frequent_examples(), self.assay)
             if report.rows == report.counts.total():
-                raise nothing_predicted(request.inputs, report.counts, hint)
+                raise nothing_predicted(request.inputs, report, hint)
         seconds, resumed = time.monotonic() - start, journal.rows_resumed // 2
         has_list = report.counts and not is_stream(request.output)
         return VariantResult(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from model.prediction.validate import validate_more
+from model.prediction.validate import describe_wrong_base, validate_more
 from model.prediction.variants.alleles import VariantError
 
 REPAIRED_AWAY = "repairs of the sequence remove the variant"
@@ -17,7 +17,7 @@ class CheckedPairs:
     """Pairs after repairs, string (rows,) each.
 
     problems: why a pair cannot be predicted, or None; faults: the sequence as written that has the problem; places:
-    where, for problems of alleles.
+    where, for problems of alleles and alternatives.
     """
 
     references: pa.Array
@@ -48,6 +48,7 @@ def check_pairs(
             text, pairs.places[row] = alternative.reason, alternative.place
         elif other_problem is not None:
             text, pairs.faults[row] = f"alternative: {other_problem}", alternative
+            pairs.places[row] = describe_wrong_base(alternative, other)
         elif one == other and references[row].upper() != alternative.upper():
             text, pairs.faults[row] = REPAIRED_AWAY, alternative
         pairs.problems.append(text)

@@ -18,6 +18,7 @@ from pipeline.dataset.input.cells import (
     is_short_dna,
 )
 from pipeline.errors import UserError
+from pipeline.paths import suggest
 from pipeline.runtime.text import format_count
 
 SEQUENCE_NAMES = ("sequence", "seq", "promoter", "promoter_sequence")
@@ -101,7 +102,7 @@ def find_field(table: Table, requested: str, fix: str = "") -> int:
     if requested.isdecimal() and int(requested) in table.fields:
         return int(requested)
     columns = ", ".join(table.header) if table.header else f"{table.width} columns and no header line"
-    raise UserError(f"{table.file}: no column {requested}; it has {columns}{fix}")
+    raise UserError(f"{table.file}: no column {requested}; it has {columns}{fix or suggest(requested, table.header)}")
 
 
 def _sequence_field(table: Table, requested: str | None) -> int:

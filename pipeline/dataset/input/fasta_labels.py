@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pipeline.dataset.input.cells import is_number
 from pipeline.dataset.input.columns import AMBIGUOUS_NAME, LABEL_NAMES, Columns
 from pipeline.errors import UserError
+from pipeline.paths import suggest
 from pipeline.runtime.text import format_count
 
 KEYS = (*LABEL_NAMES, "label", "value", "target", "log2fc", "logfc", "log2foldchange", "log2_fold_change")
@@ -40,8 +41,9 @@ def find_fasta_label(file: str, lines: Iterable[str], columns: Columns) -> tuple
     if requested.lower() in {key for key, _ in pairs}:
         return requested, 0, True
     if not requested.isdecimal():
-        keys = ", ".join(dict.fromkeys(key for key, _ in pairs)) or "no key=value"
-        raise UserError(f"{file}: no header has the key {requested}; got {keys}; fix: --expression-column KEY")
+        keys = list(dict.fromkeys(key for key, _ in pairs))
+        got = f"{', '.join(keys) or 'no key=value'}{suggest(requested, keys)}"
+        raise UserError(f"{file}: no header has the key {requested}; got {got}; fix: --expression-column KEY")
     rows = [_SEPARATOR.split(header[1:].strip()) for header in headers]
     if not any(0 < int(requested) <= len(fields) and is_number(fields[int(requested) - 1]) for fields in rows):
         example = repr(headers[0][:60]) if headers else "no header"

@@ -12,6 +12,7 @@ from pipeline.dataset.input.files import Input, InputColumn
 from pipeline.dataset.input.view import set_variables
 from pipeline.dataset.rows.names import quoted_text
 from pipeline.errors import UserError
+from pipeline.paths import suggest
 from pipeline.runtime.text import format_count
 
 SPLITS = ("test", "valid", "train")
@@ -99,7 +100,8 @@ def find_column(source: Input, requested: str, setting: str) -> InputColumn:
         return numbered[0]
     problem = f"{len(found)} columns have this name" if found else "no such column"
     names = ", ".join(column.name for column in source.columns)
-    raise UserError(f"{setting}={requested}: {problem}; expected one of {names}")
+    near = "" if found else suggest(requested, (column.name for column in source.columns))
+    raise UserError(f"{setting}={requested}: {problem}; expected one of {names}{near}")
 
 
 def cell_text(column: InputColumn, several_labels: bool) -> str:

@@ -274,7 +274,9 @@ def test_model_directory_records_its_strands(made, known):
 def test_stream_without_predictions_stays_empty_and_lists_problems(folder, tmp_path, capfd, bad):
     (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad)
     request = PredictionRequest(folder / "model", [str(tmp_path / "rows.tsv")], "-", workers=1)
-    with pytest.raises(UserError, match=rf"nothing to predict \({bad}: lower-case bases\)"):
+    with pytest.raises(
+        UserError, match=rf"nothing to predict \({bad} rows: lower-case bases; first: row 1, 'a' at 1\)"
+    ):
         predict_files(request)
     assert capfd.readouterr().out == ""
     (tmp_path / "rows.tsv").write_text(f"{'acgt' * 6}\n" * bad + f"{L}ACGT{R}\n")

@@ -13,7 +13,7 @@ from model.interpretation.page import explain
 from model.prediction.files import predict_files
 from model.prediction.predictor import Predictor
 from model.prediction.request import PredictionRequest, check_request
-from model.prediction.validate import repaired
+from model.prediction.validate import describe_wrong_base, repaired
 from pipeline.dataset.input.repairs import with_repairs
 from pipeline.errors import UserError
 from tests.conftest import ROOT, small_config
@@ -170,7 +170,18 @@ def test_commands_accept_repairs_and_a_run_directory(run, tmp_path, monkeypatch,
         assert end.value.code == code
         printed[command] = "".join(capsys.readouterr())
     of_predict, of_explain, of_a_run_twice, of_a_flank = printed.values()
-    assert "no prediction for 1: left adapter missing\nrepair them with assay.missing_adapters=add" in of_predict
+    assert (
+        "no prediction for 1 of 2 promoters: left adapter missing\nrepair them with assay.missing_adapters=add"
+        in of_predict
+    )
     assert f"predicted expression {float(Path('out.txt').read_text().split()[1]):.3f}" in of_explain
     assert "run.name=one: has no effect" in of_a_run_twice
     assert "assay.flank=1: has no effect" in of_a_flank
+
+
+def test_the_first_wrong_letter_is_named_as_it_is_written():
+    with pytest.raises(UserError, match=rf"letters other than ACGTN, '\*' at {len(GOOD) - 1}; expected"):
+        repaired([f"{GOOD[:-2]}*{GOOD[-1]}".lower()], ASSAY.model_copy(update={"lower_case": "upper"}))
+    assert describe_wrong_base("acgT", "acgT") == "'a' at 1"
+    assert describe_wrong_base("acgx", "ACGX") == "'x' at 4"
+    assert describe_wrong_base("acgu", "ACGT") == ""

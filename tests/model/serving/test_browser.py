@@ -64,7 +64,7 @@ def test_a_person_predicts_downloads_and_explains(model, rows, tmp_path):
     finally:
         server.send_signal(signal.SIGINT)
         _, error = server.communicate(timeout=60)
-    assert server.returncode == 130, error
+    assert (server.returncode, "interrupted" in error) == (0, False), error
     assert log == []
     expected = Predictor(model).predict(rows)
     assert [float(cell) for cell in cells[1:4:2]] == pytest.approx(expected[:2].tolist(), rel=1e-4)

@@ -94,9 +94,20 @@ def test_unknown_key_suggests_the_nearest_key():
 def test_invalid_number_of_training_rows_is_reported_once(value):
     with pytest.raises(UserError) as error:
         load_data_config(CONFIG, [f"dataset.finetune_train={value}"])
-    _, line = str(error.value).splitlines()
+    head, line = str(error.value).splitlines()
+    assert head == "command line: invalid configuration:"
     assert line.startswith(("  dataset.finetune_train: expected all, ", "  dataset.finetune_train: expected a whole "))
-    assert line.endswith(" (on the command line)")
+
+
+def test_errors_of_the_file_and_of_the_command_line_are_told_apart(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"base: {CONFIG}\ndataset: {{sed: 1}}\n")
+    overrides = ["dataset.top_fractio=0.5", "shrds.k=3", "shards.k=9"]
+    with pytest.raises(UserError) as error:
+        load_config(file, overrides, DataConfig)
+    keys = [line.partition(":")[0].strip() for line in str(error.value).splitlines()]
+    assert keys[:3] == [str(file), "dataset.sed", "command line"]
+    assert sorted(keys[3:]) == ["dataset.top_fractio", "shards.k", "shrds"]
 
 
 @pytest.mark.parametrize("value", ["all", 8000, 0.5, 0])

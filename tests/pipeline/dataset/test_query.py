@@ -310,3 +310,17 @@ def test_queries_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
             read_query(wrong)
     (tmp_path / "own.sql").write_text("select 1")
     assert (read_query("own.sql"), read_query("select 2")) == ("select 1", "select 2")
+
+
+def test_an_unknown_relation_is_answered_with_the_relations(tmp_path):
+    with duckdb.connect(str(tmp_path / "some.duckdb")) as connection:
+        connection.execute("create table promoters as select 1 as id; create view finetune as from promoters")
+    for select, problem in (
+        ("select 1 from nope", "nope: no such relation; expected one of finetune, promoters"),
+        ("with a as (select 1) from a, promoter", "promoter: no such relation; .*; did you mean promoters\\?"),
+        ("select length(nothing(id)) from promoters", "nothing does not exist"),
+        ("select nothing from promoters, duckdb_tables()", "nothing"),
+    ):
+        with pytest.raises(UserError, match=problem) as error:
+            run_query(str(tmp_path / "some.duckdb"), select, "csv")
+        assert "pg_" not in str(error.value)

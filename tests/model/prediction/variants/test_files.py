@@ -229,6 +229,10 @@ def test_tables_without_a_valid_row_raise_and_leave_no_file(model, tmp_path):
     with pytest.raises(UserError, match=r"nothing to predict .* lower-case bases.* assay\.lower_case=upper"):
         predict_variants(VariantRequest(model, [path], str(tmp_path / "out.tsv"), workers=1))
     assert [file.name for file in tmp_path.iterdir()] == ["rows.tsv"]
+    wrong = [row | {"pos": "1", "ref": "A"} for row in valid_variants()]  # the first base is the T of the adapter
+    path = write(tmp_path / "rows.tsv", wrong, ALLELES)
+    with pytest.raises(UserError, match=r"nothing to predict .*; first: row 1, 'T' at 1, not 'A'\)"):
+        predict_variants(VariantRequest(model, [path], str(tmp_path / "out.tsv"), workers=1))
 
 
 def test_repairs_that_remove_a_variant_are_reported(model, tmp_path):
