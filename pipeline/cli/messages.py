@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import SEQUENCE_NAME
+from pipeline.reporting.text import MOST_LEAKS
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult
-
-MOST_LEAKS = 0.02
-"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
 
 
 def describe_build(built: "BuildResult") -> list[str]:
