@@ -1,7 +1,7 @@
 -- The 20 largest errors on held-out promoters of the run that finished last: on its test split, else its validation split.
 -- For another run, `chosen` is: select 'NAME' as run, 'test' as split. A residual is label minus prediction: above 0,
--- the prediction is too low. Column name is that of the input, if it has one; `from promoters where id = ID` shows all kept columns and the
--- sequence. With several labels, column split names split and label.
+-- the prediction is too low. Column name is that of the input, if it has one; `from promoters where id = ID` shows the
+-- sequence and all kept columns. With several labels, column split names split and label.
 with chosen as (
     select predictions.run, min(predictions.split) as split
     from predictions

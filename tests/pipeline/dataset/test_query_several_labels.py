@@ -67,4 +67,4 @@ def test_queries_of_a_dataset_of_an_earlier_version(tmp_path):
         printed.flush()
         head, *lines = printed.buffer.getvalue().decode().splitlines()
     assert head.split(",")[-1] == '"residual"'
-    assert {(line.split(",")[1], line.split(",")[-1]) for line in lines} == {('"test"', "1")}
+    assert {(line.split(",")[1], line.split(",")[-1]) for line in lines} == {('"test"', "-1")}
