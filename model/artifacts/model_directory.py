@@ -3,8 +3,6 @@
 This module does not import torch, so that a wrong path is reported at once.
 """
 
-import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.artifacts.json_files import read_json
 from model.artifacts.manifest import NAME, find_corruption
+from model.artifacts.run_suggestions import Kind, no_model_error
 from pipeline.config.schema import SEQUENCE_NAME, Assay
 from pipeline.errors import UserError
-from pipeline.paths import looked_in
 from pipeline.tokens.kmers import vocabulary_size
 
 ADAPTER = "adapter_config.json"
@@ -27,8 +25,6 @@ LAYER_TYPES = ("full_attention", "sliding_attention")
 ONE_LABEL = "expression"
 """Name of the label of a model that has one."""
 RESTORE = "fix: restore the config.json that train.py wrote"
-MOST_LISTED = 10
-"""Runs in an error."""
 
 
 class ModelFacts(BaseModel):
@@ -153,27 +149,7 @@ def describe_unfinished_run(folder: Path) -> str:
     )
 
 
-def _list_models(folder: Path) -> str:
-    """List the runs in a folder that have a model, for an error; an empty text if there are none."""
-    runs = sorted(str(path.parent.parent) for path in folder.glob("*/model/config.json"))
-    more = f" and {len(runs) - MOST_LISTED:,} more" if len(runs) > MOST_LISTED else ""
-    return f"; runs with a model: {', '.join(runs[:MOST_LISTED])}{more}" if runs else ""
-
-
-def _fix_of_no_model(folder: Path) -> str:
-    """Name the command that trains the model of a folder: that of its run, if it was started."""
-    run = folder.parent if folder.name == "model" else folder
-    try:
-        command = json.loads((run / "run.json").read_text(encoding="utf-8"))["command"]
-        words = shlex.join(word for word in command if not word.startswith("--local_rank"))
-        return f"; fix: run its training to the end: deepspeed {words}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return (
-            f"; fix: train it first: deepspeed train.py run.name={shlex.quote(run.name)}, with the --config of its data"
-        )
-
-
-def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
+def read_model_settings(folder: Path, expected: str, kind: Kind = "model") -> dict[str, Any]:
     """Read config.json of an intact model of train.py. expected: the kind of folder to name in an error.
 
     Raises UserError if the folder holds no such model, or a corrupt one.
@@ -186,9 +162,7 @@ def read_model_settings(folder: Path, expected: str) -> dict[str, Any]:
         )
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError(
-            f"{folder}: no model here{looked_in(folder)}; {expected}{_list_models(folder) or _fix_of_no_model(folder)}"
-        )
+        raise no_model_error(folder, expected, kind)
     settings = read_json(path)
     if not isinstance(settings, dict) or "promoter_bert" not in settings:
         raise UserError(f"{folder}: not a model of promoter-bert (its config.json has no promoter_bert); {expected}")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from model.artifacts.json_files import read_run_json
-from model.runs.directory import describe_machine, lock_run_directory
+from model.runs.directory import OTHER_NAME, START_OVER, describe_machine, lock_run_directory
 from model.runs.fingerprint import flatten
 from model.runs.read import RUN_KEYS, SUMMARY_KEYS
 from pipeline.errors import UserError
@@ -19,6 +19,9 @@ from pipeline.io.atomic import write_text
 
 IGNORED_SETTINGS = ("run.path", "dataset.path", "shards.path")
 """Settings that may differ in a rerun: the files may have been moved."""
+
+KEYS = {"dataset_key": "key of the dataset's rows", "shard_key": "key of the shards"}
+"""Keys that a rerun must have in common with the first run."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def open_baseline(folder: Path, record: BaselineRecord) -> tuple[ExitStack, dict
 
 def _check_same(folder: Path, record: BaselineRecord) -> None:
     """Raise UserError if the directory belongs to a training, or to a baseline with another record."""
-    fix = "fix: give this baseline another name (run.name=...), or remove the folder to start over"
+    fix = f"fix: {OTHER_NAME}, or {START_OVER}"
     recorded = read_run_json(folder / "run.json", RUN_KEYS, "run the same command again")
     if "baseline" not in recorded:
         raise UserError(f"{folder}: the run directory of a training; {fix}")
@@ -72,7 +75,7 @@ def _check_same(folder: Path, record: BaselineRecord) -> None:
 
 def _settings(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in flatten(config).items() if name not in IGNORED_SETTINGS}
-    keys = {name: facts[name][:16] for name in ("dataset_key", "shard_key")}
+    keys = {text: facts[name][:16] for name, text in KEYS.items()}
     return {**values, **flatten(facts["baseline"], "baseline."), **keys}
 
 

@@ -210,7 +210,7 @@ def check_pretrained(folder: Path, required: Size, is_composed: bool = False) ->
     masked language model, one of another architecture or size, one without the composition, or an unfinished one.
     """
     expected = "expected the folder runs/NAME/pretrained of another run"
-    settings = read_model_settings(folder, expected)
+    settings = read_model_settings(folder, expected, "pretrained")
     names = {one.language_model.__name__: one.name for one in ARCHITECTURES.values()}
     found = next(iter(settings.get("architectures") or ()), None)
     if found not in names:

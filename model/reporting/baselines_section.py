@@ -14,7 +14,7 @@ from pipeline.runtime.text import name_sequences
 COLUMNS = ("Pearson", "Spearman", "R²")
 """Scores of SCORES that are shown."""
 TEXT = (
-    "Methods without pretraining, trained and scored on the same promoters. With several labels, scores are means over "
+    "Simpler methods, trained and scored on the same promoters. With several labels, scores are means over "
     "the labels. In parentheses and as a line on the bar: 95 % confidence intervals. Overlapping intervals do not mean "
     "that there is no difference: the command below tests it on the same promoters."
 )

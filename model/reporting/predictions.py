@@ -10,10 +10,12 @@ import pyarrow.compute
 from model.runs.read import RunFiles
 from pipeline.dataset.database import DatasetInfo, dataset_info, open_dataset, rows_of
 from pipeline.dataset.query import Columns, answer
+from pipeline.dataset.splits.split_leaks import recorded_leaks
 from pipeline.dataset.synthetic.ceiling import ceiling_of
 from pipeline.dataset.threshold import ThresholdRows, count_threshold_rows
 from pipeline.errors import UserError
 from pipeline.paths import looked_in
+from pipeline.reporting.text import leaks_text
 
 QUERIES = (
     "predicted_and_measured",
@@ -45,12 +47,14 @@ class DatasetResults:
     """Results of the queries of a run's dataset.
 
     info: None without a dataset; threshold, rows around the pretraining threshold, and labels: None without labels.
+    leaks: sentence of leaks_text about the held-out rows.
     """
 
     info: DatasetInfo | None = None
     threshold: ThresholdRows | None = None
     labels: Columns | None = None
     held_out: HeldOutResults | None = None
+    leaks: str = ""
 
 
 def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
@@ -83,7 +87,8 @@ def query_dataset(run: RunFiles, path: Path | str | None) -> DatasetResults:
             )
         threshold = count_threshold_rows(connection, info)
         labels = answer(connection, "label_histogram") if threshold is not None else None
-        return DatasetResults(info, threshold, labels, _query_held_out(connection, run))
+        leaks = leaks_text(recorded_leaks(connection)) if info.cut is not None else ""
+        return DatasetResults(info, threshold, labels, _query_held_out(connection, run), leaks)
 
 
 def _query_held_out(connection: duckdb.DuckDBPyConnection, run: RunFiles) -> HeldOutResults | None:

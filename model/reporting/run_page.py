@@ -86,7 +86,7 @@ def _missing(run: RunFiles, results: DatasetResults) -> list[str]:
 def _page(run: RunFiles, results: DatasetResults, score: DreamScore | None, missing: list[str]) -> str:
     sections: list[Section] = []
     if run.scores:
-        sections.append(scores_section(run, results.held_out))
+        sections.append(scores_section(run, results.held_out, results.leaks))
         sections += baselines_section(run, find_baselines(run))
     sections += data_section(run, results)
     sections += [stage_section(run, stage) for stage in run.stages]

@@ -106,16 +106,19 @@ UNITS = {
 """Title of a figure -> unit of its y axis, unless the title names it."""
 
 
-def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
-    """Show the scores of each split with their 95 % intervals, beside the mean predictor and the noise ceiling."""
+def scores_section(run: RunFiles, held_out: HeldOutResults | None, leaks: str = "") -> Section:
+    """Show the scores of each split with their 95 % intervals, beside the mean predictor and the noise ceiling.
+
+    leaks: sentence about held-out rows that resemble training rows; empty if there is nothing to say.
+    """
     heads = ("", *(SPLITS.get(split, split) for split in run.scores))
-    word = run.sequence_name
+    word, best = run.sequence_name, "\n\n".join(filter(None, [_best_text(run), leaks]))
     rows = [(name_sequences(name, word), *map(show, run.scores.values())) for name, show in SCORES.items()]
     table = Table(heads, [row for row in rows if all(row)], frozenset(range(1, len(heads))))
     if run.labels:
-        return Section("Scores", f"{_best_text(run)} {MEANS_TEXT}", [table, *_label_tables(run)])
+        return Section("Scores", f"{best} {MEANS_TEXT}", [table, *_label_tables(run)])
     if held_out is None or held_out.split not in run.scores:
-        return Section("Scores", _best_text(run), [table])
+        return Section("Scores", best, [table])
     score = run.scores[held_out.split]
     scores = [
         Bar("mean predictor", 0.0, colour=GREY),
@@ -126,7 +129,7 @@ def scores_section(run: RunFiles, held_out: HeldOutResults | None) -> Section:
     figure = render_svg("scores", "Scores", draw, 1.9, MIDDLE_WIDTH)
     return Section(
         "Scores",
-        f"{_best_text(run)}\n\n{name_sequences(_ceiling_text(held_out.ceiling), word)}",
+        f"{best}\n\n{name_sequences(_ceiling_text(held_out.ceiling), word)}",
         [table, Figures([figure])],
     )
 

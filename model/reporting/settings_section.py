@@ -1,12 +1,12 @@
 """Section of a run's page with its commands, settings, keys and machine."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from model.artifacts.run_suggestions import format_command
 from model.runs.read import RunFiles
 from pipeline.reporting.html import Fold, Listing, Section, Table
 from pipeline.reporting.text import SHORT_KEY, split_text
@@ -18,7 +18,7 @@ def settings_section(run: RunFiles) -> Section:
     facts, config = run.facts, run.config
     gpus = facts["gpus"]
     rows = [
-        ("command", _format_command(facts["command"])),
+        ("command", format_command(facts["command"])),
         *(("resumed", _describe_resume(resume)) for resume in facts.get("history", [])),
         *_model_rows(run),
         ("dataset file", config["dataset"]["path"]),
@@ -61,16 +61,12 @@ def _architecture(model: Mapping[str, Any]) -> str:
     return f"{name} with composed k-mers" if model.get("kmer_embedding") == "composed" else name
 
 
-def _format_command(arguments: list[str]) -> str:
-    return shlex.join(argument for argument in arguments if not argument.startswith("--local_rank"))
-
-
 def _describe_resume(resume: Mapping[str, Any]) -> str:
     """Describe a resume with changed settings: an entry of `history` in run.json."""
     changes = ", ".join(
         f"{name}: {plain_number(before)} -> {plain_number(now)}" for name, (before, now) in resume["changes"].items()
     )
-    return f"{_format_command(resume['command'])} (on {resume['time']}; {changes})"
+    return f"{format_command(resume['command'])} (on {resume['time']}; {changes})"
 
 
 def _initial_weights(finetune: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,10 @@ CHANGEABLE_SETTINGS = (
 """Settings that may change when a run is resumed: they do not affect earlier results. docs/training.md lists them."""
 FIXED_DS_SETTINGS = {"ds_config.gradient_clipping": 0.0}
 """Settings of DeepSpeed that may not change, and DeepSpeed's defaults. The others affect speed, memory and rounding."""
+OTHER_NAME = "give this run another name (run.name=OTHER)"
+"""The fix for a run directory that is in use for something else."""
+START_OVER = "remove the folder to start over, which deletes its model and results"
+"""The last resort."""
 ATOMIC_FILES = (
     "config.yaml", "run.json", STATUS, "metrics.jsonl", "predictions.parquet", "summary.json", "pretrained", "model",
 )  # fmt: skip
@@ -143,14 +147,14 @@ def _check_same(config: Config, index: Index, ds_config: dict[str, Any]) -> dict
     folder = config.run.directory
     next_step = "run the same command to write it again; checkpoints of other settings or shards are still rejected"
     recorded = read_run_json(folder / "run.json", {"shard_key": str, "config": dict, "ds_config": dict}, next_step)
-    fix = "fix: give this run another name (run.name=...), or remove the folder to start over"
     if "baseline" in recorded:
-        raise UserError(f"{folder}: the run directory of a baseline; {fix}")
-    if recorded["shard_key"] != index.key:
-        keys = f"expected key {recorded['shard_key'][:16]}, got {index.key[:16]}"
-        raise UserError(f"{folder}: this run was started with other shards; {keys}; {fix}")
+        raise UserError(f"{folder}: the run directory of a baseline; fix: {OTHER_NAME}, or {START_OVER}")
     now, before = (_list_settings(config, values) for values in (config.model_dump(), recorded["config"]))
-    if changes := _find_changes(before, now, now.keys() - list_changeable_settings(config)):
+    changes = _find_changes(before, now, now.keys() - list_changeable_settings(config))
+    if recorded["shard_key"] != index.key:
+        others = _describe_shards(recorded, index)
+        raise UserError(f"{folder}: this run was started with other shards {_describe(changes, others)}")
+    if changes:
         raise UserError(f"{folder}: this run was started with another configuration {_describe(changes)}")
     ds_before, ds_now = (
         {**FIXED_DS_SETTINGS, **flatten(values, "ds_config.")} for values in (recorded["ds_config"], ds_config)
@@ -160,7 +164,8 @@ def _check_same(config: Config, index: Index, ds_config: dict[str, Any]) -> dict
     weights = recorded.get("pretrained_sha256"), _hash_pretrained_weights(config)
     if None not in weights and weights[0] != weights[1]:
         raise UserError(
-            f"{folder}: the weights in {config.finetune.pretrained} have changed since this run was started; {fix}"
+            f"{folder}: the weights in {config.finetune.pretrained} have changed since this run was started; fix: "
+            f"{OTHER_NAME}, or {START_OVER}"
         )
     summary = read_summary(config)
     if summary is not None and (changes := _find_changes(flatten(summary["config"]), now, LENGTH_SETTINGS)):
@@ -205,16 +210,21 @@ def _find_changes(before: dict[str, Any], now: dict[str, Any], names: Container[
     return {name: (before.get(name), now[name]) for name in now if name in names and before.get(name) != now[name]}
 
 
-def _describe(changes: dict[str, tuple[Any, Any]]) -> str:
-    """Describe changes in parentheses, with the overrides that undo them. Settings of DeepSpeed have a file instead."""
-    text = ", ".join(
-        f"{name}: {plain_number(before)} -> {plain_number(now)}" for name, (before, now) in changes.items()
-    )
+def _describe_shards(recorded: Mapping[str, Any], index: Index) -> list[str]:
+    """Describe by their keys how other shards differ from those of a run, and whether the dataset differs, too."""
+    keys = f"shard key: {recorded['shard_key'][:16]} -> {index.key[:16]}"
+    return [*(["other rows in the dataset"] if recorded.get("dataset_key") != index.dataset_key else []), keys]
+
+
+def _describe(changes: dict[str, tuple[Any, Any]], others: Sequence[str] = ()) -> str:
+    """Describe changes in parentheses, with the overrides that undo them. Settings of DeepSpeed have a file instead.
+
+    others: changes that no override undoes.
+    """
+    texts = [f"{name}: {plain_number(before)} -> {plain_number(now)}" for name, (before, now) in changes.items()]
     overrides = " ".join(_undo(name, before) for name, (before, _) in changes.items())
-    return (
-        f"({text}); fix: to resume this run, use {overrides}; otherwise give it another name "
-        "(run.name=...), or remove the folder to start over"
-    )
+    resume = f", or to resume the existing run, use {overrides}" if changes else ""
+    return f"({', '.join([*texts, *others])}); fix: {OTHER_NAME}{resume}; otherwise {START_OVER}"
 
 
 def _undo(name: str, before: Any) -> str:

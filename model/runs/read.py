@@ -13,13 +13,13 @@ import pyarrow.parquet
 
 from model.artifacts.json_files import read_run_json
 from model.artifacts.manifest import read_manifest
+from model.artifacts.run_suggestions import no_run_error
 from model.config import STAGES
 from model.runs.metric_log import read_metrics
 from model.runs.status import STATUS, State, read_status
 from model.scoring.scale import describe_scale_problem
 from pipeline.config.schema import SEQUENCE_NAME
 from pipeline.errors import UserError
-from pipeline.paths import looked_in
 
 SUMMARY_KEYS: dict[str, type] = {
     "run": str, "finished": str, "dataset_key": str, "shard_key": str, "training": dict, "scores": dict, "config": dict,
@@ -176,12 +176,8 @@ def read_run(folder: Path) -> RunFiles:
     is_model = (folder / "config.json").exists() and not (folder / "run.json").exists()
     if is_model and (folder.resolve().parent / "run.json").exists():
         folder = folder.parent if folder.name else folder.resolve().parent
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder{looked_in(folder)}; expected a run directory of train.py, such as runs/demo"
-        )
     if not (folder / "run.json").exists():
-        raise UserError(f"{folder}: holds no run.json; expected a run directory of train.py, such as runs/demo")
+        raise no_run_error(folder, "expected a run directory of train.py, such as runs/demo")
     summary = folder / "summary.json"
     return RunFiles(
         folder,

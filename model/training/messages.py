@@ -36,9 +36,11 @@ def describe_run(run: TrainingRun, stages: Stages = "both") -> str:
     index, world, config, settings = run.index, run.world, run.config, run.settings
     size, is_composed = make_bert_config(config, index), config.model.kmer_embedding == "composed"
     model = ARCHITECTURES[size.model_type].name
+    pretrains = stages == "pretrain" or config.finetune.uses_own_pretraining
+    used = [split for split in index.splits if pretrains or not split.startswith("pretrain/")]
     lines = [
         f"run        {config.run.directory}",
-        f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in index.splits),
+        f"data       {run.shards}: " + ", ".join(f"{split} {index.rows(split):,}" for split in used),
         f"model      {model}, {format_count(size.num_hidden_layers, 'layer')}, hidden {size.hidden_size}, "
         f"{size.vocab_size} tokens{' composed from their bases' if is_composed else ''}, "
         f"{count_parameters(size, is_composed):,} parameters",

@@ -23,18 +23,28 @@ HUB_METRICS = {"pearson": "pearsonr", "spearman": "spearmanr", "r2": "r_squared"
 """Id of each score on the Hugging Face Hub."""
 
 
-def write_card(model: Path, summary: Mapping[str, Any], index: Index, example: PredictionExample | None = None) -> None:
+def write_card(
+    model: Path,
+    summary: Mapping[str, Any],
+    index: Index,
+    example: PredictionExample | None = None,
+    leaks: str = "",
+) -> None:
     """Write the card into a model directory.
 
     summary: content of summary.json, which names the run directory with run.json; example: None for a card without
-    the model's numbers.
+    the model's numbers; leaks: sentence about held-out rows that resemble training rows.
     """
     facts = json.loads((Path(summary["directory"]) / "run.json").read_text(encoding="utf-8"))
-    write_text(model / NAME, render_card(summary, facts, index, example))
+    write_text(model / NAME, render_card(summary, facts, index, example, leaks))
 
 
 def render_card(
-    summary: Mapping[str, Any], facts: Mapping[str, Any], index: Index, example: PredictionExample | None = None
+    summary: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    index: Index,
+    example: PredictionExample | None = None,
+    leaks: str = "",
 ) -> str:
     """Render the card: YAML metadata for the Hub, then Markdown from templates/model_card.md."""
     # ModelCard.from_template is not used, as it ignores missing values and keeps an empty line per statement.
@@ -45,7 +55,7 @@ def render_card(
     return environment.get_template("model_card.md").render(
         metadata=_make_metadata(summary).to_yaml(), name=sequence_name(summary["config"]),
         summary=summary, config=summary["config"], facts=facts, index=index, splits=SPLITS,
-        warnings=list_scale_warnings(summary["scores"]),
+        warnings=list_scale_warnings(summary["scores"]), leaks=leaks,
         split_method=split_text(summary["config"]["dataset"]["split"], summary["config"]["dataset"]["seed"]),
         metrics_of=partial(_title_metrics, labels=index.labels),
         example=example, numbers=partial(_format_numbers, labels=index.labels),

@@ -24,7 +24,10 @@ from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
+from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.splits.split_leaks import recorded_leaks
 from pipeline.errors import UserError
+from pipeline.reporting.text import leaks_text
 from pipeline.runtime.progress import emit
 from pipeline.shards.index import Index
 
@@ -74,7 +77,7 @@ def compute_results(
     summary = _summarize(run, results, evaluations)
     if run.world.is_rank0:
         model = run.best_model("finetune").folder
-        write_card(model, summary, run.index, compute_example(model))
+        write_card(model, summary, run.index, compute_example(model), _describe_leaks(run))
         _write(run, evaluations, summary)
     return _publish(run, summary)
 
@@ -149,6 +152,16 @@ def _standardize_loss(evaluation: Evaluation, index: Index) -> float:
     if not isinstance(index.label_sd, list):
         return evaluation.values["loss"] / (index.label_sd**2 or 1.0)
     return standardized_error(evaluation.prediction, evaluation.expression, index.label_sd)
+
+
+def _describe_leaks(run: TrainingRun) -> str:
+    """Describe the recorded leaks of the run's dataset for the model card; empty if it was replaced or removed."""
+    try:
+        with open_dataset(run.config.dataset.path) as connection:
+            same = dataset_info(connection).key == run.index.dataset_key
+            return leaks_text(recorded_leaks(connection)) if same else ""
+    except UserError:
+        return ""
 
 
 def _write(run: TrainingRun, evaluations: dict[str, Evaluation], summary: Summary) -> None:

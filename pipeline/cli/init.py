@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from pipeline.cli.options import Json, print_result
 from pipeline.errors import UserError
 from pipeline.paths import ASSAYS, TRAIN, suggest
+
+TWO_CORES = "configs/two-cores.yaml"
+"""The base of presets for two CPU cores."""
 
 
 def init(
@@ -37,9 +41,15 @@ def init(
         f"{written}: edit it, then",
         f"  promoter-bert build FILES --config {written}",
         f"  promoter-bert shards --config {written}",
-        f"  deepspeed {shlex.quote(find_train_script())} --config {written}",
+        f"  {choose_launcher(written)} {shlex.quote(find_train_script())} --config {written}",
     ]
     print_result({"config": str(written), "assay": assay}, as_json, lines)
+
+
+def choose_launcher(preset: Path) -> str:
+    """Choose what starts train.py: python for a model of two CPU cores, deepspeed for the paper's model on GPUs."""
+    base = yaml.safe_load(preset.read_text(encoding="utf-8"))["base"]
+    return "python" if base == TWO_CORES else "deepspeed"
 
 
 def find_train_script() -> str:

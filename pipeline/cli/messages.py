@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import SEQUENCE_NAME
+from pipeline.reporting.text import MOST_LEAKS
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from pipeline.shards.index import Index
     from pipeline.shards.preview import PreviewRow
     from pipeline.shards.write import WriteResult
-
-MOST_LEAKS = 0.02
-"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
 
 
 def describe_build(built: "BuildResult") -> list[str]:
@@ -49,7 +47,8 @@ def _columns(built: "BuildResult") -> Iterator[str]:
         yield from _labels(built.labels)
     else:
         low, high = built.label_range
-        yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g})"
+        kept = " in the rows that are kept" if built.notes.out_of_range else ""
+        yield f"labels: {column_title(built.label_column)} ({low:g} … {high:g}{kept})"
         if numbers := built.notes.numbers:
             yield f"           other columns of numbers: {', '.join(numbers)}; to take one: --expression-column NAME"
         if low == high:
@@ -96,6 +95,11 @@ def _rejects(built: "BuildResult") -> Iterator[str]:
     for reason, count in built.rejects.items():
         hint, example = built.hints.get(reason, ""), built.notes.examples.get(reason, "")
         such_as = f", such as {example}" if example else ""
+        below, above = built.notes.out_of_range.get(reason, (0, 0))
+        if below or above:
+            such_as += (
+                f"; {below:,} below the range, {above:,} above it{' of the first rows' * (below + above < count)}"
+            )
         if reason in built.notes.codes:
             value, rows = built.notes.codes[reason]
             verb = f"{format_count(rows, 'row')} have {value:g}: a code for missing values?"

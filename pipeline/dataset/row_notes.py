@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -31,7 +30,8 @@ class RowNotes:
     median_insert: in bases. short_inserts, long_inserts: inserts shorter than half the median, and longer than twice
     the median; 0 if there are more than FEW_LENGTHS of them. examples: reason -> place of the first reject, and its
     first wrong character. codes: reason -> a label out of range that several rows have, and their number. numbers:
-    columns of numbers that are kept, and not taken as labels.
+    columns of numbers that are kept, and not taken as labels. out_of_range: reason -> rejects whose label is below the
+    range of the assay, and above it, among the first TRIAL_ROWS.
     """
 
     median_insert: int = 0
@@ -40,6 +40,7 @@ class RowNotes:
     examples: dict[str, str] = field(default_factory=dict)
     codes: dict[str, tuple[float, int]] = field(default_factory=dict)
     numbers: list[str] = field(default_factory=list)
+    out_of_range: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def shortest_usual(self) -> int:
@@ -52,7 +53,16 @@ def collect_notes(connection: duckdb.DuckDBPyConnection, source: Input, assay: A
     define_rules(connection, assay)  # reason_text
     median, short, long = _count_lengths(connection, len(assay.left_adapter) + len(assay.right_adapter))
     examples = _find_examples(connection, source)
-    return RowNotes(median, short, long, examples, _find_codes(connection, source), _find_numbers(connection, source))
+    labels = _read_rejected_labels(connection, source)
+    codes, numbers = _find_codes(connection, labels), _find_numbers(connection, source)
+    out_of_range = {
+        reason: (
+            sum(value < assay.min_expression for value in values),
+            sum(value > assay.max_expression for value in values),
+        )
+        for reason, (_, values) in labels.items()
+    }
+    return RowNotes(median, short, long, examples, codes, numbers, out_of_range)
 
 
 def _count_lengths(connection: duckdb.DuckDBPyConnection, adapters: int) -> tuple[int, int, int]:
@@ -87,25 +97,30 @@ def _find_examples(connection: duckdb.DuckDBPyConnection, source: Input) -> dict
     return examples
 
 
-def _find_codes(connection: duckdb.DuckDBPyConnection, source: Input) -> dict[str, tuple[float, int]]:
-    """Find a label out of the assay's range that several rows share, if there are few such rows."""
+def _read_rejected_labels(connection: duckdb.DuckDBPyConnection, source: Input) -> dict[str, tuple[int, list[float]]]:
+    """Read the labels out of the assay's range: reason -> number of rejects, and the labels of the first ones."""
     rejects = rows_of(
         connection,
         f"select reason, count(*), list(text)[:{TRIAL_ROWS}] from rejects where reason = reason_text('label_range') "
         "group by reason",
     )
-    ((rows,),) = rows_of(connection, "select input_rows from dataset")
-    found = {
-        reason: _most_common([cells_of_row(text or "", source)[1] for text in texts])
-        for reason, count, texts in rejects
-        if count <= FEW_ROWS * rows
+    labels = {
+        reason: (count, [cells_of_row(text or "", source)[1] for text in texts]) for reason, count, texts in rejects
     }
-    return {reason: (value, times) for reason, (value, times) in found.items() if times > 1}
+    return {reason: (count, [float(x) for x in cells if is_number(x)]) for reason, (count, cells) in labels.items()}
 
 
-def _most_common(labels: Sequence[str]) -> tuple[float, int]:
-    counts = Counter(float(label) for label in labels if is_number(label))
-    return counts.most_common(1)[0] if counts else (0.0, 0)
+def _find_codes(
+    connection: duckdb.DuckDBPyConnection, labels: dict[str, tuple[int, list[float]]]
+) -> dict[str, tuple[float, int]]:
+    """Find a label out of the assay's range that several rows share, if there are few such rows."""
+    ((rows,),) = rows_of(connection, "select input_rows from dataset")
+    most = {
+        reason: Counter(values).most_common(1)[0]
+        for reason, (count, values) in labels.items()
+        if values and count <= FEW_ROWS * rows
+    }
+    return {reason: (value, times) for reason, (value, times) in most.items() if times > 1}
 
 
 def _find_numbers(connection: duckdb.DuckDBPyConnection, source: Input) -> list[str]:

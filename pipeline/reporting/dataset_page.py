@@ -258,13 +258,15 @@ def _sequence_figures(results: dict[str, Columns], name: str) -> Iterator[Sectio
     lengths = results["insert_lengths"]
     share = max(lengths["share"])
     bases = lengths["bases"][lengths["share"].index(share)]
+    others = (
+        " If one length was ordered, the other lengths are probably errors of synthesis, cloning or sequencing. The "
+        "vertical axis is logarithmic, so that rare lengths are visible."
+    ) * (len(lengths["bases"]) > 1)
     yield query_section(
         "insert_lengths",
         "Insert lengths",
         f"{name_sequences('The insert is the variable part of a promoter, between the adapters.', name)} "
-        f"{format_percent(share)} of the inserts are {format_count(bases, 'base')} long. If one length was ordered, "
-        "the other lengths are probably errors of synthesis, cloning or sequencing. The vertical axis is logarithmic, "
-        "so that rare lengths are visible.",
+        f"{format_percent(share)} of the inserts are {format_count(bases, 'base')} long.{others}",
         plots.insert_lengths(lengths, name),
         2.8,
     )

@@ -1,5 +1,12 @@
 """Write the terms, units and numbers that all pages share."""
 
+from typing import TYPE_CHECKING
+
+from pipeline.runtime.text import format_count
+
+if TYPE_CHECKING:
+    from pipeline.dataset.splits.split_leaks import SplitLeaks
+
 ARBITRARY = "arbitrary units"
 """Unit of expression unless assay.unit says otherwise."""
 ARBITRARY_TEXT = (
@@ -8,6 +15,8 @@ ARBITRARY_TEXT = (
 )
 SHORT_KEY = 16
 """Characters of a key that are shown in a table."""
+MOST_LEAKS = 0.02
+"""Share of the held-out rows up to which those that resemble training rows hardly change a score."""
 
 
 def with_unit(quantity: str, unit: str) -> str:
@@ -21,8 +30,12 @@ def unit_text(unit: str) -> str:
 
 
 def format_percent(share: float, digits: int = 1) -> str:
-    """Format a share between 0 and 1 in per cent, without trailing zeros, such as 24.2 % or 20 %."""
-    return f"{round(100 * share, digits):g} %"
+    """Format a share between 0 and 1 in per cent, without trailing zeros, such as 24.2 % or 20 %.
+
+    100 % means all: a share below 1 is at most 99.9 %.
+    """
+    percent = round(100 * share, digits)
+    return f"{100 - 10**-digits if percent == 100 and share < 1 else percent:g} %"
 
 
 def split_text(method: str, seed: int) -> str:
@@ -30,3 +43,21 @@ def split_text(method: str, seed: int) -> str:
     return (
         "given by the input, in a column or as files" if method == "column" else f"{method} (seed {seed}: repeatable)"
     )
+
+
+def leaks_text(leaks: "SplitLeaks | None") -> str:
+    """Say how many held-out rows resemble training rows; an empty text if none do, or none were examined."""
+    if leaks is None:
+        return ""
+    counts = {
+        "have a near-duplicate in training": leaks.near_duplicates,
+        "have their reverse complement there": leaks.reverse_complements,
+        "share a run of 40 bases with a training row": leaks.shared_runs,
+    }
+    found = [f"{count:,} {what}" for what, count in counts.items() if count]
+    if not found:
+        return ""
+    held_out = format_count(leaks.held_out, "validation or test row")
+    is_many = max(filter(None, counts.values())) > MOST_LEAKS * leaks.held_out
+    effect = "; the scores may be too high for new sequences" if is_many else ""
+    return f"Of {held_out}, {' and '.join(found)}{effect}."

@@ -25,7 +25,7 @@ held_out as (
     select
         run,
         concat_ws(', ', predictions.split, predictions.label) as split,
-        round(measurements.expression / step) * step as expression,
+        round(measurements.expression / step) * step + 0 as expression,  -- + 0: no negative zero
         measurements.expression - prediction as residual
     from predictions
     join measurements using (id), round_number

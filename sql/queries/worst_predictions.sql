@@ -1,7 +1,7 @@
 -- The 20 largest errors on held-out promoters of the run that finished last: on its test split, else its validation split.
--- For another run, `chosen` is: select 'NAME' as run, 'test' as split. An error is prediction minus label: above 0, the
--- prediction is too high. Column name is that of the input, if it has one; `from promoters where id = ID` shows the
--- sequence. With several labels, column split names split and label.
+-- For another run, `chosen` is: select 'NAME' as run, 'test' as split. A residual is label minus prediction: above 0,
+-- the prediction is too low. Column name is that of the input, if it has one; `from promoters where id = ID` shows the
+-- sequence and all kept columns. With several labels, column split names split and label.
 with chosen as (
     select predictions.run, min(predictions.split) as split
     from predictions
@@ -18,12 +18,12 @@ worst as (
         id,
         measurements.expression,
         predictions.prediction,
-        predictions.prediction - measurements.expression as error
+        measurements.expression - predictions.prediction as residual
     from predictions
     join chosen using (run, split)
     join measurements using (id)
     where predictions.label is not distinct from measurements.label
-    order by abs(error) desc, id, predictions.label
+    order by abs(residual) desc, id, predictions.label
     limit 20
 )
 select
@@ -34,7 +34,7 @@ select
     length(insert_of(promoters.sequence)) as bases,
     worst.expression,
     worst.prediction,
-    worst.error
+    worst.residual
 from worst
 join promoters using (id)
-order by abs(worst.error) desc, id, worst.label;
+order by abs(worst.residual) desc, id, worst.label;

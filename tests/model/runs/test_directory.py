@@ -79,6 +79,12 @@ def test_run_resumes_only_with_its_configuration_and_shards(made, tmp_path):
         open_run(small_config(tmp_path, "pretrain.learning_rate=2e-3"), index, {})
     with pytest.raises(UserError, match="other shards"):
         open_run(config, replace(index, key="another"), {})
+    with pytest.raises(UserError, match=r"\(shards\.k: 3 -> 4, shard key: \w+ -> another\).* use shards\.k=3;"):
+        open_run(small_config(tmp_path, "shards.k=4"), replace(index, key="another"), {})
+    with pytest.raises(
+        UserError, match=r"\(other rows in the dataset, shard key: .*\); fix: .*run\.name=OTHER.*remove"
+    ):
+        open_run(config, replace(index, key="another", dataset_key="another"), {})
     assert (config.run.directory / "config.yaml").exists()
 
 

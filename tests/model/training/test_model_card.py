@@ -137,3 +137,11 @@ def test_card_mentions_flanks_only_where_there_are_any(made, card):
     without = render_card({**summary, "config": bare}, facts, read_index(made.shards))
     assert "bases of the plasmid" not in without
     assert "Splits: given by the input, in a column or as files." in without
+
+
+def test_card_has_the_leaks_with_the_scores(made, card):
+    summary, text = card
+    facts = json.loads((folder_of(summary) / "run.json").read_text())
+    warned = render_card(summary, facts, read_index(made.shards), leaks="Of 150 rows, 9 are known.")
+    assert warned.split("## Scores")[1].partition("## ")[0].count("\nOf 150 rows, 9 are known.\n") == 1
+    assert warned.replace("\nOf 150 rows, 9 are known.\n", "") == text

@@ -155,8 +155,8 @@ def test_splits_and_their_labels_agree(toy):
 def test_the_worst_prediction_comes_first(toy):
     names, rows = ask(toy, "worst_predictions.sql")
     answer = [dict(zip(names, row, strict=True)) for row in rows]
-    assert [(row["id"], row["error"]) for row in answer[:2]] == [(11, 10), (10, 9)]
-    assert [(row["id"], row["error"]) for row in answer[-3:]] == [(0, -1), (2, 1), (1, 0)]
+    assert [(row["id"], row["residual"]) for row in answer[:2]] == [(11, -10), (10, -9)]
+    assert [(row["id"], row["residual"]) for row in answer[-3:]] == [(0, 1), (2, -1), (1, 0)]
 
 
 def test_only_the_run_that_finished_last_is_shown(tmp_path):

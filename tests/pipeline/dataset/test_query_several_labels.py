@@ -52,7 +52,7 @@ def test_every_query_groups_by_label(published):
                     assert columns["mean_residual"][place] == pytest.approx({"A score": -1, "B": 2}[label]), name
         worst = answer(connection, "worst_predictions")
         assert set(worst["split"]) == {"test, B"}
-        assert worst["error"] == pytest.approx([-2] * 20)
+        assert worst["residual"] == pytest.approx([2] * 20)
 
 
 def test_queries_of_a_dataset_of_an_earlier_version(tmp_path):
@@ -66,5 +66,5 @@ def test_queries_of_a_dataset_of_an_earlier_version(tmp_path):
         assert run_query(config.dataset.path, str(ROOT / "sql/queries/worst_predictions.sql"), "csv") == 12
         printed.flush()
         head, *lines = printed.buffer.getvalue().decode().splitlines()
-    assert head.split(",")[-1] == '"error"'
-    assert {(line.split(",")[1], line.split(",")[-1]) for line in lines} == {('"test"', "1")}
+    assert head.split(",")[-1] == '"residual"'
+    assert {(line.split(",")[1], line.split(",")[-1]) for line in lines} == {('"test"', "-1")}

@@ -40,7 +40,9 @@ def test_the_first_reject_of_a_reason_is_shown(built):
 def test_a_label_that_few_rows_share_may_be_a_code(built):
     ((reason, code),) = built.notes.codes.items()
     assert (reason in built.rejects, code) == (True, (99, 4))
+    assert built.notes.out_of_range == {reason: (0, 4)}
     (line,) = (line for line in describe_build(built) if reason in line)
+    assert "0 below the range, 4 above it" in line
     assert line.index("4 rows have 99") < line.index(built.hints[reason])
 
 
