@@ -168,8 +168,9 @@ def _splits_text(info: DatasetInfo) -> str:
         method = "The input gives the splits of finetune, so their mean expression may differ."
     return name_sequences(
         "A model is trained in two stages: it learns the sequences of strong promoters (pretrain), then the expression "
-        "of all promoters (finetune). In each stage, it learns from the promoters of split train; those of valid and "
-        f"test are kept apart for checking. {method}",
+        "of all promoters (finetune). With finetune.start=scratch, as in the presets for two CPU cores, there is no "
+        "pretraining. In each stage, the model learns from the promoters of split train; those of valid and test are "
+        f"kept apart for checking. {method}",
         info.sequence_name,
     )
 
