@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import SEQUENCE_NAME
-from pipeline.reporting.text import MOST_LEAKS
+from pipeline.reporting.text import MOST_LEAKS, count_leaks
 from pipeline.runtime.text import format_count
 
 if TYPE_CHECKING:
@@ -234,11 +234,7 @@ def fix_of_leaks(leaks: "SplitLeaks", split: str) -> str:
 
 def describe_leaks(leaks: "SplitLeaks", dataset: str) -> str:
     """Describe what held-out rows have in common with training rows, and what was not examined."""
-    counts = {
-        "have a near-duplicate in training": leaks.near_duplicates,
-        "have their reverse complement there": leaks.reverse_complements,
-        "share a run of 40 bases with a training row": leaks.shared_runs,
-    }
+    counts = count_leaks(leaks)
     examined = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count is not None)
     names = ("near-duplicates", "reverse complements", "shared runs of 40 bases")
     missing = ", ".join(name for name, count in zip(names, counts.values(), strict=True) if count is None)

@@ -45,15 +45,20 @@ def split_text(method: str, seed: int) -> str:
     )
 
 
-def leaks_text(leaks: "SplitLeaks | None") -> str:
-    """Say how many held-out rows resemble training rows; an empty text if none do, or none were examined."""
-    if leaks is None:
-        return ""
-    counts = {
+def count_leaks(leaks: "SplitLeaks") -> dict[str, int | None]:
+    """Return what held-out rows have in common with training rows -> their number; None: not examined."""
+    return {
         "have a near-duplicate in training": leaks.near_duplicates,
         "have their reverse complement there": leaks.reverse_complements,
         "share a run of 40 bases with a training row": leaks.shared_runs,
     }
+
+
+def leaks_text(leaks: "SplitLeaks | None") -> str:
+    """Say how many held-out rows resemble training rows; an empty text if none do, or none were examined."""
+    if leaks is None:
+        return ""
+    counts = count_leaks(leaks)
     found = [f"{count:,} {what}" for what, count in counts.items() if count]
     if not found:
         return ""
