@@ -148,7 +148,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
         return f"stopped    {summary['stopped']}"
     lines = [
         f"{name:10} best {VALIDATION_METRIC[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
-        f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s"
+        f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s{_suggest_epochs(summary['config'], name, stage)}"
         for name, stage in summary.get("training", {}).items()
     ]
     if summary.get("masked"):
@@ -171,10 +171,20 @@ def describe_summary(summary: dict[str, Any]) -> str:
         lines += [f"           {_describe_label(score, name)}" for name in labels if f"pearson/{name}" in score]
         lines += [f"warning    {warning}" for warning in warn_of_scale(score)]
     if summary.get("scores"):
-        lines.append("           baseline mean predictor: Pearson, Spearman and R2 are 0; RMSE: typical error")
+        lines.append("           RMSE is the typical error. Predicting the mean has Pearson, Spearman and R2 of 0")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)
+
+
+def _suggest_epochs(config: dict[str, Any], name: str, stage: dict[str, Any]) -> str:
+    """Suggest more epochs for a stage that ended at its best step; a falling rate ends so anyway: then empty."""
+    falls = config[name].get("schedule", "plateau") != "plateau"
+    return (
+        ""
+        if falls or stage["best_step"] < stage["steps"]
+        else f"; the last step is the best: try more {name}.max_epochs"
+    )
 
 
 def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:

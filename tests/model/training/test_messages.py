@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from model.distributed.process_group import World
-from model.training.messages import describe_load, describe_rate, find_constant_labels, warn_long_training
+from model.training.messages import (
+    describe_load,
+    describe_rate,
+    describe_summary,
+    find_constant_labels,
+    warn_long_training,
+)
 from model.training.prepare import TrainingRun
 from pipeline.dataset.build import build_dataset
 from pipeline.shards.index import read_index
@@ -54,3 +60,12 @@ def test_matmul_rate_is_shown_beside_the_nominal_rate():
 )
 def test_other_programs_on_the_cores_are_noted(threads, load, noted):
     assert bool(describe_load(threads, 2, load)) == noted
+
+
+@pytest.mark.parametrize(
+    ("best_step", "schedule", "suggested"), [(9, "plateau", True), (8, "plateau", False), (9, "onecycle", False)]
+)
+def test_more_epochs_are_suggested_if_the_last_step_is_the_best(best_step, schedule, suggested):
+    stage = {"best": 0.5, "best_step": best_step, "steps": 9, "seconds": 1.0}
+    text = describe_summary({"config": {"finetune": {"schedule": schedule}}, "training": {"finetune": stage}})
+    assert ("finetune.max_epochs" in text) == suggested
