@@ -6,6 +6,9 @@
 `promoter-bert baseline cnn` trains the same network (model/baselines) with settings chosen by the number of rows.
 Here all settings are free. The weights with the highest validation Pearson are scored on finetune/test.
 
+--predict FILE writes predictions of the promoters in a file, for `promoter-bert score`. --config has their adapters and
+flanks: those of the shards.
+
 With one thread, equal seeds give equal numbers. Settings for fewer than 50,000 rows, tuned with --size small: --epochs
 20 for 8,000 rows, --epochs 20 --batch 32 for 1,000 rows.
 """
@@ -17,10 +20,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.baselines.cnn import LEARNING_RATE, CnnSettings, CnnTraining
-from model.baselines.cnn_network import SIZES
+import numpy as np
+import torch
+
+from model.baselines.cnn import EVALUATION_BATCH, LEARNING_RATE, CnnSettings, CnnTraining, Values
+from model.baselines.cnn_network import SIZES, one_hot
+from model.config import load_config
+from model.prediction.validate import repaired
 from model.scoring.metrics import pearson, spearman
+from pipeline.config.schema import Assay
 from pipeline.errors import UserError
+from pipeline.paths import ROOT
+from pipeline.tokens.kmers import encode_promoters
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,35 @@ class Baseline(CnnTraining):
             promoters_per_second=fit.promoters_per_second,
         )
 
+    @torch.inference_mode()
+    def predict_promoters(self, promoters: list[str], assay: Assay) -> Values:
+        """Predict promoters, adapters included, on the scale of the labels: float32 (rows,).
+
+        Raises UserError for an invalid promoter, and for flanks that are not those of the shards.
+        """
+        if (assay.left_flank, assay.right_flank) != (self.index.left_flank, self.index.right_flank):
+            raise UserError(f"{self.shards}: other flanks than those of the configuration; fix: --config of the shards")
+        rows = encode_promoters(repaired(promoters, assay), assay, self.index.k)
+        self.network.eval()
+        parts = []
+        for first in range(0, len(rows), EVALUATION_BATCH):
+            lengths = np.diff(rows.offsets[first : first + EVALUATION_BATCH + 1])
+            tokens = np.zeros((len(lengths), lengths.max()), rows.values.dtype)
+            tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = rows.values[
+                rows.offsets[first] : rows.offsets[first + len(lengths)]
+            ]
+            ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens.astype(np.int64), lengths))
+            parts.append(self.network(one_hot(ids, places, self.index.k), places).cpu().numpy())
+        return self._from_standard(np.concatenate(parts))
+
+
+def write_predictions(training: Baseline, config: Path, file: Path, output: Path) -> None:
+    """Predict the first column of a file without header line, and write promoters and predictions as TSV."""
+    promoters = [line.split("\t")[0] for line in file.read_text().splitlines()]
+    predictions = training.predict_promoters(promoters, load_config(config).assay)
+    lines = (f"{promoter}\t{value:.7g}\n" for promoter, value in zip(promoters, predictions, strict=True))
+    output.write_text("".join(lines))
+
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,10 +117,16 @@ def main() -> None:
     )
     cli.add_argument("--seed", type=int, default=0, help="default: 0")
     cli.add_argument("--json", action="store_true", help="print result and settings as one line of JSON")
+    cli.add_argument("--predict", type=Path, help="file of promoters to predict; default: none")
+    cli.add_argument("--config", type=Path, default=ROOT / "config.yaml", help="its assay; default: config.yaml")
+    cli.add_argument("-o", "--output", type=Path, default=Path("predictions.tsv"), help="default: predictions.tsv")
     options = vars(cli.parse_args())
-    shards, as_json = options.pop("shards"), options.pop("json")
+    shards, as_json, file, config, output = (options.pop(n) for n in ("shards", "json", "predict", "config", "output"))
     try:
-        result = Baseline(shards, CnnSettings(**options)).train(lambda line: print(line, file=sys.stderr, flush=True))
+        training = Baseline(shards, CnnSettings(**options))
+        result = training.train(lambda line: print(line, file=sys.stderr, flush=True))
+        if file:
+            write_predictions(training, config, file, output)
     except UserError as error:
         cli.exit(1, f"error: {error}\n")
     if as_json:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bench.quality.cnn import Baseline
 from model.baselines.cnn import CnnSettings
 from model.baselines.cnn_network import SIZES, Network, one_hot
 from pipeline.dataset.build import build_dataset
+from pipeline.dataset.database import open_dataset
 from pipeline.errors import UserError
 from pipeline.shards.location import shard_folder
 from pipeline.shards.write import write_shards
@@ -54,6 +56,19 @@ def test_network_learns_a_motif_and_equal_seeds_give_equal_scores(motif_shards):
     assert (first.train_rows, first.test_rows) == (640, 80)
     assert lines[: first.epochs] == lines[first.epochs :]
     assert (first.pearson, first.spearman, first.best_epoch) == (second.pearson, second.spearman, second.best_epoch)
+
+
+def test_promoters_are_predicted_as_the_same_rows_of_a_split(motif_shards):
+    """Written as promoters, in another order; padded to other widths, so the last digits may differ."""
+    config = small_config(motif_shards.parent.parent)
+    training = Baseline(motif_shards, replace(SMALL, epochs=1))
+    training.train(lambda _: None)
+    held_out = training.predict_rows("test")
+    with open_dataset(config.dataset.path) as connection:
+        rows = connection.sql("select id, sequence from finetune where split = 'test'").fetchall()
+    place = {int(row): number for number, row in enumerate(held_out.id)}
+    predictions = training.predict_promoters([sequence for _, sequence in rows], config.assay)
+    assert predictions == pytest.approx([held_out.prediction[place[row]] for row, _ in rows], abs=1e-4)
 
 
 def test_diverged_training_raises(motif_shards):
