@@ -98,29 +98,31 @@ def choices(results: Results) -> str:
 
 
 def presets(results: Results, metric: str) -> str:
-    """Make the table of the preset for two cores beside the CNN, with and without six bases around the insert."""
+    """Make the table of the preset for two cores, beside all other methods on the same rows.
+
+    The CNN reads six bases on both sides of the insert, as the preset does, or the insert alone, as the others do.
+    """
+    columns = {
+        "small.yaml": ("presets", PRESET),
+        "CNN with 6 bases on both sides": ("presets", "cnn-flank-6"),
+        "CNN": ("sizes", "cnn"),
+        "ridge": ("sizes", "ridge"),
+        "the paper's BERT": ("sizes", "pretrained"),
+        "small.yaml, pretrained on spans": ("spans", f"{PRESET}-pretrained"),
+    }
+    shown = {study for study, _ in columns.values() if any(one["study"] == study for one in results)}
+    columns = {name: key for name, key in columns.items() if key[0] in shown}
     rows = []
     for split in SPLITS:
         for size in SIZES:
-            small, flank = (
-                scores(results, metric, study="presets", split=split, size=size, variant=name)
-                for name in (PRESET, "cnn-flank-6")
-            )
-            cnn = scores(results, metric, study="sizes", split=split, size=size, variant="cnn")
-            pretrained = scores(results, metric, study="spans", split=split, size=size, variant=f"{PRESET}-pretrained")
+            each = {
+                name: scores(results, metric, study=study, split=split, size=size, variant=variant)
+                for name, (study, variant) in columns.items()
+            }
+            small, cnn, *_ = each.values()
             if small:
-                gains = difference(small, flank), difference(pretrained, small)
-                cells = (cell(small), cell(flank), cell(cnn), cell(pretrained), *gains)
-                rows.append([f"{split}, {size:,}", *cells])
-    head = [
-        f"{metric.title()}: split, training rows",
-        "small.yaml",
-        "CNN with 6 bases on both sides",
-        "CNN",
-        "small.yaml, pretrained on spans",
-        "small minus CNN with 6 bases",
-        "pretrained minus small",
-    ]
+                rows.append([f"{split}, {size:,}", *map(cell, each.values()), difference(small, cnn)])
+    head = [f"{metric.title()}: split, training rows", *columns, "small.yaml minus CNN with 6 bases"]
     return markdown(head, rows)
 
 
