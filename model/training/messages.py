@@ -148,7 +148,7 @@ def describe_summary(summary: dict[str, Any]) -> str:
         return f"stopped    {summary['stopped']}"
     lines = [
         f"{name:10} best {VALIDATION_METRIC[name]} {stage['best']:.4f} at step {stage['best_step']:,} of "
-        f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s{_suggest_epochs(summary['config'], name, stage)}"
+        f"{stage['steps']:,}, trained for {stage['seconds']:,.0f} s{_suggest_epochs(summary, name)}"
         for name, stage in summary.get("training", {}).items()
     ]
     if summary.get("masked"):
@@ -177,14 +177,15 @@ def describe_summary(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _suggest_epochs(config: dict[str, Any], name: str, stage: dict[str, Any]) -> str:
-    """Suggest more epochs for a stage that ended at its best step; a falling rate ends so anyway: then empty."""
-    falls = config[name].get("schedule", "plateau") != "plateau"
-    return (
-        ""
-        if falls or stage["best_step"] < stage["steps"]
-        else f"; the last step is the best: try more {name}.max_epochs"
-    )
+def _suggest_epochs(summary: dict[str, Any], name: str) -> str:
+    """Suggest more epochs for a stage that ended at its best step.
+
+    Empty for a falling learning rate, which ends so anyway, and for pretraining alone, whose summary has no settings.
+    """
+    stage, settings = summary["training"][name], summary.get("config", {}).get(name, {"schedule": "falls"})
+    if stage["best_step"] < stage["steps"] or settings.get("schedule", "plateau") != "plateau":
+        return ""
+    return f"; the last step is the best: try more {name}.max_epochs"
 
 
 def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:

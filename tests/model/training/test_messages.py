@@ -69,3 +69,4 @@ def test_more_epochs_are_suggested_if_the_last_step_is_the_best(best_step, sched
     stage = {"best": 0.5, "best_step": best_step, "steps": 9, "seconds": 1.0}
     text = describe_summary({"config": {"finetune": {"schedule": schedule}}, "training": {"finetune": stage}})
     assert ("finetune.max_epochs" in text) == suggested
+    assert "max_epochs" not in describe_summary({"training": {"finetune": stage}})  # as of pretraining alone
