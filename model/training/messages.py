@@ -182,8 +182,8 @@ def _suggest_epochs(summary: dict[str, Any], name: str) -> str:
 
     Empty for a falling learning rate, which ends so anyway, and for pretraining alone, whose summary has no settings.
     """
-    stage, settings = summary["training"][name], summary.get("config", {}).get(name, {"schedule": "falls"})
-    if stage["best_step"] < stage["steps"] or settings.get("schedule", "plateau") != "plateau":
+    stage, config = summary["training"][name], summary.get("config")
+    if config is None or stage["best_step"] < stage["steps"] or config[name].get("schedule", "plateau") != "plateau":
         return ""
     return f"; the last step is the best: try more {name}.max_epochs"
 
