@@ -95,10 +95,11 @@ def test_error_without_valid_rows_names_further_repairs(run, tmp_path):
     (tmp_path / "rows.txt").write_text(f"{GOOD.lower()}\nACGT\n")
     request = PredictionRequest(run, [str(tmp_path / "rows.txt")], str(tmp_path / "out.txt"), workers=1)
     add = r"assay\.missing_adapters=add \(for bare inserts of this assay\); promoters of another assay need a model .*"
-    with pytest.raises(UserError, match=rf"missing\); repair them with assay\.lower_case=upper {add}$"):
+    first = r"first: row 1, 't' at 1\)"
+    with pytest.raises(UserError, match=rf"missing; {first}; repair them with assay\.lower_case=upper {add}$"):
         predict_files(request)
     (tmp_path / "rows.txt").write_text(f"{L}ACGT\n")
-    with pytest.raises(UserError, match=r"\(1: right adapter missing\)$"):
+    with pytest.raises(UserError, match=r"\(1 row: right adapter missing; first: row 1\)$"):
         predict_files(replace(request, overrides=("assay.missing_adapters=add",)))
 
 
