@@ -11,15 +11,15 @@ from model.cli.app import app
 from model.config import Config, load_config
 from pipeline.cli.command_types import OVERRIDE, Invocation
 from tests.conftest import ROOT
+from tests.documents import read_blocks
 from tests.test_documents import DOCUMENTS
 
-BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = "promoter-bert ", "python ", "deepspeed ", "torchrun "
 
 
 def commands(path):
     """List the words of each command line in the code blocks of a document, without what follows a backslash."""
-    lines = [line for block in BLOCK.findall(path.read_text(encoding="utf-8")) for line in block.splitlines()]
+    lines = [line for block in read_blocks(path) for line in block.splitlines()]
     known = [line.rstrip("\\") for line in lines if line.startswith(PROGRAMS)]
     return [shlex.split(line) for line in known if not re.search(r"(?<!')\$", line)]
 

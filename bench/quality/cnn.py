@@ -32,6 +32,7 @@ from pipeline.config.schema import Assay
 from pipeline.errors import UserError
 from pipeline.paths import ROOT
 from pipeline.tokens.kmers import encode_promoters
+from pipeline.tokens.padding import pad_tokens
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,10 @@ class Baseline(CnnTraining):
         self.network.eval()
         parts = []
         for first in range(0, len(rows), EVALUATION_BATCH):
-            lengths = np.diff(rows.offsets[first : first + EVALUATION_BATCH + 1])
-            tokens = np.zeros((len(lengths), lengths.max()), rows.values.dtype)
-            tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = rows.values[
-                rows.offsets[first] : rows.offsets[first + len(lengths)]
-            ]
-            ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens.astype(np.int64), lengths))
+            part = np.arange(first, min(first + EVALUATION_BATCH, len(rows)))
+            lengths = np.diff(rows.offsets)[part]
+            tokens = pad_tokens(rows, part, lengths)
+            ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens, lengths))
             parts.append(self.network(one_hot(ids, places, self.index.k), places).cpu().numpy())
         return self._from_standard(np.concatenate(parts))
 

@@ -40,9 +40,7 @@ def no_model_error(folder: Path, expected: str, kind: Kind = "model") -> UserErr
 def no_run_error(path: Path, expected: str) -> UserError:
     """Make the error of a path that is no run directory. expected: the kind of folder to name."""
     if path.is_file():
-        home = _find_home(path)
-        fix = f"; fix: use {home}" if home else f"; {expected}{suggest_runs(RUNS)}"
-        return UserError(f"{path}: a file, not a run directory{fix}")
+        return _file_error(path, expected)
     problem = "holds no run.json" if path.is_dir() else f"no such folder{looked_in(path)}"
     return UserError(f"{path}: {problem}; {expected}{suggest_runs(path)}")
 
@@ -57,7 +55,7 @@ def suggest_runs(path: Path, kind: Kind | None = None) -> str:
     for folder in (path, path.parent, RUNS):
         runs = _list_runs(folder, kind)
         if near := find_similar(path.name, [run.name for run in runs]) if folder != path else "":
-            return f"; did you mean {next(run for run in runs if run.name == near)}?"
+            return f"; did you mean {folder / near}?"
         if runs:
             more = f" and {len(runs) - MOST_LISTED:,} more" if len(runs) > MOST_LISTED else ""
             return f"; runs{what}: {', '.join(map(str, runs[:MOST_LISTED]))}{more}"
@@ -83,12 +81,12 @@ def _find_home(file: Path) -> Path | None:
     return next((each for each in list(file.parents)[:2] if any((each / name).exists() for name in markers)), None)
 
 
-def _file_error(file: Path, expected: str, kind: Kind) -> UserError:
-    """Make the error of a file in the place of a model."""
+def _file_error(file: Path, expected: str, kind: Kind | None = None) -> UserError:
+    """Make the error of a file in the place of a run. kind: the model that the run must have; None: any run."""
     home = _find_home(file)
     if home is None:
         return UserError(f"{file}: a file, not a run directory; {expected}{suggest_runs(RUNS, kind)}")
-    if "baseline" in _read_facts(home):
+    if kind and "baseline" in _read_facts(home):
         return no_model_error(home, expected, kind)
     return UserError(f"{file}: a file, not a run directory; fix: use {home}")
 

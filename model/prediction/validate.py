@@ -36,6 +36,8 @@ def validate_more(connection: duckdb.DuckDBPyConnection, sequences: Sequence[str
 def describe_wrong_base(sequence: str, repaired: str) -> str:
     """Describe the first letter of a sequence as written that is no base after repairs, such as '*' at 170, or ''."""
     wrong = set(repaired) - set("ACGTN")
+    if not wrong:
+        return ""
     places = (f"{base!r} at {place}" for place, base in enumerate(sequence, 1) if wrong & {base, base.upper()})
     return next(places, "")
 

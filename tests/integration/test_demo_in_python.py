@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.conftest import ROOT
+from tests.documents import read_blocks
 from tests.integration.conftest import ENVIRONMENT
 
 pytestmark = pytest.mark.processes
@@ -15,7 +16,7 @@ PAGE = (ROOT / "docs" / "demo-in-python.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return read_blocks(ROOT / "docs" / "demo-in-python.md", language)
 
 
 @pytest.mark.timeout(300)

@@ -1,6 +1,5 @@
 """Every command and snippet of the pages that continue the demo, run as they stand with a small model."""
 
-import re
 import shlex
 import shutil
 import socket
@@ -10,6 +9,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
+from tests.documents import read_blocks
 from tests.integration.conftest import Workspace
 
 pytestmark = [pytest.mark.processes, pytest.mark.long]
@@ -19,9 +19,7 @@ DEMO = "--config", "configs/demo.yaml"
 
 
 def blocks(page, language):
-    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [block for kind, block in found if kind == language]
+    return read_blocks(ROOT / "docs" / f"{page}.md", language)
 
 
 @pytest.fixture(scope="module")

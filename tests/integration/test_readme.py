@@ -1,7 +1,6 @@
 """Every command and every snippet of the README and of the pages for users, run unchanged in a folder like a user's."""
 
 import json
-import re
 import shlex
 from contextlib import nullcontext
 
@@ -10,6 +9,7 @@ import yaml
 
 from model.config import load_config
 from tests.conftest import ROOT
+from tests.documents import read_blocks
 from tests.integration import hosts as lab
 from tests.integration.conftest import make_workspace
 from tests.model.scoring.toy_challenge import ROWS, make_challenge
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.processes
 
 PAGES = ("README.md", "docs/dataset.md", "docs/training.md", "docs/prediction.md", "docs/cluster.md")
 """In the order of reading: later pages use the files of earlier ones. Other pages have tests of their own."""
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make demo": "test_demo.py",
     "make test": "this very run",
@@ -43,7 +42,7 @@ ELSEWHERE = {
 
 
 def blocks(language):
-    return [text for page in PAGES for kind, text in BLOCK.findall((ROOT / page).read_text()) if kind == language]
+    return [text for page in PAGES for text in read_blocks(ROOT / page, language)]
 
 
 def alone(arguments):

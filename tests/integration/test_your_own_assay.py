@@ -1,6 +1,5 @@
 """Every command of docs/your-own-assay.md: small files of its form are built, sharded and trained on."""
 
-import re
 import shlex
 
 import pytest
@@ -8,14 +7,12 @@ import pytest
 from model.cli.app import main
 from model.config import load_config
 from pipeline.paths import ROOT
+from tests.documents import read_blocks
 from tests.integration.assay_rows import FLY, HUMAN, PLANT, bases, write_table
 from tests.integration.conftest import make_workspace
 
-PAGE = (ROOT / "docs" / "your-own-assay.md").read_text(encoding="utf-8")
 COMMANDS = [
-    shlex.split(line)
-    for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
+    shlex.split(line) for block in read_blocks(ROOT / "docs" / "your-own-assay.md", "sh") for line in block.splitlines()
 ]
 QUICK = "init", "build", "shards", "query"
 """Commands that need no trained model."""
