@@ -29,7 +29,7 @@ from pipeline.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-STUDIES = ("sizes", "presets", "spans", "plant", "choices", "dream")
+STUDIES = ("sizes", "presets", "spans", "ablations", "plant", "choices", "dream")
 
 
 class Studio:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from bench.measure import markdown
-from bench.quality.trials import PRESET, SIZES, SPLITS
+from bench.quality.trials import ABLATIONS, CHOICES_AT, PRESET, SIZES, SPLITS
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
@@ -124,6 +124,18 @@ def presets(results: Results, metric: str) -> str:
                 rows.append([f"{split}, {size:,}", *map(cell, each.values()), difference(small, cnn)])
     head = [f"{metric.title()}: split, training rows", *columns, "small.yaml minus CNN with 6 bases"]
     return markdown(head, rows)
+
+
+def ablations(results: Results) -> str:
+    """Make the table of single settings: each compared with the preset without the change."""
+    fixed: dict[str, Any] = {"split": "random", "size": CHOICES_AT}
+    base = scores(results, study="presets", variant=PRESET, **fixed)
+    rows = [["none", cell(base), ""]]
+    for variant, changed in ABLATIONS.items():
+        each = scores(results, study="ablations", variant=f"{PRESET}-{variant}", **fixed)
+        if each:
+            rows.append([f"`{changed}`", cell(each), difference(each, base)])
+    return markdown([f"{CHOICES_AT:,} rows, random splits: change of small.yaml", "Pearson", "minus small.yaml"], rows)
 
 
 def plant(results: Results) -> str:
@@ -239,6 +251,8 @@ def tables(results: Results) -> Iterable[str]:
     if any(one["study"] == "presets" for one in results):
         yield presets(results, "pearson")
         yield presets(results, "spearman")
+    if any(one["study"] == "ablations" for one in results):
+        yield ablations(results)
     if any(one["study"] == "plant" for one in results):
         yield plant(results)
     if any(one["study"] == "choices" for one in results):

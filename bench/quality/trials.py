@@ -43,6 +43,17 @@ PRESET_SCHEDULES = {
 
 Compiled, a promoter takes a third less CPU time. For fewer promoters, compiling takes longer than it saves.
 """
+ABLATIONS = {
+    "random-n": "finetune.random_n=0.03",
+    "plateau": "finetune.schedule=plateau",
+    "cosine": "finetune.schedule=cosine",
+    "no-weight-decay": "finetune.weight_decay=0",
+    "no-clipping": "finetune.gradient_clipping=0",
+    "table": "model.kmer_embedding=table",
+    "bert": "model.architecture=bert",
+    "dropout": "model.dropout=0.1",
+}
+"""Variant of the preset -> the one setting that it changes."""
 PLANT_SEEDS = (0, 1, 2, 3, 4)
 PLANT_DATASET = (
     "assay.left_adapter=",
@@ -183,6 +194,15 @@ def presets() -> Iterator[Trial]:
                 yield Trial(*fixed, "cnn", "cnn-flank-6", cnn, preset=PRESET)
 
 
+def ablations() -> Iterator[Trial]:
+    """Yield the preset for two cores with one setting changed; `presets` has the same without the change."""
+    for variant, changed in ABLATIONS.items():
+        for seed in SEEDS:
+            settings = (*PRESET_DATASET, *PRESET_SCHEDULES[CHOICES_AT], changed)
+            fixed = ("ablations", "yeast", "random", seed, CHOICES_AT)
+            yield Trial(*fixed, "bert", f"{PRESET}-{variant}", settings, preset=PRESET)
+
+
 def plant() -> Iterator[Trial]:
     """Yield the preset for two cores, the paper's BERT at its size, CNN and ridge on plant promoters."""
     for seed in PLANT_SEEDS:
@@ -202,5 +222,5 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """List all trials; each comes after the one that it starts from."""
-    sizes, preset = [*pretraining(), *learning_curves()], [*presets(), *span_pretraining(), *spans()]
+    sizes, preset = [*pretraining(), *learning_curves()], [*presets(), *span_pretraining(), *spans(), *ablations()]
     return [*sizes, *preset, *plant(), *dream(), *choices()]

@@ -45,6 +45,25 @@ def test_tables_hold_each_number_in_its_row():
     assert "| BERT, pretrained: public rows, all | .500 (.500 to .500) | .400 (.400 to .400) |" in dream
 
 
+def test_single_settings_are_compared_with_the_preset_on_the_same_seeds():
+    results = [one("presets", "small", seed, 0.8 + seed / 100) for seed in SEEDS]
+    results += [one("presets", "small", 0, 0.9, split="grouped"), one("presets", "small", 0, 0.9, size=1000)]
+    results += [one("ablations", "small-plateau", seed, 0.79 + seed / 100) for seed in SEEDS]
+    table = next(each for each in tables(results) if "change of small.yaml" in each)
+    assert "| none | .810 (.800 to .820) |  |" in table
+    assert "| `finetune.schedule=plateau` | .800 (.790 to .810) | -.010 (-.010 to -.010) |" in table
+    assert "cosine" not in table
+
+
+def test_single_settings_differ_from_the_preset_in_one_value():
+    preset = {trial.seed: trial.settings for trial in trials() if trial.name.endswith("-8000-small")}
+    changed = [trial for trial in trials() if trial.study == "ablations"]
+    assert len(changed) >= 3 * 8
+    for trial in changed:
+        assert len(set(trial.settings) - set(preset[trial.seed])) == 1
+        assert load_config(config_of(trial), trial.settings) != load_config(config_of(trial), preset[trial.seed])
+
+
 def test_trials_follow_the_trials_they_start_from():
     names = [trial.name for trial in trials()]
     assert len(set(names)) == len(names)
