@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.compute as pc
 
 from model.runs.read import RunFiles, held_out_split
 from model.scoring.paired_bootstrap import Difference, PairedDifferences, compare_correlations
-from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.database import open_dataset_of_key
 from pipeline.dataset.query import add_missing_relations
 from pipeline.errors import UserError
 from pipeline.reporting.html import Section, Table
@@ -80,24 +79,14 @@ def _read_rows(files: RunFiles, split: str, runs: Sequence[RunFiles]) -> pa.Tabl
     key = files.facts["dataset_key"]
     places = [place for run in (files, *runs) if run.facts["dataset_key"] == key for place in run.dataset_candidates]
     try:
-        for place in dict.fromkeys(places):
-            if (rows := _join_measurements(place, key, predictions)) is not None:
-                return rows
+        with open_dataset_of_key(dict.fromkeys(places), key) as connection:
+            if connection is None:
+                return f"its dataset is not at {' or '.join(map(str, files.dataset_candidates))}"
+            add_missing_relations(connection)
+            connection.register("held_out", predictions)
+            return connection.sql(MEASURED).to_arrow_table()
     except UserError as error:
         return str(error)
-    return f"its dataset is not at {' or '.join(map(str, files.dataset_candidates))}"
-
-
-def _join_measurements(dataset: Path, key: str, predictions: pa.Table) -> pa.Table | None:
-    """Join measurements to predictions. Returns None if the dataset is missing or another one."""
-    if not dataset.exists():
-        return None
-    with open_dataset(dataset) as connection:
-        if dataset_info(connection).key != key:
-            return None
-        add_missing_relations(connection)
-        connection.register("held_out", predictions)
-        return connection.sql(MEASURED).to_arrow_table()
 
 
 def _are_same_rows(first: pa.Table, second: pa.Table) -> bool:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model.runs.read import read_run
-from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.database import open_dataset_of_key
 from pipeline.errors import UserError
 
 BUFFER_ROWS = 65_536
@@ -54,11 +54,10 @@ def find_training_rows(model: Path, hashes: npt.NDArray[np.uint64]) -> npt.NDArr
     """
     run = read_run(model)
     found = np.zeros(len(hashes), np.bool_)
-    for dataset in filter(Path.exists, run.dataset_candidates):
-        with open_dataset(dataset) as connection:
-            if dataset_info(connection).key == run.facts["dataset_key"]:
-                connection.register("rows", pa.table({"row": np.arange(len(hashes)), "hash": hashes}))
-                found[connection.sql(TRAINING_ROWS).fetchnumpy()["row"]] = True
-                return found
-    places = " or ".join(map(str, run.dataset_candidates))
-    raise UserError(f"{places}: not the dataset of the training; it was moved, removed or built again")
+    with open_dataset_of_key(run.dataset_candidates, run.facts["dataset_key"]) as connection:
+        if connection is None:
+            places = " or ".join(map(str, run.dataset_candidates))
+            raise UserError(f"{places}: not the dataset of the training; it was moved, removed or built again")
+        connection.register("rows", pa.table({"row": np.arange(len(hashes)), "hash": hashes}))
+        found[connection.sql(TRAINING_ROWS).fetchnumpy()["row"]] = True
+    return found

@@ -1,6 +1,7 @@
 """Results of a training run: score the best model, write predictions and summary, publish them into the dataset."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -24,7 +25,7 @@ from model.training.evaluate import Evaluation, StopRequestError, evaluate
 from model.training.mlm_baselines import score_baselines
 from model.training.model_card import write_card
 from model.training.prepare import TrainingRun
-from pipeline.dataset.database import dataset_info, open_dataset
+from pipeline.dataset.database import open_dataset_of_key
 from pipeline.dataset.splits.split_leaks import recorded_leaks
 from pipeline.errors import UserError
 from pipeline.reporting.text import leaks_text
@@ -157,9 +158,8 @@ def _standardize_loss(evaluation: Evaluation, index: Index) -> float:
 def _describe_leaks(run: TrainingRun) -> str:
     """Describe the recorded leaks of the run's dataset for the model card; empty if it was replaced or removed."""
     try:
-        with open_dataset(run.config.dataset.path) as connection:
-            same = dataset_info(connection).key == run.index.dataset_key
-            return leaks_text(recorded_leaks(connection)) if same else ""
+        with open_dataset_of_key([Path(run.config.dataset.path)], run.index.dataset_key) as connection:
+            return leaks_text(recorded_leaks(connection)) if connection else ""
     except UserError:
         return ""
 

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -170,6 +170,20 @@ def open_dataset(
             yield connection
         except duckdb.Error as error:
             raise UserError(f"{path}: {explain(error)}") from None
+
+
+@contextmanager
+def open_dataset_of_key(paths: Iterable[Path], key: str) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """Open the first of these datasets that has the key, as a reader; yield None if none of them has it.
+
+    Paths without a file are skipped. Raises UserError as open_dataset does.
+    """
+    for path in filter(Path.exists, paths):
+        with open_dataset(path) as connection:
+            if dataset_info(connection).key == key:
+                yield connection
+                return
+    yield None
 
 
 @contextmanager
