@@ -44,13 +44,13 @@ PRESET_SCHEDULES = {
 Compiled, a promoter takes a third less CPU time. For fewer promoters, compiling takes longer than it saves.
 """
 ABLATIONS = {
-    "random-n": "finetune.random_n=0.03",
     "plateau": "finetune.schedule=plateau",
-    "cosine": "finetune.schedule=cosine",
     "no-weight-decay": "finetune.weight_decay=0",
     "no-clipping": "finetune.gradient_clipping=0",
     "table": "model.kmer_embedding=table",
+    "random-n": "finetune.random_n=0.03",
     "bert": "model.architecture=bert",
+    "cosine": "finetune.schedule=cosine",
     "dropout": "model.dropout=0.1",
 }
 """Variant of the preset -> the one setting that it changes."""
