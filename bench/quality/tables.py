@@ -108,10 +108,7 @@ def presets(results: Results, metric: str) -> str:
         "CNN": ("sizes", "cnn"),
         "ridge": ("sizes", "ridge"),
         "the paper's BERT": ("sizes", "pretrained"),
-        "small.yaml, pretrained on spans": ("spans", f"{PRESET}-pretrained"),
     }
-    shown = {study for study, _ in columns.values() if any(one["study"] == study for one in results)}
-    columns = {name: key for name, key in columns.items() if key[0] in shown}
     rows = []
     for split in SPLITS:
         for size in SIZES:
@@ -124,6 +121,21 @@ def presets(results: Results, metric: str) -> str:
                 rows.append([f"{split}, {size:,}", *map(cell, each.values()), difference(small, cnn)])
     head = [f"{metric.title()}: split, training rows", *columns, "small.yaml minus CNN with 6 bases"]
     return markdown(head, rows)
+
+
+def spans(results: Results) -> str:
+    """Make the table of pretraining on hidden spans: the preset with and without it, on the same rows."""
+    rows = []
+    for split in SPLITS:
+        for size in SIZES:
+            fixed: dict[str, Any] = {"split": split, "size": size}
+            pretrained = scores(results, study="spans", variant=f"{PRESET}-pretrained", **fixed)
+            without = scores(results, study="presets", variant=PRESET, **fixed)
+            without = {seed: value for seed, value in without.items() if seed in pretrained}
+            if pretrained:
+                cells = (cell(pretrained), cell(without), difference(pretrained, without))
+                rows.append([f"{split}, {size:,}", *cells])
+    return markdown(["Pearson: split, training rows", "pretrained on spans", "from scratch", "gain"], rows)
 
 
 def ablations(results: Results) -> str:
@@ -251,6 +263,8 @@ def tables(results: Results) -> Iterable[str]:
     if any(one["study"] == "presets" for one in results):
         yield presets(results, "pearson")
         yield presets(results, "spearman")
+    if any(one["study"] == "spans" for one in results):
+        yield spans(results)
     if any(one["study"] == "ablations" for one in results):
         yield ablations(results)
     if any(one["study"] == "plant" for one in results):

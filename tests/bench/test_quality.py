@@ -55,6 +55,14 @@ def test_single_settings_are_compared_with_the_preset_on_the_same_seeds():
     assert "cosine" not in table
 
 
+def test_gain_by_pretraining_on_spans_uses_the_seeds_of_both():
+    results = [one("presets", "small", seed, 0.8 + seed / 100) for seed in SEEDS]
+    results += [one("spans", "small-pretrained", seed, 0.81 + seed / 100) for seed in (1, 2)]
+    table = next(each for each in tables(results) if "pretrained on spans" in each)
+    row = "| random, 8,000 | .825 (.820 to .830) | .815 (.810 to .820) | +.010 (+.010 to +.010) |"
+    assert table.splitlines()[2:] == [row]
+
+
 def test_single_settings_differ_from_the_preset_in_one_value():
     preset = {trial.seed: trial.settings for trial in trials() if trial.name.endswith("-8000-small")}
     changed = [trial for trial in trials() if trial.study == "ablations"]
