@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from bench.measure import markdown
-from bench.quality.trials import ABLATIONS, CHOICES_AT, PRESET, SIZES, SPLITS
+from bench.quality.trials import ABLATIONS, CHOICES_AT, LONG, PRESET, SIZES, SPLITS
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
@@ -98,12 +98,12 @@ def choices(results: Results) -> str:
 
 
 def presets(results: Results, metric: str) -> str:
-    """Make the table of the preset for two cores, beside all other methods on the same rows.
+    """Make the table of the preset's short training, beside all other methods on the same rows.
 
     The CNN reads six bases on both sides of the insert, as the preset does, or the insert alone, as the others do.
     """
     columns = {
-        "small.yaml": ("presets", PRESET),
+        "small.yaml, short training": ("presets", PRESET),
         "CNN with 6 bases on both sides": ("presets", "cnn-flank-6"),
         "CNN": ("sizes", "cnn"),
         "ridge": ("sizes", "ridge"),
@@ -121,6 +121,21 @@ def presets(results: Results, metric: str) -> str:
                 rows.append([f"{split}, {size:,}", *map(cell, each.values()), difference(small, cnn)])
     head = [f"{metric.title()}: split, training rows", *columns, "small.yaml minus CNN with 6 bases"]
     return markdown(head, rows)
+
+
+def long_training(results: Results, metric: str) -> str:
+    """Make the table of the preset's long training: beside the short one and the CNN, on the seeds that have it."""
+    rows = []
+    for split in SPLITS:
+        for size in SIZES:
+            fixed: dict[str, Any] = {"study": "presets", "split": split, "size": size}
+            long, *others = (scores(results, metric, variant=name, **fixed) for name in (LONG, PRESET, "cnn-flank-6"))
+            short, cnn = ({seed: value for seed, value in other.items() if seed in long} for other in others)
+            if long:
+                gains = (difference(long, short), difference(long, cnn))
+                rows.append([f"{split}, {size:,}", str(len(long)), *map(cell, (long, short, cnn)), *gains])
+    head = [f"{metric.title()}: split, training rows", "seeds", "small.yaml", "short training"]
+    return markdown([*head, "CNN with 6 bases on both sides", "minus short training", "minus CNN"], rows)
 
 
 def spans(results: Results) -> str:
@@ -147,7 +162,7 @@ def ablations(results: Results) -> str:
         each = scores(results, study="ablations", variant=f"{PRESET}-{variant}", **fixed)
         if each:
             rows.append([f"`{changed}`", cell(each), difference(each, base)])
-    return markdown([f"{CHOICES_AT:,} rows, random splits: change of small.yaml", "Pearson", "minus small.yaml"], rows)
+    return markdown([f"{CHOICES_AT:,} rows, random splits: change of short training", "Pearson", "minus none"], rows)
 
 
 def plant(results: Results) -> str:
@@ -263,6 +278,9 @@ def tables(results: Results) -> Iterable[str]:
     if any(one["study"] == "presets" for one in results):
         yield presets(results, "pearson")
         yield presets(results, "spearman")
+    if any(one["variant"] == LONG for one in results):
+        yield long_training(results, "pearson")
+        yield long_training(results, "spearman")
     if any(one["study"] == "spans" for one in results):
         yield spans(results)
     if any(one["study"] == "ablations" for one in results):

@@ -49,10 +49,20 @@ def test_single_settings_are_compared_with_the_preset_on_the_same_seeds():
     results = [one("presets", "small", seed, 0.8 + seed / 100) for seed in SEEDS]
     results += [one("presets", "small", 0, 0.9, split="grouped"), one("presets", "small", 0, 0.9, size=1000)]
     results += [one("ablations", "small-plateau", seed, 0.79 + seed / 100) for seed in SEEDS]
-    table = next(each for each in tables(results) if "change of small.yaml" in each)
+    table = next(each for each in tables(results) if "change of short training" in each)
     assert "| none | .810 (.800 to .820) |  |" in table
     assert "| `finetune.schedule=plateau` | .800 (.790 to .810) | -.010 (-.010 to -.010) |" in table
     assert "cosine" not in table
+
+
+def test_long_trainings_are_compared_on_their_seeds():
+    results = [one("presets", "small", seed, 0.8 + seed / 100) for seed in SEEDS]
+    results += [one("presets", "cnn-flank-6", seed, 0.79 + seed / 100) for seed in SEEDS]
+    results += [one("presets", "small-long", seed, 0.83 + seed / 100) for seed in (1, 2)]
+    pearson, spearman = (each for each in tables(results) if "minus short training" in each)
+    cells = "| random, 8,000 | 2 | .845 (.840 to .850) | .815 (.810 to .820) | .805 (.800 to .810) |"
+    assert pearson.splitlines()[2:] == [f"{cells} +.030 (+.030 to +.030) | +.040 (+.040 to +.040) |"]
+    assert "| .835 (.830 to .840) |" in spearman
 
 
 def test_gain_by_pretraining_on_spans_uses_the_seeds_of_both():
