@@ -87,10 +87,10 @@ class Baseline(CnnTraining):
             raise UserError(f"{self.shards}: other flanks than those of the configuration; fix: --config of the shards")
         rows = encode_promoters(repaired(promoters, assay), assay, self.index.k)
         self.network.eval()
-        parts = []
+        parts, all_lengths = [], np.diff(rows.offsets)
         for first in range(0, len(rows), EVALUATION_BATCH):
             part = np.arange(first, min(first + EVALUATION_BATCH, len(rows)))
-            lengths = np.diff(rows.offsets)[part]
+            lengths = all_lengths[part]
             tokens = pad_tokens(rows, part, lengths)
             ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens, lengths))
             parts.append(self.network(one_hot(ids, places, self.index.k), places).cpu().numpy())

@@ -8,7 +8,7 @@ differences per seed, with its 95 % interval by Student's t.
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,38 +123,45 @@ def presets(results: Results, metric: str) -> str:
     return markdown(head, rows)
 
 
-def long_training(results: Results, metric: str) -> str:
-    """Make the table of the preset's long training: beside the short one and the CNN, on the seeds that have it."""
-    rows = []
+def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) -> Iterator[tuple[str, list[Scores]]]:
+    """Yield "split, size" and the scores of each method on the seeds of the first one, where that has any.
+
+    methods: study and variant of each.
+    """
     for split in SPLITS:
         for size in SIZES:
-            fixed: dict[str, Any] = {"study": "presets", "split": split, "size": size}
-            long, *others = (scores(results, metric, variant=name, **fixed) for name in (LONG, PRESET, "cnn-flank-6"))
-            short, cnn = ({seed: value for seed, value in other.items() if seed in long} for other in others)
-            if long:
-                gains = (difference(long, short), difference(long, cnn))
-                rows.append([f"{split}, {size:,}", str(len(long)), *map(cell, (long, short, cnn)), *gains])
+            first, *others = (
+                scores(results, metric, study=study, variant=variant, split=split, size=size)
+                for study, variant in methods
+            )
+            if first:
+                same = [{seed: value for seed, value in other.items() if seed in first} for other in others]
+                yield f"{split}, {size:,}", [first, *same]
+
+
+def long_training(results: Results, metric: str) -> str:
+    """Make the table of the preset's long training: beside the short one and the CNN, on the seeds that have it."""
+    methods = ("presets", LONG), ("presets", PRESET), ("presets", "cnn-flank-6")
+    rows = []
+    for place, (long, *others) in on_seeds_of_first(results, metric, *methods):
+        gains = (difference(long, other) for other in others)
+        rows.append([place, str(len(long)), *map(cell, (long, *others)), *gains])
     head = [f"{metric.title()}: split, training rows", "seeds", "small.yaml", "short training"]
     return markdown([*head, "CNN with 6 bases on both sides", "minus short training", "minus CNN"], rows)
 
 
 def spans(results: Results) -> str:
-    """Make the table of pretraining on hidden spans: the preset with and without it, on the same rows."""
-    rows = []
-    for split in SPLITS:
-        for size in SIZES:
-            fixed: dict[str, Any] = {"split": split, "size": size}
-            pretrained = scores(results, study="spans", variant=f"{PRESET}-pretrained", **fixed)
-            without = scores(results, study="presets", variant=PRESET, **fixed)
-            without = {seed: value for seed, value in without.items() if seed in pretrained}
-            if pretrained:
-                cells = (cell(pretrained), cell(without), difference(pretrained, without))
-                rows.append([f"{split}, {size:,}", *cells])
+    """Make the table of pretraining on hidden spans: the preset's short training with and without it."""
+    methods = ("spans", f"{PRESET}-pretrained"), ("presets", PRESET)
+    rows = [
+        [place, cell(pretrained), cell(without), difference(pretrained, without)]
+        for place, (pretrained, without) in on_seeds_of_first(results, "pearson", *methods)
+    ]
     return markdown(["Pearson: split, training rows", "pretrained on spans", "from scratch", "gain"], rows)
 
 
 def ablations(results: Results) -> str:
-    """Make the table of single settings: each compared with the preset without the change."""
+    """Make the table of single settings: each compared with the preset's short training without the change."""
     fixed: dict[str, Any] = {"split": "random", "size": CHOICES_AT}
     base = scores(results, study="presets", variant=PRESET, **fixed)
     rows = [["none", cell(base), ""]]
@@ -275,21 +282,22 @@ def tables(results: Results) -> Iterable[str]:
     """Yield all tables as Markdown."""
     yield sizes(results, "pearson")
     yield sizes(results, "spearman")
-    if any(one["study"] == "presets" for one in results):
+    studies = {one["study"] for one in results}
+    if "presets" in studies:
         yield presets(results, "pearson")
         yield presets(results, "spearman")
     if any(one["variant"] == LONG for one in results):
         yield long_training(results, "pearson")
         yield long_training(results, "spearman")
-    if any(one["study"] == "spans" for one in results):
+    if "spans" in studies:
         yield spans(results)
-    if any(one["study"] == "ablations" for one in results):
+    if "ablations" in studies:
         yield ablations(results)
-    if any(one["study"] == "plant" for one in results):
+    if "plant" in studies:
         yield plant(results)
-    if any(one["study"] == "choices" for one in results):
+    if "choices" in studies:
         yield choices(results)
-    if any(one["study"] == "dream" for one in results):
+    if "dream" in studies:
         yield dream(results)
 
 

@@ -23,7 +23,7 @@ BEST = ("shards.k=6", "finetune.tokens=overlapping")
 PRESET = "small"
 """Name of the preset of `presets`: configs/small.yaml. It is also the variant of the short training."""
 LONG = "small-long"
-"""Variant of the long training."""
+"""Variant of the long training, which is that of the preset."""
 PRESET_DATASET = (
     "assay.min_expression=-2",
     "assay.max_expression=20",
@@ -32,7 +32,7 @@ PRESET_DATASET = (
     "dataset.finetune_test=6000",
 )
 LARGE_BATCH = ("finetune.global_batch=128", "finetune.learning_rate=1.5e-3", "model.compile=true")
-"""Settings for 50,000 promoters. Compiled, a promoter takes a third less CPU time; compiling pays for many only."""
+"""Settings for 50,000 promoters. A compiled model takes a third less CPU time, which repays the compilation."""
 SHORT_SCHEDULES = {
     1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32"),
     8000: ("finetune.random_n=0", "finetune.max_epochs=12"),
@@ -55,7 +55,7 @@ ABLATIONS = {
     "cosine": "finetune.schedule=cosine",
     "dropout": "model.dropout=0.1",
 }
-"""Variant of the preset -> the one setting that it changes."""
+"""Variant of the short training -> the one setting that it changes."""
 PLANT_SEEDS = (0, 1, 2, 3, 4)
 PLANT_DATASET = (
     "assay.left_adapter=",
