@@ -25,7 +25,7 @@ from model.prediction.inputs import Part
 from model.prediction.predictor import PendingValues, Predictor, Values, default_device
 from model.prediction.request import PredictionRequest
 from pipeline.errors import UserError
-from pipeline.runtime.workers import submit, worker_pool
+from pipeline.runtime.workers import worker_pool
 
 ALONE_S = 10.0
 """Seconds before worker processes start: a small input is complete before they would be ready."""
@@ -57,8 +57,8 @@ def predict_here(parts: Iterator[Part], request: PredictionRequest) -> Generator
         with _one_thread_predictor(request) as begin:
             yield from _in_order(alone, lambda part: begin(part.valid_sequences), 1)
     with worker_pool(processes, KILLED) as pool:
-        work = partial(submit, pool, _work, request.model, request.both_strands)
-        yield from _in_order(parts, lambda part: work(part.valid_sequences).result, PARTS_PER_PROCESS * processes)
+        begin_in_worker = partial(pool.submit, _work, request.model, request.both_strands)
+        yield from _in_order(parts, lambda part: begin_in_worker(part.valid_sequences), PARTS_PER_PROCESS * processes)
 
 
 def predict_on_ranks(parts: Iterator[Part], request: PredictionRequest, world: World) -> Generator[tuple[Part, Values]]:

@@ -4,11 +4,10 @@ They yield each shard when it is finished, in any order. The bytes of a shard do
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
 
 from pipeline.config.schema import DataConfig
 from pipeline.errors import UserError
-from pipeline.runtime.workers import submit, worker_pool
+from pipeline.runtime.workers import worker_pool
 from pipeline.shards.plan import ShardTask
 from pipeline.shards.store import ShardStore
 from pipeline.shards.writer import ShardResult, write_shard
@@ -32,8 +31,7 @@ def write_locally(tasks: Sequence[ShardTask], config: DataConfig, store: ShardSt
         return
     killed = f"a writer process was killed, possibly for lack of memory; {_RESUME} (shards.workers=1 needs least)"
     with worker_pool(workers, killed) as pool:
-        for future in as_completed([submit(pool, write_shard, task, config, store) for task in tasks]):
-            yield future.result()
+        yield from pool.run_all(write_shard, [(task, config, store) for task in tasks])
 
 
 def write_on_ray(tasks: Sequence[ShardTask], config: DataConfig, store: ShardStore) -> Iterator[ShardResult]:
