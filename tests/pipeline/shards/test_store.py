@@ -184,8 +184,7 @@ def test_zstd_has_another_key_and_the_same_rows(made, tmp_path):
     assert hashes(shard_folder(again)) == hashes(shard_folder(config))
 
 
-@pytest.mark.parametrize("gap", [0.0, 0.05, 0.2])
-def test_second_ctrl_c_stops_immediately(made, tmp_path, gap):
+def test_second_ctrl_c_stops_immediately(made, tmp_path):
     command = [
         sys.executable, "-m", "model.cli", "shards", *SMALL, "shards.workers=2", "shards.record_promoters=5",
         "shards.shard_megabytes=0.001", f"dataset.path={made.config.dataset.path}", f"shards.path={tmp_path}",
@@ -194,7 +193,6 @@ def test_second_ctrl_c_stops_immediately(made, tmp_path, gap):
     while not list(tmp_path.glob(".k3.*/*/*.json")):
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGINT)
-    time.sleep(gap)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) != 0
 
