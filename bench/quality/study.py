@@ -29,7 +29,7 @@ from pipeline.paths import ROOT
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "quality.yaml"
-STUDIES = ("sizes", "presets", "spans", "ablations", "plant", "choices", "dream")
+STUDIES = ("sizes", "presets", "overlap", "spans", "ablations", "plant", "choices", "dream")
 
 
 class Studio:
@@ -154,7 +154,7 @@ def main() -> None:
     cli.add_argument(
         "--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods to omit; default: none"
     )
-    cli.add_argument("--sizes", type=int, nargs="*", help="rows of `sizes`, `presets`, `spans`; default: all")
+    cli.add_argument("--sizes", type=int, nargs="*", help="rows of all studies but `plant`; default: all")
     cli.add_argument("--splits", nargs="*", choices=SPLITS, default=SPLITS, help="kinds of splits; default: both")
     args = cli.parse_args()
     named = {"yeast": args.yeast, "dream": args.dream, "plant": args.plant}

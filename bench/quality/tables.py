@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from bench.measure import markdown
-from bench.quality.trials import ABLATIONS, CHOICES_AT, LONG, PRESET, SIZES, SPLITS
+from bench.quality.trials import ABLATIONS, CHOICES_AT, CNN_LONG, LONG, PRESET, SIZES, SPLITS
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
@@ -140,14 +140,26 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
 
 
 def long_training(results: Results, metric: str) -> str:
-    """Make the table of the preset's long training: beside the short one and the CNN, on the seeds that have it."""
-    methods = ("presets", LONG), ("presets", PRESET), ("presets", "cnn-flank-6")
+    """Make the table of the long trainings of preset and CNN, beside the short ones, on the seeds of the preset's."""
+    methods = ("presets", LONG), ("presets", CNN_LONG), ("presets", PRESET), ("presets", "cnn-flank-6")
     rows = []
-    for place, (long, *others) in on_seeds_of_first(results, metric, *methods):
-        gains = (difference(long, other) for other in others)
-        rows.append([place, str(len(long)), *map(cell, (long, *others)), *gains])
-    head = [f"{metric.title()}: split, training rows", "seeds", "small.yaml", "short training"]
-    return markdown([*head, "CNN with 6 bases on both sides", "minus short training", "minus CNN"], rows)
+    for place, (long, cnn_long, short, cnn) in on_seeds_of_first(results, metric, *methods):
+        cells = map(cell, (long, cnn_long, short, cnn))
+        rows.append([place, str(len(long)), *cells, difference(long, short), difference(long, cnn_long)])
+    head = [f"{metric.title()}: split, training rows", "seeds", "small.yaml, long", "CNN, long", "small.yaml, short"]
+    return markdown([*head, "CNN, short", "small.yaml: long minus short", "long: small.yaml minus CNN"], rows)
+
+
+def overlap(results: Results, metric: str) -> str:
+    """Make the table of splits without shared runs: trainings of preset and CNN, and ridge."""
+    variants = f"{LONG}-overlap", f"{CNN_LONG}-overlap", f"{PRESET}-overlap", "cnn-overlap", "ridge-overlap"
+    rows = []
+    for size in SIZES:
+        each = [scores(results, metric, study="overlap", size=size, variant=variant) for variant in variants]
+        if any(each):
+            rows.append([f"{size:,}", *map(cell, each), difference(each[2], each[3]), difference(each[0], each[1])])
+    head = [f"{metric.title()}: training rows", "small.yaml, long", "CNN, long", "small.yaml, short", "CNN, short"]
+    return markdown([*head, "ridge", "short: small.yaml minus CNN", "long: small.yaml minus CNN"], rows)
 
 
 def spans(results: Results) -> str:
@@ -289,6 +301,9 @@ def tables(results: Results) -> Iterable[str]:
     if any(one["variant"] == LONG for one in results):
         yield long_training(results, "pearson")
         yield long_training(results, "spearman")
+    if "overlap" in studies:
+        yield overlap(results, "pearson")
+        yield overlap(results, "spearman")
     if "spans" in studies:
         yield spans(results)
     if "ablations" in studies:

@@ -16,6 +16,12 @@ SCHEDULES = {
 """Size -> settings of BERT: fewer promoters need more epochs."""
 CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
 """Size -> options of the CNN, tuned on the validation split of one seed; SCHEDULES was not tuned."""
+CNN_LONG_SCHEDULES = {
+    1000: ("--epochs", "40", "--batch", "32", "--random-n", "0.05"),
+    8000: ("--epochs", "40", "--random-n", "0.05"),
+    50_000: ("--epochs", "20", "--random-n", "0.03"),
+}
+"""Size -> options of a long training of the CNN: epochs and random Ns of LONG_SCHEDULES."""
 CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
@@ -24,6 +30,8 @@ PRESET = "small"
 """Name of the preset of `presets`: configs/small.yaml. It is also the variant of the short training."""
 LONG = "small-long"
 """Variant of the long training, which is that of the preset."""
+CNN_LONG = "cnn-long"
+"""Variant of the CNN's long training."""
 PRESET_DATASET = (
     "assay.min_expression=-2",
     "assay.max_expression=20",
@@ -45,6 +53,8 @@ LONG_SCHEDULES: dict[int, tuple[str, ...]] = {
     50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH),
 }
 """Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of one for 50,000."""
+OVERLAP = "dataset.group_overlap=40"
+"""Keeps inserts that share a run of 40 bases in one split: 95 % of the yeast promoters are tiles of native ones."""
 ABLATIONS = {
     "plateau": "finetune.schedule=plateau",
     "no-weight-decay": "finetune.weight_decay=0",
@@ -186,15 +196,28 @@ def spans() -> Iterator[Trial]:
 
 
 def presets() -> Iterator[Trial]:
-    """Yield short and long trainings of the preset, and the CNN on its shards, which have six bases on both sides."""
+    """Yield short and long trainings of the preset and of the CNN on its shards, with six bases on both sides."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
                 fixed = ("presets", "yeast", split, seed, size)
-                cnn = (*PRESET_DATASET, *CNN_SCHEDULES[size])
-                yield Trial(*fixed, "cnn", "cnn-flank-6", cnn, preset=PRESET)
+                for variant, options in (("cnn-flank-6", CNN_SCHEDULES), (CNN_LONG, CNN_LONG_SCHEDULES)):
+                    yield Trial(*fixed, "cnn", variant, (*PRESET_DATASET, *options[size]), preset=PRESET)
                 for variant, schedules in ((PRESET, SHORT_SCHEDULES), (LONG, LONG_SCHEDULES)):
                     yield Trial(*fixed, "bert", variant, (*PRESET_DATASET, *schedules[size]), preset=PRESET)
+
+
+def overlap() -> Iterator[Trial]:
+    """Yield ridge, CNN and the preset's trainings where no held-out promoter shares a run with a training promoter."""
+    dataset = (*PRESET_DATASET, OVERLAP)
+    for size in SIZES:
+        for seed in SEEDS:
+            fixed = ("overlap", "yeast", "grouped", seed, size)
+            yield Trial(*fixed, "ridge", "ridge-overlap", dataset, preset=PRESET)
+            for variant, options in (("cnn", CNN_SCHEDULES), (CNN_LONG, CNN_LONG_SCHEDULES)):
+                yield Trial(*fixed, "cnn", f"{variant}-overlap", (*dataset, *options[size]), preset=PRESET)
+            for variant, schedules in ((PRESET, SHORT_SCHEDULES), (LONG, LONG_SCHEDULES)):
+                yield Trial(*fixed, "bert", f"{variant}-overlap", (*dataset, *schedules[size]), preset=PRESET)
 
 
 def ablations() -> Iterator[Trial]:
@@ -225,5 +248,5 @@ def dream() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """List all trials; each comes after the one that it starts from."""
-    sizes, preset = [*pretraining(), *learning_curves()], [*presets(), *span_pretraining(), *spans(), *ablations()]
-    return [*sizes, *preset, *plant(), *dream(), *choices()]
+    sizes, preset = [*pretraining(), *learning_curves()], [*presets(), *overlap(), *span_pretraining(), *spans()]
+    return [*sizes, *preset, *ablations(), *plant(), *dream(), *choices()]

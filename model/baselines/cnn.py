@@ -47,13 +47,17 @@ not tuned, with 500,000 rows. The limits are near the geometric means.
 
 @dataclass(frozen=True)
 class CnnSettings:
-    """Settings of a training. size: key of SIZES; batch: promoters per step; learning_rate: the highest one."""
+    """Settings of a training. size: key of SIZES; batch: promoters per step; learning_rate: the highest one.
+
+    random_n: probability that training reads a base as N, as in `finetune.random_n`.
+    """
 
     size: str
     epochs: int
     batch: int
     learning_rate: float
     seed: int
+    random_n: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ class CnnTraining:
         self.network.train()
         torch.manual_seed(derive_seed(self.settings.seed, "cnn", epoch))  # dropout
         total, rows = torch.zeros((), device=self.device), 0
-        for prediction, batch in self._batches(stream, epoch):
+        for prediction, batch in self._batches(stream, epoch, self.settings.random_n):
             loss = self._loss(prediction, batch.expression)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -231,12 +235,15 @@ class CnnTraining:
             self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.settings.seed, shuffle
         )
 
-    def _batches(self, stream: ShardStream, epoch: int) -> Iterator[tuple[torch.Tensor, Batch]]:
+    def _batches(self, stream: ShardStream, epoch: int, random_n: float = 0.0) -> Iterator[tuple[torch.Tensor, Batch]]:
         """Yield standardized predictions, (rows,) or (rows, labels), and the batch."""
         for step in stream.epoch(epoch):
             (batch,) = step.micro_batches
             ids, lengths = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.lengths))
-            yield self.network(one_hot(ids, lengths, self.index.k), lengths), batch
+            bases = one_hot(ids, lengths, self.index.k)
+            if random_n:
+                bases *= (torch.rand(bases.shape[:2], device=self.device) >= random_n)[..., None]
+            yield self.network(bases, lengths), batch
 
 
 def fit_shards(

@@ -58,6 +58,23 @@ def test_network_learns_a_motif_and_equal_seeds_give_equal_scores(motif_shards):
     assert (first.pearson, first.spearman, first.best_epoch) == (second.pearson, second.spearman, second.best_epoch)
 
 
+def test_random_ns_are_read_in_training_only(motif_shards):
+    """With Ns alone, no epoch has a loss much below the variance of the standardized labels, which is 1."""
+
+    def train(random_n):
+        lines: list[str] = []
+        baseline = Baseline(motif_shards, replace(SMALL, random_n=random_n))
+        result = baseline.train(lines.append)
+        assert np.array_equal(baseline.predict("valid")[0], baseline.predict("valid")[0])
+        return result.pearson, min(float(line.split("loss ")[1].split(",")[0]) for line in lines)
+
+    assert train(1.0)[1] > 0.9
+    pearson, loss = train(0.05)
+    assert (pearson, loss) != train(0.0)
+    assert pearson > 0.8
+    assert loss < 0.7
+
+
 def test_promoters_are_predicted_as_the_same_rows_of_a_split(motif_shards):
     """Written as promoters, in another order; padded to other widths, so the last digits may differ."""
     config = small_config(motif_shards.parent.parent)
@@ -135,7 +152,14 @@ def test_command_prints_json_or_an_error(motif_shards, tmp_path):
     process = run(motif_shards, "--size", "small", "--epochs", "1", "--json")
     assert process.returncode == 0, process.stderr
     result = json.loads(process.stdout)
-    assert result["asked"] == {"size": "small", "epochs": 1, "batch": 128, "learning_rate": 1e-2, "seed": 0}
+    assert result["asked"] == {
+        "size": "small",
+        "epochs": 1,
+        "batch": 128,
+        "learning_rate": 1e-2,
+        "random_n": 0.0,
+        "seed": 0,
+    }
     assert result["train_rows"] == 640
     assert result["epochs"] == result["best_epoch"] == 1
     process = run(tmp_path)
