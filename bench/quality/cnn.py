@@ -117,6 +117,7 @@ def main() -> None:
     cli.add_argument(
         "--random-n", type=float, default=0.0, help="probability that training reads a base as N; default: 0"
     )
+    cli.add_argument("--reverse-complement", action="store_true", help="train on both strands")
     cli.add_argument("--seed", type=int, default=0, help="default: 0")
     cli.add_argument("--json", action="store_true", help="print result and settings as one line of JSON")
     cli.add_argument("--predict", type=Path, help="file of promoters to predict; default: none")

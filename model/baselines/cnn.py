@@ -49,7 +49,8 @@ not tuned, with 500,000 rows. The limits are near the geometric means.
 class CnnSettings:
     """Settings of a training. size: key of SIZES; batch: promoters per step; learning_rate: the highest one.
 
-    random_n: probability that training reads a base as N, as in `finetune.random_n`.
+    random_n: probability that training reads a base as N; reverse_complement: whether each epoch of training reads a
+    random half of the promoters from the other strand. Both are as in the settings of `finetune`.
     """
 
     size: str
@@ -58,6 +59,7 @@ class CnnSettings:
     learning_rate: float
     seed: int
     random_n: float = 0.0
+    reverse_complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class CnnTraining:
         the last line. Raises UserError if the loss is not finite.
         """
         settings, network = self.settings, self.network
-        stream = self._stream("train", settings.batch, shuffle=True)
+        stream = self._stream("train", settings.batch, training=True)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
         schedule = OneCycleLR(optimizer, settings.learning_rate, settings.epochs * len(stream), pct_start=WARM_UP)
         epoch, best, best_epoch, line = 0, -math.inf, 0, ""
@@ -181,7 +183,7 @@ class CnnTraining:
     @torch.inference_mode()
     def _predict(self, split: str) -> tuple[npt.NDArray[np.int64], Values, Values]:
         self.network.eval()
-        stream = self._stream(split, EVALUATION_BATCH, shuffle=False)
+        stream = self._stream(split, EVALUATION_BATCH, training=False)
         batches = [(batch.id, out.cpu().numpy(), batch.expression) for out, batch in self._batches(stream, 0)]
         ids, prediction, label = (np.concatenate(part) for part in zip(*batches, strict=True))
         return ids, prediction, label
@@ -230,10 +232,12 @@ class CnnTraining:
         total: torch.Tensor = ((prediction - standardized)[present] ** 2).sum()
         return total / present.sum().clamp(min=1)
 
-    def _stream(self, split: str, batch: int, shuffle: bool) -> ShardStream:
+    def _stream(self, split: str, batch: int, *, training: bool) -> ShardStream:
+        """Open a split of finetune, in random order and with random strands for training."""
         return ShardStream(
-            self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.settings.seed, shuffle
-        )
+            self.shards, self.index, f"finetune/{split}", batch, RankSlice(), self.settings.seed, training,
+            training and self.settings.reverse_complement,
+        )  # fmt: skip
 
     def _batches(self, stream: ShardStream, epoch: int, random_n: float = 0.0) -> Iterator[tuple[torch.Tensor, Batch]]:
         """Yield standardized predictions, (rows,) or (rows, labels), and the batch."""
