@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from model.baselines.cnn import EVALUATION_BATCH, LEARNING_RATE, CnnSettings, CnnTraining, Values
-from model.baselines.cnn_network import SIZES, one_hot
+from model.baselines.cnn_network import SIZES
 from model.config import load_config
 from model.prediction.validate import repaired
 from model.scoring.metrics import pearson, spearman
@@ -33,13 +33,15 @@ from pipeline.errors import UserError
 from pipeline.paths import ROOT
 from pipeline.tokens.kmers import encode_promoters
 from pipeline.tokens.padding import pad_tokens
+from pipeline.tokens.reverse_complement import reverse_complement
 
 
 @dataclass(frozen=True)
 class CnnResult:
     """Result of a training. best_epoch: counted from 1; seconds: of all epochs with their validations.
 
-    pearson, spearman: on finetune/test; promoters_per_second: of training, without validation.
+    pearson, spearman: on finetune/test; both_pearson, both_spearman: of the mean prediction over both strands, None
+    unless trained on both; promoters_per_second: of training, without validation.
     """
 
     parameters: int
@@ -50,6 +52,8 @@ class CnnResult:
     valid_pearson: float
     pearson: float
     spearman: float
+    both_pearson: float | None
+    both_spearman: float | None
     seconds: float
     promoters_per_second: float
 
@@ -64,6 +68,7 @@ class Baseline(CnnTraining):
         """
         fit = self.fit(emit)
         prediction, label = self.predict("test")
+        both = (prediction + self.predict_other_strand("test")) / 2 if self.settings.reverse_complement else None
         return CnnResult(
             parameters=fit.parameters,
             train_rows=fit.train_rows,
@@ -73,9 +78,20 @@ class Baseline(CnnTraining):
             valid_pearson=fit.valid_pearson,
             pearson=pearson(prediction, label),
             spearman=spearman(prediction, label),
+            both_pearson=None if both is None else pearson(both, label),
+            both_spearman=None if both is None else spearman(both, label),
             seconds=fit.seconds,
             promoters_per_second=fit.promoters_per_second,
         )
+
+    @torch.inference_mode()
+    def predict_other_strand(self, split: str) -> Values:
+        """Predict a split of finetune in its order, read from the other strand: standardized, float32 (rows,)."""
+        self.network.eval()
+        steps = self._stream(split, EVALUATION_BATCH, training=False).epoch(0)
+        batches = (batch for step in steps for batch in step.micro_batches)
+        turned = ((reverse_complement(b.tokens, b.lengths, self.index.k), b.lengths) for b in batches)
+        return np.concatenate([self._forward(*each).cpu().numpy() for each in turned])
 
     @torch.inference_mode()
     def predict_promoters(self, promoters: list[str], assay: Assay) -> Values:
@@ -91,9 +107,7 @@ class Baseline(CnnTraining):
         for first in range(0, len(rows), EVALUATION_BATCH):
             part = np.arange(first, min(first + EVALUATION_BATCH, len(rows)))
             lengths = all_lengths[part]
-            tokens = pad_tokens(rows, part, lengths)
-            ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens, lengths))
-            parts.append(self.network(one_hot(ids, places, self.index.k), places).cpu().numpy())
+            parts.append(self._forward(pad_tokens(rows, part, lengths), lengths).cpu().numpy())
         return self._from_standard(np.concatenate(parts))
 
 

@@ -77,15 +77,16 @@ class Studio:
             (shards,), seed = Path(data[1].partition("=")[2]).glob("k*/"), str(trial.seed)
             arguments = (str(shards), "--size", "small", "--seed", seed, *trial.options, "--json")
             result = run_json(module("quality.cnn", *arguments))
-            return {name: result[name] for name in ("pearson", "spearman", "epochs", "parameters")}
+            names = ("pearson", "spearman", "both_pearson", "both_spearman", "epochs", "parameters")
+            return {name: result[name] for name in names if result[name] is not None}
         config = ("--config", str(config_of(trial)), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
         if trial.stages == "spans":
             shutil.rmtree(run, ignore_errors=True)  # of an interrupted trial
             return run_json(module("quality.span_pretraining", str(run / "pretrained"), *config))
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
-        names = (f"run.name={trial.name}", f"run.path={run.parent}")
-        run_single_threaded((sys.executable, TRAIN, *config, *names, *start, "--stage", trial.stages))
+        place = (f"run.name={trial.name}", f"run.path={run.parent}")
+        run_single_threaded((sys.executable, TRAIN, *config, *place, *start, "--stage", trial.stages))
         if trial.stages == "pretrain":
             values = [json.loads(line) for line in (run / "metrics.jsonl").open()]
             best = min((value for value in values if "valid_loss" in value), key=lambda value: value["valid_loss"])
@@ -93,7 +94,7 @@ class Studio:
         summary = json.loads((run / "summary.json").read_text())
         result = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
         result |= {"masked": summary["masked"]} if summary["masked"] else {}
-        if trial.variant == "two-strands":
+        if trial.variant.endswith("two-strands"):
             result |= self.both_strands(run, Path(data[0].partition("=")[2]))
         return result
 

@@ -16,7 +16,19 @@ import numpy as np
 from scipy import stats
 
 from bench.measure import markdown
-from bench.quality.trials import ABLATIONS, CHOICES_AT, CNN_LONG, LONG, PRESET, SIZES, SPLITS
+from bench.quality.trials import (
+    ABLATIONS,
+    CHOICES_AT,
+    CNN,
+    CNN_LONG,
+    CNN_TWO_STRANDS,
+    LONG,
+    PRESET,
+    SIZES,
+    SPLITS,
+    TWO_STRANDS,
+    VARIANTS,
+)
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
@@ -104,7 +116,7 @@ def presets(results: Results, metric: str) -> str:
     """
     columns = {
         "small.yaml, short training": ("presets", PRESET),
-        "CNN with 6 bases on both sides": ("presets", "cnn-flank-6"),
+        "CNN with 6 bases on both sides": ("presets", CNN),
         "CNN": ("sizes", "cnn"),
         "ridge": ("sizes", "ridge"),
         "the paper's BERT": ("sizes", "pretrained"),
@@ -139,9 +151,24 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
                 yield f"{split}, {size:,}", [first, *same]
 
 
+def two_strands(results: Results, metric: str) -> str:
+    """Make the table of the preset and of the CNN, both trained on both strands: predictions of one strand and of both.
+
+    The scores of the CNN are those on the seeds of the preset.
+    """
+    methods = ("presets", TWO_STRANDS), ("presets", CNN_TWO_STRANDS)
+    by_strands = (on_seeds_of_first(results, name, *methods) for name in (metric, f"both_{metric}"))
+    rows = []
+    for (place, one), (_, both) in zip(*by_strands, strict=True):
+        rows.append([place, str(len(one[0])), *map(cell, one), difference(*one), *map(cell, both), difference(*both)])
+    names = "small.yaml", "CNN", "small.yaml minus CNN"
+    head = [f"{metric.title()}: split, training rows", "seeds", *names, *(f"{name}, both strands" for name in names)]
+    return markdown(head, rows)
+
+
 def long_training(results: Results, metric: str) -> str:
-    """Make the table of the long trainings of preset and CNN, beside the short ones, on the seeds of the preset's."""
-    methods = ("presets", LONG), ("presets", CNN_LONG), ("presets", PRESET), ("presets", "cnn-flank-6")
+    """Make the table of the long trainings on one strand, beside the short ones, on the seeds of the preset's."""
+    methods = ("presets", LONG), ("presets", CNN_LONG), ("presets", PRESET), ("presets", CNN)
     rows = []
     for place, (long, cnn_long, short, cnn) in on_seeds_of_first(results, metric, *methods):
         cells = map(cell, (long, cnn_long, short, cnn))
@@ -151,15 +178,17 @@ def long_training(results: Results, metric: str) -> str:
 
 
 def overlap(results: Results, metric: str) -> str:
-    """Make the table of splits without shared runs: trainings of preset and CNN, and ridge."""
-    variants = f"{LONG}-overlap", f"{CNN_LONG}-overlap", f"{PRESET}-overlap", "cnn-overlap", "ridge-overlap"
+    """Make the table of splits without shared runs: ridge, and all trainings of preset and CNN that exist."""
     rows = []
     for size in SIZES:
-        each = [scores(results, metric, study="overlap", size=size, variant=variant) for variant in variants]
+        each = [
+            scores(results, metric, study="overlap", size=size, variant=f"{v}-overlap") for v in ("ridge", *VARIANTS)
+        ]
         if any(each):
-            rows.append([f"{size:,}", *map(cell, each), difference(each[2], each[3]), difference(each[0], each[1])])
-    head = [f"{metric.title()}: training rows", "small.yaml, long", "CNN, long", "small.yaml, short", "CNN, short"]
-    return markdown([*head, "ridge", "short: small.yaml minus CNN", "long: small.yaml minus CNN"], rows)
+            rows.append([f"{size:,}", *map(cell, each)])
+    kinds = "short", "long, one strand", "long, both strands"
+    names = (f"{model}, {kind}" for model in ("small.yaml", "CNN") for kind in kinds)
+    return markdown([f"{metric.title()}: training rows, no shared runs", "ridge", *names], rows)
 
 
 def spans(results: Results) -> str:
@@ -298,6 +327,9 @@ def tables(results: Results) -> Iterable[str]:
     if "presets" in studies:
         yield presets(results, "pearson")
         yield presets(results, "spearman")
+    if any(one["variant"] == TWO_STRANDS for one in results):
+        yield two_strands(results, "pearson")
+        yield two_strands(results, "spearman")
     if any(one["variant"] == LONG for one in results):
         yield long_training(results, "pearson")
         yield long_training(results, "spearman")

@@ -22,16 +22,17 @@ CNN_LONG_SCHEDULES = {
     50_000: ("--epochs", "20", "--random-n", "0.03"),
 }
 """Size -> options of a long training of the CNN: epochs and random Ns of LONG_SCHEDULES."""
+CNN_TWO_STRANDS_SCHEDULES = {size: (*options, "--reverse-complement") for size, options in CNN_LONG_SCHEDULES.items()}
 CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
 """Best choices of this study; also compared at the largest size."""
 PRESET = "small"
 """Name of the preset of `presets`: configs/small.yaml. It is also the variant of the short training."""
-LONG = "small-long"
-"""Variant of the long training, which is that of the preset."""
-CNN_LONG = "cnn-long"
-"""Variant of the CNN's long training."""
+LONG, TWO_STRANDS = "small-long", "small-two-strands"
+"""Variants of the long training: on one strand, and on both, as the preset."""
+CNN, CNN_LONG, CNN_TWO_STRANDS = "cnn-flank-6", "cnn-long", "cnn-two-strands"
+"""The same of the CNN, which reads six bases on both sides, as the preset does."""
 PRESET_DATASET = (
     "assay.min_expression=-2",
     "assay.max_expression=20",
@@ -41,18 +42,29 @@ PRESET_DATASET = (
 )
 LARGE_BATCH = ("finetune.global_batch=128", "finetune.learning_rate=1.5e-3", "model.compile=true")
 """Settings for 50,000 promoters. A compiled model takes a third less CPU time, which repays the compilation."""
+ONE_STRAND = "finetune.reverse_complement=false"
 SHORT_SCHEDULES = {
-    1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32"),
-    8000: ("finetune.random_n=0", "finetune.max_epochs=12"),
-    50_000: ("finetune.random_n=0", "finetune.max_epochs=10", *LARGE_BATCH),
+    1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32", ONE_STRAND),
+    8000: ("finetune.random_n=0", "finetune.max_epochs=12", ONE_STRAND),
+    50_000: ("finetune.random_n=0", "finetune.max_epochs=10", *LARGE_BATCH, ONE_STRAND),
 }
 """Size -> settings of the preset's model for a short training, chosen on validation rows of one seed."""
-LONG_SCHEDULES: dict[int, tuple[str, ...]] = {
+TWO_STRANDS_SCHEDULES: dict[int, tuple[str, ...]] = {
     1000: ("finetune.global_batch=32",),
     8000: (),
     50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH),
 }
 """Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of one for 50,000."""
+LONG_SCHEDULES = {size: (*changes, ONE_STRAND) for size, changes in TWO_STRANDS_SCHEDULES.items()}
+VARIANTS = {
+    PRESET: ("bert", SHORT_SCHEDULES),
+    LONG: ("bert", LONG_SCHEDULES),
+    TWO_STRANDS: ("bert", TWO_STRANDS_SCHEDULES),
+    CNN: ("cnn", CNN_SCHEDULES),
+    CNN_LONG: ("cnn", CNN_LONG_SCHEDULES),
+    CNN_TWO_STRANDS: ("cnn", CNN_TWO_STRANDS_SCHEDULES),
+}
+"""Variant -> method, and settings or options by size."""
 OVERLAP = "dataset.group_overlap=40"
 """Keeps inserts that share a run of 40 bases in one split: 95 % of the yeast promoters are tiles of native ones."""
 ABLATIONS = {
@@ -196,28 +208,24 @@ def spans() -> Iterator[Trial]:
 
 
 def presets() -> Iterator[Trial]:
-    """Yield short and long trainings of the preset and of the CNN on its shards, with six bases on both sides."""
+    """Yield all variants of the preset, and of the CNN on its shards, which have six bases on both sides."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
-                fixed = ("presets", "yeast", split, seed, size)
-                for variant, options in (("cnn-flank-6", CNN_SCHEDULES), (CNN_LONG, CNN_LONG_SCHEDULES)):
-                    yield Trial(*fixed, "cnn", variant, (*PRESET_DATASET, *options[size]), preset=PRESET)
-                for variant, schedules in ((PRESET, SHORT_SCHEDULES), (LONG, LONG_SCHEDULES)):
-                    yield Trial(*fixed, "bert", variant, (*PRESET_DATASET, *schedules[size]), preset=PRESET)
+                for variant, (method, schedules) in VARIANTS.items():
+                    settings = (*PRESET_DATASET, *schedules[size])
+                    yield Trial("presets", "yeast", split, seed, size, method, variant, settings, preset=PRESET)
 
 
 def overlap() -> Iterator[Trial]:
-    """Yield ridge, CNN and the preset's trainings where no held-out promoter shares a run with a training promoter."""
+    """Yield these variants, and ridge, where no held-out promoter shares a run of bases with a training promoter."""
     dataset = (*PRESET_DATASET, OVERLAP)
-    for size in SIZES:
-        for seed in SEEDS:
+    for seed in SEEDS:
+        for size in SIZES:
             fixed = ("overlap", "yeast", "grouped", seed, size)
             yield Trial(*fixed, "ridge", "ridge-overlap", dataset, preset=PRESET)
-            for variant, options in (("cnn", CNN_SCHEDULES), (CNN_LONG, CNN_LONG_SCHEDULES)):
-                yield Trial(*fixed, "cnn", f"{variant}-overlap", (*dataset, *options[size]), preset=PRESET)
-            for variant, schedules in ((PRESET, SHORT_SCHEDULES), (LONG, LONG_SCHEDULES)):
-                yield Trial(*fixed, "bert", f"{variant}-overlap", (*dataset, *schedules[size]), preset=PRESET)
+            for variant, (method, schedules) in VARIANTS.items():
+                yield Trial(*fixed, method, f"{variant}-overlap", (*dataset, *schedules[size]), preset=PRESET)
 
 
 def ablations() -> Iterator[Trial]:

@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.shards.index import Index, read_index
 from pipeline.stream.sources import ShardSource
 from pipeline.stream.stream import Batch, RankSlice, ShardStream
+from pipeline.tokens.kmers import Ids, Numbers
 
 Values = npt.NDArray[np.float32]
 EVALUATION_BATCH = 1024
@@ -243,11 +244,16 @@ class CnnTraining:
         """Yield standardized predictions, (rows,) or (rows, labels), and the batch."""
         for step in stream.epoch(epoch):
             (batch,) = step.micro_batches
-            ids, lengths = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.lengths))
-            bases = one_hot(ids, lengths, self.index.k)
-            if random_n:
-                bases *= (torch.rand(bases.shape[:2], device=self.device) >= random_n)[..., None]
-            yield self.network(bases, lengths), batch
+            yield self._forward(batch.tokens, batch.lengths, random_n), batch
+
+    def _forward(self, tokens: Ids, lengths: Numbers, random_n: float = 0.0) -> torch.Tensor:
+        """Predict padded tokens (rows, width), on the scale of standardized labels."""
+        ids, places = (torch.from_numpy(array).to(self.device) for array in (tokens, lengths))
+        bases = one_hot(ids, places, self.index.k)
+        if random_n:
+            bases *= (torch.rand(bases.shape[:2], device=self.device) >= random_n)[..., None]
+        prediction: torch.Tensor = self.network(bases, places)
+        return prediction
 
 
 def fit_shards(

@@ -67,16 +67,29 @@ def test_long_trainings_are_compared_on_their_seeds():
     assert "| .835 (.830 to .840) |" in spearman
 
 
-def test_splits_without_shared_runs_have_a_table_of_their_own():
-    seeds = {"small-long": 0.84, "cnn-long": 0.83, "small": 0.82, "cnn": 0.8, "ridge": 0.78}
+def test_trainings_on_both_strands_are_compared_by_strands():
     results = [
-        one("overlap", f"{variant}-overlap", seed, pearson + seed / 100, split="grouped")
-        for variant, pearson in seeds.items()
+        one("presets", "small-two-strands", seed, 0.85 + seed / 100, both_pearson=0.87, both_spearman=0.86)
         for seed in (0, 1)
     ]
-    table = next(each for each in tables(results) if "ridge | short: small.yaml minus CNN" in each)
-    cells = " | ".join(f"{number(p + 0.005)} ({number(p)} to {number(p + 0.01)})" for p in seeds.values())
-    assert table.splitlines()[2:] == [f"| 8,000 | {cells} | +.020 (+.020 to +.020) | +.010 (+.010 to +.010) |"]
+    results += [
+        one("presets", "cnn-two-strands", seed, 0.84 + seed / 100, both_pearson=0.85, both_spearman=0.83)
+        for seed in SEEDS
+    ]
+    pearson, spearman = (each for each in tables(results) if "small.yaml minus CNN, both strands" in each)
+    single = ".855 (.850 to .860) | .845 (.840 to .850) | +.010 (+.010 to +.010)"
+    both = ".870 (.870 to .870) | .850 (.850 to .850) | +.020 (+.020 to +.020)"
+    assert pearson.splitlines()[2:] == [f"| random, 8,000 | 2 | {single} | {both} |"]
+    assert spearman.endswith("| +.030 (+.030 to +.030) |")
+
+
+def test_splits_without_shared_runs_have_a_table_of_their_own():
+    levels = {"ridge": 0.78, "small": 0.82, "small-two-strands": 0.84, "cnn-flank-6": 0.8, "cnn-long": 0.83}
+    results = [one("overlap", f"{name}-overlap", 0, level, split="grouped") for name, level in levels.items()]
+    table = next(each for each in tables(results) if "no shared runs" in each)
+    cells = [f"{number(level)} ({number(level)} to {number(level)})" for level in levels.values()]
+    ridge, short, strands, cnn, cnn_long = cells
+    assert table.splitlines()[2:] == [f"| 8,000 | {ridge} | {short} |  | {strands} | {cnn} | {cnn_long} |  |"]
 
 
 def test_gain_by_pretraining_on_spans_uses_the_seeds_of_both():
