@@ -44,6 +44,8 @@ SCHEDULES = ((2_800, 20, 32), (20_000, 20, 128), (160_000, 8, 128), (None, 2, 12
 Tuned with 1,000, 8,000 and 50,000 rows on the validation split of one seed (bench/quality); the last one was used, but
 not tuned, with 500,000 rows. The limits are near the geometric means.
 """
+AUGMENTED = 2
+"""Factor of the epochs for training with random Ns or on both strands: no epoch reads what another one has read."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,21 @@ class CnnFit:
 
 
 def choose_settings(
-    train_rows: int, seed: int, learning_rate: float = LEARNING_RATE, epochs: int | None = None
+    train_rows: int,
+    seed: int,
+    learning_rate: float = LEARNING_RATE,
+    epochs: int | None = None,
+    random_n: float = 0.0,
+    reverse_complement: bool = False,
 ) -> CnnSettings:
     """Choose the schedule for a number of training rows. The size is always small, the only one that was tuned.
 
-    epochs: at most this many, instead of the schedule's.
+    epochs: at most this many, instead of the schedule's. random_n, reverse_complement: as in CnnSettings.
     """
     tuned, batch = next((most, batch) for limit, most, batch in SCHEDULES if limit is None or train_rows <= limit)
-    return CnnSettings("small", epochs or tuned, batch, learning_rate, seed)
+    if random_n or reverse_complement:
+        tuned *= AUGMENTED
+    return CnnSettings("small", epochs or tuned, batch, learning_rate, seed, random_n, reverse_complement)
 
 
 class CnnTraining:

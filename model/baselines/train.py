@@ -74,7 +74,8 @@ def train_baseline(
         index = find_index(config)
         config = adopt_compression(config, index)
         check_fresh(index, config, info)
-        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate, epochs)
+        augmentation = config.finetune.random_n, config.finetune.reverse_complement
+        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate, epochs, *augmentation)
         record = _record_cnn(config, info, index, settings)
         fit = partial(fit_shards, choose_source(config, index), index, settings, on_progress)
     return _run(record, config, info, fit, emit)
@@ -123,6 +124,8 @@ def _record_cnn(config: Config, info: DatasetInfo, index: Index, settings: CnnSe
         "weight_decay": WEIGHT_DECAY,
         "max_epochs": settings.epochs,
         "loss": "mse",
+        **({"random_n": settings.random_n} if settings.random_n else {}),
+        **({"reverse_complement": True} if settings.reverse_complement else {}),
     }
     baseline = {"method": "cnn", "size": settings.size, "warm_up": WARM_UP, "patience": PATIENCE}
     return BaselineRecord(values, info.key, index.key, baseline)
@@ -143,10 +146,12 @@ def _describe(record: BaselineRecord, info: DatasetInfo) -> str:
     if record.baseline["method"] == "ridge":
         return f"ridge: {rows}, counts of all 1- to {LONGEST}-mers, the best of {len(ALPHAS)} regularization strengths"
     finetune = record.config["finetune"]
-    chosen = choose_settings(info.finetune_train_rows, 0).epochs == finetune["max_epochs"]
+    augmentation = {name: finetune[name] for name in ("random_n", "reverse_complement") if name in finetune}
+    chosen = choose_settings(info.finetune_train_rows, 0, **augmentation).epochs == finetune["max_epochs"]
     return (
         f"cnn: {rows}; {'chosen for this number: ' * chosen}size {record.baseline['size']}, batch "
         f"{finetune['global_batch']}, at most {format_count(finetune['max_epochs'], 'epoch')}"
+        + "".join(f"; finetune.{name}={str(value).lower()}" for name, value in augmentation.items())
     )
 
 

@@ -146,6 +146,21 @@ def test_schedules_by_number_of_rows():
         (2, 128),
     ]
     assert {each.size for each in chosen.values()} == {"small"}
+    augmented = (choose_settings(8000, 0, random_n=0.1), choose_settings(50_000, 0, reverse_complement=True))
+    assert [each.epochs for each in augmented] == [40, 16]
+    assert choose_settings(8000, 0, epochs=3, random_n=0.1).epochs == 3
+
+
+def test_cnn_trains_with_the_random_ns_and_strands_of_the_configuration(made, place):
+    augmented = {"random_n": 0.1, "reverse_complement": True}
+    settings = [f"finetune.{name}={value}" for name, value in augmented.items()]
+    runs = {
+        name: train_baseline(configure(made, place, f"run.name={name}", *changed), "cnn", epochs=1)
+        for name, changed in (("plain", []), ("ns", settings[:1]), ("both", settings))
+    }
+    assert len({run["scores"]["valid"]["pearson"] for run in runs.values()}) == 3
+    assert runs["both"]["config"]["finetune"].items() >= augmented.items()
+    assert not augmented.keys() & runs["plain"]["config"]["finetune"].keys()
 
 
 def test_command_prints_json_and_refuses_wrong_usage(made, place, ridge, capsys):
