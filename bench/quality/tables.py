@@ -336,7 +336,7 @@ def tables(results: Results) -> Iterable[str]:
     if "overlap" in studies:
         yield overlap(results, "pearson")
         yield overlap(results, "spearman")
-    if "spans" in studies:
+    if any(one["variant"] == f"{PRESET}-pretrained" for one in results):
         yield spans(results)
     if "ablations" in studies:
         yield ablations(results)
