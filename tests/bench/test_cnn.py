@@ -68,9 +68,9 @@ def test_augmentation_changes_the_training_only(motif_shards):
         assert np.array_equal(baseline.predict("valid")[0], baseline.predict("valid")[0])
         return result.pearson, min(float(line.split("loss ")[1].split(",")[0]) for line in lines)
 
-    assert train(random_n=1.0)[1] > 0.9
-    trained = [train(), train(random_n=0.05), train(reverse_complement=True)]
-    assert len(set(trained)) == 3
+    assert train(random_n=1.0, epochs=2)[1] > 0.9
+    trained = [train(random_n=0.05), train(reverse_complement=True)]
+    assert len(set(trained)) == 2
     for pearson, loss in trained:
         assert pearson > 0.8
         assert loss < 0.7
