@@ -94,7 +94,7 @@ class Studio:
         summary = json.loads((run / "summary.json").read_text())
         result = {name: summary["scores"]["test"][name] for name in ("pearson", "spearman")}
         result |= {"masked": summary["masked"]} if summary["masked"] else {}
-        if trial.variant.endswith("two-strands"):
+        if summary["config"]["finetune"]["reverse_complement"]:
             result |= self.both_strands(run, Path(data[0].partition("=")[2]))
         return result
 
@@ -155,7 +155,7 @@ def main() -> None:
     cli.add_argument(
         "--without", nargs="*", choices=("ridge", "bert", "cnn"), default=(), help="methods to omit; default: none"
     )
-    cli.add_argument("--sizes", type=int, nargs="*", help="rows of all studies but `plant`; default: all")
+    cli.add_argument("--sizes", type=int, nargs="*", help="only trials with these training rows; default: all")
     cli.add_argument("--splits", nargs="*", choices=SPLITS, default=SPLITS, help="kinds of splits; default: both")
     args = cli.parse_args()
     named = {"yeast": args.yeast, "dream": args.dream, "plant": args.plant}

@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.runtime.workers import worker_pool
 
 PROGRAM = """
+import sys
 import time
 from pathlib import Path
 from pipeline.runtime.workers import worker_pool
@@ -24,14 +25,11 @@ def work(folder, number, seconds):
     (folder / f"{number}.begun").touch()
     time.sleep(seconds)
     (folder / f"{number}.ended").touch()
-    return number
 
 if __name__ == "__main__":
-    import sys
     folder, calls, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     with worker_pool(2, "killed") as pool:
-        for number in pool.run_all(work, [(folder, number, seconds) for number in range(calls)]):
-            (folder / f"{number}.read").touch()
+        list(pool.run_all(work, [(folder, number, seconds) for number in range(calls)]))
 """
 
 
