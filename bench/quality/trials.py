@@ -22,7 +22,12 @@ CNN_LONG_SCHEDULES = {
     50_000: ("--epochs", "20", "--random-n", "0.03"),
 }
 """Size -> options of a long training of the CNN: epochs and random Ns of LONG_SCHEDULES."""
-CNN_TWO_STRANDS_SCHEDULES = {size: (*options, "--reverse-complement") for size, options in CNN_LONG_SCHEDULES.items()}
+CNN_TWO_STRANDS_SCHEDULES = {
+    1000: ("--epochs", "80", "--batch", "32", "--random-n", "0.05", "--reverse-complement"),
+    8000: ("--epochs", "80", "--random-n", "0.05", "--reverse-complement"),
+    50_000: ("--epochs", "20", "--random-n", "0.03", "--reverse-complement"),
+}
+"""Size -> the same for a training on both strands: epochs and random Ns of TWO_STRANDS_SCHEDULES."""
 CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
@@ -56,7 +61,12 @@ TWO_STRANDS_SCHEDULES: dict[int, tuple[str, ...]] = {
     50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH),
 }
 """Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of one for 50,000."""
-LONG_SCHEDULES = {size: (*changes, *ONE_STRAND) for size, changes in TWO_STRANDS_SCHEDULES.items()}
+LONG_SCHEDULES = {
+    1000: ("finetune.max_epochs=40", "finetune.global_batch=32", *ONE_STRAND),
+    8000: ("finetune.max_epochs=40", *ONE_STRAND),
+    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH, *ONE_STRAND),
+}
+"""Size -> settings of the preset's model for a long training on one strand."""
 VARIANTS = {
     PRESET: ("bert", SHORT_SCHEDULES),
     LONG: ("bert", LONG_SCHEDULES),

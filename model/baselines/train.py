@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from model.baselines.cnn import (
     LEARNING_RATE,
-    PATIENCE,
     WARM_UP,
     WEIGHT_DECAY,
     CnnSettings,
@@ -54,9 +53,9 @@ def train_baseline(
     """Train a baseline and write its run directory, run.path/run.name-METHOD. Returns the content of summary.json.
 
     A finished baseline is not trained again; an interrupted one starts again. learning_rate: of the CNN, the highest
-    one; epochs: at most this many, None for the number that suits the rows. emit: called with one line before the
-    training; on_progress: called during it. Raises UserError for a dataset or shards
-    that are missing or do not fit, and for a run directory with other settings.
+    one; epochs: None for the number that suits the rows. emit: called with one line before the training; on_progress:
+    called during it. Raises UserError for a dataset or shards that are missing or do not fit, and for a run directory
+    with other settings.
     """
     with open_dataset(config.dataset.path, build_command=config.build_command) as connection:
         info = dataset_info(connection)
@@ -127,7 +126,7 @@ def _record_cnn(config: Config, info: DatasetInfo, index: Index, settings: CnnSe
         **({"random_n": settings.random_n} if settings.random_n else {}),
         **({"reverse_complement": True} if settings.reverse_complement else {}),
     }
-    baseline = {"method": "cnn", "size": settings.size, "warm_up": WARM_UP, "patience": PATIENCE}
+    baseline = {"method": "cnn", "size": settings.size, "warm_up": WARM_UP}
     return BaselineRecord(values, info.key, index.key, baseline)
 
 
@@ -150,7 +149,7 @@ def _describe(record: BaselineRecord, info: DatasetInfo) -> str:
     chosen = choose_settings(info.finetune_train_rows, 0, **augmentation).epochs == finetune["max_epochs"]
     return (
         f"cnn: {rows}; {'chosen for this number: ' * chosen}size {record.baseline['size']}, batch "
-        f"{finetune['global_batch']}, at most {format_count(finetune['max_epochs'], 'epoch')}"
+        f"{finetune['global_batch']}, {format_count(finetune['max_epochs'], 'epoch')}"
         + "".join(f"; finetune.{name}={str(value).lower()}" for name, value in augmentation.items())
     )
 

@@ -36,7 +36,7 @@ def baseline(
         float | None, typer.Option(min=0, help="cnn: the highest learning rate of its cycle. [default: 0.01]")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="cnn: at most this many epochs. [default: by the number of rows]")
+        int | None, typer.Option(min=1, help="cnn: epochs of training. [default: by the number of rows]")
     ] = None,
     as_json: Json = False,
 ) -> None:

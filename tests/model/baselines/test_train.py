@@ -147,7 +147,7 @@ def test_schedules_by_number_of_rows():
     ]
     assert {each.size for each in chosen.values()} == {"small"}
     augmented = (choose_settings(8000, 0, random_n=0.1), choose_settings(50_000, 0, reverse_complement=True))
-    assert [each.epochs for each in augmented] == [40, 16]
+    assert [each.epochs for each in augmented] == [80, 32]
     assert choose_settings(8000, 0, epochs=3, random_n=0.1).epochs == 3
 
 
