@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipeline.io.atomic import flush_to_disk, recover_folder, replace_folder
 from pipeline.io.file_names import expect_utf8_name
 from pipeline.io.locks import hold_lock
 from pipeline.io.remote import is_remote
+from pipeline.runtime.interrupts import deferred_interrupts
 
 RESULTS = ("shards", "records", "runs", "metrics", "predictions")
 """The relations of sql/10_results.sql."""
@@ -125,10 +125,8 @@ def publish(working: DatasetFiles, files: DatasetFiles) -> None:
     """Flush the working files of a complete build and rename them to their final names."""
     for path in (*working.parquet.iterdir(), working.rejects, working.database):
         flush_to_disk(path)
-    # Ctrl-C reaches the main thread only, so it does not interrupt the replacement.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(int).result()  # starts the thread: an executor does not join one that is interrupted in its start
-        thread.submit(_replace, working, files).result()
+    with deferred_interrupts():
+        _replace(working, files)
 
 
 def _replace(working: DatasetFiles, files: DatasetFiles) -> None:

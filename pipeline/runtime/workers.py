@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.runtime.interrupts import deferred_interrupts, receives_interrupts
 
 
 class WorkerPool:
@@ -35,8 +35,6 @@ class WorkerPool:
         # spawn: a fork would copy DuckDB's threads and locks.
         context = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(workers, context, initializer=_die_with, initargs=(os.getpid(),))
-        self._defers = False
-        self._deferred = False
         self._ends = False
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Callable[[], Any]:
@@ -63,7 +61,7 @@ class WorkerPool:
 
         Ctrl-C reaches the whole process group, but workers inherit a signal mask that blocks it.
         """
-        with self._deferred_interrupts():
+        with deferred_interrupts():
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 self._executor.submit(work, *args).add_done_callback(finished.put)
@@ -73,7 +71,7 @@ class WorkerPool:
     def _close(self) -> None:
         """Cancel the calls that have not begun, and wait for the running ones."""
         self._ends = True
-        with self._deferred_interrupts():  # also without `wait`: a thread whose join is interrupted counts as ended
+        with deferred_interrupts():  # also without `wait`: a thread whose join is interrupted counts as ended
             self._executor.shutdown(wait=False, cancel_futures=True)
         for worker in self._find_workers():
             wait([worker.sentinel])
@@ -83,16 +81,14 @@ class WorkerPool:
 
     @contextmanager
     def _handled_interrupts(self) -> Iterator[None]:
-        """Handle Ctrl-C while a block runs. Only the main thread can receive it, so others need no handler."""
-        earlier = signal.getsignal(signal.SIGINT)
-        if not callable(earlier) or threading.current_thread() is not threading.main_thread():
+        """Handle Ctrl-C while a block runs."""
+        if not receives_interrupts():
             yield
             return
 
+        earlier: Any = signal.getsignal(signal.SIGINT)
+
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if self._defers:
-                self._deferred = True
-                return
             if self._ends:
                 for worker in self._find_workers():
                     worker.kill()
@@ -104,18 +100,6 @@ class WorkerPool:
             yield
         finally:
             signal.signal(signal.SIGINT, earlier)
-
-    @contextmanager
-    def _deferred_interrupts(self) -> Iterator[None]:
-        """Defer Ctrl-C to the end of a block."""
-        self._defers = True
-        try:
-            yield
-        finally:
-            self._defers = False
-            if self._deferred:
-                self._deferred = False
-                signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
