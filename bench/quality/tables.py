@@ -26,8 +26,8 @@ from bench.quality.trials import (
     PRESET,
     SIZES,
     SPLITS,
+    STOCK,
     TWO_STRANDS,
-    VARIANTS,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +37,13 @@ LABELS = {
     "pretrained": "BERT, pretrained", "scratch": "BERT, from scratch", "ridge": "ridge on 1- to 6-mers",
     "cnn": "CNN, 82,249 parameters",
 }  # fmt: skip
+VARIANT_LABELS = {
+    "ridge": "ridge",
+    PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands",
+    STOCK: "small.yaml, both strands, stock positions",
+    CNN: "CNN, short", CNN_LONG: "CNN, long", CNN_TWO_STRANDS: "CNN, both strands",
+}  # fmt: skip
+"""Name in a table of each variant of the preset and of the CNN."""
 
 Results = list[dict[str, Any]]
 Scores = dict[int, float]
@@ -152,18 +159,19 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
 
 
 def two_strands(results: Results, metric: str) -> str:
-    """Make the table of the preset and of the CNN, both trained on both strands: predictions of one strand and of both.
+    """Make the table of trainings on both strands: the preset, its model with transformers' positions, and the CNN.
 
-    The scores of the CNN are those on the seeds of the preset.
+    metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean over both. The scores of the
+    others are those on the seeds of the preset.
     """
-    methods = ("presets", TWO_STRANDS), ("presets", CNN_TWO_STRANDS)
-    by_strands = (on_seeds_of_first(results, name, *methods) for name in (metric, f"both_{metric}"))
-    rows = []
-    for (place, one), (_, both) in zip(*by_strands, strict=True):
-        rows.append([place, str(len(one[0])), *map(cell, one), difference(*one), *map(cell, both), difference(*both)])
-    names = "small.yaml", "CNN", "small.yaml minus CNN"
-    head = [f"{metric.title()}: split, training rows", "seeds", *names, *(f"{name}, both strands" for name in names)]
-    return markdown(head, rows)
+    methods = ("presets", TWO_STRANDS), ("presets", STOCK), ("presets", CNN_TWO_STRANDS)
+    rows = [
+        [place, str(len(small)), *map(cell, (small, stock, cnn)), difference(small, cnn), difference(stock, cnn)]
+        for place, (small, stock, cnn) in on_seeds_of_first(results, metric, *methods)
+    ]
+    name = metric.removeprefix("both_").title() + (", both strands" if metric.startswith("both_") else ", one strand")
+    head = [f"{name}: split, training rows", "seeds", "small.yaml", "small.yaml, stock positions", "CNN"]
+    return markdown([*head, "small.yaml minus CNN", "stock positions minus CNN"], rows)
 
 
 def long_training(results: Results, metric: str) -> str:
@@ -179,16 +187,15 @@ def long_training(results: Results, metric: str) -> str:
 
 def overlap(results: Results, metric: str) -> str:
     """Make the table of splits without shared runs: ridge, and all trainings of preset and CNN that exist."""
-    rows = []
-    for size in SIZES:
-        each = [
-            scores(results, metric, study="overlap", size=size, variant=f"{v}-overlap") for v in ("ridge", *VARIANTS)
-        ]
-        if any(each):
-            rows.append([f"{size:,}", *map(cell, each)])
-    kinds = "short", "long, one strand", "long, both strands"
-    names = (f"{model}, {kind}" for model in ("small.yaml", "CNN") for kind in kinds)
-    return markdown([f"{metric.title()}: training rows, no shared runs", "ridge", *names], rows)
+    trials = [one for one in results if one["study"] == "overlap"]
+    variants = [name for name in VARIANT_LABELS if any(one["variant"] == f"{name}-overlap" for one in trials)]
+    rows = [
+        [f"{size:,}", *(cell(scores(trials, metric, size=size, variant=f"{name}-overlap")) for name in variants)]
+        for size in SIZES
+        if any(one["size"] == size for one in trials)
+    ]
+    head = [f"{metric.title()}: training rows, no shared runs", *(VARIANT_LABELS[name] for name in variants)]
+    return markdown(head, rows)
 
 
 def spans(results: Results) -> str:
@@ -328,8 +335,8 @@ def tables(results: Results) -> Iterable[str]:
         yield presets(results, "pearson")
         yield presets(results, "spearman")
     if any(one["variant"] == TWO_STRANDS for one in results):
-        yield two_strands(results, "pearson")
-        yield two_strands(results, "spearman")
+        for metric in ("pearson", "both_pearson", "spearman", "both_spearman"):
+            yield two_strands(results, metric)
     if any(one["variant"] == LONG for one in results):
         yield long_training(results, "pearson")
         yield long_training(results, "spearman")
