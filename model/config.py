@@ -19,7 +19,7 @@ STAGES: tuple[StageName, ...] = ("pretrain", "finetune")
 class Model(Section):
     """Architecture and size of the model, and how torch computes it."""
 
-    LATER_SETTINGS = ("architecture", "kmer_embedding", "attention_window", "global_attention_every", "rope_theta")
+    LATER_SETTINGS = ("architecture", "kmer_embedding", "attention_window", "global_attention_every")
 
     architecture: Literal["bert", "modernbert"] = "bert"
     """bert: absolute positions, head on the [CLS]. modernbert: rotary positions, local attention, head on the mean."""
@@ -29,8 +29,6 @@ class Model(Section):
     """modernbert: tokens, half of them on each side, that a token attends to in local layers."""
     global_attention_every: Count = 2
     """modernbert: layers 1, 1 + n, 1 + 2n, ... attend to all tokens; 1: all layers."""
-    rope_theta: Annotated[float, Field(gt=1)] | None = None
-    """modernbert: base of the rotary positions of all layers. None: those of transformers, for long texts."""
     hidden: Count
     """Width of the embeddings and layers."""
     layers: Count

@@ -26,7 +26,6 @@ from bench.quality.trials import (
     PRESET,
     SIZES,
     SPLITS,
-    STOCK,
     TWO_STRANDS,
 )
 
@@ -40,7 +39,6 @@ LABELS = {
 VARIANT_LABELS = {
     "ridge": "ridge",
     PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands",
-    STOCK: "small.yaml, both strands, stock positions",
     CNN: "CNN, short", CNN_LONG: "CNN, long", CNN_TWO_STRANDS: "CNN, both strands",
 }  # fmt: skip
 """Name in a table of each variant of the preset and of the CNN."""
@@ -159,19 +157,20 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
 
 
 def two_strands(results: Results, metric: str) -> str:
-    """Make the table of trainings on both strands: the preset, its model with transformers' positions, and the CNN.
+    """Make the table of the preset and of the CNN, both trained on both strands.
 
-    metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean over both. The scores of the
-    others are those on the seeds of the preset.
+    metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean prediction over both. The
+    scores of the CNN are those on the seeds of the preset.
     """
-    methods = ("presets", TWO_STRANDS), ("presets", STOCK), ("presets", CNN_TWO_STRANDS)
     rows = [
-        [place, str(len(small)), *map(cell, (small, stock, cnn)), difference(small, cnn), difference(stock, cnn)]
-        for place, (small, stock, cnn) in on_seeds_of_first(results, metric, *methods)
+        [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn)]
+        for place, (small, cnn) in on_seeds_of_first(
+            results, metric, ("presets", TWO_STRANDS), ("presets", CNN_TWO_STRANDS)
+        )
     ]
-    name = metric.removeprefix("both_").title() + (", both strands" if metric.startswith("both_") else ", one strand")
-    head = [f"{name}: split, training rows", "seeds", "small.yaml", "small.yaml, stock positions", "CNN"]
-    return markdown([*head, "small.yaml minus CNN", "stock positions minus CNN"], rows)
+    strands = "both strands" if metric.startswith("both_") else "one strand"
+    head = [f"{metric.removeprefix('both_').title()}, {strands}: split, training rows", "seeds"]
+    return markdown([*head, "small.yaml", "CNN", "small.yaml minus CNN"], rows)
 
 
 def long_training(results: Results, metric: str) -> str:

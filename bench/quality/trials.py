@@ -34,8 +34,8 @@ BEST = ("shards.k=6", "finetune.tokens=overlapping")
 """Best choices of this study; also compared at the largest size."""
 PRESET = "small"
 """Name of the preset of `presets`: configs/small.yaml. It is also the variant of the short training."""
-LONG, TWO_STRANDS, STOCK = "small-long", "small-two-strands", "small-stock-positions"
-"""Variants of the long training: on one strand, on both, as the preset, and on both with transformers' positions."""
+LONG, TWO_STRANDS = "small-long", "small-two-strands"
+"""Variants of the long training: on one strand, and on both, as the preset."""
 CNN, CNN_LONG, CNN_TWO_STRANDS = "cnn-flank-6", "cnn-long", "cnn-two-strands"
 """The same of the CNN, which reads six bases on both sides, as the preset does."""
 PRESET_DATASET = (
@@ -47,15 +47,7 @@ PRESET_DATASET = (
 )
 LARGE_BATCH = ("finetune.global_batch=128", "finetune.learning_rate=1.5e-3", "model.compile=true")
 """Settings for 50,000 promoters. A compiled model takes a third less CPU time, which repays the compilation."""
-STOCK_POSITIONS = "model.rope_theta=null"
-"""Rotary positions as in transformers; the preset has had others since the trainings on one strand."""
-STOCK_SCHEDULES = {
-    1000: ("finetune.max_epochs=80", "finetune.global_batch=32", STOCK_POSITIONS),
-    8000: ("finetune.max_epochs=80", STOCK_POSITIONS),
-    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH, STOCK_POSITIONS),
-}
-"""Size -> settings of the preset's model on both strands with these positions, for more epochs."""
-ONE_STRAND = ("finetune.reverse_complement=false", "finetune.weight_decay=0.01", STOCK_POSITIONS)
+ONE_STRAND = ("finetune.reverse_complement=false", "finetune.weight_decay=0.01")
 """Settings of the trainings on one strand."""
 SHORT_SCHEDULES = {
     1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32", *ONE_STRAND),
@@ -79,7 +71,6 @@ VARIANTS = {
     PRESET: ("bert", SHORT_SCHEDULES),
     LONG: ("bert", LONG_SCHEDULES),
     TWO_STRANDS: ("bert", TWO_STRANDS_SCHEDULES),
-    STOCK: ("bert", STOCK_SCHEDULES),
     CNN: ("cnn", CNN_SCHEDULES),
     CNN_LONG: ("cnn", CNN_LONG_SCHEDULES),
     CNN_TWO_STRANDS: ("cnn", CNN_TWO_STRANDS_SCHEDULES),
@@ -214,7 +205,7 @@ def span_pretraining() -> Iterator[Trial]:
     for split in SPLITS:
         for seed in SEEDS:
             fixed = ("spans", "yeast", split, seed, None, "bert", "spans")
-            yield Trial(*fixed, (*PRESET_DATASET, STOCK_POSITIONS), stages="spans", preset=PRESET)
+            yield Trial(*fixed, PRESET_DATASET, stages="spans", preset=PRESET)
 
 
 def spans() -> Iterator[Trial]:

@@ -31,7 +31,6 @@ from model.artifacts.model_directory import (
 )
 from model.bert.bins import bin_centres
 from model.bert.kmer_embedding import ComposedKmerEmbedding, compose_embeddings, read_composition
-from model.bert.modernbert import read_rope_thetas
 from model.bert.objectives import BinsTask, FinetuneTask, PretrainTask
 from model.config import Config, StageName
 from pipeline.errors import UserError
@@ -47,8 +46,6 @@ SIZES = (
     "max_position_embeddings",
 )  # fmt: skip
 """Keys of config.json that must be equal before the weights of one model can initialize another."""
-ROPE_THETAS = ("global_rope_theta", "local_rope_theta")
-"""Keys of the bases of the rotary positions, as transformers 4 names them."""
 WINDOWS = ("local_attention", "global_attn_every_n_layers")
 """Further such keys of a ModernBERT."""
 
@@ -148,10 +145,8 @@ def make_bert_config(config: Config, index: Index) -> Size:
     if model.architecture == "bert":
         return BertConfig(**common, hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout)
     dropouts = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
-    thetas = {} if model.rope_theta is None else dict.fromkeys(ROPE_THETAS, model.rope_theta)
-    settings = ModernBertConfig(
+    return ModernBertConfig(
         **common,
-        **thetas,
         **dict.fromkeys(dropouts, model.dropout),
         **dict.fromkeys(("cls_token_id", "bos_token_id"), CLS),
         **dict.fromkeys(("sep_token_id", "eos_token_id"), SEP),
@@ -160,9 +155,6 @@ def make_bert_config(config: Config, index: Index) -> Size:
         classifier_pooling="mean",  # in a local layer the [CLS] reads only the first tokens
         reference_compile=False,
     )
-    for name, theta in thetas.items():
-        setattr(settings, name, theta)  # transformers 5 does not write the keys that transformers 4 reads
-    return settings
 
 
 def _name_outputs(index: Index, tokens: str, centres: Sequence[float]) -> dict[str, Any]:
@@ -240,9 +232,6 @@ def check_pretrained(folder: Path, required: Size, is_composed: bool = False) ->
         for name in (*SIZES, *(WINDOWS if required.model_type == "modernbert" else ()))
         if settings.get(name) != getattr(required, name)
     ]
-    if required.model_type == "modernbert":
-        theirs, ours = (read_rope_thetas(each) for each in (ModernBertConfig.from_dict(settings), required))
-        differences += [f"rope_theta: expected {ours}, got {theirs}"] if theirs != ours else []
     if differences:
         raise UserError(
             f"finetune.pretrained: the model in {folder} differs in size ({'; '.join(differences)}); "

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+GLOBAL_THETA, LOCAL_THETA = 160_000.0, 10_000.0
+"""Base periods of the rotations in global and local layers: the defaults of ModernBertConfig."""
+
 
 def encode(
     encoder: Any,
@@ -32,10 +35,9 @@ def encode(
         global_mask = keys[:, None, None, :]
         # A query of the padding may have no key in its window: then its softmax would be NaN.
         local_mask = (near & (keys[:, None, :] | ~keys[:, :, None]))[:, None]
-    global_theta, local_theta = read_rope_thetas(config)
     kinds = (
-        (global_mask, *_rotations(config, position, global_theta)),
-        (local_mask, *_rotations(config, position, local_theta)),
+        (global_mask, *_rotations(config, position, GLOBAL_THETA)),
+        (local_mask, *_rotations(config, position, LOCAL_THETA)),
     )
     hidden = encoder.embeddings(input_ids=input_ids)
     last = len(encoder.layers) - 1
@@ -48,14 +50,6 @@ def encode(
         hidden = hidden + layer.mlp(layer.mlp_norm(hidden))
     states: torch.Tensor = encoder.final_norm(hidden)
     return states
-
-
-def read_rope_thetas(config: Any) -> tuple[float, float]:
-    """Read the bases of the rotary positions in global and local layers from a ModernBertConfig."""
-    kinds = getattr(config, "rope_parameters", None)
-    if kinds is None:  # transformers 4
-        return config.global_rope_theta, config.local_rope_theta
-    return kinds["full_attention"]["rope_theta"], kinds["sliding_attention"]["rope_theta"]
 
 
 def pool_mean(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

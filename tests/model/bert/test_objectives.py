@@ -28,7 +28,7 @@ def without_dropout(config, **size):
 
 
 MODERN = {"architecture": "modernbert", "attention_window": 6, "intermediate": 24}
-ARCHITECTURE = {"bert": {}, "modernbert": MODERN, "other positions": {**MODERN, "rope_theta": 20.0}}
+ARCHITECTURE = {"bert": {}, "modernbert": MODERN}
 """Settings of the model, by name; the window is shorter than the sequences."""
 
 

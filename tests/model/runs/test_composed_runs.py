@@ -1,6 +1,5 @@
 """Runs of a ModernBERT with composed k-mer embeddings and a one-cycle learning rate: resume, and their models."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from safetensors.torch import load_file as load_torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from model.bert.kmer_embedding import COMPOSITION
-from model.bert.modernbert import read_rope_thetas
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.run_fixtures import held_out_rows
@@ -24,8 +22,8 @@ pytestmark = pytest.mark.processes
 
 SETTINGS = (
     "model.architecture=modernbert", "model.kmer_embedding=composed", "model.layers=2", "model.attention_window=8",
-    "model.rope_theta=50", "finetune.warm_up=0", "finetune.schedule=onecycle", "finetune.weight_decay=0.01",
-    "pretrain.schedule=cosine", "finetune.gradient_clipping=0.5",
+    "finetune.warm_up=0", "finetune.schedule=onecycle", "finetune.weight_decay=0.01", "pretrain.schedule=cosine",
+    "finetune.gradient_clipping=0.5",
 )  # fmt: skip
 RUN = Path("runs/composed")
 
@@ -80,9 +78,6 @@ def test_stock_transformers_and_predictor_give_the_predictions_of_the_run(made, 
         loaded, info = kind.from_pretrained(folder, output_loading_info=True)
         assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
         assert loaded.config.vocab_size == 130
-        assert read_rope_thetas(loaded.config) == (50, 50)
-        settings = json.loads((folder / "config.json").read_text())
-        assert [settings[f"{layers}_rope_theta"] for layers in ("global", "local")] == [50, 50]  # for transformers 4
 
 
 def test_frozen_encoder_of_another_run_stays_and_tables_and_networks_are_told_apart(trainer, whole, finished, tmp_path):
@@ -104,6 +99,4 @@ def test_frozen_encoder_of_another_run_stays_and_tables_and_networks_are_told_ap
         assert "\n" not in str(error.value)
         with pytest.raises(UserError, match="local_attention: expected 4, got 8"):
             trainer.train(*SETTINGS, "model.attention_window=4", "run.name=new", other)
-        with pytest.raises(UserError, match=r"rope_theta: expected \(4.0, 4.0\), got \(50.0, 50.0\)"):
-            trainer.train(*SETTINGS, "model.rope_theta=4", "run.name=new", other)
         assert not Path("runs/new").exists()
