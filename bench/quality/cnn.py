@@ -73,7 +73,7 @@ class Baseline(CnnTraining):
             parameters=fit.parameters,
             train_rows=fit.train_rows,
             test_rows=len(label),
-            epochs=fit.epochs,
+            epochs=self.settings.epochs,
             best_epoch=fit.best_epoch,
             valid_pearson=fit.valid_pearson,
             pearson=pearson(prediction, label),

@@ -25,9 +25,9 @@ CNN_LONG_SCHEDULES = {
 CNN_TWO_STRANDS_SCHEDULES = {
     1000: ("--epochs", "80", "--batch", "32", "--random-n", "0.05", "--reverse-complement"),
     8000: ("--epochs", "80", "--random-n", "0.05", "--reverse-complement"),
-    50_000: ("--epochs", "20", "--random-n", "0.03", "--reverse-complement"),
+    50_000: (*CNN_LONG_SCHEDULES[50_000], "--reverse-complement"),
 }
-"""Size -> the same for a training on both strands."""
+"""Size -> options of a training of the CNN on both strands."""
 CHOICES_AT = 8000
 """Training promoters of the trials on choices that the original team left open, in a random split."""
 BEST = ("shards.k=6", "finetune.tokens=overlapping")
@@ -64,7 +64,7 @@ TWO_STRANDS_SCHEDULES: dict[int, tuple[str, ...]] = {
 LONG_SCHEDULES = {
     1000: ("finetune.max_epochs=40", "finetune.global_batch=32", *ONE_STRAND),
     8000: ("finetune.max_epochs=40", *ONE_STRAND),
-    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH, *ONE_STRAND),
+    50_000: (*TWO_STRANDS_SCHEDULES[50_000], *ONE_STRAND),
 }
 """Size -> settings of the preset's model for a long training on one strand."""
 VARIANTS = {

@@ -73,7 +73,6 @@ class CnnFit:
 
     parameters: int
     train_rows: int
-    epochs: int
     best_epoch: int
     best_step: int
     steps: int
@@ -164,7 +163,6 @@ class CnnTraining:
         return CnnFit(
             parameters=sum(weights.numel() for weights in network.parameters()),
             train_rows=stream.rows,
-            epochs=settings.epochs,
             best_epoch=best_epoch,
             best_step=best_epoch * len(stream),
             steps=settings.epochs * len(stream),

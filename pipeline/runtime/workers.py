@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.runtime.interrupts import deferred_interrupts, receives_interrupts
+from pipeline.runtime.interrupts import deferred_interrupts, interrupt_handler
 
 
 class WorkerPool:
@@ -82,10 +82,6 @@ class WorkerPool:
     @contextmanager
     def _handled_interrupts(self) -> Iterator[None]:
         """Handle Ctrl-C while a block runs."""
-        if not receives_interrupts():
-            yield
-            return
-
         earlier: Any = signal.getsignal(signal.SIGINT)
 
         def interrupt(number: int, frame: FrameType | None) -> None:
@@ -95,11 +91,8 @@ class WorkerPool:
             self._ends = True
             earlier(number, frame)
 
-        signal.signal(signal.SIGINT, interrupt)
-        try:
+        with interrupt_handler(interrupt):
             yield
-        finally:
-            signal.signal(signal.SIGINT, earlier)
 
 
 @contextmanager
