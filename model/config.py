@@ -71,12 +71,22 @@ class Plateau(Section):
 class Stage(Section):
     """Settings that both training stages have."""
 
-    LATER_SETTINGS: ClassVar[tuple[str, ...]] = ("schedule", "weight_decay", "gradient_clipping")
+    LATER_SETTINGS: ClassVar[tuple[str, ...]] = (
+        "optimizer",
+        "muon_learning_rate",
+        "schedule",
+        "weight_decay",
+        "gradient_clipping",
+    )
 
     global_batch: Count
     """Promoters per optimizer step, over all ranks and accumulation steps."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """adam: Adam or AdamW for all weights. muon: Muon for the matrices of the layers, AdamW for the other weights."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Learning rate after the warm-up."""
+    muon_learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    """Learning rate of Muon after the warm-up; the schedule changes both rates by the same factor."""
     warm_up: Annotated[int, Field(ge=0)]
     """Optimizer steps over which the rate rises linearly to learning_rate; 0: no warm-up."""
     schedule: Literal["plateau", "cosine", "onecycle"] = "plateau"

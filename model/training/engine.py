@@ -13,7 +13,8 @@ from model.bert.rng import derive_seed, make_generator
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings, drop_unknown_switches
-from model.training.schedule import LearningRate
+from model.training.optimization.optimizer import make_optimizer
+from model.training.optimization.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.stream.stream import Step
 
@@ -127,10 +128,7 @@ def start_engine(
     }
     values.pop("train_batch_size", None)
     values = drop_unknown_switches(values)
-    # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
-    adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
-    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    optimizer = optimizer or adam(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
+    optimizer = optimizer or make_optimizer(name, stage, task)
     # At ZeRO 3 the weights of a module are here only while that module runs.
     task.may_cut = settings.zero_stage < 3
     if task.may_cut and world.device.type != "cpu":

@@ -14,6 +14,7 @@ from model.distributed.process_group import World, all_gather, run_on_rank0
 from model.runs.directory import describe_held_out_difference, has_weights, make_owner_keys, open_run
 from model.training.checkpointing.best_model import BestModel
 from model.training.ds_config import BatchPlan, DeepSpeedSettings
+from model.training.optimization.optimizer import check_optimizer
 from pipeline.dataset.built_settings import as_built
 from pipeline.dataset.database import dataset_info, open_dataset
 from pipeline.errors import UserError
@@ -95,6 +96,8 @@ def prepare(
             "--stage pretrain: pretraining would have no effect, as fine-tuning starts from "
             f"finetune.pretrained={config.finetune.pretrained}; fix: omit one of the two"
         )
+    for name in config.stages(stages):
+        check_optimizer(name, config.stage(name), settings)
     rank0_index: Index | None = None
     with ExitStack() as lock:
 

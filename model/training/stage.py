@@ -48,7 +48,7 @@ def run_stage(
         return ended
     torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
-    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
+    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report, settings.optimizer))
     start = _choose_initial_weights(run, name, last, report)
     task = build_task(config, index, name, start)
     if start is None:
@@ -70,7 +70,9 @@ def run_stage(
     if state.adopt_order(stream.lanes, stream.rows):
         report(f"the order of promoters has changed since the checkpoint; epoch {state.epoch} starts again")
     meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate, config.assay.name)
-    with progress(name, "steps", quiet=not world.is_rank0) as show:
+    # Without model.compile, the code of Muon in DeepSpeed runs uncompiled, too: it would need a compiler.
+    stance = torch.compiler.set_stance("default" if config.model.compile else "force_eager")
+    with stance, progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress
 

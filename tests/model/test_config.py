@@ -104,7 +104,7 @@ def test_settings_of_later_versions_are_in_dumps_only_if_they_are_set():
     """The paper's dump, from which run directories and checkpoints are recognized, stays as it was."""
     dump = load_config(CONFIG).model_dump()
     assert not {"architecture", "kmer_embedding", "attention_window", "global_attention_every"} & dump["model"].keys()
-    later = {"schedule", "weight_decay", "gradient_clipping"}
+    later = {"optimizer", "muon_learning_rate", "schedule", "weight_decay", "gradient_clipping"}
     assert not any(later & dump[stage].keys() for stage in ("pretrain", "finetune"))
     set_now = load_config(CONFIG, ["model.kmer_embedding=composed", "finetune.schedule=cosine"]).model_dump()
     assert set_now["model"]["kmer_embedding"] == "composed"

@@ -66,11 +66,13 @@ class StageState:
         return StageProgress(self.step, self.best, self.best_step, self.seconds, self.ended, at_best)
 
 
-def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], None]) -> Path | None:
+def find_checkpoint(
+    best: BestModel, layout: Layout, report: Callable[[str], None], optimizer: str = "adam"
+) -> Path | None:
     """Find the last intact checkpoint of a stage, and convert it to a layout if needed. Returns None without any.
 
-    report: receives a line per corrupt checkpoint and per conversion. Raises UserError if no existing checkpoint is
-    intact, or if the last one belongs to another run or cannot be converted.
+    optimizer: of the stage; report: receives a line per corrupt checkpoint and per conversion. Raises UserError if no
+    existing checkpoint is intact, or if the last one belongs to another run or cannot be converted.
     """
     folder = best.checkpoints
     for leftover in (folder / UNIVERSAL, *folder.glob(".*.partial")):
@@ -91,7 +93,7 @@ def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], Non
         # ZeRO 0 keeps the whole state in one file, which any number of ranks can read.
         if source == layout or (source.zero_stage == 0 and source == replace(layout, ranks=source.ranks)):
             return path
-        check_convertible(path, source, layout)
+        check_convertible(path, source, layout, optimizer)
         report(f"{path} was written by {source}: converting it for {layout}")
         return convert(path)
     if existing:

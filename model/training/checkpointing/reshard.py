@@ -21,8 +21,13 @@ UNIVERSAL = "universal"
 """Directory of a converted checkpoint, beside the checkpoints of its stage."""
 
 
-def check_convertible(folder: Path, source: Layout, target: Layout) -> None:
+def check_convertible(folder: Path, source: Layout, target: Layout, optimizer: str = "adam") -> None:
     """Check that DeepSpeed can convert a checkpoint from one layout to another. Raises UserError if it cannot."""
+    if optimizer == "muon":
+        raise UserError(
+            f"{folder}: written by {source}; DeepSpeed cannot convert the momentum of Muon; expected {source}, got "
+            f"{target}; fix: train with as many ranks and the same DeepSpeed config as before"
+        )
     stages = {source.zero_stage, target.zero_stage}
     if stages <= {1, 2} or stages == {3}:
         return

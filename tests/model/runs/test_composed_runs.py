@@ -1,4 +1,4 @@
-"""Runs of a ModernBERT with composed k-mer embeddings and a one-cycle learning rate: resume, and their models."""
+"""Runs of a ModernBERT with composed k-mer embeddings, Muon and a one-cycle learning rate: resume, and their models."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processes
 SETTINGS = (
     "model.architecture=modernbert", "model.kmer_embedding=composed", "model.layers=2", "model.attention_window=8",
     "finetune.warm_up=0", "finetune.schedule=onecycle", "finetune.weight_decay=0.01", "pretrain.schedule=cosine",
-    "finetune.gradient_clipping=0.5",
+    "pretrain.gradient_clipping=0.5", "finetune.optimizer=muon",
 )  # fmt: skip
 RUN = Path("runs/composed")
 

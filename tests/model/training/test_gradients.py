@@ -1,9 +1,13 @@
-"""The gradient of a training step equals that of the mean loss of the global batch, on any number of ranks."""
+"""A training step follows the gradient of the mean loss of the global batch, on any number of ranks.
+
+With plain gradient descent the change of the weights is the gradient.
+"""
 
 import json
 import os
 import socket
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -23,6 +27,8 @@ pytestmark = pytest.mark.processes
 CPU = torch.device("cpu")
 STAGES = ("pretrain", "finetune")
 ZERO = (0, 1)
+MUON_ZERO = (0, 1, 2)
+MUON = {"optimizer": "muon", "warm_up": 0, "muon_learning_rate": 0.05, "weight_decay": 0.5, "gradient_clipping": 0.0}
 MICRO_BATCH = 8
 """A quarter of the global batch."""
 
@@ -39,38 +45,46 @@ def fresh_task(made, stage):
     return build_task(config, read_index(made.shards), stage)
 
 
-def run_rank(rank, ranks, port, made, folder, gradients):
-    """Take one step of gradient descent with learning rate 1, so that the weights change by the gradient."""
+def run_rank(rank, ranks, port, made, folder, changes):
+    """Take one step of each stage and optimizer. Without Muon it is gradient descent with learning rate 1."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     world = init_group()
     for stage in STAGES:
         for zero in ZERO:
-            file = folder / f"ds-{rank}.json"
-            values = {"zero_optimization": {"stage": zero}, "zero_allow_untested_optimizer": True}
-            file.write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO_BATCH, **values}))
-            settings = read_ds_config(file, cuda=False)
-            config = made.config.stage(stage)
             task = fresh_task(made, stage)
-            before = {name: weights.detach().clone() for name, weights in task.model.named_parameters()}
             descent = torch.optim.SGD(task.parameters(), lr=1.0)
-            engine = start_engine(stage, config, task, settings, world, made.config.run.seed, optimizer=descent)
-            assert engine.plan.micro_batches * ranks * MICRO_BATCH == config.global_batch
-            engine.deepspeed.train()
-            sums = torch.zeros(3, dtype=torch.float64)
-            engine.train_step(first_step(made, stage, RankSlice(rank, ranks, engine.plan.micro_batches)), sums)
-            if rank == 0:
-                after = dict(task.model.named_parameters())
-                changes = {name: (before[name] - after[name].detach()).numpy() for name in before}
-                gradients[f"{stage} {zero} {ranks}"] = changes
-            engine.deepspeed.destroy()
+            change = take_step(made, folder, world, task, stage, zero, made.config.stage(stage), descent)
+            changes[f"{stage} {zero} {ranks}"] = change
+    for zero in MUON_ZERO:
+        stage = made.config.finetune.model_copy(update=MUON)
+        changes[f"muon {zero} {ranks}"] = take_step(
+            made, folder, world, fresh_task(made, "finetune"), "finetune", zero, stage
+        )
     leave_group()
 
 
+def take_step(made, folder, world, task, name, zero, stage, optimizer=None):
+    """Return what a step subtracts from the weights, by their names."""
+    file = folder / f"ds-{world.rank}.json"
+    values = {"zero_optimization": {"stage": zero}, "zero_allow_untested_optimizer": True}
+    file.write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO_BATCH, **values}))
+    before = {key: weights.detach().clone() for key, weights in task.model.named_parameters()}
+    settings = read_ds_config(file, cuda=False)
+    engine = start_engine(name, stage, task, settings, world, made.config.run.seed, optimizer=optimizer)
+    assert engine.plan.micro_batches * world.ranks * MICRO_BATCH == stage.global_batch
+    engine.deepspeed.train()
+    part = RankSlice(world.rank, world.ranks, engine.plan.micro_batches)
+    engine.train_step(first_step(made, name, part), torch.zeros(3, dtype=torch.float64))
+    after = {key: weights.detach().clone() for key, weights in task.model.named_parameters()}
+    engine.deepspeed.destroy()
+    return {key: (before[key] - after[key]).numpy() for key in before}
+
+
 @pytest.fixture(scope="module")
-def gradients(made, tmp_path_factory):
-    """Gradients by "stage ZeRO ranks" and by the name of the weights."""
+def changes(made, tmp_path_factory):
+    """What a step subtracts, by "stage ZeRO ranks" or "muon ZeRO ranks", and by the name of the weights."""
     folder = tmp_path_factory.mktemp("gradients")
     context = torch.multiprocessing.get_context("spawn")
     with context.Manager() as manager:
@@ -108,13 +122,26 @@ def plain_loss(made, stage, task):
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("zero", ZERO)
 @pytest.mark.parametrize("stage", STAGES)
-def test_gradient_equals_that_of_the_mean_loss(made, gradients, stage, zero, ranks):
+def test_gradient_equals_that_of_the_mean_loss(made, changes, stage, zero, ranks):
     """The gradient is the change of the weights, which float32 holds to 1e-7."""
     task = fresh_task(made, stage)
     task.model.train()
     plain_loss(made, stage, task).backward()
-    changes = gradients[f"{stage} {zero} {ranks}"]
+    found = changes[f"{stage} {zero} {ranks}"]
     trained = {name: weights.grad for name, weights in task.model.named_parameters() if weights.grad is not None}
     assert max(gradient.abs().max() for gradient in trained.values()) > 1e-2
     for name, gradient in trained.items():
-        assert changes[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name
+        assert found[name] == pytest.approx(gradient.numpy(), rel=1e-4, abs=5e-7), name
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("zero", MUON_ZERO)
+def test_muon_takes_the_same_step_at_every_zero_stage_and_number_of_ranks(made, changes, zero, ranks):
+    """ZeRO 1 and 2 divide matrices between the ranks. Another decay and rate than Adam's, and no clipping."""
+    expected, found = changes["muon 0 1"], changes[f"muon {zero} {ranks}"]
+    matrices = [name for name, change in found.items() if ".layer." in name and change.ndim == 2]
+    assert len(matrices) == 6 * made.config.model.layers
+    for name, change in found.items():
+        difference, size = np.linalg.norm(change - expected[name]), np.linalg.norm(expected[name])
+        assert difference < 1e-2 * size, name
+    assert min(np.linalg.norm(found[name], 2) for name in matrices) > 0.5 * MUON["muon_learning_rate"]

@@ -31,6 +31,8 @@ def test_conversions_that_deepspeed_cannot_do_are_an_error():
     with pytest.raises(UserError, match="expected fp32, got bf16"):
         check_convertible(Path("step-1"), Layout(1, 0, "fp32"), Layout(1, 0, "bf16"))
     check_convertible(Path("step-1"), Layout(1, 1, "fp32"), Layout(2, 2, "bf16"))
+    with pytest.raises(UserError, match=r"momentum of Muon; expected 1 rank, ZeRO 1, fp32, got 2 ranks, ZeRO 1, fp32"):
+        check_convertible(Path("step-1"), Layout(1, 1, "fp32"), Layout(2, 1, "fp32"), "muon")
 
 
 @pytest.fixture(scope="module")

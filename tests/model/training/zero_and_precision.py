@@ -41,7 +41,7 @@ REFUSED = {(0, "fp16")}
 """ZeRO stage and precision that read_ds_config refuses."""
 
 
-def first_losses(config, world, zero, precision, learning_rate=None, compiled=False):
+def first_losses(config, world, zero, precision, compiled=False, **stage_settings):
     """Train some steps.
 
     Returns losses, skipped steps, loss scale, the error, if any, waits for the device, backward passes that DeepSpeed
@@ -58,9 +58,7 @@ def first_losses(config, world, zero, precision, learning_rate=None, compiled=Fa
     settings = read_ds_config(file, cuda=True)
     index = read_index(shard_folder(config))
     torch.manual_seed(1)
-    stage = config.finetune
-    if learning_rate is not None:
-        stage = stage.model_copy(update={"learning_rate": learning_rate})
+    stage = config.finetune.model_copy(update=stage_settings)
     engine = start_engine("finetune", stage, build_task(config, index, "finetune"), settings, world, config.run.seed)
     if compiled:
         torch._dynamo.reset()
@@ -125,6 +123,7 @@ def main():
     type(get_accelerator()).is_fp16_supported = lambda _: True
     matrix = [(zero, p) for zero in range(4) for p in PRECISIONS if (zero, p) not in REFUSED]
     results = {f"{zero} {p}": first_losses(config, world, zero, p) for zero, p in matrix}
+    results |= {f"{z} {p} muon": first_losses(config, world, z, p, optimizer="muon") for z, p in matrix if z < 3}
     results |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in COMPILED}
     results["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.is_rank0:

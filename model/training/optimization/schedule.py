@@ -31,6 +31,8 @@ class LearningRate:
 
     def __init__(self, optimizer: torch.optim.Optimizer, stage: Stage) -> None:
         self._optimizer = optimizer
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._relative = [rate / rates[0] for rate in rates]
         self._schedule = stage.schedule
         self._warm_up = stage.warm_up
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", **stage.plateau.model_dump())
@@ -69,9 +71,9 @@ class LearningRate:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def _set(self, rate: float, beta: float | None = None) -> None:
-        """Set the rate, and Adam's first beta if there is one."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        """Set the rate of the first group and those in proportion to it, and Adam's first beta where there is one."""
+        for group, relative in zip(self._optimizer.param_groups, self._relative, strict=True):
+            group["lr"] = rate * relative
             if beta is not None and "betas" in group:
                 group["betas"] = (beta, group["betas"][1])
 

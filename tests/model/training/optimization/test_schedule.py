@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from model.training.schedule import LearningRate
+from model.training.optimization.schedule import LearningRate
 
 STEPS = 100
 

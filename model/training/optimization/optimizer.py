@@ -1,0 +1,73 @@
+"""Optimizers of a stage: Adam, or Muon for the matrices of the Transformer layers.
+
+Adam scales each weight's update by that weight's own gradients. Muon (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon/) treats a matrix as a whole: its momentum is replaced by the nearest
+orthogonal matrix, so that all directions of the matrix learn at the same rate, not only the few with large gradients.
+Embeddings, biases, norms and the head stay with Adam.
+"""
+
+import re
+
+import torch
+from torch import nn
+
+from model.config import Stage, StageName
+from model.training.ds_config import DeepSpeedSettings
+from pipeline.errors import UserError
+
+LAYER = re.compile(r"\.layers?\.\d+\.")
+"""Part of the name of a weight in a Transformer layer, of BERT and of ModernBERT."""
+MOMENTUM = 0.95
+"""Momentum of Muon, as Jordan et al. recommend."""
+
+
+def make_optimizer(name: StageName, stage: Stage, task: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer of a stage for the trained weights of its task. Its first group holds the learning rate."""
+    trained = {key: parameter for key, parameter in task.named_parameters() if parameter.requires_grad}
+    matrices = _find_layer_matrices(trained) if stage.optimizer == "muon" else []
+    if matrices:
+        return _make_muon(stage, list(trained.values()), matrices)
+    # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
+    adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
+    return adam(list(trained.values()), lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
+
+
+def check_optimizer(name: StageName, stage: Stage, settings: DeepSpeedSettings) -> None:
+    """Check that DeepSpeed can train with the optimizer of a stage. Raises UserError if it cannot."""
+    if stage.optimizer != "muon":
+        return
+    if settings.zero_stage == 3:
+        raise UserError(
+            f"DeepSpeed config: zero_optimization.stage: expected 1 or 2 with {name}.optimizer=muon, got 3, which "
+            f"divides the matrices; fix: set it to 1, or use {name}.optimizer=adam"
+        )
+    norm = settings.values["gradient_clipping"]
+    if norm:
+        raise UserError(
+            f"DeepSpeed config: gradient_clipping: expected 0 with {name}.optimizer=muon, got {norm:g}: it would clip "
+            "the orthogonal updates; fix: set it to 0"
+        )
+
+
+def _find_layer_matrices(trained: dict[str, nn.Parameter]) -> list[nn.Parameter]:
+    """Find the trained matrices of the Transformer layers."""
+    return [parameter for key, parameter in trained.items() if parameter.ndim == 2 and LAYER.search(key)]
+
+
+def _make_muon(stage: Stage, trained: list[nn.Parameter], matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make DeepSpeed's Muon for matrices, with AdamW for the other trained weights."""
+    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
+
+    chosen = {id(parameter) for parameter in matrices}
+    for parameter in trained:
+        parameter.use_muon = id(parameter) in chosen  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
+    others = [parameter for parameter in trained if id(parameter) not in chosen]
+    common = {"weight_decay": stage.weight_decay}
+    adam = {"params": others, "use_muon": False, "lr": stage.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+    muon = {"params": matrices, "use_muon": True, "lr": stage.muon_learning_rate, "momentum": MOMENTUM}
+    optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
+        [{**adam, **common}, {**muon, **common, "ns_method": "standard"}],
+        adam_optimizer=torch.optim.AdamW,
+        adam_optimizer_kwargs={"fused": True},
+    )
+    return optimizer
