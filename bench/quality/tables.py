@@ -23,6 +23,7 @@ from bench.quality.trials import (
     CNN_LONG,
     CNN_TWO_STRANDS,
     LONG,
+    MUON,
     PRESET,
     SIZES,
     SPLITS,
@@ -38,7 +39,8 @@ LABELS = {
 }  # fmt: skip
 VARIANT_LABELS = {
     "ridge": "ridge",
-    PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands",
+    PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands, Adam",
+    MUON: "small.yaml, both strands",
     CNN: "CNN, short", CNN_LONG: "CNN, long", CNN_TWO_STRANDS: "CNN, both strands",
 }  # fmt: skip
 """Name in a table of each variant of the preset and of the CNN."""
@@ -160,17 +162,16 @@ def two_strands(results: Results, metric: str) -> str:
     """Make the table of the preset and of the CNN, both trained on both strands.
 
     metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean prediction over both. The
-    scores of the CNN are those on the seeds of the preset.
+    scores of the others are those on the seeds of the preset.
     """
+    methods = ("presets", MUON), ("presets", CNN_TWO_STRANDS), ("presets", TWO_STRANDS)
     rows = [
-        [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn)]
-        for place, (small, cnn) in on_seeds_of_first(
-            results, metric, ("presets", TWO_STRANDS), ("presets", CNN_TWO_STRANDS)
-        )
+        [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn), cell(adam)]
+        for place, (small, cnn, adam) in on_seeds_of_first(results, metric, *methods)
     ]
     strands = "both strands" if metric.startswith("both_") else "one strand"
     head = [f"{metric.removeprefix('both_').title()}, {strands}: split, training rows", "seeds"]
-    return markdown([*head, "small.yaml", "CNN", "small.yaml minus CNN"], rows)
+    return markdown([*head, "small.yaml", "CNN", "small.yaml minus CNN", "small.yaml with Adam"], rows)
 
 
 def long_training(results: Results, metric: str) -> str:

@@ -34,8 +34,8 @@ BEST = ("shards.k=6", "finetune.tokens=overlapping")
 """Best choices of this study; also compared at the largest size."""
 PRESET = "small"
 """Name of the preset of `presets`: configs/small.yaml. It is also the variant of the short training."""
-LONG, TWO_STRANDS = "small-long", "small-two-strands"
-"""Variants of the long training: on one strand, and on both, as the preset."""
+LONG, TWO_STRANDS, MUON = "small-long", "small-two-strands", "small-muon"
+"""Variants of the long training: on one strand; on both strands; on both with Muon, as the preset."""
 CNN, CNN_LONG, CNN_TWO_STRANDS = "cnn-flank-6", "cnn-long", "cnn-two-strands"
 """The same of the CNN, which reads six bases on both sides, as the preset does."""
 PRESET_DATASET = (
@@ -47,7 +47,9 @@ PRESET_DATASET = (
 )
 LARGE_BATCH = ("finetune.global_batch=128", "finetune.learning_rate=1.5e-3", "model.compile=true")
 """Settings for 50,000 promoters. A compiled model takes a third less CPU time, which repays the compilation."""
-ONE_STRAND = ("finetune.reverse_complement=false", "finetune.weight_decay=0.01")
+ADAM = ("finetune.optimizer=adam", "finetune.gradient_clipping=1.0")
+"""Settings of the trainings without Muon."""
+ONE_STRAND = ("finetune.reverse_complement=false", "finetune.weight_decay=0.01", *ADAM)
 """Settings of the trainings on one strand."""
 SHORT_SCHEDULES = {
     1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32", *ONE_STRAND),
@@ -55,22 +57,25 @@ SHORT_SCHEDULES = {
     50_000: ("finetune.random_n=0", "finetune.max_epochs=10", *LARGE_BATCH, *ONE_STRAND),
 }
 """Size -> settings of the preset's model for a short training, chosen on validation rows of one seed."""
-TWO_STRANDS_SCHEDULES: dict[int, tuple[str, ...]] = {
+TWO_STRANDS_SCHEDULES = {8000: ("finetune.max_epochs=80", "finetune.weight_decay=0.3", *ADAM)}
+"""Size -> settings of the preset's model for a training with Adam, chosen on validation rows of two seeds."""
+MUON_SCHEDULES: dict[int, tuple[str, ...]] = {
     1000: ("finetune.global_batch=32",),
     8000: (),
-    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH),
+    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=10", *LARGE_BATCH),
 }
-"""Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of one for 50,000."""
+"""Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of none for the others."""
 LONG_SCHEDULES = {
     1000: ("finetune.max_epochs=40", "finetune.global_batch=32", *ONE_STRAND),
     8000: ("finetune.max_epochs=40", *ONE_STRAND),
-    50_000: (*TWO_STRANDS_SCHEDULES[50_000], *ONE_STRAND),
+    50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH, *ONE_STRAND),
 }
 """Size -> settings of the preset's model for a long training on one strand."""
 VARIANTS = {
     PRESET: ("bert", SHORT_SCHEDULES),
     LONG: ("bert", LONG_SCHEDULES),
     TWO_STRANDS: ("bert", TWO_STRANDS_SCHEDULES),
+    MUON: ("bert", MUON_SCHEDULES),
     CNN: ("cnn", CNN_SCHEDULES),
     CNN_LONG: ("cnn", CNN_LONG_SCHEDULES),
     CNN_TWO_STRANDS: ("cnn", CNN_TWO_STRANDS_SCHEDULES),
@@ -218,14 +223,21 @@ def spans() -> Iterator[Trial]:
                 yield Trial(*fixed, settings, f"yeast-{split}-{seed}-all-spans", preset=PRESET)
 
 
+def variants_of(size: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield the variants that a size has: name, method, and settings or options."""
+    for variant, (method, schedules) in VARIANTS.items():
+        if size in schedules:
+            yield variant, method, schedules[size]
+
+
 def presets() -> Iterator[Trial]:
     """Yield all variants of the preset, and of the CNN on its shards, which have six bases on both sides."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
-                for variant, (method, schedules) in VARIANTS.items():
-                    settings = (*PRESET_DATASET, *schedules[size])
-                    yield Trial("presets", "yeast", split, seed, size, method, variant, settings, preset=PRESET)
+                fixed = ("presets", "yeast", split, seed, size)
+                for variant, method, schedule in variants_of(size):
+                    yield Trial(*fixed, method, variant, (*PRESET_DATASET, *schedule), preset=PRESET)
 
 
 def overlap() -> Iterator[Trial]:
@@ -235,8 +247,8 @@ def overlap() -> Iterator[Trial]:
         for size in SIZES:
             fixed = ("overlap", "yeast", "grouped", seed, size)
             yield Trial(*fixed, "ridge", "ridge-overlap", dataset, preset=PRESET)
-            for variant, (method, schedules) in VARIANTS.items():
-                yield Trial(*fixed, method, f"{variant}-overlap", (*dataset, *schedules[size]), preset=PRESET)
+            for variant, method, schedule in variants_of(size):
+                yield Trial(*fixed, method, f"{variant}-overlap", (*dataset, *schedule), preset=PRESET)
 
 
 def ablations() -> Iterator[Trial]:

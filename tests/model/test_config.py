@@ -89,8 +89,8 @@ def test_presets_differ_from_their_base_in_listed_settings_only():
         "finetune.global_batch": 512,
         "finetune.learning_rate": 5e-4,
         "finetune.schedule": "onecycle",
-        "finetune.weight_decay": 0.01,
-        "finetune.gradient_clipping": 1.0,
+        "finetune.optimizer": "muon",
+        "finetune.weight_decay": 0.1,
         "finetune.max_epochs": 10,
         "finetune.early_stop": 1000,
     }
