@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+Schedules = dict[int, tuple[str, ...]]
+"""Size -> settings or options."""
 SEEDS = (0, 1, 2)
 """Seeds of split, weights and order of batches."""
 SPLITS = ("random", "grouped")
@@ -14,15 +16,15 @@ SCHEDULES = {
     50_000: ("finetune.max_epochs=5", "finetune.evaluate_every=0.2"),
 }
 """Size -> settings of BERT: fewer promoters need more epochs."""
-CNN_SCHEDULES = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
+CNN_SCHEDULES: Schedules = {1000: ("--epochs", "20", "--batch", "32"), 8000: ("--epochs", "20"), 50_000: ()}
 """Size -> options of the CNN, tuned on the validation split of one seed; SCHEDULES was not tuned."""
-CNN_LONG_SCHEDULES = {
+CNN_LONG_SCHEDULES: Schedules = {
     1000: ("--epochs", "40", "--batch", "32", "--random-n", "0.05"),
     8000: ("--epochs", "40", "--random-n", "0.05"),
     50_000: ("--epochs", "20", "--random-n", "0.03"),
 }
 """Size -> options of a long training of the CNN: epochs and random Ns of LONG_SCHEDULES."""
-CNN_TWO_STRANDS_SCHEDULES = {
+CNN_TWO_STRANDS_SCHEDULES: Schedules = {
     1000: ("--epochs", "80", "--batch", "32", "--random-n", "0.05", "--reverse-complement"),
     8000: ("--epochs", "80", "--random-n", "0.05", "--reverse-complement"),
     50_000: (*CNN_LONG_SCHEDULES[50_000], "--reverse-complement"),
@@ -51,27 +53,27 @@ ADAM = ("finetune.optimizer=adam", "finetune.gradient_clipping=1.0")
 """Settings of the trainings without Muon."""
 ONE_STRAND = ("finetune.reverse_complement=false", "finetune.weight_decay=0.01", *ADAM)
 """Settings of the trainings on one strand."""
-SHORT_SCHEDULES = {
+SHORT_SCHEDULES: Schedules = {
     1000: ("finetune.random_n=0", "finetune.max_epochs=30", "finetune.global_batch=32", *ONE_STRAND),
     8000: ("finetune.random_n=0", "finetune.max_epochs=12", *ONE_STRAND),
     50_000: ("finetune.random_n=0", "finetune.max_epochs=10", *LARGE_BATCH, *ONE_STRAND),
 }
 """Size -> settings of the preset's model for a short training, chosen on validation rows of one seed."""
-TWO_STRANDS_SCHEDULES = {8000: ("finetune.max_epochs=80", "finetune.weight_decay=0.3", *ADAM)}
+TWO_STRANDS_SCHEDULES: Schedules = {8000: ("finetune.max_epochs=80", "finetune.weight_decay=0.3", *ADAM)}
 """Size -> settings of the preset's model for a training with Adam, chosen on validation rows of two seeds."""
-MUON_SCHEDULES: dict[int, tuple[str, ...]] = {
+MUON_SCHEDULES: Schedules = {
     1000: ("finetune.global_batch=32",),
     8000: (),
     50_000: ("finetune.random_n=0.03", "finetune.max_epochs=10", *LARGE_BATCH),
 }
 """Size -> changes of the preset, chosen on validation rows of two seeds for 8,000 promoters, of none for the others."""
-LONG_SCHEDULES = {
+LONG_SCHEDULES: Schedules = {
     1000: ("finetune.max_epochs=40", "finetune.global_batch=32", *ONE_STRAND),
     8000: ("finetune.max_epochs=40", *ONE_STRAND),
     50_000: ("finetune.random_n=0.03", "finetune.max_epochs=20", *LARGE_BATCH, *ONE_STRAND),
 }
 """Size -> settings of the preset's model for a long training on one strand."""
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, Schedules]] = {
     PRESET: ("bert", SHORT_SCHEDULES),
     LONG: ("bert", LONG_SCHEDULES),
     TWO_STRANDS: ("bert", TWO_STRANDS_SCHEDULES),

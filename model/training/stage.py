@@ -48,7 +48,7 @@ def run_stage(
         return ended
     torch.manual_seed(derive_seed(config.run.seed, name, "weights"))
     layout = Layout(world.ranks, run.settings.zero_stage, run.settings.precision)
-    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report, settings.optimizer))
+    last = run_on_rank0(world, lambda: find_checkpoint(best, layout, report))
     start = _choose_initial_weights(run, name, last, report)
     task = build_task(config, index, name, start)
     if start is None:

@@ -31,22 +31,29 @@ def copy(prepared, tmp_path):
     return workspace
 
 
-def start(copy, ranks, zero, name, **environment):
-    arguments = (*SCRATCH, f"run.name={name}", "--deepspeed_config", f"zero-{zero}.json")
+def start(copy, ranks, zero, name, optimizer, **environment):
+    arguments = (
+        *SCRATCH,
+        f"run.name={name}",
+        f"finetune.optimizer={optimizer}",
+        "--deepspeed_config",
+        f"zero-{zero}.json",
+    )
     return train(copy, ranks, *arguments, script="gpu_train.py", timeout=400, **environment)
 
 
-def test_fp16_training_resumes_on_other_ranks_and_zero_stages(copy):
-    whole = start(copy, 1, 1, "whole")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_fp16_training_resumes_on_other_ranks_and_zero_stages(copy, optimizer):
+    whole = start(copy, 1, 1, "whole", optimizer)
     assert "1 x cpu, fp16, ZeRO 1" in whole.stdout
     for file in copy.folder.glob("trained-on-*"):
         file.unlink()
-    start(copy, 2, 2, "parts", STOP_AT="0:12")
+    start(copy, 2, 2, "parts", optimizer, STOP_AT="0:12")
     status = read_status(copy.folder / "runs" / "parts" / "status.json")
     assert status.items() >= {"state": "interrupted", "stage": "finetune", "step": 13}.items()
-    second = start(copy, 1, 1, "parts", STOP_AT="1:5")
+    second = start(copy, 1, 1, "parts", optimizer, STOP_AT="1:5")
     assert "was written by 2 ranks, ZeRO 2, fp16: converting it for 1 rank, ZeRO 1, fp16" in second.stderr
-    start(copy, 1, 2, "parts")
+    start(copy, 1, 2, "parts", optimizer)
     lines = [json.loads(x) for file in copy.folder.glob("trained-on-*") for x in file.read_text().splitlines()]
     for epoch in (0, 1):
         times = Counter(i for e, _, ids in lines if e == epoch for i in ids)

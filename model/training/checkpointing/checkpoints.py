@@ -66,13 +66,11 @@ class StageState:
         return StageProgress(self.step, self.best, self.best_step, self.seconds, self.ended, at_best)
 
 
-def find_checkpoint(
-    best: BestModel, layout: Layout, report: Callable[[str], None], optimizer: str = "adam"
-) -> Path | None:
+def find_checkpoint(best: BestModel, layout: Layout, report: Callable[[str], None]) -> Path | None:
     """Find the last intact checkpoint of a stage, and convert it to a layout if needed. Returns None without any.
 
-    optimizer: of the stage; report: receives a line per corrupt checkpoint and per conversion. Raises UserError if no
-    existing checkpoint is intact, or if the last one belongs to another run or cannot be converted.
+    report: receives a line per corrupt checkpoint and per conversion. Raises UserError if no existing checkpoint is
+    intact, or if the last one belongs to another run or cannot be converted.
     """
     folder = best.checkpoints
     for leftover in (folder / UNIVERSAL, *folder.glob(".*.partial")):
@@ -93,7 +91,7 @@ def find_checkpoint(
         # ZeRO 0 keeps the whole state in one file, which any number of ranks can read.
         if source == layout or (source.zero_stage == 0 and source == replace(layout, ranks=source.ranks)):
             return path
-        check_convertible(path, source, layout, optimizer)
+        check_convertible(path, source, layout)
         report(f"{path} was written by {source}: converting it for {layout}")
         return convert(path)
     if existing:

@@ -5,7 +5,9 @@ checkpoints.find_checkpoint does so if the checkpoint has another number of rank
 
 import argparse
 import io
+import itertools
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,20 +16,18 @@ from typing import Any
 import torch
 
 from model.artifacts.manifest import Layout
+from model.training.checkpointing.best_model import HUGGING_FACE
 from model.training.checkpointing.disk import report_disk_error
 from pipeline.errors import UserError
 
+MOMENTS = "exp_avg", "exp_avg_sq"
+"""Names of the moments of Adam in DeepSpeed's checkpoints."""
 UNIVERSAL = "universal"
 """Directory of a converted checkpoint, beside the checkpoints of its stage."""
 
 
-def check_convertible(folder: Path, source: Layout, target: Layout, optimizer: str = "adam") -> None:
+def check_convertible(folder: Path, source: Layout, target: Layout) -> None:
     """Check that DeepSpeed can convert a checkpoint from one layout to another. Raises UserError if it cannot."""
-    if optimizer == "muon":
-        raise UserError(
-            f"{folder}: written by {source}; DeepSpeed cannot convert the momentum of Muon; expected {source}, got "
-            f"{target}; fix: train with as many ranks and the same DeepSpeed config as before"
-        )
     stages = {source.zero_stage, target.zero_stage}
     if stages <= {1, 2} or stages == {3}:
         return
@@ -46,6 +46,7 @@ def check_convertible(folder: Path, source: Layout, target: Layout, optimizer: s
 def convert(checkpoint: Path) -> Path:
     """Convert a checkpoint to the universal format, in a directory beside it. Returns the path of the result.
 
+    DeepSpeed converts the moments of Adam only. So the momentum of Muon, a mean over about 20 steps, is lost.
     Raises UserError if the disk is full.
     """
     from deepspeed.checkpoint import ds_to_universal
@@ -64,10 +65,40 @@ def convert(checkpoint: Path) -> Path:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     problem = "cannot be made readable for this number of ranks"
     with report_disk_error(checkpoint, problem, "it is intact", work):
+        copy = work / "source"
+        of_muon = _copy_with_moments(checkpoint, copy)
+        if of_muon:
+            arguments.input_folder = str(copy)
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             ds_to_universal.main(arguments)
+        for name, moment in itertools.product(of_muon, MOMENTS):
+            (work / checkpoint.name / "zero" / name / f"{moment}.pt").unlink()
+        shutil.rmtree(copy, ignore_errors=True)
         work.rename(target)
     return target / checkpoint.name
+
+
+def _copy_with_moments(checkpoint: Path, copy: Path) -> set[str]:
+    """Copy a checkpoint with moments of 0 for the weights of Muon, as the conversion expects them for all weights.
+
+    Returns the names of these weights. Without any, nothing is copied.
+    """
+    of_muon = set()
+    for file in checkpoint.glob("*_optim_states.pt"):
+        content = torch.load(file, weights_only=False)
+        state = content["optimizer_state_dict"]
+        if "single_partition_of_fp32_groups" not in state:  # ZeRO 3, without Muon
+            continue
+        groups = state["base_optimizer_state"]["state"]
+        for group, weights in enumerate(state["single_partition_of_fp32_groups"]):
+            if MOMENTS[0] not in groups[group]:
+                groups[group] = dict.fromkeys(MOMENTS, torch.zeros_like(weights))
+                of_muon.update(state["param_slice_mappings"][group])
+        if of_muon:
+            if not copy.exists():
+                shutil.copytree(checkpoint, copy, ignore=shutil.ignore_patterns(HUGGING_FACE))
+            torch.save(content, copy / file.name)
+    return of_muon
 
 
 @contextmanager

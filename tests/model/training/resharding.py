@@ -34,14 +34,15 @@ OTHER_PRECISION = {"fp32": "fp16", "bf16": "fp32", "fp16": "fp32"}
 class Stage:
     """Engine of fine-tuning at a ZeRO stage and precision, with its checkpoints."""
 
-    def __init__(self, config, world, zero, precision, universal=False):
+    def __init__(self, config, world, zero, precision, universal=False, optimizer="adam"):
         values = {"train_micro_batch_size_per_gpu": 32, "zero_optimization": {"stage": zero}, **PRECISIONS[precision]}
         Path("ds.json").write_text(json.dumps(values))
         settings = read_ds_config(Path("ds.json"), cuda=True)
         self.index = read_index(shard_folder(config))
         torch.manual_seed(1)
         task = build_task(config, self.index, "finetune")
-        self.engine = start_engine("finetune", config.finetune, task, settings, world, 0, universal)
+        stage = config.finetune.model_copy(update={"optimizer": optimizer})
+        self.engine = start_engine("finetune", stage, task, settings, world, 0, universal)
         self.engine.deepspeed.train()
         best = SimpleNamespace(checkpoints=Path.cwd())
         self.checkpoints = Checkpoints(self.engine, best, Layout(1, zero, precision), config.run, lambda _: None)
@@ -52,6 +53,41 @@ class Stage:
         sums = torch.zeros(3, dtype=torch.float64)
         self.engine.train_step(next(stream.epoch(0)), sums)
         return float(sums[0])
+
+
+def save(stage, tag):
+    """Save a checkpoint of a stage. Returns its path."""
+    state = {"stage_state": StageState(step=1, learning_rate=1e-3).__dict__}
+    state["stage_state"]["plateau"] = stage.engine.rate.plateau.state_dict()
+    stage.engine.deepspeed.save_checkpoint(".", tag, state, save_latest=False)
+    return Path.cwd() / tag
+
+
+def convert_muon(config, world):
+    """Convert a checkpoint with Muon from ZeRO 1 to 2."""
+    stage = Stage(config, world, 1, "fp32", optimizer="muon")
+    stage.train()
+    saved = save(stage, "muon")
+    files = {file: file.read_bytes() for file in saved.rglob("*") if file.is_file()}
+    weights = [weight.detach().clone() for weight in stage.engine.task.parameters()]
+    loss = stage.train()
+    stage.engine.deepspeed.destroy()
+    converted = convert(saved)
+    left = sorted(file.name for file in (*Path.cwd().glob(".*"), *converted.parent.iterdir()))
+    stage = Stage(config, world, 2, "fp32", universal=True, optimizer="muon")
+    stage.checkpoints.load(converted)
+    optimizer = stage.engine.deepspeed.basic_optimizer
+    result = {
+        "intact": all(file.read_bytes() == content for file, content in files.items()),
+        "left": left,
+        "weights": all(map(torch.equal, stage.engine.task.parameters(), weights)),
+        "loaded": sorted(sorted(values) for values in optimizer.state.values()),
+        "rates": [group["lr"] for group in optimizer.param_groups],
+        "losses": [loss, stage.train()],
+        "trained": sorted(sorted(values) for values in optimizer.state.values()),
+    }
+    stage.engine.deepspeed.destroy()
+    return result
 
 
 def plant(universal):
@@ -80,11 +116,9 @@ def main():
                 stage = Stage(config, world, source, OTHER_PRECISION[precision])
                 stage.train()
                 tag = f"from-{source}-to-{zero}-{precision}"
-                state = {"stage_state": StageState(step=1, learning_rate=1e-3).__dict__}
-                state["stage_state"]["plateau"] = stage.engine.rate.plateau.state_dict()
-                stage.engine.deepspeed.save_checkpoint(".", tag, state, save_latest=False)
+                saved = save(stage, tag)
                 stage.engine.deepspeed.destroy()
-                converted = convert(Path.cwd() / tag)
+                converted = convert(saved)
                 planted = plant(converted)
                 stage = Stage(config, world, zero, precision, universal=True)
                 stage.checkpoints.load(converted)
@@ -102,6 +136,8 @@ def main():
                     "next": sorted({float(values["step"]) for values in states.values()}),
                 }
                 stage.engine.deepspeed.destroy()
+    with torch.compiler.set_stance("force_eager"):
+        results["muon"] = convert_muon(config, world)
     Path("results.json").write_text(json.dumps(results, indent=1))
     leave_group()
 

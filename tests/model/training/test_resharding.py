@@ -31,8 +31,6 @@ def test_conversions_that_deepspeed_cannot_do_are_an_error():
     with pytest.raises(UserError, match="expected fp32, got bf16"):
         check_convertible(Path("step-1"), Layout(1, 0, "fp32"), Layout(1, 0, "bf16"))
     check_convertible(Path("step-1"), Layout(1, 1, "fp32"), Layout(2, 2, "bf16"))
-    with pytest.raises(UserError, match=r"momentum of Muon; expected 1 rank, ZeRO 1, fp32, got 2 ranks, ZeRO 1, fp32"):
-        check_convertible(Path("step-1"), Layout(1, 1, "fp32"), Layout(2, 1, "fp32"), "muon")
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +50,16 @@ def test_converted_checkpoint_of_another_precision_continues(results, zero, prec
     assert (result["values"], result["next"]) == ([7.0], [8.0])
     assert (result["scale"], result["dynamic"]) == ((4096.0, True) if precision == "fp16" else (None, False))
     assert result["loss"] == pytest.approx(results["1 fp32"]["loss"], rel=5e-3)
+
+
+@pytest.mark.processes
+def test_converted_checkpoint_of_muon_continues_with_a_new_momentum(made, results):
+    """Weights, Adam's moments and both rates are those of the checkpoint, which stays as it was."""
+    result = results["muon"]
+    adam, muon = ["exp_avg", "exp_avg_sq", "step"], ["momentum_buffer"]
+    assert (result["intact"], result["weights"], result["left"]) == (True, True, ["latest_universal", "muon"])
+    assert [values for values in result["loaded"] if values] == [adam]
+    assert result["trained"] == [adam, muon]
+    rate, of_muon = result["rates"]
+    assert of_muon / rate == pytest.approx(0.01 / made.config.finetune.learning_rate)
+    assert result["losses"][0] == pytest.approx(result["losses"][1], rel=1e-6)
