@@ -45,7 +45,7 @@ def start(copy, ranks, zero, name, optimizer, **environment):
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_fp16_training_resumes_on_other_ranks_and_zero_stages(copy, optimizer):
     whole = start(copy, 1, 1, "whole", optimizer)
-    assert "1 x cpu, fp16, ZeRO 1" in whole.stdout
+    assert "fp16, ZeRO 1" in whole.stdout
     for file in copy.folder.glob("trained-on-*"):
         file.unlink()
     start(copy, 2, 2, "parts", optimizer, STOP_AT="0:12")
