@@ -25,6 +25,7 @@ from bench.quality.trials import (
     LONG,
     MUON,
     PRESET,
+    SEEDS,
     SIZES,
     SPLITS,
     TWO_STRANDS,
@@ -158,19 +159,34 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
                 yield f"{split}, {size:,}", [first, *same]
 
 
+def on_all_splits(results: Results, metric: str, variant: str, size: int) -> Scores:
+    """Select one metric of a variant on both kinds of splits, with a number of its own for each split."""
+    return {
+        place * len(SEEDS) + seed: value
+        for place, split in enumerate(SPLITS)
+        for seed, value in scores(results, metric, study="presets", variant=variant, split=split, size=size).items()
+    }
+
+
 def two_strands(results: Results, metric: str) -> str:
     """Make the table of the preset and of the CNN, both trained on both strands.
 
     metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean prediction over both. The
     scores of the others are those on the seeds of the preset.
     """
-    methods = ("presets", MUON), ("presets", CNN_TWO_STRANDS), ("presets", TWO_STRANDS)
+    variants = MUON, CNN_TWO_STRANDS, TWO_STRANDS
+    places = [*on_seeds_of_first(results, metric, *(("presets", variant) for variant in variants))]
+    for size in SIZES:
+        small, *others = (on_all_splits(results, metric, variant, size) for variant in variants)
+        if len(small) > len(SEEDS):
+            same = [{key: value for key, value in other.items() if key in small} for other in others]
+            places.append((f"all, {size:,}", [small, *same]))
     rows = [
         [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn), cell(adam)]
-        for place, (small, cnn, adam) in on_seeds_of_first(results, metric, *methods)
+        for place, (small, cnn, adam) in places
     ]
     strands = "both strands" if metric.startswith("both_") else "one strand"
-    head = [f"{metric.removeprefix('both_').title()}, {strands}: split, training rows", "seeds"]
+    head = [f"{metric.removeprefix('both_').title()}, {strands}: splits, training rows", "trainings"]
     return markdown([*head, "small.yaml", "CNN", "small.yaml minus CNN", "small.yaml with Adam"], rows)
 
 

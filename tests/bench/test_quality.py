@@ -69,19 +69,26 @@ def test_long_trainings_are_compared_on_their_seeds():
 
 def test_trainings_on_both_strands_are_compared_by_strands():
     results = [
-        one("presets", "small-two-strands", seed, 0.85 + seed / 100, both_pearson=0.87, both_spearman=0.86)
-        for seed in (0, 1)
+        one("presets", "small-muon", seed, 0.85 + seed / 100, both_pearson=0.87, both_spearman=0.86) for seed in (0, 1)
     ]
+    results += [
+        one("presets", "small-muon", seed, 0.89, split="grouped", both_pearson=0.9, both_spearman=0.9) for seed in SEEDS
+    ]
+    results += [one("presets", "small-two-strands", 1, 0.8, both_pearson=0.81, both_spearman=0.82)]
     results += [
         one("presets", "cnn-two-strands", seed, 0.84 + seed / 100, both_pearson=0.85, both_spearman=0.83)
         for seed in SEEDS
     ]
     each = {each.partition(":")[0]: each.splitlines()[2:] for each in tables(results) if "minus CNN" in each}
     gain = ".855 (.850 to .860) | .845 (.840 to .850) | +.010 (+.010 to +.010)"
-    assert each["| Pearson, one strand"] == [f"| random, 8,000 | 2 | {gain} |"]
+    grouped, both = "| grouped, 8,000 | 3 | .890 (.890 to .890) |  |  |  |", ".876 (.850 to .890)"
+    random, *others = each["| Pearson, one strand"]
+    assert random == f"| random, 8,000 | 2 | {gain} | .800 (.800 to .800) |"
+    assert others[0] == grouped
+    assert others[1].startswith(f"| all, 8,000 | 5 | {both} | .845 (.840 to .850) | +.010 (+.010 to +.010) |")
     gain = ".870 (.870 to .870) | .850 (.850 to .850) | +.020 (+.020 to +.020)"
-    assert each["| Pearson, both strands"] == [f"| random, 8,000 | 2 | {gain} |"]
-    assert each["| Spearman, both strands"][0].endswith("| +.030 (+.030 to +.030) |")
+    assert each["| Pearson, both strands"][0] == f"| random, 8,000 | 2 | {gain} | .810 (.810 to .810) |"
+    assert "| +.030 (+.030 to +.030) |" in each["| Spearman, both strands"][0]
 
 
 def test_splits_without_shared_runs_have_a_table_of_their_own():
