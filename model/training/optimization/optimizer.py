@@ -41,11 +41,12 @@ def check_optimizer(name: StageName, stage: Stage, settings: DeepSpeedSettings) 
             f"DeepSpeed config: zero_optimization.stage: expected 1 or 2 with {name}.optimizer=muon, got 3, which "
             f"divides the matrices; fix: set it to 1, or use {name}.optimizer=adam"
         )
-    norm = settings.values["gradient_clipping"]
+    place = f"{name}.gradient_clipping" if stage.gradient_clipping else "DeepSpeed config: gradient_clipping"
+    norm = stage.gradient_clipping or settings.values["gradient_clipping"]
     if norm:
         raise UserError(
-            f"DeepSpeed config: gradient_clipping: expected 0 with {name}.optimizer=muon, got {norm:g}: it would clip "
-            "the orthogonal updates; fix: set it to 0"
+            f"{place}: expected 0 with {name}.optimizer=muon, got {norm:g}: it would clip the orthogonal updates; fix: "
+            "set it to 0"
         )
 
 

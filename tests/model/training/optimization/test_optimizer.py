@@ -98,3 +98,5 @@ def test_settings_that_muon_cannot_use_are_an_error(made, tmp_path, zero, norm, 
     check_optimizer("finetune", made.config.finetune, settings)
     with pytest.raises(UserError, match=problem):
         check_optimizer("finetune", muon_stage(made), settings)
+    with pytest.raises(UserError, match=r"finetune\.gradient_clipping: expected 0 .* got 2" if zero < 3 else problem):
+        check_optimizer("finetune", muon_stage(made, gradient_clipping=2.0), settings)
