@@ -155,8 +155,12 @@ def on_seeds_of_first(results: Results, metric: str, *methods: tuple[str, str]) 
                 for study, variant in methods
             )
             if first:
-                same = [{seed: value for seed, value in other.items() if seed in first} for other in others]
-                yield f"{split}, {size:,}", [first, *same]
+                yield f"{split}, {size:,}", [first, *(on_seeds_of(first, other) for other in others)]
+
+
+def on_seeds_of(first: Scores, other: Scores) -> Scores:
+    """Select the scores of another method on the seeds of the first one."""
+    return {seed: value for seed, value in other.items() if seed in first}
 
 
 def on_all_splits(results: Results, metric: str, variant: str, size: int) -> Scores:
@@ -179,8 +183,7 @@ def two_strands(results: Results, metric: str) -> str:
     for size in SIZES:
         small, *others = (on_all_splits(results, metric, variant, size) for variant in variants)
         if len(small) > len(SEEDS):
-            same = [{key: value for key, value in other.items() if key in small} for other in others]
-            places.append((f"all, {size:,}", [small, *same]))
+            places.append((f"all, {size:,}", [small, *(on_seeds_of(small, other) for other in others)]))
     rows = [
         [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn), cell(adam)]
         for place, (small, cnn, adam) in places

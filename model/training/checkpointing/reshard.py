@@ -53,22 +53,20 @@ def convert(checkpoint: Path) -> Path:
 
     target = checkpoint.parent / UNIVERSAL
     work = checkpoint.parent / f".{UNIVERSAL}.partial"
-    arguments = argparse.Namespace(
-        input_folder=str(checkpoint),
-        output_folder=str(work / checkpoint.name),
-        num_extract_workers=1,  # work in this process, without forks
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,
-    )
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     problem = "cannot be made readable for this number of ranks"
     with report_disk_error(checkpoint, problem, "it is intact", work):
         copy = work / "source"
         of_muon = _copy_with_moments(checkpoint, copy)
-        if of_muon:
-            arguments.input_folder = str(copy)
+        arguments = argparse.Namespace(
+            input_folder=str(copy if of_muon else checkpoint),
+            output_folder=str(work / checkpoint.name),
+            num_extract_workers=1,  # work in this process, without forks
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=True,
+        )
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             ds_to_universal.main(arguments)
         for name, moment in itertools.product(of_muon, MOMENTS):
@@ -88,16 +86,17 @@ def _copy_with_moments(checkpoint: Path, copy: Path) -> set[str]:
         content = torch.load(file, weights_only=False)
         state = content["optimizer_state_dict"]
         if "single_partition_of_fp32_groups" not in state:  # ZeRO 3, without Muon
-            continue
+            break
         groups = state["base_optimizer_state"]["state"]
         for group, weights in enumerate(state["single_partition_of_fp32_groups"]):
             if MOMENTS[0] not in groups[group]:
                 groups[group] = dict.fromkeys(MOMENTS, torch.zeros_like(weights))
                 of_muon.update(state["param_slice_mappings"][group])
-        if of_muon:
-            if not copy.exists():
-                shutil.copytree(checkpoint, copy, ignore=shutil.ignore_patterns(HUGGING_FACE))
-            torch.save(content, copy / file.name)
+        if not of_muon:  # the files of all ranks have the same groups
+            break
+        if not copy.exists():
+            shutil.copytree(checkpoint, copy, ignore=shutil.ignore_patterns(HUGGING_FACE))
+        torch.save(content, copy / file.name)
     return of_muon
 
 

@@ -24,9 +24,9 @@ MOMENTUM = 0.95
 def make_optimizer(name: StageName, stage: Stage, task: nn.Module) -> torch.optim.Optimizer:
     """Make the optimizer of a stage for the trained weights of its task. Its first group holds the learning rate."""
     trained = {key: parameter for key, parameter in task.named_parameters() if parameter.requires_grad}
-    matrices = _find_layer_matrices(trained) if stage.optimizer == "muon" else []
-    if matrices:
-        return _make_muon(stage, list(trained.values()), matrices)
+    matrices = {key for key, parameter in trained.items() if parameter.ndim == 2 and LAYER.search(key)}
+    if stage.optimizer == "muon" and matrices:
+        return _make_muon(stage, trained, matrices)
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
     return adam(list(trained.values()), lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
@@ -50,24 +50,20 @@ def check_optimizer(name: StageName, stage: Stage, settings: DeepSpeedSettings) 
         )
 
 
-def _find_layer_matrices(trained: dict[str, nn.Parameter]) -> list[nn.Parameter]:
-    """Find the trained matrices of the Transformer layers."""
-    return [parameter for key, parameter in trained.items() if parameter.ndim == 2 and LAYER.search(key)]
-
-
-def _make_muon(stage: Stage, trained: list[nn.Parameter], matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make DeepSpeed's Muon for matrices, with AdamW for the other trained weights."""
+def _make_muon(stage: Stage, trained: dict[str, nn.Parameter], matrices: set[str]) -> torch.optim.Optimizer:
+    """Make DeepSpeed's Muon for matrices, given by their names, with AdamW for the other trained weights."""
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
-    chosen = {id(parameter) for parameter in matrices}
-    for parameter in trained:
-        parameter.use_muon = id(parameter) in chosen  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
-    others = [parameter for parameter in trained if id(parameter) not in chosen]
-    common = {"weight_decay": stage.weight_decay}
-    adam = {"params": others, "use_muon": False, "lr": stage.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
-    muon = {"params": matrices, "use_muon": True, "lr": stage.muon_learning_rate, "momentum": MOMENTUM}
+    others: list[nn.Parameter] = []
+    of_muon: list[nn.Parameter] = []
+    for key, parameter in trained.items():
+        parameter.use_muon = key in matrices  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
+        (of_muon if key in matrices else others).append(parameter)
+    decay, rate = stage.weight_decay, stage.muon_learning_rate
+    adam = {"lr": stage.learning_rate, "weight_decay": decay, "betas": (0.9, 0.999), "eps": 1e-8}
+    muon = {"lr": rate, "weight_decay": decay, "momentum": MOMENTUM, "ns_method": "standard"}
     optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
-        [{**adam, **common}, {**muon, **common, "ns_method": "standard"}],
+        [{"params": others, "use_muon": False, **adam}, {"params": of_muon, "use_muon": True, **muon}],
         adam_optimizer=torch.optim.AdamW,
         adam_optimizer_kwargs={"fused": True},
     )

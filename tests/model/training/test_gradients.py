@@ -66,7 +66,7 @@ def run_rank(rank, ranks, port, made, folder, changes):
 
 
 def take_step(made, folder, world, task, name, zero, stage, optimizer=None):
-    """Return what a step subtracts from the weights, by their names."""
+    """Take one step. Returns the weights before it minus those after it, by name."""
     file = folder / f"ds-{world.rank}.json"
     values = {"zero_optimization": {"stage": zero}, "zero_allow_untested_optimizer": True}
     file.write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO_BATCH, **values}))
@@ -84,7 +84,7 @@ def take_step(made, folder, world, task, name, zero, stage, optimizer=None):
 
 @pytest.fixture(scope="module")
 def changes(made, tmp_path_factory):
-    """What a step subtracts, by "stage ZeRO ranks" or "muon ZeRO ranks", and by the name of the weights."""
+    """Changes of the weights in one step, by "stage ZeRO ranks" or "muon ZeRO ranks", then by name."""
     folder = tmp_path_factory.mktemp("gradients")
     context = torch.multiprocessing.get_context("spawn")
     with context.Manager() as manager:
