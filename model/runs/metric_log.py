@@ -1,4 +1,4 @@
-"""Metric log of a run: metrics.jsonl and TensorBoard event files, written by rank 0 only.
+"""Writer of the metric log of a run: metrics.jsonl and TensorBoard event files, by rank 0 only.
 
 torch's SummaryWriter is not used because its thread prints a traceback when the disk is full.
 """
@@ -10,18 +10,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from model.runs.metrics_file import read_metrics
 from model.runs.status import STATUS, State, update_status
 from pipeline.errors import UserError
 from pipeline.io.atomic import fix_of_write_error, write_text
 
-POSITION_KEYS = ("stage", "step", "epoch")
-"""Keys of every line that give its position in the run; all other keys are metrics."""
 STATUS_EVERY_S = 15.0
 """Time between two updates of the step in status.json."""
 
@@ -109,24 +108,3 @@ class Tracker:
             if not folder.is_dir():
                 problem = "the run directory was removed during the training, with its checkpoints"
             raise UserError(f"{folder}: {problem}; fix: {fix_of_write_error(reason, folder)}") from None
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of metrics.jsonl. Incomplete lines, after a kill or on a full disk, are skipped."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        with suppress(ValueError):
-            line = json.loads(text)
-            if isinstance(line, dict) and line.keys() >= set(POSITION_KEYS):
-                lines.append(line)
-    return lines
-
-
-def read_long_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl in long format: stage, step, epoch, metric, value, one row per value."""
-    return [
-        {**{name: line[name] for name in POSITION_KEYS}, "metric": name, "value": float(value)}
-        for line in read_metrics(path)
-        for name, value in line.items()
-        if name not in POSITION_KEYS
-    ]

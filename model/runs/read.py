@@ -15,7 +15,7 @@ from model.artifacts.json_files import read_run_json
 from model.artifacts.manifest import read_manifest
 from model.artifacts.run_suggestions import no_run_error
 from model.config import STAGES
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.status import STATUS, State, read_status
 from model.scoring.scale import describe_scale_problem
 from pipeline.config.schema import SEQUENCE_NAME

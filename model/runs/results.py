@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
-from model.runs.metric_log import read_long_metrics
+from model.runs.metrics_file import read_long_metrics
 from model.runs.publish import publish_run
 from model.scoring.bootstrap import correlation_intervals
 from model.scoring.metrics import values_of_labels

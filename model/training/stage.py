@@ -70,9 +70,7 @@ def run_stage(
     if state.adopt_order(stream.lanes, stream.rows):
         report(f"the order of promoters has changed since the checkpoint; epoch {state.epoch} starts again")
     meter = Meter(engine, stream, tracker, make_stage_cost(config, index, name), matmul_rate, config.assay.name)
-    # Without model.compile, the code of Muon in DeepSpeed runs uncompiled, too: it would need a compiler.
-    stance = torch.compiler.set_stance("default" if config.model.compile else "force_eager")
-    with stance, progress(name, "steps", quiet=not world.is_rank0) as show:
+    with progress(name, "steps", quiet=not world.is_rank0) as show:
         StageLoop(run, settings, meter, checkpoints, stop, show).run(state)
     return state.progress
 

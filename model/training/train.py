@@ -21,6 +21,7 @@ from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
 from model.training.messages import describe_rate, describe_run, describe_summary, warn_long_training
+from model.training.optimization.compilation import torch_compile
 from model.training.prepare import TrainingRun, check_held_out, prepare
 from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage
@@ -63,8 +64,8 @@ def train_on_rank(
 ) -> Summary:
     """Train as one rank of a process group. All ranks call this. Raises the errors of train."""
     path = config.run.directory / STATUS if world.is_rank0 else None
-    exact = deterministic_kernels(config.run.deterministic)
-    with exact, prepare(config, settings, world, stages) as run, RunStatus(path) as status:
+    exact, compiler = deterministic_kernels(config.run.deterministic), torch_compile(config.model.compile)
+    with exact, compiler, prepare(config, settings, world, stages) as run, RunStatus(path) as status:
         finished = read_finished_results(run, stages)
         if world.is_rank0:
             emit(f"note       {finished['note']}" if finished else describe_run(run, stages))

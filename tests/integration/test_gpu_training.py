@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import Workspace
 from tests.integration.test_resume import SCRATCH, evaluations, train

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.status import read_status
 from tests.conftest import ROOT
 from tests.integration import hosts as lab

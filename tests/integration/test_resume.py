@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
 
 from model.artifacts.manifest import find_corruption
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import ENVIRONMENT, Workspace
 

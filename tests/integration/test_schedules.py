@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
 pytestmark = pytest.mark.processes

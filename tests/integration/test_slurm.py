@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from tests.conftest import ROOT
 from tests.integration import slurm as lab
 from tests.integration.test_hosts import check_same

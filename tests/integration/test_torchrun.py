@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.status import read_status
 from tests.integration.conftest import ENVIRONMENT, Workspace
 from tests.integration.test_hosts import check_same

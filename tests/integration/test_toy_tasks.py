@@ -9,7 +9,7 @@ import yaml
 
 from model.interpretation.saturation_mutagenesis import saturation_mutagenesis
 from model.prediction.predictor import Predictor
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from tests.conftest import ROOT
 from tests.integration.conftest import Workspace
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from tests.integration.conftest import ENVIRONMENT, Workspace
 
 pytestmark = pytest.mark.processes

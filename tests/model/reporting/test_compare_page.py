@@ -10,7 +10,7 @@ import pytest
 from model.artifacts.manifest import Layout, StageProgress, write_manifest
 from model.reporting.compare_page import compare_runs, differences, score_lines
 from model.reporting.run_sections import TITLES, explain_stage
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.runs.read import read_run
 from pipeline.errors import UserError
 from pipeline.reporting.palette import BLUE, ORANGE

@@ -16,7 +16,8 @@ from scipy.stats import pearsonr, spearmanr, ttest_1samp
 from model.reporting.dream_section import LEADERBOARD
 from model.reporting.run_page import write_report
 from model.reporting.run_plots import FEW, POINTS, SHADES, Curve, class_limits, without_repeats
-from model.runs.metric_log import Tracker, read_metrics
+from model.runs.metric_log import Tracker
+from model.runs.metrics_file import read_metrics
 from model.scoring.dream import DreamScore
 from model.scoring.scores import CorrelationScores
 from model.training.messages import describe_summary

@@ -6,7 +6,8 @@ import shutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.runs.metric_log import Tracker, read_long_metrics, read_metrics
+from model.runs.metric_log import Tracker
+from model.runs.metrics_file import read_long_metrics, read_metrics
 from pipeline.errors import UserError
 from pipeline.io.atomic import fix_of_write_error
 from tests.model.runs.trainer import PRODUCTS, KilledError

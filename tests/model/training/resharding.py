@@ -19,6 +19,7 @@ from model.training.checkpointing.checkpoints import Checkpoints, StageState
 from model.training.checkpointing.reshard import convert
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
+from model.training.optimization.compilation import torch_compile
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream
@@ -136,7 +137,7 @@ def main():
                     "next": sorted({float(values["step"]) for values in states.values()}),
                 }
                 stage.engine.deepspeed.destroy()
-    with torch.compiler.set_stance("force_eager"):
+    with torch_compile(False):
         results["muon"] = convert_muon(config, world)
     Path("results.json").write_text(json.dumps(results, indent=1))
     leave_group()

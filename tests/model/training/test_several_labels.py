@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from model.prediction.predictor import Predictor
 from model.reporting.compare_page import compare_runs
 from model.reporting.run_page import write_report
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.training.messages import describe_summary
 from model.training.train import train
 from pipeline.dataset.database import open_dataset

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from model.runs.metric_log import read_metrics
+from model.runs.metrics_file import read_metrics
 from model.training.train import train
 from pipeline.errors import UserError
 from tests.conftest import small_config

@@ -7,6 +7,7 @@ import torch
 
 from model.bert.build import build_task
 from model.training.ds_config import read_ds_config
+from model.training.optimization.compilation import torch_compile
 from model.training.optimization.optimizer import check_optimizer, make_optimizer
 from model.training.optimization.schedule import LearningRate
 from pipeline.errors import UserError
@@ -55,7 +56,7 @@ def test_muon_takes_the_steps_of_torch(made):
         for a, b in pairs:
             a.grad = torch.randn(a.shape, generator=generator)
             b.grad = a.grad.clone()
-        with torch.compiler.set_stance("force_eager"):
+        with torch_compile(False):
             for each in (optimizer, *oracles):
                 each.step()
     for (a, b), start in zip(pairs, build(made).parameters(), strict=True):
