@@ -23,6 +23,7 @@ from model.distributed.process_group import init_group, leave_group, sum_over_ra
 from model.training.checkpointing.hf_export import gather_weights
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
+from model.training.optimization.compilation import torch_compile
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
@@ -122,8 +123,9 @@ def main():
     world = init_group()
     type(get_accelerator()).is_fp16_supported = lambda _: True
     matrix = [(zero, p) for zero in range(4) for p in PRECISIONS if (zero, p) not in REFUSED]
-    results = {f"{zero} {p}": first_losses(config, world, zero, p) for zero, p in matrix}
-    results |= {f"{z} {p} muon": first_losses(config, world, z, p, optimizer="muon") for z, p in matrix if z < 3}
+    with torch_compile(False):
+        results = {f"{zero} {p}": first_losses(config, world, zero, p) for zero, p in matrix}
+        results |= {f"{z} {p} muon": first_losses(config, world, z, p, optimizer="muon") for z, p in matrix if z < 3}
     results |= {f"{zero} compiled": first_losses(config, world, zero, "fp32", compiled=True) for zero in COMPILED}
     results["overflow"] = first_losses(config, world, 1, "fp16", learning_rate=1e20)
     if world.is_rank0:
