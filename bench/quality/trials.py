@@ -65,7 +65,7 @@ MUON_SCHEDULES: Schedules = {
     1000: ("finetune.global_batch=32",),
     8000: (),
     50_000: (
-        "finetune.random_n=0.03", "finetune.max_epochs=10", "finetune.weight_decay=0.1", "model.compile=true",
+        "finetune.random_n=0.03", "finetune.max_epochs=20", "finetune.weight_decay=0.1", "model.compile=true",
     ),
 }  # fmt: skip
 """Size -> changes of the preset, chosen on validation rows: of two seeds for 8,000, of one for 50,000 promoters."""

@@ -172,6 +172,8 @@ def describe_summary(summary: dict[str, Any]) -> str:
         lines += [f"warning    {warning}" for warning in warn_of_scale(score)]
     if summary.get("scores"):
         lines.append("           RMSE is the typical error. Predicting the mean has Pearson, Spearman and R2 of 0")
+        if summary["config"]["finetune"].get("reverse_complement"):
+            lines.append("           The scores are of one strand. `predict --both-strands` averages over both strands")
     names = ("directory", "model", "pretrained", "dataset", "note")
     lines += [f"{name:10} {summary[name]}" for name in names if name in summary]
     return "\n".join(lines)

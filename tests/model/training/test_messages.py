@@ -70,3 +70,10 @@ def test_more_epochs_are_suggested_if_the_last_step_is_the_best(best_step, sched
     text = describe_summary({"config": {"finetune": {"schedule": schedule}}, "training": {"finetune": stage}})
     assert ("finetune.max_epochs" in text) == suggested
     assert "max_epochs" not in describe_summary({"training": {"finetune": stage}})  # as of pretraining alone
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_model_of_both_strands_names_the_option_that_reads_them(both):
+    config = {"assay": {}, "finetune": {"reverse_complement": both}}
+    score = {"pearson": 0.5, "spearman": 0.4, "r2": 0.2, "mse": 1.0, "rows": 9}
+    assert ("--both-strands" in describe_summary({"config": config, "scores": {"test": score}})) == both
