@@ -68,7 +68,9 @@ MUON_SCHEDULES: Schedules = {
         "finetune.random_n=0.03", "finetune.max_epochs=20", "finetune.weight_decay=0.1", "model.compile=true",
     ),
 }  # fmt: skip
-"""Size -> changes of the preset, chosen on validation rows: of two seeds for 8,000, of one for 50,000 promoters."""
+"""Size -> changes of the preset. Rates and decay were chosen on validation rows: of two seeds for 8,000 promoters,
+and of one for 50,000. The epochs for 50,000 are those of the CNN.
+"""
 LONG_SCHEDULES: Schedules = {
     1000: ("finetune.max_epochs=40", "finetune.global_batch=32", *ONE_STRAND),
     8000: ("finetune.max_epochs=40", *ONE_STRAND),
