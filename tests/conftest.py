@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # And the order of a sum over threads shows in the last bits.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+HANDLED_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "assay.flank=5",
@@ -50,6 +52,14 @@ def small_config(folder: Path, *overrides: str) -> Config:
     """Return a configuration whose files are all in one folder."""
     places = [f"dataset.path={folder}/dataset.duckdb", f"shards.path={folder}/shards", f"run.path={folder}/runs"]
     return load_config(ROOT / "config.yaml", [*SMALL, *places, *overrides])
+
+
+@pytest.fixture(autouse=True)
+def handlers_stay() -> Iterator[None]:
+    """Fail a test that leaves a handler of signals behind: later tests in this process would lose Ctrl-C."""
+    earlier = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
+    yield
+    assert {number: signal.getsignal(number) for number in HANDLED_SIGNALS} == earlier
 
 
 @dataclass(frozen=True)

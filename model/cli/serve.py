@@ -9,6 +9,7 @@ import typer
 
 from model.cli.options import MODEL_FOLDER
 from model.serving.limits import HOST, PORT
+from pipeline.runtime.interrupts import signal_handlers
 from pipeline.runtime.progress import emit
 
 
@@ -34,11 +35,10 @@ def serve(
 
     from model.serving.server import serve as serve_run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and uploads are deleted
-
     def started(address: str) -> None:
         print(f"{address} serves {model}; end: Ctrl-C", flush=True)
 
-    with suppress(KeyboardInterrupt):  # before the server handles Ctrl-C, or again while it closes
+    ends_as_ctrl_c = signal_handlers([signal.SIGTERM], signal.default_int_handler)  # so that uploads are deleted
+    with suppress(KeyboardInterrupt), ends_as_ctrl_c:  # before the server handles Ctrl-C, or again while it closes
         serve_run(model, host, port, context.obj.overrides, started, lambda text: emit(f"warning: {text}"))
     emit("stopped")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
 from uuid import uuid4
 
 from model.cluster.cleanup import Leftovers, inspect_launch
@@ -27,6 +27,7 @@ from model.cluster.hosts import (
 )
 from model.runs.status import LAUNCH, ExitCode, State
 from pipeline.errors import UserError
+from pipeline.runtime.interrupts import signal_handlers
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 300.0
 """Wait before the first restart, and longest wait; in between, each wait is twice as long as the one before."""
@@ -79,6 +80,43 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
     if target.hosts:
         check_environment_files()
     stop = _StopForwarder()
+    with signal_handlers((signal.SIGINT, signal.SIGTERM), stop.handle_signal):
+        return _run_until_finished(command, target, max_restarts, stop, report)
+
+
+class _StopForwarder:
+    """Receiver of stop signals to this process, which forwards them to the training as SIGTERM."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def handle_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        self._forward()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most until a stop is requested. Returns whether it was."""
+        end = time.monotonic() + seconds
+        while not self.requested and time.monotonic() < end:
+            time.sleep(min(0.2, seconds))
+        return self.requested
+
+    def watch(self, child: "subprocess.Popen[bytes]") -> None:
+        """Forward stop requests to a process from now on, an earlier request at once."""
+        self._child = child
+        if self.requested:
+            self._forward()
+
+    def _forward(self) -> None:
+        if self._child is not None and self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGTERM)
+
+
+def _run_until_finished(
+    command: Sequence[str], target: Target, max_restarts: int, stop: _StopForwarder, report: Report
+) -> int:
+    """Start the command, again after each failure that a restart may mend. Returns the exit code of the last start."""
     restarts = in_row = 0
     while True:
         attempt = _attempt(command, target, stop, report)
@@ -103,34 +141,6 @@ def relaunch(command: Sequence[str], max_restarts: int, report: Report) -> int:
         if stop.wait(wait_s):
             break
     return attempt.code or 1
-
-
-class _StopForwarder:
-    """Receiver of SIGINT and SIGTERM to this process, which forwards them to the training as SIGTERM."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._child: subprocess.Popen[bytes] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait, at most until a stop is requested. Returns whether it was."""
-        end = time.monotonic() + seconds
-        while not self.requested and time.monotonic() < end:
-            time.sleep(min(0.2, seconds))
-        return self.requested
-
-    def watch(self, child: "subprocess.Popen[bytes]") -> None:
-        """Forward stop requests to a process from now on, an earlier request at once."""
-        self._child = child
-        if self.requested:
-            self._stop()
-
-    def _stop(self, *_: Any) -> None:
-        self.requested = True
-        if self._child is not None and self._child.poll() is None:
-            os.killpg(self._child.pid, signal.SIGTERM)
 
 
 def _attempt(command: Sequence[str], target: Target, stop: _StopForwarder, report: Report) -> Attempt:

@@ -17,6 +17,7 @@ from types import FrameType
 from model.cluster.cleanup import inspect_launch
 from model.cluster.scontrol import read_job_fields, run_program
 from model.runs.status import LAUNCH, ExitCode, State
+from pipeline.runtime.interrupts import signal_handlers
 from pipeline.runtime.progress import emit
 
 MAX_RESTARTS = 5
@@ -37,11 +38,13 @@ class SlurmJob:
         """environment: of the batch process, as Slurm has set it."""
         self._id, self._nodes = environment["SLURM_JOB_ID"], environment["SLURM_JOB_NUM_NODES"]
         self._stop = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._note)
 
     def run(self, command: Sequence[str]) -> int:
         """Run the srun command of a training until it is finished or the job has to end. Returns the exit code."""
+        with signal_handlers((signal.SIGTERM, signal.SIGUSR1), self._note):
+            return self._run(command)
+
+    def _run(self, command: Sequence[str]) -> int:
         restarts = 0
         while True:
             launch = f"slurm-{self._id}-{time.time_ns()}"

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from model.distributed.process_group import World
 from model.watchdog.client import STOP_SIGNALS
+from pipeline.runtime.interrupts import signal_handlers
 
 ECHO_S = 1.0
 """A second SIGINT within this time may be the launcher's copy of the first one."""
@@ -48,9 +49,5 @@ class StopRequest:
 def catch_stop_signals(world: World) -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a stop request while a block runs; restore the earlier handlers afterwards."""
     request = StopRequest(world)
-    before = {number: signal.signal(number, request.handle_signal) for number in STOP_SIGNALS}
-    try:
+    with signal_handlers(STOP_SIGNALS, request.handle_signal):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,15 +1,28 @@
-"""Handlers of Ctrl-C for the time of a block."""
+"""Handlers of signals for the time of a block, above all of Ctrl-C."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+Handler = Callable[[int, FrameType | None], Any]
+
 
 @contextmanager
-def interrupt_handler(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def signal_handlers(numbers: Iterable[int], handler: Handler) -> Iterator[None]:
+    """Handle signals by a function while a block runs, and restore the earlier handlers afterwards."""
+    earlier = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in earlier.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def interrupt_handler(handler: Handler) -> Iterator[None]:
     """Handle Ctrl-C by a function while a block runs.
 
     Nothing changes in other threads, which do not receive Ctrl-C, and where no Python function handles it.
@@ -17,11 +30,8 @@ def interrupt_handler(handler: Callable[[int, FrameType | None], Any]) -> Iterat
     if not callable(signal.getsignal(signal.SIGINT)) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    earlier = signal.signal(signal.SIGINT, handler)
-    try:
+    with signal_handlers([signal.SIGINT], handler):
         yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)
 
 
 @contextmanager

@@ -13,14 +13,6 @@ from tests.pipeline.dataset.toy_dataset import GOOD, OUTPUTS, everything, toy_co
 NAMES = {"toy.tsv", *OUTPUTS}
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c():
-    """Set Python's own handler, which earlier tests may have replaced."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def toy(tmp_path):
     """Build a dataset of a file of rows."""
