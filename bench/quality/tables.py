@@ -218,8 +218,8 @@ def overlap(results: Results, metric: str) -> str:
 
 
 def spans(results: Results) -> str:
-    """Make the table of pretraining on hidden spans: the preset's short training with and without it."""
-    methods = ("spans", f"{PRESET}-pretrained"), ("presets", PRESET)
+    """Make the table of pretraining on hidden spans: the preset's training with and without it."""
+    methods = ("spans", f"{MUON}-pretrained"), ("presets", MUON)
     rows = [
         [place, cell(pretrained), cell(without), difference(pretrained, without)]
         for place, (pretrained, without) in on_seeds_of_first(results, "pearson", *methods)
@@ -295,7 +295,7 @@ def plot(results: Results, path: Path) -> None:
 
 def plot_gain(results: Results, path: Path) -> None:
     """Plot what pretraining adds, by training promoters: means with 95 % intervals, one panel per split."""
-    spans = ("spans", f"{PRESET}-pretrained", "presets", PRESET, "#d55e00", 1.07)
+    spans = ("spans", f"{MUON}-pretrained", "presets", MUON, "#d55e00", 1.07)
     models = {
         "3-mers in frames, hidden k-mers": ("sizes", "pretrained", "sizes", "scratch", "#0072b2", 0.93),
         "composed 7-mers, hidden spans": spans,
@@ -362,7 +362,7 @@ def tables(results: Results) -> Iterable[str]:
     if "overlap" in studies:
         yield overlap(results, "pearson")
         yield overlap(results, "spearman")
-    if any(one["variant"] == f"{PRESET}-pretrained" for one in results):
+    if any(one["variant"] == f"{MUON}-pretrained" for one in results):
         yield spans(results)
     if "ablations" in studies:
         yield ablations(results)

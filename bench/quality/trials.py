@@ -220,12 +220,12 @@ def span_pretraining() -> Iterator[Trial]:
 
 
 def spans() -> Iterator[Trial]:
-    """Yield a short training of the preset from that pretraining; `presets` has the same without it."""
+    """Yield the preset's training from that pretraining; `presets` has the same without it."""
     for split in SPLITS:
         for seed in SEEDS:
             for size in SIZES:
-                settings = (*PRESET_DATASET, *SHORT_SCHEDULES[size], "finetune.start=pretrained")
-                fixed = ("spans", "yeast", split, seed, size, "bert", f"{PRESET}-pretrained")
+                settings = (*PRESET_DATASET, *MUON_SCHEDULES[size], "finetune.start=pretrained")
+                fixed = ("spans", "yeast", split, seed, size, "bert", f"{MUON}-pretrained")
                 yield Trial(*fixed, settings, f"yeast-{split}-{seed}-all-spans", preset=PRESET)
 
 

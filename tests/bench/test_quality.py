@@ -101,8 +101,8 @@ def test_splits_without_shared_runs_have_a_table_of_their_own():
 
 
 def test_gain_by_pretraining_on_spans_uses_the_seeds_of_both():
-    results = [one("presets", "small", seed, 0.8 + seed / 100) for seed in SEEDS]
-    results += [one("spans", "small-pretrained", seed, 0.81 + seed / 100) for seed in (1, 2)]
+    results = [one("presets", "small-muon", seed, 0.8 + seed / 100) for seed in SEEDS]
+    results += [one("spans", "small-muon-pretrained", seed, 0.81 + seed / 100) for seed in (1, 2)]
     table = next(each for each in tables(results) if "pretrained on spans" in each)
     row = "| random, 8,000 | .825 (.820 to .830) | .815 (.810 to .820) | +.010 (+.010 to +.010) |"
     assert table.splitlines()[2:] == [row]
