@@ -70,6 +70,8 @@ def describe_baseline(summary: dict[str, Any]) -> Iterator[str]:
         intervals = score["intervals"]
         pearson, spearman = (format_interval(score[name], intervals.get(name)) for name in ("pearson", "spearman"))
         yield f"  {split:5}  {format_count(score['rows'], 'row')}: Pearson {pearson}, Spearman {spearman}"
+    if summary["config"].get("finetune", {}).get("reverse_complement"):
+        yield "  The scores are of one strand, as those of train.py"
     if note := summary.get("note"):
         yield f"note: {note}"
     directory = summary["directory"]

@@ -51,6 +51,7 @@ def find_presets():
 
 
 PRESETS = find_presets()
+PREDICTION_PAGE = ROOT / "docs" / "prediction.md"
 
 
 @dataclass
@@ -113,8 +114,13 @@ def call_pipeline(classify, texts):
 
 
 def run_snippet(card):
-    """Run the Python code of a card: the promoter and what it prints, the numbers of its labels in order."""
+    """Run the Python code of a card, as run_code."""
     (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    return run_code(code)
+
+
+def run_code(code):
+    """Run Python code: the promoter and what it prints, the numbers of its labels in order."""
     printed, names = io.StringIO(), SimpleNamespace()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "card", "exec"), vars(names))
@@ -151,6 +157,15 @@ def test_every_call_gives_the_same_number(exported, finished_run, tmp_path):
     with torch.inference_mode():
         by_graph = graph(torch.from_numpy(encode_bases(exported.promoters))).numpy()
     assert by_graph.reshape(exported.expected.shape) == pytest.approx(exported.expected, abs=1e-5)
+
+
+def test_the_documented_code_predicts_the_mean_over_both_strands(made, tmp_path):
+    small = export(made, tmp_path / "model", load_config(ROOT / "configs" / "small.yaml", TINY))
+    (code,) = re.findall(r"```python\n(.*?promoter_bert\[.*?)```", PREDICTION_PAGE.read_text(), flags=re.DOTALL)
+    promoter, printed = run_code(code.replace("runs/small/model", str(small.folder)))
+    expected = Predictor(small.folder, both_strands=True).predict([promoter])
+    assert printed == pytest.approx(expected, abs=1e-5)
+    assert expected != pytest.approx(Predictor(small.folder).predict([promoter]), abs=1e-3)
 
 
 def test_the_card_averages_reading_frames_of_several_labels(made, finished_run, tmp_path):
