@@ -26,6 +26,7 @@ LAYERS = (
     "model.watchdog",
     "model.runs",
     "model.scoring",
+    "model.muon",
     "model.bert",
     "model.artifacts",
     "model.config",

@@ -19,12 +19,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from model.baselines.cnn import EVALUATION_BATCH, LEARNING_RATE, CnnSettings, CnnTraining, Values
 from model.baselines.cnn_network import SIZES
+from model.baselines.cnn_optimizer import WEIGHT_DECAY, Optimizer
 from model.config import load_config
 from model.prediction.validate import repaired
 from model.scoring.metrics import pearson, spearman
@@ -132,6 +134,8 @@ def main() -> None:
         "--random-n", type=float, default=0.0, help="probability that training reads a base as N; default: 0"
     )
     cli.add_argument("--reverse-complement", action="store_true", help="train on both strands")
+    cli.add_argument("--optimizer", choices=get_args(Optimizer), default="adam", help="default: adam")
+    cli.add_argument("--weight-decay", type=float, default=WEIGHT_DECAY, help="default: 0.1")
     cli.add_argument("--seed", type=int, default=0, help="default: 0")
     cli.add_argument("--json", action="store_true", help="print result and settings as one line of JSON")
     cli.add_argument("--predict", type=Path, help="file of promoters to predict; default: none")

@@ -21,6 +21,7 @@ from bench.quality.trials import (
     CHOICES_AT,
     CNN,
     CNN_LONG,
+    CNN_MUON,
     CNN_TWO_STRANDS,
     LONG,
     MUON,
@@ -42,7 +43,8 @@ VARIANT_LABELS = {
     "ridge": "ridge",
     PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands, Adam",
     MUON: "small.yaml, both strands",
-    CNN: "CNN, short", CNN_LONG: "CNN, long", CNN_TWO_STRANDS: "CNN, both strands",
+    CNN: "CNN, short", CNN_LONG: "CNN, long", CNN_TWO_STRANDS: "CNN, both strands, Adam",
+    CNN_MUON: "CNN, both strands, Muon",
 }  # fmt: skip
 """Name in a table of each variant of the preset and of the CNN."""
 
@@ -78,6 +80,11 @@ def difference(values: Scores, others: Scores) -> str:
         return ""
     mean, half = interval
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
+
+
+def differences(values: Scores, others: Scores) -> tuple[str, str]:
+    """Format the scores of another method, and the mean difference from it."""
+    return cell(others), difference(values, others)
 
 
 def difference_interval(values: Scores, others: Scores) -> tuple[float, float] | None:
@@ -178,19 +185,20 @@ def two_strands(results: Results, metric: str) -> str:
     metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean prediction over both. The
     scores of the others are those on the seeds of the preset.
     """
-    variants = MUON, CNN_TWO_STRANDS, TWO_STRANDS
+    variants = MUON, CNN_MUON, CNN_TWO_STRANDS, TWO_STRANDS
     places = [*on_seeds_of_first(results, metric, *(("presets", variant) for variant in variants))]
     for size in SIZES:
         small, *others = (on_all_splits(results, metric, variant, size) for variant in variants)
         if len(small) > len(SEEDS):
             places.append((f"all, {size:,}", [small, *(on_seeds_of(small, other) for other in others)]))
     rows = [
-        [place, str(len(small)), cell(small), cell(cnn), difference(small, cnn), cell(adam)]
-        for place, (small, cnn, adam) in places
+        [place, str(len(small)), cell(small), *differences(small, muon), *differences(small, cnn), cell(adam)]
+        for place, (small, muon, cnn, adam) in places
     ]
     strands = "both strands" if metric.startswith("both_") else "one strand"
     head = [f"{metric.removeprefix('both_').title()}, {strands}: splits, training rows", "trainings"]
-    return markdown([*head, "small.yaml", "CNN", "small.yaml minus CNN", "small.yaml with Adam"], rows)
+    cnns = [column for name in ("Muon", "Adam") for column in (f"CNN, {name}", f"small.yaml minus CNN, {name}")]
+    return markdown([*head, "small.yaml", *cnns, "small.yaml with Adam"], rows)
 
 
 def long_training(results: Results, metric: str) -> str:

@@ -1,7 +1,7 @@
 """Training of the convolutional network, with the same splits and data loader as BERT.
 
-Mean squared error on standardized labels, AdamW, one-cycle learning rate. The weights with the highest validation
-Pearson are kept. With one thread, equal seeds give equal numbers.
+Mean squared error on standardized labels, AdamW or Muon, one-cycle learning rate. The weights with the highest
+validation Pearson are kept. With one thread, equal seeds give equal numbers.
 """
 
 import math
@@ -20,8 +20,10 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
 from model.baselines.cnn_network import SIZES, Network, one_hot
+from model.baselines.cnn_optimizer import WEIGHT_DECAY, Optimizer, make_optimizer
 from model.baselines.fit import HELD_OUT, BaselineFit, HeldOutRows, OnProgress
 from model.bert.rng import derive_seed
+from model.muon.compilation import torch_compile
 from model.scoring.metrics import regression_scores, scores_of_labels
 from pipeline.errors import UserError
 from pipeline.shards.index import Index, read_index
@@ -32,7 +34,6 @@ from pipeline.tokens.kmers import Ids, Numbers
 Values = npt.NDArray[np.float32]
 EVALUATION_BATCH = 1024
 """Promoters per forward pass without training."""
-WEIGHT_DECAY = 0.1
 WARM_UP = 0.3
 """Share of the steps over which the learning rate rises."""
 LEARNING_RATE = 1e-2
@@ -51,7 +52,8 @@ class CnnSettings:
     """Settings of a training. size: key of SIZES; batch: promoters per step; learning_rate: the highest one.
 
     random_n: probability that training reads a base as N; reverse_complement: whether each epoch of training reads a
-    random half of the promoters from the other strand. Both are as in the settings of `finetune`.
+    random half of the promoters from the other strand; optimizer, weight_decay. All are as in the settings of
+    `finetune`. With Muon, learning_rate is that of Muon and of AdamW.
     """
 
     size: str
@@ -61,6 +63,8 @@ class CnnSettings:
     seed: int
     random_n: float = 0.0
     reverse_complement: bool = False
+    optimizer: Optimizer = "adam"
+    weight_decay: float = WEIGHT_DECAY
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,18 @@ def choose_settings(
     epochs: int | None = None,
     random_n: float = 0.0,
     reverse_complement: bool = False,
+    optimizer: Optimizer = "adam",
+    weight_decay: float = WEIGHT_DECAY,
 ) -> CnnSettings:
     """Choose the schedule for a number of training rows. The size is always small, the only one that was tuned.
 
-    epochs: instead of the schedule's. random_n, reverse_complement: as in CnnSettings.
+    epochs: instead of the schedule's. The others are as in CnnSettings.
     """
     tuned, batch = next((most, batch) for limit, most, batch in SCHEDULES if limit is None or train_rows <= limit)
     if random_n or reverse_complement:
         tuned *= AUGMENTED
-    return CnnSettings("small", epochs or tuned, batch, learning_rate, seed, random_n, reverse_complement)
+    more = random_n, reverse_complement, optimizer, weight_decay
+    return CnnSettings("small", epochs or tuned, batch, learning_rate, seed, *more)
 
 
 class CnnTraining:
@@ -127,10 +134,17 @@ class CnnTraining:
         emit: called with one line per epoch; on_progress: called after each step with promoters done, the total, and
         the last line. Raises UserError if the loss is not finite.
         """
+        with torch_compile(enabled=self.settings.optimizer == "adam"):  # the functions of Muon run uncompiled
+            return self._fit(emit, on_progress)
+
+    def _fit(self, emit: Callable[[str], None], on_progress: OnProgress) -> CnnFit:
         settings, network = self.settings, self.network
         stream = self._stream("train", settings.batch, training=True)
-        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-        schedule = OneCycleLR(optimizer, settings.learning_rate, settings.epochs * len(stream), pct_start=WARM_UP)
+        optimizer = make_optimizer(network, settings.optimizer, settings.learning_rate, settings.weight_decay)
+        schedule = OneCycleLR(
+            optimizer, settings.learning_rate, settings.epochs * len(stream), pct_start=WARM_UP,
+            cycle_momentum=settings.optimizer == "adam",
+        )  # fmt: skip
         best, best_epoch, line = -math.inf, 0, ""
         best_weights: dict[str, torch.Tensor] = {}
         log: list[dict[str, Any]] = []

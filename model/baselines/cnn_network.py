@@ -76,17 +76,22 @@ class Places:
 class Convolution(nn.Module):
     """Convolution along the sequence: (rows, places, inputs) -> (rows, places, outputs).
 
-    A two-dimensional convolution with channels last is the fastest form on CPUs.
+    The weight is a matrix (outputs, kernel x inputs), as Muon needs it. Its view as a two-dimensional convolution has
+    channels last, the fastest form on CPUs.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        self.weigh = nn.Conv2d(inputs, outputs, (1, kernel), padding=(0, kernel // 2))
-        self.weigh.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        initial = nn.Conv2d(inputs, outputs, (1, kernel))
+        self.weight = nn.Parameter(initial.weight.detach().permute(0, 2, 3, 1).reshape(outputs, -1))
+        self.bias = initial.bias
+        self._shape = outputs, 1, kernel, inputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve x (rows, places, inputs), which is 0 in padding."""
-        weighted: torch.Tensor = self.weigh(x[:, None].permute(0, 3, 1, 2))
+        weight = self.weight.view(self._shape).permute(0, 3, 1, 2)
+        padding = 0, self._shape[2] // 2
+        weighted = F.conv2d(x[:, None].permute(0, 3, 1, 2), weight, self.bias, padding=padding)
         return weighted[:, :, 0].transpose(1, 2)
 
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from model.baselines.cnn import (
     LEARNING_RATE,
     WARM_UP,
-    WEIGHT_DECAY,
     CnnSettings,
     choose_settings,
     fit_shards,
 )
+from model.baselines.cnn_optimizer import WEIGHT_DECAY
 from model.baselines.fit import BaselineFit, HeldOutRows, OnProgress
 from model.baselines.ridge import ALPHAS, LONGEST
 from model.baselines.ridge_fit import fit_dataset
@@ -73,8 +73,10 @@ def train_baseline(
         index = find_index(config)
         config = adopt_compression(config, index)
         check_fresh(index, config, info)
-        augmentation = config.finetune.random_n, config.finetune.reverse_complement
-        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate, epochs, *augmentation)
+        own = config.finetune
+        decay = own.weight_decay if own.optimizer == "muon" else WEIGHT_DECAY
+        shared = own.random_n, own.reverse_complement, own.optimizer, decay
+        settings = choose_settings(info.finetune_train_rows, config.run.seed, learning_rate, epochs, *shared)
         record = _record_cnn(config, info, index, settings)
         fit = partial(fit_shards, choose_source(config, index), index, settings, on_progress)
     return _run(record, config, info, fit, emit)
@@ -120,11 +122,12 @@ def _record_cnn(config: Config, info: DatasetInfo, index: Index, settings: CnnSe
         "global_batch": settings.batch,
         "learning_rate": settings.learning_rate,
         "schedule": "onecycle",
-        "weight_decay": WEIGHT_DECAY,
+        "weight_decay": settings.weight_decay,
         "max_epochs": settings.epochs,
         "loss": "mse",
         **({"random_n": settings.random_n} if settings.random_n else {}),
         **({"reverse_complement": True} if settings.reverse_complement else {}),
+        **({"optimizer": settings.optimizer} if settings.optimizer != "adam" else {}),
     }
     baseline = {"method": "cnn", "size": settings.size, "warm_up": WARM_UP}
     return BaselineRecord(values, info.key, index.key, baseline)
@@ -145,12 +148,12 @@ def _describe(record: BaselineRecord, info: DatasetInfo) -> str:
     if record.baseline["method"] == "ridge":
         return f"ridge: {rows}, counts of all 1- to {LONGEST}-mers, the best of {len(ALPHAS)} regularization strengths"
     finetune = record.config["finetune"]
-    augmentation = {name: finetune[name] for name in ("random_n", "reverse_complement") if name in finetune}
-    chosen = choose_settings(info.finetune_train_rows, 0, **augmentation).epochs == finetune["max_epochs"]
+    shared = {name: finetune[name] for name in ("random_n", "reverse_complement", "optimizer") if name in finetune}
+    chosen = choose_settings(info.finetune_train_rows, 0, **shared).epochs == finetune["max_epochs"]
     return (
         f"cnn: {rows}; {'chosen for this number: ' * chosen}size {record.baseline['size']}, batch "
         f"{finetune['global_batch']}, {format_count(finetune['max_epochs'], 'epoch')}"
-        + "".join(f"; finetune.{name}={str(value).lower()}" for name, value in augmentation.items())
+        + "".join(f"; finetune.{name}={str(value).lower()}" for name, value in shared.items())
     )
 
 

@@ -17,11 +17,11 @@ from model.bert.rng import deterministic_kernels
 from model.config import Config, StageName, Stages
 from model.distributed.process_group import World, join_group, run_on_rank0, sum_over_ranks
 from model.distributed.stop_signals import catch_stop_signals
+from model.muon.compilation import torch_compile
 from model.runs.metric_log import Tracker
 from model.runs.status import STATUS, RunStatus, State
 from model.training.ds_config import DEFAULT_DS_CONFIG, DeepSpeedSettings, read_ds_config
 from model.training.messages import describe_rate, describe_run, describe_summary, warn_long_training
-from model.training.optimization.compilation import torch_compile
 from model.training.prepare import TrainingRun, check_held_out, prepare
 from model.training.results import Summary, compute_results, read_finished_results
 from model.training.stage import run_stage

@@ -1,8 +1,6 @@
 """Optimizers of a stage: Adam, or Muon for the matrices of the Transformer layers.
 
-Adam scales each weight's update by that weight's own gradients. Muon (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/) treats a matrix as a whole: its momentum is replaced by the nearest
-orthogonal matrix, so that all directions of the matrix learn at the same rate, not only the few with large gradients.
+Adam scales each weight's update by that weight's own gradients. Muon treats a matrix as a whole (model/muon).
 Embeddings, biases, norms and the head stay with Adam.
 """
 
@@ -12,13 +10,12 @@ import torch
 from torch import nn
 
 from model.config import Stage, StageName
+from model.muon.optimizer import Rates, make_muon
 from model.training.ds_config import DeepSpeedSettings
 from pipeline.errors import UserError
 
 LAYER = re.compile(r"\.layers?\.\d+\.")
 """Part of the name of a weight in a Transformer layer, of BERT and of ModernBERT."""
-MOMENTUM = 0.95
-"""Momentum of Muon, as Jordan et al. recommend."""
 
 
 def make_optimizer(name: StageName, stage: Stage, task: nn.Module) -> torch.optim.Optimizer:
@@ -26,7 +23,9 @@ def make_optimizer(name: StageName, stage: Stage, task: nn.Module) -> torch.opti
     trained = {key: parameter for key, parameter in task.named_parameters() if parameter.requires_grad}
     matrices = {key for key, parameter in trained.items() if parameter.ndim == 2 and LAYER.search(key)}
     if stage.optimizer == "muon" and matrices:
-        return _make_muon(stage, trained, matrices)
+        others = [parameter for key, parameter in trained.items() if key not in matrices]
+        rates = Rates(stage.learning_rate, stage.muon_learning_rate, stage.weight_decay)
+        return make_muon([trained[key] for key in trained if key in matrices], others, rates)
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
     return adam(list(trained.values()), lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
@@ -48,23 +47,3 @@ def check_optimizer(name: StageName, stage: Stage, settings: DeepSpeedSettings) 
             f"{place}: expected 0 with {name}.optimizer=muon, got {norm:g}: it would clip the orthogonal updates; fix: "
             "set it to 0"
         )
-
-
-def _make_muon(stage: Stage, trained: dict[str, nn.Parameter], matrices: set[str]) -> torch.optim.Optimizer:
-    """Make DeepSpeed's Muon for matrices, given by their names, with AdamW for the other trained weights."""
-    from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
-
-    others: list[nn.Parameter] = []
-    of_muon: list[nn.Parameter] = []
-    for key, parameter in trained.items():
-        parameter.use_muon = key in matrices  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
-        (of_muon if key in matrices else others).append(parameter)
-    decay, rate = stage.weight_decay, stage.muon_learning_rate
-    adam = {"lr": stage.learning_rate, "weight_decay": decay, "betas": (0.9, 0.999), "eps": 1e-8}
-    muon = {"lr": rate, "weight_decay": decay, "momentum": MOMENTUM, "ns_method": "standard"}
-    optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
-        [{"params": others, "use_muon": False, **adam}, {"params": of_muon, "use_muon": True, **muon}],
-        adam_optimizer=torch.optim.AdamW,
-        adam_optimizer_kwargs={"fused": True},
-    )
-    return optimizer

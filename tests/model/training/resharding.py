@@ -15,11 +15,11 @@ from model.artifacts.manifest import Layout
 from model.bert.build import build_task
 from model.config import Config
 from model.distributed.process_group import init_group, leave_group
+from model.muon.compilation import torch_compile
 from model.training.checkpointing.checkpoints import Checkpoints, StageState
 from model.training.checkpointing.reshard import convert
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
-from model.training.optimization.compilation import torch_compile
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder
 from pipeline.stream.stream import RankSlice, ShardStream

@@ -20,10 +20,10 @@ from model.bert.build import build_task
 from model.bert.device_batch import batch_to_device
 from model.config import Config
 from model.distributed.process_group import init_group, leave_group, sum_over_ranks
+from model.muon.compilation import torch_compile
 from model.training.checkpointing.hf_export import gather_weights
 from model.training.ds_config import read_ds_config
 from model.training.engine import start_engine
-from model.training.optimization.compilation import torch_compile
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from pipeline.shards.location import shard_folder

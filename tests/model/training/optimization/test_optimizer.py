@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from model.bert.build import build_task
+from model.muon.compilation import torch_compile
 from model.training.ds_config import read_ds_config
-from model.training.optimization.compilation import torch_compile
 from model.training.optimization.optimizer import check_optimizer, make_optimizer
 from model.training.optimization.schedule import LearningRate
 from pipeline.errors import UserError

@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from model.training.optimization.compilation import VARIABLE, torch_compile
+from model.muon.compilation import VARIABLE, torch_compile
 from tests.conftest import ROOT
 
 
@@ -52,7 +52,7 @@ def test_the_environment_is_restored(monkeypatch):
 def test_the_engine_starts_without_the_compiler():
     """Loading torch's compiler takes a second, in each rank."""
     code = (
-        "import sys; from model.training.optimization.compilation import torch_compile\n"
+        "import sys; from model.muon.compilation import torch_compile\n"
         "with torch_compile(False): import deepspeed.runtime.zero.muon.muon_optimizer\n"
         "sys.exit('torch._inductor.compile_fx' in sys.modules)"
     )
