@@ -131,7 +131,7 @@ def test_padding_has_no_effect(size):
         bases, lengths = one_hot(*pad(sequences, 3, width), 3), torch.tensor([len(s) for s in sequences])
         predictions = network.train()(bases, lengths)
         predictions.square().sum().backward()
-        results.append([predictions.detach(), network.eval()(bases, lengths).detach(), network.stem.weigh.weight.grad])
+        results.append([predictions.detach(), network.eval()(bases, lengths).detach(), network.stem.weight.grad])
     for one in results[1:]:
         for ours, theirs in zip(one, results[0], strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -160,6 +160,8 @@ def test_command_prints_json_or_an_error(motif_shards, tmp_path):
         "learning_rate": 1e-2,
         "random_n": 0.0,
         "reverse_complement": False,
+        "optimizer": "adam",
+        "weight_decay": 0.1,
         "seed": 0,
     }
     assert result["train_rows"] == 640

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.baselines.cnn import CnnSettings, CnnTraining, choose_settings
+from model.baselines.cnn_optimizer import WEIGHT_DECAY
 from model.baselines.train import train_baseline
 from model.cli.app import main
 from model.reporting.compare_page import compare_runs
@@ -161,6 +162,18 @@ def test_cnn_trains_with_the_random_ns_and_strands_of_the_configuration(made, pl
     assert len({run["scores"]["valid"]["pearson"] for run in runs.values()}) == 3
     assert runs["both"]["config"]["finetune"].items() >= augmented.items()
     assert not augmented.keys() & runs["plain"]["config"]["finetune"].keys()
+
+
+def test_cnn_trains_with_the_optimizer_of_the_configuration(made, place):
+    muon = ["finetune.optimizer=muon", "finetune.weight_decay=0.2"]
+    runs = {
+        name: train_baseline(configure(made, place, f"run.name={name}", *changed), "cnn", epochs=1)
+        for name, changed in (("adam", ["finetune.weight_decay=0.2"]), ("muon", muon))
+    }
+    assert len({run["scores"]["valid"]["pearson"] for run in runs.values()}) == 2
+    adam, muon = (run["config"]["finetune"] for run in runs.values())
+    assert "optimizer" not in adam
+    assert (adam["weight_decay"], muon["optimizer"], muon["weight_decay"]) == (WEIGHT_DECAY, "muon", 0.2)
 
 
 def test_command_prints_json_and_refuses_wrong_usage(made, place, ridge, capsys):
