@@ -183,14 +183,15 @@ def two_strands(results: Results, metric: str) -> str:
     """Make the table of the preset and of the CNN, both trained on both strands.
 
     metric: pearson or spearman of one strand, both_pearson or both_spearman of the mean prediction over both. The
-    scores of the others are those on the seeds of the preset.
+    scores of the others are those on the seeds of the preset. The rows of all splits have methods that ran on all.
     """
     variants = MUON, CNN_MUON, CNN_TWO_STRANDS, TWO_STRANDS
     places = [*on_seeds_of_first(results, metric, *(("presets", variant) for variant in variants))]
     for size in SIZES:
         small, *others = (on_all_splits(results, metric, variant, size) for variant in variants)
         if len(small) > len(SEEDS):
-            places.append((f"all, {size:,}", [small, *(on_seeds_of(small, other) for other in others)]))
+            complete = (other if other.keys() >= small.keys() else {} for other in others)
+            places.append((f"all, {size:,}", [small, *(on_seeds_of(small, other) for other in complete)]))
     rows = [
         [place, str(len(small)), cell(small), *differences(small, muon), *differences(small, cnn), cell(adam)]
         for place, (small, muon, cnn, adam) in places

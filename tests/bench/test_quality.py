@@ -86,8 +86,7 @@ def test_trainings_on_both_strands_are_compared_by_strands():
     random, *others = each["| Pearson, one strand"]
     assert random == f"| random, 8,000 | 2 | {gain} | .800 (.800 to .800) |"
     assert others[0] == grouped
-    adam = "| .845 (.840 to .850) | +.010 (+.010 to +.010) |"
-    assert others[1].startswith(f"| all, 8,000 | 5 | {both} | .860 (.860 to .860) |  {adam}")
+    assert others[1] == f"| all, 8,000 | 5 | {both} |  |  |  |  |  |"  # no other method ran on grouped splits
     gain = ".870 (.870 to .870) | .900 (.900 to .900) |  | .850 (.850 to .850) | +.020 (+.020 to +.020)"
     assert each["| Pearson, both strands"][0] == f"| random, 8,000 | 2 | {gain} | .810 (.810 to .810) |"
     assert "| +.030 (+.030 to +.030) |" in each["| Spearman, both strands"][0]
