@@ -5,7 +5,7 @@ import torch
 
 from model.baselines.cnn_network import SIZES, Convolution, Network
 from model.baselines.cnn_optimizer import make_optimizer
-from model.muon.compilation import torch_compile
+from tests.model.muon.random_steps import take_random_steps
 
 RATE, DECAY = 0.05, 0.1
 
@@ -39,14 +39,7 @@ def test_muon_takes_the_steps_of_torch():
         torch.optim.Muon([b for a, b in pairs if id(a) in chosen], lr=RATE, weight_decay=DECAY),
         torch.optim.AdamW([b for a, b in pairs if id(a) not in chosen], lr=RATE, weight_decay=DECAY),
     )
-    generator = torch.Generator().manual_seed(2)
-    for _ in range(3):
-        for a, b in pairs:
-            a.grad = torch.randn(a.shape, generator=generator)
-            b.grad = a.grad.clone()
-        with torch_compile(False):
-            for each in (optimizer, *oracles):
-                each.step()
+    take_random_steps(pairs, (optimizer, *oracles))
     for (a, b), before in zip(pairs, build().parameters(), strict=True):
         moved = (b - before).norm()
         assert moved > 0

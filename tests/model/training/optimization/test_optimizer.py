@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from model.bert.build import build_task
-from model.muon.compilation import torch_compile
 from model.training.ds_config import read_ds_config
 from model.training.optimization.optimizer import check_optimizer, make_optimizer
 from model.training.optimization.schedule import LearningRate
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
+from tests.model.muon.random_steps import take_random_steps
 
 MUON = {"optimizer": "muon", "muon_learning_rate": 0.05, "weight_decay": 0.1, "warm_up": 0}
 
@@ -51,14 +51,7 @@ def test_muon_takes_the_steps_of_torch(made):
         torch.optim.Muon(matrices, lr=0.05, weight_decay=decay),
         torch.optim.AdamW(others, lr=stage.learning_rate, weight_decay=decay),
     )
-    generator = torch.Generator().manual_seed(2)
-    for _ in range(3):
-        for a, b in pairs:
-            a.grad = torch.randn(a.shape, generator=generator)
-            b.grad = a.grad.clone()
-        with torch_compile(False):
-            for each in (optimizer, *oracles):
-                each.step()
+    take_random_steps(pairs, (optimizer, *oracles))
     for (a, b), start in zip(pairs, build(made).parameters(), strict=True):
         difference, change = (a - b).norm(), (b - start).norm()
         assert difference < (0.1 if id(a) in muon else 1e-4) * change
