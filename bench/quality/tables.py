@@ -1,4 +1,4 @@
-"""Tables and plots of docs/results.md, made from the results of study.py.
+"""Tables of docs/results.md, made from the results of study.py. The options draw its plots.
 
     python -m bench.quality.tables [--plot docs/quality.svg] [--gain docs/pretraining.svg]
 
@@ -8,14 +8,15 @@ differences per seed, with its 95 % interval by Student's t.
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from bench.measure import markdown
+from bench.quality.plots import plot, plot_gain
+from bench.quality.scores import LABELS, METHODS, Results, Scores, difference_interval, scores
 from bench.quality.trials import (
     ABLATIONS,
     CHOICES_AT,
@@ -33,12 +34,6 @@ from bench.quality.trials import (
 )
 
 HERE = Path(__file__).resolve().parent
-METHODS = {"pretrained": "#0072b2", "scratch": "#e69f00", "ridge": "#6b7280", "cnn": "#009e73"}
-"""Method -> its colour."""
-LABELS = {
-    "pretrained": "BERT, pretrained", "scratch": "BERT, from scratch", "ridge": "ridge on 1- to 6-mers",
-    "cnn": "CNN, 82,249 parameters",
-}  # fmt: skip
 VARIANT_LABELS = {
     "ridge": "ridge",
     PRESET: "small.yaml, short", LONG: "small.yaml, long", TWO_STRANDS: "small.yaml, both strands, Adam",
@@ -47,17 +42,6 @@ VARIANT_LABELS = {
     CNN_MUON: "CNN, both strands, Muon",
 }  # fmt: skip
 """Name in a table of each variant of the preset and of the CNN."""
-
-Results = list[dict[str, Any]]
-Scores = dict[int, float]
-"""Seed -> score."""
-
-
-def scores(results: Results, metric: str = "pearson", **conditions: Any) -> Scores:
-    """Select one metric of the trials that match all conditions (name=value)."""
-    return {
-        one["seed"]: one[metric] for one in results if all(one[name] == value for name, value in conditions.items())
-    }
 
 
 def cell(values: Scores) -> str:
@@ -82,18 +66,9 @@ def difference(values: Scores, others: Scores) -> str:
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})".replace("0.", ".")
 
 
-def differences(values: Scores, others: Scores) -> tuple[str, str]:
+def score_and_difference(values: Scores, others: Scores) -> tuple[str, str]:
     """Format the scores of another method, and the mean difference from it."""
     return cell(others), difference(values, others)
-
-
-def difference_interval(values: Scores, others: Scores) -> tuple[float, float] | None:
-    """Compute mean and half 95 % interval of the difference of two methods; None if fewer than two seeds have both."""
-    each = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
-    if len(each) < 2:
-        return None
-    half = stats.t.ppf(0.975, len(each) - 1) * np.std(each, ddof=1) / np.sqrt(len(each))
-    return float(np.mean(each)), float(half)
 
 
 def sizes(results: Results, metric: str) -> str:
@@ -193,7 +168,14 @@ def two_strands(results: Results, metric: str) -> str:
             complete = (other if other.keys() >= small.keys() else {} for other in others)
             places.append((f"all, {size:,}", [small, *(on_seeds_of(small, other) for other in complete)]))
     rows = [
-        [place, str(len(small)), cell(small), *differences(small, muon), *differences(small, cnn), cell(adam)]
+        [
+            place,
+            str(len(small)),
+            cell(small),
+            *score_and_difference(small, muon),
+            *score_and_difference(small, cnn),
+            cell(adam),
+        ]
         for place, (small, muon, cnn, adam) in places
     ]
     strands = "both strands" if metric.startswith("both_") else "one strand"
@@ -289,69 +271,6 @@ def dream(results: Results) -> str:
 def by_metric(parts: dict[int, dict[str, Any]], metric: str) -> str:
     """Format one metric of the results by seed."""
     return cell({seed: part[metric] for seed, part in parts.items()})
-
-
-def plot(results: Results, path: Path) -> None:
-    """Plot Pearson against training promoters: one dot per seed, lines through the means, one panel per split."""
-
-    def draw_split(axes: Any, split: str) -> None:
-        for method, colour in METHODS.items():
-            by_size = {n: scores(results, study="sizes", split=split, size=n, variant=method) for n in SIZES}
-            draw(axes, {n: list(values.values()) for n, values in by_size.items() if values}, colour, LABELS[method])
-
-    plot_splits(path, "Pearson, 6,000 held-out promoters", draw_split)
-
-
-def plot_gain(results: Results, path: Path) -> None:
-    """Plot what pretraining adds, by training promoters: means with 95 % intervals, one panel per split."""
-    spans = ("spans", f"{MUON}-pretrained", "presets", MUON, "#d55e00", 1.07)
-    models = {
-        "3-mers in frames, hidden k-mers": ("sizes", "pretrained", "sizes", "scratch", "#0072b2", 0.93),
-        "composed 7-mers, hidden spans": spans,
-    }
-
-    def draw_split(axes: Any, split: str) -> None:
-        axes.axhline(0, color="#6b7280", linewidth=1)
-        for label, (study, variant, other, without, colour, shift) in models.items():
-            gains = {
-                size: difference_interval(
-                    scores(results, study=study, split=split, size=size, variant=variant),
-                    scores(results, study=other, split=split, size=size, variant=without),
-                )
-                for size in SIZES
-            }
-            points = [(size * shift, *gain) for size, gain in gains.items() if gain is not None]
-            if points:
-                place, mean, half = zip(*points, strict=True)
-                axes.errorbar(place, mean, half, fmt="o", color=colour, capsize=3, label=label)
-
-    plot_splits(path, "Pearson with minus without pretraining", draw_split)
-
-
-def plot_splits(path: Path, quantity: str, draw_split: Callable[[Any, str], None]) -> None:
-    """Plot a quantity against training promoters, one panel per split. draw_split: draws the panel of a split."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
-    for axes, split in zip(panels, SPLITS, strict=True):
-        draw_split(axes, split)
-        axes.set(xscale="log", xlabel="training promoters", title=f"{split} split")
-        axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(quantity)
-    panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def draw(axes: Any, by_size: dict[int, Sequence[float]], colour: str, label: str) -> None:
-    """Draw the line and dots of one method."""
-    for size, values in by_size.items():
-        axes.plot([size] * len(values), values, ".", color=colour, markersize=4)
-    axes.plot(list(by_size), [np.mean(values) for values in by_size.values()], "-", color=colour, label=label)
 
 
 def tables(results: Results) -> Iterable[str]:
