@@ -22,8 +22,4 @@ def make_optimizer(
         return torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
     named = dict(network.named_parameters())
     matrices = {name for name, weights in named.items() if weights.ndim > 1 and not name.startswith(ENDS)}
-    return make_muon(
-        [weights for name, weights in named.items() if name in matrices],
-        [weights for name, weights in named.items() if name not in matrices],
-        Rates(learning_rate, learning_rate, weight_decay),
-    )
+    return make_muon(named, matrices, Rates(learning_rate, learning_rate, weight_decay))

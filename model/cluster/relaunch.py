@@ -116,7 +116,7 @@ class _StopForwarder:
 def _run_until_finished(
     command: Sequence[str], target: Target, max_restarts: int, stop: _StopForwarder, report: Report
 ) -> int:
-    """Start the command, again after each failure that a restart may mend. Returns the exit code of the last start."""
+    """Start the command, and restart it after failures. Returns the exit code of the last start."""
     restarts = in_row = 0
     while True:
         attempt = _attempt(command, target, stop, report)

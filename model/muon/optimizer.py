@@ -5,7 +5,7 @@ replaced by the nearest orthogonal matrix, so that all directions of the matrix 
 with large gradients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -24,18 +24,23 @@ class Rates:
     weight_decay: float
 
 
-def make_muon(matrices: Sequence[nn.Parameter], others: Sequence[nn.Parameter], rates: Rates) -> torch.optim.Optimizer:
-    """Make DeepSpeed's Muon for matrices, with AdamW for other weights. Its first group is that of AdamW."""
+def make_muon(weights: Mapping[str, nn.Parameter], matrices: Set[str], rates: Rates) -> torch.optim.Optimizer:
+    """Make DeepSpeed's Muon for matrices, with AdamW for the other weights. Its first group is that of AdamW.
+
+    weights: all trained ones, by name; matrices: names of those that Muon trains.
+    """
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
-    for weights, of_muon in ((matrices, True), (others, False)):
-        for each in weights:
-            each.use_muon = of_muon  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
+    others: list[nn.Parameter] = []
+    of_muon: list[nn.Parameter] = []
+    for name, each in weights.items():
+        each.use_muon = name in matrices  # type: ignore[attr-defined]  # read by DeepSpeed's ZeRO
+        (of_muon if name in matrices else others).append(each)
     decay = rates.weight_decay
     adam = {"lr": rates.adam, "weight_decay": decay, "betas": (0.9, 0.999), "eps": 1e-8}
     muon = {"lr": rates.muon, "weight_decay": decay, "momentum": MOMENTUM, "ns_method": "standard"}
     optimizer: torch.optim.Optimizer = MuonWithAuxAdam(
-        [{"params": list(others), "use_muon": False, **adam}, {"params": list(matrices), "use_muon": True, **muon}],
+        [{"params": others, "use_muon": False, **adam}, {"params": of_muon, "use_muon": True, **muon}],
         adam_optimizer=torch.optim.AdamW,
         adam_optimizer_kwargs={"fused": True},
     )

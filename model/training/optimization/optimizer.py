@@ -23,9 +23,7 @@ def make_optimizer(name: StageName, stage: Stage, task: nn.Module) -> torch.opti
     trained = {key: parameter for key, parameter in task.named_parameters() if parameter.requires_grad}
     matrices = {key for key, parameter in trained.items() if parameter.ndim == 2 and LAYER.search(key)}
     if stage.optimizer == "muon" and matrices:
-        others = [parameter for key, parameter in trained.items() if key not in matrices]
-        rates = Rates(stage.learning_rate, stage.muon_learning_rate, stage.weight_decay)
-        return make_muon([trained[key] for key in trained if key in matrices], others, rates)
+        return make_muon(trained, matrices, Rates(stage.learning_rate, stage.muon_learning_rate, stage.weight_decay))
     # Without weight decay AdamW equals Adam; the two names follow the original system (SYSU-SAIL).
     adam = torch.optim.AdamW if name == "pretrain" or stage.weight_decay else torch.optim.Adam
     return adam(list(trained.values()), lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
