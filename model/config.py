@@ -38,7 +38,7 @@ class Model(Section):
     intermediate: Count
     """Width of the feed-forward blocks."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Dropout probability of embeddings, attention and layers."""
+    """Dropout probability. bert: of embeddings, attention and layers. modernbert: of feed-forward blocks and head."""
     compile: bool
     """Whether torch.compile compiles the training step."""
     tf32: bool
@@ -116,10 +116,16 @@ class Stage(Section):
 class Pretrain(Stage):
     """Masked language model on the top promoters: cross-entropy, AdamW."""
 
+    LATER_SETTINGS = (*Stage.LATER_SETTINGS, "objective")
+
+    objective: Literal["kmers", "spans"] = "kmers"
+    """kmers: predict masked k-mers of one reading frame, as in BERT. spans: hide spans of bases, and predict them from
+    overlapping k-mers; for models with finetune.tokens=overlapping."""
     mask_share: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the k-mers to predict. As in BERT, 80 % are masked, 10 % replaced at random, 10 % unchanged."""
+    """kmers: fraction of the k-mers to predict. As in BERT, 80 % are masked, 10 % replaced at random, 10 % unchanged.
+    spans: fraction of the bases to hide."""
     masked: Literal["sentence", "insert"]
-    """Which k-mers may be masked: those of the whole sequence, or those wholly inside the insert."""
+    """Which k-mers may be masked, or bases hidden: those of the whole sequence, or those wholly inside the insert."""
 
 
 class Finetune(Stage):
@@ -197,7 +203,12 @@ class Config(DataConfig):
     finetune: Finetune
 
     @model_validator(mode="after")
-    def _check_token_types(self) -> "Config":
+    def _check_stages(self) -> "Config":
+        if self.pretrain.objective == "spans" and self.finetune.tokens != "overlapping":
+            raise ValueError(
+                f"pretrain.objective is spans, but finetune.tokens is {self.finetune.tokens}; expected "
+                "finetune.tokens=overlapping"
+            )
         if self.finetune.whole_number_flag and self.model.architecture != "bert":
             raise ValueError(
                 f"finetune.whole_number_flag is true, but architecture={self.model.architecture} has no token types; "

@@ -14,7 +14,6 @@ tables and the plot of docs/results.md. trials.py lists the trials; quality.yaml
 
 import argparse
 import json
-import shutil
 import sys
 import threading
 import time
@@ -81,9 +80,6 @@ class Studio:
             return {name: result[name] for name in names if result[name] is not None}
         config = ("--config", str(config_of(trial)), *data, f"run.seed={trial.seed}", *trial.options)
         run = self.work / "runs" / trial.name
-        if trial.stages == "spans":
-            shutil.rmtree(run, ignore_errors=True)  # of an interrupted trial
-            return run_json(module("quality.span_pretraining", str(run / "pretrained"), *config))
         start = (f"finetune.pretrained={self.work / 'runs' / trial.start / 'pretrained'}",) if trial.start else ()
         place = (f"run.name={trial.name}", f"run.path={run.parent}")
         run_single_threaded((sys.executable, TRAIN, *config, *place, *start, "--stage", trial.stages))

@@ -13,9 +13,11 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     ModernBertConfig,
     ModernBertForMaskedLM,
     ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
@@ -32,6 +34,7 @@ from model.artifacts.model_directory import (
 from model.bert.bins import bin_centres
 from model.bert.kmer_embedding import ComposedKmerEmbedding, compose_embeddings, read_composition
 from model.bert.objectives import BinsTask, FinetuneTask, PretrainTask
+from model.bert.spans import SpanTask, name_base_outputs
 from model.config import Config, StageName
 from pipeline.errors import UserError
 from pipeline.shards.index import Index
@@ -57,16 +60,22 @@ Size: TypeAlias = BertConfig | ModernBertConfig
 
 @dataclass(frozen=True)
 class Architecture:
-    """Classes of transformers for an architecture. name: for messages."""
+    """Classes of transformers for an architecture. name: for messages; span_model: of pretraining on hidden spans."""
 
     name: str
     language_model: Any
+    span_model: Any
     regression_model: Any
 
 
 ARCHITECTURES = {
-    "bert": Architecture("BERT", BertForMaskedLM, BertForSequenceClassification),
-    "modernbert": Architecture("ModernBERT", ModernBertForMaskedLM, ModernBertForSequenceClassification),
+    "bert": Architecture("BERT", BertForMaskedLM, BertForTokenClassification, BertForSequenceClassification),
+    "modernbert": Architecture(
+        "ModernBERT",
+        ModernBertForMaskedLM,
+        ModernBertForTokenClassification,
+        ModernBertForSequenceClassification,
+    ),
 }
 """Architectures by the value of model.architecture, which is also `model_type` in config.json."""
 assert {one.regression_model.__name__ for one in ARCHITECTURES.values()} == set(REGRESSION_MODELS)
@@ -74,7 +83,7 @@ assert {one.regression_model.__name__ for one in ARCHITECTURES.values()} == set(
 
 def build_task(
     config: Config, index: Index, stage: StageName, start: Path | None = None
-) -> PretrainTask | FinetuneTask:
+) -> PretrainTask | SpanTask | FinetuneTask:
     """Build the model of a stage and the objective around it.
 
     start: folder of the weights that fine-tuning starts from; None: random weights. Raises UserError if the folder has
@@ -83,11 +92,14 @@ def build_task(
     is_composed = config.model.kmer_embedding == "composed"
     if stage == "pretrain":
         flanks = len(index.left_flank), len(index.right_flank)
-        settings = config.pretrain
-        language_model = ARCHITECTURES[config.model.architecture].language_model(make_bert_config(config, index))
+        pretrain, architecture = config.pretrain, ARCHITECTURES[config.model.architecture]
+        by_spans = pretrain.objective == "spans"
+        kind = architecture.span_model if by_spans else architecture.language_model
+        language_model = kind(make_pretraining_config(config, index))
         if is_composed:
             compose_embeddings(language_model, index.k, None)
-        return PretrainTask(language_model, index.k, settings.mask_share, flanks, settings.masked == "insert")
+        objective = SpanTask if by_spans else PretrainTask
+        return objective(language_model, index.k, pretrain.mask_share, flanks, pretrain.masked == "insert")
     finetune = config.finetune
     model = build_regression_model(config, index, start)
     if is_composed:
@@ -144,10 +156,10 @@ def make_bert_config(config: Config, index: Index) -> Size:
     }
     if model.architecture == "bert":
         return BertConfig(**common, hidden_dropout_prob=model.dropout, attention_probs_dropout_prob=model.dropout)
-    dropouts = ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")
     return ModernBertConfig(
         **common,
-        **dict.fromkeys(dropouts, model.dropout),
+        # Not in attention: kernels without dropout are twice as fast on a CPU.
+        **dict.fromkeys(("mlp_dropout", "classifier_dropout"), model.dropout),
         **dict.fromkeys(("cls_token_id", "bos_token_id"), CLS),
         **dict.fromkeys(("sep_token_id", "eos_token_id"), SEP),
         local_attention=model.attention_window,
@@ -155,6 +167,16 @@ def make_bert_config(config: Config, index: Index) -> Size:
         classifier_pooling="mean",  # in a local layer the [CLS] reads only the first tokens
         reference_compile=False,
     )
+
+
+def make_pretraining_config(config: Config, index: Index) -> Size:
+    """Make the config of the model that pretraining trains. On hidden spans, its outputs are the bases of a token."""
+    size = make_bert_config(config, index)
+    if config.pretrain.objective == "spans":
+        names = name_base_outputs(index.k)
+        size.id2label, size.label2id = dict(enumerate(names)), {name: place for place, name in enumerate(names)}
+        size.problem_type = None
+    return size
 
 
 def _name_outputs(index: Index, tokens: str, centres: Sequence[float]) -> dict[str, Any]:
@@ -185,7 +207,8 @@ def build_regression_model(config: Config, index: Index, pretrained: Path | None
     settings, model = make_bert_config(config, index), ARCHITECTURES[config.model.architecture].regression_model
     if pretrained is None:
         return model(settings)
-    return model.from_pretrained(pretrained, config=settings, attn_implementation="sdpa")
+    # The output layer of pretraining on spans has another size. check_pretrained has compared all others.
+    return model.from_pretrained(pretrained, config=settings, attn_implementation="sdpa", ignore_mismatched_sizes=True)
 
 
 def load_regression_model(folder: Path) -> Any:
@@ -211,12 +234,12 @@ def check_pretrained(folder: Path, required: Size, is_composed: bool = False) ->
     """
     expected = "expected the folder runs/NAME/pretrained of another run"
     settings = read_model_settings(folder, expected, "pretrained")
-    names = {one.language_model.__name__: one.name for one in ARCHITECTURES.values()}
+    names = {kind.__name__: one.name for one in ARCHITECTURES.values() for kind in (one.language_model, one.span_model)}
     found = next(iter(settings.get("architectures") or ()), None)
     if found not in names:
         raise UserError(f"{folder}: not a masked language model; {expected}")
     own = ARCHITECTURES[required.model_type]
-    if found != own.language_model.__name__:
+    if names[found] != own.name:
         raise UserError(
             f"finetune.pretrained: the model in {folder} is a {names[found]}; expected a {own.name}; fix: use the same "
             "model.architecture in both runs"

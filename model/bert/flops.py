@@ -1,12 +1,14 @@
 """Count the floating-point operations of training, from the shape of the model.
 
 Only matrix products count; one multiplication and one addition are two operations. A sequence has n tokens, [CLS] and
-[SEP] included. The head reads m of these: the masked k-mers in pretraining; in fine-tuning the [CLS] for BERT, and all
-tokens for ModernBERT. For L layers of width H, feed-forward width I and V token ids, the forward pass costs
+[SEP] included. The head reads m of these: in pretraining the masked k-mers, or all tokens on hidden spans; in
+fine-tuning the [CLS] for BERT, and all tokens for ModernBERT. For L layers of width H, feed-forward width I and V token
+ids, the forward pass costs
 
     attention          L (2 n 3 H^2 + 4 n^2 H)
     rest of a layer    ((L - 1) n + m) 2 (H^2 + 2 H I)       ModernBERT: 3 H I, as its feed-forward blocks are gated
     head, pretraining  2 m (H^2 + H V)                       transform, then the logits of all ids
+    head, spans        2 n (H^2 + 4 k H)                     transform of ModernBERT, then the bases of each token
     head, fine-tuning  2 (H^2 + H E)                         pooler, then E outputs, one per label
     composed k-mers    2 n (4 k C + C H)                     with C channels; of the tokens that are read
 
@@ -24,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bert.build import Size, make_bert_config
+from model.bert.build import Size, make_bert_config, make_pretraining_config
 from model.bert.kmer_embedding import BASES, CHANNELS
 from model.config import Config
 from pipeline.shards.index import Index
@@ -50,6 +52,7 @@ class StageCost:
     mask_share: fraction of the k-mers to predict in pretraining, which reads one of k frames; None in fine-tuning,
     which reads all k frames or the overlapping tokens. frozen: whether only the head is trained. never_masked: bases of
     both flanks if these are excluded from masking. composed: whether k-mer vectors are composed from their bases.
+    spans: whether it pretrains on hidden spans, which reads the overlapping tokens and predicts bases of each.
     """
 
     size: Size
@@ -59,6 +62,7 @@ class StageCost:
     overlapping: bool = False
     never_masked: int = 0
     composed: bool = False
+    spans: bool = False
 
     def count(self, lengths: npt.NDArray[np.int64]) -> tuple[float, float]:
         """Count the tokens and floating-point operations of one training step.
@@ -72,13 +76,16 @@ class StageCost:
         is_gated = size.model_type == "modernbert"
         heads, outputs, frames = np.ones_like(tokens), size.num_labels, 1
         read = tokens if is_gated else heads
+        if self.spans:
+            heads = read = tokens
         if self.mask_share is not None:
             heads = read = self.mask_share * np.maximum(kmers - self.never_masked / self.k, 0)
             outputs, frames = size.vocab_size, self.k  # one of k frames is drawn at random, so take their mean
         attention = size.num_hidden_layers * (2 * tokens * 3 * width**2 + 4 * tokens**2 * width)
         block = width**2 + (3 if is_gated else 2) * width * size.intermediate_size
         rest = ((size.num_hidden_layers - 1) * tokens + read) * 2 * block
-        head = 2 * heads * (width**2 + width * outputs)
+        transform = 0.0 if self.spans and not is_gated else width**2
+        head = 2 * heads * (transform + width * outputs)
         composition = 2 * tokens * CHANNELS * width * (BASES * self.k + width) * self.composed
         operations = (attention + rest + composition) * (1 if self.frozen else TRAINED) + head * TRAINED
         return float(tokens.sum() / frames), float(operations.sum() / frames)
@@ -88,6 +95,9 @@ def make_stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Make the cost model of a stage, "pretrain" or "finetune", for these settings and shards."""
     size, pretrain, finetune = make_bert_config(config, index), config.pretrain, config.finetune
     composed = config.model.kmer_embedding == "composed"
+    if stage == "pretrain" and pretrain.objective == "spans":
+        size = make_pretraining_config(config, index)
+        return StageCost(size, index.k, None, overlapping=True, composed=composed, spans=True)
     if stage == "pretrain":
         never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
         return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked, composed=composed)

@@ -105,6 +105,20 @@ def compute_kmer_logits(
     return logits
 
 
+def compute_token_logits(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Compute the outputs of all tokens: (rows, columns, outputs).
+
+    model: for token classification, a BERT or a ModernBERT; input_ids, attention_mask: as for encode.
+    """
+    logits: torch.Tensor
+    if is_modernbert(model):
+        logits = model.classifier(model.drop(model.head(modernbert.encode(model.model, input_ids, attention_mask))))
+    else:
+        states = encode(model.bert, input_ids, attention_mask, lambda hidden: hidden)
+        logits = model.classifier(model.dropout(states))
+    return logits
+
+
 def is_modernbert(model: Any) -> bool:
     """Return whether a model of transformers is a ModernBERT; else it is a BERT."""
     return bool(model.config.model_type == "modernbert")

@@ -4,7 +4,7 @@ The masks do not depend on how the global batch is split. The random numbers of 
 row in the global batch and its place in the row. Each rank computes those of its rows. The k-mers of one reading
 frame do not overlap, so adjacent tokens do not reveal a masked k-mer.
 
-Random Ns of fine-tuning are drawn in the same way, per base.
+Random Ns of fine-tuning and hidden spans (spans.py) are drawn in the same way, per base.
 """
 
 import math
@@ -69,9 +69,12 @@ def draw(rows: int, columns: int, k: int, generator: torch.Generator) -> BatchDr
     return BatchDraws(frame, generator.initial_seed(), columns, k)
 
 
-def draw_bases(rows: int, width: int, k: int, generator: torch.Generator) -> BatchDraws:
-    """Draw a random number per base of a global batch, Draws.select. width: bases that begin a k-mer."""
-    margin = k - 1  # the last k-mers extend past the width
+def draw_bases(rows: int, width: int, k: int, generator: torch.Generator, before: int = 0) -> BatchDraws:
+    """Draw a random number per base of a global batch, Draws.select.
+
+    width: bases that begin a k-mer; before: places before the first base, which get numbers, too.
+    """
+    margin = before + k - 1  # the last k-mers extend past the width
     return replace(draw(rows, width + margin, 1, generator), margin=margin)
 
 

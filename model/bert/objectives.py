@@ -56,6 +56,8 @@ class Task(nn.Module):
         self.k = k
         self.mode = mode
         self.frames = frames
+        self.target_bases = k
+        """Bases per prediction of the masked language model."""
         self.may_cut = True
         """Whether micro-batches may be cut. Not at ZeRO 3, where each pass gathers weights from all ranks."""
 

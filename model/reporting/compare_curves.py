@@ -7,7 +7,7 @@ from typing import NamedTuple
 from model.config import STAGES
 from model.reporting.run_plots import Curve, Dashes, curve_figure, curve_legend, read_curve
 from model.reporting.run_sections import TITLES, common_name, explain_stage, label_y_axis
-from model.runs.read import RunFiles
+from model.runs.read import RunFiles, hides_spans
 from model.scoring.metrics import base_perplexity
 from pipeline.reporting.html import Content, Figures, Fold, Section
 from pipeline.reporting.svg import HALF_WIDTH, render_svg
@@ -27,11 +27,11 @@ PANELS = {
 }
 """Stage -> metric -> title of its figure."""
 PER_BASE = {"loss": "training perplexity per base", "valid_loss": "validation perplexity per base"}
-"""Metric -> title of its figure, for the pretraining of runs of different k."""
+"""Metric -> title of its figure, for the pretraining of runs that predict different numbers of bases."""
 PER_BASE_TEXT = (
-    "The k-mers of these runs have different lengths. A longer k-mer is harder to predict, so losses and accuracies "
-    "per k-mer cannot be compared. The figures show the perplexity per base, exp(loss / k): the number of bases that "
-    "the model still considers, 1 for perfect predictions and 4 for random guesses."
+    "These runs predict k-mers of different lengths, or single bases. A longer k-mer is harder to predict, so losses "
+    "and accuracies cannot be compared. The figures show the perplexity per base, exp(loss / bases): the number of "
+    "bases that the model still considers, 1 for perfect predictions and 4 for random guesses."
 )
 POINTS_TEXT = (
     "A point of the training loss is the mean over the steps since the previous point. A resumed training has points "
@@ -64,7 +64,7 @@ def stage_section(runs: Sequence[ComparedRun], stage: str) -> Section:
     """Draw the curves of a stage of all runs that have it."""
     trained = [run for run in runs if stage in run.files.stages]
     without = [f"{run.name} {_reason(run, stage)}, so it has no curve." for run in runs if run not in trained]
-    per_base = stage == "pretrain" and len({_k_of(run) for run in trained}) > 1
+    per_base = stage == "pretrain" and len({_target_bases(run) for run in trained}) > 1
     texts = [
         *explain_stage([run.files for run in trained], stage),
         PER_BASE_TEXT * per_base,
@@ -79,13 +79,14 @@ def stage_section(runs: Sequence[ComparedRun], stage: str) -> Section:
     return Section(TITLES[stage], "\n\n".join(texts), contents)
 
 
-def _k_of(run: ComparedRun) -> int:
-    return int(run.files.config["shards"]["k"])
+def _target_bases(run: ComparedRun) -> int:
+    """Return the bases per prediction of pretraining."""
+    return 1 if hides_spans(run.files) else int(run.files.config["shards"]["k"])
 
 
-def _per_base(curve: Curve | None, k: int) -> Curve | None:
-    """Convert a curve of losses per masked k-mer, in nats, to perplexities per base; see base_perplexity."""
-    return curve and replace(curve, values=[base_perplexity(loss, k) for loss in curve.values])
+def _per_base(curve: Curve | None, bases: int) -> Curve | None:
+    """Convert a curve of losses in nats to perplexities per base, see base_perplexity. bases: per prediction."""
+    return curve and replace(curve, values=[base_perplexity(loss, bases) for loss in curve.values])
 
 
 def _reason(run: ComparedRun, stage: str) -> str:
@@ -103,7 +104,7 @@ def _figures(runs: Sequence[ComparedRun], stage: str, panels: Mapping[str, str],
         title = name_sequences(text, sequence_name(runs))
         lines = [read_curve(run.files, stage, metric, run.label, run.colour, run.dashes) for run in runs]
         if per_base:
-            lines = [_per_base(line, _k_of(run)) for line, run in zip(lines, runs, strict=True)]
+            lines = [_per_base(line, _target_bases(run)) for line, run in zip(lines, runs, strict=True)]
         figures += curve_figure(
             f"{stage}-{metric}", f"{TITLES[stage]}: {title}", lines, label_y_axis(title), named=False
         )

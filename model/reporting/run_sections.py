@@ -6,7 +6,14 @@ from typing import Any
 
 from model.reporting.predictions import HeldOutResults
 from model.reporting.run_plots import Bar, bars, curve_figure, read_curve, without_repeats
-from model.runs.read import BASELINES, SPLITS, RunFiles, list_scale_warnings, warn_below_baseline
+from model.runs.read import (
+    BASELINES,
+    SPLITS,
+    RunFiles,
+    hides_spans,
+    list_scale_warnings,
+    warn_below_baseline,
+)
 from pipeline.reporting.html import Content, Figures, Fold, Section, Table
 from pipeline.reporting.palette import BLUE, GREEN, GREY, ORANGE
 from pipeline.reporting.svg import MIDDLE_WIDTH, render_svg
@@ -21,12 +28,20 @@ EXPLANATIONS = {
         "better. A nat is the unit of information to base e. Accuracy: the share of masked k-mers that "
         "are predicted correctly. An epoch is one pass over all training promoters.",
     ),
+    "spans": (
+        "The model learns from sequences only, without expression. Short spans of bases of each promoter are hidden, "
+        "with all k-mers (short words of bases) that contain them. The model predicts the hidden bases from the other "
+        "k-mers.",
+        "Loss: how improbable the hidden bases were for the model (cross-entropy per base, in nats); lower is better, "
+        "and random guesses have 1.386. A nat is the unit of information to base e. Accuracy: the share of hidden "
+        "bases that are predicted correctly. An epoch is one pass over all training promoters.",
+    ),
     "finetune": (
         "The model learns to predict expression from the sequence.",
         "Loss: the {loss}; lower is better. An epoch is one pass over all training promoters.",
     ),
 }
-"""Stage -> what it does, how to read its curves."""
+"""Stage, `spans` for pretraining on hidden spans -> what it does, how to read its curves."""
 CURVES_TEXT = (
     "Curve train: promoters that the model learns from. Curve valid: validation promoters, which are held out."
 )
@@ -34,12 +49,19 @@ LOSSES = {"mse": "mean squared error", "smooth_l1": "smooth L1 loss", "bins": "c
 """Value of finetune.loss -> its name."""
 STANDARDIZED = " of the standardized labels (mean 0, standard deviation 1), so it has no unit"
 NATS = " of the label, in nats"
+PERPLEXITY_TEXT = (
+    "Perplexity per base is the number of bases that the model still considers: 1 for perfect predictions, 4 for "
+    "random guesses."
+)
+SPAN_BASELINE_TEXT = (
+    "The table compares the best saved model with a baseline that uses no model: it always guesses the most frequent "
+    f"base of the training split. {PERPLEXITY_TEXT} The baseline has no perplexity (-)."
+)
 BASELINES_TEXT = (
     "The table compares the best saved model with two baselines that use no model. The first always guesses the most "
     "frequent k-mer of the training split. The second guesses the most likely k-mer from the bases next to it. The "
-    "second can be worse than the first in small datasets, which hold few examples of each context. Perplexity per "
-    "base is the number of bases that the model still considers: 1 for perfect predictions, 4 for random guesses. The "
-    "baselines have no perplexity (-), because they name one k-mer without probabilities."
+    "second can be worse than the first in small datasets, which hold few examples of each context. "
+    f"{PERPLEXITY_TEXT} The baselines have no perplexity (-), because they name one k-mer without probabilities."
 )
 SCORES: dict[str, Callable[[dict[str, Any]], str]] = {
     "promoters": lambda score: f"{score['rows']:,}",
@@ -92,13 +114,13 @@ PANELS = {
 }  # fmt: skip
 """Stage -> title of each figure -> label, metric and colour of its curves."""
 UNITS = {
-    "accuracy": "share of k-mers",
+    "accuracy": "share of predictions",
     "learning rate": "no unit",
     "loss": "no unit",
     "training perplexity per base": "no unit",
     "validation perplexity per base": "no unit",
     "training loss": "no unit",
-    "validation accuracy": "share of k-mers",
+    "validation accuracy": "share of predictions",
     "validation correlation": "no unit",
     "validation loss": "no unit",
     "validation Pearson": "no unit",
@@ -209,7 +231,8 @@ def stage_section(run: RunFiles, stage: str) -> Section:
     if masked:
         contents.append(_masked_table(masked))
         warning = warn_below_baseline(masked)
-        paragraphs.append(f"{BASELINES_TEXT}{f' Warning: {warning}.' if warning else ''}")
+        text = SPAN_BASELINE_TEXT if hides_spans(run) else BASELINES_TEXT
+        paragraphs.append(f"{text}{f' Warning: {warning}.' if warning else ''}")
     contents.append(Fold("Learning rate and speed", Figures(_stage_figures(run, stage, SPEED))))
     evaluations = [line for line in run.metrics if line["stage"] == stage and "valid_loss" in line]
     if evaluations:
@@ -237,7 +260,11 @@ def explain_stage(runs: Sequence[RunFiles], stage: str) -> tuple[str, str]:
     """Explain a stage and its curves, and warn if the runs were fine-tuned with different losses."""
     # A dictionary keeps the order; older runs have no such setting.
     losses = {run.config["finetune"].get("loss", "mse"): None for run in runs}
-    does, reading = (name_sequences(text, common_name(runs)) for text in EXPLANATIONS[stage])
+    # Runs of both objectives have both explanations.
+    kinds = dict.fromkeys("spans" if stage == "pretrain" and hides_spans(run) else stage for run in runs)
+    does, reading = (
+        name_sequences(" ".join(texts), common_name(runs)) for texts in zip(*map(EXPLANATIONS.get, kinds), strict=True)
+    )
     regression = " or the ".join(LOSSES[loss] for loss in losses if loss != "bins")
     parts = [f"{regression}{STANDARDIZED}"] if regression else []
     parts += [f"{LOSSES['bins']}{NATS}"] if "bins" in losses else []
@@ -257,8 +284,8 @@ def _masked_table(masked: dict[str, Any]) -> Table:
     """Compare the best pretrained weights with the baselines."""
     columns = {"best saved model": masked}
     for name, baseline in masked["baselines"].items():
-        kmer = f" ({baseline['kmer']})" if "kmer" in baseline else ""
-        columns[f"{BASELINES[name]}{kmer}"] = baseline
+        guess = baseline.get("kmer", baseline.get("base", ""))
+        columns[f"{BASELINES[name]}{f' ({guess})' if guess else ''}"] = baseline
     rows = [
         (title, *(f"{each[metric]:.4f}" if metric in each else "-" for each in columns.values()))
         for metric, title in MASKED.items()

@@ -212,6 +212,11 @@ def sequence_name(config: Mapping[str, Any]) -> str:
     return str(config["assay"].get("name", SEQUENCE_NAME))
 
 
+def hides_spans(run: RunFiles) -> bool:
+    """Return whether the pretraining of a run hides spans of bases; older runs have no such setting."""
+    return bool(run.config.get("pretrain", {}).get("objective") == "spans")
+
+
 SPLITS = {"valid": "validation", "test": "test"}
 """Split -> its name on a page."""
 VALIDATION_CHOSE = "also chose the saved weights (of ridge regression: the regularization strength)"
@@ -221,19 +226,22 @@ METHODS = {"ridge": "ridge regression on 1- to 6-mers", "cnn": "CNN"}
 BASELINES = {
     "most_frequent_kmer": "most frequent k-mer",
     "kmer_given_neighbours": "most likely k-mer between its neighbours",
+    "most_frequent_base": "most frequent base",
 }
 """Baseline in summary.json -> its name for a reader."""
 
 
 def warn_below_baseline(masked: Mapping[str, Any]) -> str:
-    """Warn if the best pretrained model is less accurate than the baseline of the most frequent k-mer.
+    """Warn if the best pretrained model is less accurate than the baseline of the most frequent k-mer, or base.
 
     masked: entry `masked` of summary.json. Returns a sentence without a full stop; an empty text otherwise.
     """
-    baseline = masked["baselines"].get("most_frequent_kmer")
-    if baseline is None or "accuracy" not in masked or masked["accuracy"] >= baseline["accuracy"]:
-        return ""
-    return "the pretrained model predicts masked k-mers worse than always guessing the most frequent one; train longer"
+    for name, targets in (("most_frequent_kmer", "masked k-mers"), ("most_frequent_base", "hidden bases")):
+        baseline = masked["baselines"].get(name)
+        if baseline is not None and masked.get("accuracy", 1.0) < baseline["accuracy"]:
+            problem = f"the pretrained model predicts {targets} worse than always guessing the most frequent one"
+            return f"{problem}; train longer"
+    return ""
 
 
 def warn_of_scale(score: Mapping[str, Any]) -> list[str]:

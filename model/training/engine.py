@@ -10,6 +10,7 @@ from model.bert.device_batch import pass_to_device
 from model.bert.fused_attention import fuse_projections
 from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import derive_seed, make_generator
+from model.bert.spans import SpanTask
 from model.config import Stage, StageName
 from model.distributed.process_group import World, set_group_timeouts
 from model.training.ds_config import BatchPlan, DeepSpeedSettings, drop_unknown_switches
@@ -29,7 +30,7 @@ class StageEngine:
     """
 
     stage: StageName
-    task: PretrainTask | FinetuneTask
+    task: PretrainTask | SpanTask | FinetuneTask
     deepspeed: Any
     rate: LearningRate
     plan: BatchPlan
@@ -94,7 +95,7 @@ def make_divergence_error(stage: str, problem: str, other_fix: str = "") -> User
 def start_engine(
     name: StageName,
     stage: Stage,
-    task: PretrainTask | FinetuneTask,
+    task: PretrainTask | SpanTask | FinetuneTask,
     settings: DeepSpeedSettings,
     world: World,
     seed: int,

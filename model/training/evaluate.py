@@ -49,9 +49,9 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
     task: a DeepSpeed engine or a module; micro_batch: promoters per micro-batch in training; is_stopped: called by
     all ranks after each STOP_EVERY steps. Raises StopRequestError if it returns true.
 
-    Metrics of pretraining: loss (nats per masked token), accuracy and perplexity per base, over all masked tokens and,
-    with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson, Spearman, MSE, R2;
-    with several labels see scores_of_labels. The mean Pearson is then the validation metric.
+    Metrics of pretraining: loss (nats per masked token, or per hidden base), accuracy and perplexity per base, over all
+    of these and, with prefix insert_, over those wholly inside the insert. Metrics of fine-tuning: loss, Pearson,
+    Spearman, MSE, R2; with several labels see scores_of_labels. The mean Pearson is then the validation metric.
     """
     module = getattr(task, "module", task)
     was_training = module.training
@@ -66,7 +66,8 @@ def evaluate(task: Any, split: str, data: RankData, micro_batch: int, is_stopped
         labels = data.index.labels
         scores = scores_of_labels(rows[2], rows[1], labels) if labels else regression_scores(rows[2], rows[1])
         return Evaluation(scores["pearson"], {"loss": totals[0] / max(totals[1], 1.0), **scores}, *rows)
-    values = _compute_masked_scores("", totals[:3], module.k) | _compute_masked_scores("insert_", totals[3:], module.k)
+    bases = module.target_bases
+    values = _compute_masked_scores("", totals[:3], bases) | _compute_masked_scores("insert_", totals[3:], bases)
     return Evaluation(values["accuracy"], values, *rows)
 
 
@@ -99,11 +100,15 @@ def _sum_batches(
     return sums, outputs
 
 
-def _compute_masked_scores(prefix: str, sums: list[float], k: int) -> dict[str, float]:
+def _compute_masked_scores(prefix: str, sums: list[float], bases: int) -> dict[str, float]:
     loss, count, correct = sums
     mean = loss / max(count, 1.0)
     accuracy = correct / max(count, 1.0)
-    return {f"{prefix}loss": mean, f"{prefix}accuracy": accuracy, f"{prefix}base_perplexity": base_perplexity(mean, k)}
+    return {
+        f"{prefix}loss": mean,
+        f"{prefix}accuracy": accuracy,
+        f"{prefix}base_perplexity": base_perplexity(mean, bases),
+    }
 
 
 def _gather_rows(

@@ -194,15 +194,17 @@ def _describe_masked_scores(masked: dict[str, Any]) -> list[str]:
     """Describe the scores on masked tokens of the best pretrained model and of the baselines."""
     lines = []
     if "insert_accuracy" in masked:
+        targets = "hidden bases" if "most_frequent_base" in masked["baselines"] else "masked k-mers"
         lines.append(
-            f"pretrain   accuracy of masked k-mers {masked['accuracy']:.4f} (in the insert "
+            f"pretrain   accuracy of {targets} {masked['accuracy']:.4f} (in the insert "
             f"{masked['insert_accuracy']:.4f}), perplexity per base {masked['base_perplexity']:.3f} (in the insert "
             f"{masked['insert_base_perplexity']:.3f})"
         )
     for name, scores in masked["baselines"].items():
-        kmers = f" {scores['kmer']} (in the insert {scores['insert_kmer']})" if "kmer" in scores else ""
+        unit = next((unit for unit in ("kmer", "base") if unit in scores), "")
+        guess = f" {scores[unit]} (in the insert {scores[f'insert_{unit}']})" if unit else ""
         lines.append(
-            f"           baseline {BASELINES[name]}{kmers}: accuracy {scores['accuracy']:.4f} (in the insert "
+            f"           baseline {BASELINES[name]}{guess}: accuracy {scores['accuracy']:.4f} (in the insert "
             f"{scores['insert_accuracy']:.4f})"
         )
     warning = warn_below_baseline(masked)

@@ -1,4 +1,4 @@
-"""MLM baselines without a model, on the same masked tokens as the model.
+"""MLM baselines without a model, on the same masked tokens or hidden bases as the model.
 
 Both baselines copy the k-mers that masking left unchanged or replaced, as a model soon learns to. For [MASK] they
 predict
@@ -10,6 +10,8 @@ predict
 
 Accuracy over all tokens uses counts of all tokens; accuracy inside the insert uses counts inside it, as the plasmid is
 the same in every promoter and would dominate.
+
+For hidden spans, the baseline is the most frequent base.
 """
 
 from collections.abc import Callable
@@ -21,11 +23,13 @@ import torch
 import torch.distributed as dist
 
 from model.bert.device_batch import DeviceBatch
+from model.bert.kmer_embedding import BASES
 from model.bert.objectives import MaskedTask, Sums, sum_where
+from model.bert.spans import SpanTask
 from model.config import Pretrain
 from model.training.evaluate import StopRequestError, evaluate
 from model.training.prepare import EVALUATION_BATCH, RankData
-from pipeline.tokens.kmers import SPECIALS, vocabulary
+from pipeline.tokens.kmers import ALPHABET, SPECIALS, vocabulary
 
 COUNTED = 65_536
 """Most training promoters whose k-mers are counted; the frequencies converge much earlier."""
@@ -127,14 +131,55 @@ class BaselineTask(MaskedTask):
         return Sums(zeros.double().sum(), counted.sum(), correct.sum(), zeros.new_empty(0), sums)
 
 
+class SpanBaselineTask(SpanTask):
+    """Objective that predicts one base for all hidden bases. frequent: 0 to 3, for all bases and inside the insert."""
+
+    def __init__(
+        self, k: int, share: float, flanks: tuple[int, int], frequent: tuple[int, int], insert_only: bool = False
+    ) -> None:
+        super().__init__(torch.nn.Identity(), k, share, flanks, insert_only)
+        self.frequent = frequent
+
+    def compute_sums(self, batch: DeviceBatch) -> Sums:
+        """Count the hidden bases that are predicted correctly; the loss is 0."""
+        *_, target = self.hide_batch(batch)
+        everywhere, inside = (
+            self.add_up(batch, torch.zeros(target.shape, device=target.device), target == base, target)
+            for base in self.frequent
+        )
+        return everywhere._replace(inside=inside.inside)
+
+
+def score_span_baseline(
+    data: RankData, settings: Pretrain, micro_batch: int, is_stopped: Callable[[], bool]
+) -> dict[str, dict[str, Any]]:
+    """Score the most frequent base on pretrain/valid, with the spans of the model's evaluations. All ranks call this.
+
+    Returns `accuracy`, `insert_accuracy`, `base` and `insert_base`. is_stopped: called by all ranks after each step.
+    Raises StopRequestError if it returns true.
+    """
+    k, insert_only = data.index.k, settings.masked == "insert"
+    flanks = len(data.index.left_flank), len(data.index.right_flank)
+    counts = _count_training_split(data, flanks, is_stopped)
+    firsts = counts[:, 0].reshape(2, 5, -1).sum(-1)[:, :BASES]  # by the first base of a k-mer
+    frequent = firsts[[1, 1] if insert_only else [0, 1]].argmax(1).tolist()
+    task = SpanBaselineTask(k, settings.mask_share, flanks, (frequent[0], frequent[1]), insert_only)
+    values = evaluate(task, "pretrain/valid", data, micro_batch, is_stopped).values
+    scores = {name: values[name] for name in ("accuracy", "insert_accuracy")}
+    base, insert_base = (ALPHABET[each] for each in frequent)
+    return {"most_frequent_base": {**scores, "base": base, "insert_base": insert_base}}
+
+
 def score_baselines(
     data: RankData, settings: Pretrain, micro_batch: int, is_stopped: Callable[[], bool]
 ) -> dict[str, dict[str, Any]]:
-    """Score both baselines on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
+    """Score the baselines on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
 
     Returns `accuracy` and `insert_accuracy` per baseline, and the most frequent k-mers as `kmer` and `insert_kmer`.
     is_stopped: called by all ranks after each step. Raises StopRequestError if it returns true.
     """
+    if settings.objective == "spans":
+        return score_span_baseline(data, settings, micro_batch, is_stopped)
     k, insert_only = data.index.k, settings.masked == "insert"
     flanks = len(data.index.left_flank), len(data.index.right_flank)
     counts = _count_training_split(data, flanks, is_stopped)

@@ -84,6 +84,13 @@ def test_presets_differ_from_their_base_in_listed_settings_only():
         "model.kmer_embedding": "composed",
         "model.intermediate": 1024,
         "model.dropout": 0.0,
+        "pretrain.objective": "spans",
+        "pretrain.mask_share": 0.2,
+        "pretrain.optimizer": "muon",
+        "pretrain.schedule": "onecycle",
+        "pretrain.weight_decay": 0.1,
+        "pretrain.max_epochs": 5,
+        "pretrain.early_stop": 1000,
         "finetune.start": "scratch",
         "finetune.tokens": "overlapping",
         "finetune.global_batch": 512,
@@ -95,9 +102,9 @@ def test_presets_differ_from_their_base_in_listed_settings_only():
         "finetune.early_stop": 1000,
     }
     sections = {name.split(".")[0] for name in small if small[name] != best.get(name)}
-    assert sections == {"run", "dataset", "shards", "model", "finetune"}
+    assert sections == {"run", "dataset", "shards", "model", "pretrain", "finetune"}
     changed = {name for name in small if small[name] != best.get(name) and name.startswith("model")}
-    assert changed == {"model.hidden", "model.heads", "model.intermediate"}
+    assert changed == {"model.hidden", "model.heads", "model.intermediate", "model.dropout"}
 
 
 def test_settings_of_later_versions_are_in_dumps_only_if_they_are_set():

@@ -94,7 +94,8 @@ def export_model(
             model.classifier.bias.mul_(sd).add_(mean)
     try:
         model.save_pretrained(folder)
-        build_stock_tokenizer(config, is_regression and config.finetune.tokens == "overlapping").save_pretrained(folder)
+        overlapping = config.finetune.tokens == "overlapping" if is_regression else config.pretrain.objective == "spans"
+        build_stock_tokenizer(config, overlapping).save_pretrained(folder)
         path = folder / "tokenizer_config.json"
         # transformers 5 writes a class name that 4 cannot load; both can load this one.
         settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -27,6 +27,13 @@ def without_dropout(config, **size):
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0, **size})})
 
 
+def on_spans(config):
+    """The config with pretraining on hidden spans of overlapping k-mers."""
+    pretrain = config.pretrain.model_copy(update={"objective": "spans"})
+    finetune = config.finetune.model_copy(update={"tokens": "overlapping"})
+    return config.model_copy(update={"pretrain": pretrain, "finetune": finetune})
+
+
 MODERN = {"architecture": "modernbert", "attention_window": 6, "intermediate": 24}
 ARCHITECTURE = {"bert": {}, "modernbert": MODERN}
 """Settings of the model, by name; the window is shorter than the sequences."""
@@ -147,11 +154,13 @@ def test_widths_are_exact_on_a_cpu_and_few_on_a_gpu():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURE)
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "spans", "finetune"])
 def test_operation_count_equals_that_of_torch(made, stage, architecture):
     """For sequences of equal length; torch also counts the padding of the masked positions, hence the tolerance."""
     index = read_index(made.shards)
     config = without_dropout(made.config, layers=3, **ARCHITECTURE[architecture])
+    if stage == "spans":
+        stage, config = "pretrain", on_spans(config)
     batch = next(steps(made, batch=400))[0].micro_batches[0]
     longest = int(batch.global_lengths.max())
     batch = replace(batch, lengths=np.full_like(batch.lengths, longest), global_lengths=np.full(400, longest))
@@ -187,17 +196,18 @@ def test_squared_error_on_standardized_labels_equals_numpy(made):
     assert sums.prediction.numpy() == pytest.approx(output * 2 + 10, rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "spans", "finetune"])
 def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made, stage):
     """This includes more micro-batches than rows: an empty micro-batch adds nothing."""
     torch.manual_seed(0)
     index = read_index(made.shards)
     config = without_dropout(made.config)
-    task = (
-        PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
-        if stage == "pretrain"
-        else FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
-    )
+    if stage == "pretrain":
+        task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
+    elif stage == "spans":
+        task = build_task(on_spans(config), index, "pretrain").train()
+    else:
+        task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
     results = []
     for ranks, micro in ((1, 1), (1, 7), (3, 2), (5, 12)):
         together = next(steps(made, micro, ranks, batch=50))
@@ -217,7 +227,7 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
         assert (count, normalizer) == (results[0][1], results[0][3])
         assert equal_up_to_a_tie(correct, results[0][2])
         assert torch.allclose(gradient, results[0][4], atol=1e-6)
-    if stage == "pretrain":
+    if stage != "finetune":
         assert results[0][1] == pytest.approx(results[0][3], rel=0.25)  # number of masked tokens, and its expectation
 
 

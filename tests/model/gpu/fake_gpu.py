@@ -7,7 +7,7 @@ a GPU. Run by test_fake_gpu.py in a process of its own, as a renamed backend hol
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,6 @@ from model.bert import length_cut
 from model.bert.build import build_task
 from model.bert.device_batch import pass_to_device
 from model.bert.fused_attention import fuse_projections
-from model.bert.masking import BatchDraws
 from model.bert.objectives import Sums
 from model.config import Config
 from pipeline.shards.index import read_index
@@ -34,9 +33,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 MODERN = {
     "architecture": "modernbert", "kmer_embedding": "composed", "layers": 2, "attention_window": 8,
 }  # fmt: skip
+SPANS = {"pretrain": {"objective": "spans"}, "finetune": {"tokens": "overlapping"}}
 CASES = {
     "pretrain modernbert": ("pretrain", {"model": MODERN}),
     "finetune modernbert overlapping": ("finetune", {"model": MODERN, "finetune": {"tokens": "overlapping"}}),
+    "pretrain spans overlapping": ("pretrain", {"model": MODERN, **SPANS}),
+    "pretrain spans overlapping bert": ("pretrain", SPANS),
     "pretrain composed": ("pretrain", {"model": {"kmer_embedding": "composed"}}),
     "pretrain": ("pretrain", {}),
     "pretrain insert": ("pretrain", {"pretrain": {"masked": "insert"}}),
@@ -148,11 +150,10 @@ def to_fake(task, device):
 def fake_passes(task, stage, batch, device):
     """A micro-batch on the fake accelerator in passes, with masks and without, and the draws of its rows."""
     here = torch.device("cpu")  # a GPU would round all these widths up to one
-    width = task.choose_width(batch, here)
     draws = None
     if stage == "pretrain":
-        frame = torch.randint(task.k, (batch.global_rows,), device=device)
-        draws = BatchDraws(frame, 1, width // task.k + 2, task.k)
+        draws = task.draw(batch, torch.Generator(here))
+        draws = replace(draws, frame=torch.randint(draws.k, (batch.global_rows,), device=device))
     passes = task.cut(batch, here)
     return [pass_to_device(batch, one, draws, device) for one in passes], draws
 

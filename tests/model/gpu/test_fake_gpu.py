@@ -13,6 +13,7 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 CASES = (
     "pretrain", "pretrain insert", "finetune frames", "finetune overlapping", "finetune smooth_l1", "finetune frozen",
     "pretrain modernbert", "finetune modernbert overlapping", "pretrain composed",
+    "pretrain spans overlapping", "pretrain spans overlapping bert",
 )  # fmt: skip
 
 
