@@ -80,7 +80,7 @@ MUON_SCHEDULES: Schedules = {
         "model.dropout=0",
     ),
 }  # fmt: skip
-"""Size -> changes of the preset. They were chosen on validation rows: of three seeds for 8,000 promoters, of one for
+"""Size -> changes of the preset. They were chosen on validation rows: of two seeds for 8,000 promoters, of one for
 50,000. The epochs for 50,000 are those of the CNN.
 """
 LONG_SCHEDULES: Schedules = {

@@ -173,9 +173,7 @@ def make_pretraining_config(config: Config, index: Index) -> Size:
     """Make the config of the model that pretraining trains. On hidden spans, its outputs are the bases of a token."""
     size = make_bert_config(config, index)
     if config.pretrain.objective == "spans":
-        names = name_base_outputs(index.k)
-        size.id2label, size.label2id = dict(enumerate(names)), {name: place for place, name in enumerate(names)}
-        size.problem_type = None
+        size.update({**_number(name_base_outputs(index.k)), "problem_type": None})
     return size
 
 
@@ -186,7 +184,11 @@ def _name_outputs(index: Index, tokens: str, centres: Sequence[float]) -> dict[s
     """
     is_partial = tokens == "frames" and index.k > 1
     one = f"{ONE_LABEL} (one of {index.k} reading frames)" if is_partial else ONE_LABEL
-    names = [f"{centre:.9g}" for centre in centres] or index.labels or [one]
+    return _number([f"{centre:.9g}" for centre in centres] or index.labels or [one])
+
+
+def _number(names: Sequence[str]) -> dict[str, Any]:
+    """Make the settings of the model for outputs with these names."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
 
 

@@ -93,16 +93,15 @@ class StageCost:
 
 def make_stage_cost(config: Config, index: Index, stage: str) -> StageCost:
     """Make the cost model of a stage, "pretrain" or "finetune", for these settings and shards."""
-    size, pretrain, finetune = make_bert_config(config, index), config.pretrain, config.finetune
-    composed = config.model.kmer_embedding == "composed"
-    if stage == "pretrain" and pretrain.objective == "spans":
-        size = make_pretraining_config(config, index)
+    pretrain, finetune, composed = config.pretrain, config.finetune, config.model.kmer_embedding == "composed"
+    if stage == "finetune":
+        size, overlapping = make_bert_config(config, index), finetune.tokens == "overlapping"
+        return StageCost(size, index.k, None, finetune.start == "frozen", overlapping, composed=composed)
+    size = make_pretraining_config(config, index)
+    if pretrain.objective == "spans":
         return StageCost(size, index.k, None, overlapping=True, composed=composed, spans=True)
-    if stage == "pretrain":
-        never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
-        return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked, composed=composed)
-    overlapping = finetune.tokens == "overlapping"
-    return StageCost(size, index.k, None, finetune.start == "frozen", overlapping, composed=composed)
+    never_masked = len(index.left_flank) + len(index.right_flank) if pretrain.masked == "insert" else 0
+    return StageCost(size, index.k, pretrain.mask_share, never_masked=never_masked, composed=composed)
 
 
 def measure_matmul_rate(device: torch.device, precision: str) -> float:

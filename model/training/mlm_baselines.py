@@ -150,55 +150,41 @@ class SpanBaselineTask(SpanTask):
         return everywhere._replace(inside=inside.inside)
 
 
-def score_span_baseline(
-    data: RankData, settings: Pretrain, micro_batch: int, is_stopped: Callable[[], bool]
-) -> dict[str, dict[str, Any]]:
-    """Score the most frequent base on pretrain/valid, with the spans of the model's evaluations. All ranks call this.
-
-    Returns `accuracy`, `insert_accuracy`, `base` and `insert_base`. is_stopped: called by all ranks after each step.
-    Raises StopRequestError if it returns true.
-    """
-    k, insert_only = data.index.k, settings.masked == "insert"
-    flanks = len(data.index.left_flank), len(data.index.right_flank)
-    counts = _count_training_split(data, flanks, is_stopped)
-    firsts = counts[:, 0].reshape(2, 5, -1).sum(-1)[:, :BASES]  # by the first base of a k-mer
-    frequent = firsts[[1, 1] if insert_only else [0, 1]].argmax(1).tolist()
-    task = SpanBaselineTask(k, settings.mask_share, flanks, (frequent[0], frequent[1]), insert_only)
-    values = evaluate(task, "pretrain/valid", data, micro_batch, is_stopped).values
-    scores = {name: values[name] for name in ("accuracy", "insert_accuracy")}
-    base, insert_base = (ALPHABET[each] for each in frequent)
-    return {"most_frequent_base": {**scores, "base": base, "insert_base": insert_base}}
-
-
 def score_baselines(
     data: RankData, settings: Pretrain, micro_batch: int, is_stopped: Callable[[], bool]
 ) -> dict[str, dict[str, Any]]:
     """Score the baselines on pretrain/valid, with the masks of the model's evaluations. All ranks call this.
 
-    Returns `accuracy` and `insert_accuracy` per baseline, and the most frequent k-mers as `kmer` and `insert_kmer`.
-    is_stopped: called by all ranks after each step. Raises StopRequestError if it returns true.
+    Returns `accuracy` and `insert_accuracy` per baseline, and the most frequent k-mers as `kmer` and `insert_kmer`; for
+    hidden spans the most frequent bases as `base` and `insert_base`. is_stopped: called by all ranks after each step.
+    Raises StopRequestError if it returns true.
     """
-    if settings.objective == "spans":
-        return score_span_baseline(data, settings, micro_batch, is_stopped)
     k, insert_only = data.index.k, settings.masked == "insert"
     flanks = len(data.index.left_flank), len(data.index.right_flank)
     counts = _count_training_split(data, flanks, is_stopped)
     if insert_only:
         counts = counts[[1, 1]]
+
+    def score(task: MaskedTask | SpanTask) -> dict[str, Any]:
+        values = evaluate(task, "pretrain/valid", data, micro_batch, is_stopped).values
+        return {name: values[name] for name in ("accuracy", "insert_accuracy")}
+
+    if settings.objective == "spans":
+        bases = counts[:, 0].reshape(2, len(ALPHABET), -1).sum(-1)[:, :BASES]  # by the first base of a k-mer
+        everywhere, inside = bases.argmax(1).tolist()
+        scores = score(SpanBaselineTask(k, settings.mask_share, flanks, (everywhere, inside), insert_only))
+        return {"most_frequent_base": {**scores, "base": ALPHABET[everywhere], "insert_base": ALPHABET[inside]}}
     frequent = [int(part[0].argmax()) + len(SPECIALS) for part in counts]
-    side = 5 ** choose_context_bases(k) + 1
+    side, names = 5 ** choose_context_bases(k) + 1, vocabulary(k)
     tables = {
         "most_frequent_kmer": [np.full((side, side), kmer) for kmer in frequent],
         "kmer_given_neighbours": [find_likeliest_kmers(part) for part in counts],
     }
-    scores: dict[str, dict[str, Any]] = {}
-    for name, pair in tables.items():
-        task = BaselineTask(k, settings.mask_share, flanks, pair, insert_only)
-        values = evaluate(task, "pretrain/valid", data, micro_batch, is_stopped).values
-        scores[name] = {key: values[key] for key in ("accuracy", "insert_accuracy")}
-    names = vocabulary(k)
-    scores["most_frequent_kmer"] |= {"kmer": names[frequent[0]], "insert_kmer": names[frequent[1]]}
-    return scores
+    found = {
+        name: score(BaselineTask(k, settings.mask_share, flanks, pair, insert_only)) for name, pair in tables.items()
+    }
+    found["most_frequent_kmer"] |= {"kmer": names[frequent[0]], "insert_kmer": names[frequent[1]]}
+    return found
 
 
 def _count_training_split(data: RankData, flanks: tuple[int, int], is_stopped: Callable[[], bool]) -> Counts:

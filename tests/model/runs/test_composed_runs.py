@@ -16,7 +16,7 @@ from model.bert.kmer_embedding import COMPOSITION
 from model.prediction.predictor import Predictor
 from pipeline.errors import UserError
 from tests.model.run_fixtures import held_out_rows
-from tests.model.runs.trainer import KilledError, weights
+from tests.model.runs.trainer import KilledError, kill, weights
 
 pytestmark = pytest.mark.processes
 
@@ -42,9 +42,6 @@ def test_killed_run_resumes_with_the_same_bits(trainer, whole, tmp_path, monkeyp
     """Weights, the network of the k-mers and predictions; and the schedule refuses another number of epochs."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(whole / "pretrained", RUN / "pretrained")
-
-    def kill():
-        raise KilledError
 
     before_step(15, kill)
     with pytest.raises(KilledError):

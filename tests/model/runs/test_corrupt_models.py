@@ -16,6 +16,7 @@ from tests.model.runs.trainer import (
     best_checkpoint,
     cut,
     flip,
+    kill,
     make_unfinished,
     run_suggested_fix,
     weights,
@@ -64,9 +65,6 @@ def test_fine_tuning_starts_from_restored_weights_without_old_checkpoints(
     assert "restored from" in capsys.readouterr().err
     assert weights(pretrained_run, "pretrain") == weights(finished, "pretrain")
     shutil.rmtree(pretrained_run / "pretrained")
-
-    def kill():
-        raise KilledError
 
     before_step(15, kill)
     with pytest.raises(KilledError):

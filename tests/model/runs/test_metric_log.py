@@ -10,7 +10,7 @@ from model.runs.metric_log import Tracker
 from model.runs.metrics_file import read_long_metrics, read_metrics
 from pipeline.errors import UserError
 from pipeline.io.atomic import fix_of_write_error
-from tests.model.runs.trainer import PRODUCTS, KilledError
+from tests.model.runs.trainer import PRODUCTS, KilledError, kill
 
 
 def test_resume_removes_lines_of_later_steps(tmp_path):
@@ -98,9 +98,6 @@ def test_other_ranks_write_nothing(tmp_path):
 
 def test_tensorboard_shows_each_step_once(trainer, empty, before_step):
     """Metrics are logged at step 20, before the first checkpoint, so the second start logs this step again."""
-
-    def kill():
-        raise KilledError
 
     override = "finetune.evaluate_every=1"
     before_step(25, kill)

@@ -15,7 +15,7 @@ from pipeline.dataset.build import build_dataset
 from pipeline.errors import UserError
 from pipeline.shards.write import write_shards
 from tests.conftest import small_config
-from tests.model.runs.trainer import KilledError, flip, weights
+from tests.model.runs.trainer import KilledError, flip, kill, weights
 
 pytestmark = pytest.mark.processes
 
@@ -42,9 +42,6 @@ def test_fine_tuning_from_the_encoder_of_another_run(trainer, finished, from_ano
     assert "| finetune/train | 300 |" in card
     assert f"{other} (sha256 {sha256[:16]}), encoder frozen" in str(settings_section(read_run(whole)))
     assert "may have been trained on" not in capsys.readouterr().err
-
-    def kill():
-        raise KilledError
 
     for step in (1, 5):  # the first checkpoint is at step 2
         before_step(step, kill)

@@ -13,7 +13,7 @@ from model.reporting.run_page import write_report
 from pipeline.errors import UserError
 from pipeline.shards.index import read_index
 from tests.conftest import small_config
-from tests.model.runs.trainer import KilledError, weights
+from tests.model.runs.trainer import KilledError, kill, weights
 
 pytestmark = pytest.mark.processes
 
@@ -44,9 +44,6 @@ def whole(trainer, tmp_path_factory):
 def test_killed_pretraining_resumes_with_the_same_bits(trainer, whole, tmp_path, monkeypatch, before_step):
     monkeypatch.chdir(tmp_path)
 
-    def kill():
-        raise KilledError
-
     before_step(7, kill)
     with pytest.raises(KilledError):
         trainer.train(*COMPOSED, "run.name=spans")
@@ -56,7 +53,7 @@ def test_killed_pretraining_resumes_with_the_same_bits(trainer, whole, tmp_path,
     assert weights(RUN, "pretrain") == weights(whole, "pretrain")
 
 
-def test_fine_tuning_starts_from_the_stock_model_of_pretraining(made, whole, tmp_path, small):
+def test_fine_tuning_starts_from_the_stock_model_of_pretraining(made, whole, small):
     """All weights but those of the output layer."""
     stock, info = AutoModelForTokenClassification.from_pretrained(whole / "pretrained", output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))

@@ -23,6 +23,11 @@ class KilledError(BaseException):
     """Simulated kill -9: nothing is cleaned up."""
 
 
+def kill():
+    """Kill the training that calls this."""
+    raise KilledError
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Train in `runs` of the working directory, as train.py does."""

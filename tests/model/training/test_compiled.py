@@ -17,6 +17,7 @@ from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import make_generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
+from tests.model.bert.test_objectives import on_spans
 
 pytestmark = pytest.mark.processes
 
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 NOISE = {"loss": "bins", "random_n": 0.1, "whole_number_flag": True}
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("stage", ["pretrain", "spans", "finetune"])
 def test_compiled_losses_and_gradients_equal_eager_ones_with_two_compilations(made, stage):
     """The graph has no breaks. The second shape causes a second compilation, which is valid for all shapes."""
     torch._dynamo.reset()
@@ -33,6 +34,8 @@ def test_compiled_losses_and_gradients_equal_eager_ones_with_two_compilations(ma
     config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
     if stage == "pretrain":
         task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
+    elif stage == "spans":
+        task = build_task(on_spans(config), index, "pretrain").train()
     else:
         task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
     counter = CompileCounterWithBackend("aot_eager")
