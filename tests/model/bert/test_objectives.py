@@ -34,6 +34,15 @@ def on_spans(config):
     return config.model_copy(update={"pretrain": pretrain, "finetune": finetune})
 
 
+def make_task(config, index, stage):
+    """The task of a stage in training; `spans` is pretraining on hidden spans."""
+    if stage == "pretrain":
+        return PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
+    if stage == "spans":
+        return build_task(on_spans(config), index, "pretrain").train()
+    return FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
+
+
 MODERN = {"architecture": "modernbert", "attention_window": 6, "intermediate": 24}
 ARCHITECTURE = {"bert": {}, "modernbert": MODERN}
 """Settings of the model, by name; the window is shorter than the sequences."""
@@ -202,12 +211,7 @@ def test_sums_and_gradients_do_not_depend_on_the_split_of_the_global_batch(made,
     torch.manual_seed(0)
     index = read_index(made.shards)
     config = without_dropout(made.config)
-    if stage == "pretrain":
-        task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
-    elif stage == "spans":
-        task = build_task(on_spans(config), index, "pretrain").train()
-    else:
-        task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
+    task = make_task(config, index, stage)
     results = []
     for ranks, micro in ((1, 1), (1, 7), (3, 2), (5, 12)):
         together = next(steps(made, micro, ranks, batch=50))

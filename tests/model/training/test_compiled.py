@@ -7,17 +7,15 @@ import itertools
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
-from transformers import BertForMaskedLM
 
 from model.bert import length_cut
-from model.bert.build import build_regression_model, build_task, make_bert_config
+from model.bert.build import build_task
 from model.bert.device_batch import batch_to_device, pass_to_device
 from model.bert.fused_attention import fuse_projections
-from model.bert.objectives import FinetuneTask, PretrainTask
 from model.bert.rng import make_generator
 from pipeline.shards.index import read_index
 from pipeline.stream.stream import RankSlice, ShardStream
-from tests.model.bert.test_objectives import on_spans
+from tests.model.bert.test_objectives import make_task
 
 pytestmark = pytest.mark.processes
 
@@ -32,12 +30,7 @@ def test_compiled_losses_and_gradients_equal_eager_ones_with_two_compilations(ma
     torch.manual_seed(0)
     index = read_index(made.shards)
     config = made.config.model_copy(update={"model": made.config.model.model_copy(update={"dropout": 0.0})})
-    if stage == "pretrain":
-        task = PretrainTask(BertForMaskedLM(make_bert_config(config, index)), 3, 0.15)
-    elif stage == "spans":
-        task = build_task(on_spans(config), index, "pretrain").train()
-    else:
-        task = FinetuneTask(build_regression_model(config, index, None), 3, 10.0, 2.0)
+    task = make_task(config, index, stage)
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(task, backend=counter, fullgraph=True)
     stream = ShardStream(made.shards, index, "finetune/train", 2, RankSlice())
